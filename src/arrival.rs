@@ -1,0 +1,71 @@
+//! A request and who brought it, as it came in. Made by `listen`, read-only for everything behind it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, Method, Uri, Version};
+
+use crate::clock::Instant;
+
+/// Which listener a request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Door {
+    Inbound,
+    Outbound,
+}
+
+impl Door {
+    /// The word used in metrics, logs and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// A request's head and who brought it.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The listener.
+    pub door: Door,
+    /// The TCP peer.
+    pub peer: SocketAddr,
+    /// Whether the peer spoke TLS to us.
+    pub tls: bool,
+    /// The address of the client: the peer, or what trusted proxies say (IPv4-mapped addresses are unmapped).
+    pub client: IpAddr,
+    /// Whether the peer is one of `trusted_proxies`.
+    pub trusted: bool,
+    /// As sent.
+    pub method: Method,
+    /// As sent; origin-form (absolute-form is taken apart by `listen`).
+    pub uri: Uri,
+    /// As sent.
+    pub version: Version,
+    /// As sent.
+    pub headers: HeaderMap,
+    /// When the head was complete.
+    pub at: Instant,
+}
+
+impl Arrival {
+    /// The path, as sent.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// The host the client meant, without port, as sent.
+    pub fn host(&self) -> &str {
+        let host = self.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        match host.rfind(':') {
+            Some(colon) if !host[colon..].contains(']') => &host[..colon],
+            _ => host,
+        }
+    }
+
+    /// A header as text; `None` if absent or not visible ASCII.
+    pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}

@@ -1,0 +1,123 @@
+//! The one body type. Pieces pass as they come; whoever must see them does so through one [`tap`].
+
+pub mod replay;
+pub mod tap;
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// A request or response body.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Everything at once.
+    Full(Bytes),
+    /// From a socket, as it comes.
+    Incoming(Incoming),
+    /// Observed: usage, cache fill, the exchange's end.
+    Tapped(Box<tap::Tap>),
+    /// Anything else: replays, joined fills, tests.
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
+}
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The sender's connection broke, or what it sent was malformed.
+    #[error("{0}")]
+    Broken(#[from] hyper::Error),
+    /// No piece came for too long.
+    #[error("no data for {0:?}")]
+    Idle(std::time::Duration),
+    /// The exchange's total time is over.
+    #[error("the request's total time is over")]
+    Deadline,
+    /// More than `max_body`.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(u64),
+    /// A shared fill that this body read from failed.
+    #[error("{0}")]
+    Fill(String),
+}
+
+impl Body {
+    /// A body of exactly these bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+
+    /// Boxes a stream of frames.
+    pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+
+    /// Bytes announced or known, if exact.
+    pub fn exact_len(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Empty
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("Empty"),
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
+            Self::Incoming(_) => f.write_str("Incoming"),
+            Self::Tapped(_) => f.write_str("Tapped"),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Tapped(tap) => Pin::new(&mut **tap).poll_frame(cx),
+            Self::Stream(stream) => stream.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Tapped(tap) => tap.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Tapped(tap) => tap.size_hint(),
+            Self::Stream(stream) => stream.size_hint(),
+        }
+    }
+}

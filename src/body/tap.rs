@@ -1,0 +1,184 @@
+//! One wrapper observes a body: every piece, and exactly one end, also when the reader leaves early.
+//!
+//! Time bounds of the body live here too, because the wrapper is the one place that sees every piece. The idle timer is
+//! armed once and moved only when it fires, so that a piece costs no timer operation.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use super::{Body, BodyError};
+
+/// Sees a body pass.
+pub trait Observer {
+    /// A piece passed.
+    fn data(&mut self, piece: &Bytes);
+    /// Trailers passed.
+    fn trailers(&mut self, _trailers: &HeaderMap) {}
+    /// Called exactly once.
+    fn end(&mut self, end: End<'_>);
+    /// An error is about to reach the reader; the last chance to say it in the protocol's own words.
+    /// The piece given back is sent first; the body still ends as broken.
+    fn last_words(&mut self, _error: &BodyError) -> Option<Bytes> {
+        None
+    }
+}
+
+/// How a body ended.
+#[derive(Debug, Clone, Copy)]
+pub enum End<'a> {
+    /// All of it passed.
+    Complete,
+    /// It broke.
+    Broken(&'a BodyError),
+    /// The reader left.
+    Abandoned,
+}
+
+/// An observed body.
+pub struct Tap {
+    inner: Body,
+    observer: Box<dyn Observer>,
+    ended: bool,
+    broken: Option<BodyError>,
+    bounds: Option<Pin<Box<Timer>>>,
+}
+
+/// Time bounds of an observed body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TimeBounds {
+    /// Longest pause between two pieces.
+    pub idle: Option<Duration>,
+    /// The end must have passed by then.
+    pub deadline: Option<Instant>,
+}
+
+struct Timer {
+    bounds: TimeBounds,
+    /// When the reader began to wait for the piece that has not come; a slow reader is not the sender's fault.
+    waiting: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Tap {
+    /// Observes `inner`, within `bounds`.
+    pub fn new(inner: Body, bounds: TimeBounds, observer: Box<dyn Observer>) -> Self {
+        let bounds = (bounds.idle.is_some() || bounds.deadline.is_some()).then(|| Box::pin(Timer::new(bounds)));
+        Self { inner, observer, ended: false, broken: None, bounds }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        if !self.ended {
+            self.ended = true;
+            self.observer.end(end);
+        }
+    }
+}
+
+impl Timer {
+    fn new(bounds: TimeBounds) -> Self {
+        let far = Instant::now() + Duration::from_secs(86_400);
+        let first = bounds.idle.map(|idle| Instant::now() + idle).unwrap_or(far);
+        let due = bounds.deadline.map_or(first, |deadline| deadline.min(first));
+        Self { bounds, waiting: None, sleep: Box::pin(tokio::time::sleep_until(due)) }
+    }
+
+    /// The inner body has nothing yet: is that still in order?
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        loop {
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if self.bounds.deadline.is_some_and(|deadline| deadline <= now) {
+                return Poll::Ready(BodyError::Deadline);
+            }
+            let idle = self.bounds.idle.map(|idle| since + idle);
+            match idle {
+                Some(due) if due <= now => return Poll::Ready(BodyError::Idle(self.bounds.idle.unwrap_or_default())),
+                idle => {
+                    let next = idle.into_iter().chain(self.bounds.deadline).min();
+                    self.sleep.as_mut().reset(next.unwrap_or(now + Duration::from_secs(86_400)));
+                }
+            }
+        }
+    }
+}
+
+impl HttpBody for Tap {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let mut polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Some(timer) = &mut this.bounds {
+            if polled.is_ready() {
+                timer.waiting = None;
+            } else if let Poll::Ready(error) = timer.poll(cx) {
+                polled = Poll::Ready(Some(Err(error)));
+            }
+        }
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.end(End::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(piece) = frame.data_ref() {
+                    this.observer.data(piece);
+                } else if let Some(trailers) = frame.trailers_ref() {
+                    this.observer.trailers(trailers);
+                }
+                if this.inner.is_end_stream() {
+                    this.end(End::Complete);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let words = this.observer.last_words(&error);
+                this.end(End::Broken(&error));
+                this.inner = Body::Empty;
+                match words {
+                    Some(words) => {
+                        this.broken = Some(error);
+                        Poll::Ready(Some(Ok(Frame::data(words))))
+                    }
+                    None => Poll::Ready(Some(Err(error))),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.broken.is_none() && (self.ended || self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // hyper stops polling a body whose announced length has passed: that is a complete end.
+        let end = if self.inner.is_end_stream() { End::Complete } else { End::Abandoned };
+        self.end(end);
+    }
+}

@@ -1,0 +1,39 @@
+//! Outrigger: a sidecar reverse proxy for AI apps.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! accept -> arrival -> route (path; then operation and model) -> access
+//!        -> limits that count every request -> cache: hit? -> limits that count only misses
+//!        -> for each target (fallback): for each try (retry): breaker permit -> timeout -> upstream
+//!        -> tap: usage, first token, cache fill -> the last byte: settle, metrics, span, log
+//! ```
+//!
+//! The modules below stand in that order, and each may import only from those further down ([`mod@body`],
+//! [`config`] and [`clock`] are at the bottom); a test holds them to it.
+
+pub mod app;
+pub mod cli;
+
+pub mod admin;
+pub mod listen;
+
+pub mod proxy;
+
+pub mod route;
+
+pub mod cause;
+pub mod policy;
+pub mod provider;
+pub mod upstream;
+
+pub mod store;
+pub mod telemetry;
+
+pub mod arrival;
+pub mod reject;
+pub mod usage;
+
+pub mod body;
+pub mod clock;
+pub mod config;

@@ -1,0 +1,4 @@
+//! In the making.
+
+pub mod cache;
+pub mod limits;

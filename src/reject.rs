@@ -1,0 +1,297 @@
+//! Every answer the proxy gives by itself: one closed set, each with a status, a reason and words that help.
+//!
+//! A reject is not an upstream's own error: metrics, retry and the caller can tell them apart by `Proxy-Status`
+//! (RFC 9209) and by the `reason` in the body.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::body::Body;
+
+/// An answer, or the reason why there is none.
+pub type Answer = Result<Response<Body>, Reject>;
+
+/// An answer that the proxy gives by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reject {
+    /// The request cannot be understood in only one way.
+    BadRequest(Cow<'static, str>),
+    /// No target for this path.
+    NotFound(Cow<'static, str>),
+    /// `Host` names somebody else.
+    Misdirected(Cow<'static, str>),
+    /// The address is not let in.
+    Forbidden(Cow<'static, str>),
+    /// A method that is not proxied (CONNECT, TRACE).
+    MethodNotAllowed,
+    /// The request came from ourselves.
+    Loop,
+    /// More than `max_body` bytes.
+    BodyTooLarge(u64),
+    /// The client stopped sending its body, or sent it malformed.
+    BodyBroken(Cow<'static, str>),
+    /// A limit is spent.
+    Limited(Box<Limited>),
+    /// A dollar limit applies and the model has no price.
+    Unpriced(Arc<str>),
+    /// The process holds as much as it may.
+    Overloaded(Cow<'static, str>),
+    /// The target's breaker is open.
+    BreakerOpen {
+        /// Which.
+        target: Arc<str>,
+        /// Until the next probe.
+        retry_after: Duration,
+    },
+    /// No connection.
+    Connect {
+        /// To what.
+        target: Arc<str>,
+        /// What happened.
+        why: Fault,
+        /// In words.
+        detail: String,
+    },
+    /// A time bound passed.
+    Timeout {
+        /// To what.
+        target: Arc<str>,
+        /// Which bound.
+        bound: Bound,
+        /// How long it was.
+        after: Duration,
+    },
+    /// Only a cached answer was wanted (`only-if-cached`) and there is none.
+    NotCached,
+    /// The proxy's own fault.
+    Internal(Cow<'static, str>),
+}
+
+/// A spent limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limited {
+    /// Its name.
+    pub limit: Arc<str>,
+    /// What it counts.
+    pub unit: &'static str,
+    /// How much per window, in the unit as written (USD: nano-dollars).
+    pub amount: u64,
+    /// The window.
+    pub window: Duration,
+    /// The first instant at which the same request would pass; `None`: never (it asks for more than the limit).
+    pub retry_after: Option<Duration>,
+    /// Header fields that tell the state of the limits.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What went wrong between us and a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Fault {
+    Dns,
+    Refused,
+    Tls,
+    /// Closed or reset before a response head.
+    Reset,
+    /// What came back is not HTTP.
+    Malformed,
+}
+
+/// A time bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Bound {
+    Connect,
+    ResponseHeader,
+    FirstToken,
+    PerTry,
+    Total,
+    BodyIdle,
+}
+
+impl Bound {
+    /// The key in `timeouts`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::ResponseHeader => "response_header",
+            Self::FirstToken => "first_token",
+            Self::PerTry => "per_try",
+            Self::Total => "total",
+            Self::BodyIdle => "body_idle",
+        }
+    }
+}
+
+impl Reject {
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Forbidden(_) | Self::Unpriced(_) => StatusCode::FORBIDDEN,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded(_) | Self::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect { .. } => StatusCode::BAD_GATEWAY,
+            Self::Timeout { bound: Bound::BodyIdle, .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Timeout { .. } | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// One word for metrics, logs and the body.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad_request",
+            Self::NotFound(_) => "no_route",
+            Self::Misdirected(_) => "misdirected",
+            Self::Forbidden(_) => "access_denied",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Loop => "loop",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::BodyBroken(_) => "body_broken",
+            Self::Limited(_) => "limited",
+            Self::Unpriced(_) => "unpriced_model",
+            Self::Overloaded(_) => "overloaded",
+            Self::BreakerOpen { .. } => "breaker_open",
+            Self::Connect { why, .. } => match why {
+                Fault::Dns => "dns",
+                Fault::Refused => "connect_failed",
+                Fault::Tls => "tls_failed",
+                Fault::Reset => "connection_reset",
+                Fault::Malformed => "malformed_response",
+            },
+            Self::Timeout { bound, .. } => match bound {
+                Bound::Connect => "connect_timeout",
+                Bound::ResponseHeader => "response_header_timeout",
+                Bound::FirstToken => "first_token_timeout",
+                Bound::PerTry => "per_try_timeout",
+                Bound::Total => "total_timeout",
+                Bound::BodyIdle => "body_idle_timeout",
+            },
+            Self::NotCached => "not_cached",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    /// The `Proxy-Status` error type (RFC 9209 section 2.3).
+    pub fn proxy_status_error(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::MethodNotAllowed => "http_request_error",
+            Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
+            Self::Forbidden(_) | Self::Unpriced(_) | Self::Limited(_) => "http_request_denied",
+            Self::Loop => "proxy_loop_detected",
+            Self::Overloaded(_) => "proxy_internal_response",
+            Self::BreakerOpen { .. } => "destination_unavailable",
+            Self::Connect { why, .. } => match why {
+                Fault::Dns => "dns_error",
+                Fault::Refused => "connection_refused",
+                Fault::Tls => "tls_protocol_error",
+                Fault::Reset => "connection_terminated",
+                Fault::Malformed => "http_protocol_error",
+            },
+            Self::Timeout { bound: Bound::Connect, .. } => "connection_timeout",
+            Self::Timeout { bound: Bound::BodyIdle, .. } => "http_request_error",
+            Self::Timeout { .. } => "http_response_timeout",
+            Self::NotCached => "proxy_internal_response",
+            Self::Internal(_) => "proxy_internal_error",
+        }
+    }
+
+    /// A sentence for a person.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::BadRequest(why) | Self::NotFound(why) | Self::Misdirected(why) | Self::Forbidden(why) | Self::BodyBroken(why) => {
+                why.to_string()
+            }
+            Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::MethodNotAllowed => "this method is not proxied".into(),
+            Self::Loop => "the request has already passed through this proxy (Via)".into(),
+            Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (max_body)"),
+            Self::Limited(limited) => limited.detail(),
+            Self::Unpriced(model) => {
+                format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
+            }
+            Self::BreakerOpen { target, retry_after } => {
+                format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
+            }
+            Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
+            Self::Timeout { target, bound, after } => format!("{target}: {} of {after:?} passed", bound.as_str()),
+            Self::NotCached => "only-if-cached was asked and there is no stored answer".into(),
+        }
+    }
+
+    /// Seconds for `Retry-After`, where waiting helps.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Limited(limited) => limited.retry_after.map(ceil_secs),
+            Self::BreakerOpen { retry_after, .. } => Some(ceil_secs(*retry_after).max(1)),
+            Self::Overloaded(_) => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether the request's connection must not be used again (its framing can no longer be trusted).
+    pub fn closes(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Timeout { bound: Bound::BodyIdle, .. })
+    }
+
+    /// The answer as `application/problem+json` (RFC 9457). Provider routes replace the body by the provider's shape.
+    pub fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let problem = serde_json::json!({
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+            "reason": self.reason(),
+        });
+        self.respond("application/problem+json", problem.to_string())
+    }
+
+    /// The answer with a body of the caller's choice.
+    pub fn respond(self, content_type: &'static str, body: String) -> Response<Body> {
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let proxy_status = format!("outrigger; error={}; details=\"{}\"", self.proxy_status_error(), self.reason());
+        if let Ok(value) = HeaderValue::from_str(&proxy_status) {
+            headers.insert("proxy-status", value);
+        }
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Self::Limited(limited) = self {
+            for (name, value) in limited.headers {
+                headers.insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+impl Limited {
+    fn detail(&self) -> String {
+        let amount =
+            if self.unit == "usd" { format!("${:.4}", self.amount as f64 / 1e9) } else { format!("{} {}", self.amount, self.unit) };
+        let wait = match self.retry_after {
+            Some(wait) => format!("try again in {} s", ceil_secs(wait)),
+            None => "this request alone asks for more than the limit".into(),
+        };
+        format!("the limit `{}` of {amount} per {} is spent; {wait}", self.limit, humantime::format_duration(self.window))
+    }
+}
+
+/// Whole seconds, never too few.
+pub fn ceil_secs(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

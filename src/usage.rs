@@ -1,0 +1,53 @@
+//! What a model call cost, in disjoint classes, so that money is a plain sum of products.
+
+/// Tokens of one call, in classes that do not overlap. A class the provider did not name is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input that was neither read from nor written to the provider's prompt cache.
+    pub input: u64,
+    /// Input read from the provider's prompt cache.
+    pub cache_read: u64,
+    /// Input written to it for five minutes (or for the provider's only lifetime).
+    pub cache_write: u64,
+    /// Input written to it for an hour.
+    pub cache_write_1h: u64,
+    /// Output, reasoning included.
+    pub output: u64,
+    /// Part of `output` spent on reasoning; for information only.
+    pub reasoning: u64,
+}
+
+/// Where the numbers come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UsageSource {
+    /// Nothing is known.
+    #[default]
+    Missing,
+    /// Counted by us from what passed.
+    Estimated,
+    /// Said by the provider.
+    Provider,
+}
+
+impl Usage {
+    /// All input, cached or not.
+    pub fn total_input(&self) -> u64 {
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write).saturating_add(self.cache_write_1h)
+    }
+
+    /// Input and output.
+    pub fn total(&self) -> u64 {
+        self.total_input().saturating_add(self.output)
+    }
+}
+
+impl UsageSource {
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Estimated => "estimated",
+            Self::Provider => "provider",
+        }
+    }
+}
