@@ -2,6 +2,7 @@
 
 pub mod replay;
 pub mod tap;
+pub mod upload;
 
 use std::{
     fmt,

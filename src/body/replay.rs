@@ -1,1 +1,193 @@
-//! placeholder
+//! A request body that can be sent again: kept up to a bound while it streams, never waited for.
+//!
+//! The first try streams as if nothing were kept. A later try begins with what was kept and goes on with what the earlier
+//! one had not read. Beyond the bound nothing is kept any more and there is no other try.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{Body, BodyError};
+
+/// The source of a request's bodies, one for each try.
+pub enum Replay {
+    /// Nothing to send, or all of it in memory.
+    Whole(Bytes),
+    /// Kept while it passes.
+    Kept(Rc<RefCell<Kept>>),
+    /// Can be sent once.
+    Once(Option<Body>),
+}
+
+/// What a streaming body left behind.
+pub struct Kept {
+    pieces: Vec<Bytes>,
+    size: u64,
+    limit: u64,
+    /// Sent more than `limit`: cannot be repeated.
+    overflowed: bool,
+    /// What no try has read yet; absent while a try reads it.
+    rest: Option<Body>,
+}
+
+impl Replay {
+    /// Keeps up to `limit` bytes for another try; 0 keeps nothing.
+    pub fn new(body: Body, limit: u64) -> Self {
+        match body {
+            Body::Empty => Self::Whole(Bytes::new()),
+            Body::Full(bytes) => Self::Whole(bytes),
+            body if limit == 0 || body.exact_len().is_some_and(|len| len > limit) => Self::Once(Some(body)),
+            body => Self::Kept(Rc::new(RefCell::new(Kept { pieces: Vec::new(), size: 0, limit, overflowed: false, rest: Some(body) }))),
+        }
+    }
+
+    /// The body for the next try; `None` if it cannot be repeated.
+    pub fn next(&mut self) -> Option<Body> {
+        match self {
+            Self::Whole(bytes) => Some(Body::full(bytes.clone())),
+            Self::Once(body) => body.take(),
+            Self::Kept(kept) => {
+                let mut state = kept.borrow_mut();
+                if state.overflowed {
+                    return None;
+                }
+                let rest = state.rest.take()?;
+                drop(state);
+                Some(Body::stream(Copy { kept: kept.clone(), at: 0, rest: Some(rest) }))
+            }
+        }
+    }
+
+    /// Whether [`Replay::next`] would give a body.
+    pub fn can_repeat(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Once(body) => body.is_some(),
+            Self::Kept(kept) => {
+                let kept = kept.borrow();
+                !kept.overflowed && kept.rest.is_some()
+            }
+        }
+    }
+}
+
+struct Copy {
+    kept: Rc<RefCell<Kept>>,
+    at: usize,
+    rest: Option<Body>,
+}
+
+impl HttpBody for Copy {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let mut kept = this.kept.borrow_mut();
+        if let Some(piece) = kept.pieces.get(this.at) {
+            this.at += 1;
+            return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
+        }
+        let Some(rest) = this.rest.as_mut() else { return Poll::Ready(None) };
+        let polled = Pin::new(rest).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            match frame.data_ref() {
+                Some(piece) if !kept.overflowed => {
+                    kept.size += piece.len() as u64;
+                    if kept.size > kept.limit {
+                        kept.overflowed = true;
+                        kept.pieces = Vec::new();
+                    } else {
+                        kept.pieces.push(piece.clone());
+                        this.at += 1;
+                    }
+                }
+                // Trailers are not kept: a body that had them is not repeated.
+                None => kept.overflowed = true,
+                Some(_) => {}
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at >= self.kept.borrow().pieces.len() && self.rest.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let kept = self.kept.borrow();
+        let ahead: u64 = kept.pieces.iter().skip(self.at).map(|p| p.len() as u64).sum();
+        match self.rest.as_ref().map(|rest| rest.size_hint().exact()) {
+            Some(Some(rest)) => SizeHint::with_exact(ahead + rest),
+            None => SizeHint::with_exact(ahead),
+            Some(None) => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            self.kept.borrow_mut().rest = Some(rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    struct Pieces(VecDeque<&'static str>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(self.0.pop_front().map(|p| Ok(Frame::data(Bytes::from_static(p.as_bytes())))))
+        }
+    }
+
+    fn streaming(limit: u64) -> Replay {
+        Replay::new(Body::stream(Pieces(VecDeque::from(["ab", "cd", "ef"]))), limit)
+    }
+
+    async fn read(body: Body) -> Bytes {
+        body.collect().await.expect("no error").to_bytes()
+    }
+
+    #[tokio::test]
+    async fn a_second_try_gets_what_the_first_had_read_and_the_rest() {
+        let mut replay = streaming(100);
+        let mut first = replay.next().expect("first");
+        assert_eq!(first.frame().await.expect("frame").expect("ok").into_data().expect("data"), "ab");
+        assert!(!replay.can_repeat(), "the first try still reads");
+        drop(first);
+        assert_eq!(read(replay.next().expect("second")).await, "abcdef");
+        assert_eq!(read(replay.next().expect("third")).await, "abcdef");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_passes_once() {
+        let mut replay = streaming(3);
+        assert_eq!(read(replay.next().expect("first")).await, "abcdef");
+        assert!(replay.next().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_repeats_for_ever() {
+        let mut replay = Replay::new(Body::full("x"), 0);
+        for _ in 0..3 {
+            assert_eq!(read(replay.next().expect("again")).await, "x");
+        }
+    }
+}

@@ -1,1 +1,76 @@
-//! In the making.
+//! One try over the wire: a connection from the worker's own pool, a request, a response head.
+//!
+//! An error says where it happened and whether a reused connection was to blame, because that decides whether the
+//! same request may be sent again.
+
+pub mod connect;
+pub mod headers;
+pub mod pool;
+pub mod tls;
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::{
+    config::Origin,
+    reject::{Bound, Fault, Reject},
+};
+
+pub use connect::{Dial, Dialer, Stream};
+pub use pool::{Connection, Pool, PoolStats, Received};
+
+/// One place a request can be sent. Shared by all workers; the pools are not.
+#[derive(Debug)]
+pub struct Target {
+    /// Label of metrics and logs: `app`, or the provider's name.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub origin: Origin,
+    /// The `Host` field it expects.
+    pub authority: HeaderValue,
+    /// TLS, if the origin's scheme asks for it.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// How long an idle connection is kept.
+    pub keep_idle: std::time::Duration,
+}
+
+impl Target {
+    /// A target; the error says what is wrong with the origin.
+    pub fn new(
+        name: Arc<str>,
+        origin: Origin,
+        tls: Option<Arc<rustls::ClientConfig>>,
+        keep_idle: std::time::Duration,
+    ) -> Result<Self, String> {
+        let authority = HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
+        Ok(Self { name, origin, authority, tls, keep_idle })
+    }
+}
+
+/// Why a try gave no response head.
+#[derive(Debug)]
+pub struct SendError {
+    /// What went wrong.
+    pub fault: Fault,
+    /// In words.
+    pub detail: String,
+    /// The connection had served before: its closing may have crossed the request.
+    pub reused: bool,
+    /// No byte of the request has left.
+    pub unsent: bool,
+    /// The client's body is at fault, not the target.
+    pub body: bool,
+    /// The `connect` bound that passed, if that was it.
+    pub timeout: Option<std::time::Duration>,
+}
+
+impl SendError {
+    /// The answer to the client, if nothing else helps.
+    pub fn into_reject(self, target: &Target) -> Reject {
+        if let Some(after) = self.timeout {
+            return Reject::Timeout { target: target.name.clone(), bound: Bound::Connect, after };
+        }
+        Reject::Connect { target: target.name.clone(), why: self.fault, detail: self.detail }
+    }
+}

@@ -1,0 +1,138 @@
+//! Opening a connection: name, address, TCP, TLS. Tests put a pipe in its place.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{SendError, Target};
+use crate::reject::Fault;
+
+/// A future that stays on its worker.
+pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Opens transport connections. One real implementation, one in tests.
+pub trait Dial {
+    /// A connection to `target`, TLS included.
+    fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>>;
+}
+
+/// TCP and TLS.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Dialer;
+
+/// A connected byte stream.
+pub enum Stream {
+    /// Clear text.
+    Tcp(TcpStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream<TcpStream>>),
+    /// In memory.
+    Pipe(DuplexStream),
+}
+
+impl Dial for Dialer {
+    fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>> {
+        Box::pin(async move {
+            let tcp = tcp(&target.origin.host, target.origin.port).await?;
+            match &target.tls {
+                None => Ok(Stream::Tcp(tcp)),
+                Some(config) => tls(tcp, &target.origin.host, config.clone()).await,
+            }
+        })
+    }
+}
+
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
+    let addresses: Vec<SocketAddr> = match host.parse() {
+        Ok(ip) => vec![SocketAddr::new(ip, port)],
+        Err(_) => tokio::net::lookup_host((host, port)).await.map_err(|e| error(Fault::Dns, format!("cannot resolve {host}: {e}")))?.collect(),
+    };
+    let mut last = error(Fault::Dns, format!("{host} has no address"));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                return Ok(stream);
+            }
+            Err(e) => last = error(Fault::Refused, format!("cannot connect to {address}: {e}")),
+        }
+    }
+    Err(last)
+}
+
+async fn tls(tcp: TcpStream, host: &str, config: Arc<rustls::ClientConfig>) -> Result<Stream, SendError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| error(Fault::Tls, format!("{host} is not a name that TLS can verify")))?;
+    match TlsConnector::from(config).connect(name, tcp).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Err(e) => Err(error(Fault::Tls, format!("TLS with {host}: {e}"))),
+    }
+}
+
+fn error(fault: Fault, detail: String) -> SendError {
+    SendError { fault, detail, reused: false, unsent: true, body: false, timeout: None }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Tls(_) => "Tls",
+            Self::Pipe(_) => "Pipe",
+        })
+    }
+}
+
+macro_rules! each {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match $self.get_mut() {
+            Stream::Tcp($stream) => $call,
+            Stream::Tls($stream) => $call,
+            Stream::Pipe($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Pipe(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,354 @@
+//! What changes in the header fields on their way through, and nothing else (RFC 9110 section 7.6, RFC 9112).
+//!
+//! Fields named by `Connection` go first, so that a client cannot use that list to remove what the proxy adds
+//! afterwards; fields that carry framing or identity are never removed by it.
+
+use std::net::IpAddr;
+
+use bytes::BytesMut;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
+    header::{self, Entry},
+};
+
+use crate::{
+    arrival::Arrival,
+    reject::{Fault, Reject},
+};
+
+/// What the proxy says about itself and the client.
+#[derive(Debug)]
+pub struct Forwarding<'a> {
+    /// Our name in `Via`: unique to this process, so that a loop is told from a chain of sidecars.
+    pub via: &'a HeaderValue,
+    /// Adds `X-Forwarded-*` (inbound only).
+    pub forwarded: bool,
+    /// Replaces `Host`; `None` keeps the client's.
+    pub host: Option<&'a HeaderValue>,
+    /// The request asks for a WebSocket and may have it.
+    pub upgrade: bool,
+}
+
+/// The header fields of the request that goes to the target.
+pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
+    let named = connection_options(&arrival.headers);
+    let mut out = HeaderMap::with_capacity(arrival.headers.len() + 6);
+    for (name, value) in &arrival.headers {
+        if !is_hop_by_hop(name) && !is_ours(name) && !(named.iter().any(|n| n == name.as_str()) && !is_essential(name)) {
+            out.append(name, value.clone());
+        }
+    }
+    if let Some(host) = forwarding.host {
+        out.insert(header::HOST, host.clone());
+    }
+    if has_token(&arrival.headers, header::TE, "trailers") {
+        out.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if forwarding.upgrade {
+        out.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        out.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if forwarding.forwarded {
+        forwarded(arrival, &mut out);
+    }
+    via(&mut out, arrival.version, forwarding.via);
+    out
+}
+
+/// Makes the response head fit for the client: hop-by-hop fields go, ambiguous framing is refused.
+///
+/// `asked` is the request's method; the fault is the target's.
+pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> Result<(), Malformed> {
+    let bodiless = asked == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(first) = codings.next() {
+        if codings.next().is_some() || !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+            return Err(Malformed("a transfer coding other than one `chunked`"));
+        }
+        // Both present: chunked wins and the length is a lie (RFC 9112 section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    } else if let Some(length) = content_length(headers)? {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if bodiless && status != StatusCode::NOT_MODIFIED && asked != Method::HEAD {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if headers.contains_key(header::CONNECTION) {
+        for option in connection_options(headers) {
+            if let Ok(name) = HeaderName::from_bytes(option.as_bytes())
+                && !is_essential(&name)
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+/// What a target sent that is not proper HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl Malformed {
+    /// The answer to the client.
+    pub fn into_reject(self, target: &super::Target) -> Reject {
+        Reject::Connect { target: target.name.clone(), why: Fault::Malformed, detail: format!("the response has {}", self.0) }
+    }
+}
+
+/// The one length that all `Content-Length` lines and list members agree on.
+pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for part in value.as_bytes().split(|b| *b == b',') {
+            let part = part.trim_ascii();
+            if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
+                return Err(Malformed("a Content-Length that is not a number"));
+            }
+            let number: u64 =
+                std::str::from_utf8(part).ok().and_then(|p| p.parse().ok()).ok_or(Malformed("a Content-Length beyond 64 bits"))?;
+            if length.is_some_and(|known| known != number) {
+                return Err(Malformed("two different Content-Lengths"));
+            }
+            length = Some(number);
+        }
+    }
+    Ok(length)
+}
+
+/// Whether a list-valued field has `token`, in any case.
+pub fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .any(|value| value.as_bytes().split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes())))
+}
+
+/// Whether the request asks for a WebSocket (the only upgrade that passes).
+pub fn wants_websocket(arrival: &Arrival) -> bool {
+    arrival.version == Version::HTTP_11
+        && arrival.method == Method::GET
+        && has_token(&arrival.headers, header::CONNECTION, "upgrade")
+        && has_token(&arrival.headers, header::UPGRADE, "websocket")
+}
+
+/// `X-Forwarded-*`: what a trusted proxy said is kept and extended, what anybody else said is replaced.
+fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
+    let peer = arrival.peer.ip().to_canonical();
+    if !arrival.trusted {
+        for name in CLAIMS {
+            out.remove(name);
+        }
+    }
+    match out.entry(X_FORWARDED_FOR) {
+        Entry::Occupied(_) => {
+            let mut list = BytesMut::new();
+            for value in out.get_all(X_FORWARDED_FOR) {
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(peer.to_string().as_bytes());
+            if let Ok(value) = HeaderValue::from_maybe_shared(list.freeze()) {
+                out.insert(X_FORWARDED_FOR, value);
+            }
+        }
+        Entry::Vacant(vacant) => {
+            if let Some(value) = address(peer) {
+                vacant.insert(value);
+            }
+        }
+    }
+    if !out.contains_key(X_FORWARDED_PROTO) {
+        out.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if arrival.tls { "https" } else { "http" }));
+    }
+    if !out.contains_key(X_FORWARDED_HOST)
+        && let Some(host) = arrival.headers.get(header::HOST)
+    {
+        out.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+fn address(ip: IpAddr) -> Option<HeaderValue> {
+    // An address is at most 45 characters and always valid in a header.
+    HeaderValue::try_from(ip.to_string()).ok()
+}
+
+fn via(out: &mut HeaderMap, version: Version, name: &HeaderValue) {
+    let protocol: &[u8] = match version {
+        Version::HTTP_10 => b"1.0 ",
+        Version::HTTP_2 => b"2 ",
+        _ => b"1.1 ",
+    };
+    let mut value = BytesMut::with_capacity(32);
+    for earlier in out.get_all(header::VIA) {
+        value.extend_from_slice(earlier.as_bytes());
+        value.extend_from_slice(b", ");
+    }
+    value.extend_from_slice(protocol);
+    value.extend_from_slice(name.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(value.freeze()) {
+        out.insert(header::VIA, value);
+    }
+}
+
+fn connection_options(headers: &HeaderMap) -> Vec<String> {
+    let mut options = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for part in value.as_bytes().split(|b| *b == b',') {
+            let part = part.trim_ascii();
+            if !part.is_empty()
+                && !part.eq_ignore_ascii_case(b"close")
+                && !part.eq_ignore_ascii_case(b"keep-alive")
+                && let Ok(text) = std::str::from_utf8(part)
+            {
+                options.push(text.to_ascii_lowercase());
+            }
+        }
+    }
+    options
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// Fields that a `Connection` list must not remove: framing, identity, and what means something to the end points.
+fn is_essential(name: &HeaderName) -> bool {
+    ESSENTIAL.contains(name)
+}
+
+/// `outrigger-*` fields are between us and the app; none comes in from outside or leaves.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("outrigger-")
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What only a trusted proxy may claim about the client.
+const CLAIMS: [HeaderName; 7] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-real-ip"),
+    header::FORWARDED,
+];
+
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+const ESSENTIAL: [HeaderName; 10] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::SET_COOKIE,
+    header::CACHE_CONTROL,
+    header::TRAILER,
+    header::VIA,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(headers: &[(&str, &str)], trusted: bool) -> Arrival {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::from_bytes(name.as_bytes()).expect("name"), HeaderValue::from_str(value).expect("value"));
+        }
+        Arrival {
+            door: crate::arrival::Door::Inbound,
+            peer: "10.0.0.9:4000".parse().expect("address"),
+            tls: false,
+            client: "10.0.0.9".parse().expect("address"),
+            trusted,
+            method: Method::GET,
+            uri: "/".parse().expect("uri"),
+            version: Version::HTTP_11,
+            headers: map,
+            at: tokio::time::Instant::now(),
+        }
+    }
+
+    fn forward(headers: &[(&str, &str)], trusted: bool) -> HeaderMap {
+        let via = HeaderValue::from_static("outrigger-1");
+        request(&arrival(headers, trusted), &Forwarding { via: &via, forwarded: true, host: None, upgrade: false })
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_what_connection_names_are_removed() {
+        let out = forward(
+            &[
+                ("connection", "keep-alive, X-Secret, host, authorization"),
+                ("x-secret", "1"),
+                ("host", "a"),
+                ("authorization", "k"),
+                ("te", "trailers, gzip"),
+                ("upgrade", "h2c"),
+                ("http2-settings", "x"),
+                ("trailer", "x-sum"),
+                ("outrigger-caller", "mallory"),
+            ],
+            false,
+        );
+        for gone in ["connection", "x-secret", "upgrade", "http2-settings", "outrigger-caller"] {
+            assert!(!out.contains_key(gone), "{gone} must go");
+        }
+        assert_eq!((&out["host"], &out["authorization"], &out["te"], &out["trailer"]), (&"a".parse().expect("v"), &"k".parse().expect("v"), &"trailers".parse().expect("v"), &"x-sum".parse().expect("v")));
+    }
+
+    #[test]
+    fn connection_cannot_remove_what_the_proxy_adds() {
+        let out = forward(&[("host", "a"), ("connection", "x-forwarded-for, via")], false);
+        assert_eq!(out["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(out["via"], "1.1 outrigger-1");
+    }
+
+    #[test]
+    fn claims_of_an_untrusted_peer_are_replaced_and_of_a_trusted_one_extended() {
+        let claims = [("host", "a"), ("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.2.3.4"), ("x-real-ip", "1.2.3.4")];
+        let untrusted = forward(&claims, false);
+        assert_eq!((&untrusted["x-forwarded-for"], &untrusted["x-forwarded-proto"]), (&"10.0.0.9".parse().expect("v"), &"http".parse().expect("v")));
+        assert!(!untrusted.contains_key("forwarded") && !untrusted.contains_key("x-real-ip"));
+        let trusted = forward(&claims, true);
+        assert_eq!((&trusted["x-forwarded-for"], &trusted["x-forwarded-proto"]), (&"1.2.3.4, 10.0.0.9".parse().expect("v"), &"https".parse().expect("v")));
+    }
+
+    #[test]
+    fn a_response_with_ambiguous_framing_is_refused_or_made_plain() {
+        let fields = |list: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in list {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            map
+        };
+        let check = |list: &[(&'static str, &'static str)]| {
+            let mut map = fields(list);
+            response(&Method::GET, StatusCode::OK, &mut map).map(|()| map)
+        };
+        let both = check(&[("content-length", "3"), ("transfer-encoding", "chunked")]).expect("legal");
+        assert!(!both.contains_key("content-length") && !both.contains_key("transfer-encoding"));
+        assert_eq!(check(&[("content-length", "2, 2")]).expect("legal")["content-length"], "2");
+        assert_eq!(check(&[("content-length", "005")]).expect("legal")["content-length"], "5");
+        for bad in [[("transfer-encoding", "gzip")], [("transfer-encoding", "gzip, chunked")], [("content-length", "2, 3")], [("content-length", "+2")]] {
+            assert!(check(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
