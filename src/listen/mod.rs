@@ -1,1 +1,5 @@
-//! In the making.
+//! A connection becomes arrivals.
+
+mod client;
+mod session;
+mod strict;

@@ -1,0 +1,168 @@
+//! A request is understood in only one way, or refused (RFC 9112 sections 3, 6; RFC 9110 sections 7.2, 7.8).
+//!
+//! hyper has parsed the head; here is what it accepts and a proxy must not. What is legal passes untouched.
+
+use http::{HeaderMap, Method, Uri, Version, header};
+
+use crate::{
+    reject::Reject,
+    upstream::headers::{content_length, has_token},
+};
+
+/// Refuses a head that two parsers could read differently.
+pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Reject> {
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Reject::MethodNotAllowed);
+    }
+    target(method, uri)?;
+    host(version, uri, headers)?;
+    framing(version, headers)?;
+    Ok(())
+}
+
+fn target(method: &Method, uri: &Uri) -> Result<(), Reject> {
+    match (uri.scheme_str(), uri.authority()) {
+        (None, Some(_)) => return bad("the request target is an authority; only CONNECT may send one"),
+        (Some("http" | "https"), Some(authority)) if authority.as_str().contains('@') => {
+            return bad("the request target carries user information");
+        }
+        (Some("http" | "https"), _) | (None, None) => {}
+        (Some(_), _) => return bad("the request target has a scheme other than http and https"),
+    }
+    if uri.path() == "*" && method != Method::OPTIONS {
+        return bad("the request target `*` goes with OPTIONS only");
+    }
+    if uri.path() != "*" && !uri.path().starts_with('/') {
+        return bad("the request target does not begin with a slash");
+    }
+    Ok(())
+}
+
+fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Reject> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() {
+        return bad("more than one Host field");
+    }
+    match first {
+        None if version == Version::HTTP_11 => bad("no Host field"),
+        None => Ok(()),
+        Some(host) if uri.authority().is_some() && version == Version::HTTP_11 => {
+            // Absolute form: the target's authority counts and Host is replaced, but it must still be one.
+            if is_host(host.as_bytes()) || host.is_empty() { Ok(()) } else { bad("the Host field is not a host") }
+        }
+        Some(host) if is_host(host.as_bytes()) => Ok(()),
+        Some(_) => bad("the Host field is not a host"),
+    }
+}
+
+fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = match codings.next() {
+        None => false,
+        Some(first) => {
+            if codings.next().is_some() || !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                return bad("a Transfer-Encoding other than one `chunked`");
+            }
+            if version == Version::HTTP_10 {
+                return bad("Transfer-Encoding in HTTP/1.0");
+            }
+            true
+        }
+    };
+    let length = content_length(headers).map_err(|malformed| Reject::BadRequest(malformed.0.into()))?;
+    if chunked && length.is_some() {
+        return bad("both Content-Length and Transfer-Encoding");
+    }
+    if headers.contains_key("content_length") || headers.contains_key("transfer_encoding") {
+        return bad("a field name that some servers read as a framing field");
+    }
+    let upgrades = has_token(headers, header::CONNECTION, "upgrade") && headers.contains_key(header::UPGRADE);
+    if upgrades && (chunked || length.is_some_and(|n| n > 0)) {
+        return bad("an upgrade with a body");
+    }
+    Ok(())
+}
+
+/// `host[:port]` as RFC 3986 has it, without user information.
+fn is_host(value: &[u8]) -> bool {
+    let (name, port) = match value {
+        [b'[', ..] => match value.iter().position(|b| *b == b']') {
+            Some(end) => (&value[1..end], &value[end + 1..]),
+            None => return false,
+        },
+        _ => match value.iter().position(|b| *b == b':') {
+            Some(colon) => (&value[..colon], &value[colon..]),
+            None => (value, &value[value.len()..]),
+        },
+    };
+    let bracketed = value.first() == Some(&b'[');
+    let name_ok = !name.is_empty()
+        && name.iter().all(|b| match b {
+            b':' => bracketed,
+            b'%' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
+            b => b.is_ascii_alphanumeric(),
+        });
+    let port_ok = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    name_ok && port_ok
+}
+
+fn bad<T>(why: &'static str) -> Result<T, Reject> {
+    Err(Reject::BadRequest(why.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn verdict(method: Method, uri: &str, version: Version, fields: &[(&str, &str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).expect("name"), HeaderValue::from_str(value).expect("value"));
+        }
+        check(&method, &uri.parse().expect("uri"), version, &headers).is_ok()
+    }
+
+    #[test]
+    fn what_is_legal_passes() {
+        let v11 = Version::HTTP_11;
+        assert!(verdict(Method::GET, "/a?b", v11, &[("host", "a.example:80")]));
+        assert!(verdict(Method::GET, "http://a/", v11, &[("host", "b")]));
+        assert!(verdict(Method::OPTIONS, "*", v11, &[("host", "a")]));
+        assert!(verdict(Method::GET, "/", Version::HTTP_10, &[]));
+        assert!(verdict(Method::POST, "/", v11, &[("host", "[::1]:80"), ("content-length", "005")]));
+        assert!(verdict(Method::POST, "/", v11, &[("host", "a"), ("transfer-encoding", "Chunked")]));
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        let v11 = Version::HTTP_11;
+        for (uri, fields) in [
+            ("/", &[][..]),
+            ("/", &[("host", "a"), ("host", "a")]),
+            ("/", &[("host", "")]),
+            ("/", &[("host", "u@h")]),
+            ("/", &[("host", "a,b")]),
+            ("/", &[("host", "a b")]),
+            ("http://u:p@h/", &[("host", "h")]),
+            ("ftp://h/", &[("host", "h")]),
+            ("*", &[("host", "h")]),
+            ("/", &[("host", "h"), ("content-length", "1"), ("transfer-encoding", "chunked")]),
+            ("/", &[("host", "h"), ("transfer-encoding", "gzip, chunked")]),
+            ("/", &[("host", "h"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+            ("/", &[("host", "h"), ("content-length", "1, 2")]),
+            ("/", &[("host", "h"), ("content_length", "1")]),
+            ("/", &[("host", "h"), ("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "3")]),
+        ] {
+            assert!(!verdict(Method::GET, uri, v11, fields), "{uri} {fields:?}");
+        }
+        assert!(!verdict(Method::TRACE, "/", v11, &[("host", "h")]));
+        assert!(!verdict(Method::POST, "/", Version::HTTP_10, &[("transfer-encoding", "chunked")]));
+    }
+}
