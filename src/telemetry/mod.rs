@@ -1,1 +1,3 @@
-//! In the making.
+//! What the proxy says about itself: metrics, access log, traces, OTLP.
+
+pub mod metrics;

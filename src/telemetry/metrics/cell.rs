@@ -1,0 +1,139 @@
+//! The cells that numbers are counted in: relaxed atomics behind an `Arc`, resolved once and cheap to clone.
+//!
+//! A cell belongs to one worker, so its cache line is not fought over; a scrape adds the workers up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// A number that only grows, in the family's raw unit.
+#[derive(Debug, Clone, Default)]
+pub struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// `n` more, in the family's raw unit (dollars: nano-dollars).
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down. The exposed value is the sum over the workers.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<AtomicI64>);
+
+impl Gauge {
+    /// One more.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// One less.
+    pub fn dec(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// Exactly `value`.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The value of this cell.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
+    /// One more until the guard is dropped.
+    pub fn enter(&self) -> GaugeGuard {
+        self.inc();
+        GaugeGuard(self.clone())
+    }
+}
+
+/// Takes one off its gauge when dropped.
+#[derive(Debug)]
+pub struct GaugeGuard(Gauge);
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts by fixed bounds, with an exact integer sum.
+#[derive(Debug, Clone)]
+pub struct Histogram(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bounds: &'static [u64],
+    /// One per bound, and one for everything above the last.
+    buckets: Box<[AtomicU64]>,
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    /// Empty, with these upper bounds (inclusive, ascending).
+    pub fn new(bounds: &'static [u64]) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Arc::new(Inner { bounds, buckets, sum: AtomicU64::new(0) }))
+    }
+
+    /// One value in the family's raw unit. Two relaxed additions.
+    pub fn observe(&self, value: u64) {
+        let at = self.0.bounds.partition_point(|bound| *bound < value);
+        self.0.buckets[at].fetch_add(1, Relaxed);
+        self.0.sum.fetch_add(value, Relaxed);
+    }
+
+    /// One duration; the family must be in seconds.
+    pub fn observe_duration(&self, duration: Duration) {
+        self.observe(nanos(duration));
+    }
+
+    /// Counts per bucket (not cumulative) and the sum, both raw.
+    pub fn read(&self) -> (Vec<u64>, u64) {
+        (self.0.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect(), self.0.sum.load(Relaxed))
+    }
+}
+
+/// Whole nanoseconds; centuries saturate.
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_belongs_to_its_own_bucket() {
+        let histogram = Histogram::new(&[10, 100]);
+        for value in [0, 10, 11, 100, 101, 5000] {
+            histogram.observe(value);
+        }
+        assert_eq!(histogram.read(), (vec![2, 2, 2], 5222));
+    }
+
+    #[test]
+    fn a_guard_gives_back_what_it_took() {
+        let gauge = Gauge::default();
+        let guard = gauge.enter();
+        assert_eq!(gauge.get(), 1);
+        drop(guard);
+        assert_eq!(gauge.get(), 0);
+    }
+}

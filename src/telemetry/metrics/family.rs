@@ -1,0 +1,240 @@
+//! The table of every metric family: name, kind, unit, labels, help. What is not in it cannot be counted.
+//!
+//! Names without a dot are scraped by Prometheus and exported over OTLP; names with a dot are OpenTelemetry's own
+//! (GenAI semantic conventions v1.41.1) and go over OTLP alone, so that a scrape does not count a thing twice.
+
+/// How a family's numbers behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by upper bounds (inclusive), ascending, in the family's raw unit.
+    Histogram(&'static [u64]),
+}
+
+/// What one raw integer means outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// The number itself.
+    One,
+    /// A billionth of the exposed unit: nanoseconds as seconds, nano-dollars as dollars.
+    Nano,
+}
+
+impl Unit {
+    /// Raw units in one exposed unit.
+    pub fn per_unit(self) -> f64 {
+        match self {
+            Self::One => 1.0,
+            Self::Nano => 1e9,
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Spec {
+    /// Which.
+    pub family: Family,
+    /// As exposed.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What a raw integer means.
+    pub unit: Unit,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// One line for a person.
+    pub help: &'static str,
+}
+
+impl Spec {
+    /// Whether the family is scraped by Prometheus.
+    pub fn scraped(&self) -> bool {
+        !self.name.contains('.')
+    }
+
+    /// OTLP name and unit: what a collector's Prometheus translation turns back into [`Spec::name`].
+    pub fn otlp(&self) -> (String, &'static str) {
+        if !self.scraped() {
+            return (self.name.to_owned(), if self.unit == Unit::Nano { "s" } else { "{token}" });
+        }
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        let (name, unit) = if let Some(name) = name.strip_suffix("_seconds") {
+            (name, "s")
+        } else if let Some(name) = name.strip_suffix("_bytes") {
+            (name, "By")
+        } else if name.ends_with("_usd") {
+            (name, "{USD}")
+        } else {
+            (name, "")
+        };
+        (name.replacen('_', ".", 1), unit)
+    }
+}
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000_000_000;
+const US: u64 = 1_000;
+
+/// Half a millisecond (a cache hit) to ten minutes (a reasoning model).
+const EXCHANGE: &[u64] = &[
+    MS / 2,
+    MS,
+    5 * MS / 2,
+    5 * MS,
+    10 * MS,
+    25 * MS,
+    50 * MS,
+    100 * MS,
+    250 * MS,
+    500 * MS,
+    S,
+    5 * S / 2,
+    5 * S,
+    10 * S,
+    30 * S,
+    60 * S,
+    120 * S,
+    300 * S,
+    600 * S,
+];
+
+/// Ten microseconds to a second: what the proxy itself may take.
+const OWN: &[u64] =
+    &[10 * US, 25 * US, 50 * US, 100 * US, 250 * US, 500 * US, MS, 5 * MS / 2, 5 * MS, 10 * MS, 25 * MS, 100 * MS, 250 * MS, S];
+
+const FIRST_TOKEN: &[u64] =
+    &[10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, 750 * MS, S, 5 * S / 2, 5 * S, 15 * S / 2, 10 * S, 30 * S, 60 * S, 120 * S];
+
+/// Advised for `gen_ai.client.operation.duration` (GenAI semantic conventions, metrics).
+const GEN_AI_DURATION: &[u64] = &[
+    10 * MS,
+    20 * MS,
+    40 * MS,
+    80 * MS,
+    160 * MS,
+    320 * MS,
+    640 * MS,
+    1280 * MS,
+    2560 * MS,
+    5120 * MS,
+    10_240 * MS,
+    20_480 * MS,
+    40_960 * MS,
+    81_920 * MS,
+];
+
+/// Advised for `gen_ai.client.token.usage` (GenAI semantic conventions, metrics).
+const GEN_AI_TOKENS: &[u64] = &[1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864];
+
+macro_rules! families {
+    ($($id:ident = $kind:expr, $unit:ident, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        /// A metric family.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Family {
+            $(#[doc = $help] $id,)*
+        }
+
+        /// Every family, in the order of [`Family`].
+        pub const FAMILIES: &[Spec] = &[
+            $(Spec { family: Family::$id, name: $name, kind: $kind, unit: Unit::$unit, labels: &[$($label),*], help: $help },)*
+        ];
+    };
+}
+
+use Kind::{Counter, Gauge, Histogram};
+
+families! {
+    Requests = Counter, One, "outrigger_requests_total", ["door", "route", "code", "cache"], "Requests by status sent to the client and by what the cache did.";
+    RequestDuration = Histogram(EXCHANGE), Nano, "outrigger_request_duration_seconds", ["door", "route"], "From the complete request head to the last byte of the answer.";
+    OwnDuration = Histogram(OWN), Nano, "outrigger_own_duration_seconds", ["door", "route"], "The proxy's own time until the response head: without the upstream and without waiting for the client.";
+    UpstreamDuration = Histogram(EXCHANGE), Nano, "outrigger_upstream_duration_seconds", ["target"], "One try, from sending to the response head.";
+    FirstToken = Histogram(FIRST_TOKEN), Nano, "outrigger_first_token_seconds", ["provider", "model"], "Streamed model calls, from sending to the first event with content.";
+    Rejects = Counter, One, "outrigger_rejects_total", ["door", "route", "reason"], "Answers that the proxy gave by itself, by reason.";
+    Inflight = Gauge, One, "outrigger_inflight_requests", ["door"], "Requests that have begun and not ended.";
+    Tries = Counter, One, "outrigger_tries_total", ["target", "outcome"], "Sendings to a target, by how they ended.";
+    Retries = Counter, One, "outrigger_retries_total", ["target", "reason"], "Tries after the first, by why the one before failed.";
+    RetryBudgetExhausted = Counter, One, "outrigger_retry_budget_exhausted_total", ["target"], "Retries not made because the target's retry budget was spent.";
+    Fallbacks = Counter, One, "outrigger_fallbacks_total", ["route", "to"], "Requests that went on to a later target or a static answer.";
+    Timeouts = Counter, One, "outrigger_timeouts_total", ["target", "bound"], "Time bounds that passed.";
+    BreakerState = Gauge, One, "outrigger_breaker_state", ["target"], "Circuit breaker: 0 closed, 1 half open, 2 open.";
+    BreakerTransitions = Counter, One, "outrigger_breaker_transitions_total", ["target", "to"], "Circuit breaker changes, by new state.";
+    LimitDecisions = Counter, One, "outrigger_limit_decisions_total", ["limit", "decision"], "Requests looked at by a limit: admitted, refused, or observed (would have been refused).";
+    LimitKeys = Gauge, One, "outrigger_limit_keys", [], "Limit keys held in memory.";
+    LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
+    CacheRequests = Counter, One, "outrigger_cache_requests_total", ["route", "result"], "Requests on routes with a cache, by result.";
+    CacheBytes = Gauge, One, "outrigger_cache_bytes", [], "Bytes held by the cache in memory.";
+    CacheEntries = Gauge, One, "outrigger_cache_entries", [], "Entries held by the cache in memory.";
+    CacheBudgetBytes = Gauge, One, "outrigger_cache_budget_bytes", [], "Bytes the cache may hold in memory.";
+    CacheEvictions = Counter, One, "outrigger_cache_evictions_total", ["reason"], "Entries that left the cache, by reason.";
+    CacheSavedTokens = Counter, One, "outrigger_cache_saved_tokens_total", ["route"], "Tokens of model calls that the cache answered.";
+    CacheSavedUsd = Counter, Nano, "outrigger_cache_saved_usd_total", ["route"], "Dollars that model calls answered by the cache would have cost.";
+    StoreUp = Gauge, One, "outrigger_store_up", ["store"], "Whether the store answers: 1 or 0.";
+    StoreErrors = Counter, One, "outrigger_store_errors_total", ["store", "operation"], "Store operations that failed or took too long.";
+    PoolConnections = Gauge, One, "outrigger_pool_connections", ["target", "state"], "Upstream connections, idle or active.";
+    PoolConnects = Counter, One, "outrigger_pool_connects_total", ["target", "outcome"], "Upstream connections opened or not.";
+    Tokens = Counter, One, "outrigger_tokens_total", ["route", "provider", "model", "class", "source"], "Tokens of model calls, in classes that do not overlap, by where the number comes from.";
+    Cost = Counter, Nano, "outrigger_cost_usd_total", ["route", "provider", "model"], "Dollars of model calls.";
+    UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model has no price.";
+    UnattributedCalls = Counter, One, "outrigger_unattributed_calls_total", [], "Model calls that no inbound request could be found for.";
+    Connections = Gauge, One, "outrigger_connections", ["door"], "Open client connections.";
+    AcceptErrors = Counter, One, "outrigger_accept_errors_total", ["door"], "Connections that could not be accepted (out of descriptors, for one).";
+    ConfigReloads = Counter, One, "outrigger_config_reloads_total", ["outcome"], "Reloads of the configuration, by outcome.";
+    Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
+    LogDropped = Counter, One, "outrigger_log_dropped_total", [], "Access log lines lost because whoever reads them is too slow.";
+    OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
+    BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
+    ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";
+    ProcessResidentMemory = Gauge, One, "process_resident_memory_bytes", [], "Resident memory size in bytes.";
+    ProcessOpenFds = Gauge, One, "process_open_fds", [], "Open file descriptors.";
+    ProcessMaxFds = Gauge, One, "process_max_fds", [], "Most file descriptors that may be open.";
+    ProcessStartTime = Gauge, One, "process_start_time_seconds", [], "Start time of the process since 1970, in seconds.";
+    ProcessThreads = Gauge, One, "process_threads", [], "Threads of the process.";
+    GenAiTokenUsage = Histogram(GEN_AI_TOKENS), One, "gen_ai.client.token.usage", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type"], "Input and output tokens used.";
+    GenAiOperationDuration = Histogram(GEN_AI_DURATION), Nano, "gen_ai.client.operation.duration", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"], "Duration of a model call.";
+    GenAiFirstChunk = Histogram(GEN_AI_DURATION), Nano, "gen_ai.client.operation.time_to_first_chunk", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"], "Time to the first chunk of a streamed model call.";
+}
+
+impl Family {
+    /// Its row.
+    pub fn spec(self) -> &'static Spec {
+        &FAMILIES[self as usize]
+    }
+}
+
+/// Whether values of this label come from clients, so that their number has no bound of its own.
+pub fn is_open(label: &str) -> bool {
+    matches!(label, "model" | "gen_ai.request.model" | "code")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAMILIES, Family, Kind};
+
+    #[test]
+    fn the_table_is_in_order_and_names_are_unique() {
+        let mut names = std::collections::HashSet::new();
+        for (at, spec) in FAMILIES.iter().enumerate() {
+            assert_eq!(spec.family as usize, at);
+            assert!(names.insert(spec.name), "{} twice", spec.name);
+            assert_eq!(spec.kind == Kind::Counter, spec.name.ends_with("_total"), "{}", spec.name);
+            if let Kind::Histogram(bounds) = spec.kind {
+                assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{}: bounds ascend", spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_otlp_name_loses_what_the_translation_to_prometheus_adds() {
+        let of = |family: Family| family.spec().otlp();
+        assert_eq!(of(Family::Requests), ("outrigger.requests".into(), ""));
+        assert_eq!(of(Family::RequestDuration), ("outrigger.request_duration".into(), "s"));
+        assert_eq!(of(Family::CacheBytes), ("outrigger.cache".into(), "By"));
+        assert_eq!(of(Family::Cost), ("outrigger.cost_usd".into(), "{USD}"));
+        assert_eq!(of(Family::GenAiTokenUsage), ("gen_ai.client.token.usage".into(), "{token}"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Metrics: one table of families, cells per worker, added up when somebody looks.
+//!
+//! [`Metrics`] is shared; each worker takes a [`WorkerMetrics`] and resolves handles from it once per route, target or
+//! door. Counting is then a relaxed addition on a cache line of that worker. A scrape and an OTLP export both read
+//! [`Metrics::gather`]; numbers that live elsewhere (cache bytes, breaker states) are asked for through callbacks.
+
+mod cell;
+mod family;
+mod handles;
+mod process;
+mod rolling;
+mod scrape;
+mod shard;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use parking_lot::{Mutex, RwLock};
+
+pub use cell::{Counter, Gauge, GaugeGuard, Histogram, nanos};
+pub use family::{FAMILIES, Family, Kind, Spec, Unit};
+pub use handles::{CacheOutcome, DoorCells, Finished, LimitCells, ModelCall, RequestCells, RouteCells, TargetCells};
+pub use rolling::Window;
+pub use shard::{MAX_SERIES, MAX_VALUE, OTHER};
+
+use crate::clock::{Clock, Instant};
+use rolling::Ring;
+use shard::{Cell, Shard};
+
+/// The crate's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit it was built from, if the build said it in `OUTRIGGER_COMMIT`.
+pub const COMMIT: &str = match option_env!("OUTRIGGER_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+/// One number a callback gives: label values in the family's order, and the value in the exposed unit.
+pub type Reading = (Vec<String>, f64);
+
+type Callback = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
+
+/// Every number of the process.
+pub struct Metrics {
+    inner: Arc<Inner>,
+    shared: WorkerMetrics,
+    registry: prometheus::Registry,
+}
+
+struct Inner {
+    workers: RwLock<Vec<Arc<Worker>>>,
+    callbacks: Mutex<Vec<(Family, Callback)>>,
+    clock: Clock,
+    started: Instant,
+    /// Nanoseconds since 1970 at which counting began.
+    started_wall: u64,
+}
+
+/// What one worker counts.
+struct Worker {
+    shard: Shard,
+    ring: Ring,
+}
+
+/// A worker's way to its cells. Cheap to clone; resolve handles once and keep them.
+#[derive(Clone)]
+pub struct WorkerMetrics {
+    worker: Arc<Worker>,
+    started: Instant,
+}
+
+/// One family as it stands, added up over workers and callbacks.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its row.
+    pub spec: &'static Spec,
+    /// Label values and numbers, in the order of the labels.
+    pub series: BTreeMap<Vec<Arc<str>>, Value>,
+}
+
+/// The number of one series, in the exposed unit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A counter or gauge.
+    Number(f64),
+    /// Counts per bucket (not cumulative; one more than the bounds) and the sum.
+    Histogram {
+        /// As in the family's kind, raw unit.
+        bounds: &'static [u64],
+        /// One per bound and one above.
+        buckets: Vec<u64>,
+        /// Exposed unit.
+        sum: f64,
+    },
+}
+
+impl Metrics {
+    /// Begins to count.
+    pub fn new(clock: Clock) -> Arc<Self> {
+        let started = clock.now();
+        let started_wall = nanos(crate::clock::unix(clock.wall()));
+        let inner = Arc::new(Inner { workers: RwLock::default(), callbacks: Mutex::default(), clock, started, started_wall });
+        let shared = inner.worker();
+        let registry = scrape::registry(inner.clone());
+        let metrics = Arc::new(Self { inner, shared, registry });
+        metrics.shared.gauge(Family::BuildInfo, &[VERSION, COMMIT]).set(1);
+        // a series that exists from the first scrape on is not mistaken for a new one when it first counts
+        for spec in
+            FAMILIES.iter().filter(|spec| spec.labels.is_empty() && spec.kind == Kind::Counter && spec.name.starts_with("outrigger_"))
+        {
+            metrics.shared.counter(spec.family, &[]);
+        }
+        metrics
+    }
+
+    /// Cells for one more worker.
+    pub fn worker(&self) -> WorkerMetrics {
+        self.inner.worker()
+    }
+
+    /// Cells that belong to no worker: for shared policies, stores and side tasks.
+    pub fn shared(&self) -> &WorkerMetrics {
+        &self.shared
+    }
+
+    /// Asks `read` for the family's numbers at every scrape. Equal label values from several callbacks are added up.
+    /// `read` runs on the side runtime and must not block.
+    pub fn register(&self, family: Family, read: Box<dyn Fn() -> Vec<Reading> + Send + Sync>) {
+        self.inner.callbacks.lock().push((family, read));
+    }
+
+    /// Every family that has a series, in the table's order.
+    pub fn gather(&self) -> Vec<Snapshot> {
+        self.inner.gather()
+    }
+
+    /// The scrape: Prometheus text format 0.0.4.
+    pub fn render(&self) -> String {
+        scrape::render(&self.registry)
+    }
+
+    /// The last 24 hours, over all workers.
+    pub fn last_day(&self, now: Instant) -> Window {
+        let mut window = Window::default();
+        for worker in self.inner.workers.read().iter() {
+            worker.ring.add_to(&mut window, now.duration_since(self.inner.started));
+        }
+        window
+    }
+
+    /// How long this has been counting.
+    pub fn uptime(&self, now: Instant) -> Duration {
+        now.duration_since(self.inner.started)
+    }
+
+    /// When counting began, and now, in nanoseconds since 1970.
+    pub fn span_nanos(&self) -> (u64, u64) {
+        (self.inner.started_wall, nanos(crate::clock::unix(self.inner.clock.wall())))
+    }
+}
+
+impl Inner {
+    fn worker(&self) -> WorkerMetrics {
+        let worker = Arc::new(Worker { shard: Shard::new(), ring: Ring::new() });
+        self.workers.write().push(worker.clone());
+        WorkerMetrics { worker, started: self.started }
+    }
+
+    fn gather(&self) -> Vec<Snapshot> {
+        let mut all: Vec<Snapshot> = FAMILIES.iter().map(|spec| Snapshot { spec, series: BTreeMap::new() }).collect();
+        for worker in self.workers.read().iter() {
+            for snapshot in &mut all {
+                let spec = snapshot.spec;
+                worker.shard.each(spec.family, |labels, cell| add(&mut snapshot.series, labels.to_vec(), read(spec, cell)));
+            }
+        }
+        let process = process::read().into_iter().map(|(family, value)| (family, vec![(Vec::new(), value)]));
+        let called: Vec<_> = self.callbacks.lock().iter().map(|(family, read)| (*family, read())).collect();
+        for (family, readings) in process.chain(called) {
+            let snapshot = &mut all[family as usize];
+            for (labels, value) in readings {
+                debug_assert_eq!(labels.len(), snapshot.spec.labels.len(), "{}", snapshot.spec.name);
+                let mut labels: Vec<Arc<str>> = labels.into_iter().map(Arc::from).collect();
+                labels.resize(snapshot.spec.labels.len(), Arc::from(""));
+                add(&mut snapshot.series, labels, Value::Number(value));
+            }
+        }
+        all.retain(|snapshot| !snapshot.series.is_empty());
+        all
+    }
+}
+
+impl WorkerMetrics {
+    /// The counter of exactly these label values. A lock and a hash: resolve once where it is counted often.
+    pub fn counter(&self, family: Family, values: &[&str]) -> Counter {
+        match self.worker.shard.cell(family, values) {
+            Cell::Counter(counter) => counter,
+            cell => mismatch(family, &cell),
+        }
+    }
+
+    /// The gauge of exactly these label values; the exposed value is the sum over workers.
+    pub fn gauge(&self, family: Family, values: &[&str]) -> Gauge {
+        match self.worker.shard.cell(family, values) {
+            Cell::Gauge(gauge) => gauge,
+            cell => mismatch(family, &cell),
+        }
+    }
+
+    /// The histogram of exactly these label values.
+    pub fn histogram(&self, family: Family, values: &[&str]) -> Histogram {
+        match self.worker.shard.cell(family, values) {
+            Cell::Histogram(histogram) => histogram,
+            cell => {
+                mismatch::<()>(family, &cell);
+                Histogram::new(&[])
+            }
+        }
+    }
+}
+
+/// A handle of the wrong kind counts into nothing; tests find it.
+fn mismatch<T: Default>(family: Family, cell: &Cell) -> T {
+    debug_assert!(false, "{} is not a {cell:?}", family.spec().name);
+    T::default()
+}
+
+fn read(spec: &Spec, cell: &Cell) -> Value {
+    let per_unit = spec.unit.per_unit();
+    match (cell, spec.kind) {
+        (Cell::Counter(counter), _) => Value::Number(counter.get() as f64 / per_unit),
+        (Cell::Gauge(gauge), _) => Value::Number(gauge.get() as f64 / per_unit),
+        (Cell::Histogram(histogram), kind) => {
+            let (buckets, sum) = histogram.read();
+            let bounds = if let Kind::Histogram(bounds) = kind { bounds } else { &[] };
+            Value::Histogram { bounds, buckets, sum: sum as f64 / per_unit }
+        }
+    }
+}
+
+fn add(series: &mut BTreeMap<Vec<Arc<str>>, Value>, labels: Vec<Arc<str>>, value: Value) {
+    use std::collections::btree_map::Entry;
+    match series.entry(labels) {
+        Entry::Vacant(entry) => {
+            entry.insert(value);
+        }
+        Entry::Occupied(mut entry) => match (entry.get_mut(), value) {
+            (Value::Number(sum), Value::Number(more)) => *sum += more,
+            (Value::Histogram { buckets, sum, .. }, Value::Histogram { buckets: more, sum: extra, .. }) => {
+                for (bucket, more) in buckets.iter_mut().zip(more) {
+                    *bucket += more;
+                }
+                *sum += extra;
+            }
+            _ => {}
+        },
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("workers", &self.inner.workers.read().len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WorkerMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerMetrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,81 @@
+//! One worker's series: full label tuples, compared whole, so that two series are never taken for one.
+//!
+//! The prometheus crate's `*Vec` hashes label values one after another without a separator and never compares them,
+//! which makes one series of `["ab", "c"]` and `["a", "bc"]`; that is why the table is our own.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{
+    cell::{Counter, Gauge, Histogram},
+    family::{FAMILIES, Family, Kind, is_open},
+};
+
+/// Most series of one family and worker; beyond it, open labels become [`OTHER`].
+pub const MAX_SERIES: usize = 1024;
+
+/// Longest label value in bytes; longer ones are cut.
+pub const MAX_VALUE: usize = 128;
+
+/// What label values become when there are too many.
+pub const OTHER: &str = "other";
+
+/// A series' cell.
+#[derive(Debug, Clone)]
+pub(super) enum Cell {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
+}
+
+pub(super) type Labels = Box<[Arc<str>]>;
+type Series = std::collections::HashMap<Labels, Cell, foldhash::fast::RandomState>;
+
+/// Every series of one worker.
+#[derive(Debug)]
+pub(super) struct Shard {
+    families: Vec<Mutex<Series>>,
+}
+
+impl Shard {
+    pub(super) fn new() -> Self {
+        Self { families: FAMILIES.iter().map(|_| Mutex::new(Series::default())).collect() }
+    }
+
+    /// The cell of exactly these label values, made on first use. Values are cut to [`MAX_VALUE`]; missing ones are empty.
+    pub(super) fn cell(&self, family: Family, values: &[&str]) -> Cell {
+        let spec = family.spec();
+        debug_assert_eq!(values.len(), spec.labels.len(), "{}: one value per label", spec.name);
+        let labels: Labels = (0..spec.labels.len()).map(|at| Arc::from(cut(values.get(at).copied().unwrap_or_default()))).collect();
+        let mut series = self.families[family as usize].lock();
+        if let Some(cell) = series.get(&labels) {
+            return cell.clone();
+        }
+        let labels = if series.len() < MAX_SERIES { labels } else { overflow(spec.labels, labels) };
+        let fresh = || match spec.kind {
+            Kind::Counter => Cell::Counter(Counter::default()),
+            Kind::Gauge => Cell::Gauge(Gauge::default()),
+            Kind::Histogram(bounds) => Cell::Histogram(Histogram::new(bounds)),
+        };
+        series.entry(labels).or_insert_with(fresh).clone()
+    }
+
+    /// Calls `with` for every series of the family.
+    pub(super) fn each(&self, family: Family, mut with: impl FnMut(&Labels, &Cell)) {
+        for (labels, cell) in self.families[family as usize].lock().iter() {
+            with(labels, cell);
+        }
+    }
+}
+
+/// Replaces the open labels; all of them where none is open.
+fn overflow(names: &[&str], labels: Labels) -> Labels {
+    let any_open = names.iter().any(|name| is_open(name));
+    let replace = |(name, value): (&&str, Arc<str>)| if !any_open || is_open(name) { Arc::from(OTHER) } else { value };
+    names.iter().zip(labels).map(replace).collect()
+}
+
+fn cut(value: &str) -> &str {
+    if value.len() <= MAX_VALUE { value } else { &value[..value.floor_char_boundary(MAX_VALUE)] }
+}
