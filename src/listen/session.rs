@@ -1,18 +1,23 @@
 //! A client's connection as the listener sees it: what it is doing, since when, and the end of it.
 //!
 //! Time bounds cost a request nothing: a connection notes the worker's coarse tick when it changes its state, and one sweep
-//! a second ends those that overstay. Bounds therefore hold to within a second.
+//! a second ends those that overstay. Bounds therefore hold to within a second. (The cells are atomic only because hyper wants
+//! a stream that may be upgraded to be `Send`; nothing here ever leaves its worker.)
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io,
     pin::Pin,
-    rc::{Rc, Weak},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -24,14 +29,14 @@ pub const SWEEP: Duration = Duration::from_secs(1);
 /// One client connection.
 #[derive(Debug)]
 pub struct Session {
-    tick: Rc<Cell<u32>>,
-    phase: Cell<Phase>,
-    since: Cell<u32>,
+    tick: Arc<AtomicU32>,
+    phase: AtomicU8,
+    since: AtomicU32,
     /// Writing has been waiting for the client since this tick; 0 is not waiting.
-    stalled: Cell<u32>,
+    stalled: AtomicU32,
     bounds: SessionBounds,
-    ended: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    order: AtomicU8,
+    waker: AtomicWaker,
 }
 
 /// Sweeps a connection may spend in a state.
@@ -45,47 +50,72 @@ pub struct SessionBounds {
     pub write: u32,
 }
 
+/// What a connection is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Nothing of a first or next head has come.
-    Idle,
-    /// A head has begun.
-    Head,
-    /// A request is being answered.
-    Serving,
-    /// Tunnelled; bounds of HTTP no longer apply.
-    Upgraded,
+pub enum Order {
+    /// Nothing new.
+    GoOn,
+    /// Finish the request in hand, take no other.
+    Finish,
+    /// End now.
+    End,
 }
+
+// Phases.
+/// Nothing of a next head has come.
+const IDLE: u8 = 0;
+/// A head has begun, or the first one is awaited.
+const HEAD: u8 = 1;
+/// A request is being answered.
+const SERVING: u8 = 2;
+/// Tunnelled; bounds of HTTP no longer apply.
+const UPGRADED: u8 = 3;
 
 /// All connections of one worker's listener.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    tick: Rc<Cell<u32>>,
+    tick: Arc<AtomicU32>,
     all: RefCell<Vec<Weak<Session>>>,
 }
 
 impl Sessions {
     /// Notes a new connection.
-    pub fn open(&self, bounds: SessionBounds) -> Rc<Session> {
-        let session = Rc::new(Session {
+    pub fn open(&self, bounds: SessionBounds) -> Arc<Session> {
+        let session = Arc::new(Session {
             tick: self.tick.clone(),
-            phase: Cell::new(Phase::Head),
-            since: Cell::new(self.tick.get()),
-            stalled: Cell::new(0),
+            phase: AtomicU8::new(HEAD),
+            since: AtomicU32::new(self.tick.load(Relaxed)),
+            stalled: AtomicU32::new(0),
             bounds,
-            ended: Cell::new(false),
-            waker: RefCell::default(),
+            order: AtomicU8::new(0),
+            waker: AtomicWaker::new(),
         });
-        self.all.borrow_mut().push(Rc::downgrade(&session));
+        self.all.borrow_mut().push(Arc::downgrade(&session));
         session
     }
 
     /// Moves the coarse clock and ends what overstays. Call every [`SWEEP`].
     pub fn sweep(&self) {
-        self.tick.set(self.tick.get().wrapping_add(1).max(1));
+        let tick = self.tick.load(Relaxed).wrapping_add(1).max(1);
+        self.tick.store(tick, Relaxed);
+        self.each(Session::check);
+    }
+
+    /// Tells every connection.
+    pub fn tell(&self, order: Order) {
+        self.each(|session| session.tell(order));
+    }
+
+    /// Connections that are open.
+    pub fn count(&self) -> usize {
+        self.each(|_| {});
+        self.all.borrow().len()
+    }
+
+    fn each(&self, visit: impl Fn(&Session)) {
         self.all.borrow_mut().retain(|weak| match weak.upgrade() {
             Some(session) => {
-                session.check();
+                visit(&session);
                 true
             }
             None => false,
@@ -96,66 +126,60 @@ impl Sessions {
 impl Session {
     /// A head is complete.
     pub fn serving(&self) {
-        self.enter(Phase::Serving);
+        self.enter(SERVING);
     }
 
     /// The answer is a tunnel from here on.
     pub fn upgraded(&self) {
-        self.enter(Phase::Upgraded);
+        self.enter(UPGRADED);
     }
 
-    /// Whether nothing is being answered: the connection can be closed without harm.
-    pub fn is_idle(&self) -> bool {
-        matches!(self.phase.get(), Phase::Idle | Phase::Head)
-    }
-
-    /// Ready when the connection must end; else the task is woken when that changes.
-    pub fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.ended.get() {
-            return Poll::Ready(());
+    /// What the connection should do; its task is woken when that changes.
+    pub fn poll_order(&self, cx: &Context<'_>) -> Order {
+        self.waker.register(cx.waker());
+        match self.order.load(Relaxed) {
+            0 => Order::GoOn,
+            1 => Order::Finish,
+            _ => Order::End,
         }
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        Poll::Pending
     }
 
-    fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
-        self.since.set(self.tick.get());
+    /// Orders can only become stricter.
+    pub fn tell(&self, order: Order) {
+        self.order.fetch_max(order as u8, Relaxed);
+        self.waker.wake();
+    }
+
+    fn enter(&self, phase: u8) {
+        self.phase.store(phase, Relaxed);
+        self.since.store(self.tick.load(Relaxed), Relaxed);
     }
 
     fn check(&self) {
-        let spent = self.tick.get().wrapping_sub(self.since.get());
-        let overstayed = match self.phase.get() {
-            Phase::Idle => spent > self.bounds.idle,
-            Phase::Head => spent > self.bounds.head,
-            Phase::Serving => {
-                let stalled = self.stalled.get();
-                stalled != 0 && self.tick.get().wrapping_sub(stalled) > self.bounds.write
-            }
-            Phase::Upgraded => false,
+        let tick = self.tick.load(Relaxed);
+        let spent = tick.wrapping_sub(self.since.load(Relaxed));
+        let stalled = self.stalled.load(Relaxed);
+        let overstayed = match self.phase.load(Relaxed) {
+            IDLE => spent > self.bounds.idle,
+            HEAD => spent > self.bounds.head,
+            SERVING => stalled != 0 && tick.wrapping_sub(stalled) > self.bounds.write,
+            _ => false,
         };
         if overstayed {
-            self.ended.set(true);
-            if let Some(waker) = self.waker.borrow_mut().take() {
-                waker.wake();
-            }
+            self.tell(Order::End);
         }
     }
 }
-
 /// A client's byte stream, observed.
 #[derive(Debug)]
 pub struct Watched<S> {
     stream: S,
-    session: Rc<Session>,
+    session: Arc<Session>,
 }
 
 impl<S> Watched<S> {
     /// Reports what passes on `stream` to `session`.
-    pub fn new(stream: S, session: Rc<Session>) -> Self {
+    pub fn new(stream: S, session: Arc<Session>) -> Self {
         Self { stream, session }
     }
 }
@@ -164,8 +188,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.session.phase.get() == Phase::Idle && buf.filled().len() > before {
-            self.session.enter(Phase::Head);
+        if self.session.phase.load(Relaxed) == IDLE && buf.filled().len() > before {
+            self.session.enter(HEAD);
         }
         polled
     }
@@ -174,9 +198,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> Watched<S> {
     fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
         if polled.is_ready() {
-            self.session.stalled.set(0);
-        } else if self.session.stalled.get() == 0 {
-            self.session.stalled.set(self.session.tick.get().max(1));
+            self.session.stalled.store(0, Relaxed);
+        } else if self.session.stalled.load(Relaxed) == 0 {
+            self.session.stalled.store(self.session.tick.load(Relaxed).max(1), Relaxed);
         }
         polled
     }
@@ -209,20 +233,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// A response body whose end, whatever it is, makes the connection idle again.
 pub struct Outgoing {
     body: Body,
-    session: Rc<Session>,
+    session: Arc<Session>,
 }
 
 impl Outgoing {
     /// The body of an answer on `session`.
-    pub fn new(body: Body, session: Rc<Session>) -> Self {
+    pub fn new(body: Body, session: Arc<Session>) -> Self {
         Self { body, session }
     }
 }
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        if self.session.phase.get() == Phase::Serving {
-            self.session.enter(Phase::Idle);
+        if self.session.phase.load(Relaxed) == SERVING {
+            self.session.enter(IDLE);
         }
     }
 }
@@ -251,7 +275,7 @@ mod tests {
     const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3 };
 
     fn ended(session: &Session) -> bool {
-        session.poll_ended(&Context::from_waker(Waker::noop())).is_ready()
+        session.poll_order(&Context::from_waker(std::task::Waker::noop())) == Order::End
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub use connect::{Dial, Dialer, Stream};
-pub use pool::{Connection, Pool, PoolStats, Received};
+pub use pool::{Connection, Pool, Received};
 
 /// One place a request can be sent. Shared by all workers; the pools are not.
 #[derive(Debug)]
@@ -66,6 +66,18 @@ pub struct SendError {
 }
 
 impl SendError {
+    /// One word for metrics.
+    pub fn word(&self) -> &'static str {
+        match self.fault {
+            _ if self.timeout.is_some() => "timeout",
+            Fault::Dns => "dns",
+            Fault::Refused => "refused",
+            Fault::Tls => "tls",
+            Fault::Reset => "reset",
+            Fault::Malformed => "malformed",
+        }
+    }
+
     /// The answer to the client, if nothing else helps.
     pub fn into_reject(self, target: &Target) -> Reject {
         if let Some(after) = self.timeout {

@@ -3,15 +3,7 @@
 //! Idle connections are a stack, so that the warmest is used first and the coldest age out. A connection's own task
 //! watches its socket while it is idle, so a close by the target is seen before reuse.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use http::{Request, response::Parts};
 use hyper::{
@@ -22,17 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::{Dial, SendError, Target};
-use crate::{body::Body, reject::Fault};
-
-/// Counters of one target, shared by all workers.
-#[derive(Debug, Default)]
-#[allow(missing_docs)]
-pub struct PoolStats {
-    pub idle: AtomicI64,
-    pub active: AtomicI64,
-    pub connected: AtomicU64,
-    pub failed: AtomicU64,
-}
+use crate::{body::Body, reject::Fault, telemetry::metrics::TargetCells};
 
 /// A worker's connections to one target.
 pub struct Pool {
@@ -40,7 +22,8 @@ pub struct Pool {
     pub target: Arc<Target>,
     dial: Rc<dyn Dial>,
     idle: RefCell<Vec<Idle>>,
-    stats: Arc<PoolStats>,
+    /// What this target counts on this worker.
+    pub cells: Rc<TargetCells>,
 }
 
 struct Idle {
@@ -66,22 +49,19 @@ pub struct Connection {
 
 impl Pool {
     /// An empty pool.
-    pub fn new(target: Arc<Target>, dial: Rc<dyn Dial>, stats: Arc<PoolStats>) -> Self {
-        Self { target, dial, idle: RefCell::default(), stats }
+    pub fn new(target: Arc<Target>, dial: Rc<dyn Dial>, cells: Rc<TargetCells>) -> Self {
+        Self { target, dial, idle: RefCell::default(), cells }
     }
 
     /// Sends `request` over an idle or a new connection and waits for the response head.
     ///
     /// A request that hyper hands back unsent because an idle connection was just closed goes out once more over
     /// another one: nothing of it had left.
-    pub async fn send(self: &Rc<Self>, mut request: Request<Body>, connect: Option<Duration>, dialled: &Cell<bool>) -> Result<Received, SendError> {
+    pub async fn send(self: &Rc<Self>, mut request: Request<Body>, connect: Option<Duration>) -> Result<Received, SendError> {
         loop {
             let (mut connection, reused) = match self.check_out() {
                 Some(connection) => (connection, true),
-                None => {
-                    dialled.set(true);
-                    (self.open(connect).await?, false)
-                }
+                None => (self.open(connect).await?, false),
             };
             let Some(sender) = connection.sender.as_mut() else {
                 return Err(broken("the connection is gone", reused));
@@ -103,18 +83,22 @@ impl Pool {
     /// Drops connections that were idle for too long or were closed. Called about once a second.
     pub fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        let before = idle.len();
-        idle.retain(|c| !c.sender.is_closed() && now.duration_since(c.since) < self.target.keep_idle);
-        self.stats.idle.fetch_sub((before - idle.len()) as i64, Relaxed);
+        idle.retain(|c| {
+            let keep = !c.sender.is_closed() && now.duration_since(c.since) < self.target.keep_idle;
+            if !keep {
+                self.cells.idle.dec();
+            }
+            keep
+        });
     }
 
     fn check_out(self: &Rc<Self>) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = Instant::now();
         while let Some(top) = idle.pop() {
-            self.stats.idle.fetch_sub(1, Relaxed);
+            self.cells.idle.dec();
             if top.sender.is_ready() && now.duration_since(top.since) < self.target.keep_idle {
-                self.stats.active.fetch_add(1, Relaxed);
+                self.cells.active.inc();
                 return Some(Connection { sender: Some(top.sender), pool: self.clone() });
             }
         }
@@ -139,18 +123,18 @@ impl Pool {
         };
         match opened {
             Ok((sender, connection)) => {
-                self.stats.connected.fetch_add(1, Relaxed);
+                self.cells.connected("ok");
                 // The task ends with its connection, which ends when the sender is dropped.
                 tokio::task::spawn_local(async move {
                     if let Err(error) = connection.with_upgrades().await {
                         tracing::debug!(%error, "upstream connection ended");
                     }
                 });
-                self.stats.active.fetch_add(1, Relaxed);
+                self.cells.active.inc();
                 Ok(Connection { sender: Some(sender), pool: self.clone() })
             }
             Err(error) => {
-                self.stats.failed.fetch_add(1, Relaxed);
+                self.cells.connected(error.word());
                 Err(error)
             }
         }
@@ -161,9 +145,9 @@ impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
     pub fn release(mut self) {
         if let Some(sender) = self.sender.take() {
-            self.pool.stats.active.fetch_sub(1, Relaxed);
+            self.pool.cells.active.dec();
             if sender.is_ready() {
-                self.pool.stats.idle.fetch_add(1, Relaxed);
+                self.pool.cells.idle.inc();
                 self.pool.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
             }
         }
@@ -173,14 +157,16 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.sender.is_some() {
-            self.pool.stats.active.fetch_sub(1, Relaxed);
+            self.pool.cells.active.dec();
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.stats.idle.fetch_sub(self.idle.borrow().len() as i64, Relaxed);
+        for _ in self.idle.borrow().iter() {
+            self.cells.idle.dec();
+        }
     }
 }
 

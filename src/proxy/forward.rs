@@ -1,0 +1,142 @@
+//! One try: build the request for one target, send it, wait for the head within the bounds, make the head fit.
+
+use std::{future::Future, pin::pin, rc::Rc, time::Duration};
+
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use crate::{
+    body::{Body, upload::Progress},
+    config::Timeouts,
+    reject::{Bound, Reject},
+    upstream::{Connection, Pool, Received, SendError, headers},
+};
+
+/// A response head that may go to the client, its body, and the connection it comes over.
+pub struct Responded {
+    /// Cleaned of what belongs to one hop.
+    pub head: response::Parts,
+    /// As it comes.
+    pub body: Incoming,
+    /// To be released at the body's end.
+    pub connection: Connection,
+    /// From sending to the head.
+    pub took: Duration,
+}
+
+/// Why a try gave nothing.
+#[derive(Debug)]
+pub enum Failed {
+    /// No response head.
+    Send(SendError),
+    /// A bound passed.
+    Timeout(Bound, Duration),
+    /// What came back cannot be forwarded.
+    Malformed(headers::Malformed),
+    /// The client's own body failed; no target is to blame.
+    Client(Reject),
+}
+
+/// The time bounds of one try.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TryBounds {
+    /// To an open connection.
+    pub connect: Option<Duration>,
+    /// From the request fully sent to the head.
+    pub response_header: Option<Duration>,
+    /// To the head, everything included.
+    pub per_try: Option<Duration>,
+    /// When the exchange's time is over, and how long that was.
+    pub deadline: Option<(Instant, Duration)>,
+}
+
+impl TryBounds {
+    /// The bounds that `timeouts` puts on a try, within `deadline`.
+    pub fn new(timeouts: Option<&Timeouts>, deadline: Option<(Instant, Duration)>) -> Self {
+        match timeouts {
+            None => Self { deadline, ..Self::default() },
+            Some(timeouts) => {
+                Self { connect: timeouts.connect, response_header: timeouts.response_header, per_try: timeouts.per_try, deadline }
+            }
+        }
+    }
+}
+
+/// Sends one request and waits for its head.
+///
+/// `progress` tells when the body has been sent; the `response_header` bound begins then.
+pub async fn send(
+    pool: &Rc<Pool>,
+    method: &Method,
+    uri: Uri,
+    header_fields: HeaderMap,
+    body: Body,
+    progress: &Rc<Progress>,
+    bounds: TryBounds,
+) -> Result<Responded, Failed> {
+    let mut request = Request::new(body);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_11;
+    *request.headers_mut() = header_fields;
+    let began = Instant::now();
+    let received = within(pool.send(request, bounds.connect), progress, bounds).await;
+    let Received { mut head, body, connection } = match received {
+        Ok(Ok(received)) => received,
+        Ok(Err(error)) => {
+            return Err(match progress.failure() {
+                Some(failure) => Failed::Client(super::client_failure(failure)),
+                None => Failed::Send(error),
+            });
+        }
+        Err((bound, after)) => return Err(Failed::Timeout(bound, after)),
+    };
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
+    }
+    Ok(Responded { head, body, connection, took: began.elapsed() })
+}
+
+/// Runs `send` within the nearest of the bounds.
+async fn within<T>(send: impl Future<Output = T>, progress: &Progress, bounds: TryBounds) -> Result<T, (Bound, Duration)> {
+    let now = Instant::now();
+    let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), bounds.deadline.map(|(at, all)| (at, Bound::Total, all))]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, ..)| *at);
+    if fixed.is_none() && bounds.response_header.is_none() {
+        return Ok(send.await);
+    }
+    let fixed_bound = async {
+        match fixed {
+            Some((at, bound, after)) => {
+                tokio::time::sleep_until(at).await;
+                (bound, after)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let head_bound = async {
+        match bounds.response_header {
+            Some(after) => {
+                progress.done().await;
+                tokio::time::sleep(after).await;
+                (Bound::ResponseHeader, after)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let (mut send, mut fixed_bound, mut head_bound) = (pin!(send), pin!(fixed_bound), pin!(head_bound));
+    std::future::poll_fn(|cx| {
+        use std::task::Poll;
+        if let Poll::Ready(answer) = send.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answer));
+        }
+        if let Poll::Ready(passed) = fixed_bound.as_mut().poll(cx) {
+            return Poll::Ready(Err(passed));
+        }
+        head_bound.as_mut().poll(cx).map(Err)
+    })
+    .await
+}
