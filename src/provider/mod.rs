@@ -1,1 +1,6 @@
-//! In the making.
+//! What the outbound door understands of model calls. Everything here is pure: no I/O, no time, no chance.
+pub mod call;
+pub mod facts;
+mod json;
+pub mod rewrite;
+pub mod sse;

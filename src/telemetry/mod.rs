@@ -1,3 +1,4 @@
 //! What the proxy says about itself: metrics, access log, traces, OTLP.
 
+pub mod log;
 pub mod metrics;

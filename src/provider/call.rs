@@ -1,0 +1,232 @@
+//! What a request to a provider asks for, as far as its method and path tell.
+//!
+//! Paths are matched by their last segments, so a base path in front of them does not matter. A provider may speak more
+//! than one wire format (Gemini and Anthropic offer OpenAI's, gateways offer Anthropic's): the path decides, and
+//! [`Shape::api`] is what everything behind it goes by.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::config::{Api, Operation};
+
+/// What method and path say of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The wire format this path speaks; not always the provider's own.
+    pub api: Api,
+    /// What is asked for.
+    pub operation: Operation,
+    /// The model, where it stands in the path (Gemini, Vertex, Azure deployments, Bedrock), percent-decoded.
+    pub model_in_path: Option<String>,
+    /// Whether the answer streams, where the path says so (Gemini, Bedrock, Vertex).
+    pub stream_in_path: Option<bool>,
+    /// Whether the body says more: worth reading before routing.
+    pub reads_body: bool,
+}
+
+/// What `method` and `path` ask of a provider that speaks `api`. `path` is without query; a base path may stand in front.
+pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
+    let mut shape = Shape { api, operation: Operation::Other, model_in_path: None, stream_in_path: None, reads_body: false };
+    if api == Api::Plain {
+        return shape;
+    }
+    let tail = Tail::of(path);
+    if *method == Method::GET || *method == Method::HEAD {
+        if tail.last[0] == "models" || (tail.last[1] == "models" && !tail.last[0].is_empty()) {
+            shape.operation = Operation::Models;
+        }
+        return shape;
+    }
+    if *method != Method::POST {
+        return shape;
+    }
+    let native = match api {
+        Api::Gemini => gemini(&mut shape, &tail),
+        Api::Bedrock => bedrock(&mut shape, &tail),
+        _ => false,
+    };
+    if !native {
+        by_last_segments(&mut shape, &tail);
+    }
+    shape
+}
+
+/// OpenAI's and Anthropic's paths, at whichever provider.
+fn by_last_segments(shape: &mut Shape, tail: &Tail<'_>) {
+    let (api, operation) = match tail.last {
+        ["completions", "chat", ..] => (Api::OpenAi, Operation::Chat),
+        ["completions", ..] => (Api::OpenAi, Operation::Completions),
+        ["responses", ..] => (Api::OpenAi, Operation::Responses),
+        ["embeddings", ..] => (Api::OpenAi, Operation::Embeddings),
+        ["generations" | "edits" | "variations", "images", ..] => (Api::OpenAi, Operation::Images),
+        ["speech" | "transcriptions" | "translations", "audio", ..] => (Api::OpenAi, Operation::Audio),
+        // `/v1/threads/{id}/messages` is OpenAI's Assistants API.
+        ["messages", parent, grandparent, ..] if parent != "threads" && grandparent != "threads" => (Api::Anthropic, Operation::Messages),
+        ["complete", ..] if shape.api == Api::Anthropic => (Api::Anthropic, Operation::Completions),
+        // Costs nothing, but names a model.
+        ["count_tokens", "messages", ..] => (Api::Anthropic, Operation::Other),
+        _ => return,
+    };
+    shape.api = api;
+    shape.operation = operation;
+    shape.reads_body = true;
+    // Azure: `/openai/deployments/{deployment}/chat/completions`.
+    let deployment = tail.last.iter().position(|segment| *segment == "deployments").filter(|at| *at > 0).map(|at| tail.last[at - 1]);
+    shape.model_in_path = deployment.map(decoded);
+}
+
+/// `models/{model}:{verb}`; Vertex: `publishers/{publisher}/models/{model}:{verb}`.
+fn gemini(shape: &mut Shape, tail: &Tail<'_>) -> bool {
+    if tail.last[1] != "models" && tail.last[1] != "tunedModels" && tail.last[1] != "endpoints" {
+        return false;
+    }
+    let last = percent_decode_str(tail.last[0]).decode_utf8_lossy();
+    let Some((model, verb)) = last.rsplit_once(':') else {
+        return false;
+    };
+    let (operation, stream) = match verb {
+        "generateContent" => (Operation::Chat, Some(false)),
+        "streamGenerateContent" => (Operation::Chat, Some(true)),
+        "embedContent" | "batchEmbedContents" => (Operation::Embeddings, Some(false)),
+        "rawPredict" | "streamRawPredict" if tail.last[2] == "anthropic" => {
+            shape.api = Api::Anthropic;
+            (Operation::Messages, Some(verb == "streamRawPredict"))
+        }
+        _ => (Operation::Other, None),
+    };
+    shape.operation = operation;
+    shape.stream_in_path = stream;
+    shape.reads_body = operation != Operation::Other;
+    shape.model_in_path = Some(model.to_owned());
+    true
+}
+
+/// `model/{id}/{verb}`.
+fn bedrock(shape: &mut Shape, tail: &Tail<'_>) -> bool {
+    let [verb, model, "model", ..] = tail.last else {
+        return false;
+    };
+    let stream = match verb {
+        "converse" | "invoke" => false,
+        "converse-stream" | "invoke-with-response-stream" => true,
+        _ => return false,
+    };
+    let model = decoded(model);
+    shape.operation = if model.contains("embed") { Operation::Embeddings } else { Operation::Chat };
+    shape.stream_in_path = Some(stream);
+    shape.reads_body = true;
+    shape.model_in_path = Some(model);
+    true
+}
+
+pub(super) fn decoded(segment: &str) -> String {
+    match percent_decode_str(segment).decode_utf8_lossy() {
+        Cow::Borrowed(text) => text.to_owned(),
+        Cow::Owned(text) => text,
+    }
+}
+
+/// The last segments of a path, the very last first; empty ones are left out.
+struct Tail<'a> {
+    last: [&'a str; 5],
+}
+
+impl<'a> Tail<'a> {
+    fn of(path: &'a str) -> Self {
+        let mut last = [""; 5];
+        for (slot, segment) in last.iter_mut().zip(path.rsplit('/').filter(|segment| !segment.is_empty())) {
+            *slot = segment;
+        }
+        Self { last }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(api: Api, path: &str) -> Shape {
+        recognise(api, &Method::POST, path)
+    }
+
+    #[test]
+    fn openai_paths_with_and_without_a_base() {
+        for (path, operation) in [
+            ("/v1/chat/completions", Operation::Chat),
+            ("/chat/completions", Operation::Chat),
+            ("/openai/v1/chat/completions/", Operation::Chat),
+            ("/v1/completions", Operation::Completions),
+            ("/v1/responses", Operation::Responses),
+            ("/v1/responses/resp_1/cancel", Operation::Other),
+            ("/v1/embeddings", Operation::Embeddings),
+            ("/v1/images/generations", Operation::Images),
+            ("/v1/audio/transcriptions", Operation::Audio),
+            ("/v1/files", Operation::Other),
+            ("/v1/threads/t_1/messages", Operation::Other),
+            ("/", Operation::Other),
+            ("", Operation::Other),
+        ] {
+            let shape = post(Api::OpenAi, path);
+            assert_eq!((shape.api, shape.operation, shape.reads_body), (Api::OpenAi, operation, operation != Operation::Other), "{path}");
+            assert_eq!((shape.model_in_path, shape.stream_in_path), (None, None));
+        }
+    }
+
+    #[test]
+    fn reading_is_never_a_call() {
+        for (path, operation) in [
+            ("/v1/models", Operation::Models),
+            ("/v1/models/gpt-4o", Operation::Models),
+            ("/v1/chat/completions", Operation::Other),
+            ("/v1/responses/resp_1", Operation::Other),
+        ] {
+            let shape = recognise(Api::OpenAi, &Method::GET, path);
+            assert_eq!((shape.operation, shape.reads_body), (operation, false), "{path}");
+        }
+        assert_eq!(recognise(Api::OpenAi, &Method::DELETE, "/v1/responses").operation, Operation::Other);
+    }
+
+    #[test]
+    fn anthropic_paths() {
+        assert_eq!(post(Api::Anthropic, "/v1/messages").operation, Operation::Messages);
+        let count = post(Api::Anthropic, "/v1/messages/count_tokens");
+        assert_eq!((count.operation, count.reads_body), (Operation::Other, true));
+        assert_eq!(post(Api::Anthropic, "/v1/messages/batches").operation, Operation::Other);
+    }
+
+    #[test]
+    fn the_path_decides_the_wire_format() {
+        assert_eq!(post(Api::Anthropic, "/v1/chat/completions").api, Api::OpenAi);
+        assert_eq!(post(Api::Gemini, "/v1beta/openai/chat/completions").api, Api::OpenAi);
+        assert_eq!(post(Api::OpenAi, "/api/v1/messages").api, Api::Anthropic);
+        assert_eq!(post(Api::Plain, "/v1/chat/completions").operation, Operation::Other);
+    }
+
+    #[test]
+    fn models_in_the_path() {
+        for (api, path, operation, model, stream) in [
+            (Api::Gemini, "/v1beta/models/gemini-x:streamGenerateContent", Operation::Chat, "gemini-x", Some(true)),
+            (Api::Gemini, "/v1/models/gemini-x%3AgenerateContent", Operation::Chat, "gemini-x", Some(false)),
+            (Api::Gemini, "/v1/projects/p/locations/l/publishers/google/models/g:generateContent", Operation::Chat, "g", Some(false)),
+            (Api::Gemini, "/v1/models/text-embedding:embedContent", Operation::Embeddings, "text-embedding", Some(false)),
+            (Api::Gemini, "/v1/models/g:countTokens", Operation::Other, "g", None),
+            (Api::OpenAi, "/openai/deployments/my%20gpt/chat/completions", Operation::Chat, "my gpt", None),
+            (Api::OpenAi, "/openai/deployments/e/embeddings", Operation::Embeddings, "e", None),
+            (Api::Bedrock, "/model/anthropic.claude-v1%3A0/converse-stream", Operation::Chat, "anthropic.claude-v1:0", Some(true)),
+            (
+                Api::Bedrock,
+                "/model/amazon.titan-embed-text-v2%3A0/invoke",
+                Operation::Embeddings,
+                "amazon.titan-embed-text-v2:0",
+                Some(false),
+            ),
+        ] {
+            let shape = post(api, path);
+            assert_eq!((shape.operation, shape.model_in_path.as_deref(), shape.stream_in_path), (operation, Some(model), stream), "{path}");
+        }
+        let vertex = post(Api::Gemini, "/v1/projects/p/locations/l/publishers/anthropic/models/claude:streamRawPredict");
+        assert_eq!((vertex.api, vertex.operation, vertex.stream_in_path), (Api::Anthropic, Operation::Messages, Some(true)));
+    }
+}

@@ -1,0 +1,269 @@
+//! What a request's body says: model, stream, bounds. Nothing is changed and nothing is built up: known members are read,
+//! the rest is skipped. Where a key occurs twice the last one counts, as it does at the providers.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::json::{self, Count, Text};
+use crate::config::{Api, Operation};
+
+/// Bytes of ASCII text in a token; the usual figure for English at OpenAI and Anthropic.
+pub const ASCII_BYTES_PER_TOKEN: u64 = 4;
+/// Bytes of other text in a token: about one CJK character, one and a half Cyrillic ones.
+pub const OTHER_BYTES_PER_TOKEN: u64 = 3;
+/// Tokens that an embedded image, sound or document is taken for, whatever its size in bytes. Near the figure of a photo at
+/// the large providers.
+pub const MEDIA_TOKENS: u64 = 1_000;
+/// A string without blanks that is longer than this is taken for embedded data, not for text.
+const MEDIA_BYTES: usize = 2_048;
+
+/// What a body says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// The model, if it stands in the body.
+    pub model: Option<String>,
+    /// Whether a stream was asked for in the body.
+    pub stream: bool,
+    /// Most tokens of output for each choice.
+    pub max_output: Option<u64>,
+    /// Choices asked for; at least 1.
+    pub n: u64,
+    /// Whether the client asked for the usage chunk of an OpenAI stream.
+    pub include_usage: bool,
+    /// Whether the model may call tools.
+    pub has_tools: bool,
+    /// As asked; absent is not the same as the default.
+    pub temperature: Option<f64>,
+    /// Tokens of input, from bytes: [`ASCII_BYTES_PER_TOKEN`], [`OTHER_BYTES_PER_TOKEN`], [`MEDIA_TOKENS`]. Counts the JSON
+    /// around the text too, so it is more often too high than too low.
+    pub estimated_input: u64,
+}
+
+/// Why a body says nothing. The caller may let it pass: the provider will say it better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyProblem {
+    /// There is none.
+    #[error("the body is empty")]
+    Empty,
+    /// Not one JSON object (nor a multipart form).
+    #[error("the body is not a JSON object")]
+    NotJson,
+}
+
+/// Reads a whole body. Multipart forms (audio, images) give their model only.
+pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
+    if body.trim_ascii().is_empty() {
+        return Err(BodyProblem::Empty);
+    }
+    if body.starts_with(b"--") {
+        return Ok(Facts { model: multipart_model(body), n: 1, ..Facts::default() });
+    }
+    let members = json::members::<Key>(body).ok_or(BodyProblem::NotJson)?;
+    let mut facts = Facts { n: 1, estimated_input: estimate(body), ..Facts::default() };
+    let (mut completion, mut plain) = (None, None);
+    for member in members {
+        let raw = &body[member.value];
+        match member.key {
+            Key::Model => facts.model = json::lenient(raw),
+            Key::Stream => facts.stream = json::lenient(raw).unwrap_or(false),
+            Key::MaxCompletionTokens => completion = count(raw),
+            Key::MaxTokens | Key::MaxOutputTokens | Key::MaxTokensToSample => plain = count(raw),
+            Key::N => facts.n = count(raw).unwrap_or(1).max(1),
+            Key::StreamOptions => {
+                facts.include_usage = json::lenient::<StreamOptions>(raw).and_then(|options| options.include_usage).unwrap_or(false);
+            }
+            Key::Tools | Key::Functions => facts.has_tools |= json::lenient::<Vec<&RawValue>>(raw).is_some_and(|tools| !tools.is_empty()),
+            Key::ToolConfig => facts.has_tools |= api == Api::Bedrock && raw.first() == Some(&b'{'),
+            Key::Temperature => facts.temperature = json::lenient(raw),
+            Key::Config => {
+                let config = json::lenient::<GenerationConfig>(raw).unwrap_or_default();
+                plain = config.max_output_tokens.0.or(config.max_tokens.0).or(plain);
+                facts.n = config.candidate_count.0.unwrap_or(1).max(1);
+                facts.temperature = config.temperature.or(facts.temperature);
+            }
+        }
+    }
+    facts.max_output = completion.or(plain);
+    Ok(facts)
+}
+
+/// Tokens of a text or JSON text, from its bytes.
+pub(super) fn estimate(text: &[u8]) -> u64 {
+    let mut tokens = 0;
+    let mut plain = 0;
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'"', text).chain([text.len()]) {
+        let run = &text[start..end];
+        if run.len() > MEDIA_BYTES && !run[..MEDIA_BYTES].contains(&b' ') && run[..MEDIA_BYTES].is_ascii() {
+            tokens += tokens_of(&text[plain..start]) + MEDIA_TOKENS;
+            plain = end;
+        }
+        start = end + 1;
+    }
+    tokens + tokens_of(&text[plain.min(text.len())..])
+}
+
+/// Tokens of plain text, from its bytes.
+pub(super) fn tokens_of(text: &[u8]) -> u64 {
+    let other = text.iter().filter(|byte| !byte.is_ascii()).count() as u64;
+    (text.len() as u64 - other).div_ceil(ASCII_BYTES_PER_TOKEN) + other.div_ceil(OTHER_BYTES_PER_TOKEN)
+}
+
+/// The value of the form field `model` (RFC 7578).
+fn multipart_model(body: &[u8]) -> Option<String> {
+    let field = memchr::memmem::find(body, b"name=\"model\"")?;
+    let value = field + memchr::memmem::find(&body[field..], b"\r\n\r\n")? + 4;
+    let len = memchr::memchr(b'\r', &body[value..])?;
+    let model = std::str::from_utf8(&body[value..value + len]).ok()?.trim();
+    (!model.is_empty() && model.len() <= 256).then(|| model.to_owned())
+}
+
+fn count(raw: &[u8]) -> Option<u64> {
+    json::lenient::<Count>(raw).and_then(|count| count.0)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Model,
+    Stream,
+    MaxCompletionTokens,
+    MaxTokens,
+    MaxOutputTokens,
+    MaxTokensToSample,
+    N,
+    StreamOptions,
+    Tools,
+    Functions,
+    #[serde(rename = "toolConfig")]
+    ToolConfig,
+    Temperature,
+    #[serde(rename = "generationConfig", alias = "generation_config", alias = "inferenceConfig")]
+    Config,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Gemini's `generationConfig` and Bedrock's `inferenceConfig`.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct GenerationConfig {
+    #[serde(alias = "max_output_tokens")]
+    max_output_tokens: Count,
+    max_tokens: Count,
+    #[serde(alias = "candidate_count")]
+    candidate_count: Count,
+    temperature: Option<f64>,
+}
+
+/// What kind of tools a body offers: whether some run at the provider, where their answer depends on more than the body.
+pub(super) fn hosted_tools(tools: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Tool {
+        #[serde(default, rename = "type")]
+        kind: Text,
+        #[serde(
+            rename = "googleSearch",
+            alias = "google_search",
+            alias = "googleSearchRetrieval",
+            alias = "codeExecution",
+            alias = "code_execution",
+            alias = "urlContext",
+            alias = "url_context"
+        )]
+        hosted: Option<serde::de::IgnoredAny>,
+    }
+    const HOSTED: [&str; 8] =
+        ["web_search", "web_fetch", "file_search", "code_interpreter", "code_execution", "mcp", "image_generation", "tool_search"];
+    json::lenient::<Vec<Tool>>(tools)
+        .unwrap_or_default()
+        .iter()
+        .any(|tool| tool.hosted.is_some() || HOSTED.iter().any(|kind| tool.kind.as_str().starts_with(kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(body: &str) -> Facts {
+        read(Api::OpenAi, Operation::Chat, body.as_bytes()).expect("readable")
+    }
+
+    #[test]
+    fn an_openai_body() {
+        let facts = facts(
+            r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"max_tokens":9,"max_completion_tokens":12,
+            "n":3,"tools":[{"type":"function"}],"temperature":0,"messages":[{"role":"user","content":"hi","model":"no"}],"new":{"a":[1]}}"#,
+        );
+        assert_eq!(facts.model.as_deref(), Some("gpt-4o"));
+        assert!(facts.stream && facts.include_usage && facts.has_tools);
+        assert_eq!((facts.max_output, facts.n, facts.temperature), (Some(12), 3, Some(0.0)));
+    }
+
+    #[test]
+    fn absent_null_and_odd_values_are_nothing() {
+        let facts = facts(r#"{"model":3,"stream":"yes","max_tokens":null,"n":0,"tools":[],"stream_options":null,"temperature":"hot"}"#);
+        assert_eq!(facts, Facts { n: 1, estimated_input: facts.estimated_input, ..Facts::default() });
+    }
+
+    #[test]
+    fn the_last_of_two_keys_counts() {
+        assert_eq!(facts(r#"{"model":"a","model":"b"}"#).model.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn gemini_and_bedrock_keep_their_bounds_one_level_down() {
+        let gemini = read(
+            Api::Gemini,
+            Operation::Chat,
+            br#"{"contents":[],"tools":[{}],"generationConfig":{"maxOutputTokens":7,"candidateCount":2,"temperature":0.5}}"#,
+        )
+        .expect("readable");
+        assert_eq!((gemini.max_output, gemini.n, gemini.temperature, gemini.has_tools), (Some(7), 2, Some(0.5), true));
+        let bedrock = read(Api::Bedrock, Operation::Chat, br#"{"inferenceConfig":{"maxTokens":5},"toolConfig":{}}"#).expect("readable");
+        assert_eq!((bedrock.max_output, bedrock.has_tools), (Some(5), true));
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_problem() {
+        assert_eq!(read(Api::OpenAi, Operation::Chat, b" \n"), Err(BodyProblem::Empty));
+        for body in [&b"[]"[..], b"{\"model\":", b"hello"] {
+            assert_eq!(read(Api::OpenAi, Operation::Chat, body), Err(BodyProblem::NotJson));
+        }
+    }
+
+    #[test]
+    fn a_form_gives_its_model() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--x\r\n\r\n";
+        assert_eq!(read(Api::OpenAi, Operation::Audio, body).expect("readable").model.as_deref(), Some("whisper-1"));
+    }
+
+    #[test]
+    fn an_image_is_not_counted_by_its_bytes() {
+        let text = format!(r#"{{"messages":[{{"content":"{}"}}]}}"#, "word ".repeat(1_000));
+        assert!((1_200..1_400).contains(&facts(&text).estimated_input));
+        let image = format!(r#"{{"messages":[{{"url":"data:image/png;base64,{}"}}]}}"#, "A".repeat(1_000_000));
+        assert!((1_000..1_100).contains(&facts(&image).estimated_input), "{}", facts(&image).estimated_input);
+        assert!(facts(&format!(r#"{{"input":"{}"}}"#, "語".repeat(3_000))).estimated_input >= 3_000);
+    }
+
+    #[test]
+    fn tools_that_run_at_the_provider() {
+        assert!(!hosted_tools(br#"[{"type":"function"},{"name":"mine","input_schema":{}},{"functionDeclarations":[]}]"#));
+        assert!(hosted_tools(br#"[{"type":"web_search_20250305"}]"#));
+        assert!(hosted_tools(br#"[{"googleSearch":{}}]"#));
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(Api::OpenAi, Operation::Chat, &body);
+            let _ = estimate(&body);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Server-sent events, split out of bytes as they come, without changing or copying what need not be copied.
+//!
+//! The framing is that of the WHATWG HTML standard, section 9.2.6: lines end with CR, LF or CRLF, also mixed; an event ends
+//! at an empty line; a byte order mark is ignored once; several `data` lines are joined by LF. Pieces may be cut anywhere.
+//!
+//! [`Splitter`] promises: the same events for every way of cutting the input, and ranges that follow each other without a
+//! gap from the first byte to the last, so that whole events can be cut out and everything else passes byte for byte.
+
+use std::ops::Range;
+
+/// Largest event that is looked into; a larger one passes unparsed.
+pub const MAX_EVENT: usize = 1024 * 1024;
+
+/// One event, or another stretch of the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The `event` field; empty if there is none.
+    pub name: &'a [u8],
+    /// The `data` field; `None` if there is none (comments, blank lines, oversized events).
+    pub data: Option<&'a [u8]>,
+    /// Where the bytes lie, counted from the first byte of the stream.
+    pub range: Range<u64>,
+    /// How the stretch ended.
+    pub end: End,
+}
+
+/// How a stretch of the stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With its empty line.
+    Complete,
+    /// The LF of a CRLF whose CR ended the stretch before, which came in an earlier piece.
+    LineFeed,
+    /// Part of an event larger than the bound.
+    Oversized,
+    /// The stream ended without an empty line.
+    Cut,
+}
+
+/// Finds where events end. Holds no bytes.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Boundary {
+    /// The line under way has bytes.
+    in_line: bool,
+    /// The last byte was a CR within an event; an LF may belong to it.
+    after_cr: bool,
+    /// The last byte was a CR that ended an event.
+    after_end: bool,
+}
+
+impl Boundary {
+    /// Whether the first byte of `piece` is an LF that still belongs to the event before. Call once a piece.
+    pub(super) fn take_line_feed(&mut self, piece: &[u8]) -> bool {
+        !piece.is_empty() && std::mem::take(&mut self.after_end) && piece[0] == b'\n'
+    }
+
+    /// How many bytes belong to the event under way if it ends in `bytes`; `None`: it goes on.
+    pub(super) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        if self.after_cr && !bytes.is_empty() {
+            self.after_cr = false;
+            at = usize::from(bytes[0] == b'\n');
+        }
+        loop {
+            let Some(found) = memchr::memchr2(b'\r', b'\n', &bytes[at..]) else {
+                self.in_line |= at < bytes.len();
+                return None;
+            };
+            let blank = found == 0 && !self.in_line;
+            self.in_line = false;
+            at += found;
+            let cr = bytes[at] == b'\r';
+            at += 1;
+            if cr {
+                match bytes.get(at) {
+                    Some(b'\n') => at += 1,
+                    Some(_) => {}
+                    None if blank => self.after_end = true,
+                    None => self.after_cr = true,
+                }
+            }
+            if blank {
+                return Some(at);
+            }
+        }
+    }
+}
+
+/// Splits a stream into events.
+#[derive(Debug)]
+pub struct Splitter {
+    boundary: Boundary,
+    /// The beginning of an event that is not complete yet.
+    held: Vec<u8>,
+    /// Joined `data` lines, kept for its capacity.
+    joined: Vec<u8>,
+    max: usize,
+    oversized: bool,
+    first: bool,
+    /// Position of the first byte not yet given out.
+    at: u64,
+}
+
+impl Splitter {
+    /// Looks into events of up to `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self { boundary: Boundary::default(), held: Vec::new(), joined: Vec::new(), max, oversized: false, first: true, at: 0 }
+    }
+
+    /// Gives every stretch that ends in `piece` to `each`. Copies only what the next piece will complete.
+    pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(Event<'_>)) {
+        let mut rest = piece;
+        if self.boundary.take_line_feed(rest) {
+            each(Event { name: b"", data: None, range: self.advance(1), end: End::LineFeed });
+            rest = &rest[1..];
+        }
+        while let Some(len) = self.boundary.find(rest) {
+            let (event, after) = rest.split_at(len);
+            rest = after;
+            if self.oversized || self.held.len() + len > self.max {
+                let held = std::mem::take(&mut self.held).len();
+                each(Event { name: b"", data: None, range: self.advance(held + len), end: End::Oversized });
+                self.oversized = false;
+                self.first = false;
+            } else if self.held.is_empty() {
+                self.complete(event, End::Complete, &mut each);
+            } else {
+                let mut held = std::mem::take(&mut self.held);
+                held.extend_from_slice(event);
+                self.complete(&held, End::Complete, &mut each);
+                held.clear();
+                self.held = held;
+            }
+        }
+        if self.oversized || self.held.len() + rest.len() > self.max {
+            let held = std::mem::take(&mut self.held).len();
+            self.oversized = true;
+            if held + rest.len() > 0 {
+                each(Event { name: b"", data: None, range: self.advance(held + rest.len()), end: End::Oversized });
+            }
+        } else {
+            self.held.extend_from_slice(rest);
+        }
+    }
+
+    /// Gives the last event if the stream ended without its empty line. The standard discards it; accounting must not.
+    pub fn finish(&mut self, mut each: impl FnMut(Event<'_>)) {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            self.complete(&held, End::Cut, &mut each);
+        }
+    }
+
+    /// Whether an event has begun and not ended.
+    pub fn mid_event(&self) -> bool {
+        self.oversized || !self.held.is_empty()
+    }
+
+    fn complete(&mut self, raw: &[u8], end: End, each: &mut impl FnMut(Event<'_>)) {
+        let range = self.advance(raw.len());
+        let raw = if std::mem::take(&mut self.first) { raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw) } else { raw };
+        self.joined.clear();
+        let (name, data) = fields(raw, &mut self.joined);
+        each(Event { name, data, range, end });
+    }
+
+    fn advance(&mut self, len: usize) -> Range<u64> {
+        let start = self.at;
+        self.at += len as u64;
+        start..self.at
+    }
+}
+
+/// The `event` and `data` fields of one event. Several `data` lines are joined in `joined`, which must be empty.
+pub(super) fn fields<'a>(raw: &'a [u8], joined: &'a mut Vec<u8>) -> (&'a [u8], Option<&'a [u8]>) {
+    let (mut name, mut data, mut lines) = (&b""[..], None, 0);
+    let mut rest = raw;
+    while !rest.is_empty() {
+        let len = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+        let line = &rest[..len];
+        rest = &rest[(len + 1).min(rest.len())..];
+        if let Some(value) = field(line, b"data") {
+            lines += 1;
+            match data {
+                None => data = Some(value),
+                Some(first) => {
+                    if lines == 2 {
+                        joined.extend_from_slice(first);
+                    }
+                    joined.push(b'\n');
+                    joined.extend_from_slice(value);
+                }
+            }
+        } else if let Some(value) = field(line, b"event") {
+            name = value;
+        }
+    }
+    (name, if lines > 1 { Some(joined) } else { data })
+}
+
+/// The value of `line` if its field is `name`, without the one space that may follow the colon.
+fn field<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let rest = line.strip_prefix(name)?;
+    match rest.split_first() {
+        None => Some(b""),
+        Some((b':', value)) => Some(value.strip_prefix(b" ").unwrap_or(value)),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Seen = (Vec<u8>, Vec<u8>);
+
+    fn split(pieces: &[&[u8]], max: usize) -> (Vec<Seen>, Vec<(Range<u64>, End)>) {
+        let (mut events, mut ranges) = (Vec::new(), Vec::new());
+        let mut splitter = Splitter::new(max);
+        let mut see = |event: Event<'_>| {
+            if let Some(data) = event.data {
+                events.push((event.name.to_vec(), data.to_vec()));
+            }
+            ranges.push((event.range, event.end));
+        };
+        for piece in pieces {
+            splitter.feed(piece, &mut see);
+        }
+        splitter.finish(&mut see);
+        (events, ranges)
+    }
+
+    fn events(text: &str) -> Vec<(String, String)> {
+        let utf8 = |bytes| String::from_utf8(bytes).expect("text");
+        split(&[text.as_bytes()], MAX_EVENT).0.into_iter().map(|(name, data)| (utf8(name), utf8(data))).collect()
+    }
+
+    #[test]
+    fn events_of_every_shape() {
+        let one = |name: &str, data: &str| vec![(name.to_owned(), data.to_owned())];
+        assert_eq!(events("data: x\n\n"), one("", "x"));
+        assert_eq!(events("data:x\r\n\r\n"), one("", "x"));
+        assert_eq!(events("data:  x\r\r"), one("", " x"));
+        assert_eq!(events("event: e\r\ndata: x\n\r"), one("e", "x"));
+        assert_eq!(events("\u{feff}data: x\n\n"), one("", "x"));
+        assert_eq!(events(": ping\n\ndata: a\ndata: b\n\n"), one("", "a\nb"));
+        assert_eq!(events("data\n\n"), one("", ""));
+        assert_eq!(events("data: a\ndata:\ndata: b\n\n"), one("", "a\n\nb"));
+        assert_eq!(events("database: x\n\nid: 1\nretry: 2\n\n\n\n"), vec![]);
+        assert_eq!(events("data: no end"), one("", "no end"));
+    }
+
+    #[test]
+    fn a_line_feed_in_the_next_piece_belongs_to_the_event_before() {
+        let (events, ranges) = split(&[b"data: a\r\n\r", b"\ndata: b\r\n", b"\r\n"], MAX_EVENT);
+        assert_eq!(events.len(), 2);
+        assert_eq!(ranges, [(0..10, End::Complete), (10..11, End::LineFeed), (11..22, End::Complete)]);
+    }
+
+    #[test]
+    fn an_oversized_event_passes_unparsed_and_the_next_is_seen() {
+        let (events, ranges) = split(&[b"data: aaaa", b"aaaaaaaaaa", b"a\n\ndata: b\n\n"], 12);
+        assert_eq!(events, [(vec![], b"b".to_vec())]);
+        assert!(ranges[..ranges.len() - 1].iter().all(|(_, end)| *end == End::Oversized), "{ranges:?}");
+        let (events, _) = split(&[b"data: aaaaaaaaaaaaaa\n\ndata: b\n\n"], 12);
+        assert_eq!(events.len(), 1, "also when it lies in one piece");
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_events(
+            tokens in prop::collection::vec(prop::sample::select(vec![
+                "data", ":", " ", "x", "é", "event", "\r", "\n", "\r\n", "\n\n", "\r\n\r\n", "\u{feff}", "data: y\n", "id",
+            ]), 0..60),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        ) {
+            let text = tokens.concat().into_bytes();
+            let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len() + 1)).collect();
+            at.extend([0, text.len()]);
+            at.sort_unstable();
+            let pieces: Vec<&[u8]> = at.windows(2).map(|w| &text[w[0]..w[1]]).collect();
+            let (whole, _) = split(&[&text], MAX_EVENT);
+            let (cut, ranges) = split(&pieces, MAX_EVENT);
+            prop_assert_eq!(whole, cut);
+            let mut end = 0;
+            for (range, _) in ranges {
+                prop_assert_eq!(range.start, end);
+                end = range.end;
+            }
+            prop_assert_eq!(end, text.len() as u64);
+        }
+
+        #[test]
+        fn a_small_bound_never_loses_a_byte(text in prop::collection::vec(prop::sample::select(b"da:\r\n ".to_vec()), 0..80), size in 1usize..9, max in 1usize..20) {
+            let pieces: Vec<&[u8]> = text.chunks(size).collect();
+            let (_, ranges) = split(&pieces, max);
+            let mut end = 0;
+            for (range, _) in ranges {
+                prop_assert_eq!(range.start, end);
+                end = range.end;
+            }
+            prop_assert_eq!(end, text.len() as u64);
+        }
+    }
+}
