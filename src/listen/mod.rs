@@ -1,5 +1,197 @@
-//! A connection becomes arrivals.
+//! A connection becomes arrivals: accept, bound, parse strictly, hand over to [`crate::proxy`].
+//!
+//! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
 
 mod client;
 mod session;
 mod strict;
+
+use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use http::{HeaderValue, Request, Response, Uri, header};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+};
+
+use crate::{
+    arrival::{Arrival, Door},
+    body::Body,
+    clock::Instant,
+    proxy::Proxy,
+};
+use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions, Watched};
+
+/// One worker's listener of one door.
+pub struct Listener {
+    door: Door,
+    proxy: Rc<Proxy>,
+    sessions: Sessions,
+    /// Answers say `Connection: close`.
+    leaving: Cell<bool>,
+}
+
+/// Binds `address` so that every worker can listen on it, before privileges or the port are needed.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Listener {
+    /// A listener of `door`.
+    pub fn new(door: Door, proxy: Rc<Proxy>) -> Rc<Self> {
+        Rc::new(Self { door, proxy, sessions: Sessions::default(), leaving: Cell::new(false) })
+    }
+
+    /// Accepts until the future is dropped. Connections live on.
+    pub async fn accept(self: Rc<Self>, socket: TcpListener) {
+        let cells = self.proxy.worker().door(self.door).clone();
+        loop {
+            match socket.accept().await {
+                Ok((stream, peer)) => {
+                    let _ = stream.set_nodelay(true);
+                    if cells.connections.get() >= self.proxy.max_connections(self.door) {
+                        cells.accept_errors.inc();
+                        continue;
+                    }
+                    let (listener, open) = (self.clone(), cells.connections.enter());
+                    tokio::task::spawn_local(async move {
+                        listener.serve(stream, peer).await;
+                        drop(open);
+                    });
+                }
+                Err(error) => {
+                    // Most likely out of file descriptors: waiting is all that helps, and the kernel keeps the queue.
+                    cells.accept_errors.inc();
+                    tracing::warn!(%error, door = self.door.as_str(), "cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Ends connections that overstay their bounds. Runs until dropped.
+    pub async fn sweep(self: Rc<Self>) {
+        let mut every = tokio::time::interval(SWEEP);
+        loop {
+            every.tick().await;
+            self.sessions.sweep();
+        }
+    }
+
+    /// From now on answers close their connections, so that clients go elsewhere.
+    pub fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    /// Idle connections end now, the others after the answer in hand.
+    pub fn finish(&self) {
+        self.leaving.set(true);
+        self.sessions.tell(Order::Finish);
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.sessions.count()
+    }
+
+    /// Serves one client connection to its end.
+    pub async fn serve<S>(self: Rc<Self>, stream: S, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let bounds = self.proxy.bounds(self.door);
+        let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
+        let session =
+            self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
+        let service = service_fn(|request: Request<Incoming>| {
+            let (listener, session) = (self.clone(), session.clone());
+            async move { Ok::<_, Infallible>(listener.answer(request, peer, session).await) }
+        });
+        let connection = http1::Builder::new()
+            .header_read_timeout(None)
+            .half_close(false)
+            .auto_date_header(false)
+            .max_header_size(bounds.max_head as usize)
+            .serve_connection(TokioIo::new(Watched::new(stream, session.clone())), service)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let mut finishing = false;
+        let ended = std::future::poll_fn(|cx| {
+            match session.poll_order(cx) {
+                Order::GoOn => {}
+                Order::Finish if finishing => {}
+                Order::Finish => {
+                    finishing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                Order::End => return Poll::Ready(Ok(())),
+            }
+            connection.as_mut().poll(cx)
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(%error, %peer, "client connection ended");
+        }
+    }
+
+    async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: SocketAddr, session: Arc<Session>) -> Response<Outgoing> {
+        session.serving();
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let (head, body) = request.into_parts();
+        let checked = strict::check(&head.method, &head.uri, head.version, &head.headers);
+        let worker = self.proxy.worker();
+        let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
+        let (client, trusted) = client::address(peer, &head.headers, trusted_nets);
+        let mut arrival = Arrival {
+            door: self.door,
+            peer,
+            tls: false,
+            client,
+            trusted,
+            method: head.method,
+            uri: head.uri,
+            version: head.version,
+            headers: head.headers,
+            at: Instant::now(),
+        };
+        to_origin_form(&mut arrival);
+        let body = if hyper::body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
+        let mut response = match checked {
+            Ok(()) => self.proxy.handle(arrival, body, upgrade).await,
+            Err(reject) => self.proxy.refuse(arrival, reject),
+        };
+        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            session.upgraded();
+        } else if self.leaving.get() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(|body| Outgoing::new(body, session))
+    }
+}
+
+/// Takes an absolute-form target apart: the authority counts as the host, whatever `Host` said (RFC 9112 section 3.2.2).
+fn to_origin_form(arrival: &mut Arrival) {
+    if let Some(authority) = arrival.uri.authority() {
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            arrival.headers.insert(header::HOST, host);
+        }
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = arrival.uri.path_and_query().cloned();
+        arrival.uri = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+const BACKLOG: i32 = 4096;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Idle client connections; longer than most clients keep them.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A client that takes no byte for this long is gone.
+const WRITE_STALL: Duration = Duration::from_secs(60);

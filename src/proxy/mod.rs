@@ -1,1 +1,239 @@
-//! In the making.
+//! The story: what happens to a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then
+//! [`attempt`].
+//!
+//! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
+//! the fill that can store, only a breaker yields the permit that records an outcome.
+
+pub mod attempt;
+pub mod exchange;
+pub mod forward;
+pub mod live;
+pub mod model;
+mod tunnel;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+
+use crate::{
+    arrival::{Arrival, Door},
+    body::{
+        Body,
+        replay::Replay,
+        tap::TimeBounds,
+        upload::{Failure, Upload},
+    },
+    cause::Causes,
+    clock::{Chance, Clock},
+    config::{Bounds, CallerSource},
+    policy::{access, breaker::Breakers, limits::Limits},
+    reject::{Answer, Bound, Reject},
+    route::Query,
+    telemetry::{log::WorkerLog, metrics::WorkerMetrics},
+    upstream::Dial,
+};
+use exchange::Exchange;
+use live::{Live, LiveDoor, LiveRoute, Worker};
+
+/// What all workers share and what lives on across reloads.
+pub struct Shared {
+    /// Wall time.
+    pub clock: Clock,
+    /// Counters of limits.
+    pub limits: Limits,
+    /// States of breakers.
+    pub breakers: Breakers,
+    /// Inbound exchanges that outbound calls may refer to.
+    pub causes: Arc<Causes>,
+    /// Dollars by caller.
+    pub spend: model::Spend,
+    /// Bytes of request bodies that were read before they were sent.
+    pub bodies: Arc<model::BodyBudget>,
+    /// Our name in `Via`.
+    pub via: HeaderValue,
+}
+
+/// One worker's proxy: both doors.
+pub struct Proxy {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    live: Arc<ArcSwap<Live>>,
+    worker: RefCell<Rc<Worker>>,
+    /// The worker's access log.
+    pub log: WorkerLog,
+    /// The worker's cells.
+    pub metrics: WorkerMetrics,
+    /// Jitter and sampling.
+    pub chance: Chance,
+    dial: Rc<dyn Dial>,
+    /// Takes keys in turn.
+    turn: Cell<usize>,
+}
+
+impl Proxy {
+    /// A worker's proxy over the configuration in `live`.
+    pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, log: WorkerLog, metrics: WorkerMetrics, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
+        let worker = Worker::new(live.load_full(), &metrics, &dial, None);
+        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, log, metrics, chance, dial, turn: Cell::new(0) })
+    }
+
+    /// Answers one request. It never fails: a refusal is an answer too.
+    pub async fn handle(self: &Rc<Self>, arrival: Arrival, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
+        match self.serve(&mut exchange, body, upgrade).await {
+            Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
+            Ok(Served::Tunnel(response, client, upstream)) => {
+                exchange.switching();
+                tokio::task::spawn_local(tunnel::run(client, upstream, exchange));
+                response
+            }
+            Err(reject) => {
+                let response = exchange.refuse(reject);
+                exchange.end_with(response, TimeBounds::default())
+            }
+        }
+    }
+
+    /// Answers a request that cannot be understood.
+    pub fn refuse(self: &Rc<Self>, arrival: Arrival, reject: Reject) -> Response<Body> {
+        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
+        let response = exchange.refuse(reject);
+        exchange.end_with(response, TimeBounds::default())
+    }
+
+    /// The policies, in their order.
+    async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
+        let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
+        let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
+        self.refuse_loops(&arrival)?;
+        let body = self.bound_upload(exchange, door, body)?;
+
+        // The route: by path; outbound then by operation and model, for which the body may have to be read.
+        let (route_at, body) = match arrival.door {
+            Door::Inbound => (route_inbound(door, &arrival)?, Replay::new(body, 0)),
+            Door::Outbound => model::understand(self, exchange, door, body).await?,
+        };
+        exchange.route = Some(route_at);
+        let route = &door.routes[route_at];
+
+        if let Some(policy) = &route.policies.access {
+            access::check(policy, arrival.client)?;
+        }
+        exchange.caller = self.identify(exchange, door);
+        todo_policies(route);
+
+        let sending = attempt::Sending::new(exchange, route_at, body, upgrade.is_some());
+        let responded = attempt::attempt(self, sending).await?;
+        responded.serve(exchange, upgrade)
+    }
+
+    /// The worker's view of the newest configuration.
+    pub fn worker(&self) -> Rc<Worker> {
+        let newest = self.live.load();
+        let known = self.worker.borrow();
+        if Arc::ptr_eq(&newest, &known.live) {
+            return known.clone();
+        }
+        let fresh = Rc::new(Worker::new(Arc::clone(&newest), &self.metrics, &self.dial, Some(&known)));
+        drop(known);
+        self.worker.replace(fresh.clone());
+        fresh
+    }
+
+    /// Ceilings of a door.
+    pub fn bounds(&self, door: Door) -> Bounds {
+        self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
+    }
+
+    /// Most client connections of this worker's listener.
+    pub fn max_connections(&self, door: Door) -> i64 {
+        self.worker().live.door(door).map_or(i64::MAX, |door| door.bounds.max_connections as i64)
+    }
+
+    /// Closes upstream connections that were idle for too long. Runs until dropped.
+    pub async fn sweep(self: Rc<Self>) {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            let now = every.tick().await;
+            for pool in &self.worker().pools {
+                pool.sweep(now);
+            }
+        }
+    }
+
+    /// The next of `count` things that are used in turn.
+    pub fn next_turn(&self, count: usize) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn % count.max(1)
+    }
+
+    fn refuse_loops(&self, arrival: &Arrival) -> Result<(), Reject> {
+        let ours = self.shared.via.as_bytes();
+        let seen = arrival.headers.get_all(http::header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
+        if seen { Err(Reject::Loop) } else { Ok(()) }
+    }
+
+    fn bound_upload(&self, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
+        if matches!(body, Body::Empty) {
+            exchange.upload.finish();
+            return Ok(body);
+        }
+        if let (Some(max), Some(announced)) = (door.bounds.max_body, body.exact_len())
+            && announced > max
+        {
+            return Err(Reject::BodyTooLarge(max));
+        }
+        Ok(Body::stream(Upload::new(body, exchange.upload.clone(), door.bounds.max_body, Some(door.bounds.body_idle))))
+    }
+
+    /// Who is asking: the first source that can be trusted.
+    fn identify(&self, exchange: &Exchange, door: &LiveDoor) -> Option<Arc<str>> {
+        let arrival = &exchange.arrival;
+        if let Some(call) = &exchange.call {
+            return call.caller(arrival);
+        }
+        door.caller.iter().find_map(|source| match source {
+            CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
+            CallerSource::Header(_) => None,
+            CallerSource::ClientIp => Some(arrival.client.to_string().into()),
+        })
+    }
+}
+
+/// What the story ends with.
+pub enum Served {
+    /// An answer and the time bounds of its body.
+    Response(Response<Body>, TimeBounds),
+    /// A 101, and the two connections that it joins.
+    Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+}
+
+fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
+    let query = Query {
+        path: arrival.path(),
+        method: &arrival.method,
+        host: arrival.host(),
+        headers: &arrival.headers,
+        provider: None,
+        operation: None,
+        model: None,
+    };
+    Ok(door.table.find_unambiguous(&query)?.copied().unwrap_or(door.routes.len() - 1))
+}
+
+/// What the client did wrong while sending its body.
+pub fn client_failure(failure: Failure) -> Reject {
+    match failure {
+        Failure::TooLarge(max) => Reject::BodyTooLarge(max),
+        Failure::Idle(after) => Reject::Timeout { target: "client".into(), bound: Bound::BodyIdle, after },
+        Failure::Broken(why) => Reject::BodyBroken(why.into()),
+    }
+}

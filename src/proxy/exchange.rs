@@ -1,0 +1,272 @@
+//! What is known of one request, from its arrival to the last byte of its answer.
+//!
+//! The exchange is the observer of its own response body: it ends when the body ends or the client leaves, and then, once,
+//! writes the log line, counts the metrics, closes the span and settles what was reserved. A future that is dropped
+//! half-way ends it too.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::{Proxy, live::Worker, model::ModelCall};
+use crate::{
+    arrival::{Arrival, Door},
+    body::{
+        Body, BodyError,
+        tap::{End, Observer, Tap, TimeBounds},
+        upload::Progress,
+    },
+    cause::Running,
+    clock::Instant,
+    reject::Reject,
+    telemetry::{
+        log::{Outcome, Record},
+        metrics::{CacheOutcome, Finished, GaugeGuard},
+    },
+    upstream::Connection,
+};
+
+/// The record of one request.
+pub struct Exchange {
+    proxy: Rc<Proxy>,
+    /// The configuration it began with, and keeps.
+    pub worker: Rc<Worker>,
+    /// As it came in.
+    pub arrival: Rc<Arrival>,
+    /// Wall time of the arrival.
+    at: SystemTime,
+    /// Finds everything about this request.
+    pub request_id: Arc<str>,
+    /// Index of the route in its door; `None` before one was found.
+    pub route: Option<usize>,
+    /// Who asked.
+    pub caller: Option<Arc<str>>,
+    /// What has come in of the request's body.
+    pub upload: Rc<Progress>,
+    /// What the tries did, also those of a task that outlives the client.
+    pub tries: Rc<Tries>,
+    /// What the cache did.
+    pub cache: CacheOutcome,
+    /// Outbound: what was understood of the request, and what it used.
+    pub call: Option<Box<ModelCall>>,
+    /// Inbound: outbound calls refer to it.
+    pub cause: Option<Running>,
+    /// The connection to give back when the body has ended well.
+    pub connection: Option<Connection>,
+    /// Time to the response head that upstreams took.
+    status: u16,
+    reject: Option<&'static str>,
+    own: Option<Duration>,
+    first_byte: Option<Duration>,
+    bytes_in: u64,
+    bytes_out: u64,
+    ended: bool,
+    _inflight: GaugeGuard,
+}
+
+/// What the tries of one request did.
+#[derive(Debug, Default)]
+pub struct Tries {
+    /// How many.
+    pub made: Cell<u32>,
+    /// Target of the last one.
+    pub target: RefCell<Option<Arc<str>>>,
+    /// Waiting for upstreams, pauses included.
+    pub waited: Cell<Duration>,
+    /// The last one, to its response head.
+    pub last: Cell<Option<Duration>>,
+}
+
+impl Exchange {
+    /// Begins the record of `arrival`.
+    pub fn begin(proxy: &Rc<Proxy>, worker: Rc<Worker>, arrival: Rc<Arrival>) -> Box<Self> {
+        let inflight = worker.door(arrival.door).inflight.enter();
+        Box::new(Self {
+            proxy: proxy.clone(),
+            at: proxy.shared.clock.wall(),
+            request_id: request_id(&arrival),
+            worker,
+            arrival,
+            route: None,
+            caller: None,
+            upload: Rc::default(),
+            tries: Rc::default(),
+            cache: CacheOutcome::None,
+            call: None,
+            cause: None,
+            connection: None,
+            status: 0,
+            reject: None,
+            own: None,
+            first_byte: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            ended: false,
+            _inflight: inflight,
+        })
+    }
+
+    /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
+    pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
+        self.reject = Some(reject.reason());
+        match &self.call {
+            Some(call) => call.refuse(reject),
+            None => reject.into_response(),
+        }
+    }
+
+    /// Hands the exchange over to the body of `response`: its end is the exchange's end.
+    pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        self.status = head.status.as_u16();
+        self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
+        if let Some(call) = &mut self.call {
+            call.answered(&head);
+        }
+        Response::from_parts(head, Body::Tapped(Box::new(Tap::new(body, bounds, self))))
+    }
+
+    /// A tunnel has ended.
+    pub fn tunnelled(&mut self, up: u64, down: u64, complete: bool) {
+        self.bytes_in += up;
+        self.bytes_out += down;
+        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken });
+    }
+
+    /// The status that a tunnel answers with.
+    pub fn switching(&mut self) {
+        self.status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let now = Instant::now();
+        let total = now.saturating_duration_since(self.arrival.at);
+        let door = self.arrival.door;
+        let outcome = if self.reject.is_some() && outcome == Outcome::Complete { Outcome::Rejected } else { outcome };
+        let finished = Finished {
+            code: self.status,
+            cache: self.cache,
+            total,
+            own: self.own,
+            reject: self.reject,
+            broken: outcome == Outcome::UpstreamBroken,
+            at: now,
+        };
+        let live = &self.worker.live;
+        let route = self.route.or_else(|| live.door(door).map(|d| d.routes.len() - 1));
+        let name = route.and_then(|at| live.door(door).map(|d| &*d.routes[at].name)).unwrap_or_default();
+        if let Some(route) = route {
+            self.worker.route(door, route).requests.finish(&finished);
+        }
+        if let Some(call) = &mut self.call {
+            call.settle(&self.proxy, name, outcome, total);
+        }
+        if self.proxy.log.enabled() {
+            self.write_log(name, outcome, total);
+        }
+    }
+
+    fn write_log(&self, route: &str, outcome: Outcome, total: Duration) {
+        let arrival = &*self.arrival;
+        let target = self.tries.target.borrow();
+        let call = self.call.as_deref();
+        self.proxy.log.write(&Record {
+            at: self.at,
+            request_id: &self.request_id,
+            trace_id: None,
+            door: arrival.door,
+            route,
+            caller: self.caller.as_deref().unwrap_or_default(),
+            client: arrival.client,
+            method: &arrival.method,
+            host: arrival.host(),
+            path: arrival.path(),
+            query: arrival.uri.query().unwrap_or_default(),
+            status: self.status,
+            reason: self.reject,
+            cache: self.cache.as_str(),
+            target: target.as_deref().unwrap_or_default(),
+            tries: self.tries.made.get(),
+            total,
+            upstream: self.tries.last.get(),
+            first_byte: self.first_byte,
+            first_token: call.and_then(|c| c.first_token),
+            bytes_in: self.bytes_in + self.upload.bytes.get(),
+            bytes_out: self.bytes_out,
+            provider: call.map(|c| &*c.provider).unwrap_or_default(),
+            operation: call.map(|c| c.shape.operation.as_str()).unwrap_or_default(),
+            model: call.and_then(|c| c.model.as_deref()).unwrap_or_default(),
+            stream: call.map(|c| c.streams),
+            tokens: call.and_then(ModelCall::tokens),
+            cost: call.and_then(|c| c.cost),
+            cause: call.and_then(|c| c.join.cause()).map(|c| &*c.request_id).unwrap_or_default(),
+            outcome,
+        });
+    }
+}
+
+impl Observer for Exchange {
+    fn data(&mut self, piece: &Bytes) {
+        if self.bytes_out == 0 {
+            self.first_byte = Some(self.arrival.at.elapsed());
+        }
+        self.bytes_out += piece.len() as u64;
+        if let Some(call) = &mut self.call {
+            call.data(piece, self.arrival.at);
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        let outcome = match end {
+            End::Complete => Outcome::Complete,
+            End::Broken(_) => Outcome::UpstreamBroken,
+            End::Abandoned => Outcome::ClientGone,
+        };
+        if let Some(connection) = self.connection.take()
+            && outcome == Outcome::Complete
+            && self.upload.is_done()
+        {
+            connection.release();
+        }
+        self.finish(outcome);
+    }
+
+    fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
+        self.call.as_ref()?.last_words(error)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish(Outcome::ClientGone);
+    }
+}
+
+/// Ours, or what a trusted peer sent.
+fn request_id(arrival: &Arrival) -> Arc<str> {
+    let given = (arrival.door == Door::Outbound || arrival.trusted)
+        .then(|| arrival.header(crate::cause::REQUEST_ID))
+        .flatten()
+        .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
+    match given {
+        Some(id) => id.into(),
+        None => {
+            let mut hex = [0u8; 32];
+            let id = crate::clock::unguessable_id();
+            for (at, digit) in hex.iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 15];
+            }
+            std::str::from_utf8(&hex).unwrap_or_default().into()
+        }
+    }
+}

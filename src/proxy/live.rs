@@ -1,0 +1,254 @@
+//! The configuration at work: routes with everything they need resolved, one immutable value, swapped whole on reload.
+//!
+//! [`Live`] is shared. Each worker keeps a [`Worker`] beside it: the same routes with the worker's own metric cells and
+//! connection pools, made anew when the generation changes, pools of unchanged targets kept.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+
+use http::HeaderValue;
+
+use super::Shared;
+use crate::{
+    arrival::Door,
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Scheme, Secret},
+    policy::limits::LimitSet,
+    provider::Prices,
+    route::Table,
+    telemetry::metrics::{DoorCells, RequestCells, RouteCells, TargetCells},
+    upstream::{Dial, Pool, Target, tls},
+};
+
+/// One generation of the configuration.
+pub struct Live {
+    /// Counts reloads.
+    pub generation: u64,
+    /// As read.
+    pub config: Arc<Config>,
+    /// In front of the app.
+    pub inbound: Option<LiveDoor>,
+    /// In front of the providers.
+    pub outbound: Option<LiveDoor>,
+    /// Everything a request can be sent to; routes hold indexes.
+    pub targets: Vec<Arc<Target>>,
+    /// Providers in the order of the configuration.
+    pub providers: Vec<LiveProvider>,
+    /// What models cost.
+    pub prices: Prices,
+}
+
+/// A door's routes.
+pub struct LiveDoor {
+    /// Which.
+    pub door: Door,
+    /// Ceilings.
+    pub bounds: Bounds,
+    /// Peers whose claims about the client are believed.
+    pub trusted: Vec<ipnet::IpNet>,
+    /// Sources of the caller.
+    pub caller: Vec<CallerSource>,
+    /// Match to index into `routes`.
+    pub table: Table<usize>,
+    /// All routes; the last one answers when none matches.
+    pub routes: Vec<LiveRoute>,
+}
+
+/// A route with its policies resolved.
+pub struct LiveRoute {
+    /// Label of metrics.
+    pub name: Arc<str>,
+    /// As meant.
+    pub policies: Policies,
+    /// Limits of door and route that count every request.
+    pub limits_all: LimitSet,
+    /// Limits of door and route that count only what the cache did not answer.
+    pub limits_misses: LimitSet,
+    /// Where a request may go, in order; outbound the first is the provider that was asked for.
+    pub fallback: Vec<Fallback>,
+}
+
+/// A provider with its target.
+pub struct LiveProvider {
+    /// First path segment and label.
+    pub name: Arc<str>,
+    /// Wire format.
+    pub api: Api,
+    /// Index into [`Live::targets`].
+    pub target: usize,
+    /// Path prefix.
+    pub base: String,
+    /// Replace the app's credential, in turn.
+    pub keys: Vec<Secret>,
+}
+
+impl Live {
+    /// Resolves `config`; state that lives on (limits) is found in `shared` by name. The error says what cannot be applied.
+    pub fn new(generation: u64, config: Arc<Config>, shared: &Shared) -> Result<Self, String> {
+        let mut targets = Vec::new();
+        let mut tls_config = None;
+        let mut add = |name: Arc<str>, origin: &config::Origin, keep_idle| -> Result<usize, String> {
+            let tls = match origin.scheme {
+                Scheme::Http => None,
+                Scheme::Https => Some(match &tls_config {
+                    Some(known) => Arc::clone(known),
+                    None => Arc::clone(tls_config.insert(tls::client_config()?)),
+                }),
+            };
+            targets.push(Arc::new(Target::new(name, origin.clone(), tls, keep_idle)?));
+            Ok(targets.len() - 1)
+        };
+        let inbound = match &config.inbound {
+            None => None,
+            Some(inbound) => {
+                add("app".into(), &inbound.app, APP_KEEP_IDLE)?;
+                let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
+                Some(LiveDoor {
+                    door: Door::Inbound,
+                    bounds: inbound.bounds.clone(),
+                    trusted: inbound.trusted_proxies.clone(),
+                    caller: inbound.caller.clone(),
+                    ..door(Door::Inbound, parts, shared)
+                })
+            }
+        };
+        let mut providers = Vec::new();
+        let mut prices = Prices::new(&[]);
+        let outbound = match &config.outbound {
+            None => None,
+            Some(outbound) => {
+                for provider in &outbound.providers {
+                    providers.push(LiveProvider {
+                        name: provider.name.clone(),
+                        api: provider.api,
+                        target: add(provider.name.clone(), &provider.url, PROVIDER_KEEP_IDLE)?,
+                        base: provider.url.base.clone(),
+                        keys: provider.keys.clone(),
+                    });
+                }
+                prices = Prices::new(&outbound.prices);
+                let parts = DoorParts { limits: &outbound.limits, routes: &outbound.routes, fallthrough: &outbound.fallthrough };
+                Some(LiveDoor { bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
+            }
+        };
+        Ok(Self { generation, inbound, outbound, targets, providers, prices, config })
+    }
+
+    /// The door's routes; `None` if the configuration does not open it.
+    pub fn door(&self, door: Door) -> Option<&LiveDoor> {
+        match door {
+            Door::Inbound => self.inbound.as_ref(),
+            Door::Outbound => self.outbound.as_ref(),
+        }
+    }
+}
+
+struct DoorParts<'a> {
+    limits: &'a [config::Limit],
+    routes: &'a [config::Route],
+    fallthrough: &'a Policies,
+}
+
+fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
+    let resolve = |name: Arc<str>, policies: &Policies| {
+        let all = parts.limits.iter().chain(&policies.limits);
+        let split = |wanted| all.clone().filter(|limit| limit.applies == wanted).cloned().collect::<Vec<_>>();
+        LiveRoute {
+            limits_all: shared.limits.set(door, &name, &split(config::Applies::All)),
+            limits_misses: shared.limits.set(door, &name, &split(config::Applies::Misses)),
+            fallback: policies.fallback.clone(),
+            policies: policies.clone(),
+            name,
+        }
+    };
+    let mut routes: Vec<LiveRoute> = parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies)).collect();
+    routes.push(resolve("default".into(), parts.fallthrough));
+    let rows: Vec<(Match, usize)> = parts.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)).collect();
+    LiveDoor {
+        door,
+        bounds: Bounds::default(),
+        trusted: Vec::new(),
+        caller: Vec::new(),
+        table: Table::new(rows),
+        routes,
+    }
+}
+
+/// Below Node's five seconds, so that a close by the app does not cross a request.
+const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
+/// Providers announce longer ones; a close is noticed before reuse.
+const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
+
+/// One worker's view of a generation.
+pub struct Worker {
+    /// The generation.
+    pub live: Arc<Live>,
+    /// Pools, by index of the target.
+    pub pools: Vec<Rc<Pool>>,
+    inbound: Vec<WorkerRoute>,
+    outbound: Vec<WorkerRoute>,
+    /// Of each door.
+    pub doors: [DoorCells; 2],
+}
+
+/// A route's cells on this worker.
+pub struct WorkerRoute {
+    /// Of its requests.
+    pub requests: RequestCells,
+    /// Of its policies.
+    pub policies: RouteCells,
+}
+
+impl Worker {
+    /// Resolves the worker's side of `live`, keeping the pools of targets that stay the same.
+    pub fn new(live: Arc<Live>, shared: &Shared, metrics: &crate::telemetry::metrics::WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Option<&Self>) -> Self {
+        let _ = shared;
+        let cells = |door: Door, routes: Option<&LiveDoor>| {
+            let routes = routes.map_or(&[][..], |door| &door.routes);
+            routes
+                .iter()
+                .map(|route| WorkerRoute { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) })
+                .collect()
+        };
+        let known: HashMap<_, _> = earlier
+            .into_iter()
+            .flat_map(|worker| worker.pools.iter().map(|pool| ((pool.target.name.clone(), pool.target.origin.clone()), pool.clone())))
+            .collect();
+        let pools = live
+            .targets
+            .iter()
+            .map(|target| match known.get(&(target.name.clone(), target.origin.clone())) {
+                Some(pool) => pool.clone(),
+                None => Rc::new(Pool::new(target.clone(), dial.clone(), Rc::new(target_cells(metrics, &target.name)))),
+            })
+            .collect();
+        Self {
+            inbound: cells(Door::Inbound, live.inbound.as_ref()),
+            outbound: cells(Door::Outbound, live.outbound.as_ref()),
+            doors: [metrics.door_cells("inbound"), metrics.door_cells("outbound")],
+            pools,
+            live,
+        }
+    }
+
+    /// The cells of a route.
+    pub fn route(&self, door: Door, index: usize) -> &WorkerRoute {
+        match door {
+            Door::Inbound => &self.inbound[index],
+            Door::Outbound => &self.outbound[index],
+        }
+    }
+
+    /// The cells of a door.
+    pub fn door(&self, door: Door) -> &DoorCells {
+        &self.doors[door as usize]
+    }
+}
+
+fn target_cells(metrics: &crate::telemetry::metrics::WorkerMetrics, name: &str) -> TargetCells {
+    metrics.target_cells(name)
+}
+
+/// What every forwarded request says of us; see [`crate::upstream::headers`].
+pub fn via_name() -> HeaderValue {
+    let id = crate::clock::unguessable_id() as u32;
+    HeaderValue::try_from(format!("outrigger-{id:08x}")).unwrap_or_else(|_| HeaderValue::from_static("outrigger"))
+}
