@@ -99,6 +99,19 @@ pub struct Bounds {
     pub max_connections: usize,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_body: None,
+            max_head: 64 << 10,
+            max_headers: 100,
+            header_read: Duration::from_secs(10),
+            body_idle: Duration::from_secs(60),
+            max_connections: 10_000,
+        }
+    }
+}
+
 /// One place to send model calls.
 #[derive(Debug, Clone)]
 pub struct Provider {

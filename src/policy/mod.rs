@@ -1,4 +1,5 @@
-//! In the making.
-
+//! stub
+pub mod access;
+pub mod breaker;
 pub mod cache;
 pub mod limits;

@@ -5,3 +5,6 @@ pub mod facts;
 mod json;
 pub mod rewrite;
 pub mod sse;
+/// stub
+#[derive(Debug)] pub struct Prices;
+impl Prices { /** x */ pub fn new(_: &[crate::config::Price]) -> Self { Self } /** x */ pub fn cost(&self, _m: &str, _u: &crate::usage::Usage) -> Option<u64> { None } }

@@ -1,0 +1,2 @@
+//! stub
+#[derive(Debug, Default)] pub struct Breakers;

@@ -1,0 +1,351 @@
+//! Outbound: what a request asks of which provider, and what its answer used.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Response, header, response};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+
+use super::{Exchange, LiveDoor, Proxy};
+use crate::{
+    arrival::Arrival,
+    body::{Body, BodyError, replay::Replay},
+    cause::Join,
+    clock::Instant,
+    config::Api,
+    provider::{self, call::Shape, facts::Facts, meter::{Meter, Observed, Passed}},
+    reject::Reject,
+    route::Query,
+    telemetry::{
+        log::{Outcome, Tokens},
+        metrics,
+    },
+    usage::UsageSource,
+};
+
+/// What the outbound door understood of a request, and what it used.
+pub struct ModelCall {
+    /// The provider's name.
+    pub provider: Arc<str>,
+    /// Index into the live providers.
+    pub provider_at: usize,
+    /// Wire format, operation, and what else the path says.
+    pub shape: Shape,
+    /// What follows `/{provider}`, with the query.
+    pub rest: String,
+    /// What the body says, if it was read.
+    pub facts: Option<Facts>,
+    /// The model that was asked for, or that answered.
+    pub model: Option<Arc<str>>,
+    /// Whether the answer streams.
+    pub streams: bool,
+    /// The inbound exchange that caused it.
+    pub join: Join,
+    /// To the first event with content, from the arrival.
+    pub first_token: Option<Duration>,
+    /// Nano-dollars.
+    pub cost: Option<u64>,
+    request_id: Arc<str>,
+    meter: Option<Meter>,
+    observed: Option<Observed>,
+    /// Recorded answers cost nothing.
+    pub cached: bool,
+}
+
+/// Finds provider, operation and route; reads the body first when a candidate route names models or needs to see it.
+///
+/// # Errors
+/// Unknown provider, a body over the bound, no room for it, a client that breaks off.
+pub async fn understand(proxy: &Proxy, exchange: &mut Exchange, door: &LiveDoor, body: Body) -> Result<(usize, Replay), Reject> {
+    let (arrival, worker) = (exchange.arrival.clone(), exchange.worker.clone());
+    let live = &worker.live;
+    let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |p| p.as_str()));
+    let Some(provider_at) = live.providers.iter().position(|p| &*p.name == name) else {
+        let known: Vec<&str> = live.providers.iter().map(|p| &*p.name).collect();
+        return Err(Reject::NotFound(
+            format!("no provider is called `{name}`; the path begins with the provider's name, one of: {}", known.join(", ")).into(),
+        ));
+    };
+    let provider = &live.providers[provider_at];
+    let path = rest.split('?').next().unwrap_or_default();
+    let shape = provider::call::recognise(provider.api, &arrival.method, path);
+    let join_within = live.config.outbound.as_ref().map_or(Duration::ZERO, |o| o.join_within);
+    let join = proxy.shared.causes.join(&arrival.headers, join_within, Instant::now());
+    let mut call = Box::new(ModelCall {
+        provider: provider.name.clone(),
+        provider_at,
+        model: shape.model_in_path.as_deref().map(Arc::from),
+        streams: shape.stream_in_path.unwrap_or(false),
+        rest: rest.to_owned(),
+        shape,
+        facts: None,
+        join,
+        first_token: None,
+        cost: None,
+        request_id: exchange.request_id.clone(),
+        meter: None,
+        observed: None,
+        cached: false,
+    });
+    let needs_model = {
+        let query = query(&arrival, &call);
+        call.shape.reads_body && (door.table.needs_model(&query) || {
+            let at = door.table.find(&query).copied().unwrap_or(door.routes.len() - 1);
+            door.routes[at].reads_body()
+        })
+    };
+    let replay = if needs_model && !matches!(body, Body::Empty) {
+        exchange.call = Some(call);
+        let bytes = proxy.shared.bodies.clone().read(exchange, door, body).await?;
+        if let Some(read) = exchange.call.take() {
+            call = read;
+            call.read_body(&bytes);
+            Replay::Whole(bytes)
+        } else {
+            return Err(Reject::Internal("the call was lost while its body was read".into()));
+        }
+    } else {
+        Replay::new(body, 0)
+    };
+    let at = door.table.find(&query(&arrival, &call)).copied().unwrap_or(door.routes.len() - 1);
+    exchange.call = Some(call);
+    Ok((at, replay))
+}
+
+fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
+    Query {
+        path: call.rest.split('?').next().unwrap_or_default(),
+        method: &arrival.method,
+        host: arrival.host(),
+        headers: &arrival.headers,
+        provider: Some(&call.provider),
+        operation: Some(call.shape.operation),
+        model: call.model.as_deref(),
+    }
+}
+
+/// `/openai/v1/x?q` -> (`openai`, `/v1/x?q`).
+fn split(path: &str) -> (&str, &str) {
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    match inner.find(['/', '?']) {
+        Some(end) => (&inner[..end], &inner[end..]),
+        None => (inner, "/"),
+    }
+}
+
+impl ModelCall {
+    fn read_body(&mut self, body: &[u8]) {
+        // What cannot be read passes: the provider says better what is wrong with it.
+        if let Ok(facts) = provider::facts::read(self.shape.api, self.shape.operation, body) {
+            if let Some(model) = &facts.model {
+                self.model = Some(model.as_str().into());
+            }
+            self.streams |= facts.stream;
+            self.facts = Some(facts);
+        }
+    }
+
+    /// The caller: that of the exchange that caused this call; from loopback also what the app says by itself.
+    pub fn caller(&self, arrival: &Arrival) -> Option<Arc<str>> {
+        if let Join::Sure(cause) = &self.join {
+            return cause.caller.clone();
+        }
+        let said = arrival.peer.ip().to_canonical().is_loopback().then(|| arrival.header("outrigger-caller")).flatten();
+        said.filter(|caller| !caller.is_empty() && caller.len() <= 256).map(Arc::from)
+    }
+
+    /// A refusal in the provider's own words.
+    pub fn refuse(&self, reject: Reject) -> Response<Body> {
+        let (content_type, body) = provider::errors::render(self.shape.api, &reject, &self.request_id);
+        let stop = matches!(reject, Reject::Limited(_));
+        let mut response = reject.respond(content_type, body);
+        if stop {
+            response.headers_mut().insert("x-should-retry", header::HeaderValue::from_static("false"));
+        }
+        response
+    }
+
+    /// The answer's head is known: begin to meter its body.
+    pub fn answered(&mut self, head: &response::Parts) {
+        let field = |name| head.headers.get(name).and_then(|v: &header::HeaderValue| v.to_str().ok()).unwrap_or_default();
+        let content_type = field(header::CONTENT_TYPE);
+        self.streams = content_type.starts_with("text/event-stream") || content_type.starts_with("application/vnd.amazon.eventstream");
+        if head.status.is_success() && self.shape.reads_body && !self.cached {
+            self.meter = Some(Meter::new(self.shape.api, self.shape.operation, content_type, field(header::CONTENT_ENCODING)));
+        }
+    }
+
+    /// A piece of the answer passes.
+    pub fn data(&mut self, piece: &Bytes, since: Instant) {
+        if let Some(meter) = &mut self.meter
+            && meter.feed(piece) == Passed::FirstContent
+            && self.streams
+        {
+            self.first_token = Some(since.elapsed());
+        }
+    }
+
+    /// A stream breaks: says so in the protocol's own words, because no SDK notices a clean early end.
+    pub fn last_words(&self, error: &BodyError) -> Option<Bytes> {
+        let meter = self.meter.as_ref().filter(|_| self.streams)?;
+        Some(provider::errors::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
+    }
+
+    /// What the call used, once it has ended.
+    pub fn tokens(&self) -> Option<Tokens> {
+        let observed = self.observed.as_ref()?;
+        (observed.source != UsageSource::Missing).then_some(Tokens { usage: observed.usage, source: observed.source })
+    }
+
+    /// The answer has ended: counts tokens and money.
+    pub fn settle(&mut self, proxy: &Proxy, prices: &provider::Prices, route: &str, outcome: Outcome, total: Duration) {
+        let Some(meter) = self.meter.take() else { return };
+        let observed = meter.finish(outcome == Outcome::Complete);
+        if self.model.is_none() {
+            self.model = observed.model.as_deref().map(Arc::from);
+        }
+        let model = self.model.clone().unwrap_or_else(|| "unknown".into());
+        self.cost = match observed.source {
+            UsageSource::Missing => None,
+            _ => prices.cost(&model, &observed.usage),
+        };
+        proxy.metrics.model_call(&metrics::ModelCall {
+            route,
+            provider: &self.provider,
+            flavor: flavor(self.shape.api),
+            operation: self.shape.operation.as_str(),
+            model: &model,
+            usage: observed.usage,
+            source: observed.source,
+            cost: self.cost,
+            duration: total,
+            first_token: self.first_token,
+            error: observed.error.map(|class| class.as_str()),
+            unattributed: self.join.cause().is_none(),
+        });
+        if let Some(cause) = self.join.cause() {
+            cause.spent.fetch_add(self.cost.unwrap_or(0), Relaxed);
+        }
+        let caller = self.join.cause().and_then(|cause| cause.caller.clone());
+        proxy.shared.spend.add(caller.as_deref().unwrap_or("unattributed"), self.cost.unwrap_or(0), observed.usage.total());
+        self.observed = Some(observed);
+    }
+}
+
+/// `gen_ai.provider.name` of a wire format.
+fn flavor(api: Api) -> &'static str {
+    match api {
+        Api::OpenAi => "openai",
+        Api::Anthropic => "anthropic",
+        Api::Gemini => "gcp.gemini",
+        Api::Bedrock => "aws.bedrock",
+        Api::Plain => "_OTHER",
+    }
+}
+
+/// Room for request bodies that must be read before they are sent, for the whole process.
+#[derive(Debug)]
+pub struct BodyBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+/// Largest body that is read first where the door sets no `max_body`.
+const MAX_READ: u64 = 32 << 20;
+
+impl BodyBudget {
+    /// Room for `limit` bytes.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    /// Reads all of `body`.
+    async fn read(self: Arc<Self>, exchange: &mut Exchange, door: &LiveDoor, mut body: Body) -> Result<Bytes, Reject> {
+        let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);
+        let mut room = Room { budget: self, taken: 0 };
+        let mut pieces = bytes::BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    return Err(exchange.upload.failure().map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure));
+                }
+            };
+            if let Ok(piece) = frame.into_data() {
+                if (pieces.len() + piece.len()) as u64 > max {
+                    return Err(Reject::BodyTooLarge(max));
+                }
+                room.take(piece.len() as u64)?;
+                pieces.extend_from_slice(&piece);
+            }
+        }
+        exchange.room = Some(room);
+        Ok(pieces.freeze())
+    }
+}
+
+/// Bytes held of the budget; given back when dropped.
+pub struct Room {
+    budget: Arc<BodyBudget>,
+    taken: u64,
+}
+
+impl Room {
+    fn take(&mut self, bytes: u64) -> Result<(), Reject> {
+        let before = self.budget.used.fetch_add(bytes, Relaxed);
+        self.taken += bytes;
+        if before + bytes > self.budget.limit {
+            return Err(Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into()));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.taken, Relaxed);
+    }
+}
+
+/// Dollars by caller since the start. Bounded; the ledger proper is durable and comes with its own issue.
+#[derive(Debug, Default)]
+pub struct Spend(Mutex<HashMap<Box<str>, Spent>>);
+
+/// What one caller's calls used.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    /// Model calls.
+    pub calls: u64,
+    /// Nano-dollars.
+    pub nano_usd: u64,
+    /// Tokens of all classes.
+    pub tokens: u64,
+}
+
+const MAX_CALLERS: usize = 10_000;
+
+impl Spend {
+    fn add(&self, caller: &str, nano_usd: u64, tokens: u64) {
+        let mut callers = self.0.lock();
+        let name = if callers.len() < MAX_CALLERS || callers.contains_key(caller) { caller } else { metrics::OTHER };
+        let spent = callers.entry(name.into()).or_default();
+        spent.calls += 1;
+        spent.nano_usd = spent.nano_usd.saturating_add(nano_usd);
+        spent.tokens = spent.tokens.saturating_add(tokens);
+    }
+
+    /// All callers, the largest spenders first.
+    pub fn by_caller(&self) -> Vec<(Box<str>, Spent)> {
+        let mut all: Vec<_> = self.0.lock().iter().map(|(caller, spent)| (caller.clone(), *spent)).collect();
+        all.sort_by(|a, b| b.1.nano_usd.cmp(&a.1.nano_usd).then_with(|| a.0.cmp(&b.0)));
+        all
+    }
+}
