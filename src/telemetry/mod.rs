@@ -1,4 +1,102 @@
 //! What the proxy says about itself: metrics, access log, traces, OTLP.
+//!
+//! One [`Telemetry`] for the process; each worker takes a [`WorkerTelemetry`] from it.
 
 pub mod log;
 pub mod metrics;
+pub mod otlp;
+pub mod trace;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+
+pub use log::init_process_log;
+pub use otlp::Tracer;
+
+use crate::{
+    clock::{Clock, Instant},
+    config,
+};
+use log::{Log, WorkerLog};
+use metrics::{Family, Metrics, WorkerMetrics};
+use otlp::{Otlp, OtlpError};
+use trace::Sampler;
+
+/// Why telemetry could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The log's thread could not be started.
+    #[error("the access log cannot be started: {0}")]
+    Log(#[from] io::Error),
+    /// The exporters could not be started.
+    #[error(transparent)]
+    Otlp(#[from] OtlpError),
+}
+
+/// Everything the process says about itself.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: Arc<Metrics>,
+    log: Log,
+    otlp: Option<Otlp>,
+    sampler: Sampler,
+}
+
+/// A worker's share. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerTelemetry {
+    /// The worker's cells.
+    pub metrics: WorkerMetrics,
+    /// The worker's end of the access log.
+    pub log: WorkerLog,
+    /// Where sampled spans go; `None`: OTLP is off, `traceparent` is neither made nor changed.
+    pub tracer: Option<Arc<Tracer>>,
+    /// Decides for traces that begin here.
+    pub sampler: Sampler,
+}
+
+impl Telemetry {
+    /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set.
+    pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle) -> Result<Arc<Self>, TelemetryError> {
+        let metrics = Metrics::new(clock);
+        let log = Log::start(config.log, metrics.shared().counter(Family::LogDropped, &[]))?;
+        let otlp = match config.otlp.as_deref().filter(|endpoint| !endpoint.is_empty()) {
+            Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side)?),
+            None => None,
+        };
+        Ok(Arc::new(Self { metrics, log, otlp, sampler: Sampler::new(config.sample) }))
+    }
+
+    /// The share of one more worker.
+    pub fn worker(&self) -> WorkerTelemetry {
+        WorkerTelemetry {
+            metrics: self.metrics.worker(),
+            log: self.log.worker(),
+            tracer: self.otlp.as_ref().map(|otlp| otlp.tracer.clone()),
+            sampler: self.sampler,
+        }
+    }
+
+    /// Every number of the process.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Exports and writes what is left; takes at most `within`. Works on any runtime with time, also on the side runtime itself.
+    /// Whether nothing was lost.
+    pub async fn shutdown(self: Arc<Self>, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        let exported = match &self.otlp {
+            Some(otlp) => otlp.shutdown(deadline).await,
+            None => true,
+        };
+        // what is already in memory is worth a moment even after the deadline
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        let (done, written) = tokio::sync::oneshot::channel();
+        let spawned = std::thread::Builder::new().name("outrigger-log-end".into()).spawn(move || {
+            let _ = done.send(self.log.shutdown(left));
+        });
+        spawned.is_ok() && written.await.unwrap_or(false) && exported
+    }
+}

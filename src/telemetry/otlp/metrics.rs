@@ -1,0 +1,135 @@
+//! Metrics to the collector: the same snapshot that a scrape reads, as OTLP messages (opentelemetry-proto 1.x,
+//! `metrics/v1`), cumulative since start.
+//!
+//! The SDK's metrics are not used: it has no instrument that reads a histogram kept elsewhere, and recording twice on
+//! the hot path is what the cells avoid. Cumulative points make retries needless: the next export says it all again.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use opentelemetry_http::HttpError;
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{
+        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+        metric::Data, number_data_point,
+    },
+    resource,
+};
+use opentelemetry_sdk::Resource;
+use prost::Message;
+use tokio::sync::watch;
+
+use super::{Exports, OtlpClient};
+use crate::telemetry::metrics::{Kind, Metrics, Snapshot, VERSION, Value};
+
+/// Sends every family every interval.
+pub(super) struct Exporter {
+    client: OtlpClient,
+    resource: resource::v1::Resource,
+    metrics: Arc<Metrics>,
+    exports: Exports,
+}
+
+impl Exporter {
+    pub(super) fn new(client: OtlpClient, resource: &Resource, metrics: Arc<Metrics>) -> Self {
+        let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), value.as_str().into_owned())).collect();
+        let resource = resource::v1::Resource { attributes, ..Default::default() };
+        Self { client, resource, exports: Exports::new("metrics", &metrics), metrics }
+    }
+
+    /// Exports every `interval`, and once more when `stop` says so.
+    pub(super) async fn run(self, interval: Duration, mut stop: watch::Receiver<bool>) {
+        loop {
+            let last = tokio::select! {
+                // an error: whoever could say stop is gone
+                changed = stop.wait_for(|stop| *stop) => { let _ = changed; true }
+                () = tokio::time::sleep(interval) => false,
+            };
+            self.exports.record(&self.export().await);
+            if last {
+                return;
+            }
+        }
+    }
+
+    async fn export(&self) -> Result<(), HttpError> {
+        let (start, now) = self.metrics.span_nanos();
+        let message = request(&self.metrics.gather(), self.resource.clone(), start, now).encode_to_vec();
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(&message)?;
+        let answer = self.client.post("/v1/metrics", Some("gzip"), Bytes::from(gzip.finish()?)).await?;
+        let partial = ExportMetricsServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
+        match partial {
+            Some(partial) if partial.rejected_data_points > 0 => {
+                Err(format!("the collector rejected {} points: {}", partial.rejected_data_points, partial.error_message).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One export: every family as it stands, counted since `start` (nanoseconds since 1970).
+fn request(snapshots: &[Snapshot], resource: resource::v1::Resource, start: u64, now: u64) -> ExportMetricsServiceRequest {
+    let scope = InstrumentationScope { name: "outrigger".into(), version: VERSION.into(), ..Default::default() };
+    let metrics = snapshots.iter().map(|snapshot| metric(snapshot, start, now)).collect();
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..Default::default() }];
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics, ..Default::default() }],
+    }
+}
+
+fn metric(snapshot: &Snapshot, start: u64, now: u64) -> Metric {
+    let (name, unit) = snapshot.spec.otlp();
+    let aggregation_temporality = AggregationTemporality::Cumulative.into();
+    let data = match snapshot.spec.kind {
+        Kind::Counter => Data::Sum(Sum { data_points: numbers(snapshot, start, now), aggregation_temporality, is_monotonic: true }),
+        Kind::Gauge => Data::Gauge(Gauge { data_points: numbers(snapshot, start, now) }),
+        Kind::Histogram(_) => Data::Histogram(Histogram { data_points: histograms(snapshot, start, now), aggregation_temporality }),
+    };
+    Metric { name, unit: unit.into(), description: snapshot.spec.help.into(), data: Some(data), ..Default::default() }
+}
+
+fn numbers(snapshot: &Snapshot, start: u64, now: u64) -> Vec<NumberDataPoint> {
+    let point = |(labels, value): (&Vec<Arc<str>>, &Value)| match value {
+        Value::Number(number) => Some(NumberDataPoint {
+            attributes: attributes(snapshot, labels),
+            start_time_unix_nano: start,
+            time_unix_nano: now,
+            value: Some(number_data_point::Value::AsDouble(*number)),
+            ..Default::default()
+        }),
+        Value::Histogram { .. } => None,
+    };
+    snapshot.series.iter().filter_map(point).collect()
+}
+
+fn histograms(snapshot: &Snapshot, start: u64, now: u64) -> Vec<HistogramDataPoint> {
+    let point = |(labels, value): (&Vec<Arc<str>>, &Value)| match value {
+        Value::Histogram { bounds, buckets, sum } => Some(HistogramDataPoint {
+            attributes: attributes(snapshot, labels),
+            start_time_unix_nano: start,
+            time_unix_nano: now,
+            count: buckets.iter().sum(),
+            sum: Some(*sum),
+            bucket_counts: buckets.clone(),
+            explicit_bounds: bounds.iter().map(|bound| *bound as f64 / snapshot.spec.unit.per_unit()).collect(),
+            ..Default::default()
+        }),
+        Value::Number(_) => None,
+    };
+    snapshot.series.iter().filter_map(point).collect()
+}
+
+/// Labels as attributes; an empty value means that there is none (`error.type` of a success).
+fn attributes(snapshot: &Snapshot, values: &[Arc<str>]) -> Vec<KeyValue> {
+    let pairs = snapshot.spec.labels.iter().zip(values);
+    pairs.filter(|(_, value)| !value.is_empty()).map(|(name, value)| attribute(name, value.to_string())).collect()
+}
+
+fn attribute(key: &str, value: String) -> KeyValue {
+    let value = AnyValue { value: Some(any_value::Value::StringValue(value)) };
+    KeyValue { key: key.into(), value: Some(value), ..Default::default() }
+}

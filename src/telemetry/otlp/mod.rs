@@ -1,0 +1,155 @@
+//! OTLP over HTTP: spans through the SDK's batch processor, metrics from our own cells, both over our own client.
+//!
+//! Nothing is opened without an endpoint. A collector that is slow, gone or wrong costs counted exports and bounded
+//! memory, never a request's time.
+
+mod client;
+mod metrics;
+mod spans;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue};
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::Resource;
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+
+pub use client::OtlpClient;
+pub use spans::Tracer;
+
+use super::metrics::{Counter, Family, Metrics, VERSION};
+use crate::{
+    clock::{Instant, unguessable_id},
+    config::{self, Origin},
+};
+
+/// One export, its retries included, takes no longer (the specification's default).
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why exporting could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OtlpError {
+    /// The endpoint is no `http(s)` URL.
+    #[error("telemetry.otlp: {0}")]
+    Endpoint(String),
+    /// TLS could not be set up.
+    #[error("telemetry.otlp: TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The exporter could not be built.
+    #[error("telemetry.otlp: {0}")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+}
+
+/// Running exports.
+#[derive(Debug)]
+pub struct Otlp {
+    /// Where sampled spans go.
+    pub tracer: Arc<Tracer>,
+    stop: watch::Sender<bool>,
+    metrics: parking_lot::Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Otlp {
+    /// Begins to export to `endpoint` on the side runtime, whose time and I/O drivers must be on.
+    pub fn start(config: &config::Telemetry, endpoint: &str, metrics: &Arc<Metrics>, side: &Handle) -> Result<Self, OtlpError> {
+        let origin = Origin::parse(endpoint).map_err(OtlpError::Endpoint)?;
+        let mut headers = config.otlp_headers.clone();
+        headers.extend(headers_of_environment());
+        Self::with_client(config, OtlpClient::new(origin, headers, EXPORT_TIMEOUT, side.clone(), None)?, metrics, side)
+    }
+
+    /// As [`Otlp::start`], over a client of the caller's.
+    pub fn with_client(config: &config::Telemetry, client: OtlpClient, metrics: &Arc<Metrics>, side: &Handle) -> Result<Self, OtlpError> {
+        let resource = resource(&config.service);
+        let tracer = Arc::new(Tracer::start(client.clone(), &resource, metrics)?);
+        let (stop, stopped) = watch::channel(false);
+        let exporter = metrics::Exporter::new(client, &resource, metrics.clone());
+        let task = side.spawn(exporter.run(config.otlp_interval, stopped));
+        Ok(Self { tracer, stop, metrics: parking_lot::Mutex::new(Some(task)) })
+    }
+
+    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Whether all went out.
+    pub async fn shutdown(&self, deadline: Instant) -> bool {
+        let _ = self.stop.send(true);
+        let (done, spans) = tokio::sync::oneshot::channel();
+        let tracer = self.tracer.clone();
+        let left = deadline.saturating_duration_since(Instant::now());
+        // the processor blocks its caller, and its own thread needs the runtime that may be calling
+        let spawned = std::thread::Builder::new().name("outrigger-otlp-end".into()).spawn(move || {
+            let _ = done.send(tracer.shutdown(left));
+        });
+        let task = self.metrics.lock().take();
+        let metrics = async {
+            match task {
+                Some(task) => task.await.is_ok(),
+                None => true,
+            }
+        };
+        let both = async { (spans.await.unwrap_or(false), metrics.await) };
+        let ended = tokio::time::timeout_at(deadline, both).await;
+        spawned.is_ok() && ended == Ok((true, true))
+    }
+}
+
+/// Exports of one signal, counted; a failure is logged when it begins and when it ends, not each time.
+#[derive(Debug)]
+struct Exports {
+    signal: &'static str,
+    ok: Counter,
+    error: Counter,
+    failing: AtomicBool,
+}
+
+impl Exports {
+    fn new(signal: &'static str, metrics: &Metrics) -> Self {
+        let of = |outcome| metrics.shared().counter(Family::OtlpExports, &[signal, outcome]);
+        Self { signal, ok: of("ok"), error: of("error"), failing: AtomicBool::new(false) }
+    }
+
+    fn record<E: std::fmt::Display>(&self, result: &Result<(), E>) {
+        match result {
+            Ok(()) => {
+                self.ok.inc();
+                if self.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(signal = self.signal, "OTLP exports succeed again");
+                }
+            }
+            Err(error) => {
+                self.error.inc();
+                if !self.failing.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(signal = self.signal, %error, "OTLP export failed; further failures are only counted");
+                }
+            }
+        }
+    }
+}
+
+/// What is exporting. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+fn resource(service: &str) -> Resource {
+    Resource::builder()
+        .with_service_name(service.to_owned())
+        .with_attributes([
+            KeyValue::new("service.version", VERSION),
+            KeyValue::new("service.instance.id", format!("{:032x}", unguessable_id())),
+        ])
+        .build()
+}
+
+/// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value` pairs with commas between, percent-encoded; what cannot be a header is left out.
+fn headers_of_environment() -> Vec<(HeaderName, HeaderValue)> {
+    let text = std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
+        Some((name.trim().parse().ok()?, HeaderValue::from_str(&value).ok()?))
+    };
+    text.split(',').filter_map(pair).collect()
+}
