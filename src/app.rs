@@ -1,1 +1,382 @@
-//! In the making.
+//! The composition root: a configuration becomes running workers; reload; shutdown. The only file that knows everything.
+//!
+//! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
+//! exports, signals, reload.
+
+use std::{
+    io,
+    net::TcpListener,
+    num::NonZeroUsize,
+    path::PathBuf,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::LocalSet};
+
+use crate::{
+    arrival::Door,
+    cause::Causes,
+    clock::{Chance, Clock, Instant},
+    config::{
+        Config,
+        error::Mistakes,
+        read::{self, Overrides},
+    },
+    listen::{self, Listener},
+    proxy::{
+        Proxy, Shared,
+        live::{Live, via_name},
+        model::{BodyBudget, Spend},
+    },
+    telemetry::{Telemetry, metrics::Family},
+    upstream::Dialer,
+};
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file; `None`: defaults and `overrides` alone.
+    pub file: Option<PathBuf>,
+    /// What the command line says.
+    pub overrides: Overrides,
+}
+
+/// How far the process is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// Not ready any more, still accepting; answers close their connections.
+    Leaving,
+    /// The inbound door is shut; what is in flight is finished. Outbound stays open for the app.
+    Closing,
+    /// Everything ends now.
+    Over,
+}
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has mistakes.
+    #[error("{0}")]
+    Mistakes(#[from] Mistakes),
+    /// A policy or target cannot be applied.
+    #[error("{0}")]
+    Invalid(String),
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address} ({door}): {error}")]
+    Bind {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// For what.
+        door: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// A thread or runtime cannot be made.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running process.
+pub struct App {
+    source: Source,
+    live: Arc<ArcSwap<Live>>,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// What the process says about itself.
+    pub telemetry: Arc<Telemetry>,
+    phase: watch::Sender<Phase>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    alive: Arc<AtomicUsize>,
+    loaded: Mutex<Option<[u8; 32]>>,
+    /// Where the doors listen, as bound (port 0 resolved).
+    pub addresses: Addresses,
+    /// When it began.
+    pub started: Instant,
+}
+
+/// Where the doors listen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Addresses {
+    /// In front of the app.
+    pub inbound: Option<std::net::SocketAddr>,
+    /// In front of the providers.
+    pub outbound: Option<std::net::SocketAddr>,
+}
+
+impl App {
+    /// Starts the workers for `config`. Must be called on the side runtime.
+    pub fn start(source: Source, config: Config) -> Result<Arc<Self>, StartError> {
+        let clock = Clock::system();
+        let now = Instant::now();
+        let config = Arc::new(config);
+        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current()).map_err(|e| StartError::Invalid(e.to_string()))?;
+        let shared = Arc::new(Shared {
+            clock,
+            limits: Default::default(),
+            breakers: Default::default(),
+            causes: Causes::new(now),
+            spend: Spend::default(),
+            bodies: BodyBudget::new(config.body_budget),
+            via: via_name(),
+        });
+        let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let count = config.workers.unwrap_or_else(cpu_quota).get();
+        let inbound = config.inbound.as_ref().map(|door| bind_all(door.listen, "inbound", count)).transpose()?;
+        let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
+        let address = |sockets: &Option<Vec<TcpListener>>| sockets.as_ref().and_then(|s| s.first()).and_then(|s| s.local_addr().ok());
+        let addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound) };
+        let phase = watch::Sender::new(Phase::Running);
+        let alive = Arc::new(AtomicUsize::new(count));
+        let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
+        let mut workers = Vec::new();
+        for at in 0..count {
+            let part = WorkerPart {
+                shared: shared.clone(),
+                live: live.clone(),
+                telemetry: telemetry.clone(),
+                inbound: inbound.pop(),
+                outbound: outbound.pop(),
+                phase: phase.subscribe(),
+                alive: alive.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            workers.push(std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
+                LocalSet::new().block_on(&runtime, part.run());
+            })?);
+        }
+        Ok(Arc::new(Self {
+            source,
+            live,
+            shared,
+            telemetry,
+            phase,
+            workers: Mutex::new(workers),
+            alive,
+            loaded: Mutex::new(None),
+            addresses,
+            started: now,
+        }))
+    }
+
+    /// Serves until a signal ends it, then drains. Returns when everything is over.
+    pub async fn serve(self: Arc<Self>) -> io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut poll = tokio::time::interval(RELOAD_POLL);
+        let mut leaving = self.phase.subscribe();
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload_and_say(true),
+                _ = poll.tick() => {
+                    self.reload_and_say(false);
+                    self.shared.causes.sweep(CAUSE_KEEP, Instant::now());
+                }
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = leaving.wait_for(|phase| *phase > Phase::Running) => break,
+            }
+        }
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Readiness has failed or will now: accept for `drain_delay`, finish what is in flight, flush, by the deadline.
+    pub async fn drain(&self) {
+        let shutdown = self.live.load().config.shutdown.clone();
+        let deadline = Instant::now() + shutdown.deadline;
+        tracing::info!(delay = ?shutdown.drain_delay, deadline = ?shutdown.deadline, "draining");
+        self.advance(Phase::Leaving);
+        tokio::time::sleep(shutdown.drain_delay.min(shutdown.deadline)).await;
+        self.advance(Phase::Closing);
+        let flush = FLUSH.min(shutdown.deadline / 4);
+        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() + flush < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        let cut = self.alive.load(Ordering::Acquire) > 0;
+        self.advance(Phase::Over);
+        if cut {
+            tracing::warn!("the deadline ended exchanges that were still in flight");
+        }
+        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(200));
+        self.telemetry.clone().shutdown(left).await;
+    }
+
+    /// Begins to leave, as if a signal had come.
+    pub fn leave(&self) {
+        self.advance(Phase::Leaving);
+    }
+
+    /// Whether new work should come here.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The configuration at work.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Reads the file again; all or nothing. `Ok(false)`: its content has not changed.
+    ///
+    /// # Errors
+    /// Every mistake of the file, or what needs a restart. The running configuration is kept.
+    pub fn reload(&self, forced: bool) -> Result<bool, String> {
+        let Some(file) = &self.source.file else { return Ok(false) };
+        let content = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let hash = *blake3::hash(&content).as_bytes();
+        let known = self.loaded.lock().replace(hash);
+        if !forced && known.is_none_or(|known| known == hash) {
+            return Ok(false);
+        }
+        let config = read::load(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|m| m.to_string())?;
+        let running = self.live.load();
+        if let Some(what) = needs_restart(&running.config, &config) {
+            return Err(format!("{what} cannot change while running; it needs a restart"));
+        }
+        let fresh = Live::new(running.generation + 1, Arc::new(config), &self.shared)?;
+        self.live.store(Arc::new(fresh));
+        Ok(true)
+    }
+
+    fn reload_and_say(&self, forced: bool) {
+        let counter = |outcome| self.telemetry.metrics().shared().counter(Family::ConfigReloads, &[outcome]);
+        match self.reload(forced) {
+            Ok(false) => {}
+            Ok(true) => {
+                counter("applied").inc();
+                tracing::info!("the configuration was reloaded");
+            }
+            Err(why) => {
+                counter("refused").inc();
+                tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
+            }
+        }
+    }
+
+    fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let later = *phase < to;
+            *phase = (*phase).max(to);
+            later
+        });
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.advance(Phase::Over);
+        for worker in self.workers.lock().drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+/// What a worker's thread takes with it.
+struct WorkerPart {
+    shared: Arc<Shared>,
+    live: Arc<ArcSwap<Live>>,
+    telemetry: Arc<Telemetry>,
+    inbound: Option<TcpListener>,
+    outbound: Option<TcpListener>,
+    phase: watch::Receiver<Phase>,
+    alive: Arc<AtomicUsize>,
+}
+
+impl WorkerPart {
+    async fn run(mut self) {
+        let mine = self.telemetry.worker();
+        let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
+        tokio::task::spawn_local(proxy.clone().sweep());
+        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy));
+        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy));
+        if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
+            if let Some((listener, _)) = &inbound {
+                listener.leave();
+            }
+            let _ = self.phase.wait_for(|phase| *phase >= Phase::Closing).await;
+            if let Some((listener, accepting)) = &inbound {
+                accepting.abort();
+                listener.finish();
+            }
+            // The app may still call providers while it finishes: outbound closes last.
+            self.until_empty(inbound.as_ref().map(|(listener, _)| listener)).await;
+            if let Some((listener, accepting)) = &outbound {
+                accepting.abort();
+                listener.finish();
+            }
+            self.until_empty(outbound.as_ref().map(|(listener, _)| listener)).await;
+        }
+        self.alive.fetch_sub(1, Ordering::Release);
+    }
+
+    async fn until_empty(&self, listener: Option<&Rc<Listener>>) {
+        while listener.is_some_and(|listener| listener.open() > 0) && *self.phase.borrow() < Phase::Over {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+fn start_listener(door: Door, socket: TcpListener, proxy: &Rc<Proxy>) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
+    let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
+    let listener = Listener::new(door, proxy.clone());
+    tokio::task::spawn_local(listener.clone().sweep());
+    let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
+    Some((listener, accepting))
+}
+
+fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    let mut address = address;
+    let mut sockets = Vec::new();
+    for _ in 0..count {
+        let socket = listen::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
+        // Port 0 is chosen once, by the first.
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// What a running process cannot change.
+fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
+    let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
+    let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
+    if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
+        return Some("a listener");
+    }
+    if running.workers != wanted.workers {
+        return Some("the number of workers");
+    }
+    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone()));
+    if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
+        return Some("the store");
+    }
+    None
+}
+
+/// Whole processors that the cgroup allows, at least one.
+fn cpu_quota() -> NonZeroUsize {
+    // The standard library reads the cgroup's quota, rounded down.
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+const RELOAD_POLL: Duration = Duration::from_secs(2);
+const CAUSE_KEEP: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(20);
+/// Kept of the deadline for exporting what is left.
+const FLUSH: Duration = Duration::from_secs(2);

@@ -1,0 +1,80 @@
+//! The request that goes out: fields, target, credential.
+
+use http::{HeaderMap, HeaderValue, Uri, header, uri};
+
+use super::{Proxy, exchange::Exchange, live::LiveProvider};
+use crate::{
+    arrival::Door,
+    cause,
+    config::Api,
+    upstream::headers::{self, Forwarding},
+};
+
+/// Fields of the request as any target gets them.
+pub fn fields(proxy: &Proxy, exchange: &Exchange, websocket: bool) -> HeaderMap {
+    let arrival = &exchange.arrival;
+    let inbound = arrival.door == Door::Inbound;
+    let forwarding = Forwarding { via: &proxy.shared.via, forwarded: inbound, host: None, upgrade: websocket };
+    let mut fields = headers::request(arrival, &forwarding);
+    match arrival.door {
+        Door::Inbound => {
+            if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
+                fields.insert(cause::REQUEST_ID, id);
+            }
+            match &exchange.cause {
+                Some(running) => cause::announce(&mut fields, &running.cause),
+                None => cause::conceal(&mut fields),
+            }
+        }
+        Door::Outbound => {
+            cause::conceal(&mut fields);
+            if exchange.call.as_ref().is_some_and(|call| call.shape.reads_body) {
+                narrow_codings(&mut fields);
+            }
+        }
+    }
+    if let Some(trace) = &exchange.trace {
+        trace.write(&mut fields);
+    }
+    fields
+}
+
+/// Keeps to codings that can be read on the side, so that usage is seen: gzip, or none.
+fn narrow_codings(fields: &mut HeaderMap) {
+    let Some(accepted) = fields.get(header::ACCEPT_ENCODING) else { return };
+    let gzip = accepted.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")));
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(if gzip { "gzip" } else { "identity" }));
+}
+
+/// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through.
+pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, proxy: &Proxy) {
+    if provider.keys.is_empty() {
+        return;
+    }
+    let key = provider.keys[proxy.next_turn(provider.keys.len())].reveal();
+    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "x-goog-api-key", "api-key"] {
+        fields.remove(name);
+    }
+    let (name, value) = match provider.api {
+        Api::Anthropic => ("x-api-key", HeaderValue::from_str(key)),
+        Api::Gemini => ("x-goog-api-key", HeaderValue::from_str(key)),
+        Api::OpenAi | Api::Bedrock | Api::Plain => ("authorization", HeaderValue::from_str(&format!("Bearer {key}"))),
+    };
+    if let Ok(mut value) = value {
+        value.set_sensitive(true);
+        fields.insert(name, value);
+    }
+}
+
+/// The request's own target, behind the app's base path.
+pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, http::Error> {
+    if base.is_empty() {
+        return Ok(asked.clone());
+    }
+    path_uri(format!("{base}{}", asked.path_and_query().map_or("/", uri::PathAndQuery::as_str)))
+}
+
+/// A target in origin-form.
+pub fn path_uri(path: String) -> Result<Uri, http::Error> {
+    Ok(Uri::from_maybe_shared(bytes::Bytes::from(path))?)
+}
