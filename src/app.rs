@@ -36,6 +36,7 @@ use crate::{
         live::{Live, via_name},
         model::{BodyBudget, Spend},
     },
+    policy::limits::Limits,
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
 };
@@ -122,7 +123,7 @@ impl App {
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current()).map_err(|e| StartError::Invalid(e.to_string()))?;
         let shared = Arc::new(Shared {
             clock,
-            limits: Default::default(),
+            limits: Limits::new(config.store.max_keys, &clock, None),
             breakers: Default::default(),
             causes: Causes::new(now),
             spend: Spend::default(),

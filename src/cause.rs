@@ -22,7 +22,7 @@ use crate::clock::unguessable_id;
 
 /// An inbound exchange, as outbound calls see it.
 #[derive(Debug)]
-pub struct Cause {
+pub struct Cause<C> {
     /// Unguessable; travels in `baggage`.
     pub id: u128,
     /// The inbound request id.
@@ -35,26 +35,26 @@ pub struct Cause {
     pub trace_id: Option<u128>,
     /// Nano-dollars its calls have cost so far.
     pub spent: AtomicU64,
-    /// What its calls must reserve against: set by `proxy`, opaque here.
-    pub charge: Option<Arc<dyn std::any::Any + Send + Sync>>,
+    /// What its calls must reserve against.
+    pub charge: Option<C>,
     /// Milliseconds after the table's epoch at which it ended; 0 while it runs.
     ended: AtomicU64,
 }
 
 /// What an outbound call was found to be caused by.
-#[derive(Debug, Clone)]
-pub enum Join {
+#[derive(Debug)]
+pub enum Join<C> {
     /// A running or just ended exchange.
-    Sure(Arc<Cause>),
+    Sure(Arc<Cause<C>>),
     /// One that ended longer ago than `join_within`: recorded, enforces nothing.
-    Claim(Arc<Cause>),
+    Claim(Arc<Cause<C>>),
     /// Nothing is known.
     Unattributed,
 }
 
-impl Join {
+impl<C> Join<C> {
     /// The cause, sure or claimed.
-    pub fn cause(&self) -> Option<&Arc<Cause>> {
+    pub fn cause(&self) -> Option<&Arc<Cause<C>>> {
         match self {
             Self::Sure(cause) | Self::Claim(cause) => Some(cause),
             Self::Unattributed => None,
@@ -64,15 +64,15 @@ impl Join {
 
 /// Inbound exchanges that outbound calls may still refer to. Shared by all workers, bounded.
 #[derive(Debug)]
-pub struct Causes {
+pub struct Causes<C> {
     epoch: Instant,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Shard<C>>; SHARDS],
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    by_id: HashMap<u128, Arc<Cause>>,
-    by_request_id: HashMap<Arc<str>, Arc<Cause>>,
+#[derive(Debug)]
+struct Shard<C> {
+    by_id: HashMap<u128, Arc<Cause<C>>>,
+    by_request_id: HashMap<Arc<str>, Arc<Cause<C>>>,
 }
 
 const SHARDS: usize = 16;
@@ -81,16 +81,16 @@ const SHARD_CAPACITY: usize = 8192;
 
 /// Marks its exchange as ended when dropped.
 #[derive(Debug)]
-pub struct Running {
-    causes: Arc<Causes>,
+pub struct Running<C> {
+    causes: Arc<Causes<C>>,
     /// The exchange.
-    pub cause: Arc<Cause>,
+    pub cause: Arc<Cause<C>>,
 }
 
-impl Causes {
+impl<C> Causes<C> {
     /// An empty table.
     pub fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self { epoch: now, shards: std::array::from_fn(|_| Mutex::default()) })
+        Arc::new(Self { epoch: now, shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::new(), by_request_id: HashMap::new() })) })
     }
 
     /// Remembers a new inbound exchange until it has been over for a while.
@@ -100,8 +100,8 @@ impl Causes {
         caller: Option<Arc<str>>,
         route: Arc<str>,
         trace_id: Option<u128>,
-        charge: Option<Arc<dyn std::any::Any + Send + Sync>>,
-    ) -> Running {
+        charge: Option<C>,
+    ) -> Running<C> {
         let cause = Arc::new(Cause {
             id: unguessable_id(),
             request_id,
@@ -134,7 +134,7 @@ impl Causes {
     }
 
     /// What an outbound request refers to: by baggage, then by our request id.
-    pub fn join(&self, headers: &HeaderMap, within: Duration, now: Instant) -> Join {
+    pub fn join(&self, headers: &HeaderMap, within: Duration, now: Instant) -> Join<C> {
         let by_baggage = member(headers).and_then(|id| self.shard_of_id(id).lock().by_id.get(&id).cloned());
         let cause = by_baggage.or_else(|| {
             let request_id = headers.get(REQUEST_ID)?.to_str().ok()?;
@@ -153,7 +153,7 @@ impl Causes {
     /// Forgets exchanges that ended longer than `keep` ago. Called now and then.
     pub fn sweep(&self, keep: Duration, now: Instant) {
         let (now, keep) = (self.millis(now), keep.as_millis() as u64);
-        let old = |cause: &Cause| {
+        let old = |cause: &Cause<C>| {
             let ended = cause.ended.load(Relaxed);
             ended != 0 && now.saturating_sub(ended) > keep
         };
@@ -168,24 +168,24 @@ impl Causes {
         now.saturating_duration_since(self.epoch).as_millis() as u64
     }
 
-    fn shard_of_id(&self, id: u128) -> &Mutex<Shard> {
+    fn shard_of_id(&self, id: u128) -> &Mutex<Shard<C>> {
         &self.shards[(id as usize) % SHARDS]
     }
 
-    fn shard_of_name(&self, name: &str) -> &Mutex<Shard> {
+    fn shard_of_name(&self, name: &str) -> &Mutex<Shard<C>> {
         let sum = name.bytes().fold(0usize, |sum, b| sum.wrapping_mul(31).wrapping_add(b as usize));
         &self.shards[sum % SHARDS]
     }
 }
 
-impl Drop for Running {
+impl<C> Drop for Running<C> {
     fn drop(&mut self) {
         self.cause.ended.store(self.causes.millis(Instant::now()).max(1), Relaxed);
     }
 }
 
 /// Puts the exchange's member into `baggage`: one line, any member of that name that came in replaced.
-pub fn announce(headers: &mut HeaderMap, cause: &Cause) {
+pub fn announce<C>(headers: &mut HeaderMap, cause: &Cause<C>) {
     let mut line = foreign_members(headers);
     if !line.is_empty() {
         line.extend_from_slice(b",");
@@ -247,13 +247,13 @@ fn foreign_members(headers: &HeaderMap) -> BytesMut {
 mod tests {
     use super::*;
 
-    fn begin(causes: &Arc<Causes>, id: &str) -> Running {
+    fn begin(causes: &Arc<Causes<()>>, id: &str) -> Running<()> {
         causes.begin(id.into(), Some("alice".into()), "chat".into(), None, None)
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_announced_exchange_is_found_by_baggage_and_by_request_id() {
-        let causes = Causes::new(Instant::now());
+        let causes: Arc<Causes<()>> = Causes::new(Instant::now());
         let running = begin(&causes, "r1");
         let mut headers = HeaderMap::new();
         headers.append("baggage", HeaderValue::from_static("a=1;p=2, outrigger=00000000000000000000000000000001"));
@@ -272,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_exchange_that_is_long_over_is_a_claim_and_then_forgotten() {
-        let causes = Causes::new(Instant::now());
+        let causes: Arc<Causes<()>> = Causes::new(Instant::now());
         let running = begin(&causes, "r1");
         let mut headers = HeaderMap::new();
         announce(&mut headers, &running.cause);
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_forged_member_joins_nothing() {
-        let causes = Causes::new(Instant::now());
+        let causes: Arc<Causes<()>> = Causes::new(Instant::now());
         let _running = begin(&causes, "r1");
         for forged in ["outrigger=1", "outrigger=zz", "outrigger=00000000000000000000000000000001", "outrigger"] {
             let mut headers = HeaderMap::new();

@@ -3,6 +3,7 @@ pub mod call;
 pub mod errors;
 pub mod facts;
 mod json;
+pub mod meter;
 pub mod rewrite;
 pub mod sse;
 /// stub

@@ -1,6 +1,6 @@
 //! Fallback picks the target, retry paces the tries, breaker and timeout guard each one.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, response};
@@ -19,9 +19,9 @@ use crate::{
     arrival::{Arrival, Door},
     body::{Body, replay::Replay, upload::Progress},
     clock::Clock,
-    config::{Fallback, RetryOn},
+    config::Fallback,
     policy::{
-        breaker::{Permit, Verdict as BreakerVerdict},
+        breaker::{self, Permit},
         retry::{Outcome, Verdict},
     },
     provider::errors::{self, ErrorClass},
@@ -111,7 +111,8 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
     };
     let cells = &worker.route(sending.arrival.door, sending.route_at).policies;
     let began = Instant::now();
-    let mut last = try_target(proxy, &mut sending, route, &first_aim(&worker, &sending)).await;
+    let first = first_aim(&worker, &sending);
+    let mut last = try_target(proxy, &mut sending, route, &first).await;
     for fallback in &route.fallback {
         if !last.as_ref().is_ok_and(|l| l.next_target) {
             break;
@@ -153,7 +154,8 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let target = &aim.pool.target;
     let cells = &aim.pool.cells;
     let policy = route.policies.retry.as_ref();
-    let guard = proxy.guard(route, &target.name, aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref())));
+    let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref()));
+    let guard = route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model));
     let mut retries = policy.map(|policy| proxy.retries(policy, &target.name, sending.plan.is_some(), &sending.arrival.method));
     let mut free = true;
     loop {
@@ -169,7 +171,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
         let tried = one_try(proxy, sending, route, aim, body).await?;
-        settle(permit, &tried);
+        settle(permit, &tried, proxy);
         cells.tried(tried.outcome.as_str());
         let repeatable = sending.body.can_repeat();
         if tried.free && std::mem::take(&mut free) && repeatable {
@@ -246,7 +248,7 @@ async fn understood(clock: &Clock, plan: &Plan, sending: &Sending, route: &LiveR
             _ => Bytes::new(),
         };
         let class = errors::classify(plan.api, status, &head.headers, &bytes);
-        let hint = errors::hint(plan.api, &head.headers, &bytes, clock.wall());
+        let hint = errors::hint::hint(plan.api, &head.headers, &bytes, clock.wall());
         let outcome = if class.retryable() { Outcome::Status(status) } else { Outcome::Final(status) };
         return Ok(Tried { outcome, hint, class: Some(class), free: false, answer: Ok(Attempted { head, body, connection }) });
     }
@@ -330,7 +332,7 @@ impl Sending {
     }
 }
 
-fn first_aim<'a>(worker: &'a Worker, sending: &Sending) -> Aim<'a> {
+fn first_aim<'w>(worker: &'w Worker, sending: &Sending) -> Aim<'w> {
     match &sending.plan {
         None => Aim { pool: &worker.pools[0], provider: None, model: None },
         Some(plan) => {
@@ -353,16 +355,17 @@ fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempte
     Attempted { head, body, connection: None }
 }
 
-fn settle(permit: Option<Permit>, tried: &Tried) {
-    if let Some(permit) = permit {
-        permit.settle(match (&tried.outcome, tried.class) {
-            (Outcome::Status(StatusCode::TOO_MANY_REQUESTS), _) => BreakerVerdict::Throttled,
-            (_, Some(class)) if class.counts_for_breaker() => BreakerVerdict::Failure,
-            (_, Some(_)) => BreakerVerdict::Success,
-            (outcome, None) if outcome.is_failure() => BreakerVerdict::Failure,
-            (_, None) => BreakerVerdict::Success,
-        }, tried.hint, Instant::now());
-    }
+fn settle(permit: Option<Permit>, tried: &Tried, proxy: &Proxy) {
+    let Some(permit) = permit else { return };
+    let hint = tried.hint;
+    let outcome = match (&tried.outcome, tried.class) {
+        (Outcome::Status(StatusCode::TOO_MANY_REQUESTS), _) => breaker::Outcome::Throttled { retry_after: hint },
+        (_, Some(class)) if class.counts_for_breaker() => breaker::Outcome::Failure { retry_after: hint },
+        (_, Some(_)) => breaker::Outcome::Success,
+        (outcome, None) if outcome.is_failure() => breaker::Outcome::Failure { retry_after: hint },
+        (_, None) => breaker::Outcome::Success,
+    };
+    permit.settle(outcome, Instant::now(), &proxy.chance);
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

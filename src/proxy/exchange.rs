@@ -12,9 +12,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, header};
 
-use super::{Proxy, live::Worker, model::ModelCall};
+use super::{
+    Proxy,
+    live::{LiveDoor, Worker},
+    model::{ModelCall, Room, Settlement},
+};
 use crate::{
     arrival::{Arrival, Door},
     body::{
@@ -24,10 +28,12 @@ use crate::{
     },
     cause::Running,
     clock::Instant,
+    policy::limits::{Keyed, Lease},
     reject::Reject,
     telemetry::{
         log::{Outcome, Record},
         metrics::{CacheOutcome, Finished, GaugeGuard},
+        trace::{ServerStart, Span, Trace, TraceContext},
     },
     upstream::Connection,
 };
@@ -56,7 +62,14 @@ pub struct Exchange {
     /// Outbound: what was understood of the request, and what it used.
     pub call: Option<Box<ModelCall>>,
     /// Inbound: outbound calls refer to it.
-    pub cause: Option<Running>,
+    pub cause: Option<Running<Keyed>>,
+    /// Its place in its trace, where there is one.
+    pub trace: Option<Trace>,
+    span: Option<Span>,
+    /// What limits have reserved.
+    pub lease: Option<Lease>,
+    /// Room that its body takes of the process's budget.
+    pub room: Option<Room>,
     /// The connection to give back when the body has ended well.
     pub connection: Option<Connection>,
     /// Time to the response head that upstreams took.
@@ -100,6 +113,10 @@ impl Exchange {
             cache: CacheOutcome::None,
             call: None,
             cause: None,
+            trace: None,
+            span: None,
+            lease: None,
+            room: None,
             connection: None,
             status: 0,
             reject: None,
@@ -110,6 +127,43 @@ impl Exchange {
             ended: false,
             _inflight: inflight,
         })
+    }
+
+    /// Continues or begins the trace, where OTLP is on; else a trace that came in passes as it is.
+    pub fn trace(&mut self, door: &LiveDoor) {
+        let telemetry = &self.proxy.telemetry;
+        if telemetry.tracer.is_none() {
+            return;
+        }
+        let arrival = &*self.arrival;
+        let trace = Trace::begin(TraceContext::from_headers(&arrival.headers), telemetry.sampler, &self.proxy.chance);
+        let start = ServerStart {
+            method: &arrival.method,
+            tls: arrival.tls,
+            version: arrival.version,
+            host: arrival.host(),
+            port: door.port,
+            path: arrival.path(),
+            client: arrival.client,
+            user_agent: arrival.header(header::USER_AGENT),
+        };
+        self.span = Span::server(&trace, &start, self.at);
+        self.trace = Some(trace);
+    }
+
+    /// From now on outbound calls may say that this exchange caused them, and reserve against its limits.
+    pub fn caused_from_now(&mut self, keyed: Option<&Keyed>) {
+        if self.arrival.door == Door::Inbound && self.worker.live.outbound.is_some() {
+            let route = self.route_name().unwrap_or_default();
+            let trace_id = self.trace.as_ref().map(|trace| u128::from_be_bytes(trace.context.trace_id.to_bytes()));
+            let (request_id, caller) = (self.request_id.clone(), self.caller.clone());
+            self.cause = Some(self.proxy.shared.causes.begin(request_id, caller, route, trace_id, keyed.cloned()));
+        }
+    }
+
+    fn route_name(&self) -> Option<Arc<str>> {
+        let door = self.worker.live.door(self.arrival.door)?;
+        Some(door.routes[self.route.unwrap_or(door.routes.len() - 1)].name.clone())
     }
 
     /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
@@ -162,28 +216,54 @@ impl Exchange {
             broken: outcome == Outcome::UpstreamBroken,
             at: now,
         };
-        let live = &self.worker.live;
-        let route = self.route.or_else(|| live.door(door).map(|d| d.routes.len() - 1));
-        let name = route.and_then(|at| live.door(door).map(|d| &*d.routes[at].name)).unwrap_or_default();
+        let route = self.route.or_else(|| self.worker.live.door(door).map(|d| d.routes.len() - 1));
+        let name = self.route_name().unwrap_or_default();
         if let Some(route) = route {
             self.worker.route(door, route).requests.finish(&finished);
         }
-        if let Some(call) = &mut self.call {
-            call.settle(&self.proxy, name, outcome, total);
+        let settlement = self.call.as_mut().map(|call| call.settle(&self.proxy, &self.worker.live.prices, &name, outcome, total));
+        if let Some(lease) = self.lease.take() {
+            match settlement {
+                // Inbound, requests count as they came; tokens and dollars were only looked at.
+                None => lease.keep(),
+                Some(Settlement::Used { tokens, nano_usd }) => lease.settle(tokens, nano_usd, now),
+                Some(Settlement::Unknown) if self.status < 400 && self.status != 0 => lease.keep(),
+                Some(Settlement::Unknown) => lease.refund(),
+            }
         }
-        if self.proxy.log.enabled() {
-            self.write_log(name, outcome, total);
+        self.end_span(&name);
+        if self.proxy.telemetry.log.enabled() {
+            self.write_log(&name, outcome, total);
         }
+    }
+
+    fn end_span(&mut self, route: &str) {
+        let Some(mut span) = self.span.take() else { return };
+        let Some(tracer) = &self.proxy.telemetry.tracer else { return };
+        span.route(self.arrival.door.as_str(), route);
+        if self.status != 0 {
+            span.status(self.status);
+        }
+        if let Some(reason) = self.reject {
+            span.error(reason);
+        }
+        span.set("outrigger.request_id", self.request_id.to_string());
+        span.set("outrigger.cache", self.cache.as_str());
+        span.set("outrigger.tries", i64::from(self.tries.made.get()));
+        if let Some(call) = &self.call {
+            call.describe(&mut span);
+        }
+        tracer.end(span, self.proxy.shared.clock.wall());
     }
 
     fn write_log(&self, route: &str, outcome: Outcome, total: Duration) {
         let arrival = &*self.arrival;
         let target = self.tries.target.borrow();
         let call = self.call.as_deref();
-        self.proxy.log.write(&Record {
+        self.proxy.telemetry.log.write(&Record {
             at: self.at,
             request_id: &self.request_id,
-            trace_id: None,
+            trace_id: self.trace.as_ref().map(|trace| trace.context.trace_id),
             door: arrival.door,
             route,
             caller: self.caller.as_deref().unwrap_or_default(),

@@ -12,10 +12,7 @@ use tokio::time::Instant;
 use super::{attempt::Attempted, forward::Responded, model::Plan};
 use crate::{
     body::{Body, BodyError},
-    provider::{
-        errors::ErrorClass,
-        meter::{Meter, Passed},
-    },
+    provider::{errors::ErrorClass, meter::Meter},
     reject::Bound,
     upstream::Connection,
 };
@@ -53,12 +50,11 @@ pub async fn error_body(mut body: Incoming, connection: Connection) -> (Body, Op
 /// Holds a stream back until its first event with content; anything else passes at once.
 pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Duration>, deadline: Option<(Instant, Duration)>) -> Held {
     let Responded { head, mut body, connection, .. } = responded;
-    let field = |name| head.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default();
-    let content_type = field(http::header::CONTENT_TYPE);
-    if !content_type.starts_with("text/event-stream") {
+    let streams = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let mut meter = Meter::new(plan.api, plan.operation, &head.headers);
+    if !streams || meter.is_blind() {
         return Held::Content(Attempted { head, body: Body::Incoming(body), connection: Some(connection) });
     }
-    let mut meter = Meter::new(plan.api, plan.operation, content_type, field(http::header::CONTENT_ENCODING));
     let mut held = VecDeque::new();
     let mut size = 0;
     let until = bound.map(|after| (Instant::now() + after, Bound::FirstToken, after)).into_iter();
@@ -83,15 +79,11 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
             }
         };
         size += piece.len();
-        let passed = meter.feed(&piece);
+        let news = meter.feed(&piece);
         held.push_back(piece);
-        match passed {
-            Passed::Nothing => {}
-            Passed::FirstContent => break,
-            Passed::Error(class) => {
-                error = Some(class);
-                break;
-            }
+        error = news.error;
+        if news.first_content || news.ended || error.is_some() {
+            break;
         }
     }
     let attempted = Attempted { head, body: Body::stream(Resumed { held, rest: body }), connection: Some(connection) };

@@ -3,18 +3,21 @@
 //! [`Live`] is shared. Each worker keeps a [`Worker`] beside it: the same routes with the worker's own metric cells and
 //! connection pools, made anew when the generation changes, pools of unchanged targets kept.
 
-use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
 use super::Shared;
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Scheme, Secret},
-    policy::limits::LimitSet,
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Scheme, Secret, Unit},
+    policy::{
+        breaker::{Breaker, Breakers},
+        limits::LimitSet,
+    },
     provider::Prices,
     route::Table,
-    telemetry::metrics::{DoorCells, RequestCells, RouteCells, TargetCells},
+    telemetry::metrics::{DoorCells, RequestCells, RouteCells, WorkerMetrics},
     upstream::{Dial, Pool, Target, tls},
 };
 
@@ -40,6 +43,8 @@ pub struct Live {
 pub struct LiveDoor {
     /// Which.
     pub door: Door,
+    /// Where it listens.
+    pub port: u16,
     /// Ceilings.
     pub bounds: Bounds,
     /// Peers whose claims about the client are believed.
@@ -58,12 +63,31 @@ pub struct LiveRoute {
     pub name: Arc<str>,
     /// As meant.
     pub policies: Policies,
-    /// Limits of door and route that count every request.
-    pub limits_all: LimitSet,
-    /// Limits of door and route that count only what the cache did not answer.
-    pub limits_misses: LimitSet,
+    /// Limits of the door and of the route; each knows whether it counts every request or only misses.
+    pub limits: LimitSet,
     /// Where a request may go, in order; outbound the first is the provider that was asked for.
     pub fallback: Vec<Fallback>,
+}
+
+impl LiveRoute {
+    /// Whether a policy has to see the request's body before it is sent.
+    pub fn reads_body(&self) -> bool {
+        let policies = &self.policies;
+        policies.cache.is_some()
+            || policies.retry.is_some()
+            || !self.fallback.is_empty()
+            || self.limits.counts(Unit::Tokens)
+            || self.limits.counts(Unit::NanoUsd)
+    }
+
+    /// Whether a policy has to understand an answer before it goes to the client.
+    pub fn judges_answers(&self) -> bool {
+        let policies = &self.policies;
+        policies.retry.is_some()
+            || policies.breaker.is_some()
+            || !self.fallback.is_empty()
+            || policies.timeouts.as_ref().is_some_and(|timeouts| timeouts.first_token.is_some())
+    }
 }
 
 /// A provider with its target.
@@ -102,7 +126,7 @@ impl Live {
                 add("app".into(), &inbound.app, APP_KEEP_IDLE)?;
                 let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
                 Some(LiveDoor {
-                    door: Door::Inbound,
+                    port: inbound.listen.port(),
                     bounds: inbound.bounds.clone(),
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
@@ -126,7 +150,7 @@ impl Live {
                 }
                 prices = Prices::new(&outbound.prices);
                 let parts = DoorParts { limits: &outbound.limits, routes: &outbound.routes, fallthrough: &outbound.fallthrough };
-                Some(LiveDoor { bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
+                Some(LiveDoor { port: outbound.listen.port(), bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
             }
         };
         Ok(Self { generation, inbound, outbound, targets, providers, prices, config })
@@ -149,11 +173,8 @@ struct DoorParts<'a> {
 
 fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let resolve = |name: Arc<str>, policies: &Policies| {
-        let all = parts.limits.iter().chain(&policies.limits);
-        let split = |wanted| all.clone().filter(|limit| limit.applies == wanted).cloned().collect::<Vec<_>>();
         LiveRoute {
-            limits_all: shared.limits.set(door, &name, &split(config::Applies::All)),
-            limits_misses: shared.limits.set(door, &name, &split(config::Applies::Misses)),
+            limits: shared.limits.set(door, parts.limits.iter().chain(&policies.limits)),
             fallback: policies.fallback.clone(),
             policies: policies.clone(),
             name,
@@ -164,6 +185,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let rows: Vec<(Match, usize)> = parts.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)).collect();
     LiveDoor {
         door,
+        port: 0,
         bounds: Bounds::default(),
         trusted: Vec::new(),
         caller: Vec::new(),
@@ -177,12 +199,16 @@ const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Providers announce longer ones; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
+const MAX_BREAKERS: usize = 512;
+
 /// One worker's view of a generation.
 pub struct Worker {
     /// The generation.
     pub live: Arc<Live>,
     /// Pools, by index of the target.
     pub pools: Vec<Rc<Pool>>,
+    /// Resolved once per generation.
+    breakers: RefCell<HashMap<Box<str>, Arc<Breaker>>>,
     inbound: Vec<WorkerRoute>,
     outbound: Vec<WorkerRoute>,
     /// Of each door.
@@ -199,8 +225,7 @@ pub struct WorkerRoute {
 
 impl Worker {
     /// Resolves the worker's side of `live`, keeping the pools of targets that stay the same.
-    pub fn new(live: Arc<Live>, shared: &Shared, metrics: &crate::telemetry::metrics::WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Option<&Self>) -> Self {
-        let _ = shared;
+    pub fn new(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Option<&Self>) -> Self {
         let cells = |door: Door, routes: Option<&LiveDoor>| {
             let routes = routes.map_or(&[][..], |door| &door.routes);
             routes
@@ -217,16 +242,33 @@ impl Worker {
             .iter()
             .map(|target| match known.get(&(target.name.clone(), target.origin.clone())) {
                 Some(pool) => pool.clone(),
-                None => Rc::new(Pool::new(target.clone(), dial.clone(), Rc::new(target_cells(metrics, &target.name)))),
+                None => Rc::new(Pool::new(target.clone(), dial.clone(), Rc::new(metrics.target_cells(&target.name)))),
             })
             .collect();
         Self {
             inbound: cells(Door::Inbound, live.inbound.as_ref()),
             outbound: cells(Door::Outbound, live.outbound.as_ref()),
             doors: [metrics.door_cells("inbound"), metrics.door_cells("outbound")],
+            breakers: RefCell::default(),
             pools,
             live,
         }
+    }
+
+    /// The breaker of a target: the app, or a provider with a model.
+    pub fn breaker(&self, all: &Breakers, terms: &config::Breaker, target: &str, model: Option<&str>) -> Arc<Breaker> {
+        let mut known = self.breakers.borrow_mut();
+        let name = match model {
+            // Model names come from clients: beyond a bound they share their provider's breaker.
+            Some(model) if known.len() < MAX_BREAKERS && model.len() <= 128 => format!("{target}/{model}"),
+            _ => target.to_owned(),
+        };
+        if let Some(breaker) = known.get(name.as_str()) {
+            return breaker.clone();
+        }
+        let breaker = all.get(&name.as_str().into(), terms, crate::clock::Instant::now());
+        known.insert(name.into(), breaker.clone());
+        breaker
     }
 
     /// The cells of a route.
@@ -241,10 +283,6 @@ impl Worker {
     pub fn door(&self, door: Door) -> &DoorCells {
         &self.doors[door as usize]
     }
-}
-
-fn target_cells(metrics: &crate::telemetry::metrics::WorkerMetrics, name: &str) -> TargetCells {
-    metrics.target_cells(name)
 }
 
 /// What every forwarded request says of us; see [`crate::upstream::headers`].

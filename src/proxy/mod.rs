@@ -4,11 +4,14 @@
 //! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
 //! the fill that can store, only a breaker yields the permit that records an outcome.
 
+mod admission;
 pub mod attempt;
 pub mod exchange;
 pub mod forward;
+mod hold;
 pub mod live;
 pub mod model;
+mod request;
 mod tunnel;
 
 use std::{
@@ -19,7 +22,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
@@ -32,13 +35,19 @@ use crate::{
     },
     cause::Causes,
     clock::{Chance, Clock},
-    config::{Bounds, CallerSource},
-    policy::{access, breaker::Breakers, limits::Limits},
-    reject::{Answer, Bound, Reject},
+    config::{Applies, Bounds, CallerSource, Mode},
+    policy::{
+        access,
+        breaker::Breakers,
+        limits::{Keyed, Limits},
+    },
+    reject::{Bound, Reject},
     route::Query,
-    telemetry::{log::WorkerLog, metrics::WorkerMetrics},
-    upstream::Dial,
+    telemetry::WorkerTelemetry,
+    upstream::{Dial, headers},
 };
+use admission::Claims;
+use attempt::{Attempted, Sending, attempt};
 use exchange::Exchange;
 use live::{Live, LiveDoor, LiveRoute, Worker};
 
@@ -51,7 +60,7 @@ pub struct Shared {
     /// States of breakers.
     pub breakers: Breakers,
     /// Inbound exchanges that outbound calls may refer to.
-    pub causes: Arc<Causes>,
+    pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
     pub spend: model::Spend,
     /// Bytes of request bodies that were read before they were sent.
@@ -66,10 +75,8 @@ pub struct Proxy {
     pub shared: Arc<Shared>,
     live: Arc<ArcSwap<Live>>,
     worker: RefCell<Rc<Worker>>,
-    /// The worker's access log.
-    pub log: WorkerLog,
-    /// The worker's cells.
-    pub metrics: WorkerMetrics,
+    /// The worker's share of what the process says about itself.
+    pub telemetry: WorkerTelemetry,
     /// Jitter and sampling.
     pub chance: Chance,
     dial: Rc<dyn Dial>,
@@ -79,9 +86,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// A worker's proxy over the configuration in `live`.
-    pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, log: WorkerLog, metrics: WorkerMetrics, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
-        let worker = Worker::new(live.load_full(), &metrics, &dial, None);
-        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, log, metrics, chance, dial, turn: Cell::new(0) })
+    pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
+        let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
+        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, turn: Cell::new(0) })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
@@ -123,15 +130,23 @@ impl Proxy {
         exchange.route = Some(route_at);
         let route = &door.routes[route_at];
 
-        if let Some(policy) = &route.policies.access {
-            access::check(policy, arrival.client)?;
+        if let Some(policy) = &route.policies.access
+            && policy.mode == Mode::Enforce
+            && !access::allows(policy, arrival.client)
+        {
+            return Err(Reject::Forbidden("this address is not let in".into()));
         }
         exchange.caller = self.identify(exchange, door);
-        todo_policies(route);
+        let claims = Claims::of(exchange, route);
+        exchange.trace(door);
+        claims.admit(self, exchange, Applies::All).await?;
+        exchange.caused_from_now(claims.keyed());
+        claims.admit(self, exchange, Applies::Misses).await?;
 
-        let sending = attempt::Sending::new(exchange, route_at, body, upgrade.is_some());
-        let responded = attempt::attempt(self, sending).await?;
-        responded.serve(exchange, upgrade)
+        let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
+        let sending = Sending::new(self, exchange, route_at, body, websocket);
+        let attempted = attempt(self, sending).await?;
+        Ok(attempted.into_served(exchange, route, upgrade))
     }
 
     /// The worker's view of the newest configuration.
@@ -141,7 +156,7 @@ impl Proxy {
         if Arc::ptr_eq(&newest, &known.live) {
             return known.clone();
         }
-        let fresh = Rc::new(Worker::new(Arc::clone(&newest), &self.metrics, &self.dial, Some(&known)));
+        let fresh = Rc::new(Worker::new(Arc::clone(&newest), &self.telemetry.metrics, &self.dial, Some(&known)));
         drop(known);
         self.worker.replace(fresh.clone());
         fresh
@@ -205,6 +220,27 @@ impl Proxy {
             CallerSource::Header(_) => None,
             CallerSource::ClientIp => Some(arrival.client.to_string().into()),
         })
+    }
+}
+
+impl Attempted {
+    /// What goes to the client: an answer, or the two ends of a tunnel.
+    fn into_served(self, exchange: &mut Exchange, route: &LiveRoute, upgrade: Option<OnUpgrade>) -> Served {
+        let Self { mut head, body, connection } = self;
+        let tunnel = head.extensions.remove::<OnUpgrade>();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS
+            && let (Some(client), Some(upstream)) = (upgrade, tunnel)
+        {
+            return Served::Tunnel(Response::from_parts(head, Body::Empty), client, upstream);
+        }
+        exchange.connection = connection;
+        let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == Mode::Enforce);
+        let streams = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+        let bounds = TimeBounds {
+            idle: timeouts.and_then(|timeouts| timeouts.idle),
+            deadline: timeouts.and_then(|timeouts| timeouts.total).filter(|_| !streams).map(|total| exchange.arrival.at + total),
+        };
+        Served::Response(Response::from_parts(head, body), bounds)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,23 +11,29 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, header, response};
+use http::{Response, Uri, header, response};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
-use super::{Exchange, LiveDoor, Proxy};
+use super::{
+    Exchange, Proxy,
+    live::{LiveDoor, LiveProvider},
+    request,
+};
 use crate::{
     arrival::Arrival,
     body::{Body, BodyError, replay::Replay},
     cause::Join,
     clock::Instant,
-    config::Api,
-    provider::{self, call::Shape, facts::Facts, meter::{Meter, Observed, Passed}},
+    config::{Api, Operation},
+    provider::{self, call::Shape, facts::Facts, meter::{Meter, Observed}},
+    policy::limits::Keyed,
     reject::Reject,
     route::Query,
     telemetry::{
         log::{Outcome, Tokens},
         metrics,
+        trace::{GenAi, Span},
     },
     usage::UsageSource,
 };
@@ -48,7 +55,7 @@ pub struct ModelCall {
     /// Whether the answer streams.
     pub streams: bool,
     /// The inbound exchange that caused it.
-    pub join: Join,
+    pub join: Join<Keyed>,
     /// To the first event with content, from the arrival.
     pub first_token: Option<Duration>,
     /// Nano-dollars.
@@ -60,11 +67,33 @@ pub struct ModelCall {
     pub cached: bool,
 }
 
+/// What the tries of a call need to know of it.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Plan {
+    pub api: Api,
+    pub operation: Operation,
+    pub provider_at: usize,
+    /// What follows `/{provider}`, with the query.
+    pub rest: String,
+    pub model: Option<Arc<str>>,
+    pub model_in_path: bool,
+}
+
+impl Plan {
+    /// The target at `provider`, with another model where it stands in the path.
+    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>) -> Result<Uri, http::Error> {
+        let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
+        let swapped = model.filter(|_| self.model_in_path).and_then(|model| provider::rewrite::with_model_in_path(self.api, path, model));
+        request::path_uri(format!("{}{}{query}", provider.base, swapped.as_deref().unwrap_or(path)))
+    }
+}
+
 /// Finds provider, operation and route; reads the body first when a candidate route names models or needs to see it.
 ///
 /// # Errors
 /// Unknown provider, a body over the bound, no room for it, a client that breaks off.
-pub async fn understand(proxy: &Proxy, exchange: &mut Exchange, door: &LiveDoor, body: Body) -> Result<(usize, Replay), Reject> {
+pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveDoor, body: Body) -> Result<(usize, Replay), Reject> {
     let (arrival, worker) = (exchange.arrival.clone(), exchange.worker.clone());
     let live = &worker.live;
     let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |p| p.as_str()));
@@ -162,9 +191,21 @@ impl ModelCall {
         said.filter(|caller| !caller.is_empty() && caller.len() <= 256).map(Arc::from)
     }
 
+    /// What the tries need to know of the call.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            api: self.shape.api,
+            operation: self.shape.operation,
+            provider_at: self.provider_at,
+            rest: self.rest.clone(),
+            model: self.model.clone(),
+            model_in_path: self.shape.model_in_path.is_some(),
+        }
+    }
+
     /// A refusal in the provider's own words.
     pub fn refuse(&self, reject: Reject) -> Response<Body> {
-        let (content_type, body) = provider::errors::render(self.shape.api, &reject, &self.request_id);
+        let (content_type, body) = provider::errors::render::render(self.shape.api, &reject, &self.request_id);
         let stop = matches!(reject, Reject::Limited(_));
         let mut response = reject.respond(content_type, body);
         if stop {
@@ -175,18 +216,17 @@ impl ModelCall {
 
     /// The answer's head is known: begin to meter its body.
     pub fn answered(&mut self, head: &response::Parts) {
-        let field = |name| head.headers.get(name).and_then(|v: &header::HeaderValue| v.to_str().ok()).unwrap_or_default();
-        let content_type = field(header::CONTENT_TYPE);
+        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         self.streams = content_type.starts_with("text/event-stream") || content_type.starts_with("application/vnd.amazon.eventstream");
         if head.status.is_success() && self.shape.reads_body && !self.cached {
-            self.meter = Some(Meter::new(self.shape.api, self.shape.operation, content_type, field(header::CONTENT_ENCODING)));
+            self.meter = Some(Meter::new(self.shape.api, self.shape.operation, &head.headers));
         }
     }
 
     /// A piece of the answer passes.
     pub fn data(&mut self, piece: &Bytes, since: Instant) {
         if let Some(meter) = &mut self.meter
-            && meter.feed(piece) == Passed::FirstContent
+            && meter.feed(piece).first_content
             && self.streams
         {
             self.first_token = Some(since.elapsed());
@@ -196,7 +236,7 @@ impl ModelCall {
     /// A stream breaks: says so in the protocol's own words, because no SDK notices a clean early end.
     pub fn last_words(&self, error: &BodyError) -> Option<Bytes> {
         let meter = self.meter.as_ref().filter(|_| self.streams)?;
-        Some(provider::errors::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
+        Some(provider::errors::render::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
     }
 
     /// What the call used, once it has ended.
@@ -206,9 +246,9 @@ impl ModelCall {
     }
 
     /// The answer has ended: counts tokens and money.
-    pub fn settle(&mut self, proxy: &Proxy, prices: &provider::Prices, route: &str, outcome: Outcome, total: Duration) {
-        let Some(meter) = self.meter.take() else { return };
-        let observed = meter.finish(outcome == Outcome::Complete);
+    pub fn settle(&mut self, proxy: &Proxy, prices: &provider::Prices, route: &str, outcome: Outcome, total: Duration) -> Settlement {
+        let Some(meter) = self.meter.take() else { return Settlement::Unknown };
+        let observed = meter.finish(outcome == Outcome::Complete, self.facts.as_ref().map_or(0, |facts| facts.estimated_input));
         if self.model.is_none() {
             self.model = observed.model.as_deref().map(Arc::from);
         }
@@ -217,7 +257,7 @@ impl ModelCall {
             UsageSource::Missing => None,
             _ => prices.cost(&model, &observed.usage),
         };
-        proxy.metrics.model_call(&metrics::ModelCall {
+        proxy.telemetry.metrics.model_call(&metrics::ModelCall {
             route,
             provider: &self.provider,
             flavor: flavor(self.shape.api),
@@ -236,8 +276,47 @@ impl ModelCall {
         }
         let caller = self.join.cause().and_then(|cause| cause.caller.clone());
         proxy.shared.spend.add(caller.as_deref().unwrap_or("unattributed"), self.cost.unwrap_or(0), observed.usage.total());
+        let settlement = match observed.source {
+            UsageSource::Missing => Settlement::Unknown,
+            _ => Settlement::Used { tokens: observed.usage.total(), nano_usd: self.cost.unwrap_or(0) },
+        };
         self.observed = Some(observed);
+        settlement
     }
+
+    /// The call's attributes.
+    pub fn describe(&self, span: &mut Span) {
+        let model = self.model.as_deref().unwrap_or_default();
+        let observed = self.observed.as_ref();
+        span.model_call(&GenAi {
+            operation: self.shape.operation.as_str(),
+            flavor: flavor(self.shape.api),
+            request_model: model,
+            response_model: observed.and_then(|observed| observed.model.as_deref()).unwrap_or(model),
+            stream: self.streams,
+            response_id: "",
+        });
+        if let Some(tokens) = self.tokens() {
+            span.usage(&tokens.usage);
+        }
+        if let Some(cost) = self.cost {
+            span.cost(cost);
+        }
+    }
+}
+
+/// What limits learn at the end of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// What it used.
+    Used {
+        /// Tokens of all classes.
+        tokens: u64,
+        /// Nano-dollars.
+        nano_usd: u64,
+    },
+    /// Nothing is known.
+    Unknown,
 }
 
 /// `gen_ai.provider.name` of a wire format.

@@ -34,7 +34,7 @@ pub fn fields(proxy: &Proxy, exchange: &Exchange, websocket: bool) -> HeaderMap 
         }
     }
     if let Some(trace) = &exchange.trace {
-        trace.write(&mut fields);
+        trace.context.write(&mut fields);
     }
     fields
 }

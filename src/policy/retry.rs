@@ -1,0 +1,9 @@
+//! stub
+use http::StatusCode;
+use std::time::Duration;
+/// x
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome { Status(StatusCode), Final(StatusCode), Fault(crate::reject::Fault), Timeout(crate::reject::Bound), InStream }
+impl Outcome { pub fn as_str(&self) -> &'static str { "x" } pub fn is_failure(&self) -> bool { !matches!(self, Self::Status(s) if !s.is_server_error()) } }
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict { Keep, TryAgain { pause: Duration }, BudgetSpent }
