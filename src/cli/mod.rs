@@ -1,1 +1,5 @@
 //! In the making.
+
+pub mod client;
+pub mod demo;
+pub mod mock;
