@@ -1,1 +1,241 @@
-//! In the making.
+//! The admin door: health, metrics and state for those who run the proxy; changes only for those who may.
+//!
+//! Three listeners, one set of pages. `admin` (loopback) shows everything and lets a bearer token change things; the
+//! unix socket (0600) is for the command line and needs no token; `probes` (all interfaces) has `/live`, `/ready` and
+//! `/metrics` alone. What the pages show comes through [`Operator`], so that nothing here knows the rest of the proxy.
+
+mod access;
+mod bind;
+pub mod client;
+mod health;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+use std::{convert::Infallible, fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+    task::JoinSet,
+};
+
+pub use bind::{BindError, Listeners, Socket};
+pub use health::{Dependency, Health, State};
+
+use crate::config::{self, Secret};
+
+/// Most connections of one listener; further ones wait in its backlog.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Time for a complete request head, and for its body.
+const READ: Duration = Duration::from_secs(10);
+
+/// Longest request body.
+const MAX_BODY: usize = 64 * 1024;
+
+/// What the pages need from the rest of the proxy. Called on the side runtime: must not block.
+pub trait Operator: Send + Sync + 'static {
+    /// For `/health`.
+    fn health(&self) -> Health;
+
+    /// For `/ready`: why not (starting, draining), in words.
+    fn ready(&self) -> Result<(), String>;
+
+    /// For `/metrics`: Prometheus text format 0.0.4.
+    fn metrics(&self) -> String;
+
+    /// For `/api/...`. Secrets are redacted.
+    fn view(&self, view: View) -> Value;
+
+    /// A change, already allowed. What was done, or why not.
+    fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
+}
+
+/// A page of state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum View {
+    Config,
+    Routes,
+    Limits,
+    Breakers,
+    Cache,
+    Connections,
+}
+
+/// A change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Read the configuration file again.
+    Reload,
+    /// Stop being ready, finish what is in flight, leave.
+    Drain,
+    /// Drop cache entries.
+    Purge(Purge),
+    /// Hold a breaker open.
+    OpenBreaker(String),
+    /// Close a breaker and forget its failures.
+    CloseBreaker(String),
+}
+
+/// Which cache entries go.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purge {
+    /// Those with this tag.
+    Tag(String),
+    /// The one under this key.
+    Key(String),
+    /// Those of this route.
+    Route(String),
+    /// Those whose path begins so.
+    Prefix(String),
+    /// Every one; must be `true`.
+    All(bool),
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such thing (404).
+    NotFound(String),
+    /// The request or what it leads to is not valid; every mistake found (422).
+    Invalid(Vec<String>),
+    /// Not now (409).
+    Conflict(String),
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Bearer token that allows changes over TCP; `None`: only over the socket.
+    pub token: Option<Secret>,
+    /// `Host` names that are believed on the TCP listener beside loopback ones and its own address.
+    pub hosts: Vec<String>,
+    /// The socket, named in refusals.
+    pub socket: Option<std::path::PathBuf>,
+}
+
+impl Settings {
+    /// As configured.
+    pub fn new(config: &config::Admin) -> Self {
+        Self { token: config.token.clone(), hosts: Vec::new(), socket: config.socket.clone() }
+    }
+}
+
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    /// TCP; the address it came to.
+    Admin(SocketAddr),
+    Socket,
+    Probes,
+}
+
+/// The running door. Dropping it closes the listeners, ends their connections and removes the socket file.
+pub struct Server {
+    tasks: JoinSet<()>,
+    admin: Option<SocketAddr>,
+    probes: Option<SocketAddr>,
+    _socket: Option<bind::SocketFile>,
+}
+
+struct Shared {
+    operator: Arc<dyn Operator>,
+    settings: Settings,
+}
+
+/// Serves the listeners on the current runtime (the side runtime).
+pub fn serve(listeners: Listeners, settings: Settings, operator: Arc<dyn Operator>) -> Server {
+    let shared = Arc::new(Shared { operator, settings });
+    let mut tasks = JoinSet::new();
+    let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let (admin, probes) = (address(&listeners.admin), address(&listeners.probes));
+    if let Some(listener) = listeners.admin {
+        tasks.spawn(accept(Door::Admin(listener), shared.clone()));
+    }
+    if let Some(listener) = listeners.probes {
+        tasks.spawn(accept(Door::Probes(listener), shared.clone()));
+    }
+    let socket = listeners.socket.map(|socket| {
+        tasks.spawn(accept(Door::Socket(socket.listener), shared.clone()));
+        socket.file
+    });
+    Server { tasks, admin, probes, _socket: socket }
+}
+
+impl Server {
+    /// Where the admin listener is bound.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Where the probes listener is bound.
+    pub fn probes(&self) -> Option<SocketAddr> {
+        self.probes
+    }
+}
+
+enum Door {
+    Admin(TcpListener),
+    Probes(TcpListener),
+    Socket(UnixListener),
+}
+
+/// Accepts for ever; connections end with the task.
+async fn accept(door: Door, shared: Arc<Shared>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        while connections.try_join_next().is_some() {}
+        let shared = shared.clone();
+        let accepted: io::Result<()> = match &door {
+            Door::Admin(listener) => listener.accept().await.and_then(|(tcp, _)| {
+                let entrance = Entrance::Admin(tcp.local_addr()?);
+                connections.spawn(async move { (connection(tcp, entrance, shared).await, permit).0 });
+                Ok(())
+            }),
+            Door::Probes(listener) => listener.accept().await.map(|(tcp, _)| {
+                connections.spawn(async move { (connection(tcp, Entrance::Probes, shared).await, permit).0 });
+            }),
+            Door::Socket(listener) => listener.accept().await.map(|(unix, _)| {
+                connections.spawn(async move { (connection(unix, Entrance::Socket, shared).await, permit).0 });
+            }),
+        };
+        if let Err(error) = accepted {
+            // out of descriptors, most likely: trying again at once would only burn CPU
+            tracing::warn!(%error, "the admin door cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+async fn connection(io: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance, shared: Arc<Shared>) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let shared = shared.clone();
+        async move { Ok::<Response<Full<Bytes>>, Infallible>(pages::answer(request, entrance, &shared).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ)
+        .max_buf_size(32 * 1024)
+        .serve_connection(TokioIo::new(io), answer);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "an admin connection broke");
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("admin", &self.admin).field("probes", &self.probes).field("tasks", &self.tasks.len()).finish()
+    }
+}

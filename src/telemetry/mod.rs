@@ -83,8 +83,8 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Exports and writes what is left; takes at most `within`. Works on any runtime with time, also on the side runtime itself.
-    /// Whether nothing was lost.
+    /// Exports and writes what is left; takes at most `within` (and a moment for the log). Works on any runtime with time,
+    /// also on the side runtime itself. Whether it was done in time; an export that failed is done, and counted.
     pub async fn shutdown(self: Arc<Self>, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let exported = match &self.otlp {
@@ -98,5 +98,39 @@ impl Telemetry {
             let _ = done.send(self.log.shutdown(left));
         });
         spawned.is_ok() && written.await.unwrap_or(false) && exported
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogFormat;
+
+    fn config(otlp: Option<String>) -> config::Telemetry {
+        let otlp_interval = Duration::from_secs(3600);
+        config::Telemetry { log: LogFormat::Off, otlp, otlp_headers: Vec::new(), sample: 1.0, service: "s".into(), otlp_interval }
+    }
+
+    #[tokio::test]
+    async fn without_an_endpoint_there_is_no_tracer_and_nothing_to_wait_for() {
+        for endpoint in [None, Some(String::new())] {
+            let telemetry = Telemetry::start(&config(endpoint), Clock::system(), &Handle::current()).expect("starts");
+            assert!(telemetry.worker().tracer.is_none());
+            assert!(telemetry.shutdown(Duration::ZERO).await);
+        }
+    }
+
+    /// The runtime of this test is the side runtime, and has one thread.
+    #[tokio::test]
+    async fn shutdown_from_the_side_runtime_itself_does_not_lock_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let port = listener.local_addr().expect("address").port();
+        drop(listener);
+        let telemetry =
+            Telemetry::start(&config(Some(format!("http://127.0.0.1:{port}"))), Clock::system(), &Handle::current()).expect("starts");
+        assert!(telemetry.worker().tracer.is_some());
+        let metrics = telemetry.metrics().clone();
+        assert!(telemetry.shutdown(Duration::from_secs(20)).await);
+        assert!(metrics.render().contains("outrigger_otlp_exports_total{signal=\"metrics\",outcome=\"error\"} 1\n"));
     }
 }

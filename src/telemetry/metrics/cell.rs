@@ -10,9 +10,14 @@ use std::{
     time::Duration,
 };
 
+/// Alone on its cache line: cells of two workers that were made one after another must not share one.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line<T>(T);
+
 /// A number that only grows, in the family's raw unit.
 #[derive(Debug, Clone, Default)]
-pub struct Counter(Arc<AtomicU64>);
+pub struct Counter(Arc<Line<AtomicU64>>);
 
 impl Counter {
     /// One more.
@@ -22,38 +27,38 @@ impl Counter {
 
     /// `n` more, in the family's raw unit (dollars: nano-dollars).
     pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+        self.0.0.fetch_add(n, Relaxed);
     }
 
     /// The number so far.
     pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.0.load(Relaxed)
     }
 }
 
 /// A number that goes up and down. The exposed value is the sum over the workers.
 #[derive(Debug, Clone, Default)]
-pub struct Gauge(Arc<AtomicI64>);
+pub struct Gauge(Arc<Line<AtomicI64>>);
 
 impl Gauge {
     /// One more.
     pub fn inc(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.0.0.fetch_add(1, Relaxed);
     }
 
     /// One less.
     pub fn dec(&self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.0.fetch_sub(1, Relaxed);
     }
 
     /// Exactly `value`.
     pub fn set(&self, value: i64) {
-        self.0.store(value, Relaxed);
+        self.0.0.store(value, Relaxed);
     }
 
     /// The value of this cell.
     pub fn get(&self) -> i64 {
-        self.0.load(Relaxed)
+        self.0.0.load(Relaxed)
     }
 
     /// One more until the guard is dropped.
@@ -78,6 +83,7 @@ impl Drop for GaugeGuard {
 pub struct Histogram(Arc<Inner>);
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Inner {
     bounds: &'static [u64],
     /// One per bound, and one for everything above the last.

@@ -25,6 +25,9 @@ use tokio::sync::watch;
 use super::{Exports, OtlpClient};
 use crate::telemetry::metrics::{Kind, Metrics, Snapshot, VERSION, Value};
 
+/// A shorter interval would only burn CPU.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// Sends every family every interval.
 pub(super) struct Exporter {
     client: OtlpClient,
@@ -40,13 +43,13 @@ impl Exporter {
         Self { client, resource, exports: Exports::new("metrics", &metrics), metrics }
     }
 
-    /// Exports every `interval`, and once more when `stop` says so.
+    /// Exports every `interval` (at least [`SHORTEST`]), and once more when `stop` says so.
     pub(super) async fn run(self, interval: Duration, mut stop: watch::Receiver<bool>) {
         loop {
             let last = tokio::select! {
                 // an error: whoever could say stop is gone
                 changed = stop.wait_for(|stop| *stop) => { let _ = changed; true }
-                () = tokio::time::sleep(interval) => false,
+                () = tokio::time::sleep(interval.max(SHORTEST)) => false,
             };
             self.exports.record(&self.export().await);
             if last {

@@ -76,7 +76,8 @@ impl Otlp {
         Ok(Self { tracer, stop, metrics: parking_lot::Mutex::new(Some(task)) })
     }
 
-    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Whether all went out.
+    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Whether it was done by then; an
+    /// export that failed is done, and counted.
     pub async fn shutdown(&self, deadline: Instant) -> bool {
         let _ = self.stop.send(true);
         let (done, spans) = tokio::sync::oneshot::channel();

@@ -92,7 +92,11 @@ impl Span {
         let mut span = Self::new(context, Some(parent), false, SpanKind::Client, at)?;
         span.method(start.method);
         let host = if start.host.contains(':') { Cow::from(format!("[{}]", start.host)) } else { start.host.into() };
-        span.set("url.full", format!("{}://{host}:{}{}", start.scheme, start.port, start.path));
+        let url = match (start.scheme, start.port) {
+            ("http", 80) | ("https", 443) => format!("{}://{host}{}", start.scheme, start.path),
+            (scheme, port) => format!("{scheme}://{host}:{port}{}", start.path),
+        };
+        span.set("url.full", url);
         span.set("server.address", start.host.to_owned());
         span.set("server.port", i64::from(start.port));
         if start.resend > 0 {

@@ -140,7 +140,7 @@ fn a_try_is_a_child_under_the_id_that_went_out() {
     let chance = Chance::seeded(2);
     let trace = Trace::begin(TraceContext::parse(VALID.as_bytes()), Sampler::new(1.0), &chance);
     let child = trace.child(&chance);
-    let start = ClientStart { method: &Method::POST, scheme: "https", host: "::1", port: 443, path: "/v1/chat/completions", resend: 2 };
+    let start = ClientStart { method: &Method::POST, scheme: "https", host: "::1", port: 8443, path: "/v1/chat/completions", resend: 2 };
     let at = UNIX_EPOCH + Duration::from_secs(5);
     let mut span = Span::client(&child, trace.context.span_id, &start, at).expect("sampled");
     span.model_call(&GenAi {
@@ -160,7 +160,7 @@ fn a_try_is_a_child_under_the_id_that_went_out() {
     assert_eq!((data.span_kind.clone(), data.name.as_ref()), (SpanKind::Client, "chat gpt-4o"));
     assert!(matches!(data.status, Status::Error { .. }));
     for (key, value) in [
-        ("url.full", Value::from("https://[::1]:443/v1/chat/completions")),
+        ("url.full", Value::from("https://[::1]:8443/v1/chat/completions")),
         ("http.request.resend_count", 2.into()),
         ("error.type", "429".into()),
         ("gen_ai.operation.name", "chat".into()),

@@ -1,0 +1,100 @@
+//! Who may come in: the host that was meant, and the token that allows changes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, header};
+
+use super::Settings;
+
+/// Whether `Host` names this listener: a loopback name or address, the address the connection came to, or a listed name.
+/// A page that a browser was tricked into loading under a foreign name (DNS rebinding) says that name here.
+pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr, settings: &Settings) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
+        return false;
+    };
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        let address = address.to_canonical();
+        return address.is_loopback() || address == came_to.ip().to_canonical() || listed(&name, settings);
+    }
+    name == "localhost" || name.ends_with(".localhost") || listed(&name, settings)
+}
+
+fn listed(name: &str, settings: &Settings) -> bool {
+    settings.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+/// Whether the request carries the admin token. Compared in constant time over hashes, so that neither the bytes nor
+/// the length of the token can be found by timing.
+pub(super) fn has_token(headers: &HeaderMap, settings: &Settings) -> bool {
+    let Some(token) = settings.token.as_ref().map(|token| token.reveal()).filter(|token| !token.is_empty()) else {
+        return false;
+    };
+    let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+    let Some((scheme, given)) = value.split_first_chunk::<7>() else {
+        return false;
+    };
+    let (given, token) = (blake3::hash(given), blake3::hash(token.as_bytes()));
+    scheme.eq_ignore_ascii_case(b"Bearer ") && aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::Secret;
+
+    #[test]
+    fn only_our_own_names_are_believed() {
+        let settings = Settings { hosts: vec!["Metrics.internal".into()], ..Settings::default() };
+        let came_to = "10.0.0.7:9901".parse().expect("address");
+        for (host, expected) in [
+            ("localhost:9901", true),
+            ("LOCALHOST.", true),
+            ("a.localhost", true),
+            ("127.0.0.1", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:9901", true),
+            ("10.0.0.7:9901", true),
+            ("metrics.internal:9901", true),
+            ("10.0.0.8", false),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            assert_eq!(believes_host(&headers, came_to, &settings), expected, "{host}");
+        }
+        assert!(!believes_host(&HeaderMap::new(), came_to, &settings), "none at all");
+        let mut two = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
+        two.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert!(!believes_host(&two, came_to, &settings), "two say nothing");
+    }
+
+    #[test]
+    fn the_token_must_be_set_and_equal() {
+        for (token, given, expected) in [
+            (Some("s3cret"), "Bearer s3cret", true),
+            (Some("s3cret"), "bearer s3cret", true),
+            (Some("s3cret"), "Bearer s3cretx", false),
+            (Some("s3cret"), "Basic s3cret", false),
+            (Some("s3cret"), "s3cret", false),
+            (Some(""), "Bearer ", false),
+            (None, "Bearer ", false),
+        ] {
+            let settings = Settings { token: token.map(Secret::new), ..Settings::default() };
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(given))]);
+            assert_eq!(has_token(&headers, &settings), expected, "{given}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The listeners of the admin door. The unix socket is never open to others, not even for a moment: it is made in a
+//! private directory, closed to all but its owner, and then moved to its place.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::{
+        fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::{clock::unguessable_id, config};
+
+/// Bound and not yet served.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Health, metrics, API.
+    pub admin: Option<TcpListener>,
+    /// `/live`, `/ready`, `/metrics` alone.
+    pub probes: Option<TcpListener>,
+    /// The command line's way in.
+    pub socket: Option<Socket>,
+}
+
+/// The unix socket, bound under its name.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) listener: UnixListener,
+    pub(super) file: SocketFile,
+}
+
+/// Removes the socket's file when dropped, if it is still ours.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// Why a listener could not be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address.
+    #[error("{what} cannot listen on {address}: {error}")]
+    Tcp {
+        /// The key in `proxy.yaml`.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another proxy answers on the socket.
+    #[error("admin.socket: a running proxy already answers on {0}; give this one another path")]
+    InUse(PathBuf),
+    /// There is something else than a socket.
+    #[error("admin.socket: {0} exists and is not a socket; it is left alone")]
+    NotASocket(PathBuf),
+    /// The directory is missing or not writable.
+    #[error("admin.socket: {path}: {error} (the directory must exist and be writable)")]
+    Socket {
+        /// The socket's path.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl Listeners {
+    /// Binds what is configured, on the current runtime.
+    pub async fn bind(config: &config::Admin) -> Result<Self, BindError> {
+        Ok(Self {
+            admin: tcp("admin.listen", config.listen).await?,
+            probes: tcp("admin.probes", config.probes).await?,
+            socket: config.socket.as_deref().map(Socket::bind).transpose()?,
+        })
+    }
+}
+
+async fn tcp(what: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, BindError> {
+    let Some(address) = address else { return Ok(None) };
+    TcpListener::bind(address).await.map(Some).map_err(|error| BindError::Tcp { what, address, error })
+}
+
+impl Socket {
+    /// Binds `path` for its owner alone (0600); replaces a socket that nobody answers on.
+    pub fn bind(path: &Path) -> Result<Self, BindError> {
+        let failed = |error| BindError::Socket { path: path.to_owned(), error };
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if !metadata.file_type().is_socket() => return Err(BindError::NotASocket(path.to_owned())),
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::InUse(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // short, because a socket's whole path must fit into 108 bytes (unix(7))
+        let private = parent.join(format!(".{:08x}", unguessable_id() as u32));
+        fs::DirBuilder::new().mode(0o700).create(&private).map_err(failed)?;
+        let made = Self::make(&private.join("s"), path);
+        let _ = fs::remove_file(private.join("s"));
+        let _ = fs::remove_dir(&private);
+        made.map_err(failed)
+    }
+
+    fn make(private: &Path, path: &Path) -> io::Result<Self> {
+        let listener = UnixListener::bind(private)?;
+        fs::set_permissions(private, fs::Permissions::from_mode(0o600))?;
+        let identity = identity(private)?;
+        fs::rename(private, path)?;
+        Ok(Self { listener, file: SocketFile { path: path.to_owned(), identity } })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

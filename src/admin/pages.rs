@@ -1,0 +1,191 @@
+//! The pages: which path, which method, from where, and what is answered.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::{Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access};
+
+/// What is at a path.
+enum Page {
+    Health,
+    Live,
+    Ready,
+    Metrics,
+    View(View),
+    Reload,
+    Drain,
+    Purge,
+    OpenBreaker(String),
+    CloseBreaker(String),
+}
+
+/// Every page with its method, as listed to whoever asks for another.
+const LIST: [(&str, &str); 15] = [
+    ("GET", "/live"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/health"),
+    ("GET", "/api/config"),
+    ("GET", "/api/routes"),
+    ("GET", "/api/limits"),
+    ("GET", "/api/breakers"),
+    ("GET", "/api/cache"),
+    ("GET", "/api/connections"),
+    ("POST", "/api/reload"),
+    ("POST", "/api/drain"),
+    ("POST", "/api/cache/purge"),
+    ("POST", "/api/breakers/{name}/open"),
+    ("POST", "/api/breakers/{name}/close"),
+];
+
+/// The first pages of [`LIST`] are all that the probes listener has.
+const PROBES: usize = 3;
+
+impl Page {
+    fn at(path: &str, entrance: Entrance) -> Option<Self> {
+        Some(match path {
+            "/live" => Self::Live,
+            "/ready" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            _ if entrance == Entrance::Probes => return None,
+            "/health" => Self::Health,
+            "/api/config" => Self::View(View::Config),
+            "/api/routes" => Self::View(View::Routes),
+            "/api/limits" => Self::View(View::Limits),
+            "/api/breakers" => Self::View(View::Breakers),
+            "/api/cache" => Self::View(View::Cache),
+            "/api/connections" => Self::View(View::Connections),
+            "/api/reload" => Self::Reload,
+            "/api/drain" => Self::Drain,
+            "/api/cache/purge" => Self::Purge,
+            _ => {
+                // a target's name may hold slashes
+                let (name, verb) = path.strip_prefix("/api/breakers/")?.rsplit_once('/')?;
+                let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?.into_owned();
+                match verb {
+                    "open" if !name.is_empty() => Self::OpenBreaker(name),
+                    "close" if !name.is_empty() => Self::CloseBreaker(name),
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    fn changes(&self) -> bool {
+        matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::OpenBreaker(_) | Self::CloseBreaker(_))
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, shared: &Shared) -> Response<Full<Bytes>> {
+    if let Entrance::Admin(came_to) = entrance
+        && !access::believes_host(request.headers(), came_to, &shared.settings)
+    {
+        let why = "the Host header names another host; use localhost, 127.0.0.1 or the listener's own address";
+        return problem(StatusCode::MISDIRECTED_REQUEST, why);
+    }
+    let Some(page) = Page::at(request.uri().path(), entrance) else {
+        return not_found(entrance);
+    };
+    let allowed: &[Method] = if page.changes() { &[Method::POST] } else { &[Method::GET, Method::HEAD] };
+    if !allowed.contains(request.method()) {
+        let allow = if page.changes() { "POST" } else { "GET, HEAD" };
+        let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("this page answers {allow}"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        return response;
+    }
+    if page.changes() && entrance != Entrance::Socket && !access::has_token(request.headers(), &shared.settings) {
+        return forbidden(shared);
+    }
+    let operator = &shared.operator;
+    let action = match page {
+        Page::Live => return json_answer(StatusCode::OK, &json!({"status": "live"})),
+        Page::Ready => {
+            return match operator.ready() {
+                Ok(()) => json_answer(StatusCode::OK, &json!({"status": "ready"})),
+                Err(reason) => json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not_ready", "reason": reason})),
+            };
+        }
+        Page::Metrics => return text(operator.metrics()),
+        Page::Health => {
+            let (status, body) = operator.health().answer();
+            return json_answer(status, &body);
+        }
+        Page::View(view) => return json_answer(StatusCode::OK, &operator.view(view)),
+        Page::Reload => Action::Reload,
+        Page::Drain => Action::Drain,
+        Page::OpenBreaker(name) => Action::OpenBreaker(name),
+        Page::CloseBreaker(name) => Action::CloseBreaker(name),
+        Page::Purge => match purge(request).await {
+            Ok(purge) => Action::Purge(purge),
+            Err(response) => return response,
+        },
+    };
+    tracing::info!(?action, "changed through the admin door");
+    match operator.act(action).await {
+        Ok(done) => json_answer(StatusCode::OK, &done),
+        Err(Refused::NotFound(why)) => problem(StatusCode::NOT_FOUND, &why),
+        Err(Refused::Conflict(why)) => problem(StatusCode::CONFLICT, &why),
+        Err(Refused::Invalid(mistakes)) => {
+            json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": mistakes.join("\n"), "mistakes": mistakes}))
+        }
+    }
+}
+
+async fn purge(request: Request<Incoming>) -> Result<Purge, Response<Full<Bytes>>> {
+    let read = tokio::time::timeout(READ, Limited::new(request.into_body(), MAX_BODY).collect()).await;
+    let Ok(Ok(body)) = read else {
+        return Err(problem(StatusCode::BAD_REQUEST, "the body is too large, came too slowly or broke off"));
+    };
+    match serde_json::from_slice(&body.to_bytes()) {
+        Ok(Purge::All(false)) | Err(_) => {
+            let why = r#"say which entries: {"tag": ".."}, {"key": ".."}, {"route": ".."}, {"prefix": "/.."} or {"all": true}"#;
+            Err(problem(StatusCode::BAD_REQUEST, why))
+        }
+        Ok(purge) => Ok(purge),
+    }
+}
+
+fn not_found(entrance: Entrance) -> Response<Full<Bytes>> {
+    let list = if entrance == Entrance::Probes { &LIST[..PROBES] } else { &LIST[..] };
+    let pages: Vec<String> = list.iter().map(|(method, path)| format!("{method} {path}")).collect();
+    json_answer(StatusCode::NOT_FOUND, &json!({"error": "there is no such page", "pages": pages}))
+}
+
+fn forbidden(shared: &Shared) -> Response<Full<Bytes>> {
+    let socket = match &shared.settings.socket {
+        Some(path) => format!("over the socket {}", path.display()),
+        None => "over admin.socket, which is not configured".to_owned(),
+    };
+    let token = match &shared.settings.token {
+        Some(_) => "with `Authorization: Bearer <admin.token>`; the request had none, or another".to_owned(),
+        None => "with a bearer token, once admin.token (OUTRIGGER_ADMIN_TOKEN) is set".to_owned(),
+    };
+    problem(StatusCode::FORBIDDEN, &format!("changes are made {socket}, or {token}"))
+}
+
+fn problem(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+    json_answer(status, &json!({"error": why}))
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = respond("application/json", format!("{body:#}\n"));
+    *response.status_mut() = status;
+    response
+}
+
+fn text(body: String) -> Response<Full<Bytes>> {
+    respond("text/plain; version=0.0.4; charset=utf-8", body)
+}
+
+fn respond(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
