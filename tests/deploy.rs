@@ -2,6 +2,8 @@
 //!
 //! The tools come from `tests/tools.sh`. Where one is missing the test says SKIPPED aloud, and fails where `CI` is set.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail like the test itself")]
+
 #[path = "deploy/declared.rs"]
 mod declared;
 
