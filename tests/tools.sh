@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what the tests (or, with `bench`, the load benches) need beside Rust, where it is missing: tests/tools.sh [bench]
+#
+# Debian packages go through apt (as root or by sudo); Python and Node packages, pinned, stay in target/tools
+# (or $OUTRIGGER_TOOLS). Running it again costs nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=${OUTRIGGER_TOOLS:-$PWD/target/tools}
+mkdir -p "$tools"
+
+packages=()
+need() { # command, Debian package
+    # Daemons live in sbin, which is not on everybody's PATH.
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" > /dev/null || packages+=("$2")
+}
+if [ "${1:-}" = bench ]; then
+    need nginx nginx-light
+    need haproxy haproxy
+    need varnishd varnish
+    need python3 python3
+    need taskset util-linux
+else
+    need redis-server redis-server
+    need promtool prometheus
+    need curl curl
+    need python3 python3
+    need node nodejs
+    need npm npm
+    python3 -c 'import ensurepip, venv' 2> /dev/null || packages+=(python3-venv)
+fi
+if [ ${#packages[@]} -gt 0 ]; then
+    if ! command -v apt-get > /dev/null; then
+        echo "tests/tools.sh: please install: ${packages[*]} (Debian names)" >&2
+        exit 1
+    fi
+    echo "tests/tools.sh: installing ${packages[*]}"
+    root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    ${root[@]+"${root[@]}"} apt-get update -q
+    ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" < /dev/null
+fi
+[ "${1:-}" = bench ] && exit 0
+
+# A stamp holds the list that was installed, so that a changed list is installed again.
+if ! cat tests/requirements.txt tests/constraints.txt | cmp -s - "$tools/requirements.stamp"; then
+    python3 -m venv --clear "$tools/venv"
+    "$tools/venv/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt -c tests/constraints.txt
+    cat tests/requirements.txt tests/constraints.txt > "$tools/requirements.stamp"
+fi
+if ! cmp -s tests/node/package-lock.json "$tools/node/package-lock.stamp"; then
+    mkdir -p "$tools/node"
+    cp tests/node/package.json tests/node/package-lock.json "$tools/node/"
+    (cd "$tools/node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
+    cp tests/node/package-lock.json "$tools/node/package-lock.stamp"
+fi
