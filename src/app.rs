@@ -3,6 +3,8 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod operator;
+
 use std::{
     io,
     net::TcpListener,
@@ -22,13 +24,14 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::LocalSet};
 
 use crate::{
+    admin::{self, Listeners, Settings},
     arrival::Door,
     cause::Causes,
     clock::{Chance, Clock, Instant},
     config::{
         Config,
         error::Mistakes,
-        read::{self, Overrides},
+        read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
     proxy::{
@@ -98,7 +101,7 @@ pub struct App {
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
-    loaded: Mutex<Option<[u8; 32]>>,
+    loaded: Mutex<Fingerprint>,
     /// Where the doors listen, as bound (port 0 resolved).
     pub addresses: Addresses,
     /// When it began.
@@ -115,11 +118,11 @@ pub struct Addresses {
 }
 
 impl App {
-    /// Starts the workers for `config`. Must be called on the side runtime.
-    pub fn start(source: Source, config: Config) -> Result<Arc<Self>, StartError> {
+    /// Starts the workers. Must be called on the side runtime.
+    pub fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let now = Instant::now();
-        let config = Arc::new(config);
+        let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current()).map_err(|e| StartError::Invalid(e.to_string()))?;
         let shared = Arc::new(Shared {
             clock,
@@ -164,7 +167,7 @@ impl App {
             phase,
             workers: Mutex::new(workers),
             alive,
-            loaded: Mutex::new(None),
+            loaded: Mutex::new(reading.fingerprint),
             addresses,
             started: now,
         }))
@@ -177,6 +180,8 @@ impl App {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut poll = tokio::time::interval(RELOAD_POLL);
+        let config = self.live().config.clone();
+        let _admin = admin::serve(Listeners::bind(&config.admin).await.map_err(io::Error::other)?, Settings::new(&config.admin), operator::Desk::new(&self));
         let mut leaving = self.phase.subscribe();
         loop {
             tokio::select! {
@@ -239,13 +244,14 @@ impl App {
     /// Every mistake of the file, or what needs a restart. The running configuration is kept.
     pub fn reload(&self, forced: bool) -> Result<bool, String> {
         let Some(file) = &self.source.file else { return Ok(false) };
-        let content = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let hash = *blake3::hash(&content).as_bytes();
-        let known = self.loaded.lock().replace(hash);
-        if !forced && known.is_none_or(|known| known == hash) {
+        let reading = read::load(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
+        // A file that was refused is said once, not at every look.
+        let seen = reading.as_ref().map_or_else(|why| Fingerprint::of(why.as_bytes()), |reading| reading.fingerprint);
+        let known = std::mem::replace(&mut *self.loaded.lock(), seen);
+        if !forced && known == seen {
             return Ok(false);
         }
-        let config = read::load(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|m| m.to_string())?;
+        let config = reading?.config;
         let running = self.live.load();
         if let Some(what) = needs_restart(&running.config, &config) {
             return Err(format!("{what} cannot change while running; it needs a restart"));
@@ -323,6 +329,7 @@ impl WorkerPart {
             }
             self.until_empty(outbound.as_ref().map(|(listener, _)| listener)).await;
         }
+        drop(proxy);
         self.alive.fetch_sub(1, Ordering::Release);
     }
 

@@ -156,7 +156,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let policy = route.policies.retry.as_ref();
     let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref()));
     let guard = route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model));
-    let mut retries = policy.map(|policy| proxy.retries(policy, &target.name, sending.plan.is_some(), &sending.arrival.method));
+    let mut retries = policy.map(|_| crate::policy::retry::Retries);
     let mut free = true;
     loop {
         let permit = match guard.as_ref().map(|breaker| breaker.permit(Instant::now())) {
