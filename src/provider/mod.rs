@@ -3,5 +3,6 @@ pub mod call;
 pub mod errors;
 pub mod facts;
 mod json;
+pub mod meter;
 pub mod rewrite;
 pub mod sse;

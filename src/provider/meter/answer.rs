@@ -1,0 +1,139 @@
+//! The members of an answer, or of an event of a stream, that metering looks at, whatever the API.
+//!
+//! Every value is kept as raw text and read only when its API asks for it, because the same name has different shapes in
+//! different APIs (`output`, `message`, `delta`) and one odd value must not hide the rest.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Finish, Wire, counts};
+use crate::{
+    provider::json::{self, Text},
+    usage::Usage,
+};
+
+/// Raw members of an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Answer<'a> {
+    #[serde(borrow, alias = "modelVersion")]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, alias = "usageMetadata")]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    choices: Option<&'a RawValue>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    incomplete_details: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow, alias = "stopReason")]
+    stop_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    candidates: Option<&'a RawValue>,
+    #[serde(borrow, rename = "promptFeedback")]
+    prompt_feedback: Option<&'a RawValue>,
+    #[serde(borrow)]
+    object: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    /// Groq's place for usage when the client did not ask for it.
+    #[serde(borrow)]
+    x_groq: Option<&'a RawValue>,
+    /// Anthropic's `message_start`.
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    /// Anthropic's `message_delta`.
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    /// The Responses API's events.
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+}
+
+impl<'a> Answer<'a> {
+    pub fn read(json: &'a [u8]) -> Option<Self> {
+        json::lenient(json)
+    }
+
+    /// The answer inside an event: `message` or `response`.
+    pub fn inner(&self) -> Option<Self> {
+        object(self.message.or(self.response)?)
+    }
+
+    pub fn model(&self) -> Option<String> {
+        json::lenient(self.model?.get().as_bytes())
+    }
+
+    pub fn usage(&self, wire: Wire) -> Option<Usage> {
+        match self.usage {
+            Some(usage) => counts::read(wire, usage.get().as_bytes()),
+            None => object::<Self>(self.x_groq?)?.usage(wire),
+        }
+    }
+
+    /// `earlier` with the figures of this answer laid over it.
+    pub fn usage_over(&self, earlier: Usage) -> Option<Usage> {
+        counts::overlay(earlier, self.usage?.get().as_bytes())
+    }
+
+    /// Whether it carries an error in one of the known shapes.
+    pub fn is_error(&self) -> bool {
+        self.error.is_some_and(|error| !matches!(error.get(), "false" | "\"\"" | "{}"))
+            || word(self.object) == "error"
+            || word(self.kind) == "error"
+    }
+
+    /// Whether there is no choice in it: OpenAI's usage chunk.
+    pub fn has_no_choices(&self) -> bool {
+        self.choices.is_none_or(|choices| choices.get().trim_matches(['[', ']', ' ', '\n', '\t', '\r']).is_empty())
+    }
+
+    /// Why the answer ended; the first choice or candidate speaks for all.
+    pub fn finish(&self, wire: Wire) -> Option<Finish> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Part {
+            #[serde(alias = "finishReason", alias = "blockReason", alias = "stop_reason")]
+            finish_reason: Text,
+            reason: Text,
+            #[serde(rename = "type")]
+            kind: Text,
+        }
+        let parts = |raw: Option<&'a RawValue>| raw.and_then(|raw| json::lenient::<Vec<Part>>(raw.get().as_bytes())).unwrap_or_default();
+        let part = |raw: Option<&'a RawValue>| raw.and_then(object::<Part>).unwrap_or_default();
+        match wire {
+            Wire::Chat => parts(self.choices).iter().find_map(|choice| Finish::openai(choice.finish_reason.as_str())),
+            Wire::Responses => match word(self.status).as_str() {
+                "completed" if parts(self.output).iter().any(|item| item.kind.as_str() == "function_call") => Some(Finish::ToolCalls),
+                "completed" => Some(Finish::Stop),
+                "incomplete" => Some(match part(self.incomplete_details).reason.as_str() {
+                    "max_output_tokens" => Finish::Length,
+                    "content_filter" => Finish::ContentFilter,
+                    _ => Finish::Other,
+                }),
+                "failed" | "cancelled" => Some(Finish::Other),
+                _ => None,
+            },
+            Wire::Anthropic | Wire::Bedrock => {
+                Finish::anthropic(&word(self.stop_reason)).or_else(|| Finish::anthropic(part(self.delta).finish_reason.as_str()))
+            }
+            Wire::Gemini => {
+                let blocked = part(self.prompt_feedback).finish_reason.0.map(|_| Finish::ContentFilter);
+                blocked.or_else(|| parts(self.candidates).iter().find_map(|candidate| Finish::gemini(candidate.finish_reason.as_str())))
+            }
+            Wire::Embeddings | Wire::Media | Wire::Unknown => None,
+        }
+    }
+}
+
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    raw.get().starts_with('{').then(|| json::lenient(raw.get().as_bytes())).flatten()
+}
+
+fn word(raw: Option<&RawValue>) -> String {
+    raw.and_then(|raw| json::lenient(raw.get().as_bytes())).unwrap_or_default()
+}
