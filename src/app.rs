@@ -101,11 +101,11 @@ pub struct App {
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
-    loaded: Mutex<Fingerprint>,
+    /// What the file said when it was last looked at, or why it was refused.
+    loaded: Mutex<Result<Fingerprint, String>>,
     /// Where the doors listen, as bound (port 0 resolved).
     pub addresses: Addresses,
-    /// When it began.
-    pub started: Instant,
+    _admin: admin::Server,
 }
 
 /// Where the doors listen.
@@ -115,11 +115,15 @@ pub struct Addresses {
     pub inbound: Option<std::net::SocketAddr>,
     /// In front of the providers.
     pub outbound: Option<std::net::SocketAddr>,
+    /// Health, metrics, API.
+    pub admin: Option<std::net::SocketAddr>,
+    /// Probes.
+    pub probes: Option<std::net::SocketAddr>,
 }
 
 impl App {
     /// Starts the workers. Must be called on the side runtime.
-    pub fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
+    pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let now = Instant::now();
         let config = Arc::new(reading.config);
@@ -139,7 +143,8 @@ impl App {
         let inbound = config.inbound.as_ref().map(|door| bind_all(door.listen, "inbound", count)).transpose()?;
         let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
         let address = |sockets: &Option<Vec<TcpListener>>| sockets.as_ref().and_then(|s| s.first()).and_then(|s| s.local_addr().ok());
-        let addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound) };
+        let listeners = Listeners::bind(&config.admin).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let mut addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound), ..Addresses::default() };
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
@@ -159,18 +164,24 @@ impl App {
                 LocalSet::new().block_on(&runtime, part.run());
             })?);
         }
-        Ok(Arc::new(Self {
-            source,
-            live,
-            shared,
-            telemetry,
-            phase,
-            workers: Mutex::new(workers),
-            alive,
-            loaded: Mutex::new(reading.fingerprint),
-            addresses,
-            started: now,
-        }))
+        let app = Arc::new_cyclic(|app| {
+            let server = admin::serve(listeners, Settings::new(&config.admin), operator::Desk::new(app.clone()));
+            (addresses.admin, addresses.probes) = (server.admin(), server.probes());
+            Self {
+                source,
+                live,
+                shared,
+                telemetry,
+                phase,
+                workers: Mutex::new(workers),
+                alive,
+                loaded: Mutex::new(Ok(reading.fingerprint)),
+                addresses,
+                _admin: server,
+            }
+        });
+        operator::register(&app);
+        Ok(app)
     }
 
     /// Serves until a signal ends it, then drains. Returns when everything is over.
@@ -180,8 +191,6 @@ impl App {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut poll = tokio::time::interval(RELOAD_POLL);
-        let config = self.live().config.clone();
-        let _admin = admin::serve(Listeners::bind(&config.admin).await.map_err(io::Error::other)?, Settings::new(&config.admin), operator::Desk::new(&self));
         let mut leaving = self.phase.subscribe();
         loop {
             tokio::select! {
@@ -244,13 +253,15 @@ impl App {
     /// Every mistake of the file, or what needs a restart. The running configuration is kept.
     pub fn reload(&self, forced: bool) -> Result<bool, String> {
         let Some(file) = &self.source.file else { return Ok(false) };
-        let reading = read::load(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
+        let reading = read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
         // A file that was refused is said once, not at every look.
-        let seen = reading.as_ref().map_or_else(|why| Fingerprint::of(why.as_bytes()), |reading| reading.fingerprint);
-        let known = std::mem::replace(&mut *self.loaded.lock(), seen);
-        if !forced && known == seen {
+        let seen = reading.as_ref().map(|reading| reading.fingerprint).map_err(Clone::clone);
+        let mut loaded = self.loaded.lock();
+        if !forced && *loaded == seen {
             return Ok(false);
         }
+        *loaded = seen;
+        drop(loaded);
         let config = reading?.config;
         let running = self.live.load();
         if let Some(what) = needs_restart(&running.config, &config) {

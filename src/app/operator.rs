@@ -13,8 +13,9 @@ use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
     clock::Instant,
-    policy::breaker,
+    policy::{breaker, limits::LimitCounts},
     proxy::live::LiveDoor,
+    telemetry::metrics::{Family, Reading},
 };
 
 /// The admin door's view of the process. Holds no claim on it: a process that has ended has nothing to show.
@@ -22,9 +23,38 @@ pub struct Desk(Weak<App>);
 
 impl Desk {
     /// The desk of `app`.
-    pub fn new(app: &Arc<App>) -> Arc<Self> {
-        Arc::new(Self(Arc::downgrade(app)))
+    pub fn new(app: Weak<App>) -> Arc<Self> {
+        Arc::new(Self(app))
     }
+}
+
+/// Numbers that live in shared state and are asked for at every scrape.
+pub fn register(app: &Arc<App>) {
+    let metrics = app.telemetry.metrics();
+    let asks = |family, read: fn(&App) -> Vec<Reading>| {
+        let app = Arc::downgrade(app);
+        metrics.register(family, Box::new(move || app.upgrade().map(|app| read(&app)).unwrap_or_default()));
+    };
+    asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
+    asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
+    asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
+    asks(Family::LimitDecisions, |app| {
+        let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
+        let of = |count: LimitCounts| decisions(&count).map(|(word, n)| (vec![count.name.to_string(), word.into()], n as f64));
+        app.shared.limits.counts().into_iter().flat_map(of).collect()
+    });
+    asks(Family::BreakerState, |app| {
+        let all = app.shared.breakers.snapshot(Instant::now());
+        all.iter().map(|b| (vec![b.name.to_string()], b.state as u8 as f64)).collect()
+    });
+    asks(Family::BreakerTransitions, |app| {
+        let all = app.shared.breakers.snapshot(Instant::now());
+        let of = |b: &breaker::Snapshot| {
+            let states = breaker::State::ALL.into_iter().zip(b.transitions);
+            states.map(|(state, n)| (vec![b.name.to_string(), state.as_str().into()], n as f64)).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).collect()
+    });
 }
 
 impl Operator for Desk {
@@ -153,8 +183,8 @@ fn breakers(app: &App, now: Instant) -> Value {
         .map(|b| {
             json!({
                 "name": &*b.name, "state": b.state.as_str(), "since_seconds": b.since.as_secs_f64(),
-                "retry_after_seconds": b.retry_after.map(|wait| wait.as_secs_f64()), "by_hand": b.by_hand,
-                "consecutive_failures": b.consecutive, "requests": b.requests, "failures": b.failures, "refused": b.refused,
+                "retry_after_seconds": b.retry_after.map(|wait| wait.as_secs_f64()), "by_hand": b.forced,
+                "consecutive_failures": b.in_a_row, "requests": b.requests, "failures": b.failures, "refused": b.refused,
             })
         })
         .collect();

@@ -24,7 +24,7 @@ use crate::{
         breaker::{self, Permit},
         retry::{Outcome, Verdict},
     },
-    provider::errors::{self, ErrorClass},
+    provider::{self, ErrorClass},
     reject::{Bound, Fault, Reject},
     upstream::{Connection, Pool},
 };
@@ -247,8 +247,8 @@ async fn understood(clock: &Clock, plan: &Plan, sending: &Sending, route: &LiveR
             Body::Full(bytes) => bytes.clone(),
             _ => Bytes::new(),
         };
-        let class = errors::classify(plan.api, status, &head.headers, &bytes);
-        let hint = errors::hint::hint(plan.api, &head.headers, &bytes, clock.wall());
+        let class = provider::classify(plan.api, status, &head.headers, &bytes);
+        let hint = provider::hint(plan.api, &head.headers, &bytes, clock.wall());
         let outcome = if class.retryable() { Outcome::Status(status) } else { Outcome::Final(status) };
         return Ok(Tried { outcome, hint, class: Some(class), free: false, answer: Ok(Attempted { head, body, connection }) });
     }
@@ -279,7 +279,7 @@ impl Sending {
     fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
         match (&self.body, aim.model) {
             (Replay::Whole(bytes), Some(model)) if self.plan.as_ref().is_some_and(|plan| !plan.model_in_path) => {
-                Some(Body::full(crate::provider::rewrite::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
+                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
             }
             _ => self.body.next(),
         }
