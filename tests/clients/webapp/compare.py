@@ -13,7 +13,7 @@ Then, for each of `httpbin`, `websocket` and `sse`:
     python3 tests/clients/webapp/compare.py httpbin http://127.0.0.1:3001 http://127.0.0.1:8080
 
 Compared are status, header fields and body bytes. Left out are hop-by-hop fields, Date, Via and our own request id; and,
-where the app shows what it received, what a proxy must add (X-Forwarded-*, Via, trace context).
+where the app shows what it received, what a proxy must add or end (X-Forwarded-*, Via, trace context, TE).
 Prints a line for every check, then `N passed, N failed`; exits 1 if one failed. Needs only the standard library.
 """
 
@@ -31,7 +31,7 @@ import urllib.parse
 
 HOST = "app.example"  # the same for both, so that absolute URLs in answers are the same
 OWN = {"date", "connection", "keep-alive", "transfer-encoding", "via", "x-request-id"}
-ADDED = {"via", "forwarded", "x-request-id", "baggage", "traceparent", "tracestate", "connection", "keep-alive", "x-real-ip"}
+ADDED = {"te", "via", "forwarded", "x-request-id", "baggage", "traceparent", "tracestate", "connection", "keep-alive", "x-real-ip"}
 
 passed = failed = 0
 
@@ -294,6 +294,9 @@ def side_by_side(urls):
 
 # --- WebSocket (RFC 6455), with y-websocket's protocol inside -----------------------------------
 
+RUN = os.urandom(4).hex()  # rooms live as long as the server
+
+
 class WebSocket:
     """A client's side of one connection."""
 
@@ -370,7 +373,7 @@ def websocket(urls):
     def handshake():
         fields = []
         for number, url in enumerate(urls):
-            ws = WebSocket(url, f"/hand-{number}")
+            ws = WebSocket(url, f"/hand-{RUN}-{number}")
             fields.append(ws.fields)
             ws.sock.close()
         same(*fields, "fields of 101")
@@ -378,7 +381,7 @@ def websocket(urls):
     def sync():
         results = []
         for number, url in enumerate(urls):
-            ws = WebSocket(url, f"/sync-{number}?token=x%20y")
+            ws = WebSocket(url, f"/sync-{RUN}-{number}?token=x%20y")
             first = ws.receive()
             ws.send(2, bytes([0, 0, 1, 0]))
             results.append((first, ws.until(2, bytes([0, 1]))))
@@ -389,7 +392,7 @@ def websocket(urls):
         def test():
             results = []
             for number, url in enumerate(urls):
-                room = f"/echo-{number}-{size}"
+                room = f"/echo-{RUN}-{number}-{size}"
                 one, two = WebSocket(url, room), WebSocket(url, room)
                 message = awareness(7, 1, "x" * size)
                 one.send(2, message)
@@ -403,7 +406,7 @@ def websocket(urls):
     def ping():
         results = []
         for number, url in enumerate(urls):
-            ws = WebSocket(url, f"/ping-{number}")
+            ws = WebSocket(url, f"/ping-{RUN}-{number}")
             ws.send(9, b"are you there")
             results.append(ws.until(10, b""))
             ws.sock.close()
@@ -412,7 +415,7 @@ def websocket(urls):
     def close():
         results = []
         for number, url in enumerate(urls):
-            ws = WebSocket(url, f"/close-{number}")
+            ws = WebSocket(url, f"/close-{RUN}-{number}")
             ws.send(8, struct.pack("!H", 1000) + b"done")
             frame = ws.until(8, b"")
             results.append((frame, ws.buffer + ws.sock.recv(100)))
@@ -422,7 +425,7 @@ def websocket(urls):
     def gone():
         """A client that vanishes is seen by the app: the others in the room hear of it."""
         for number, url in enumerate(urls):
-            room = f"/gone-{number}"
+            room = f"/gone-{RUN}-{number}"
             stays, leaves = WebSocket(url, room), WebSocket(url, room)
             leaves.send(2, awareness(9, 1, "here"))
             stays.until(2, b"\x01")
