@@ -34,12 +34,12 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
+    policy::limits::Limits,
     proxy::{
         Proxy, Shared,
         live::{Live, via_name},
         model::{BodyBudget, Spend},
     },
-    policy::limits::Limits,
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
 };
@@ -127,7 +127,8 @@ impl App {
         let clock = Clock::system();
         let now = Instant::now();
         let config = Arc::new(reading.config);
-        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current()).map_err(|e| StartError::Invalid(e.to_string()))?;
+        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
+            .map_err(|e| StartError::Invalid(e.to_string()))?;
         let shared = Arc::new(Shared {
             clock,
             limits: Limits::new(config.store.max_keys, &clock, None),
@@ -253,7 +254,8 @@ impl App {
     /// Every mistake of the file, or what needs a restart. The running configuration is kept.
     pub fn reload(&self, forced: bool) -> Result<bool, String> {
         let Some(file) = &self.source.file else { return Ok(false) };
-        let reading = read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
+        let reading =
+            read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
         // A file that was refused is said once, not at every look.
         let seen = reading.as_ref().map(|reading| reading.fingerprint).map_err(Clone::clone);
         let mut loaded = self.loaded.lock();

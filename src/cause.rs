@@ -90,7 +90,10 @@ pub struct Running<C> {
 impl<C> Causes<C> {
     /// An empty table.
     pub fn new(now: Instant) -> Arc<Self> {
-        Arc::new(Self { epoch: now, shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::new(), by_request_id: HashMap::new() })) })
+        Arc::new(Self {
+            epoch: now,
+            shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::new(), by_request_id: HashMap::new() })),
+        })
     }
 
     /// Remembers a new inbound exchange until it has been over for a while.

@@ -83,7 +83,9 @@ impl Operator for Desk {
         let Some(app) = self.0.upgrade() else { return Value::Null };
         let now = Instant::now();
         match view {
-            View::Config => json!({"generation": app.live().generation, "file": app.source.file, "config": format!("{:#?}", app.live().config)}),
+            View::Config => {
+                json!({"generation": app.live().generation, "file": app.source.file, "config": format!("{:#?}", app.live().config)})
+            }
             View::Routes => routes(&app),
             View::Limits => limits(&app),
             View::Breakers => breakers(&app, now),
@@ -135,7 +137,9 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .map(|target| {
             let open: Vec<&str> = breakers
                 .iter()
-                .filter(|b| b.state == breaker::State::Open && (*b.name == *target.name || b.name.starts_with(&format!("{}/", target.name))))
+                .filter(|b| {
+                    b.state == breaker::State::Open && (*b.name == *target.name || b.name.starts_with(&format!("{}/", target.name)))
+                })
                 .map(|b| &*b.name)
                 .collect();
             Dependency {

@@ -15,8 +15,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 /// A request or response body.
+#[derive(Default)]
 pub enum Body {
     /// Nothing.
+    #[default]
     Empty,
     /// Everything at once.
     Full(Bytes),
@@ -63,12 +65,6 @@ impl Body {
     /// Bytes announced or known, if exact.
     pub fn exact_len(&self) -> Option<u64> {
         self.size_hint().exact()
-    }
-}
-
-impl Default for Body {
-    fn default() -> Self {
-        Self::Empty
     }
 }
 

@@ -1,3 +1,6 @@
 //! stub
-#[derive(Debug, Clone, clap::Args)] pub struct ExplainArgs {}
-pub fn run(_: &ExplainArgs) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExplainArgs {}
+pub fn run(_: &ExplainArgs) -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

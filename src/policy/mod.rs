@@ -1,7 +1,7 @@
 //! stub
 pub mod access;
-pub mod buckets;
 pub mod breaker;
+pub mod buckets;
 pub mod cache;
 pub mod limits;
 pub mod retry;

@@ -179,7 +179,9 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             continue;
         }
         let verdict = match &mut retries {
-            Some(retries) if repeatable => retries.judge(&tried.outcome, tried.hint, sending.deadline.map(|(at, _)| at), Instant::now(), &proxy.chance),
+            Some(retries) if repeatable => {
+                retries.judge(&tried.outcome, tried.hint, sending.deadline.map(|(at, _)| at), Instant::now(), &proxy.chance)
+            }
             _ => Verdict::Keep,
         };
         match verdict {
@@ -238,7 +240,14 @@ fn plain(responded: Responded) -> Tried {
 }
 
 /// An answer of a provider, understood: an error by its body, a stream by its first event with content.
-async fn understood(clock: &Clock, plan: &Plan, sending: &Sending, route: &LiveRoute, responded: Responded, aim: &Aim<'_>) -> Result<Tried, Reject> {
+async fn understood(
+    clock: &Clock,
+    plan: &Plan,
+    sending: &Sending,
+    route: &LiveRoute,
+    responded: Responded,
+    aim: &Aim<'_>,
+) -> Result<Tried, Reject> {
     let status = responded.head.status;
     if status.is_client_error() || status.is_server_error() {
         let Responded { head, body, connection, .. } = responded;

@@ -103,10 +103,7 @@ impl HttpBody for Resumed {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.held.pop_front() {
             Some(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece)))),
             None => Pin::new(&mut self.rest).poll_frame(cx).map_err(BodyError::Broken),

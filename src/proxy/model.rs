@@ -26,8 +26,8 @@ use crate::{
     cause::Join,
     clock::Instant,
     config::{Api, Operation},
-    provider::{self, Facts, Meter, Observed, Shape},
     policy::limits::Keyed,
+    provider::{self, Facts, Meter, Observed, Shape},
     reject::Reject,
     route::Query,
     telemetry::{
@@ -126,10 +126,11 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     });
     let needs_model = {
         let query = query(&arrival, &call);
-        call.shape.reads_body && (door.table.needs_model(&query) || {
-            let at = door.table.find(&query).copied().unwrap_or(door.routes.len() - 1);
-            door.routes[at].reads_body()
-        })
+        call.shape.reads_body
+            && (door.table.needs_model(&query) || {
+                let at = door.table.find(&query).copied().unwrap_or(door.routes.len() - 1);
+                door.routes[at].reads_body()
+            })
     };
     let replay = if needs_model && !matches!(body, Body::Empty) {
         exchange.call = Some(call);
@@ -255,7 +256,11 @@ impl ModelCall {
         let model = self.model.clone().unwrap_or_else(|| "unknown".into());
         self.cost = match observed.source {
             UsageSource::Missing => None,
-            _ => observed.model.as_deref().and_then(|model| prices.cost(model, &observed.usage)).or_else(|| prices.cost(&model, &observed.usage)),
+            _ => observed
+                .model
+                .as_deref()
+                .and_then(|model| prices.cost(model, &observed.usage))
+                .or_else(|| prices.cost(&model, &observed.usage)),
         };
         proxy.telemetry.metrics.model_call(&metrics::ModelCall {
             route,
@@ -355,7 +360,10 @@ impl BodyBudget {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    return Err(exchange.upload.failure().map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure));
+                    return Err(exchange
+                        .upload
+                        .failure()
+                        .map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure));
                 }
             };
             if let Ok(piece) = frame.into_data() {

@@ -53,7 +53,9 @@ mod tests {
 
     #[test]
     fn dots_escapes_parameters_and_backslashes_are_read() {
-        for (path, reading) in [("/a/../b", "/b"), ("/%2e%2e/b", "/b"), ("/a;x/b", "/a/b"), ("/a\\b", "/a/b"), ("//a", "/a"), ("/..;/b", "/b")] {
+        for (path, reading) in
+            [("/a/../b", "/b"), ("/%2e%2e/b", "/b"), ("/a;x/b", "/a/b"), ("/a\\b", "/a/b"), ("//a", "/a"), ("/..;/b", "/b")]
+        {
             assert!(liberal_readings(path).any(|r| r == reading), "{path} -> {reading}");
         }
     }

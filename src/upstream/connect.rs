@@ -58,7 +58,9 @@ impl Dial for Dialer {
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => tokio::net::lookup_host((host, port)).await.map_err(|e| error(Fault::Dns, format!("cannot resolve {host}: {e}")))?.collect(),
+        Err(_) => {
+            tokio::net::lookup_host((host, port)).await.map_err(|e| error(Fault::Dns, format!("cannot resolve {host}: {e}")))?.collect()
+        }
     };
     let mut last = error(Fault::Dns, format!("{host} has no address"));
     for address in addresses {

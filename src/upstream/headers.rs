@@ -310,7 +310,10 @@ mod tests {
         for gone in ["connection", "x-secret", "upgrade", "http2-settings", "outrigger-caller"] {
             assert!(!out.contains_key(gone), "{gone} must go");
         }
-        assert_eq!((&out["host"], &out["authorization"], &out["te"], &out["trailer"]), (&"a".parse().expect("v"), &"k".parse().expect("v"), &"trailers".parse().expect("v"), &"x-sum".parse().expect("v")));
+        assert_eq!(
+            (&out["host"], &out["authorization"], &out["te"], &out["trailer"]),
+            (&"a".parse().expect("v"), &"k".parse().expect("v"), &"trailers".parse().expect("v"), &"x-sum".parse().expect("v"))
+        );
     }
 
     #[test]
@@ -322,12 +325,24 @@ mod tests {
 
     #[test]
     fn claims_of_an_untrusted_peer_are_replaced_and_of_a_trusted_one_extended() {
-        let claims = [("host", "a"), ("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https"), ("forwarded", "for=1.2.3.4"), ("x-real-ip", "1.2.3.4")];
+        let claims = [
+            ("host", "a"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-real-ip", "1.2.3.4"),
+        ];
         let untrusted = forward(&claims, false);
-        assert_eq!((&untrusted["x-forwarded-for"], &untrusted["x-forwarded-proto"]), (&"10.0.0.9".parse().expect("v"), &"http".parse().expect("v")));
+        assert_eq!(
+            (&untrusted["x-forwarded-for"], &untrusted["x-forwarded-proto"]),
+            (&"10.0.0.9".parse().expect("v"), &"http".parse().expect("v"))
+        );
         assert!(!untrusted.contains_key("forwarded") && !untrusted.contains_key("x-real-ip"));
         let trusted = forward(&claims, true);
-        assert_eq!((&trusted["x-forwarded-for"], &trusted["x-forwarded-proto"]), (&"1.2.3.4, 10.0.0.9".parse().expect("v"), &"https".parse().expect("v")));
+        assert_eq!(
+            (&trusted["x-forwarded-for"], &trusted["x-forwarded-proto"]),
+            (&"1.2.3.4, 10.0.0.9".parse().expect("v"), &"https".parse().expect("v"))
+        );
     }
 
     #[test]
@@ -347,7 +362,12 @@ mod tests {
         assert!(!both.contains_key("content-length") && !both.contains_key("transfer-encoding"));
         assert_eq!(check(&[("content-length", "2, 2")]).expect("legal")["content-length"], "2");
         assert_eq!(check(&[("content-length", "005")]).expect("legal")["content-length"], "5");
-        for bad in [[("transfer-encoding", "gzip")], [("transfer-encoding", "gzip, chunked")], [("content-length", "2, 3")], [("content-length", "+2")]] {
+        for bad in [
+            [("transfer-encoding", "gzip")],
+            [("transfer-encoding", "gzip, chunked")],
+            [("content-length", "2, 3")],
+            [("content-length", "+2")],
+        ] {
             assert!(check(&bad).is_err(), "{bad:?}");
         }
     }

@@ -43,7 +43,8 @@ impl Target {
         tls: Option<Arc<rustls::ClientConfig>>,
         keep_idle: std::time::Duration,
     ) -> Result<Self, String> {
-        let authority = HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
+        let authority =
+            HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
         Ok(Self { name, origin, authority, tls, keep_idle })
     }
 }

@@ -45,7 +45,7 @@ async fn tell(once: bool) -> Result<(), Box<dyn std::error::Error>> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mock = Arc::new(Mock::bind(any, Options::default()).await?);
     let outbound = free_address()?;
-    let app = Arc::new(DemoApp::bind(any, format!("http://{outbound}/openai").parse()?).await?);
+    let app = Arc::new(DemoApp::bind(any, format!("http://{outbound}/openai/v1").parse()?).await?);
     let places = Places { inbound: any, outbound, admin: any, app: app.addr(), model: mock.addr() };
     let reading = read::parse_reading(&places.config(), "demo.yaml", &Overrides::default(), &|_| None)?;
     let proxy = App::start(Source { file: None, overrides: Overrides::default() }, reading).await?;
