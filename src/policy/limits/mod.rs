@@ -1,1 +1,423 @@
-//! In the making.
+//! Limits on requests, tokens and dollars: never above the limit in any window, all limits of one request decided together.
+//!
+//! ```text
+//! at load:      limits.set(door, &config)            -> LimitSet   (resolved once; counters live on by name across reloads)
+//! per request:  set.keyed(&facts)                    -> Keyed      (hashes; may outlive the request, in its cause)
+//!               limits.admit(&[ask, ..], now)        -> Lease      or the refusal, all or none; in memory, no await
+//!               limits.admit_shared(&[ask, ..], now) -> Lease      the same, counted in Redis where there is one
+//! at the end:   lease.settle(tokens, nano_usd, now) | lease.refund() | lease.keep()
+//! ```
+//!
+//! With Redis every limit is counted here as well, so a replica by itself never passes more than the limit, whatever Redis does:
+//! N replicas pass at most the limit while it answers and at most N times the limit while it does not.
+//! A script whose answer did not come in time may have counted: that only makes the limit stricter, for at most its window.
+//! `gcra` limits pace one process and are never shared.
+
+mod gcra;
+pub mod keys;
+mod lease;
+mod ring;
+mod shared;
+mod table;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+pub use keys::KeyFacts;
+pub use lease::{Lease, LimitState};
+
+use self::{
+    gcra::Pace,
+    ring::Shape,
+    shared::Sharing,
+    table::{Item, Key, Meter, Table},
+};
+use crate::{
+    arrival::Door,
+    clock::{self, Clock, Instant},
+    config::{self, Algorithm, Applies, KeyPart, Mode, OnStoreError, Unit, Unpriced},
+    reject::Limited,
+    store::redis::Redis,
+};
+
+/// All counters of the process. Shared by all workers.
+#[derive(Debug)]
+pub struct Limits {
+    inner: Arc<Inner>,
+    tallies: Mutex<HashMap<(Door, Arc<str>), Arc<Tally>>>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    table: Table,
+    started: Instant,
+    /// Microseconds since 1970 at `started`. From there time only goes forward, whatever is done to the wall clock.
+    started_micros: u64,
+    sharing: Option<Sharing>,
+}
+
+/// The limits of one route and its door, resolved. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LimitSet(Arc<[Arc<Rule>]>);
+
+/// A [`LimitSet`] with the keys of one request. Holds no part of the request itself.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    set: LimitSet,
+    /// For each limit; `None`: its caller is unknown, it is skipped.
+    keys: SmallVec<[Option<Keys>; 4]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Keys {
+    local: Key,
+    /// `None`: no Redis, or its secret is not known yet.
+    shared: Option<u128>,
+}
+
+/// What a request asks of a set of limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The limits and whose they are.
+    pub keyed: &'a Keyed,
+    /// How much.
+    pub demand: Demand,
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Requests; 0: limits on requests are not asked.
+    pub requests: u64,
+    /// Estimated tokens; 0 where nothing is known (a limit that is spent still refuses).
+    pub tokens: u64,
+    /// Estimated nano-USD; likewise.
+    pub nano_usd: u64,
+    /// Limits on tokens and dollars are only looked at: they refuse once spent and are charged nothing.
+    pub look: bool,
+    /// Only limits that apply at this stage; `None`: all.
+    pub stage: Option<Applies>,
+}
+
+impl Demand {
+    /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
+    pub fn arrival(stage: Applies) -> Self {
+        Self { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(stage) }
+    }
+
+    /// A model call at the outbound door.
+    pub fn call(stage: Applies, tokens: u64, nano_usd: u64) -> Self {
+        Self { requests: 1, tokens, nano_usd, look: false, stage: Some(stage) }
+    }
+
+    /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
+    pub fn caused(tokens: u64, nano_usd: u64) -> Self {
+        Self { requests: 0, tokens, nano_usd, look: false, stage: None }
+    }
+
+    /// What must fit, and what is charged; `None`: the limit is not asked.
+    fn of(self, unit: Unit) -> Option<(u64, u64)> {
+        let estimate = match unit {
+            Unit::Requests if self.requests == 0 => return None,
+            Unit::Requests => return Some((self.requests, self.requests)),
+            Unit::Tokens => self.tokens,
+            Unit::NanoUsd => self.nano_usd,
+        };
+        Some(if self.look { (1, 0) } else { (estimate.max(1), estimate) })
+    }
+}
+
+/// One limit, ready to count.
+#[derive(Debug)]
+struct Rule {
+    inner: Arc<Inner>,
+    door: Door,
+    name: Arc<str>,
+    mode: Mode,
+    parts: Vec<KeyPart>,
+    unit: Unit,
+    amount: u64,
+    window: Duration,
+    applies: Applies,
+    on_store_error: OnStoreError,
+    unpriced: Unpriced,
+    meter: Meter,
+    /// Everything that tells its counters from others'.
+    identity: String,
+    number: u64,
+    /// Its member of `RateLimit-Policy`.
+    policy: String,
+    tally: Arc<Tally>,
+}
+
+/// What a limit did since start.
+#[derive(Debug, Default)]
+struct Tally {
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    observed: AtomicU64,
+    skipped: AtomicU64,
+    store_away: AtomicU64,
+}
+
+/// What a limit did since start, for metrics and the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitCounts {
+    /// Where it stands.
+    pub door: Door,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Requests it let pass.
+    pub admitted: u64,
+    /// Requests it refused.
+    pub refused: u64,
+    /// Requests it would have refused, but only observes.
+    pub observed: u64,
+    /// Requests it did not count because their caller is unknown.
+    pub skipped: u64,
+    /// Decisions made without the shared store, as `on_store_error` says.
+    pub store_away: u64,
+}
+
+impl Limits {
+    /// Counters for at most `max_keys` keys, in memory, and shared through `store` where there is one. The store's runtime must
+    /// be alive: settlements go to it from a task of their own.
+    pub fn new(max_keys: usize, clock: &Clock, store: Option<Arc<Redis>>) -> Self {
+        let inner = Inner {
+            table: Table::new(max_keys),
+            started: clock.now(),
+            started_micros: u64::try_from(clock::unix(clock.wall()).as_micros()).unwrap_or(u64::MAX),
+            sharing: store.map(Sharing::start),
+        };
+        Self { inner: Arc::new(inner), tallies: Mutex::default() }
+    }
+
+    /// Resolves limits: those of the door first, then those of the route. A name that comes twice counts once. Counters live on by
+    /// door, name, unit and window.
+    pub fn set<'c>(&self, door: Door, limits: impl IntoIterator<Item = &'c config::Limit>) -> LimitSet {
+        let mut tallies = self.tallies.lock();
+        tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
+        let mut rules: Vec<Arc<Rule>> = Vec::new();
+        for limit in limits {
+            if rules.iter().all(|rule| rule.name != limit.name) {
+                let tally = tallies.entry((door, limit.name.clone())).or_default().clone();
+                rules.push(Arc::new(Rule::new(self.inner.clone(), door, limit, tally)));
+            }
+        }
+        LimitSet(rules.into())
+    }
+
+    /// Decides all asks together, in memory: a lease if every limit agrees, else the refusal of the one with the longest wait, and
+    /// nothing is charged.
+    pub fn admit(&self, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+        let (rules, mut items) = gather(asks);
+        if items.is_empty() {
+            return Ok(Lease::default());
+        }
+        match self.inner.table.decide(self.inner.micros(now), &mut items) {
+            true => {
+                tally(&rules, &items);
+                Ok(Lease::granted(&rules, &items))
+            }
+            false => Err(lease::refusal(&rules, &items)),
+        }
+    }
+
+    /// The same, with the limits counted in Redis too: one round trip, after memory has agreed. Without a store, or with nothing
+    /// to count, it does not wait at all.
+    pub async fn admit_shared(&self, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+        match &self.inner.sharing {
+            None => self.admit(asks, now),
+            Some(sharing) => sharing.admit(&self.inner, asks, now).await,
+        }
+    }
+
+    /// Whether limits are shared through a store.
+    pub fn is_shared(&self) -> bool {
+        self.inner.sharing.is_some()
+    }
+
+    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, off the hot path.
+    pub fn sweep(&self, now: Instant) -> usize {
+        self.inner.table.sweep(self.inner.micros(now))
+    }
+
+    /// Keys held in memory.
+    pub fn keys(&self) -> usize {
+        self.inner.table.keys()
+    }
+
+    /// Keys forgotten before their time, because there were too many.
+    pub fn evictions(&self) -> u64 {
+        self.inner.table.evictions()
+    }
+
+    /// Corrections that did not reach the shared store.
+    pub fn settlements_lost(&self) -> u64 {
+        self.inner.sharing.as_ref().map_or(0, Sharing::lost)
+    }
+
+    /// What every limit did since start, by door and name.
+    pub fn counts(&self) -> Vec<LimitCounts> {
+        let tallies = self.tallies.lock();
+        let mut counts: Vec<_> = tallies
+            .iter()
+            .map(|((door, name), tally)| LimitCounts {
+                door: *door,
+                name: name.clone(),
+                admitted: tally.admitted.load(Relaxed),
+                refused: tally.refused.load(Relaxed),
+                observed: tally.observed.load(Relaxed),
+                skipped: tally.skipped.load(Relaxed),
+                store_away: tally.store_away.load(Relaxed),
+            })
+            .collect();
+        counts.sort_by(|a, b| (a.door, &a.name).cmp(&(b.door, &b.name)));
+        counts
+    }
+}
+
+impl LimitSet {
+    /// Whether there is nothing to ask.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any limit applies at `stage`.
+    pub fn applies(&self, stage: Applies) -> bool {
+        self.0.iter().any(|rule| rule.applies == stage)
+    }
+
+    /// Whether any limit counts `unit`, so that an estimate of it is worth making.
+    pub fn counts(&self, unit: Unit) -> bool {
+        self.0.iter().any(|rule| rule.unit == unit)
+    }
+
+    /// Whether a dollar limit refuses calls of models without a price.
+    pub fn refuses_unpriced(&self) -> bool {
+        self.0.iter().any(|rule| rule.unit == Unit::NanoUsd && rule.mode == Mode::Enforce && rule.unpriced == Unpriced::Refuse)
+    }
+
+    /// The keys of a request. Worth doing once, whatever is asked with them later.
+    pub fn keyed(&self, facts: &KeyFacts<'_>) -> Keyed {
+        let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);
+        let keys = self.0.iter().map(|rule| rule.keys(facts, secret.as_deref())).collect();
+        Keyed { set: self.clone(), keys }
+    }
+}
+
+impl Rule {
+    fn new(inner: Arc<Inner>, door: Door, limit: &config::Limit, tally: Arc<Tally>) -> Self {
+        let (kind, meter) = match limit.algorithm {
+            Algorithm::Sliding => ('s', Meter::Window(Shape::sliding(limit.window))),
+            Algorithm::Fixed => ('f', Meter::Window(Shape::fixed(limit.window))),
+            Algorithm::Gcra { burst } => ('g', Meter::Pace(Pace::new(limit.amount, limit.window, burst))),
+        };
+        let identity = format!("l1:{kind}:{}:{}:{}:{}", limit.unit.as_str(), limit.window.as_micros(), door.as_str(), limit.name);
+        let mut number = [0; 8];
+        number.copy_from_slice(&blake3::hash(identity.as_bytes()).as_bytes()[..8]);
+        Self {
+            door,
+            name: limit.name.clone(),
+            mode: limit.mode,
+            parts: limit.key.clone(),
+            unit: limit.unit,
+            amount: limit.amount,
+            window: limit.window,
+            applies: limit.applies,
+            on_store_error: limit.on_store_error,
+            unpriced: limit.unpriced,
+            meter,
+            policy: lease::policy(limit),
+            number: u64::from_le_bytes(number),
+            identity,
+            inner,
+            tally,
+        }
+    }
+
+    fn keys(&self, facts: &KeyFacts<'_>, secret: Option<&[u8; 32]>) -> Option<Keys> {
+        let mut local = keys::Local::new(self.number);
+        if !keys::feed(&mut local, self.door, &self.parts, facts) {
+            self.tally.skipped.fetch_add(1, Relaxed);
+            return None;
+        }
+        let shared = secret.filter(|_| matches!(self.meter, Meter::Window(_))).map(|secret| {
+            let mut shared = keys::Shared::new(secret, self.identity.as_bytes());
+            keys::feed(&mut shared, self.door, &self.parts, facts);
+            shared.finish()
+        });
+        Some(Keys { local: local.finish(), shared })
+    }
+
+    /// What may be used at once.
+    fn capacity(&self) -> u64 {
+        match &self.meter {
+            Meter::Window(_) => self.amount,
+            Meter::Pace(pace) => u64::from(pace.burst()),
+        }
+    }
+}
+
+impl Inner {
+    fn micros(&self, now: Instant) -> u64 {
+        let passed = u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX);
+        self.started_micros.saturating_add(passed)
+    }
+}
+
+/// The limits that are asked, in the order of the asks, each with its rule.
+type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
+
+/// Whose question an [`Item`] is.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    rule: &'a Arc<Rule>,
+    shared: Option<u128>,
+}
+
+fn gather<'a>(asks: &'a [Ask<'a>]) -> Gathered<'a> {
+    let (mut rules, mut items) = Gathered::default();
+    for Ask { keyed, demand } in asks {
+        for (rule, keys) in keyed.set.0.iter().zip(&keyed.keys) {
+            let Some(keys) = keys else { continue };
+            if demand.stage.is_some_and(|stage| stage != rule.applies) {
+                continue;
+            }
+            let Some((check, charge)) = demand.of(rule.unit) else { continue };
+            rules.push(Asked { rule, shared: keys.shared });
+            items.push(Item {
+                key: keys.local,
+                meter: &rule.meter,
+                limit: rule.amount,
+                check,
+                charge,
+                observe: rule.mode == Mode::Observe,
+                look: demand.look && rule.unit != Unit::Requests,
+                answer: table::Answer::default(),
+            });
+        }
+    }
+    (rules, items)
+}
+
+/// Writes an admission into the books of its limits.
+fn tally(rules: &[Asked<'_>], items: &[Item<'_>]) {
+    for (asked, item) in rules.iter().zip(items) {
+        let tally = &asked.rule.tally;
+        let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
+        cell.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,424 @@
+//! The circuit breaker of one target: closed, open, half open.
+//!
+//! - Closed: trips on failures in a row, or on their share over a window once enough requests were seen. Throttled answers (429)
+//!   count in the share only.
+//! - Open: refuses until its time is over: doubling from `open_base` to `open_max`, with jitter, not above `open_max`; what the
+//!   target asked for (`Retry-After`) lengthens it, up to `open_max`.
+//! - Half open: one probe at a time; some successes in a row close it, one failure (or throttled answer) opens it again.
+//! - A result that comes after the state has changed is ignored. A cancelled try is neutral and returns its probe.
+//!
+//! While closed, a permit and a success touch a few atomics and no lock.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::buckets::Buckets;
+use crate::{
+    clock::{Chance, Instant},
+    config::{self, Mode},
+};
+
+/// What a refused try is told while a probe is under way.
+const PROBE_UNDER_WAY: Duration = Duration::from_secs(1);
+const STATE_BITS: u32 = 2;
+
+/// A breaker's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum State {
+    Closed,
+    HalfOpen,
+    Open,
+}
+
+impl State {
+    /// Every state; the index of each is its value in `outrigger_breaker_state`.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    /// The word used in metrics, logs and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// How a try ended, for the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The target works (4xx other than 429 too).
+    Success,
+    /// It does not: no connection, reset, a passed time bound, 502, 503, 504 and what a provider calls its own fault.
+    Failure {
+        /// What the target asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// It works and wants less (429).
+    Throttled {
+        /// What the target asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Nobody waited for the end.
+    Cancelled,
+}
+
+/// The breaker is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// Until the next probe.
+    pub retry_after: Duration,
+}
+
+/// The breaker of one target. Shared by all workers.
+#[derive(Debug)]
+pub struct Breaker {
+    terms: config::Breaker,
+    started: Instant,
+    /// Generation and state in one word, so that a permit reads both at once.
+    word: AtomicU64,
+    in_a_row: AtomicU32,
+    window: Option<Buckets>,
+    slow: Mutex<Slow>,
+    transitions: [AtomicU64; 3],
+    refused: AtomicU64,
+}
+
+/// What only matters when the state is not closed, or changes.
+#[derive(Debug)]
+struct Slow {
+    since: Instant,
+    until: Instant,
+    /// Times it opened since it was last closed.
+    opened: u32,
+    probing: bool,
+    successes: u32,
+    forced: bool,
+}
+
+/// The right to one try. Settle it; dropped, it counts as cancelled.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped counts as cancelled"]
+pub struct Permit {
+    breaker: Arc<Breaker>,
+    generation: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Probe,
+    /// Would have been refused, by a breaker that only observes: its outcome means nothing.
+    Observed,
+    Done,
+}
+
+/// A breaker as metrics and the API show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Its target.
+    pub name: Arc<str>,
+    /// Its state.
+    pub state: State,
+    /// How long it has been in it.
+    pub since: Duration,
+    /// Open: until the next probe; `None`: opened by hand, or not open.
+    pub retry_after: Option<Duration>,
+    /// Opened by hand.
+    pub forced: bool,
+    /// Failures in a row.
+    pub in_a_row: u32,
+    /// Requests and failures in the window; zeros without `ratio`.
+    pub requests: u64,
+    /// Failures among them.
+    pub failures: u64,
+    /// Transitions since start, by the state that was reached, in the order of [`State::ALL`].
+    pub transitions: [u64; 3],
+    /// Tries refused (or, observed, that would have been).
+    pub refused: u64,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub fn new(terms: config::Breaker, now: Instant) -> Self {
+        Self {
+            started: now,
+            word: AtomicU64::new(State::Closed as u64),
+            in_a_row: AtomicU32::new(0),
+            window: terms.ratio.map(|ratio| Buckets::new(ratio.window)),
+            slow: Mutex::new(Slow { since: now, until: now, opened: 0, probing: false, successes: 0, forced: false }),
+            transitions: [const { AtomicU64::new(0) }; 3],
+            refused: AtomicU64::new(0),
+            terms,
+        }
+    }
+
+    /// The right to try the target now, or how long to stay away.
+    pub fn permit(self: &Arc<Self>, now: Instant) -> Result<Permit, Open> {
+        let word = self.word.load(Relaxed);
+        if state_of(word) == State::Closed {
+            return Ok(self.grant(word, Kind::Plain));
+        }
+        let mut slow = self.slow.lock();
+        let word = self.word.load(Relaxed);
+        let retry_after = match state_of(word) {
+            State::Closed => return Ok(self.grant(word, Kind::Plain)),
+            State::Open if slow.forced => self.terms.open_max,
+            State::Open if now < slow.until => slow.until - now,
+            State::Open => {
+                self.turn(&mut slow, State::HalfOpen, now);
+                slow.probing = true;
+                return Ok(self.grant(self.word.load(Relaxed), Kind::Probe));
+            }
+            State::HalfOpen if !slow.probing => {
+                slow.probing = true;
+                return Ok(self.grant(word, Kind::Probe));
+            }
+            State::HalfOpen => PROBE_UNDER_WAY.min(self.terms.open_max),
+        };
+        drop(slow);
+        self.refused.fetch_add(1, Relaxed);
+        match self.terms.mode {
+            Mode::Enforce => Err(Open { retry_after }),
+            Mode::Observe => Ok(self.grant(word, Kind::Observed)),
+        }
+    }
+
+    /// Its state now (an open one whose time is over stays open until somebody asks for a permit).
+    pub fn state(&self) -> State {
+        state_of(self.word.load(Relaxed))
+    }
+
+    /// Opens it until [`close`](Self::close), whatever happens.
+    pub fn open(&self, now: Instant) {
+        let mut slow = self.slow.lock();
+        slow.forced = true;
+        self.turn(&mut slow, State::Open, now);
+    }
+
+    /// Closes it and forgets all failures; from there it goes on by itself.
+    pub fn close(&self, now: Instant) {
+        let mut slow = self.slow.lock();
+        self.recover(&mut slow, now);
+    }
+
+    /// What metrics and the API show.
+    pub fn snapshot(&self, name: &Arc<str>, now: Instant) -> Snapshot {
+        let slow = self.slow.lock();
+        let state = self.state();
+        let sums = self.window.as_ref().map(|window| window.sums(self.age(now))).unwrap_or_default();
+        Snapshot {
+            name: name.clone(),
+            state,
+            since: now.saturating_duration_since(slow.since),
+            retry_after: (state == State::Open && !slow.forced).then(|| slow.until.saturating_duration_since(now)),
+            forced: slow.forced,
+            in_a_row: self.in_a_row.load(Relaxed),
+            requests: sums.first,
+            failures: sums.second,
+            transitions: [0, 1, 2].map(|state: usize| self.transitions[state].load(Relaxed)),
+            refused: self.refused.load(Relaxed),
+        }
+    }
+
+    fn grant(self: &Arc<Self>, word: u64, kind: Kind) -> Permit {
+        Permit { breaker: self.clone(), generation: word >> STATE_BITS, kind }
+    }
+
+    fn settle(&self, generation: u64, kind: Kind, outcome: Outcome, now: Option<(Instant, &Chance)>) {
+        if kind == Kind::Probe {
+            return self.settle_probe(generation, outcome, now);
+        }
+        let Some((now, chance)) = now else { return };
+        if kind == Kind::Observed || self.word.load(Relaxed) >> STATE_BITS != generation {
+            return;
+        }
+        let (failed, in_a_row) = match outcome {
+            Outcome::Cancelled => return,
+            Outcome::Success => {
+                if self.in_a_row.load(Relaxed) != 0 {
+                    self.in_a_row.store(0, Relaxed);
+                }
+                (0, 0)
+            }
+            Outcome::Throttled { .. } => (1, 0),
+            Outcome::Failure { .. } => (1, self.in_a_row.fetch_add(1, Relaxed) + 1),
+        };
+        if let Some(window) = &self.window {
+            window.add(self.age(now), 1, failed);
+        }
+        let too_many = self.terms.consecutive > 0 && in_a_row >= self.terms.consecutive;
+        if too_many || self.ratio_is_reached(now) {
+            let mut slow = self.slow.lock();
+            if self.word.load(Relaxed) >> STATE_BITS == generation {
+                self.trip(&mut slow, asked(outcome), now, chance);
+            }
+        }
+    }
+
+    fn settle_probe(&self, generation: u64, outcome: Outcome, now: Option<(Instant, &Chance)>) {
+        let mut slow = self.slow.lock();
+        if self.word.load(Relaxed) >> STATE_BITS != generation {
+            return;
+        }
+        slow.probing = false;
+        match (outcome, now) {
+            (Outcome::Success, Some((now, _))) => {
+                slow.successes += 1;
+                if slow.successes >= self.terms.successes {
+                    self.recover(&mut slow, now);
+                }
+            }
+            (Outcome::Failure { .. } | Outcome::Throttled { .. }, Some((now, chance))) => {
+                self.trip(&mut slow, asked(outcome), now, chance);
+            }
+            _ => {}
+        }
+    }
+
+    fn ratio_is_reached(&self, now: Instant) -> bool {
+        let (Some(ratio), Some(window)) = (&self.terms.ratio, &self.window) else { return false };
+        let sums = window.sums(self.age(now));
+        sums.second > 0
+            && sums.first >= u64::from(ratio.min_requests)
+            && sums.second as f64 >= ratio.threshold * sums.first as f64
+    }
+
+    fn trip(&self, slow: &mut Slow, asked: Option<Duration>, now: Instant, chance: &Chance) {
+        let max = self.terms.open_max;
+        let doubled = 2_u32.checked_pow(slow.opened).and_then(|times| self.terms.open_base.checked_mul(times)).unwrap_or(max).min(max);
+        let jittered = doubled.mul_f64(1.0 + self.terms.jitter.clamp(0.0, 1.0) * chance.unit()).min(max);
+        slow.until = now + jittered.max(asked.unwrap_or_default().min(max));
+        slow.opened = slow.opened.saturating_add(1);
+        self.turn(slow, State::Open, now);
+    }
+
+    fn recover(&self, slow: &mut Slow, now: Instant) {
+        slow.opened = 0;
+        slow.forced = false;
+        self.turn(slow, State::Closed, now);
+    }
+
+    /// A new generation. Counts begin anew with it.
+    fn turn(&self, slow: &mut Slow, to: State, now: Instant) {
+        slow.since = now;
+        slow.probing = false;
+        slow.successes = 0;
+        self.in_a_row.store(0, Relaxed);
+        if let Some(window) = &self.window {
+            window.clear();
+        }
+        self.transitions[to as usize].fetch_add(1, Relaxed);
+        let generation = (self.word.load(Relaxed) >> STATE_BITS) + 1;
+        self.word.store(generation << STATE_BITS | to as u64, Relaxed);
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
+    /// A breaker with new terms that goes on where this one is. Permits of this one no longer matter.
+    fn successor(&self, terms: config::Breaker, now: Instant) -> Self {
+        let next = Self::new(terms, now);
+        {
+            let (from, mut to) = (self.slow.lock(), next.slow.lock());
+            *to = Slow { probing: false, since: from.since, until: from.until, opened: from.opened, successes: 0, forced: from.forced };
+            next.word.store(self.state() as u64, Relaxed);
+            for (to, from) in next.transitions.iter().zip(&self.transitions) {
+                to.store(from.load(Relaxed), Relaxed);
+            }
+            next.refused.store(self.refused.load(Relaxed), Relaxed);
+        }
+        next
+    }
+}
+
+impl Permit {
+    /// Tells the breaker how the try ended.
+    pub fn settle(mut self, outcome: Outcome, now: Instant, chance: &Chance) {
+        let kind = std::mem::replace(&mut self.kind, Kind::Done);
+        self.breaker.settle(self.generation, kind, outcome, Some((now, chance)));
+    }
+
+    /// Whether this try decides if a half-open breaker closes.
+    pub fn is_probe(&self) -> bool {
+        self.kind == Kind::Probe
+    }
+
+    /// Whether a breaker that enforces would have refused this try.
+    pub fn is_observed(&self) -> bool {
+        self.kind == Kind::Observed
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.kind != Kind::Done {
+            self.breaker.settle(self.generation, self.kind, Outcome::Cancelled, None);
+        }
+    }
+}
+
+/// The breakers of the process, by target; they live on across reloads.
+#[derive(Debug, Default)]
+pub struct Breakers(Mutex<HashMap<Arc<str>, Arc<Breaker>>>);
+
+impl Breakers {
+    /// The breaker of a target: the one there is, with these terms from now on, or a new one. For load time: keep the result.
+    pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, now: Instant) -> Arc<Breaker> {
+        let mut breakers = self.0.lock();
+        let breaker = match breakers.get(name) {
+            Some(known) if known.terms == *terms => return known.clone(),
+            Some(known) => Arc::new(known.successor(terms.clone(), now)),
+            None => Arc::new(Breaker::new(terms.clone(), now)),
+        };
+        breakers.insert(name.clone(), breaker.clone());
+        breaker
+    }
+
+    /// The breaker of a target, if it has one.
+    pub fn find(&self, name: &str) -> Option<Arc<Breaker>> {
+        self.0.lock().get(name).cloned()
+    }
+
+    /// Forgets the breakers of targets that are no more.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|name, _| keep(name));
+    }
+
+    /// All of them, by name.
+    pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
+        let mut all: Vec<_> = self.0.lock().iter().map(|(name, breaker)| breaker.snapshot(name, now)).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+fn state_of(word: u64) -> State {
+    match word & ((1 << STATE_BITS) - 1) {
+        0 => State::Closed,
+        1 => State::HalfOpen,
+        _ => State::Open,
+    }
+}
+
+fn asked(outcome: Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Failure { retry_after } | Outcome::Throttled { retry_after } => retry_after,
+        Outcome::Success | Outcome::Cancelled => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "breaker_tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+//! From a request to the keys of its counters. Values of headers, cookies, queries and credentials leave this file only as keyed
+//! hashes: foldhash with a secret of the process for counters in memory, BLAKE3 keyed with the store's secret for shared ones.
+//!
+//! A part that the request lacks is a value of its own (all requests without the header share one counter), save the caller: an
+//! outbound call whose caller is unknown is not counted by limits per caller, an inbound one is counted by its address.
+
+use std::{
+    hash::{BuildHasher, Hasher},
+    net::IpAddr,
+    sync::LazyLock,
+};
+
+use foldhash::{SharedSeed, quality::SeedableRandomState};
+use http::{HeaderMap, header};
+
+use super::table::Key;
+use crate::{arrival::Door, clock, config::KeyPart};
+
+/// What a limit's key is built from. Fill in what the door knows; the rest stays `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyFacts<'a> {
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// Who is asking, from a source that can be trusted.
+    pub caller: Option<&'a str>,
+    /// The request's header fields: headers, cookies and credentials are read from them.
+    pub headers: &'a HeaderMap,
+    /// The query, without `?`.
+    pub query: Option<&'a str>,
+    /// The route's name.
+    pub route: &'a str,
+    /// Outbound: the provider's name.
+    pub provider: Option<&'a str>,
+    /// Outbound: the model.
+    pub model: Option<&'a str>,
+}
+
+/// Where the parts of a key go.
+pub(super) trait Sink {
+    /// One part; its length goes in too, so that no two lists of parts look alike.
+    fn part(&mut self, kind: u8, value: Option<&[u8]>);
+}
+
+/// Feeds the key's parts into `sink`; `false`: the caller is needed and unknown, the limit is skipped.
+pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> bool {
+    for part in parts {
+        match part {
+            KeyPart::ClientIp => feed_ip(sink, 1, facts.client_ip),
+            KeyPart::Caller => match (facts.caller, door) {
+                (Some(caller), _) => sink.part(2, Some(caller.as_bytes())),
+                (None, Door::Inbound) => feed_ip(sink, 3, facts.client_ip),
+                (None, Door::Outbound) => return false,
+            },
+            KeyPart::Header(name) => {
+                // Several fields of one name are a list: all of them make the value.
+                let mut values = facts.headers.get_all(name).iter();
+                sink.part(4, values.next().map(|value| value.as_bytes()));
+                values.for_each(|value| sink.part(5, Some(value.as_bytes())));
+            }
+            KeyPart::Cookie(name) => sink.part(6, cookie(facts.headers, name)),
+            KeyPart::Query(name) => sink.part(7, facts.query.and_then(|query| parameter(query, name))),
+            KeyPart::ApiKey => sink.part(8, credential(facts.headers, facts.query)),
+            KeyPart::Route => sink.part(9, Some(facts.route.as_bytes())),
+            KeyPart::Provider => sink.part(10, facts.provider.map(str::as_bytes)),
+            KeyPart::Model => sink.part(11, facts.model.map(str::as_bytes)),
+        }
+    }
+    true
+}
+
+/// The credential a client sent: `Authorization`, else the header names of the model providers, else Google's query parameter.
+pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
+    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"]
+        .iter()
+        .find_map(|name| headers.get(*name))
+        .map(|value| value.as_bytes())
+        .or_else(|| query.and_then(|query| parameter(query, "key")))
+}
+
+/// A cookie's value, as sent (RFC 6265 section 4.2.1).
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(|pair| {
+        let pair = pair.trim_ascii();
+        let at = pair.iter().position(|byte| *byte == b'=')?;
+        (&pair[..at] == name.as_bytes()).then(|| &pair[at + 1..])
+    })
+}
+
+/// A query parameter's value, as sent; the name is compared as sent too.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key == name).then_some(value.as_bytes())
+    })
+}
+
+/// An IPv6 client owns its /64, so that is who it is.
+fn feed_ip(sink: &mut impl Sink, kind: u8, address: IpAddr) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => sink.part(kind, Some(&address.octets())),
+        IpAddr::V6(address) => sink.part(kind, Some(&address.octets()[..8])),
+    }
+}
+
+static SEEDS: LazyLock<[(u64, SharedSeed); 2]> = LazyLock::new(|| [seed(), seed()]);
+
+fn seed() -> (u64, SharedSeed) {
+    (u64::from_le_bytes(clock::secret_bytes()), SharedSeed::from_u64(u64::from_le_bytes(clock::secret_bytes())))
+}
+
+/// 128 bits that nobody outside the process can foresee.
+pub(super) struct Local<'s>([foldhash::quality::FoldHasher<'s>; 2]);
+
+impl Local<'static> {
+    /// Begins with the limit's own number.
+    pub(super) fn new(limit: u64) -> Self {
+        let seeds: &'static [(u64, SharedSeed); 2] = &SEEDS;
+        let mut hashers = [0, 1].map(|at: usize| SeedableRandomState::with_seed(seeds[at].0, &seeds[at].1).build_hasher());
+        hashers.iter_mut().for_each(|hasher| hasher.write_u64(limit));
+        Self(hashers)
+    }
+
+    /// The key.
+    pub(super) fn finish(self) -> Key {
+        self.0.map(|hasher| hasher.finish())
+    }
+}
+
+impl Sink for Local<'_> {
+    fn part(&mut self, kind: u8, value: Option<&[u8]>) {
+        let tag = u64::from(kind) << 56 | value.map_or(0, |value| value.len() as u64 + 1);
+        for hasher in &mut self.0 {
+            hasher.write_u64(tag);
+            hasher.write(value.unwrap_or_default());
+        }
+    }
+}
+
+/// The same for every replica that has the secret.
+pub(super) struct Shared(blake3::Hasher);
+
+impl Shared {
+    /// Begins with the limit's identity.
+    pub(super) fn new(secret: &[u8; 32], identity: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(secret);
+        hasher.update(&(identity.len() as u64).to_le_bytes());
+        hasher.update(identity);
+        Self(hasher)
+    }
+
+    /// 128 bits of it.
+    pub(super) fn finish(self) -> u128 {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.0.finalize().as_bytes()[..16]);
+        u128::from_be_bytes(id)
+    }
+}
+
+impl Sink for Shared {
+    fn part(&mut self, kind: u8, value: Option<&[u8]>) {
+        self.0.update(&[kind]);
+        self.0.update(&value.map_or(0, |value| value.len() as u64 + 1).to_le_bytes());
+        self.0.update(value.unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> Option<Key> {
+        let mut sink = Local::new(1);
+        feed(&mut sink, door, parts, facts).then(|| sink.finish())
+    }
+
+    fn facts<'a>(ip: &str, headers: &'a HeaderMap) -> KeyFacts<'a> {
+        KeyFacts { client_ip: ip.parse().expect("ip"), caller: None, headers, query: None, route: "r", provider: None, model: None }
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_64() {
+        let none = HeaderMap::new();
+        let of = |ip| key(Door::Inbound, &[KeyPart::ClientIp], &facts(ip, &none));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn a_caller_that_is_unknown_is_skipped_outbound_and_an_address_inbound() {
+        let none = HeaderMap::new();
+        let parts = [KeyPart::Caller];
+        assert_eq!(key(Door::Outbound, &parts, &facts("192.0.2.1", &none)), None);
+        let anonymous = key(Door::Inbound, &parts, &facts("192.0.2.1", &none));
+        assert!(anonymous.is_some());
+        assert_ne!(anonymous, key(Door::Inbound, &parts, &facts("192.0.2.2", &none)));
+        let named = KeyFacts { caller: Some("192.0.2.1"), ..facts("192.0.2.1", &none) };
+        assert_ne!(anonymous, key(Door::Inbound, &parts, &named), "nobody can take an address's counter by his name");
+    }
+
+    #[test]
+    fn parts_are_read_where_they_stand() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", "a=1; session=s3cret; b=2".parse().expect("value"));
+        headers.insert("x-api-key", "k".parse().expect("value"));
+        assert_eq!(cookie(&headers, "session"), Some(&b"s3cret"[..]));
+        assert_eq!(cookie(&headers, "sess"), None);
+        assert_eq!(parameter("x=1&key=abc&flag", "key"), Some(&b"abc"[..]));
+        assert_eq!(parameter("x=1&key=abc&flag", "flag"), Some(&b""[..]));
+        assert_eq!(credential(&headers, Some("key=q")), Some(&b"k"[..]));
+        assert_eq!(credential(&HeaderMap::new(), Some("key=q")), Some(&b"q"[..]));
+    }
+
+    #[test]
+    fn no_two_lists_of_parts_look_alike() {
+        let of = |parts: &[(u8, Option<&[u8]>)]| {
+            let mut sink = Local::new(1);
+            parts.iter().for_each(|(kind, value)| sink.part(*kind, *value));
+            sink.finish()
+        };
+        assert_ne!(of(&[(4, Some(b"ab")), (4, Some(b"c"))]), of(&[(4, Some(b"a")), (4, Some(b"bc"))]));
+        assert_ne!(of(&[(4, Some(b""))]), of(&[(4, None)]));
+    }
+}

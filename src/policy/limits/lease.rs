@@ -1,0 +1,242 @@
+//! What an admitted request holds until its cost is known, and what it tells the client about its limits.
+//!
+//! Header fields are those of draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy` (`q` quota, `w` window in seconds, `qu`
+//! unit) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).
+//! Limits that only observe are not told.
+
+use std::{fmt::Write, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::{
+    Asked, Rule,
+    shared::Hold,
+    table::{Item, Key},
+};
+use crate::{
+    clock::Instant,
+    config::{self, Mode, Unit},
+    reject::{Limited, ceil_secs},
+};
+
+static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static STATE: HeaderName = HeaderName::from_static("ratelimit");
+/// The largest integer of a structured field (RFC 9651 section 3.3.1).
+const LARGEST: u64 = 999_999_999_999_999;
+
+/// What limits have reserved for a request. Dropped without a word (the request was cancelled or failed): tokens and dollars go
+/// back, the request itself stays counted, so that nobody gets free requests by hanging up.
+#[derive(Debug, Default)]
+#[must_use = "dropping a lease gives its tokens and dollars back"]
+pub struct Lease {
+    held: SmallVec<[Held; 2]>,
+}
+
+/// One limit's part of a lease.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) rule: Arc<Rule>,
+    pub(super) key: Key,
+    /// What was reserved in memory, and in which slot.
+    pub(super) reserved: u64,
+    pub(super) slot: u64,
+    /// The limit is charged (not only looked at, not refused by a limit that observes).
+    pub(super) charged: bool,
+    pub(super) shared: Option<Box<Hold>>,
+    pub(super) used: u64,
+    pub(super) resets: u64,
+}
+
+/// The state of a limit as a client may know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitState<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What it counts.
+    pub unit: Unit,
+    /// How much per window.
+    pub amount: u64,
+    /// The window.
+    pub window: Duration,
+    /// What may still be used now.
+    pub remaining: u64,
+    /// Until everything used now is free again.
+    pub resets: Duration,
+}
+
+impl Lease {
+    /// The true cost: tokens and nano-USD over all tries that may have been billed. Corrects what was reserved; an overspend is
+    /// a debt that following requests wait for.
+    pub fn settle(mut self, tokens: u64, nano_usd: u64, now: Instant) {
+        for held in self.held.drain(..) {
+            match held.rule.unit {
+                Unit::Requests => {}
+                Unit::Tokens => held.correct(tokens, Some(now)),
+                Unit::NanoUsd => held.correct(nano_usd, Some(now)),
+            }
+        }
+    }
+
+    /// The estimates stand as charged: the cost will never be known, but was very likely incurred.
+    pub fn keep(mut self) {
+        self.held.clear();
+    }
+
+    /// Everything goes back, the request too: it was answered from cache, refused elsewhere, or never sent.
+    pub fn refund(mut self) {
+        for held in self.held.drain(..) {
+            held.correct(0, None);
+        }
+    }
+
+    /// Takes over what another lease holds.
+    pub fn join(&mut self, mut other: Self) {
+        self.held.extend(other.held.drain(..));
+    }
+
+    /// Whether no limit was asked.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// The state of every limit that enforces, as it was after this request was admitted.
+    pub fn states(&self) -> impl Iterator<Item = LimitState<'_>> {
+        self.held.iter().filter(|held| held.rule.mode == Mode::Enforce).map(|held| LimitState {
+            name: &held.rule.name,
+            unit: held.rule.unit,
+            amount: held.rule.amount,
+            window: held.rule.window,
+            remaining: held.rule.capacity().saturating_sub(held.used),
+            resets: Duration::from_micros(held.resets),
+        })
+    }
+
+    /// `RateLimit-Policy` and `RateLimit` of the same limits; nothing if there are none.
+    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        fields(self.held.iter().map(|held| (&*held.rule, held.used, Duration::from_micros(held.resets))))
+    }
+
+    /// What an admission in memory came to.
+    pub(super) fn granted(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
+        let held = rules.iter().zip(items).map(|(asked, item)| Held {
+            rule: asked.rule.clone(),
+            key: item.key,
+            reserved: item.charge,
+            slot: item.answer.slot,
+            // An estimate of nothing is still settled; a look (which must fit but charges nothing) is not.
+            charged: !item.answer.refused && !item.look,
+            shared: None,
+            used: item.answer.used,
+            resets: item.answer.resets,
+        });
+        Self { held: held.collect() }
+    }
+
+    pub(super) fn held_mut(&mut self) -> &mut [Held] {
+        &mut self.held
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        for held in self.held.drain(..) {
+            if held.rule.unit != Unit::Requests {
+                held.correct(0, None);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// Without `now` only for refunds.
+    fn correct(self, actual: u64, now: Option<Instant>) {
+        let inner = &self.rule.inner;
+        if self.charged && actual != self.reserved {
+            let now = now.map_or(0, |now| inner.micros(now));
+            inner.table.correct(now, self.key, &self.rule.meter, self.slot, self.reserved, actual);
+        }
+        if let (Some(hold), Some(sharing)) = (self.shared, &inner.sharing) {
+            sharing.settle(*hold, self.reserved, actual);
+        }
+    }
+}
+
+/// The refusal of the limit with the longest wait, counted; it tells the state of all.
+pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>]) -> Box<Limited> {
+    let mut worst: Option<(&Rule, Option<u64>)> = None;
+    for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
+        asked.rule.tally.refused.fetch_add(1, Relaxed);
+        let longer = worst.is_none_or(|(_, wait)| match (wait, item.answer.wait) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(longest), Some(wait)) => wait > longest,
+        });
+        if longer {
+            worst = Some((asked.rule, item.answer.wait));
+        }
+    }
+    let states = rules.iter().zip(items).map(|(asked, item)| {
+        let until = if item.answer.refused { item.answer.wait.unwrap_or(item.answer.resets) } else { item.answer.resets };
+        (&**asked.rule, item.answer.used, Duration::from_micros(until))
+    });
+    let headers = fields(states);
+    let (rule, wait) = worst.unwrap_or((rules[0].rule, None));
+    limited(rule, wait.map(Duration::from_micros), headers)
+}
+
+/// A refusal by one limit.
+pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, headers: Vec<(HeaderName, HeaderValue)>) -> Box<Limited> {
+    Box::new(Limited {
+        limit: rule.name.clone(),
+        unit: rule.unit.as_str(),
+        amount: rule.amount,
+        window: rule.window,
+        retry_after,
+        headers,
+    })
+}
+
+/// A limit's member of `RateLimit-Policy`.
+pub(super) fn policy(limit: &config::Limit) -> String {
+    let unit = match limit.unit {
+        Unit::Requests => "requests",
+        Unit::Tokens => "tokens",
+        Unit::NanoUsd => "nano-usd",
+    };
+    let window = ceil_secs(limit.window).clamp(1, LARGEST);
+    format!("{};q={};w={window};qu=\"{unit}\"", quoted(&limit.name), limit.amount.min(LARGEST))
+}
+
+fn fields<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)>) -> Vec<(HeaderName, HeaderValue)> {
+    let (mut policies, mut rest) = (String::new(), String::new());
+    for (rule, used, until) in states.filter(|(rule, ..)| rule.mode == Mode::Enforce) {
+        if !policies.is_empty() {
+            policies.push_str(", ");
+            rest.push_str(", ");
+        }
+        policies.push_str(&rule.policy);
+        let remaining = rule.capacity().saturating_sub(used).min(LARGEST);
+        let name = rule.policy.split(";q=").next().unwrap_or_default();
+        let _ = write!(rest, "{name};r={remaining};t={}", ceil_secs(until).min(LARGEST));
+    }
+    let value = |text: String| HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty());
+    match (value(policies), value(rest)) {
+        (Some(policies), Some(rest)) => vec![(POLICY.clone(), policies), (STATE.clone(), rest)],
+        _ => Vec::new(),
+    }
+}
+
+/// A name as a structured-field string: visible ASCII, `\` and `"` escaped; other characters become `?`.
+fn quoted(name: &str) -> String {
+    let mut out = String::from('"');
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            ' '..='~' => out.push(character),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    out
+}

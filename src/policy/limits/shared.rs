@@ -1,0 +1,220 @@
+//! Limits counted in Redis: one script, one round trip, after the counters of this process have agreed.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tokio::sync::mpsc;
+
+use super::{
+    Ask, Asked, Inner, Rule, gather,
+    lease::{self, Lease},
+    tally,
+    table::{Answer, Item, Meter},
+};
+use crate::{
+    clock::Instant,
+    config::OnStoreError,
+    reject::Limited,
+    store::{
+        StoreError,
+        redis::{Redis, scripts},
+    },
+};
+
+/// Corrections that wait for Redis; more are lost, and counted.
+const WAITING: usize = 8_192;
+/// Corrections in one script.
+const TOGETHER: usize = 64;
+/// What a refused client is asked to wait for where only the store could say better.
+const STORE_AWAY: Duration = Duration::from_secs(1);
+
+/// The way to Redis.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    store: Arc<Redis>,
+    settlements: mpsc::Sender<(Hold, i64)>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A charge in Redis.
+#[derive(Debug)]
+pub(super) struct Hold {
+    key: String,
+    width: u64,
+    reach: u64,
+    slot: u64,
+}
+
+impl Sharing {
+    /// Begins to settle on the store's runtime, until dropped.
+    pub(super) fn start(store: Arc<Redis>) -> Self {
+        let (settlements, waiting) = mpsc::channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        store.handle().spawn(settle(store.clone(), waiting, lost.clone()));
+        Self { store, settlements, lost }
+    }
+
+    /// The secret of shared keys, once known.
+    pub(super) fn secret(&self) -> Option<Arc<[u8; 32]>> {
+        self.store.secret()
+    }
+
+    /// Corrections that did not reach Redis.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Corrects a charge, some time soon.
+    pub(super) fn settle(&self, hold: Hold, reserved: u64, actual: u64) {
+        let change = signed(actual).saturating_sub(signed(reserved));
+        if change != 0 && self.settlements.try_send((hold, change)).is_err() {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Decides in memory, then in Redis. If this future is dropped half-way, what it reserved in memory is given back as a
+    /// cancelled request's; what Redis may have counted stays for its window.
+    pub(super) async fn admit(&self, inner: &Inner, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+        let (rules, mut items) = gather(asks);
+        if items.is_empty() {
+            return Ok(Lease::default());
+        }
+        // A limit that only wants Redis' word must not be refused here.
+        let observing: SmallVec<[bool; 4]> = items.iter().map(|item| item.observe).collect();
+        for (asked, item) in rules.iter().zip(&mut items) {
+            item.observe |= asked.shared.is_some() && asked.rule.on_store_error == OnStoreError::Allow;
+        }
+        let passed = inner.table.decide(inner.micros(now), &mut items);
+        for (item, observe) in items.iter_mut().zip(observing) {
+            item.observe = observe;
+        }
+        if !passed {
+            return Err(lease::refusal(&rules, &items));
+        }
+        let mut lease = Lease::granted(&rules, &items);
+        match self.ask(&rules, &items).await {
+            Ok(None) => {}
+            Ok(Some((admitted, answers))) => {
+                let shared = rules.iter().zip(&mut items).enumerate().filter(|(_, (asked, _))| asked.shared.is_some());
+                for ((at, (asked, item)), answer) in shared.zip(answers) {
+                    item.answer = answer;
+                    let held = &mut lease.held_mut()[at];
+                    (held.used, held.resets) = (answer.used, answer.resets);
+                    if admitted && !answer.refused && !item.look {
+                        held.shared = self.hold(asked, answer.slot).map(Box::new);
+                    }
+                }
+                if !admitted {
+                    lease.refund();
+                    return Err(lease::refusal(&rules, &items));
+                }
+            }
+            Err(_) => {
+                if let Some(rule) = self.without_store(&rules, &mut items) {
+                    lease.refund();
+                    rule.tally.refused.fetch_add(1, Relaxed);
+                    return Err(lease::limited(rule, Some(STORE_AWAY), Vec::new()));
+                }
+            }
+        }
+        tally(&rules, &items);
+        Ok(lease)
+    }
+
+    /// Redis' answers to the items that are shared; `None`: there are none.
+    async fn ask(&self, rules: &[Asked<'_>], items: &[Item<'_>]) -> Result<Option<(bool, Vec<Answer>)>, StoreError> {
+        let (mut keys, mut args) = (Vec::with_capacity(items.len()), Vec::with_capacity(1 + 6 * items.len()));
+        let mut unknown = false;
+        args.push(0);
+        for (asked, item) in rules.iter().zip(items) {
+            let Meter::Window(shape) = item.meter else { continue };
+            let Some(key) = self.key(asked) else {
+                unknown = true;
+                continue;
+            };
+            keys.push(key);
+            args.extend([shape.width(), shape.reach(), item.limit, item.check, item.charge, u64::from(item.observe)].map(signed));
+        }
+        if unknown {
+            return Err(StoreError::Away); // the secret that keys are made with has not been told yet
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let answer = self.store.eval(&scripts::LIMITS, &keys, &args).await?;
+        read(&answer, keys.len()).map(Some).ok_or_else(|| StoreError::Refused("the script's answer is not understood".into()))
+    }
+
+    /// Counts a decision without Redis for each limit; the first that then refuses.
+    fn without_store<'a>(&self, rules: &[Asked<'a>], items: &mut [Item<'_>]) -> Option<&'a Rule> {
+        let mut denies = None;
+        for (asked, item) in rules.iter().zip(items) {
+            if matches!(item.meter, Meter::Pace(_)) {
+                continue;
+            }
+            asked.rule.tally.store_away.fetch_add(1, Relaxed);
+            match asked.rule.on_store_error {
+                OnStoreError::Local => {}
+                OnStoreError::Allow => item.answer.refused &= item.observe,
+                OnStoreError::Deny if item.observe => item.answer.refused = true,
+                OnStoreError::Deny => denies = denies.or(Some(&**asked.rule)),
+            }
+        }
+        denies
+    }
+
+    fn key(&self, asked: &Asked<'_>) -> Option<String> {
+        // The identity begins with format version, kind, unit and window; the door and the name are in the hash as well.
+        let terms = asked.rule.identity.splitn(5, ':').take(4).collect::<Vec<_>>().join(":");
+        asked.shared.map(|hash| self.store.tagged(&format!("{terms}:{hash:032x}")))
+    }
+
+    fn hold(&self, asked: &Asked<'_>, slot: u64) -> Option<Hold> {
+        let Meter::Window(shape) = &asked.rule.meter else { return None };
+        Some(Hold { key: self.key(asked)?, width: shape.width(), reach: shape.reach(), slot })
+    }
+}
+
+/// Takes corrections to Redis, many at once.
+async fn settle(store: Arc<Redis>, mut waiting: mpsc::Receiver<(Hold, i64)>, lost: Arc<AtomicU64>) {
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
+        let mut args = vec![0];
+        let mut keys = Vec::with_capacity(batch.len());
+        for (hold, change) in batch.drain(..) {
+            args.extend([signed(hold.width), signed(hold.reach), signed(hold.slot), change]);
+            keys.push(hold.key);
+        }
+        if store.eval(&scripts::SETTLE, &keys, &args).await.is_err() {
+            lost.fetch_add(keys.len() as u64, Relaxed);
+        }
+    }
+}
+
+/// The answer of `limits.lua`.
+fn read(answer: &[i64], limits: usize) -> Option<(bool, Vec<Answer>)> {
+    let (admitted, rest) = answer.split_first()?;
+    let (rows, []) = rest.as_chunks::<5>() else { return None };
+    let answers = rows.iter().map(|[refused, wait, used, resets, slot]| Answer {
+        refused: *refused == 1,
+        wait: u64::try_from(*wait).ok(),
+        used: unsigned(*used),
+        resets: unsigned(*resets),
+        slot: unsigned(*slot),
+    });
+    (rows.len() == limits).then(|| (*admitted == 1, answers.collect()))
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

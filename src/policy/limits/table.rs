@@ -1,0 +1,414 @@
+//! The counters of all keys, shared by all workers: 64 shards, each a lock over a dense vector and an index of it.
+//!
+//! All limits of one request are decided together: the shards they need are locked in order, every limit is asked, and only if
+//! none refuses is anything charged. The number of keys is bounded; a new key at the bound takes the place of an expired one,
+//! else of one not used lately: a full table forgets, it never refuses. A key takes 64 bytes, about 8 of index, and 144 more
+//! while it has charges in more than one slot.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::{
+    gcra::{Checked, Pace},
+    ring::{Ring, Shape},
+};
+
+const SHARDS: usize = 64;
+const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+/// Entries looked at for one that may go.
+const LOOK: usize = 16;
+/// Expired entries dropped on the way, per new key.
+const TIDY: usize = 2;
+const EMPTY: u32 = u32::MAX;
+
+/// A keyed hash of a limit's identity and its key parts.
+pub type Key = [u64; 2];
+
+/// How a limit counts.
+#[derive(Debug)]
+pub enum Meter {
+    /// A window.
+    Window(Shape),
+    /// A leaky bucket.
+    Pace(Pace),
+}
+
+/// One limit's question, and the answer to it.
+#[derive(Debug)]
+pub struct Item<'a> {
+    /// Whose counter.
+    pub key: Key,
+    /// How it counts.
+    pub meter: &'a Meter,
+    /// How much per window.
+    pub limit: u64,
+    /// What must fit.
+    pub check: u64,
+    /// What is charged if everything fits.
+    pub charge: u64,
+    /// Whether a refusal only counts.
+    pub observe: bool,
+    /// Whether it only looks: nothing is charged, now or when the cost is known.
+    pub look: bool,
+    /// The answer: whether it fits, and what it found.
+    pub answer: Answer,
+}
+
+/// What a limit said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// It does not fit.
+    pub refused: bool,
+    /// Refused: microseconds until it would fit; `None`: never.
+    pub wait: Option<u64>,
+    /// Used before, or, once charged, after.
+    pub used: u64,
+    /// Microseconds until the window is free again.
+    pub resets: u64,
+    /// The slot that was charged.
+    pub slot: u64,
+}
+
+/// The counters.
+#[derive(Debug)]
+pub struct Table {
+    shards: Box<[Mutex<Shard>]>,
+    per_shard: usize,
+    keys: AtomicUsize,
+    evictions: AtomicU64,
+}
+
+impl Table {
+    /// A table of at most `max_keys` (at least one a shard).
+    pub fn new(max_keys: usize) -> Self {
+        let per_shard = max_keys.div_ceil(SHARDS).clamp(1, EMPTY as usize - 1);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            per_shard,
+            keys: AtomicUsize::new(0),
+            evictions: AtomicU64::new(0),
+        }
+    }
+
+    /// Asks every item; charges all of them if none that enforces refuses, else none. Says which it was.
+    pub fn decide(&self, now: u64, items: &mut [Item<'_>]) -> bool {
+        let mut held = self.lock(items);
+        let mut places = SmallVec::<[usize; 4]>::new();
+        let mut admitted = true;
+        for item in &mut *items {
+            let shard = shard_of(&mut held, item.key);
+            let place = self.place(shard, now, item.key);
+            item.answer = shard.entries[place].ask(now, item.meter, item.limit, item.check);
+            admitted &= !item.answer.refused || item.observe;
+            places.push(place);
+        }
+        if !admitted {
+            return false;
+        }
+        for (item, place) in items.iter_mut().zip(places) {
+            if item.answer.refused || item.charge == 0 {
+                continue; // what observe would have refused is not counted as use
+            }
+            let shard = shard_of(&mut held, item.key);
+            // A later item's new key may have taken this one's place.
+            let moved = shard.entries.get(place).is_none_or(|entry| entry.key != item.key);
+            let place = if moved { self.place(shard, now, item.key) } else { place };
+            shard.entries[place].charge(now, item.meter, item.charge, &mut item.answer);
+        }
+        true
+    }
+
+    /// Replaces a reservation by what it came to. `now` of 0 is good enough where `actual` is not above `reserved`.
+    pub fn correct(&self, now: u64, key: Key, meter: &Meter, slot: u64, reserved: u64, actual: u64) {
+        let mut shard = self.shards[shard_index(key)].lock();
+        let place = match shard.find(key) {
+            Some((_, place)) => place,
+            None if actual > reserved => self.place(&mut shard, now, key),
+            None => return,
+        };
+        let entry = &mut shard.entries[place];
+        match meter {
+            Meter::Window(shape) => {
+                entry.ring.correct(*shape, now, slot, reserved, actual);
+                if actual > reserved {
+                    entry.until = entry.until.max(shape.until(now));
+                }
+            }
+            Meter::Pace(pace) => {
+                let state = pace.give_back(entry.until_nanos(), reserved.saturating_sub(actual));
+                entry.pace(pace, state);
+            }
+        }
+    }
+
+    /// Drops the keys that hold nothing any more and gives their memory back; says how many went.
+    pub fn sweep(&self, now: u64) -> usize {
+        let mut gone = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let before = shard.entries.len();
+            let mut place = 0;
+            while place < shard.entries.len() {
+                if shard.entries[place].until <= now {
+                    shard.remove(place);
+                } else {
+                    place += 1;
+                }
+            }
+            if shard.entries.len() * 4 < shard.entries.capacity() {
+                shard.shrink();
+            }
+            gone += before - shard.entries.len();
+        }
+        self.keys.fetch_sub(gone, Relaxed);
+        gone
+    }
+
+    /// Keys held.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Relaxed)
+    }
+
+    /// Keys that were forgotten before they expired.
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Relaxed)
+    }
+
+    /// Locks the shards of all items, each once, in order.
+    fn lock(&self, items: &[Item<'_>]) -> Held<'_> {
+        let mut wanted: SmallVec<[usize; 4]> = items.iter().map(|item| shard_index(item.key)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.into_iter().map(|shard| (shard, self.shards[shard].lock())).collect()
+    }
+
+    /// Where a key stands, after it was given a place if it had none.
+    fn place(&self, shard: &mut Shard, now: u64, key: Key) -> usize {
+        if let Some((_, place)) = shard.find(key) {
+            shard.entries[place].recent = true;
+            return place;
+        }
+        for _ in 0..TIDY {
+            if let Some(place) = shard.next_at_hand()
+                && shard.entries[place].until <= now
+            {
+                shard.remove(place);
+                self.keys.fetch_sub(1, Relaxed);
+            }
+        }
+        if shard.entries.len() >= self.per_shard {
+            let place = shard.victim(now);
+            if shard.entries[place].until > now {
+                self.evictions.fetch_add(1, Relaxed);
+            }
+            shard.remove(place);
+            self.keys.fetch_sub(1, Relaxed);
+        }
+        self.keys.fetch_add(1, Relaxed);
+        shard.insert(key)
+    }
+}
+
+type Held<'a> = SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>;
+
+#[expect(clippy::expect_used, reason = "`lock` took the shard of every item")]
+fn shard_of<'h>(held: &'h mut Held<'_>, key: Key) -> &'h mut Shard {
+    let wanted = shard_index(key);
+    held.iter_mut().find(|(shard, _)| *shard == wanted).map(|(_, shard)| &mut **shard).expect("its lock is held")
+}
+
+fn shard_index(key: Key) -> usize {
+    (key[0] >> (u64::BITS - SHARD_BITS)) as usize
+}
+
+#[derive(Debug)]
+struct Entry {
+    key: Key,
+    /// A window's charges; of a pace, only the state, in `ring`'s place.
+    ring: Ring,
+    /// Microseconds since 1970 when nothing of it counts any more.
+    until: u64,
+    /// Nanoseconds that a pace's state is beyond `until` rounded down, and whether the entry was used lately.
+    nanos: u16,
+    recent: bool,
+}
+
+impl Entry {
+    fn ask(&mut self, now: u64, meter: &Meter, limit: u64, check: u64) -> Answer {
+        match meter {
+            Meter::Window(shape) => {
+                let used = self.ring.used(*shape, now);
+                if used.checked_add(check).is_some_and(|sum| sum <= limit) {
+                    return Answer { used, ..Answer::default() };
+                }
+                let wait = self.ring.first_fit(*shape, now, limit, check);
+                Answer { refused: true, wait, used, resets: self.ring.resets(*shape, now), slot: 0 }
+            }
+            Meter::Pace(pace) => match pace.check(self.until_nanos(), now, u32::try_from(check).unwrap_or(u32::MAX)) {
+                // The state to come travels in `slot` until everything else has agreed.
+                Checked::Fits { state, remaining } => Answer { used: u64::from(pace.burst() - remaining), slot: state, ..Answer::default() },
+                Checked::Refused(wait) => {
+                    Answer { refused: true, wait, used: u64::from(pace.burst()), resets: self.until.saturating_sub(now), slot: 0 }
+                }
+            },
+        }
+    }
+
+    fn charge(&mut self, now: u64, meter: &Meter, amount: u64, answer: &mut Answer) {
+        match meter {
+            Meter::Window(shape) => {
+                answer.slot = self.ring.charge(*shape, now, amount);
+                answer.used = self.ring.used(*shape, now);
+                answer.resets = self.ring.resets(*shape, now);
+                self.until = self.until.max(shape.until(now));
+            }
+            Meter::Pace(pace) => {
+                self.pace(pace, answer.slot);
+                answer.resets = self.until.saturating_sub(now);
+            }
+        }
+    }
+
+    fn pace(&mut self, pace: &Pace, state: u64) {
+        self.until = pace.until(state);
+        self.nanos = (self.until * 1_000 - state) as u16;
+    }
+
+    /// A pace's state: the instant at which its bucket is empty, which is also when the entry expires.
+    fn until_nanos(&self) -> u64 {
+        self.until * 1_000 - u64::from(self.nanos)
+    }
+}
+
+/// Entries in any order, an open-addressed index of them, and a clock hand.
+#[derive(Debug, Default)]
+struct Shard {
+    entries: Vec<Entry>,
+    /// Places in `entries`; a power of two, at most three quarters full, linear probing.
+    index: Vec<u32>,
+    hand: usize,
+}
+
+impl Shard {
+    /// Where in the index and in the entries a key stands.
+    fn find(&self, key: Key) -> Option<(usize, usize)> {
+        if self.index.is_empty() {
+            return None;
+        }
+        let mask = self.index.len() - 1;
+        let mut at = home(key) & mask;
+        loop {
+            match self.index[at] {
+                EMPTY => return None,
+                place if self.entries[place as usize].key == key => return Some((at, place as usize)),
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    /// Adds a key that is not there.
+    fn insert(&mut self, key: Key) -> usize {
+        if (self.entries.len() + 1) * 4 > self.index.len() * 3 {
+            self.rebuild((self.index.len() * 2).max(8));
+        }
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact((self.entries.len() / 4).max(4));
+        }
+        let place = self.entries.len();
+        self.entries.push(Entry { key, ring: Ring::default(), until: 0, nanos: 0, recent: true });
+        self.link(key, place);
+        place
+    }
+
+    fn link(&mut self, key: Key, place: usize) {
+        let mask = self.index.len() - 1;
+        let mut at = home(key) & mask;
+        while self.index[at] != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.index[at] = place as u32;
+    }
+
+    /// Takes an entry out; the last one takes its place.
+    fn remove(&mut self, place: usize) {
+        let Some((at, _)) = self.find(self.entries[place].key) else { return };
+        self.unlink(at);
+        let last = self.entries.len() - 1;
+        if place != last
+            && let Some((at, _)) = self.find(self.entries[last].key)
+        {
+            self.index[at] = place as u32;
+        }
+        self.entries.swap_remove(place);
+    }
+
+    /// Empties a cell of the index and moves those behind it up, so that no search stops too early.
+    fn unlink(&mut self, mut hole: usize) {
+        let mask = self.index.len() - 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let place = self.index[at];
+            if place == EMPTY {
+                break;
+            }
+            let wanted = home(self.entries[place as usize].key) & mask;
+            // It may move if its home is not between the hole and itself.
+            if (at.wrapping_sub(wanted) & mask) >= (at.wrapping_sub(hole) & mask) {
+                self.index[hole] = place;
+                hole = at;
+            }
+        }
+        self.index[hole] = EMPTY;
+    }
+
+    fn rebuild(&mut self, cells: usize) {
+        self.index = vec![EMPTY; cells];
+        for place in 0..self.entries.len() {
+            self.link(self.entries[place].key, place);
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.entries.shrink_to_fit();
+        if self.entries.is_empty() {
+            self.index = Vec::new();
+        } else {
+            self.rebuild((self.entries.len() * 2).next_power_of_two().max(8));
+        }
+    }
+
+    fn next_at_hand(&mut self) -> Option<usize> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        self.hand = (self.hand + 1) % self.entries.len();
+        Some(self.hand)
+    }
+
+    /// The entry that goes: the first expired one within reach of the hand, else the first not used since the hand last came by.
+    fn victim(&mut self, now: u64) -> usize {
+        let mut idle = None;
+        for _ in 0..LOOK {
+            let Some(place) = self.next_at_hand() else { break };
+            let entry = &mut self.entries[place];
+            if entry.until <= now {
+                return place;
+            }
+            if idle.is_none() && !std::mem::replace(&mut entry.recent, false) {
+                idle = Some(place);
+            }
+        }
+        idle.unwrap_or(self.hand)
+    }
+}
+
+fn home(key: Key) -> usize {
+    key[1] as usize
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;

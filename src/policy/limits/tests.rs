@@ -1,0 +1,210 @@
+//! Limits as a request meets them.
+
+use std::time::UNIX_EPOCH;
+
+use http::HeaderMap;
+
+use super::*;
+use crate::config::Limit;
+
+fn limit(name: &str, unit: Unit, amount: u64, key: Vec<KeyPart>) -> Limit {
+    Limit {
+        name: name.into(),
+        mode: Mode::Enforce,
+        key,
+        unit,
+        amount,
+        window: Duration::from_secs(60),
+        algorithm: Algorithm::Sliding,
+        applies: Applies::All,
+        on_store_error: OnStoreError::Local,
+        alert_at: Vec::new(),
+        unpriced: Unpriced::Refuse,
+    }
+}
+
+struct World {
+    limits: Limits,
+    headers: HeaderMap,
+    now: Instant,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Clock::fixed(UNIX_EPOCH + Duration::from_secs(1_780_000_000));
+        Self { limits: Limits::new(10_000, &clock, None), headers: HeaderMap::new(), now: clock.now() }
+    }
+
+    fn keyed(&self, set: &LimitSet, caller: Option<&str>) -> Keyed {
+        set.keyed(&KeyFacts {
+            client_ip: "192.0.2.1".parse().expect("ip"),
+            caller,
+            headers: &self.headers,
+            query: None,
+            route: "r",
+            provider: None,
+            model: None,
+        })
+    }
+
+    fn admit(&self, keyed: &Keyed, demand: Demand) -> Result<Lease, Box<Limited>> {
+        self.limits.admit(&[Ask { keyed, demand }], self.now)
+    }
+}
+
+const ARRIVAL: Demand = Demand { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(Applies::All) };
+
+#[tokio::test(start_paused = true)]
+async fn ten_a_minute_fixed_and_what_the_client_is_told() {
+    let world = World::new();
+    let set = world.limits.set(Door::Inbound, &[Limit { algorithm: Algorithm::Fixed, ..limit("ten", Unit::Requests, 10, vec![]) }]);
+    let keyed = world.keyed(&set, None);
+    let told = |headers: Vec<(http::HeaderName, http::HeaderValue)>| {
+        headers.into_iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect::<Vec<_>>()
+    };
+    let first = world.admit(&keyed, ARRIVAL).expect("admitted");
+    // 1,780,000,000 is 40 s into a minute.
+    assert_eq!(told(first.headers()), [r#"ratelimit-policy: "ten";q=10;w=60;qu="requests""#, r#"ratelimit: "ten";r=9;t=20"#]);
+    first.keep();
+    (0..9).for_each(|_| world.admit(&keyed, ARRIVAL).expect("admitted").keep());
+    let refused = world.admit(&keyed, ARRIVAL).expect_err("the 11th");
+    assert_eq!((refused.retry_after, &*refused.limit, refused.unit), (Some(Duration::from_secs(20)), "ten", "requests"));
+    assert_eq!(told(refused.headers)[1], r#"ratelimit: "ten";r=0;t=20"#);
+    let after = world.limits.admit(&[Ask { keyed: &keyed, demand: ARRIVAL }], world.now + Duration::from_secs(20)).expect("a new window");
+    assert_eq!(after.states().next().map(|state| state.remaining), Some(9));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_header_says_is_a_structured_field() {
+    let world = World::new();
+    let set = world.limits.set(Door::Inbound, &[limit("a \"b\" é", Unit::NanoUsd, u64::MAX, vec![]), limit("n", Unit::Requests, 5, vec![])]);
+    let lease = world.admit(&world.keyed(&set, None), ARRIVAL).expect("admitted");
+    for (name, value) in lease.headers() {
+        let list = sfv::Parser::new(value.as_bytes()).parse::<sfv::List>().expect("a structured field");
+        assert_eq!(list.len(), 2, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_reserved_settled_refunded_and_owed() {
+    let world = World::new();
+    let set = world.limits.set(Door::Outbound, &[limit("t", Unit::Tokens, 1_000, vec![KeyPart::Caller])]);
+    let keyed = world.keyed(&set, Some("ann"));
+    let call = |tokens| world.admit(&keyed, Demand::call(Applies::All, tokens, 0));
+    let remaining = || call(0).expect("room").states().next().map(|state| state.remaining);
+
+    let first = call(600).expect("fits");
+    assert_eq!(call(600).expect_err("600 + 600").retry_after.map(|wait| wait.as_secs()), Some(61));
+    first.settle(250, 0, world.now);
+    assert_eq!(remaining(), Some(750));
+    call(700).expect("fits").refund();
+    drop(call(700).expect("fits"));
+    assert_eq!(remaining(), Some(750), "refunded and cancelled calls give back");
+    call(700).expect("fits").settle(5_000, 0, world.now);
+    assert!(call(0).is_err(), "a debt refuses even what costs nothing yet");
+    assert_eq!(call(1_001).expect_err("above the limit").retry_after, None);
+    assert!(world.admit(&world.keyed(&set, Some("bob")), Demand::call(Applies::All, 900, 0)).is_ok(), "another caller");
+    assert!(world.admit(&world.keyed(&set, None), Demand::call(Applies::All, 9_000, 0)).is_ok(), "an unknown caller is skipped");
+    assert_eq!(world.limits.counts()[0].skipped, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_in_only_looks_at_what_its_calls_spend() {
+    let world = World::new();
+    let dollars = 1_000_000_000;
+    let limits = [limit("spend", Unit::NanoUsd, dollars, vec![KeyPart::Caller]), limit("rate", Unit::Requests, 3, vec![KeyPart::Caller])];
+    let set = world.limits.set(Door::Inbound, &limits);
+    let keyed = world.keyed(&set, Some("ann"));
+    let arrival = world.admit(&keyed, ARRIVAL).expect("nothing spent");
+    // The cause may be kept longer than the request.
+    let cause = keyed.clone();
+    let call = world.admit(&cause, Demand::caused(0, dollars / 2)).expect("half a dollar");
+    call.settle(0, dollars, world.now);
+    arrival.settle(0, 0, world.now);
+    let refused = world.admit(&keyed, ARRIVAL).expect_err("spent");
+    assert_eq!(&*refused.limit, "spend");
+    let counts = world.limits.counts();
+    let rate = counts.iter().find(|counts| &*counts.name == "rate").expect("counted");
+    assert_eq!((rate.admitted, rate.refused), (1, 0), "a call is no request of the inbound limit; a refusal charges no other limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_request_stays_counted_and_a_refunded_one_does_not() {
+    let world = World::new();
+    let set = world.limits.set(Door::Inbound, &[limit("two", Unit::Requests, 2, vec![KeyPart::ClientIp])]);
+    let keyed = world.keyed(&set, None);
+    world.admit(&keyed, ARRIVAL).expect("one").refund();
+    drop(world.admit(&keyed, ARRIVAL).expect("one, the client hangs up"));
+    drop(world.admit(&keyed, ARRIVAL).expect("two"));
+    assert!(world.admit(&keyed, ARRIVAL).is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stages_are_asked_apart_and_counters_live_on_by_name() {
+    let world = World::new();
+    let misses = Limit { applies: Applies::Misses, ..limit("misses", Unit::Requests, 1, vec![]) };
+    let limits = [limit("every", Unit::Requests, 5, vec![]), misses];
+    let set = world.limits.set(Door::Outbound, &limits);
+    assert!(set.applies(Applies::Misses) && set.counts(Unit::Requests) && !set.counts(Unit::Tokens));
+    let keyed = world.keyed(&set, None);
+    let every = world.admit(&keyed, Demand::call(Applies::All, 0, 0)).expect("admitted");
+    assert_eq!(every.states().map(|state| state.name.to_owned()).collect::<Vec<_>>(), ["every"]);
+    world.admit(&keyed, Demand::call(Applies::Misses, 0, 0)).expect("admitted").keep();
+
+    let reloaded = world.limits.set(Door::Outbound, &limits);
+    assert!(world.admit(&world.keyed(&reloaded, None), Demand::call(Applies::Misses, 0, 0)).is_err(), "still spent after a reload");
+    assert_eq!(world.limits.counts().iter().map(|counts| counts.admitted).collect::<Vec<_>>(), [1, 1]);
+    let other_door = world.limits.set(Door::Inbound, &limits);
+    assert!(world.admit(&world.keyed(&other_door, None), Demand::call(Applies::Misses, 0, 0)).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_asks_are_decided_together() {
+    let world = World::new();
+    let inbound = world.limits.set(Door::Inbound, &[limit("user", Unit::Tokens, 100, vec![KeyPart::Caller])]);
+    let outbound = world.limits.set(Door::Outbound, &[limit("provider", Unit::Tokens, 1_000, vec![])]);
+    let (user, provider) = (world.keyed(&inbound, Some("ann")), world.keyed(&outbound, None));
+    let asks = |tokens| {
+        [Ask { keyed: &provider, demand: Demand::call(Applies::All, tokens, 0) }, Ask { keyed: &user, demand: Demand::caused(tokens, 0) }]
+    };
+    let refused = world.limits.admit(&asks(200), world.now).expect_err("above the user's");
+    assert_eq!(&*refused.limit, "user");
+    let lease = world.limits.admit(&asks(90), world.now).expect("fits both");
+    let remaining: Vec<_> = lease.states().map(|state| state.remaining).collect();
+    assert_eq!(remaining, [910, 10], "the refused one was charged nowhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_observing_limit_is_counted_and_not_told() {
+    let world = World::new();
+    let set = world.limits.set(Door::Inbound, &[Limit { mode: Mode::Observe, ..limit("o", Unit::Requests, 1, vec![]) }]);
+    let keyed = world.keyed(&set, None);
+    for _ in 0..3 {
+        let lease = world.admit(&keyed, ARRIVAL).expect("never refused");
+        assert!(lease.headers().is_empty());
+        lease.keep();
+    }
+    let counts = &world.limits.counts()[0];
+    assert_eq!((counts.admitted, counts.observed, counts.refused), (1, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gcra_tells_what_may_still_come_at_once() {
+    let world = World::new();
+    let set = world.limits.set(Door::Inbound, &[Limit { algorithm: Algorithm::Gcra { burst: 2 }, ..limit("g", Unit::Requests, 60, vec![]) }]);
+    let keyed = world.keyed(&set, None);
+    let lease = world.admit(&keyed, ARRIVAL).expect("one");
+    assert_eq!(lease.states().next().map(|state| state.remaining), Some(1));
+    lease.keep();
+    world.admit(&keyed, ARRIVAL).expect("two").keep();
+    assert_eq!(world.admit(&keyed, ARRIVAL).expect_err("burst is over").retry_after, Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn what_is_shared_can_be() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Limits>();
+    shared::<LimitSet>();
+    shared::<Keyed>();
+    shared::<Lease>();
+}

@@ -1,0 +1,427 @@
+//! Redis behind a fence: few verbs, each with a deadline, at most one try, and never a queue that grows.
+//!
+//! One client serves the process. It lives on the runtime it was started on and is awaited from the workers: that costs them
+//! 2 to 3 microseconds a call more than a client each, and buys one connection, one state and one bound on memory per sidecar.
+//!
+//! fred keeps what it could not send, and its watchdog does not fire under load, so a gate stands in front: after
+//! [`MISSES`] commands in a row without an answer nothing more is sent ([`StoreError::Away`], at once). A probe a second opens
+//! the gate again; a client whose probes fail for ten seconds is dropped whole, with what it holds, and replaced.
+//! So at most a few commands per second of outage are held.
+//!
+//! A command without an answer may have been done: see [`StoreError::may_have_happened`].
+
+pub mod scripts;
+mod subscribe;
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use fred::{
+    clients::{Client, WithOptions},
+    interfaces::{ClientLike, KeysInterface, PubsubInterface},
+    types::{
+        Builder, ClusterHash, CustomCommand, Expiration, SetOptions, Value,
+        config::{Config, Options, ReconnectPolicy},
+    },
+};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+pub use scripts::Script;
+pub use subscribe::{Notice, Notices};
+
+use super::StoreError;
+use crate::{
+    clock,
+    config::{self, Secret},
+};
+
+/// Commands in a row without an answer after which nothing more is sent.
+pub const MISSES: u32 = 5;
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// Failed probes in a row after which the client is replaced.
+const PROBES_TO_REPLACE: u32 = 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a command was; label of `outrigger_store_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Operation {
+    Eval,
+    Get,
+    Set,
+    Delete,
+    Publish,
+    Subscribe,
+    Probe,
+}
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 7] = [Self::Eval, Self::Get, Self::Set, Self::Delete, Self::Publish, Self::Subscribe, Self::Probe];
+
+    /// The word used in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Eval => "eval",
+            Self::Get => "get",
+            Self::Set => "set",
+            Self::Delete => "delete",
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// A Redis that may be away. Shared by all workers.
+pub struct Redis {
+    namespace: Arc<str>,
+    timeout: Duration,
+    fred: Config,
+    handle: Handle,
+    client: ArcSwapOption<WithOptions<Client>>,
+    up: watch::Sender<bool>,
+    open: AtomicBool,
+    misses: AtomicU32,
+    errors: [AtomicU64; Operation::ALL.len()],
+    not_sent: AtomicU64,
+    secret: ArcSwapOption<[u8; 32]>,
+    /// The secret was written in the configuration; what Redis holds does not matter.
+    secret_is_given: bool,
+}
+
+impl Redis {
+    /// Starts to connect, on `handle`, and returns at once; the error says what is wrong with the URL. Redis may be away and join
+    /// later. The connection ends when the last `Arc` is dropped.
+    pub fn start(config: &config::Redis, secret: Option<&Secret>, handle: &Handle) -> Result<Arc<Self>, String> {
+        let this = Arc::new(Self {
+            namespace: config.namespace.clone(),
+            timeout: config.timeout,
+            fred: parse_url(config.url.reveal())?,
+            handle: handle.clone(),
+            client: ArcSwapOption::empty(),
+            up: watch::Sender::new(false),
+            open: AtomicBool::new(false),
+            misses: AtomicU32::new(0),
+            errors: [const { AtomicU64::new(0) }; Operation::ALL.len()],
+            not_sent: AtomicU64::new(0),
+            secret: ArcSwapOption::from(secret.map(|secret| Arc::new(derive_secret(secret)))),
+            secret_is_given: secret.is_some(),
+        });
+        handle.spawn(keep(Arc::downgrade(&this)));
+        Ok(this)
+    }
+
+    /// The runtime of the connection, for work that goes on behind a request.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// A key of this deployment.
+    pub fn key(&self, rest: &str) -> String {
+        format!("{}:{rest}", self.namespace)
+    }
+
+    /// A key that lies on the same cluster node as all others made here, so that one script may use several.
+    pub fn tagged(&self, rest: &str) -> String {
+        format!("{{{}}}:{rest}", self.namespace)
+    }
+
+    /// The secret of keyed hashes, the same for all replicas: configured, else drawn once per namespace. `None` until Redis
+    /// has told it.
+    pub fn secret(&self) -> Option<Arc<[u8; 32]>> {
+        self.secret.load_full()
+    }
+
+    /// Whether commands are sent.
+    pub fn is_up(&self) -> bool {
+        self.open.load(Relaxed)
+    }
+
+    /// Tells when that changes.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Commands that failed, by operation, since start.
+    pub fn errors(&self) -> [(&'static str, u64); Operation::ALL.len()] {
+        Operation::ALL.map(|operation| (operation.as_str(), self.errors[operation as usize].load(Relaxed)))
+    }
+
+    /// Commands that were not sent because Redis is away.
+    pub fn not_sent(&self) -> u64 {
+        self.not_sent.load(Relaxed)
+    }
+
+    /// Runs a script that answers with whole numbers. All `keys` must be [`tagged`](Self::tagged).
+    pub async fn eval(&self, script: &Script, keys: &[String], args: &[i64]) -> Result<Vec<i64>, StoreError> {
+        let client = self.client()?;
+        let send = |command: &'static str, what: &str| {
+            let mut line = Vec::with_capacity(2 + keys.len() + args.len());
+            line.extend([Value::from(what), Value::Integer(keys.len() as i64)]);
+            line.extend(keys.iter().map(|key| Value::from(key.as_str())));
+            line.extend(args.iter().map(|arg| Value::Integer(*arg)));
+            client.custom::<Vec<i64>, Value>(CustomCommand::new_static(command, ClusterHash::Offset(2), false), line)
+        };
+        let work = async {
+            match send("EVALSHA", script.sha()).await {
+                // The node does not know the script, so nothing ran.
+                Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", script.source()).await,
+                done => done,
+            }
+        };
+        self.finish(Operation::Eval, work).await
+    }
+
+    /// A value.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let client = self.client()?;
+        self.finish(Operation::Get, client.get(key)).await
+    }
+
+    /// Stores a value for `ttl` (at least a millisecond).
+    pub async fn set(&self, key: &str, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1);
+        self.finish(Operation::Set, client.set(key, value, Some(Expiration::PX(ttl)), None, false)).await
+    }
+
+    /// Removes keys, one command each (they may lie on different nodes); says how many there were.
+    pub async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
+        let client = self.client()?;
+        let mut gone = 0;
+        for key in keys {
+            gone += self.finish(Operation::Delete, client.del::<u64, _>(key.as_str())).await?;
+        }
+        Ok(gone)
+    }
+
+    /// Tells all replicas that listen on `channel`.
+    pub async fn publish(&self, channel: &str, message: Bytes) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let channel = self.key(channel);
+        self.finish(Operation::Publish, client.publish::<i64, _, _>(channel, message)).await.map(|_| ())
+    }
+
+    /// What replicas publish on `channel`, from now on. Goes on by itself over every outage, and says where it may have missed
+    /// something ([`Notice::Gap`]). Must be called where the runtime of [`start`](Self::start) is still alive.
+    pub fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Notices, StoreError> {
+        subscribe::open(self, self.key(channel))
+    }
+
+    /// Asks whether Redis answers, whatever the gate says. Needs nothing but reading one key.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let client = self.client.load_full().ok_or(StoreError::Away)?;
+        let key = self.tagged("secret");
+        let held: Option<Bytes> = self.finish(Operation::Probe, client.get(key.as_str())).await?;
+        if self.secret_is_given {
+            return Ok(());
+        }
+        let held = match held {
+            Some(held) => held,
+            None => {
+                // Ours, if there is one (Redis was emptied), else a new one; whoever came first wins.
+                let ours = self.secret().map_or_else(clock::secret_bytes, |ours| *ours);
+                let offer = Bytes::copy_from_slice(&ours);
+                let _: Option<Bytes> =
+                    self.finish(Operation::Probe, client.set(key.as_str(), offer, None, Some(SetOptions::NX), false)).await?;
+                let held: Option<Bytes> = self.finish(Operation::Probe, client.get(key.as_str())).await?;
+                held.unwrap_or_default()
+            }
+        };
+        let Ok(held) = <[u8; 32]>::try_from(&*held) else {
+            return Err(StoreError::Refused(format!("`{key}` does not hold a secret of 32 bytes; delete it")));
+        };
+        if self.secret.load().as_deref() != Some(&held) {
+            self.secret.store(Some(Arc::new(held)));
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> Result<Arc<WithOptions<Client>>, StoreError> {
+        let client = if self.is_up() { self.client.load_full() } else { None };
+        client.ok_or_else(|| {
+            self.not_sent.fetch_add(1, Relaxed);
+            StoreError::Away
+        })
+    }
+
+    /// Waits for an answer, but not longer than the deadline, and keeps the books of the gate.
+    async fn finish<T>(&self, operation: Operation, work: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, StoreError> {
+        let error = match timeout(self.timeout, work).await {
+            Ok(Ok(value)) => {
+                if self.misses.load(Relaxed) != 0 {
+                    self.misses.store(0, Relaxed);
+                }
+                return Ok(value);
+            }
+            Ok(Err(error)) if answered(&error) => StoreError::Refused(error.details().to_owned()),
+            Ok(Err(error)) => StoreError::Silent(error.details().to_owned()),
+            Err(_) => StoreError::Silent(format!("not within {:?}", self.timeout)),
+        };
+        self.errors[operation as usize].fetch_add(1, Relaxed);
+        if matches!(error, StoreError::Silent(_)) && self.misses.fetch_add(1, Relaxed) + 1 >= MISSES {
+            self.turn(false);
+        }
+        Err(error)
+    }
+
+    fn turn(&self, up: bool) {
+        if self.open.swap(up, Relaxed) != up {
+            self.up.send_replace(up);
+        }
+    }
+
+    /// A client with every bound set.
+    fn build(&self) -> Result<Client, fred::error::Error> {
+        self.builder().build()
+    }
+
+    fn builder(&self) -> Builder {
+        let mut builder = Builder::from_config(self.fred.clone());
+        builder.with_performance_config(|performance| {
+            performance.default_command_timeout = self.timeout;
+            performance.broadcast_channel_capacity = 1_024;
+        });
+        builder.with_connection_config(|connection| {
+            connection.connection_timeout = CONNECT_TIMEOUT;
+            connection.internal_command_timeout = CONNECT_TIMEOUT;
+            connection.max_command_attempts = 1; // a script that is replayed counts twice
+            connection.max_command_buffer_len = 10_000;
+            connection.unresponsive.max_timeout = Some(Duration::from_secs(2));
+            connection.unresponsive.interval = Duration::from_millis(500);
+            connection.reconnect_on_auth_error = true;
+        });
+        builder.set_policy(ReconnectPolicy::new_exponential(0, 100, 1_000, 2));
+        builder
+    }
+
+    fn options(&self) -> Options {
+        Options { max_attempts: Some(1), timeout: Some(self.timeout), fail_fast: true, ..Options::default() }
+    }
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("namespace", &self.namespace).field("up", &self.is_up()).finish_non_exhaustive()
+    }
+}
+
+/// Connects, probes, and replaces a client that does not come back, for as long as somebody holds the store.
+async fn keep(store: Weak<Redis>) {
+    let mut failed = 0;
+    let mut client = None;
+    loop {
+        let Some(this) = store.upgrade() else { break };
+        if client.is_none()
+            && let Ok(new) = this.build()
+        {
+            new.connect();
+            this.client.store(Some(Arc::new(new.with_options(&this.options()))));
+            client = Some(new);
+            failed = 0;
+            // The first connection is worth waiting for, a little; a store that is away must not hold up anything.
+            if let Some(new) = &client {
+                let _ = timeout(CONNECT_TIMEOUT, new.wait_for_connect()).await;
+            }
+        }
+        match this.ping().await {
+            Ok(()) => {
+                failed = 0;
+                this.misses.store(0, Relaxed);
+                this.turn(true);
+            }
+            Err(StoreError::Refused(_)) => {
+                // It answers, but not what is needed (no permission, still loading): commands would fail too.
+                failed = 0;
+                this.turn(false);
+            }
+            Err(_) => failed += 1,
+        }
+        if failed >= PROBES_TO_REPLACE
+            && let Some(old) = client.take()
+        {
+            this.client.store(None);
+            let _ = timeout(CONNECT_TIMEOUT, old.quit()).await;
+            continue;
+        }
+        drop(this);
+        tokio::time::sleep(PROBE_EVERY).await;
+    }
+    if let Some(client) = client {
+        let _ = timeout(CONNECT_TIMEOUT, client.quit()).await;
+    }
+}
+
+/// Whether Redis itself said this (the connection works), as `ERR`, `NOSCRIPT`, `READONLY` and the like.
+fn answered(error: &fred::error::Error) -> bool {
+    use fred::error::ErrorKind::{Auth, Cluster, InvalidArgument, InvalidCommand, NotFound, Parse, Unknown};
+    matches!(error.kind(), Auth | Cluster | InvalidArgument | InvalidCommand | NotFound | Parse | Unknown)
+}
+
+/// `redis`, `rediss`, `redis-cluster`, `redis-sentinel` (each also with `s` for TLS), `unix`.
+fn parse_url(url: &str) -> Result<Config, String> {
+    let owned;
+    let url = match url.strip_prefix("unix://") {
+        Some(path) => {
+            owned = format!("redis+unix://{path}");
+            owned.as_str()
+        }
+        None => url,
+    };
+    let scheme = url.split("://").next().unwrap_or_default();
+    let known =
+        ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"].contains(&scheme);
+    if !known {
+        return Err("a Redis URL begins with redis://, rediss://, redis-cluster://, redis-sentinel:// or unix://".into());
+    }
+    // The error must not repeat the URL: it may hold a password.
+    let mut config = Config::from_url(url).map_err(|error| format!("the Redis URL is not valid: {}", error.details()))?;
+    config.fail_fast = false; // an absent Redis does not stop the start
+    Ok(config)
+}
+
+fn derive_secret(secret: &Secret) -> [u8; 32] {
+    blake3::derive_key("outrigger store secret v1", secret.reveal().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_url_is_known_and_others_are_refused_without_telling_the_password() {
+        for url in [
+            "redis://:pw@127.0.0.1:6379/1",
+            "rediss://user:pw@cache.internal",
+            "redis-cluster://a:7000?node=b:7000",
+            "redis-sentinel://a:26379?sentinelServiceName=main&node=b:26379",
+            "unix:///run/redis.sock",
+        ] {
+            assert!(parse_url(url).is_ok_and(|config| !config.fail_fast), "{url}");
+        }
+        let error = parse_url("http://:s3cret@host").expect_err("not Redis");
+        assert!(error.contains("redis://") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_is_not_there_costs_nothing_and_is_told() {
+        let config = config::Redis {
+            url: Secret::new("redis://127.0.0.1:1"),
+            namespace: "t".into(),
+            timeout: Duration::from_millis(50),
+        };
+        let store = Redis::start(&config, None, &Handle::current()).expect("a good URL");
+        assert_eq!(store.get("x").await, Err(StoreError::Away));
+        assert!(!store.is_up() && store.secret().is_none());
+        assert_eq!(store.not_sent(), 1);
+        assert_eq!(store.tagged("l"), "{t}:l");
+    }
+}

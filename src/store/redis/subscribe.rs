@@ -1,0 +1,86 @@
+//! What replicas tell each other. Redis forgets messages nobody hears, so every gap is said aloud.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fred::{
+    clients::SubscriberClient,
+    interfaces::{ClientLike, EventInterface, PubsubInterface},
+};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{interval, timeout},
+};
+
+use super::{Operation, Redis};
+use crate::store::StoreError;
+
+/// Messages that wait for a slow reader; beyond them there is a gap.
+const WAITING: usize = 1_024;
+
+/// Something heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A message.
+    Message(Bytes),
+    /// Messages may have been missed before this point (also the first notice of all).
+    Gap,
+}
+
+/// The notices of one channel; dropping it ends the subscription.
+pub type Notices = mpsc::Receiver<Notice>;
+
+/// Listens on `channel`.
+pub(super) fn open(store: &Arc<Redis>, channel: String) -> Result<Notices, StoreError> {
+    let mut builder = store.builder();
+    // A subscription is asked for again whenever the connection is new; nothing waits for it, so it may take its time.
+    builder.with_performance_config(|performance| performance.default_command_timeout = Duration::from_secs(1));
+    let client = builder.build_subscriber_client().map_err(|error| StoreError::Refused(error.details().to_owned()))?;
+    let (notices, heard) = mpsc::channel(WAITING);
+    store.handle.spawn(listen(Arc::downgrade(store), client, channel, notices));
+    Ok(heard)
+}
+
+async fn listen(store: Weak<Redis>, client: SubscriberClient, channel: String, notices: mpsc::Sender<Notice>) {
+    let (mut messages, mut connected) = (client.message_rx(), client.reconnect_rx());
+    client.connect();
+    let mut tick = interval(Duration::from_secs(1));
+    let mut subscribed = false;
+    let mut missed = true;
+    loop {
+        tokio::select! {
+            message = messages.recv() => match message {
+                Ok(message) => {
+                    let bytes = message.value.into_bytes().unwrap_or_default();
+                    missed |= notices.try_send(Notice::Message(bytes)).is_err();
+                }
+                Err(RecvError::Lagged(_)) => missed = true,
+                Err(RecvError::Closed) => break,
+            },
+            event = connected.recv() => match event {
+                Ok(_) | Err(RecvError::Lagged(_)) => subscribed = false,
+                Err(RecvError::Closed) => break,
+            },
+            _ = tick.tick() => {}
+            () = notices.closed() => break,
+        }
+        if !subscribed {
+            let Some(store) = store.upgrade() else { break };
+            match timeout(Duration::from_secs(1), client.subscribe(channel.as_str())).await {
+                Ok(Ok(())) => (subscribed, missed) = (true, true),
+                _ => {
+                    store.errors[Operation::Subscribe as usize].fetch_add(1, Relaxed);
+                }
+            }
+        } else if store.strong_count() == 0 {
+            break;
+        }
+        if subscribed && missed && notices.try_send(Notice::Gap).is_ok() {
+            missed = false;
+        }
+    }
+    let _ = timeout(Duration::from_secs(1), client.quit()).await;
+}
