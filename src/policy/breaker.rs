@@ -289,9 +289,7 @@ impl Breaker {
     fn ratio_is_reached(&self, now: Instant) -> bool {
         let (Some(ratio), Some(window)) = (&self.terms.ratio, &self.window) else { return false };
         let sums = window.sums(self.age(now));
-        sums.second > 0
-            && sums.first >= u64::from(ratio.min_requests)
-            && sums.second as f64 >= ratio.threshold * sums.first as f64
+        sums.second > 0 && sums.first >= u64::from(ratio.min_requests) && sums.second as f64 >= ratio.threshold * sums.first as f64
     }
 
     fn trip(&self, slow: &mut Slow, asked: Option<Duration>, now: Instant, chance: &Chance) {

@@ -377,8 +377,7 @@ fn parse_url(url: &str) -> Result<Config, String> {
         None => url,
     };
     let scheme = url.split("://").next().unwrap_or_default();
-    let known =
-        ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"].contains(&scheme);
+    let known = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"].contains(&scheme);
     if !known {
         return Err("a Redis URL begins with redis://, rediss://, redis-cluster://, redis-sentinel:// or unix://".into());
     }
@@ -413,11 +412,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redis_that_is_not_there_costs_nothing_and_is_told() {
-        let config = config::Redis {
-            url: Secret::new("redis://127.0.0.1:1"),
-            namespace: "t".into(),
-            timeout: Duration::from_millis(50),
-        };
+        let config = config::Redis { url: Secret::new("redis://127.0.0.1:1"), namespace: "t".into(), timeout: Duration::from_millis(50) };
         let store = Redis::start(&config, None, &Handle::current()).expect("a good URL");
         assert_eq!(store.get("x").await, Err(StoreError::Away));
         assert!(!store.is_up() && store.secret().is_none());

@@ -187,14 +187,7 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>]) -> Box<Limited> {
 
 /// A refusal by one limit.
 pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, headers: Vec<(HeaderName, HeaderValue)>) -> Box<Limited> {
-    Box::new(Limited {
-        limit: rule.name.clone(),
-        unit: rule.unit.as_str(),
-        amount: rule.amount,
-        window: rule.window,
-        retry_after,
-        headers,
-    })
+    Box::new(Limited { limit: rule.name.clone(), unit: rule.unit.as_str(), amount: rule.amount, window: rule.window, retry_after, headers })
 }
 
 /// A limit's member of `RateLimit-Policy`.

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use super::{
     Ask, Asked, Inner, Rule, gather,
     lease::{self, Lease},
-    tally,
     table::{Answer, Item, Meter},
+    tally,
 };
 use crate::{
     clock::Instant,

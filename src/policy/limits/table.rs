@@ -84,12 +84,7 @@ impl Table {
     /// A table of at most `max_keys` (at least one a shard).
     pub fn new(max_keys: usize) -> Self {
         let per_shard = max_keys.div_ceil(SHARDS).clamp(1, EMPTY as usize - 1);
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            per_shard,
-            keys: AtomicUsize::new(0),
-            evictions: AtomicU64::new(0),
-        }
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), per_shard, keys: AtomicUsize::new(0), evictions: AtomicU64::new(0) }
     }
 
     /// Asks every item; charges all of them if none that enforces refuses, else none. Says which it was.
@@ -248,7 +243,9 @@ impl Entry {
             }
             Meter::Pace(pace) => match pace.check(self.until_nanos(), now, u32::try_from(check).unwrap_or(u32::MAX)) {
                 // The state to come travels in `slot` until everything else has agreed.
-                Checked::Fits { state, remaining } => Answer { used: u64::from(pace.burst() - remaining), slot: state, ..Answer::default() },
+                Checked::Fits { state, remaining } => {
+                    Answer { used: u64::from(pace.burst() - remaining), slot: state, ..Answer::default() }
+                }
                 Checked::Refused(wait) => {
                     Answer { refused: true, wait, used: u64::from(pace.burst()), resets: self.until.saturating_sub(now), slot: 0 }
                 }

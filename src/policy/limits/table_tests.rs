@@ -58,9 +58,8 @@ fn eight_threads_never_pass_more_than_the_limit() {
     let table = Table::new(1_000);
     let meter = minute();
     let passed: usize = std::thread::scope(|scope| {
-        let hammers: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| (0..2_000).filter(|_| table.decide(START, &mut [item(&meter, 7, 1_000)])).count()))
-            .collect();
+        let hammers: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| (0..2_000).filter(|_| table.decide(START, &mut [item(&meter, 7, 1_000)])).count())).collect();
         hammers.into_iter().map(|hammer| hammer.join().expect("no panic")).sum()
     });
     assert_eq!(passed, 1_000);

@@ -77,7 +77,8 @@ async fn ten_a_minute_fixed_and_what_the_client_is_told() {
 #[tokio::test(start_paused = true)]
 async fn what_the_header_says_is_a_structured_field() {
     let world = World::new();
-    let set = world.limits.set(Door::Inbound, &[limit("a \"b\" é", Unit::NanoUsd, u64::MAX, vec![]), limit("n", Unit::Requests, 5, vec![])]);
+    let set =
+        world.limits.set(Door::Inbound, &[limit("a \"b\" é", Unit::NanoUsd, u64::MAX, vec![]), limit("n", Unit::Requests, 5, vec![])]);
     let lease = world.admit(&world.keyed(&set, None), ARRIVAL).expect("admitted");
     for (name, value) in lease.headers() {
         let list = sfv::Parser::new(value.as_bytes()).parse::<sfv::List>().expect("a structured field");
@@ -191,7 +192,8 @@ async fn an_observing_limit_is_counted_and_not_told() {
 #[tokio::test(start_paused = true)]
 async fn gcra_tells_what_may_still_come_at_once() {
     let world = World::new();
-    let set = world.limits.set(Door::Inbound, &[Limit { algorithm: Algorithm::Gcra { burst: 2 }, ..limit("g", Unit::Requests, 60, vec![]) }]);
+    let set =
+        world.limits.set(Door::Inbound, &[Limit { algorithm: Algorithm::Gcra { burst: 2 }, ..limit("g", Unit::Requests, 60, vec![]) }]);
     let keyed = world.keyed(&set, None);
     let lease = world.admit(&keyed, ARRIVAL).expect("one");
     assert_eq!(lease.states().next().map(|state| state.remaining), Some(1));
