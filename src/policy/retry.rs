@@ -1,39 +1,314 @@
-//! stub
-use http::StatusCode;
-use std::time::Duration;
-/// x
-#[derive(Debug, Clone, PartialEq)]
+//! Whether a try is followed by another, at the same target or the next, and after which pause. Pure: time, chance and the
+//! budget come in as arguments.
+//!
+//! - Where a request may have been processed, it is sent again only if it is [`repeatable`].
+//! - What the target asks for (`Retry-After`) is waited for; if that is longer than `max_hint`, there is no other try here.
+//! - No pause goes over the deadline; no retry goes over the target's budget.
+//! - A quota that is spent is not a throttle: no other try here, whatever the status.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, Method, StatusCode, header};
+use parking_lot::Mutex;
+
+use super::buckets::Buckets;
+use crate::{
+    arrival::Door,
+    clock::{Chance, Instant},
+    config::{self, Backoff, Mode, RetryBudget, RetryOn},
+    reject::{Bound, Fault},
+};
+
+/// Budgets look this far back.
+const BUDGET_SPAN: Duration = Duration::from_secs(10);
+
+/// How a try ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Outcome {
-    Status(StatusCode),
-    Final(StatusCode),
-    Fault(crate::reject::Fault),
-    Timeout(crate::reject::Bound),
-    InStream,
+    /// With the head of an answer.
+    Answer(Answer),
+    /// Without one.
+    Fault {
+        /// What happened.
+        fault: Fault,
+        /// Whether any byte of the request may have reached the target's application.
+        may_be_processed: bool,
+    },
+    /// A time bound passed.
+    Timeout(Bound),
+    /// The answer began well and failed before anything of it was passed on (an error event inside a 200 stream).
+    BrokenStream,
+    /// The target was not asked: its breaker is open.
+    BreakerOpen,
 }
-impl Outcome {
-    pub fn as_str(&self) -> &'static str {
-        "x"
-    }
-    pub fn is_failure(&self) -> bool {
-        !matches!(self, Self::Status(s) if !s.is_server_error())
+
+/// The head of an answer, as the provider's (or plain HTTP's) taxonomy sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// How long the target asks to wait, from all its headers and its body.
+    pub hint: Option<Duration>,
+    /// What the target itself says of trying again (`x-should-retry`); it overrides `retry.on`.
+    pub advice: Option<bool>,
+    /// A quota is spent.
+    pub spent: bool,
+    /// Another target may do better although the status does not say so (a bad key, a model that is unknown there).
+    pub elsewhere: bool,
+}
+
+impl Answer {
+    /// A plain answer.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, hint: None, advice: None, spent: false, elsewhere: false }
     }
 }
-#[derive(Debug, Clone, PartialEq)]
+
+/// Where an exchange stands after a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tries {
+    /// Tries made at this target, this one included.
+    pub made: u32,
+    /// See [`repeatable`].
+    pub repeatable: bool,
+    /// The whole request can be sent once more (its body was kept, or there is none).
+    pub replayable: bool,
+    /// What is left of the deadline; `None`: there is none.
+    pub left: Option<Duration>,
+    /// What comes after this target.
+    pub next: Next,
+}
+
+/// What comes after a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing.
+    Nothing,
+    /// Another target, which will be sent the request.
+    Target,
+    /// An answer that needs no target (stale, static).
+    Answer,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// This is the result.
     Keep,
-    TryAgain { pause: Duration },
-    BudgetSpent,
+    /// The same target once more.
+    TryAgain {
+        /// After this pause.
+        pause: Duration,
+    },
+    /// What comes next.
+    NextTarget,
 }
-pub struct Retries;
-impl Retries {
-    pub fn judge(
-        &mut self,
-        _o: &Outcome,
-        _h: Option<Duration>,
-        _d: Option<tokio::time::Instant>,
-        _n: tokio::time::Instant,
-        _c: &crate::clock::Chance,
-    ) -> Verdict {
-        Verdict::Keep
+
+/// A verdict, and what metrics want to know about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// What to do.
+    pub verdict: Verdict,
+    /// Only the budget stood against another try.
+    pub budget_exhausted: bool,
+    /// A policy that only observes would have tried again.
+    pub observed: bool,
+}
+
+/// Judges a try. `policy` of `None` retries nothing, but may go to the next target. A [`Verdict::TryAgain`] has been withdrawn
+/// from the budget.
+pub fn judge(
+    outcome: &Outcome,
+    tries: &Tries,
+    policy: Option<&config::Retry>,
+    budget: &Budget,
+    chance: &Chance,
+    now: Instant,
+) -> Judgement {
+    let mut judgement = Judgement { verdict: otherwise(outcome, tries), budget_exhausted: false, observed: false };
+    let Some(policy) = policy else { return judgement };
+    let hint = match outcome {
+        Outcome::Answer(answer) => answer.hint.unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    let may = retryable(outcome, &policy.on)
+        && (tries.repeatable || !may_be_processed(outcome))
+        && tries.replayable
+        && tries.made <= policy.max_retries
+        && hint <= policy.max_hint;
+    if !may {
+        return judgement;
+    }
+    let pause = pause(&policy.backoff, tries.made, chance).max(hint);
+    if tries.left.is_some_and(|left| pause >= left) {
+        return judgement;
+    }
+    if policy.mode == Mode::Observe {
+        judgement.observed = true;
+    } else if budget.withdraw(now) {
+        judgement.verdict = Verdict::TryAgain { pause };
+    } else {
+        judgement.budget_exhausted = true;
+    }
+    judgement
+}
+
+/// The pause before retry number `retry` (from 1).
+pub fn pause(backoff: &Backoff, retry: u32, chance: &Chance) -> Duration {
+    let before = retry.saturating_sub(1);
+    match backoff {
+        Backoff::FullJitter { base, max } => {
+            let ceiling = 2_u32.checked_pow(before).and_then(|times| base.checked_mul(times)).unwrap_or(*max).min(*max);
+            chance.up_to(ceiling)
+        }
+        Backoff::Schedule(pauses) => pauses.get(before as usize).or(pauses.last()).copied().unwrap_or_default(),
     }
 }
+
+/// Whether a request may be sent again although it may have been processed: at the outbound door always (a model call has no
+/// effect but its bill), at the inbound door if its method is idempotent (RFC 9110 section 9.2.2), if it carries an
+/// `Idempotency-Key`, or if the route says `any_method`.
+pub fn repeatable(door: Door, method: &Method, headers: &HeaderMap, policy: Option<&config::Retry>) -> bool {
+    let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method);
+    door == Door::Outbound || idempotent || headers.contains_key("idempotency-key") || policy.is_some_and(|policy| policy.any_method)
+}
+
+/// Whether one free, immediate retry is safe on a fresh connection: the request went out on a kept connection that was closed
+/// without a byte of an answer, and it is idempotent or nothing of it was written. Drawn from no budget.
+pub fn safe_reconnect(fault: Fault, reused: bool, written: bool, idempotent: bool) -> bool {
+    reused && fault == Fault::Reset && (idempotent || !written)
+}
+
+/// How long the answer asks to wait: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
+pub fn hint(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(millis / 1_000.0).ok();
+    }
+    let after = text(header::RETRY_AFTER.as_str())?;
+    match after.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => httpdate::parse_http_date(after).ok().map(|date| date.duration_since(wall).unwrap_or_default()),
+    }
+}
+
+fn retryable(outcome: &Outcome, on: &[RetryOn]) -> bool {
+    let wanted = |what| on.contains(&what);
+    match outcome {
+        Outcome::Answer(answer) if answer.spent => false,
+        Outcome::Answer(answer) => answer.advice.unwrap_or_else(|| wanted(RetryOn::Status(answer.status))),
+        Outcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => wanted(RetryOn::Connect),
+        Outcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | Outcome::BrokenStream => wanted(RetryOn::Reset),
+        Outcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
+        Outcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
+        Outcome::Timeout(Bound::Total | Bound::BodyIdle) | Outcome::BreakerOpen => false,
+    }
+}
+
+/// Without another try at this target: on to the next one if this was a failure, and may be.
+fn otherwise(outcome: &Outcome, tries: &Tries) -> Verdict {
+    let failure = match outcome {
+        Outcome::Answer(answer) => {
+            answer.spent
+                || answer.elsewhere
+                || answer.status.is_server_error()
+                || matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+        }
+        // The whole exchange is over, or it was the client's fault.
+        Outcome::Timeout(Bound::Total | Bound::BodyIdle) => false,
+        Outcome::Timeout(_) | Outcome::Fault { .. } | Outcome::BrokenStream | Outcome::BreakerOpen => true,
+    };
+    let possible = match tries.next {
+        Next::Nothing => false,
+        Next::Answer => true,
+        Next::Target => {
+            tries.replayable && (tries.repeatable || !may_be_processed(outcome)) && tries.left.is_none_or(|left| !left.is_zero())
+        }
+    };
+    if failure && possible { Verdict::NextTarget } else { Verdict::Keep }
+}
+
+fn may_be_processed(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => false,
+        Outcome::Fault { may_be_processed, .. } => *may_be_processed,
+        Outcome::Timeout(Bound::Connect) | Outcome::BreakerOpen => false,
+        Outcome::Timeout(_) | Outcome::Answer(_) | Outcome::BrokenStream => true,
+    }
+}
+
+/// How many retries a target may get: a share of the requests of the last ten seconds, and a floor. Shared by all workers;
+/// never over, though two workers that draw the last one at the same instant may both be refused.
+#[derive(Debug)]
+pub struct Budget {
+    terms: RetryBudget,
+    started: Instant,
+    /// Requests, and retries drawn.
+    counts: Buckets,
+}
+
+impl Budget {
+    /// An untouched budget.
+    pub fn new(terms: RetryBudget, now: Instant) -> Self {
+        Self { terms, started: now, counts: Buckets::new(BUDGET_SPAN) }
+    }
+
+    /// A request for the target (its first try) came.
+    pub fn deposit(&self, now: Instant) {
+        self.counts.add(self.age(now), 1, 0);
+    }
+
+    /// Draws one retry, if there is one.
+    pub fn withdraw(&self, now: Instant) -> bool {
+        let now = self.age(now);
+        self.counts.add(now, 0, 1);
+        let sums = self.counts.sums(now);
+        let allowed = self.terms.ratio * sums.first as f64 + self.terms.min_per_sec * BUDGET_SPAN.as_secs_f64();
+        let fits = sums.second as f64 <= allowed;
+        if !fits {
+            self.counts.take_back(now);
+        }
+        fits
+    }
+
+    /// The caller retried by itself (`x-stainless-retry-count` above 0): that draws on the same budget, and is never refused.
+    pub fn drawn_by_caller(&self, now: Instant) {
+        self.counts.add(self.age(now), 0, 1);
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+}
+
+/// The budgets of the process, by target; they live on across reloads as long as their terms do.
+#[derive(Debug, Default)]
+pub struct Budgets(Mutex<HashMap<Arc<str>, Arc<Budget>>>);
+
+impl Budgets {
+    /// The budget of a target: the one there is, or a new one. For load time: keep the result.
+    pub fn get(&self, name: &Arc<str>, terms: RetryBudget, now: Instant) -> Arc<Budget> {
+        let mut budgets = self.0.lock();
+        match budgets.get(name) {
+            Some(known) if known.terms == terms => known.clone(),
+            _ => {
+                let budget = Arc::new(Budget::new(terms, now));
+                budgets.insert(name.clone(), budget.clone());
+                budget
+            }
+        }
+    }
+
+    /// Forgets the budgets of targets that are no more.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.0.lock().retain(|name, _| keep(name));
+    }
+}
+
+#[cfg(test)]
+#[path = "retry_tests.rs"]
+mod tests;

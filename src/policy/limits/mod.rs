@@ -315,13 +315,6 @@ impl LimitSet {
     }
 }
 
-impl Keyed {
-    /// The limits.
-    pub fn set(&self) -> &LimitSet {
-        &self.set
-    }
-}
-
 impl Rule {
     fn new(inner: Arc<Inner>, door: Door, limit: &config::Limit, tally: Arc<Tally>) -> Self {
         let (kind, meter) = match limit.algorithm {
