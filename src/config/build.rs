@@ -67,7 +67,8 @@ impl<'a> Build<'a> {
         let memory_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
         let inbound = self.inbound(root.inbound);
         let outbound = root.outbound.map(|written| self.outbound(written));
-        if inbound.is_none() && outbound.is_none() && !self.seen.broken("inbound") && !self.seen.broken("outbound") {
+        let doors = self.seen.written("inbound") || self.seen.written("outbound") || self.overrides.app.is_some();
+        if !doors && !self.seen.broken("") {
             let message = "there is nothing to do: write `inbound: {app: http://127.0.0.1:3000}` or `outbound`, or give `--app`";
             self.fault(Mark { line: 1, column: 1 }, message);
         }

@@ -123,7 +123,7 @@ impl Excerpt {
         }
         for (n, c) in line.chars().enumerate().skip(skip).take(EXCERPT) {
             let here = Mark { line: at.line, column: u32::try_from(n + 1).unwrap_or(u32::MAX) };
-            let hidden = masks.iter().any(|(from, to)| *from <= here && here < *to) && !c.is_whitespace();
+            let hidden = masks.iter().any(|(from, to)| *from <= here && here < *to) && !c.is_whitespace() && !"{}[]\"'".contains(c);
             text.push(match c {
                 _ if hidden => '*',
                 c if c.is_control() => ' ',

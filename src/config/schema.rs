@@ -25,6 +25,8 @@ pub(super) struct Table {
     pub(super) keys: &'static [Key],
     /// Groups of keys of which exactly one must be written.
     pub(super) exactly_one: &'static [&'static [&'static str]],
+    /// Groups of keys of which one or more must be written.
+    pub(super) at_least_one: &'static [&'static [&'static str]],
     /// Pairs of which the first has no meaning without the second.
     pub(super) needs: &'static [(&'static str, &'static str)],
     /// Keys that people expect here, with what to say instead of "unknown key".
@@ -101,11 +103,16 @@ pub(super) enum Json {
 
 impl Table {
     const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
-        Self { name, doc, keys, exactly_one: &[], needs: &[], foreign: &[] }
+        Self { name, doc, keys, exactly_one: &[], at_least_one: &[], needs: &[], foreign: &[] }
     }
 
     const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
         self.exactly_one = groups;
+        self
+    }
+
+    const fn at_least_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+        self.at_least_one = groups;
         self
     }
 
@@ -176,7 +183,7 @@ impl Kind {
             Self::OneOrMany(of) => of.example(),
             Self::Table(table) => {
                 let required = table.keys.iter().filter(|key| matches!(key.default, Default::Required));
-                let one = table.exactly_one.iter().filter_map(|group| table.key(group.first()?));
+                let one = table.exactly_one.iter().chain(table.at_least_one).filter_map(|group| table.key(group.first()?));
                 let inner: Vec<String> = required.chain(one).map(|key| format!("{}: {}", key.name, key.example())).collect();
                 format!("{{{}}}", inner.join(", "))
             }
@@ -199,7 +206,11 @@ impl Kind {
 impl Key {
     /// Something that could be written here.
     pub(super) fn example(&self) -> String {
-        if self.example.is_empty() { self.kind.example() } else { self.example.to_owned() }
+        match self.default {
+            _ if !self.example.is_empty() => self.example.to_owned(),
+            Default::Value(yaml) if yaml != "{}" => yaml.to_owned(),
+            _ => self.kind.example(),
+        }
     }
 }
 

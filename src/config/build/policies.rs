@@ -32,7 +32,7 @@ impl Build<'_> {
         providers: &[Provider],
     ) -> Policies {
         if let Some(access) = block.access {
-            merged.access = self.access(path, access);
+            merged.access = Self::access(access);
         }
         if let Some(cache) = block.cache {
             merged.cache = self.cache(door, path, cache);
@@ -53,11 +53,7 @@ impl Build<'_> {
         merged
     }
 
-    fn access(&mut self, path: &str, written: written::Access) -> Option<Access> {
-        let here = format!("{path}.access");
-        if written.allow.is_empty() && written.deny.is_empty() && !self.seen.broken(&here) {
-            self.fault(self.seen.key(&here), "`access` needs `allow` or `deny`, such as `{allow: [private]}`");
-        }
+    fn access(written: written::Access) -> Option<Access> {
         let nets = |list: written::Items<W<crate::config::scalars::Nets>>| list.into_iter().flatten().flat_map(|nets| nets.0.0).collect();
         Some(Access { mode: written.mode.0.meant()?, allow: nets(written.allow), deny: nets(written.deny) })
     }

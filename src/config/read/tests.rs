@@ -40,7 +40,11 @@ fn bad(text: &str) -> Vec<String> {
 /// One mistake at this place, with this in its message.
 fn says(text: &str, place: &str, part: &str) {
     let said = bad(text);
-    assert!(said.len() == 1 && said[0].starts_with(&format!("{place}: ")) && said[0].contains(part), "{text}\n{said:#?}");
+    assert!(
+        said.len() == 1 && said[0].starts_with(&format!("{place}: ")) && said[0].contains(part),
+        "{text}
+{said:#?}"
+    );
 }
 
 const IN: &str = "inbound: {app: http://127.0.0.1:3000}\n";
@@ -277,7 +281,7 @@ fn mistakes_of_shape_have_places_and_cures() {
     says("inbound: 3000\n", "1:10", "`inbound` must be a block of keys");
     says("- a\n", "1:1", "must be a block of keys");
     says(&format!("{IN}telemetry: {{log: jsn}}\n"), "2:18", "did you mean `json`");
-    says("x: &a {app: 3000}\ninbound:\n  <<: *a\n  app: 3000\n", "1:1", "unknown key `x`");
+    says("inbound: &a {app: 3000}\nstore: {<<: *a}\n", "2:9", "merge keys (`<<`) are not supported");
 }
 
 /// A limit with this, on the inbound door.
@@ -292,7 +296,7 @@ fn mistakes_in_limits() {
     says(&limit("requests: 1, tokens: 2, window: 1m"), "4:21", "conflicts with `requests`");
     says(&limit("usd: -1, window: 1m"), "4:13", "must not be negative");
     says(&limit("usd: 1, window: 1m, algorithm: gcra, burst: 1"), "4:39", "counts requests only");
-    says(&limit("requests: 1, window: 1m, algorithm: gcra"), "4:43", "needs `burst`");
+    says(&limit("requests: 1, window: 1m, algorithm: gcra"), "4:44", "needs `burst`");
     says(&limit("requests: 1, window: 1m, burst: 3"), "4:33", "`burst` is for");
     says(&limit("requests: 1, window: 1m, key: jwt:sub"), "4:38", "JWT keys are not supported yet");
     says(&limit("requests: 1, window: 1m, key: model"), "4:38", "has no model");
@@ -301,7 +305,7 @@ fn mistakes_in_limits() {
     says(&limit("requests: 1, window: 1m, alert_at: [2]"), "4:44", "out of range");
     says(&limit("requests: 1, window: 1m}\n    - {requests: 1, window: 60s"), "5:7", "the same limit is already written at line 4");
     says(&limit("name: a, requests: 1, window: 1m}\n    - {name: a, requests: 2, window: 60s"), "5:14", "already a limit `a` at line 4");
-    says(&limit("mode: off, requests: 0, window: 1m"), "4:30", "out of range");
+    says(&limit("mode: off, requests: 0, window: 1m"), "4:29", "out of range");
 }
 
 #[test]
@@ -324,23 +328,23 @@ fn mistakes_in_routes_and_what_they_name() {
         "4:35",
         "did you mean `catalog`?",
     );
-    says(&routes(inbound, "    - {match: {operation: chat}}\n"), "4:15", "operations are for outbound routes");
-    says(&routes(outbound, "    - {match: {provider: opnai}}\n"), "4:25", "did you mean `openai`?");
+    says(&routes(inbound, "    - {match: {operation: chat}}\n"), "4:16", "operations are for outbound routes");
+    says(&routes(outbound, "    - {match: {provider: opnai}}\n"), "4:26", "did you mean `openai`?");
     says(
         &routes(outbound, "    - {match: {operation: chat}, fallback: [{provider: nope}]}\n"),
-        "4:57",
+        "4:56",
         "there is no provider `nope`; there are `openai`, `anthropic`",
     );
     says(
         &routes(outbound, "    - {match: {operation: chat}, fallback: [{provider: anthropic}]}\n"),
-        "4:57",
+        "4:56",
         "`anthropic` speaks anthropic",
     );
-    says(&routes(outbound, "    - {match: {}, fallback: [{respond: {}}, {provider: openai}]}\n"), "4:29", "put it last");
+    says(&routes(outbound, "    - {match: {provider: openai}, fallback: [{respond: {}}, {provider: openai}]}\n"), "4:46", "put it last");
     says(&routes(outbound, "    - {match: {operation: chat}, cache: {}}\n"), "4:34", "cache needs `ttl`");
     says(
         &routes(outbound, "    - {match: {operation: chat}, fallback: [{model: gpt-4o}]}\n"),
-        "4:44",
+        "4:45",
         "needs one of `provider`, `respond`",
     );
     assert!(
@@ -363,9 +367,9 @@ fn dangerous_things_need_to_be_said() {
     says("inbound: {app: 3000, caller: header:x-user}\n", "1:30", "counts only from `trusted_proxies`");
     let reading = parse_reading(&limit("key: header:x-user, requests: 1, window: 1m"), "f", &overrides(), &env).expect("good");
     assert!(reading.notes.len() == 1 && reading.notes[0].message.contains("any client can write"), "{:?}", reading.notes);
-    says("inbound: {app: 8080}\n", "1:16", "its own inbound listener");
+    says("inbound: {app: 8080}\n", "1:16", "own inbound listener");
     says("inbound: {app: 3000, listen: \"127.0.0.1:9902\"}\n", "1:30", "listen on the same port 9902");
-    says("outbound: {providers: {openai: {url: \"http://127.0.0.1:8081\"}}}\n", "1:38", "its own outbound listener");
+    says("outbound: {providers: {openai: {url: \"http://127.0.0.1:8081\"}}}\n", "1:38", "own outbound listener");
     says(&format!("{IN}shutdown: {{drain_delay: 30s}}\n"), "2:25", "must be longer than the drain delay");
     says("outbound: {providers: {house: {}}}\n", "1:24", "needs `api` and `url`");
     says("outbound: {providers: {opneai: {}}}\n", "1:24", "did you mean `openai`?");
@@ -395,14 +399,10 @@ fn policies_that_contradict_themselves() {
 
 #[test]
 fn every_mistake_is_reported_in_one_run_with_syntax_errors_too() {
-    let said = bad("inbound:\n  ap: 3000\n  caller: [client-ip]\nworkers: 0\nstore: [${X}]\nshutdown: {deadline: 1}\n");
+    let said = bad("inbound:\n  ap: 3000\n  caller: [client-ip]\nworkers: 0\nstore: {memory: ${X}}\nshutdown: {deadline: 1}\n");
     let lines: Vec<&str> = said.iter().map(|line| line.split(':').next().unwrap_or("")).collect();
-    assert_eq!(
-        lines,
-        ["1", "2", "3", "4", "5", "6"].map(|n| n).as_slice()[..].iter().filter(|n| lines.contains(n)).copied().collect::<Vec<_>>(),
-        "{said:#?}"
-    );
-    assert!(said.len() >= 5 && said.iter().any(|line| line.contains("must be quoted")), "{said:#?}");
+    assert_eq!(lines, ["2", "3", "4", "5", "6"], "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("must be quoted")), "{said:#?}");
     // What stands before a syntax error is checked as well, and nothing is said to be missing.
     let said = bad("workers: 0\ninbound:\n  listen: [\n");
     assert!(said.len() == 2 && said[0].contains("out of range") && said[1].contains("not YAML"), "{said:#?}");

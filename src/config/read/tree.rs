@@ -277,10 +277,10 @@ fn close(open: Open, end: Mark, cut: bool) -> Node {
 /// If the parser stopped at the `{` of an unquoted `${X}`: its place, its text, and the source with a stand-in of the same length.
 fn unquoted(source: &str, at: Marker) -> Option<(Mark, String, String)> {
     let brace = source.char_indices().nth(at.index()).map(|(byte, _)| byte)?;
-    let dollar = brace.checked_sub(1)?;
-    if !source[dollar..].starts_with("${") {
+    if !source[..brace].ends_with('$') || !source[brace..].starts_with('{') {
         return None;
     }
+    let dollar = brace - 1;
     let line_end = source[brace..].find('\n').map_or(source.len(), |n| brace + n);
     let close = source[brace..line_end].find('}').map(|n| brace + n + 1)?;
     let name = source[dollar..close].to_owned();
@@ -364,8 +364,13 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        let said = faults(&"[".repeat(100_000));
-        assert!(said.len() == 1 && said[0].2.contains("nested deeper"), "{said:?}");
+        for depth in [MAX_DEPTH + 1, 200, 100_000] {
+            // The parser has a bound of its own, which comes first where it looks ahead.
+            let said = faults(&"[".repeat(depth));
+            let bounded = said.len() == 1 && (said[0].2.contains("nested deeper") || said[0].2.contains("recursion limit"));
+            assert!(bounded, "{depth}: {said:?}");
+        }
+        assert!(faults(&"- ".repeat(MAX_DEPTH + 1)).iter().any(|said| said.2.contains("nested deeper")));
     }
 
     #[test]

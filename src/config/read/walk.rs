@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
         self.seen.places.insert(String::new(), (top, top));
         match &node.shape {
             Shape::Table(_) => {}
-            _ => self.faults.push(Fault::new(top, "the file must be a block of keys, such as `inbound:`")),
+            _ => self.wrong(top, "", "the file must be a block of keys, such as `inbound:`"),
         }
         self.table(node, &schema::ROOT, "").unwrap_or_else(|| self.absent(&schema::ROOT, ""))
     }
@@ -136,7 +136,10 @@ impl<'a> Walk<'a> {
                 let near = nearest(name, table.keys.iter().map(|key| key.name));
                 self.wrong(key_node.at, path, unknown(name, table, near, path));
                 // Most likely this was meant; it must not be missed as well.
-                near.map(|near| seen.entry(near).or_insert(key_node.at));
+                if let Some(near) = near {
+                    self.seen.broken.insert(join(path, near));
+                    seen.entry(near).or_insert(key_node.at);
+                }
                 continue;
             };
             let here = join(path, name);
@@ -202,11 +205,15 @@ impl<'a> Walk<'a> {
                 self.wrong(at, path, format!("{place} needs `{}`; for example `{}: {}`", key.name, key.name, key.example()));
             }
         }
+        let mut chosen = true;
         for group in table.exactly_one {
             let mut written = group.iter().filter(|key| seen.contains_key(**key));
             match (written.next(), written.next()) {
-                (None, _) if group.len() == 1 => self.wrong(at, path, format!("{place} needs `{}`", group[0])),
-                (None, _) => self.wrong(at, path, format!("{place} needs one of {}", ticked(group))),
+                (None, _) => {
+                    chosen = false;
+                    let one_of = if group.len() == 1 { "" } else { "one of " };
+                    self.wrong(at, path, format!("{place} needs {one_of}{}", ticked(group)));
+                }
                 (Some(first), Some(second)) => {
                     let at = seen.get(second).copied().unwrap_or(at);
                     self.wrong(at, path, format!("`{second}` conflicts with `{first}`; {place} takes one of {}", ticked(group)));
@@ -214,9 +221,15 @@ impl<'a> Walk<'a> {
                 _ => {}
             }
         }
+        for group in table.at_least_one {
+            if !group.iter().any(|key| seen.contains_key(*key)) {
+                self.wrong(at, path, format!("{place} needs {}", ticked(group).replace(", ", " or ")));
+            }
+        }
         for (key, other) in table.needs {
             if let Some(at) = seen.get(key)
                 && !seen.contains_key(other)
+                && chosen
             {
                 self.wrong(*at, path, format!("`{key}` has no meaning without `{other}`"));
             }
@@ -369,6 +382,10 @@ impl<'a> Walk<'a> {
         if kind.holds_secret() {
             self.hide(node);
         }
+        // The file broke off here, and that is reported.
+        if node.cut {
+            return None;
+        }
         let found = match &node.shape {
             Shape::Word { text, .. } if !kind.holds_secret() => format!("the word {}", quoted(text)),
             Shape::Word { .. } => "a word".to_owned(),
@@ -377,7 +394,7 @@ impl<'a> Walk<'a> {
             Shape::Broken => return None,
         };
         let example = kind.example();
-        let example = if example.is_empty() { String::new() } else { format!(", such as `{example}`") };
+        let example = if matches!(example.as_str(), "" | "{}") { String::new() } else { format!(", such as `{example}`") };
         self.wrong(node.at, path, format!("`{}` must be {}{example}; not {found}", last(path), kind.name()));
         None
     }

@@ -126,7 +126,7 @@ fn decimal(text: &str, scale: u128) -> Option<u128> {
     let mut unit = scale;
     for digit in fraction.chars() {
         let digit = u128::from(digit.to_digit(10)?);
-        if unit % 10 != 0 && digit != 0 {
+        if !unit.is_multiple_of(10) && digit != 0 {
             return None;
         }
         unit /= 10;

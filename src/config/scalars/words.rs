@@ -159,9 +159,12 @@ impl Word for CallerSource {
 fn unknown(text: &str, choices: &[&str]) -> String {
     let hint = did_you_mean(text, choices.iter().copied());
     let list: Vec<String> = choices.iter().map(|word| format!("`{word}`")).collect();
-    let hint = if hint.is_empty() { format!("; write {}", either(&list)) } else { hint };
-    // Header names are the usual keys, and the prefix is the usual thing to forget.
-    let hint = if text.contains('-') && token(text) { format!("; did you mean `header:{text}`?") } else { hint };
+    let hint = match hint.is_empty() {
+        false => hint,
+        // Header names are the usual keys, and the prefix is the usual thing to forget.
+        true if text.contains('-') && token(text) => format!("; did you mean `header:{text}`?"),
+        true => format!("; write {}", either(&list)),
+    };
     format!("{} is unknown{hint}", quoted(text))
 }
 

@@ -19,7 +19,8 @@ static ACCESS_TABLE: Table = Table::new(
         Key::new("allow", Kind::OneOrMany(&NETS), "Only these; without it, everybody who is not denied.").eg("[private]"),
         Key::new("deny", Kind::OneOrMany(&NETS), "Never these.").eg("[192.0.2.0/24]"),
     ],
-);
+)
+.at_least_one(&[&["allow", "deny"]]);
 pub(super) const ACCESS: Key = Key::new("access", Kind::Table(&ACCESS_TABLE), "Who may come in, by address.");
 
 // --- limits ---------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ pub fn reference() -> String {
                 let _ = writeln!(out, "\nExactly one of {} must be written.", list(group));
             }
         }
+        for group in table.at_least_one {
+            let _ = writeln!(out, "\nAt least one of {} must be written.", list(group));
+        }
     }
     out
 }
@@ -143,6 +146,9 @@ fn table_schema(table: &Table) -> Value {
         .iter()
         .map(|group| json!({"oneOf": group.iter().map(|key| json!({"required": [key]})).collect::<Vec<_>>()}))
         .collect();
+    let any =
+        table.at_least_one.iter().map(|group| json!({"anyOf": group.iter().map(|key| json!({"required": [key]})).collect::<Vec<_>>()}));
+    let groups: Vec<Value> = groups.into_iter().chain(any).collect();
     if !groups.is_empty() {
         schema.insert("allOf".into(), json!(groups));
     }
