@@ -4,6 +4,7 @@ pub mod codec;
 pub mod date;
 pub mod directives;
 pub mod entry;
+pub mod flight;
 pub mod freshness;
 pub mod invalidate;
 pub mod key;
