@@ -1,0 +1,260 @@
+//! The binary form of an entry, for a shared store: a version, then length-prefixed fields. Whatever bytes come in,
+//! decoding gives an entry or nothing; a version it does not know is nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{
+    entry::{Entry, NewEntry, Savings},
+    freshness::{Freshness, Source, since},
+    vary::Variance,
+};
+use crate::usage::Usage;
+
+/// Format version, the first byte. Any change of the format is a new number.
+pub const VERSION: u8 = 1;
+
+impl Entry {
+    /// The entry as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(self.len as usize + 1024));
+        out.0.push(VERSION);
+        out.number(u64::from(self.status.as_u16()));
+        out.fields(&self.headers);
+        out.option(self.trailers.as_ref(), Writer::fields);
+        let fresh = &self.fresh;
+        out.time(fresh.received);
+        for duration in [fresh.initial_age, fresh.lifetime, fresh.stale_while_revalidate, fresh.stale_if_error] {
+            out.duration(duration);
+        }
+        out.0.push(match fresh.source {
+            Source::Explicit => 0,
+            Source::Forced => 1,
+            Source::Heuristic => 2,
+            Source::Nothing => 3,
+        });
+        out.0.push(u8::from(fresh.no_cache) | u8::from(fresh.may_be_stale) << 1 | u8::from(self.is_softly_purged()) << 2);
+        out.number(self.variance.fields.len() as u64);
+        for (name, value) in &self.variance.fields {
+            out.bytes(name.as_str().as_bytes());
+            out.option(value.as_deref(), |out, value| out.bytes(value));
+        }
+        out.bytes(self.route.as_bytes());
+        out.bytes(self.path.as_bytes());
+        out.number(self.tags.len() as u64);
+        for tag in &self.tags {
+            out.bytes(tag.as_bytes());
+        }
+        out.option(self.savings.as_ref(), |out, savings| {
+            let usage = &savings.usage;
+            let classes = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
+            classes.into_iter().chain([savings.nano_usd]).for_each(|number| out.number(number));
+        });
+        out.time(self.stored_at);
+        out.option(self.pauses.as_ref(), |out, pauses| {
+            out.number(pauses.len() as u64);
+            pauses.iter().for_each(|pause| out.number(u64::from(*pause)));
+        });
+        out.number(self.body.len() as u64);
+        for piece in self.body.iter() {
+            out.bytes(piece);
+        }
+        out.0
+    }
+
+    /// The entry that was [encoded](Self::encode); `None` for anything else, also for trailing bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut read = Reader(bytes);
+        if read.byte()? != VERSION {
+            return None;
+        }
+        let status = StatusCode::from_u16(u16::try_from(read.number()?).ok()?).ok()?;
+        let headers = read.fields()?;
+        let trailers = read.option(Reader::fields)?;
+        let received = read.time()?;
+        let (initial_age, lifetime) = (read.duration()?, read.duration()?);
+        let (stale_while_revalidate, stale_if_error) = (read.duration()?, read.duration()?);
+        let source = match read.byte()? {
+            0 => Source::Explicit,
+            1 => Source::Forced,
+            2 => Source::Heuristic,
+            3 => Source::Nothing,
+            _ => return None,
+        };
+        let flags = read.byte()?;
+        if flags > 7 {
+            return None;
+        }
+        let (no_cache, may_be_stale) = (flags & 1 != 0, flags & 2 != 0);
+        let fresh = Freshness { received, initial_age, lifetime, source, no_cache, stale_while_revalidate, stale_if_error, may_be_stale };
+        let mut variance = Variance::default();
+        for _ in 0..read.count()? {
+            let name = HeaderName::from_bytes(read.bytes()?).ok()?;
+            let value = read.option(|read| Some(Box::from(read.bytes()?)))?;
+            variance.fields.push((name, value));
+        }
+        let (route, path) = (Arc::from(read.text()?), Box::from(read.text()?));
+        let tags = (0..read.count()?).map(|_| read.text().map(Arc::from)).collect::<Option<_>>()?;
+        let savings = read.option(|read| {
+            let usage = Usage {
+                input: read.number()?,
+                cache_read: read.number()?,
+                cache_write: read.number()?,
+                cache_write_1h: read.number()?,
+                output: read.number()?,
+                reasoning: read.number()?,
+            };
+            Some(Savings { usage, nano_usd: read.number()? })
+        })?;
+        let stored_at = read.time()?;
+        let paced = match read.byte()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let (pauses, body) = read.body(paced)?;
+        let new = NewEntry { status, headers, body, trailers, pauses, fresh, variance, route, path, tags, savings, stored_at };
+        let entry = Self::new(new);
+        if flags & 4 != 0 {
+            crate::store::memory::Stored::soften(&entry);
+        }
+        read.0.is_empty().then_some(entry)
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    /// LEB128.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.0.push(u8::from(value.is_some()));
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    fn fields(&mut self, fields: &HeaderMap) {
+        self.number(fields.len() as u64);
+        for (name, value) in fields {
+            self.bytes(name.as_str().as_bytes());
+            self.bytes(value.as_bytes());
+        }
+    }
+
+    fn duration(&mut self, duration: Duration) {
+        self.number(duration.as_secs());
+        self.number(u64::from(duration.subsec_nanos()));
+    }
+
+    fn time(&mut self, at: SystemTime) {
+        self.duration(since(UNIX_EPOCH, at));
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A count of things that take at least a byte each: never more than there are bytes.
+    fn count(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok().filter(|count| *count <= self.0.len())
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let count = self.count()?;
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    /// Outer `None`: malformed.
+    fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.byte()? {
+            0 => Some(None),
+            1 => read(self).map(Some),
+            _ => None,
+        }
+    }
+
+    fn fields(&mut self) -> Option<HeaderMap> {
+        let mut fields = HeaderMap::new();
+        for _ in 0..self.count()? {
+            let name = HeaderName::from_bytes(self.bytes()?).ok()?;
+            let value = HeaderValue::from_bytes(self.bytes()?).ok()?;
+            fields.try_append(name, value).ok()?;
+        }
+        Some(fields)
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        let (seconds, nanos) = (self.number()?, u32::try_from(self.number()?).ok()?);
+        (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
+    }
+
+    fn time(&mut self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(self.duration()?)
+    }
+
+    /// Pauses (as many as pieces) and pieces; one copy for all pieces together.
+    #[expect(clippy::type_complexity, reason = "two lists of one length, taken apart at once")]
+    fn body(&mut self, paced: bool) -> Option<(Option<Arc<[u32]>>, Arc<[Bytes]>)> {
+        let mut pauses = paced.then(Vec::new);
+        if let Some(pauses) = &mut pauses {
+            for _ in 0..self.count()? {
+                pauses.push(u32::try_from(self.number()?).ok()?);
+            }
+        }
+        let pieces = self.count()?;
+        let region = Bytes::copy_from_slice(self.0);
+        let mut body = Vec::with_capacity(pieces.min(4096));
+        for _ in 0..pieces {
+            let piece = self.bytes()?;
+            let end = region.len() - self.0.len();
+            body.push(region.slice(end - piece.len()..end));
+        }
+        Some((pauses.map(Arc::from), body.into()))
+    }
+}

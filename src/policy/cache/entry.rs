@@ -1,0 +1,235 @@
+//! A stored response, ready to send: head without the fields of a connection, body in pieces that are never copied again.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{freshness::Freshness, vary::Variance};
+use crate::{
+    body::{Body, BodyError},
+    store::memory::Stored,
+    usage::Usage,
+};
+
+/// A stored response.
+#[derive(Debug)]
+pub struct Entry {
+    /// As received.
+    pub status: StatusCode,
+    /// Fields to send; no `Age`, no fields of a connection.
+    pub headers: HeaderMap,
+    /// The body, in the pieces in which it is sent.
+    pub body: Arc<[Bytes]>,
+    /// Bytes of the body.
+    pub len: u64,
+    /// Trailer fields.
+    pub trailers: Option<HeaderMap>,
+    /// Milliseconds of pause before each piece, for streams that may be replayed as they came.
+    pub pauses: Option<Arc<[u32]>>,
+    /// Age and lifetime.
+    pub fresh: Freshness,
+    /// Which requests it answers.
+    pub variance: Variance,
+    /// The route that stored it.
+    pub route: Arc<str>,
+    /// Path and query, for purges by prefix.
+    pub path: Box<str>,
+    /// Purge tags, each once.
+    pub tags: Box<[Arc<str>]>,
+    /// What a hit saves.
+    pub savings: Option<Savings>,
+    /// When it was stored or last freshened.
+    pub stored_at: SystemTime,
+    softly_purged: AtomicBool,
+}
+
+/// What answering from the store instead of the provider saves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Savings {
+    /// Tokens the provider would have counted.
+    pub usage: Usage,
+    /// Nano-dollars the provider would have billed.
+    pub nano_usd: u64,
+}
+
+/// What is needed for an [`Entry`] beside what is counted from it.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct NewEntry {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Arc<[Bytes]>,
+    pub trailers: Option<HeaderMap>,
+    pub pauses: Option<Arc<[u32]>>,
+    pub fresh: Freshness,
+    pub variance: Variance,
+    pub route: Arc<str>,
+    pub path: Box<str>,
+    pub tags: Box<[Arc<str>]>,
+    pub savings: Option<Savings>,
+    pub stored_at: SystemTime,
+}
+
+impl Entry {
+    /// Puts an entry together. Pauses that do not fit the pieces are dropped.
+    pub fn new(new: NewEntry) -> Self {
+        let len = new.body.iter().map(|piece| piece.len() as u64).sum();
+        let pauses = new.pauses.filter(|pauses| pauses.len() == new.body.len());
+        let NewEntry { status, headers, body, trailers, fresh, variance, route, path, tags, savings, stored_at, .. } = new;
+        let softly_purged = AtomicBool::new(false);
+        Self { status, headers, body, len, trailers, pauses, fresh, variance, route, path, tags, savings, stored_at, softly_purged }
+    }
+
+    /// The same response with other fields and numbers: freshened by a 304 or by an answer to HEAD. The body is shared.
+    pub fn freshened(&self, headers: HeaderMap, fresh: Freshness, variance: Variance, now: SystemTime) -> Self {
+        Self::new(NewEntry {
+            status: self.status,
+            headers,
+            body: self.body.clone(),
+            trailers: self.trailers.clone(),
+            pauses: self.pauses.clone(),
+            fresh,
+            variance,
+            route: self.route.clone(),
+            path: self.path.clone(),
+            tags: self.tags.clone(),
+            savings: self.savings,
+            stored_at: now,
+        })
+    }
+
+    /// All of the body; with the recorded pauses if `paced` and there are any.
+    pub fn whole(&self, paced: bool) -> Body {
+        let pauses = self.pauses.clone().filter(|_| paced);
+        match &*self.body {
+            [] if self.trailers.is_none() => Body::Empty,
+            [one] if self.trailers.is_none() && pauses.is_none() => Body::Full(one.clone()),
+            _ => Body::stream(Replay::new(self.body.clone(), self.trailers.clone(), pauses)),
+        }
+    }
+
+    /// The bytes `first..=last`, which must be inside; nothing is copied.
+    pub fn part(&self, first: u64, last: u64) -> Body {
+        let mut pieces = Vec::new();
+        let mut begin = 0u64;
+        for piece in self.body.iter() {
+            let end = begin + piece.len() as u64;
+            if end > first && begin <= last && !piece.is_empty() {
+                let from = first.saturating_sub(begin) as usize;
+                let to = (last + 1 - begin).min(piece.len() as u64) as usize;
+                pieces.push(piece.slice(from..to));
+            }
+            begin = end;
+        }
+        match pieces.len() {
+            0 => Body::Empty,
+            1 => Body::full(pieces.swap_remove(0)),
+            _ => Body::stream(Replay::new(pieces.into(), None, None)),
+        }
+    }
+
+    /// Whether a soft purge has marked it stale.
+    pub fn is_softly_purged(&self) -> bool {
+        self.softly_purged.load(Ordering::Relaxed)
+    }
+}
+
+impl Stored for Entry {
+    fn weight(&self) -> u64 {
+        /// A field: name, value and the map's slot.
+        const FIELD: usize = 120;
+        let fields = |map: &HeaderMap| map.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum::<usize>();
+        let varied: usize =
+            self.variance.fields.iter().map(|(name, value)| 64 + name.as_str().len() + value.as_ref().map_or(0, |value| value.len())).sum();
+        let pieces = self.body.len() * (size_of::<Bytes>() + 32);
+        let pauses = self.pauses.as_ref().map_or(0, |pauses| pauses.len() * 4);
+        let head = size_of::<Self>() + fields(&self.headers) + self.trailers.as_ref().map_or(0, fields) + self.path.len();
+        self.len + (head + varied + pieces + pauses) as u64
+    }
+
+    fn tags(&self) -> &[Arc<str>] {
+        &self.tags
+    }
+
+    fn route(&self) -> &str {
+        &self.route
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+
+    fn stored_at(&self) -> SystemTime {
+        self.stored_at
+    }
+
+    fn soften(&self) {
+        self.softly_purged.store(true, Ordering::Relaxed);
+    }
+
+    fn is_beyond_use(&self, now: SystemTime) -> bool {
+        self.fresh.is_beyond_use(now) && !super::storable::has_validator(&self.headers)
+    }
+}
+
+/// Sends stored pieces, with or without pauses.
+struct Replay {
+    pieces: Arc<[Bytes]>,
+    at: usize,
+    left: u64,
+    trailers: Option<HeaderMap>,
+    pauses: Option<Arc<[u32]>>,
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Replay {
+    fn new(pieces: Arc<[Bytes]>, trailers: Option<HeaderMap>, pauses: Option<Arc<[u32]>>) -> Self {
+        let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces, at: 0, left, trailers, pauses, pause: None }
+    }
+}
+
+impl HttpBody for Replay {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(piece) = this.pieces.get(this.at).cloned() else {
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        };
+        if let Some(pause) = this.pauses.as_ref().and_then(|pauses| pauses.get(this.at)).filter(|pause| **pause > 0) {
+            let pause = Duration::from_millis(u64::from(*pause));
+            let sleep = this.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.pause = None;
+        }
+        this.at += 1;
+        this.left -= piece.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.at == self.pieces.len() && self.trailers.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+#[path = "entry_tests.rs"]
+mod tests;

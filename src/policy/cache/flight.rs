@@ -1,0 +1,458 @@
+//! Collapsed forwarding: one fetch, many readers, on whatever worker they run.
+//!
+//! The pieces of a flight are an append-only list under a lock that is held for a few instructions and never over an
+//! await. A reader looks and leaves its waker under that same lock, so that no wake-up can be lost. A late reader begins
+//! at the first piece. The bytes are copied out of the connection's buffer once, so that what is counted is what is held.
+//!
+//! A flight that outgrows the largest storable body, or the budget, takes no more readers and will not be stored: it
+//! keeps only what its slowest reader still needs. Then the writer waits for that reader ([`FlightWriter::ready`]) as long
+//! as it is the only one; with others waiting, a reader that does not move for [`PATIENCE`] is cut off with an error.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body::{Body as HttpBody, Frame};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::{freshness::Freshness, key::Key, vary::Variance};
+use crate::{
+    body::{Body, BodyError},
+    store::memory::Budget,
+};
+
+/// How long one reader may hold up others once a flight has outgrown the store.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes a reader of such a flight may lag behind before the writer waits.
+pub const WINDOW: u64 = 256 * 1024;
+
+/// Bytes a piece costs beside its own.
+const PIECE_OVERHEAD: u64 = 64;
+const SHARDS: usize = 16;
+
+/// The head of a response that many may read.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// As received.
+    pub status: StatusCode,
+    /// Fields to send; no `Age`, no fields of a connection.
+    pub headers: HeaderMap,
+    /// Which requests it answers.
+    pub variance: Variance,
+    /// Age and lifetime.
+    pub fresh: Freshness,
+}
+
+/// Why a reader must fetch for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FallThrough {
+    /// The response is not for sharing.
+    Private,
+    /// It is for other requests than this one (`Vary`, cookies, credentials).
+    OtherVariant,
+    /// The fetch failed before a head came.
+    Failed,
+}
+
+/// All flights by key.
+#[derive(Debug)]
+pub struct Flights {
+    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>>]>,
+    budget: Arc<Budget>,
+}
+
+/// What [`Flights::join`] gives.
+#[derive(Debug)]
+pub enum Joined {
+    /// This one fetches.
+    Leader(FlightWriter),
+    /// Somebody else does.
+    Follower(FlightReader),
+}
+
+impl Flights {
+    /// No flights; the bytes of all together come out of `budget`.
+    pub fn new(budget: Arc<Budget>) -> Arc<Self> {
+        Arc::new(Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), budget })
+    }
+
+    /// Joins the flight of `key`, or begins it. A body larger than `largest` outgrows the flight.
+    pub fn join(self: &Arc<Self>, key: Key, largest: u64) -> Joined {
+        let mut shard = self.shard(&key).lock();
+        if let Some(flight) = shard.get(&key) {
+            return Joined::Follower(FlightReader::new(flight.clone()));
+        }
+        let flight = Arc::new(Flight::new(self.budget.clone(), largest));
+        shard.insert(key, flight.clone());
+        Joined::Leader(FlightWriter { flight, listed: Some((self.clone(), key)) })
+    }
+
+    /// Begins the flight of `key` unless there is one.
+    pub fn lead(self: &Arc<Self>, key: Key, largest: u64) -> Option<FlightWriter> {
+        match self.join(key, largest) {
+            Joined::Leader(writer) => Some(writer),
+            Joined::Follower(_) => None,
+        }
+    }
+
+    /// A flight that nobody can join.
+    pub fn alone(&self, largest: u64) -> FlightWriter {
+        FlightWriter { flight: Arc::new(Flight::new(self.budget.clone(), largest)), listed: None }
+    }
+
+    /// Flights under way that can be joined.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>> {
+        &self.shards[key.bucket(SHARDS)]
+    }
+
+    fn forget(&self, key: &Key, flight: &Arc<Flight>) {
+        let mut shard = self.shard(key).lock();
+        if shard.get(key).is_some_and(|listed| Arc::ptr_eq(listed, flight)) {
+            shard.remove(key);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    state: Mutex<State>,
+    budget: Arc<Budget>,
+    largest: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    head: Option<Result<Arc<Head>, FallThrough>>,
+    pieces: Vec<Bytes>,
+    /// Pieces gone from the front; only of an outgrown flight.
+    dropped: usize,
+    /// Bytes pushed in all.
+    pushed: u64,
+    /// Bytes of the budget held.
+    reserved: u64,
+    outgrown: bool,
+    trailers: Option<HeaderMap>,
+    end: Option<Result<(), String>>,
+    readers: Vec<Option<Place>>,
+    writer: Option<Waker>,
+}
+
+/// A reader's place in the list.
+#[derive(Debug, Default)]
+struct Place {
+    next: usize,
+    read: u64,
+    waker: Option<Waker>,
+    cut: bool,
+}
+
+type Wakers = SmallVec<[Waker; 8]>;
+
+impl Flight {
+    fn new(budget: Arc<Budget>, largest: u64) -> Self {
+        Self { state: Mutex::new(State::default()), budget, largest }
+    }
+
+    /// Changes the state and wakes all readers, after the lock is gone.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let wakers: Wakers = state.readers.iter_mut().flatten().filter_map(|place| place.waker.take()).collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Drops what every reader of an outgrown flight has read.
+    fn trim(&self, state: &mut State) {
+        if !state.outgrown {
+            return;
+        }
+        let needed = state.readers.iter().flatten().map(|place| place.next).min().unwrap_or(state.dropped + state.pieces.len());
+        let gone = needed.saturating_sub(state.dropped).min(state.pieces.len());
+        if gone > 0 {
+            let bytes: u64 = state.pieces.drain(..gone).map(|piece| piece.len() as u64 + PIECE_OVERHEAD).sum();
+            state.dropped += gone;
+            // Pieces pushed after the budget was refused were never reserved.
+            let bytes = bytes.min(state.reserved);
+            state.reserved -= bytes;
+            self.budget.release(bytes);
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.budget.release(self.state.get_mut().reserved);
+    }
+}
+
+/// The one that fetches. Dropped before [`complete`](Self::complete), the flight has failed.
+#[derive(Debug)]
+pub struct FlightWriter {
+    flight: Arc<Flight>,
+    listed: Option<(Arc<Flights>, Key)>,
+}
+
+impl FlightWriter {
+    /// A reader for the writer's own client; begins at the beginning, unless the flight is already outgrown.
+    pub fn reader(&self) -> FlightReader {
+        FlightReader::new(self.flight.clone())
+    }
+
+    /// The head has come; readers may go on.
+    pub fn head(&self, head: Arc<Head>) {
+        self.flight.change(|state| state.head = Some(Ok(head)));
+    }
+
+    /// A piece has come. Copied; an empty one is ignored. `false` once the flight is outgrown and cannot be stored.
+    pub fn push(&self, piece: &[u8]) -> bool {
+        if piece.is_empty() {
+            return !self.is_outgrown();
+        }
+        let (piece, len) = (Bytes::copy_from_slice(piece), piece.len() as u64);
+        let outgrown = self.flight.change(|state| {
+            state.pushed += len;
+            if !state.outgrown && (state.pushed > self.flight.largest || !self.flight.budget.reserve(len + PIECE_OVERHEAD)) {
+                state.outgrown = true;
+            } else if !state.outgrown {
+                state.reserved += len + PIECE_OVERHEAD;
+            }
+            state.pieces.push(piece);
+            self.flight.trim(state);
+            state.outgrown
+        });
+        if outgrown {
+            self.unlist();
+        }
+        !outgrown
+    }
+
+    /// Waits until the slowest reader of an outgrown flight has come near; at once for any other flight.
+    pub async fn ready(&self) {
+        while tokio::time::timeout(PATIENCE, poll_fn(|cx| self.poll_ready(cx))).await.is_err() {
+            self.flight.change(|state| {
+                let pushed = state.pushed;
+                let near = |place: &Place| pushed - place.read <= WINDOW;
+                // Who holds up nobody is waited for.
+                if state.readers.iter().flatten().any(near) {
+                    state.readers.iter_mut().flatten().filter(|place| !near(place)).for_each(|place| place.cut = true);
+                    for place in state.readers.iter_mut().flatten().filter(|place| place.cut) {
+                        place.next = usize::MAX;
+                    }
+                    self.flight.trim(state);
+                }
+            });
+        }
+    }
+
+    fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.flight.state.lock();
+        let pushed = state.pushed;
+        let far = |place: &Place| !place.cut && pushed - place.read > WINDOW;
+        if state.outgrown && state.readers.iter().flatten().any(far) {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Trailer fields have come.
+    pub fn trailers(&self, trailers: HeaderMap) {
+        self.flight.change(|state| state.trailers = Some(trailers));
+    }
+
+    /// All has come. The pieces and trailers to store, unless the flight is outgrown.
+    pub fn complete(mut self) -> Option<(Vec<Bytes>, Option<HeaderMap>)> {
+        let stored = self.snapshot();
+        self.finish();
+        stored
+    }
+
+    /// The pieces and trailers so far, unless the flight is outgrown. Shares the bytes.
+    pub fn snapshot(&self) -> Option<(Vec<Bytes>, Option<HeaderMap>)> {
+        let state = self.flight.state.lock();
+        (!state.outgrown).then(|| (state.pieces.clone(), state.trailers.clone()))
+    }
+
+    /// Everybody shall be answered with this stored response instead.
+    pub fn resolve(mut self, head: Arc<Head>, body: &[Bytes], trailers: Option<HeaderMap>) {
+        self.flight.change(|state| {
+            state.pushed = body.iter().map(|piece| piece.len() as u64).sum();
+            state.pieces = body.to_vec();
+            state.trailers = trailers;
+            state.head = Some(Ok(head));
+        });
+        self.finish();
+    }
+
+    /// The response is not for sharing: readers that have no head yet fetch for themselves.
+    pub fn private(mut self) {
+        self.fall(FallThrough::Private, "the response is not for sharing");
+    }
+
+    /// The fetch failed: readers without a head fetch for themselves, the others' bodies break.
+    pub fn fail(mut self, reason: &str) {
+        self.fall(FallThrough::Failed, reason);
+    }
+
+    /// Whether the body is too large to be stored.
+    pub fn is_outgrown(&self) -> bool {
+        self.flight.state.lock().outgrown
+    }
+
+    /// No more readers may join.
+    pub fn unlist(&self) {
+        if let Some((flights, key)) = &self.listed {
+            flights.forget(key, &self.flight);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.flight.change(|state| {
+            state.end.get_or_insert(Ok(()));
+        });
+        self.unlist();
+    }
+
+    fn fall(&mut self, why: FallThrough, reason: &str) {
+        // First off the list, so that who falls through cannot join the same flight again.
+        self.unlist();
+        self.flight.change(|state| {
+            state.head.get_or_insert(Err(why));
+            state.end.get_or_insert_with(|| Err(reason.to_owned()));
+        });
+    }
+}
+
+impl Drop for FlightWriter {
+    fn drop(&mut self) {
+        let ended = self.flight.state.lock().end.is_some();
+        if !ended {
+            self.fall(FallThrough::Failed, "the shared fetch was given up");
+        }
+    }
+}
+
+/// One that waits. Dropping it hurts nobody else.
+#[derive(Debug)]
+pub struct FlightReader {
+    flight: Arc<Flight>,
+    place: usize,
+}
+
+impl FlightReader {
+    fn new(flight: Arc<Flight>) -> Self {
+        let mut state = flight.state.lock();
+        // The beginning of an outgrown flight is gone: the body will say so.
+        let place = Place { cut: state.dropped > 0, ..Place::default() };
+        let free = state.readers.iter().position(Option::is_none).unwrap_or(state.readers.len());
+        if free == state.readers.len() {
+            state.readers.push(None);
+        }
+        state.readers[free] = Some(place);
+        drop(state);
+        Self { flight, place: free }
+    }
+
+    /// The head, as soon as it has come.
+    pub async fn head(&self) -> Result<Arc<Head>, FallThrough> {
+        poll_fn(|cx| {
+            let mut state = self.flight.state.lock();
+            if let Some(head) = &state.head {
+                return Poll::Ready(head.clone());
+            }
+            if let Some(place) = &mut state.readers[self.place] {
+                place.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The body, from the first byte.
+    pub fn into_body(self) -> Body {
+        Body::stream(FlightBody { reader: self, trailed: false })
+    }
+}
+
+impl Drop for FlightReader {
+    fn drop(&mut self) {
+        let mut state = self.flight.state.lock();
+        if let Some(slot) = state.readers.get_mut(self.place) {
+            *slot = None;
+        }
+        self.flight.trim(&mut state);
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+}
+
+struct FlightBody {
+    reader: FlightReader,
+    trailed: bool,
+}
+
+impl HttpBody for FlightBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let flight = &this.reader.flight;
+        let mut guard = flight.state.lock();
+        let state = &mut *guard;
+        let Some(place) = state.readers.get_mut(this.reader.place).and_then(Option::as_mut) else { return Poll::Ready(None) };
+        if place.cut {
+            return Poll::Ready(Some(Err(BodyError::Fill("this reader was too slow for the shared response".into()))));
+        }
+        if let Some(piece) = place.next.checked_sub(state.dropped).and_then(|at| state.pieces.get(at)).cloned() {
+            place.next += 1;
+            place.read += piece.len() as u64;
+            flight.trim(state);
+            let writer = state.writer.take();
+            drop(guard);
+            if let Some(writer) = writer {
+                writer.wake();
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &state.end {
+            None => {
+                place.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Err(reason)) => Poll::Ready(Some(Err(BodyError::Fill(reason.clone())))),
+            Some(Ok(())) => {
+                let trailers = state.trailers.clone().filter(|_| !this.trailed);
+                this.trailed = true;
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;

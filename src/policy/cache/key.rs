@@ -1,0 +1,249 @@
+//! Cache keys: a keyed BLAKE3 hash over labelled, length-prefixed parts, so that no two requests share a key by accident
+//! or by intent, and nobody without the secret can aim at one.
+
+use std::fmt;
+
+use super::Query;
+
+/// The key of a stored response: 128 bits of a keyed hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; 16]);
+
+impl Key {
+    /// The bytes, for a shared store.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A number in `0..buckets`, evenly spread; `buckets` must not be 0.
+    pub fn bucket(&self, buckets: usize) -> usize {
+        let mut low = [0; 8];
+        low.copy_from_slice(&self.0[8..]);
+        (u64::from_le_bytes(low) % buckets as u64) as usize
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One part of a key as a person may see it: long or secret values as a hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPart {
+    /// What the part is.
+    pub name: String,
+    /// Its value, or `blake3:` and a keyed hash of it.
+    pub value: String,
+}
+
+/// The two keys of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// Of the stored response.
+    pub entry: Key,
+    /// Of the URI alone: what an unsafe method invalidates, whatever else is in `entry`.
+    pub uri: Key,
+}
+
+/// The keys of `query` under the store's secret.
+pub fn keys(secret: &[u8; 32], query: &Query<'_>) -> Keys {
+    let mut parts = Parts::new(secret, None);
+    base(&mut parts, query, query.path_and_query);
+    let uri = parts.key();
+    if query.model.is_none() && query.extra.is_empty() {
+        return Keys { entry: uri, uri };
+    }
+    rest(&mut parts, query);
+    Keys { entry: parts.key(), uri }
+}
+
+/// The key of another URI of the same host (`Location` after an unsafe method).
+pub fn uri_key(secret: &[u8; 32], query: &Query<'_>, path_and_query: &str) -> Key {
+    let mut parts = Parts::new(secret, None);
+    base(&mut parts, query, path_and_query);
+    parts.key()
+}
+
+/// The key of `query` and its parts by name, in the order in which they are hashed.
+pub fn explain(secret: &[u8; 32], query: &Query<'_>) -> (Key, Vec<KeyPart>) {
+    let mut shown = Vec::new();
+    let mut parts = Parts::new(secret, Some(&mut shown));
+    base(&mut parts, query, query.path_and_query);
+    rest(&mut parts, query);
+    let key = parts.key();
+    (key, shown)
+}
+
+/// The internal purge tag of everything stored under a URI.
+pub fn uri_tag(uri: Key) -> String {
+    format!("uri:{uri}")
+}
+
+fn base(parts: &mut Parts<'_>, query: &Query<'_>, path_and_query: &str) {
+    // HEAD is answered from GET; everything else that is looked up at all is a model call.
+    parts.text("class", if query.model.is_some() { "model" } else { "read" });
+    parts.text("scheme", query.scheme);
+    let host = query.host.trim_end_matches('.');
+    let default_port = if query.scheme == "https" { ":443" } else { ":80" };
+    parts.text("host", &host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase());
+    parts.text("path", path_and_query);
+}
+
+fn rest(parts: &mut Parts<'_>, query: &Query<'_>) {
+    for (name, value) in query.extra {
+        parts.secret("key", &[name.as_bytes(), value.as_bytes()], name);
+    }
+    if let Some(model) = &query.model {
+        parts.text("provider", model.provider);
+        parts.text("operation", model.operation);
+        for (name, value) in model.headers {
+            parts.text("header", name);
+            parts.text("value", value);
+        }
+        parts.secret("tenant", &[model.tenant], "tenant");
+        parts.secret("body", &[model.body], "body");
+    }
+}
+
+struct Parts<'a> {
+    secret: &'a [u8; 32],
+    hasher: blake3::Hasher,
+    shown: Option<&'a mut Vec<KeyPart>>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(secret: &'a [u8; 32], shown: Option<&'a mut Vec<KeyPart>>) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(secret);
+        hasher.update(b"outrigger cache 1");
+        Self { secret, hasher, shown }
+    }
+
+    fn hash(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.hash(name.as_bytes());
+        self.hash(value.as_bytes());
+        if let Some(shown) = &mut self.shown {
+            shown.push(KeyPart { name: name.to_owned(), value: value.to_owned() });
+        }
+    }
+
+    fn secret(&mut self, label: &str, values: &[&[u8]], name: &str) {
+        self.hash(label.as_bytes());
+        for value in values {
+            self.hash(value);
+        }
+        if let Some(shown) = &mut self.shown {
+            let mut hasher = blake3::Hasher::new_keyed(self.secret);
+            hasher.update(b"outrigger shown");
+            hasher.update(values.last().copied().unwrap_or_default());
+            let hash = hasher.finalize().to_hex();
+            shown.push(KeyPart { name: name.to_owned(), value: format!("blake3:{}", &hash[..16]) });
+        }
+    }
+
+    fn key(&self) -> Key {
+        let mut key = [0; 16];
+        key.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
+        Key(key)
+    }
+}
+
+#[cfg(test)]
+impl Key {
+    /// A key for tests.
+    pub fn numbered(number: u64) -> Self {
+        let mut key = [0; 16];
+        key.copy_from_slice(&blake3::hash(&number.to_le_bytes()).as_bytes()[..16]);
+        Self(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderMap, Method};
+
+    use super::{super::ModelKey, *};
+
+    const SECRET: [u8; 32] = [7; 32];
+
+    fn with<T>(change: impl FnOnce(&mut Query<'_>), then: impl FnOnce(&Query<'_>) -> T) -> T {
+        let (route, headers) = (Arc::from("r"), HeaderMap::new());
+        let mut query = Query {
+            route: &route,
+            method: &Method::GET,
+            scheme: "http",
+            host: "a.example",
+            path_and_query: "/p?q=1",
+            headers: &headers,
+            extra: &[],
+            model: None,
+        };
+        change(&mut query);
+        then(&query)
+    }
+
+    fn key(change: impl FnOnce(&mut Query<'_>)) -> Key {
+        with(change, |query| keys(&SECRET, query).entry)
+    }
+
+    #[test]
+    fn every_part_is_in_the_key() {
+        let model = |body: &'static [u8]| {
+            Some(ModelKey { provider: "openai", operation: "chat", headers: &[("openai-beta", "x")], tenant: b"t", body })
+        };
+        let variants = [
+            key(|_| {}),
+            key(|q| q.scheme = "https"),
+            key(|q| q.host = "b.example"),
+            key(|q| q.host = "a.example:8080"),
+            key(|q| q.path_and_query = "/p?q=2"),
+            key(|q| q.path_and_query = "/p"),
+            key(|q| q.extra = &[("caller", "u")]),
+            key(|q| q.extra = &[("calle", "ru")]),
+            key(|q| q.extra = &[("caller", "v")]),
+            key(|q| q.model = model(b"{}")),
+            key(|q| q.model = model(b"{} ")),
+            key(|q| q.model = model(b"{}").map(|m| ModelKey { tenant: b"u", ..m })),
+            key(|q| q.model = model(b"{}").map(|m| ModelKey { provider: "other", ..m })),
+            key(|q| q.model = model(b"{}").map(|m| ModelKey { operation: "responses", ..m })),
+            key(|q| q.model = model(b"{}").map(|m| ModelKey { headers: &[], ..m })),
+            with(|_| {}, |query| keys(&[8; 32], query).entry),
+        ];
+        for (at, one) in variants.iter().enumerate() {
+            assert!(!variants[at + 1..].contains(one), "{at} is not alone");
+        }
+    }
+
+    #[test]
+    fn spelling_of_the_host_and_reading_methods_do_not_matter() {
+        assert_eq!(key(|_| {}), key(|q| q.host = "A.example:80"));
+        assert_eq!(key(|_| {}), key(|q| q.method = &Method::HEAD));
+        let (mine, yours) = (key(|q| q.extra = &[("caller", "u")]), key(|q| q.extra = &[("caller", "v")]));
+        assert_ne!(mine, yours);
+        let uri = |extra| with(|q| q.extra = extra, |query| keys(&SECRET, query).uri);
+        assert_eq!(uri(&[("caller", "u")]), uri(&[]));
+    }
+
+    #[test]
+    fn explain_shows_the_parts_and_the_same_key_and_no_secret() {
+        let (shown_key, parts) = with(|q| q.extra = &[("api_key", "sk-very-secret")], |query| explain(&SECRET, query));
+        assert_eq!(shown_key, key(|q| q.extra = &[("api_key", "sk-very-secret")]));
+        let names: Vec<_> = parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, ["class", "scheme", "host", "path", "api_key"]);
+        assert!(parts.iter().all(|part| !part.value.contains("sk-very-secret")));
+    }
+}

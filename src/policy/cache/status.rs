@@ -1,0 +1,130 @@
+//! `Cache-Status` (RFC 9211) and `Age`: what every answer says about how it came to be.
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::freshness::Freshness;
+
+/// The field's name.
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Why a request went forward (RFC 9211 section 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forward {
+    /// The cache was not asked.
+    Bypass,
+    /// The method is not one for the store.
+    Method,
+    /// Nothing is stored under the URI.
+    UriMiss,
+    /// Something is stored, but no variant for this request.
+    VaryMiss,
+    /// Something is stored that may not answer this request.
+    Miss,
+    /// The request asked for it (`no-cache`, `max-age`, `min-fresh`).
+    Request,
+    /// What is stored is stale.
+    Stale,
+}
+
+impl Forward {
+    /// The token.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// A forwarded request's member of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarded {
+    /// Why.
+    pub why: Forward,
+    /// What the origin said, if the answer says something else.
+    pub status: Option<StatusCode>,
+    /// Whether the answer is being stored.
+    pub stored: bool,
+    /// Whether the request waited for another one's answer.
+    pub collapsed: bool,
+    /// One word more; a token.
+    pub detail: Option<&'static str>,
+}
+
+impl From<Forward> for Forwarded {
+    fn from(why: Forward) -> Self {
+        Self { why, status: None, stored: false, collapsed: false, detail: None }
+    }
+}
+
+impl Forwarded {
+    /// The member as a field value.
+    pub fn value(&self) -> HeaderValue {
+        let mut text = format!("outrigger; fwd={}", self.why.as_str());
+        if let Some(status) = self.status {
+            text.push_str("; fwd-status=");
+            text.push_str(status.as_str());
+        }
+        if self.stored {
+            text.push_str("; stored");
+        }
+        if self.collapsed {
+            text.push_str("; collapsed");
+        }
+        if let Some(detail) = self.detail {
+            text.push_str("; detail=\"");
+            text.extend(detail.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || *c == ' '));
+            text.push('"');
+        }
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("outrigger"))
+    }
+}
+
+/// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
+pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
+    let value = format!("outrigger; hit; ttl={}", ttl(fresh, now));
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.append(CACHE_STATUS, value);
+    }
+    mark_age(headers, fresh, now);
+}
+
+/// Sets `Age` (RFC 9111 section 5.1).
+pub fn mark_age(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
+    headers.insert(header::AGE, HeaderValue::from(fresh.age(now).as_secs().min(super::directives::MAX_DELTA)));
+}
+
+/// Remaining lifetime in whole seconds, negative once stale.
+pub fn ttl(fresh: &Freshness, now: SystemTime) -> i64 {
+    let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    if fresh.is_fresh(now) { seconds(fresh.left(now)) } else { -seconds(fresh.staleness(now)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfv::{List, Parser};
+
+    use super::*;
+
+    #[test]
+    fn members_are_structured_fields() {
+        let full = Forwarded {
+            why: Forward::Stale,
+            status: Some(StatusCode::NOT_MODIFIED),
+            stored: true,
+            collapsed: true,
+            detail: Some("set-cookie \"x\""),
+        };
+        assert_eq!(full.value(), "outrigger; fwd=stale; fwd-status=304; stored; collapsed; detail=\"set-cookie x\"");
+        for value in [full.value(), Forwarded::from(Forward::UriMiss).value()] {
+            assert!(Parser::new(value.as_bytes()).parse::<List>().is_ok(), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What may be stored in a shared cache (RFC 9111 section 3), and which fields of it (section 3.1).
+
+use std::time::SystemTime;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::{
+    date,
+    directives::ResponseDirectives,
+    freshness::{Freshness, Source, Terms, Times},
+};
+
+/// What storing depends on, of the request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The request had `Authorization`.
+    pub authorization: bool,
+    /// The request had `Cookie`, and neither is it in the key nor does the policy ignore it.
+    pub cookie: bool,
+    /// The request said `no-store`.
+    pub no_store: bool,
+    /// The policy overrides `Set-Cookie`, `Authorization`, `private` and `no-store`.
+    pub unsafe_: bool,
+}
+
+/// The freshness numbers of a response to GET that may be stored, or the reason why it may not.
+///
+/// A forced lifetime is for responses about which nothing speaks against sharing; the others are left to what they say
+/// themselves. A response with `Set-Cookie` is stored only on explicit freshness of the origin's (section 7.3).
+pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms, times: Times) -> Result<Freshness, &'static str> {
+    let said = ResponseDirectives::of(headers);
+    let set_cookie = headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2");
+    if asker.no_store {
+        return Err("request no-store");
+    }
+    if status.is_informational() || matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) {
+        return Err("status");
+    }
+    if varies_on_everything(headers) {
+        return Err("vary *");
+    }
+    let objection = objection(status, &said, asker);
+    let shareable = objection.is_none() && !set_cookie && !asker.authorization && !asker.cookie && !said.no_cache;
+    let forced = terms.forced.filter(|_| is_forcible(status) && (asker.unsafe_ || shareable));
+    if forced.is_none() {
+        if let Some(objection) = objection {
+            return Err(objection);
+        }
+    }
+    let fresh = Freshness::of(status, headers, &said, Terms { forced, ..terms }, times);
+    match fresh.source {
+        Source::Explicit | Source::Forced => {}
+        Source::Heuristic | Source::Nothing if set_cookie => return Err("set-cookie"),
+        Source::Heuristic | Source::Nothing if asker.cookie => return Err("cookie"),
+        Source::Heuristic => {}
+        Source::Nothing => {}
+    }
+    let validator = has_validator(headers);
+    let lives = !fresh.lifetime.is_zero() || !fresh.stale_if_error.is_zero() || !fresh.stale_while_revalidate.is_zero();
+    let understood = said.public || fresh.source != Source::Nothing || super::freshness::is_heuristically_cacheable(status);
+    if understood && (validator || (lives && !fresh.no_cache)) { Ok(fresh) } else { Err("no freshness") }
+}
+
+/// Statuses to which a forced lifetime applies: complete successes and permanent redirects, no errors.
+fn is_forcible(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)
+}
+
+fn objection(status: StatusCode, said: &ResponseDirectives, asker: Asker) -> Option<&'static str> {
+    if said.must_understand && !is_understood(status) {
+        return Some("must-understand");
+    }
+    if said.no_store && !said.must_understand {
+        return Some("no-store");
+    }
+    if said.private {
+        return Some("private");
+    }
+    let shared = said.public || said.must_revalidate || said.s_maxage.is_some();
+    (asker.authorization && !shared).then_some("authorization")
+}
+
+/// Whether the status is one whose caching rules this cache knows (RFC 9110 section 15).
+fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300..=303 | 307 | 308 | 400 | 404 | 405 | 410 | 414 | 500..=504)
+}
+
+/// Whether the response can be asked about with a conditional request.
+pub fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ETAG) || date::of(headers.get(header::LAST_MODIFIED)).is_some()
+}
+
+fn varies_on_everything(headers: &HeaderMap) -> bool {
+    headers.get_all(header::VARY).iter().any(|line| line.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"*"))
+}
+
+/// Methods whose answers may come from the store.
+pub fn is_cacheable_method(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`;
+/// with a `Date`.
+pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
+    let mut kept = headers.clone();
+    strip_hop_by_hop(&mut kept);
+    for name in ResponseDirectives::of(headers).no_cache_fields {
+        kept.remove(name);
+    }
+    kept.remove(header::AGE);
+    if !kept.contains_key(header::DATE) {
+        if let Some(date) = date::format(received) {
+            kept.insert(header::DATE, date);
+        }
+    }
+    kept
+}
+
+/// Removes the fields of one connection (RFC 9110 section 7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line: &HeaderValue| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn judged(status: u16, lines: &[(&'static str, &'static str)], asker: Asker, ttl: Option<u64>) -> Result<Source, &'static str> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let terms = Terms { forced: ttl.map(Duration::from_secs), ..Terms::default() };
+        let times = Times { requested: now, received: now };
+        judge(StatusCode::from_u16(status).expect("status"), &map(lines), asker, terms, times).map(|fresh| fresh.source)
+    }
+
+    const MODIFIED: (&str, &str) = ("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT");
+
+    #[test]
+    fn what_a_shared_cache_may_store() {
+        let anyone = Asker::default();
+        let authorized = Asker { authorization: true, ..anyone };
+        let cookie = Asker { cookie: true, ..anyone };
+        let cc = |value| ("cache-control", value);
+        use Source::{Explicit, Heuristic};
+        for (what, status, fields, asker, expected) in [
+            ("fresh", 200, vec![cc("max-age=9")], anyone, Ok(Explicit)),
+            ("any final status", 599, vec![cc("max-age=9")], anyone, Ok(Explicit)),
+            ("nothing said", 200, vec![], anyone, Err("no freshness")),
+            ("no-store", 200, vec![cc("max-age=9, no-store")], anyone, Err("no-store")),
+            ("private", 200, vec![cc("private, max-age=9")], anyone, Err("private")),
+            ("understood", 200, vec![cc("max-age=9, no-store, must-understand")], anyone, Ok(Explicit)),
+            ("not understood", 599, vec![cc("max-age=9, no-store, must-understand")], anyone, Err("must-understand")),
+            ("not understood without no-store", 599, vec![cc("max-age=9, must-understand")], anyone, Err("must-understand")),
+            ("partial", 206, vec![cc("max-age=9")], anyone, Err("status")),
+            ("not modified", 304, vec![cc("max-age=9")], anyone, Err("status")),
+            ("vary *", 200, vec![cc("max-age=9"), ("vary", "foo, *")], anyone, Err("vary *")),
+            ("vary empty and *", 200, vec![cc("max-age=9"), ("vary", ""), ("vary", "*")], anyone, Err("vary *")),
+            ("authorization", 200, vec![cc("max-age=9")], authorized, Err("authorization")),
+            ("authorization public", 200, vec![cc("max-age=9, public")], authorized, Ok(Explicit)),
+            ("authorization must-revalidate", 200, vec![cc("max-age=9, must-revalidate")], authorized, Ok(Explicit)),
+            ("authorization s-maxage", 200, vec![cc("s-maxage=9")], authorized, Ok(Explicit)),
+            ("set-cookie explicit", 200, vec![cc("max-age=9"), ("set-cookie", "a=b")], anyone, Ok(Explicit)),
+            ("set-cookie heuristic", 200, vec![MODIFIED, ("set-cookie", "a=b")], anyone, Err("set-cookie")),
+            ("cookie explicit", 200, vec![cc("max-age=9")], cookie, Ok(Explicit)),
+            ("cookie heuristic", 200, vec![MODIFIED], cookie, Err("cookie")),
+            ("heuristic", 200, vec![MODIFIED], anyone, Ok(Heuristic)),
+            ("no-cache with a validator", 200, vec![cc("no-cache"), ("etag", "\"a\"")], anyone, Ok(Source::Nothing)),
+            ("no-cache without", 200, vec![cc("no-cache, max-age=9")], anyone, Err("no freshness")),
+            ("etag alone", 200, vec![("etag", "\"a\"")], anyone, Ok(Source::Nothing)),
+            ("etag alone on an error", 500, vec![("etag", "\"a\"")], anyone, Err("no freshness")),
+            ("targeted over no-store", 200, vec![cc("no-store"), ("cdn-cache-control", "max-age=9")], anyone, Ok(Explicit)),
+            ("targeted private", 200, vec![cc("max-age=9"), ("cdn-cache-control", "private")], anyone, Err("private")),
+        ] {
+            assert_eq!(judged(status, &fields, asker, None), expected, "{what}");
+        }
+        assert_eq!(judged(200, &[cc("max-age=9")], Asker { no_store: true, ..anyone }, None), Err("request no-store"));
+    }
+
+    #[test]
+    fn a_forced_lifetime_refuses_what_is_not_for_everyone() {
+        let anyone = Asker::default();
+        let authorized = Asker { authorization: true, ..anyone };
+        let cookie = Asker { cookie: true, ..anyone };
+        let unsafe_ = Asker { unsafe_: true, authorization: true, cookie: true, ..anyone };
+        let cc = |value| ("cache-control", value);
+        for (what, status, fields, asker, expected) in [
+            ("plain", 200, vec![], anyone, Ok(Source::Forced)),
+            ("over max-age", 200, vec![cc("max-age=1")], anyone, Ok(Source::Forced)),
+            ("set-cookie", 200, vec![("set-cookie", "a=b")], anyone, Err("no freshness")),
+            ("private", 200, vec![cc("private")], anyone, Err("private")),
+            ("no-store", 200, vec![cc("no-store")], anyone, Err("no-store")),
+            ("authorization", 200, vec![], authorized, Err("authorization")),
+            ("cookie", 200, vec![], cookie, Err("cookie")),
+            ("cookie, but the origin says so", 200, vec![cc("max-age=1")], cookie, Ok(Source::Explicit)),
+            ("an error", 500, vec![], anyone, Err("no freshness")),
+            ("not found", 404, vec![], anyone, Err("no freshness")),
+            ("unsafe", 200, vec![cc("private, no-store"), ("set-cookie", "a=b")], unsafe_, Ok(Source::Forced)),
+            ("unsafe, but partial", 206, vec![], unsafe_, Err("status")),
+        ] {
+            let got = judged(status, &fields, asker, Some(60));
+            if what == "set-cookie" {
+                assert!(got.is_err(), "{what}");
+            } else {
+                assert_eq!(got, expected, "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_not_stored() {
+        let headers = map(&[
+            ("connection", "a, b"),
+            ("a", "1"),
+            ("b", "2"),
+            ("c", "3"),
+            ("keep-alive", "x"),
+            ("te", "x"),
+            ("upgrade", "x"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-authentication-info", "x"),
+            ("set-cookie", "a=b"),
+            ("age", "7"),
+            ("cache-control", "max-age=9, no-cache=\"d\""),
+            ("d", "4"),
+        ]);
+        let kept = stored_fields(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        let mut names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["c", "cache-control", "date", "set-cookie"]);
+    }
+}

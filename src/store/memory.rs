@@ -1,0 +1,435 @@
+//! The cache's memory tier: a byte budget that holds, scan-resistant eviction, variants under one key, purges by key, tag,
+//! route and path prefix. Shared by all workers; no call blocks on another's I/O, because there is none.
+//!
+//! Of the budget, a quarter is for bodies that are still coming in ([`Budget`]) and the rest for what is stored,
+//! indexes included. Beside the budget the tier costs a constant: the memory of recently evicted keys (about 64 bytes
+//! for each 4 KiB of the budget).
+
+mod tags;
+
+use std::{
+    hash::{BuildHasher, Hash},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Quick};
+
+use tags::Tags;
+
+/// What can be kept in the tier.
+pub trait Stored: Send + Sync + 'static {
+    /// Bytes it holds, everything counted; must not change.
+    fn weight(&self) -> u64;
+    /// Purge tags, each once.
+    fn tags(&self) -> &[Arc<str>];
+    /// The route that stored it.
+    fn route(&self) -> &str;
+    /// Path and query.
+    fn path(&self) -> &str;
+    /// When it was stored.
+    fn stored_at(&self) -> SystemTime;
+    /// Marks it stale (soft purge).
+    fn soften(&self);
+    /// Whether nobody can be answered with it any more.
+    fn is_beyond_use(&self, now: SystemTime) -> bool;
+}
+
+/// Keys of the tier: small, and evenly spread by construction (a keyed hash).
+pub trait TierKey: Copy + Eq + Hash + Send + Sync + 'static {}
+
+impl<K: Copy + Eq + Hash + Send + Sync + 'static> TierKey for K {}
+
+/// Most variants under one key; beyond it the oldest goes.
+pub const MAX_VARIANTS: usize = 64;
+
+/// Bytes a key costs beside its variants: slots of the map, of the list, of the index.
+const KEY_OVERHEAD: u64 = 224;
+const VARIANT_OVERHEAD: u64 = 32;
+const STRIPES: usize = 64;
+
+/// The tier. `K` is a key, `V` what is stored.
+pub struct Memory<K: TierKey, V: Stored> {
+    quick: Quick<K, Arc<Slot<V>>, ByWeight, foldhash::fast::RandomState, Collect>,
+    /// One writer per key at a time, so that no variant and no tag is lost.
+    stripes: Box<[Mutex<()>]>,
+    striper: foldhash::fast::RandomState,
+    tags: Tags<K>,
+    counters: Counters,
+    in_flight: Arc<Budget>,
+    budget: u64,
+}
+
+/// All variants under one key, newest first.
+pub struct Slot<V> {
+    variants: Box<[Arc<V>]>,
+    weight: u64,
+}
+
+impl<V> Slot<V> {
+    /// The variants, newest first.
+    pub fn variants(&self) -> &[Arc<V>] {
+        &self.variants
+    }
+}
+
+/// Why something left the tier, or was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Others needed the room.
+    Size,
+    /// Nobody could be answered with it any more.
+    Expired,
+    /// A purge.
+    Purged,
+    /// A newer response, or an unsafe method's success.
+    Replaced,
+    /// Heavier than half a shard (two of the largest bodies).
+    TooLarge,
+    /// Its tags did not fit into the index, so it could not have been purged.
+    TagsFull,
+}
+
+impl Reason {
+    /// Every reason with its metric label.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Size, "size"),
+        (Self::Expired, "expired"),
+        (Self::Purged, "purged"),
+        (Self::Replaced, "replaced"),
+        (Self::TooLarge, "too_large"),
+        (Self::TagsFull, "tags_full"),
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What to purge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which<K> {
+    /// Under one key.
+    Key(K),
+    /// With a tag.
+    Tag(Arc<str>),
+    /// Stored by a route.
+    Route(Arc<str>),
+    /// With a path that begins so.
+    Prefix(String),
+    /// Everything.
+    All,
+}
+
+/// What the tier holds and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys.
+    pub entries: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// Bytes of fills in flight.
+    pub in_flight: u64,
+    /// The whole budget in bytes.
+    pub budget: u64,
+    /// Pairs in the tag index.
+    pub tag_pairs: u64,
+    /// Variants stored since the start.
+    pub stored: u64,
+    /// By [`Reason::ALL`]: variants that left, and the sum of their ages.
+    pub evicted: [(u64, Duration); 6],
+}
+
+impl<K: TierKey, V: Stored> Memory<K, V> {
+    /// A tier of `budget` bytes in all, whose largest body is `largest` bytes.
+    pub fn new(budget: u64, largest: u64) -> Self {
+        let in_flight = budget / 4;
+        let resident = budget - in_flight;
+        // The library splits the budget evenly and refuses what is heavier than a shard: a shard holds four of the largest.
+        let shards = (resident / largest.saturating_mul(4).max(1)).clamp(1, 16);
+        let shards = 1usize << shards.ilog2();
+        let mut options = OptionsBuilder::new();
+        options.shards(shards).weight_capacity(resident).estimated_items_capacity((resident / 2048).max(64) as usize);
+        #[expect(clippy::expect_used, reason = "both required numbers are given two lines above")]
+        let options = options.build().expect("capacity and items are set");
+        Self {
+            quick: Quick::with_options(options, ByWeight, foldhash::fast::RandomState::default(), Collect),
+            stripes: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            striper: foldhash::fast::RandomState::default(),
+            tags: Tags::new((budget / 512).max(64) as usize),
+            counters: Counters::default(),
+            in_flight: Arc::new(Budget { used: AtomicU64::new(0), limit: in_flight }),
+            budget,
+        }
+    }
+
+    /// The variants under a key; marks them used.
+    pub fn get(&self, key: &K) -> Option<Arc<Slot<V>>> {
+        self.quick.get(key)
+    }
+
+    /// Replaces the variants under `key` by what `change` makes of them (newest first; `None` leaves them). Returns
+    /// whether what it made is now stored.
+    pub fn update(&self, key: K, now: SystemTime, change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>) -> Result<(), Reason> {
+        let mut evicted = Evicted::default();
+        let result = {
+            let _writer = self.stripe(&key).lock();
+            self.update_locked(key, now, Reason::Replaced, &mut evicted, change)
+        };
+        self.account(evicted, now);
+        result
+    }
+
+    /// Removes everything under `key`; the number of variants.
+    pub fn remove(&self, key: &K, now: SystemTime, reason: Reason) -> usize {
+        let _writer = self.stripe(key).lock();
+        let Some((_, slot)) = self.quick.remove(key) else { return 0 };
+        for variant in &slot.variants {
+            self.tags.remove(variant.tags(), key);
+            self.counters.left(reason, variant.as_ref(), now);
+        }
+        slot.variants.len()
+    }
+
+    /// Removes (`soft`: marks stale) what matches; the number of variants.
+    pub fn purge(&self, which: &Which<K>, soft: bool, now: SystemTime) -> usize {
+        match which {
+            Which::Key(key) => self.purge_key(*key, soft, now, |_| true),
+            Which::Tag(tag) => {
+                let keys = self.tags.keys(tag);
+                keys.into_iter().map(|key| self.purge_key(key, soft, now, |variant| variant.tags().contains(tag))).sum()
+            }
+            Which::Route(route) => self.purge_where(soft, now, |variant| variant.route() == &**route),
+            Which::Prefix(prefix) => self.purge_where(soft, now, |variant| variant.path().starts_with(prefix.as_str())),
+            Which::All => self.purge_where(soft, now, |_| true),
+        }
+    }
+
+    /// Removes what nobody can be answered with any more; the number of variants. Meant to be called now and then.
+    pub fn sweep(&self, now: SystemTime) -> usize {
+        self.remove_where(now, Reason::Expired, |variant| variant.is_beyond_use(now))
+    }
+
+    /// The budget of bodies that are still coming in.
+    pub fn in_flight(&self) -> &Arc<Budget> {
+        &self.in_flight
+    }
+
+    /// The heaviest variant that is let in.
+    pub fn heaviest(&self) -> u64 {
+        self.quick.shard_capacity() / 2
+    }
+
+    /// What the tier holds and did.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            entries: self.quick.len() as u64,
+            bytes: self.quick.weight(),
+            in_flight: self.in_flight.used.load(Relaxed),
+            budget: self.budget,
+            tag_pairs: self.tags.len() as u64,
+            stored: self.counters.stored.load(Relaxed),
+            evicted: std::array::from_fn(|at| {
+                let left = &self.counters.left[at];
+                (left.count.load(Relaxed), Duration::from_millis(left.age_millis.load(Relaxed)))
+            }),
+        }
+    }
+
+    fn stripe(&self, key: &K) -> &Mutex<()> {
+        &self.stripes[self.striper.hash_one(key) as usize % STRIPES]
+    }
+
+    fn update_locked(
+        &self,
+        key: K,
+        now: SystemTime,
+        reason: Reason,
+        evicted: &mut Evicted<K, V>,
+        change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>,
+    ) -> Result<(), Reason> {
+        let before = self.quick.peek(&key);
+        let old: &[Arc<V>] = before.as_ref().map_or(&[], |slot| &slot.variants);
+        let Some(mut new) = change(old) else { return Ok(()) };
+        let mut refused = None;
+        new.truncate(MAX_VARIANTS);
+        let fresh = |variant: &Arc<V>, others: &[Arc<V>]| !others.iter().any(|other| Arc::ptr_eq(other, variant));
+        let weigh = |variants: &[Arc<V>]| {
+            let each = |variant: &Arc<V>| variant.weight() + VARIANT_OVERHEAD + tags::weight(variant.tags());
+            KEY_OVERHEAD + variants.iter().map(each).sum::<u64>()
+        };
+        while weigh(&new) > self.heaviest() && !new.is_empty() {
+            // The oldest goes first; the one that is alone too heavy is not let in.
+            if new.len() == 1 {
+                refused = Some(Reason::TooLarge);
+                self.counters.refused(Reason::TooLarge);
+            }
+            new.pop();
+        }
+        new.retain(|variant| {
+            let indexed = !fresh(variant, old) || self.tags.add(variant.tags(), key);
+            if !indexed {
+                refused = Some(Reason::TagsFull);
+                self.counters.refused(Reason::TagsFull);
+            }
+            indexed
+        });
+        for gone in old.iter().filter(|variant| fresh(variant, &new)) {
+            self.counters.left(reason, gone.as_ref(), now);
+            let still: Vec<&Arc<str>> = new.iter().flat_map(|variant| variant.tags()).collect();
+            let unused: Vec<Arc<str>> = gone.tags().iter().filter(|tag| !still.contains(tag)).cloned().collect();
+            self.tags.remove(&unused, &key);
+        }
+        self.counters.stored.fetch_add(new.iter().filter(|variant| fresh(variant, old)).count() as u64, Relaxed);
+        if new.is_empty() {
+            self.quick.remove(&key);
+        } else {
+            let weight = weigh(&new);
+            self.quick.insert_with_lifecycle(key, Arc::new(Slot { variants: new.into(), weight }), evicted);
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn purge_key(&self, key: K, soft: bool, now: SystemTime, matches: impl Fn(&V) -> bool) -> usize {
+        if soft {
+            let Some(slot) = self.quick.peek(&key) else { return 0 };
+            return slot.variants.iter().filter(|variant| matches(variant)).map(|variant| variant.soften()).count();
+        }
+        self.remove_from(key, now, Reason::Purged, matches)
+    }
+
+    fn purge_where(&self, soft: bool, now: SystemTime, matches: impl Fn(&V) -> bool) -> usize {
+        if soft {
+            let soften =
+                |slot: &Arc<Slot<V>>| slot.variants.iter().filter(|variant| matches(variant)).map(|variant| variant.soften()).count();
+            return self.quick.iter().map(|(_, slot)| soften(&slot)).sum();
+        }
+        self.remove_where(now, Reason::Purged, matches)
+    }
+
+    fn remove_where(&self, now: SystemTime, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
+        let found = self.quick.iter().filter(|(_, slot)| slot.variants.iter().any(|variant| matches(variant)));
+        let keys: Vec<K> = found.map(|(key, _)| key).collect();
+        keys.into_iter().map(|key| self.remove_from(key, now, reason, &matches)).sum()
+    }
+
+    fn remove_from(&self, key: K, now: SystemTime, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
+        let (mut evicted, mut count) = (Evicted::default(), 0);
+        {
+            let _writer = self.stripe(&key).lock();
+            let result = self.update_locked(key, now, reason, &mut evicted, |old| {
+                let kept: Vec<_> = old.iter().filter(|variant| !matches(variant)).cloned().collect();
+                count = old.len() - kept.len();
+                (count > 0).then_some(kept)
+            });
+            debug_assert!(result.is_ok(), "what was there fits");
+        }
+        self.account(evicted, now);
+        count
+    }
+
+    /// Takes what was evicted out of the index and counts it; without any lock held on the way in.
+    fn account(&self, evicted: Evicted<K, V>, now: SystemTime) {
+        for (key, slot) in evicted.0 {
+            let _writer = self.stripe(&key).lock();
+            // Meanwhile the key may have been stored anew.
+            let current = self.quick.peek(&key);
+            let kept: &[Arc<V>] = current.as_ref().map_or(&[], |slot| &slot.variants);
+            for variant in slot.variants.iter().filter(|gone| !kept.iter().any(|other| Arc::ptr_eq(other, gone))) {
+                let unused: Vec<_> =
+                    variant.tags().iter().filter(|tag| !kept.iter().any(|other| other.tags().contains(tag))).cloned().collect();
+                self.tags.remove(&unused, &key);
+                self.counters.left(Reason::Size, variant.as_ref(), now);
+            }
+        }
+    }
+}
+
+/// Bytes that may be held at once; taken and given back.
+#[derive(Debug)]
+pub struct Budget {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit })
+    }
+
+    /// Takes `bytes`; `false` if they do not fit.
+    pub fn reserve(&self, bytes: u64) -> bool {
+        self.used.fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit)).is_ok()
+    }
+
+    /// Gives back what was taken.
+    pub fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Bytes taken now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    stored: AtomicU64,
+    left: [Left; 6],
+}
+
+#[derive(Default)]
+struct Left {
+    count: AtomicU64,
+    age_millis: AtomicU64,
+}
+
+impl Counters {
+    fn left(&self, reason: Reason, what: &impl Stored, now: SystemTime) {
+        let age = now.duration_since(what.stored_at()).unwrap_or_default();
+        self.left[reason.index()].age_millis.fetch_add(age.as_millis() as u64, Relaxed);
+        self.refused(reason);
+    }
+
+    fn refused(&self, reason: Reason) {
+        self.left[reason.index()].count.fetch_add(1, Relaxed);
+    }
+}
+
+#[derive(Clone)]
+struct ByWeight;
+
+impl<K, V> Weighter<K, Arc<Slot<V>>> for ByWeight {
+    fn weight(&self, _key: &K, slot: &Arc<Slot<V>>) -> u64 {
+        slot.weight
+    }
+}
+
+/// Collects what is evicted, so that it is accounted for after the shard's lock is gone.
+#[derive(Clone)]
+struct Collect;
+
+struct Evicted<K, V>(Vec<(K, Arc<Slot<V>>)>);
+
+impl<K, V> Default for Evicted<K, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K, V> Lifecycle<K, Arc<Slot<V>>> for Collect {
+    type RequestState = Evicted<K, V>;
+
+    fn on_evict(&self, state: &mut Evicted<K, V>, key: K, slot: Arc<Slot<V>>) {
+        state.0.push((key, slot));
+    }
+}
+
+#[cfg(test)]
+mod tests;
