@@ -133,6 +133,7 @@ impl App {
             clock,
             limits: Limits::new(config.store.max_keys, &clock, None),
             breakers: Default::default(),
+            budgets: Default::default(),
             causes: Causes::new(now),
             spend: Spend::default(),
             bodies: BodyBudget::new(config.body_budget),

@@ -48,7 +48,7 @@ impl Replay {
     }
 
     /// The body for the next try; `None` if it cannot be repeated.
-    pub fn next(&mut self) -> Option<Body> {
+    pub fn take(&mut self) -> Option<Body> {
         match self {
             Self::Whole(bytes) => Some(Body::full(bytes.clone())),
             Self::Once(body) => body.take(),
@@ -64,7 +64,7 @@ impl Replay {
         }
     }
 
-    /// Whether [`Replay::next`] would give a body.
+    /// Whether [`Replay::take`] would give a body.
     pub fn can_repeat(&self) -> bool {
         match self {
             Self::Whole(_) => true,
@@ -168,26 +168,26 @@ mod tests {
     #[tokio::test]
     async fn a_second_try_gets_what_the_first_had_read_and_the_rest() {
         let mut replay = streaming(100);
-        let mut first = replay.next().expect("first");
+        let mut first = replay.take().expect("first");
         assert_eq!(first.frame().await.expect("frame").expect("ok").into_data().expect("data"), "ab");
         assert!(!replay.can_repeat(), "the first try still reads");
         drop(first);
-        assert_eq!(read(replay.next().expect("second")).await, "abcdef");
-        assert_eq!(read(replay.next().expect("third")).await, "abcdef");
+        assert_eq!(read(replay.take().expect("second")).await, "abcdef");
+        assert_eq!(read(replay.take().expect("third")).await, "abcdef");
     }
 
     #[tokio::test]
     async fn a_body_over_the_bound_passes_once() {
         let mut replay = streaming(3);
-        assert_eq!(read(replay.next().expect("first")).await, "abcdef");
-        assert!(replay.next().is_none());
+        assert_eq!(read(replay.take().expect("first")).await, "abcdef");
+        assert!(replay.take().is_none());
     }
 
     #[tokio::test]
     async fn a_whole_body_repeats_for_ever() {
         let mut replay = Replay::new(Body::full("x"), 0);
         for _ in 0..3 {
-            assert_eq!(read(replay.next().expect("again")).await, "x");
+            assert_eq!(read(replay.take().expect("again")).await, "x");
         }
     }
 }

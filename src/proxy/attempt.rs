@@ -1,16 +1,17 @@
 //! Fallback picks the target, retry paces the tries, breaker and timeout guard each one.
+//!
+//! Read [`attempt`], then `try_target`. What one try does is in [`super::forward`], what its answer means in `judged`.
 
-use std::{rc::Rc, time::Duration};
+use std::rc::Rc;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header, response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, response};
 use tokio::time::Instant;
 
 use super::{
     Proxy,
     exchange::{Exchange, Tries},
-    forward::{self, Failed, Responded, TryBounds},
-    hold,
+    forward::{self, Failed, TryBounds},
+    judged::{self, Tried},
     live::{LiveProvider, LiveRoute, Worker},
     model::Plan,
     request,
@@ -18,30 +19,33 @@ use super::{
 use crate::{
     arrival::{Arrival, Door},
     body::{Body, replay::Replay, upload::Progress},
-    clock::Clock,
-    config::Fallback,
+    config::{Fallback, Mode},
     policy::{
-        breaker::{self, Permit},
-        retry::{Outcome, Verdict},
+        retry::{self, Next, Outcome, Verdict},
+        timeout::Deadline,
     },
-    provider::{self, ErrorClass},
+    provider,
     reject::{Bound, Fault, Reject},
+    telemetry::trace::{ClientStart, Span, Trace},
     upstream::{Connection, Pool},
 };
 
 /// Everything that the tries of one request need. Holds nothing of the client, so a task can outlive it.
 pub struct Sending {
-    arrival: Rc<Arrival>,
+    pub(super) arrival: Rc<Arrival>,
     worker: Rc<Worker>,
     route_at: usize,
     body: Replay,
-    upload: Rc<Progress>,
+    pub(super) upload: Rc<Progress>,
     tries: Rc<Tries>,
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// Fields of the request as any target gets them.
     headers: HeaderMap,
-    websocket: bool,
-    deadline: Option<(Instant, Duration)>,
+    trace: Option<Trace>,
+    pub(super) websocket: bool,
+    pub(super) deadline: Deadline,
+    /// Something answers if every target fails (a stale entry).
+    pub has_last_resort: bool,
 }
 
 /// What came of it.
@@ -55,39 +59,28 @@ pub struct Attempted {
 }
 
 /// One place to try.
-struct Aim<'a> {
-    pool: &'a Rc<Pool>,
+pub(super) struct Aim<'a> {
+    pub(super) pool: &'a Rc<Pool>,
     provider: Option<&'a LiveProvider>,
     model: Option<&'a str>,
 }
 
-/// One try's result, and what it means.
-struct Tried {
-    answer: Result<Attempted, Reject>,
-    outcome: Outcome,
-    class: Option<ErrorClass>,
-    hint: Option<Duration>,
-    /// Nothing was processed: may be sent again at once, once, whatever the policy says.
-    free: bool,
-}
-
 impl Sending {
     /// Prepares the tries of `exchange`.
-    pub fn new(proxy: &Proxy, exchange: &mut Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
-        let plan = exchange.call.as_ref().map(|call| call.plan());
-        let headers = request::fields(proxy, exchange, websocket);
-        let route = route_of(&exchange.worker, exchange.arrival.door, route_at);
-        let total = route.and_then(|route| route.policies.timeouts.as_ref()).and_then(|timeouts| timeouts.total);
+    pub fn new(proxy: &Proxy, exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
+        let timeouts = route_of(&exchange.worker, exchange.arrival.door, route_at).and_then(|route| route.policies.timeouts.as_ref());
         Self {
-            deadline: total.map(|total| (exchange.arrival.at + total, total)),
+            deadline: crate::policy::timeout::deadline(exchange.arrival.at, timeouts, None),
+            plan: exchange.call.as_ref().map(|call| call.plan()),
+            headers: request::fields(proxy, exchange, websocket),
+            trace: exchange.trace.clone(),
             arrival: exchange.arrival.clone(),
             worker: exchange.worker.clone(),
             upload: exchange.upload.clone(),
             tries: exchange.tries.clone(),
+            has_last_resort: false,
             route_at,
             body,
-            plan,
-            headers,
             websocket,
         }
     }
@@ -95,11 +88,6 @@ impl Sending {
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers
-    }
-
-    /// When the exchange's time is over.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.map(|(at, _)| at)
     }
 }
 
@@ -112,29 +100,30 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
     let cells = &worker.route(sending.arrival.door, sending.route_at).policies;
     let began = Instant::now();
     let first = first_aim(&worker, &sending);
-    let mut last = try_target(proxy, &mut sending, route, &first).await;
-    for fallback in &route.fallback {
-        if !last.as_ref().is_ok_and(|l| l.next_target) {
-            break;
-        }
-        match fallback {
-            Fallback::Provider { provider, model } => {
+    let mut rest = route.fallback.iter();
+    let next = next_after(&rest, &sending);
+    let mut last = try_target(proxy, &mut sending, route, &first, next).await;
+    while let Ok(Last { move_on: true, .. }) = &last {
+        last = match rest.next() {
+            None => break,
+            Some(Fallback::Provider { provider, model }) => {
                 let provider = &worker.live.providers[*provider];
                 cells.fallback(&provider.name);
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
-                last = try_target(proxy, &mut sending, route, &aim).await;
+                let next = next_after(&rest, &sending);
+                try_target(proxy, &mut sending, route, &aim, next).await
             }
-            Fallback::Respond { status, body, content_type } => {
+            Some(Fallback::Respond { status, body, content_type }) => {
                 cells.fallback("respond");
-                last = Ok(Last { answer: Ok(fixed(*status, body, content_type)), next_target: false });
+                Ok(Last { answer: Ok(fixed(*status, body, content_type)), move_on: false })
             }
-        }
+        };
     }
     sending.tries.waited.set(sending.tries.waited.get() + began.elapsed());
     let mut answer = last?.answer;
     if let Ok(attempted) = &mut answer
         && sending.plan.is_some()
-        && route.policies.retry.is_some()
+        && route.policies.retry.as_ref().is_some_and(|retry| retry.mode == Mode::Enforce)
         && !attempted.head.status.is_success()
     {
         // Our policy has run: an SDK that tries again multiplies it.
@@ -143,144 +132,106 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
     answer
 }
 
-/// What a target's last try gave, and whether the next target may be asked.
+/// What a target's last try gave, and whether what comes after it may be asked.
 struct Last {
     answer: Result<Attempted, Reject>,
-    next_target: bool,
+    move_on: bool,
 }
 
 /// All tries at one target. `Err`: the client is at fault or its time is over; nothing else may be tried.
-async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>) -> Result<Last, Reject> {
+async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let target = &aim.pool.target;
     let cells = &aim.pool.cells;
     let policy = route.policies.retry.as_ref();
-    let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref()));
-    let guard = route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model));
-    let mut retries = policy.map(|_| crate::policy::retry::Retries);
-    let mut free = true;
+    let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref())).map(str::to_owned);
+    let guard =
+        route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model.as_deref()));
+    let budget = sending.worker.budget(&proxy.shared.budgets, policy, &target.name);
+    budget.deposit(Instant::now());
+    let arrival = sending.arrival.clone();
+    let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
+    let idempotent = retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None);
+    let mut reconnected = false;
+    let mut made = 0;
     loop {
         let permit = match guard.as_ref().map(|breaker| breaker.permit(Instant::now())) {
             None => None,
             Some(Ok(permit)) => Some(permit),
             Some(Err(open)) => {
                 let reject = Reject::BreakerOpen { target: target.name.clone(), retry_after: open.retry_after };
-                return Ok(Last { answer: Err(reject), next_target: true });
+                return Ok(Last { answer: Err(reject), move_on: next != Next::Nothing });
             }
         };
         let Some(body) = sending.next_body(aim) else {
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
-        let tried = one_try(proxy, sending, route, aim, body).await?;
-        settle(permit, &tried, proxy);
-        cells.tried(tried.outcome.as_str());
-        let repeatable = sending.body.can_repeat();
-        if tried.free && std::mem::take(&mut free) && repeatable {
+        made += 1;
+        let tried = one_try(proxy, sending, route, aim, body, made).await?;
+        if let Some(permit) = permit {
+            permit.settle(tried.for_breaker(), Instant::now(), &proxy.chance);
+        }
+        cells.tried(tried.word);
+        let replayable = sending.body.can_repeat();
+        if let Some((fault, reused)) = tried.broke
+            && !reconnected
+            && replayable
+            && retry::safe_reconnect(fault, reused, true, idempotent)
+        {
+            reconnected = true;
+            made -= 1;
             cells.retried("safe_reconnect");
             continue;
         }
-        let verdict = match &mut retries {
-            Some(retries) if repeatable => {
-                retries.judge(&tried.outcome, tried.hint, sending.deadline.map(|(at, _)| at), Instant::now(), &proxy.chance)
-            }
-            _ => Verdict::Keep,
-        };
-        match verdict {
+        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(Instant::now()), next };
+        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, Instant::now());
+        if judgement.budget_exhausted {
+            cells.budget_exhausted.inc();
+        }
+        if judgement.observed {
+            cells.retried("observed");
+        }
+        match judgement.verdict {
             Verdict::TryAgain { pause } => {
-                cells.retried(tried.outcome.as_str());
+                cells.retried(tried.word);
                 drop(tried);
                 tokio::time::sleep(pause).await;
             }
-            Verdict::BudgetSpent | Verdict::Keep => {
-                if verdict == Verdict::BudgetSpent {
-                    cells.budget_exhausted.inc();
-                }
-                let failed = tried.outcome.is_failure() || tried.class.is_some_and(|class| class.retryable() || class.is_about_the_key());
-                return Ok(Last { answer: tried.answer, next_target: failed && repeatable });
-            }
+            Verdict::NextTarget => return Ok(Last { answer: tried.answer, move_on: true }),
+            Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
         }
     }
 }
 
 /// One try. `Err`: the client's own fault, or its time is over.
-async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &Aim<'_>, body: Body) -> Result<Tried, Reject> {
-    let target = &aim.pool.target;
+async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &Aim<'_>, body: Body, nth: u32) -> Result<Tried, Reject> {
+    let (target, cells) = (&aim.pool.target, &aim.pool.cells);
     sending.tries.made.set(sending.tries.made.get() + 1);
     sending.tries.target.replace(Some(target.name.clone()));
-    let (uri, headers) = sending.addressed(proxy, aim)?;
+    let (uri, mut headers) = sending.addressed(proxy, aim)?;
+    let mut span = sending.begin_span(proxy, aim, &uri, &mut headers, nth);
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), sending.deadline);
     let sent = forward::send(aim.pool, &sending.arrival.method, uri, headers, body, &sending.upload, bounds).await;
-    let responded = match sent {
-        Ok(responded) => responded,
-        Err(failed) => return sending.failed(aim, failed),
+    let tried = match sent {
+        Err(failed) => sending.failed(aim, failed),
+        Ok(responded) => {
+            sending.tries.last.set(Some(responded.took));
+            cells.duration.observe_duration(responded.took);
+            for bound in &responded.overran {
+                cells.timed_out(bound);
+            }
+            judged::understand(proxy, sending, route, aim, responded).await
+        }
     };
-    sending.tries.last.set(Some(responded.took));
-    aim.pool.cells.duration.observe_duration(responded.took);
-    if responded.head.status == StatusCode::SWITCHING_PROTOCOLS && !sending.websocket {
-        let why = "a switch of protocols that nobody asked for";
-        return Ok(Tried::rejected(crate::upstream::headers::Malformed(why).into_reject(target), Outcome::Fault(Fault::Malformed)));
-    }
-    match &sending.plan {
-        Some(plan) if route.judges_answers() => understood(&proxy.shared.clock, plan, sending, route, responded, aim).await,
-        _ => Ok(plain(responded)),
-    }
-}
-
-/// An answer that is judged by its status alone.
-fn plain(responded: Responded) -> Tried {
-    let Responded { head, body, connection, .. } = responded;
-    let outcome = Outcome::Status(head.status);
-    let hint = retry_after(&head.headers);
-    Tried {
-        outcome,
-        hint,
-        class: None,
-        free: false,
-        answer: Ok(Attempted { head, body: Body::Incoming(body), connection: Some(connection) }),
-    }
-}
-
-/// An answer of a provider, understood: an error by its body, a stream by its first event with content.
-async fn understood(
-    clock: &Clock,
-    plan: &Plan,
-    sending: &Sending,
-    route: &LiveRoute,
-    responded: Responded,
-    aim: &Aim<'_>,
-) -> Result<Tried, Reject> {
-    let status = responded.head.status;
-    if status.is_client_error() || status.is_server_error() {
-        let Responded { head, body, connection, .. } = responded;
-        let (body, connection) = hold::error_body(body, connection).await;
-        let bytes = match &body {
-            Body::Full(bytes) => bytes.clone(),
-            _ => Bytes::new(),
-        };
-        let class = provider::classify(plan.api, status, &head.headers, &bytes);
-        let hint = provider::hint(plan.api, &head.headers, &bytes, clock.wall());
-        let outcome = if class.retryable() { Outcome::Status(status) } else { Outcome::Final(status) };
-        return Ok(Tried { outcome, hint, class: Some(class), free: false, answer: Ok(Attempted { head, body, connection }) });
-    }
-    let bound = route.policies.timeouts.as_ref().and_then(|timeouts| timeouts.first_token);
-    match hold::until_content(plan, responded, bound, sending.deadline).await {
-        hold::Held::Content(attempted) => {
-            Ok(Tried { outcome: Outcome::Status(status), hint: None, class: None, free: false, answer: Ok(attempted) })
-        }
-        hold::Held::Error(attempted, class) => {
-            let outcome = if class.retryable() { Outcome::InStream } else { Outcome::Final(status) };
-            Ok(Tried { outcome, hint: None, class: Some(class), free: false, answer: Ok(attempted) })
-        }
-        hold::Held::Timeout(bound, after) => {
-            aim.pool.cells.timed_out(bound.as_str());
-            Ok(Tried::rejected(Reject::Timeout { target: aim.pool.target.name.clone(), bound, after }, Outcome::Timeout(bound)))
+    if let Some(span) = &mut span {
+        match tried.as_ref().map(|tried| &tried.answer) {
+            Ok(Ok(attempted)) => span.status(attempted.head.status.as_u16()),
+            Ok(Err(reject)) | Err(reject) => span.error(reject.reason()),
         }
     }
-}
-
-impl Tried {
-    fn rejected(reject: Reject, outcome: Outcome) -> Self {
-        Self { answer: Err(reject), outcome, class: None, hint: None, free: false }
+    if let (Some(span), Some(tracer)) = (span, &proxy.telemetry.tracer) {
+        tracer.end(span, proxy.shared.clock.wall());
     }
+    tried
 }
 
 impl Sending {
@@ -290,7 +241,7 @@ impl Sending {
             (Replay::Whole(bytes), Some(model)) if self.plan.as_ref().is_some_and(|plan| !plan.model_in_path) => {
                 Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
             }
-            _ => self.body.next(),
+            _ => self.body.take(),
         }
     }
 
@@ -312,32 +263,57 @@ impl Sending {
         Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, headers))
     }
 
+    /// The try's own span; its id leaves in `traceparent`.
+    fn begin_span(&self, proxy: &Proxy, aim: &Aim<'_>, uri: &Uri, headers: &mut HeaderMap, nth: u32) -> Option<Span> {
+        let trace = self.trace.as_ref()?;
+        let context = trace.child(&proxy.chance);
+        context.write(headers);
+        let origin = &aim.pool.target.origin;
+        let start = ClientStart {
+            method: &self.arrival.method,
+            scheme: if aim.pool.target.tls.is_some() { "https" } else { "http" },
+            host: &origin.host,
+            port: origin.port,
+            path: uri.path(),
+            resend: nth - 1,
+        };
+        Span::client(&context, trace.context.span_id, &start, proxy.shared.clock.wall())
+    }
+
     fn failed(&self, aim: &Aim<'_>, failed: Failed) -> Result<Tried, Reject> {
-        let target = &aim.pool.target;
+        let (target, cells) = (&aim.pool.target, &aim.pool.cells);
         match failed {
             Failed::Client(reject) => Err(reject),
-            Failed::Timeout(Bound::Total, after) => {
-                aim.pool.cells.timed_out(Bound::Total.as_str());
-                Err(Reject::Timeout { target: target.name.clone(), bound: Bound::Total, after })
-            }
             Failed::Timeout(bound, after) => {
-                aim.pool.cells.timed_out(bound.as_str());
-                Ok(Tried::rejected(Reject::Timeout { target: target.name.clone(), bound, after }, Outcome::Timeout(bound)))
+                cells.timed_out(bound.as_str());
+                let reject = Reject::Timeout { target: target.name.clone(), bound, after };
+                if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, Outcome::Timeout(bound))) }
             }
-            Failed::Malformed(malformed) => Ok(Tried::rejected(malformed.into_reject(target), Outcome::Fault(Fault::Malformed))),
+            Failed::Malformed(malformed) => {
+                let outcome = Outcome::Fault { fault: Fault::Malformed, may_be_processed: true };
+                Ok(Tried::rejected(malformed.into_reject(target), outcome))
+            }
             Failed::Send(error) => {
-                // The connection had served before and was closed without a byte: the close and the request crossed.
-                let crossed = error.reused && error.fault == Fault::Reset && is_idempotent(&self.arrival.method);
                 let outcome = match error.timeout {
-                    Some(_) => Outcome::Timeout(Bound::Connect),
-                    None => Outcome::Fault(error.fault),
+                    Some(_) => {
+                        cells.timed_out(Bound::Connect.as_str());
+                        Outcome::Timeout(Bound::Connect)
+                    }
+                    None => Outcome::Fault { fault: error.fault, may_be_processed: !error.unsent },
                 };
-                if error.timeout.is_some() {
-                    aim.pool.cells.timed_out(Bound::Connect.as_str());
-                }
-                Ok(Tried { free: crossed, ..Tried::rejected(error.into_reject(target), outcome) })
+                let broke = Some((error.fault, error.reused));
+                Ok(Tried { broke, ..Tried::rejected(error.into_reject(target), outcome) })
             }
         }
+    }
+}
+
+fn next_after(rest: &std::slice::Iter<'_, Fallback>, sending: &Sending) -> Next {
+    match rest.as_slice().first() {
+        Some(Fallback::Provider { .. }) => Next::Target,
+        Some(Fallback::Respond { .. }) => Next::Answer,
+        None if sending.has_last_resort => Next::Answer,
+        None => Next::Nothing,
     }
 }
 
@@ -362,26 +338,4 @@ fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempte
     response.headers_mut().insert("proxy-status", HeaderValue::from_static("outrigger; details=\"fallback\""));
     let (head, body) = response.into_parts();
     Attempted { head, body, connection: None }
-}
-
-fn settle(permit: Option<Permit>, tried: &Tried, proxy: &Proxy) {
-    let Some(permit) = permit else { return };
-    let hint = tried.hint;
-    let outcome = match (&tried.outcome, tried.class) {
-        (Outcome::Status(StatusCode::TOO_MANY_REQUESTS), _) => breaker::Outcome::Throttled { retry_after: hint },
-        (_, Some(class)) if class.counts_for_breaker() => breaker::Outcome::Failure { retry_after: hint },
-        (_, Some(_)) => breaker::Outcome::Success,
-        (outcome, None) if outcome.is_failure() => breaker::Outcome::Failure { retry_after: hint },
-        (_, None) => breaker::Outcome::Success,
-    };
-    permit.settle(outcome, Instant::now(), &proxy.chance);
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// RFC 9110 section 9.2.2.
-pub fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE)
 }

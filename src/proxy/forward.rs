@@ -4,11 +4,13 @@ use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use hyper::body::Incoming;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
     body::{Body, upload::Progress},
-    config::Timeouts,
+    config::{Mode, Timeouts},
+    policy::timeout::Deadline,
     reject::{Bound, Reject},
     upstream::{Connection, Pool, Received, SendError, headers},
 };
@@ -23,6 +25,8 @@ pub struct Responded {
     pub connection: Connection,
     /// From sending to the head.
     pub took: Duration,
+    /// Bounds that only observe and would have passed.
+    pub overran: SmallVec<[&'static str; 2]>,
 }
 
 /// Why a try gave nothing.
@@ -47,19 +51,34 @@ pub struct TryBounds {
     pub response_header: Option<Duration>,
     /// To the head, everything included.
     pub per_try: Option<Duration>,
-    /// When the exchange's time is over, and how long that was.
-    pub deadline: Option<(Instant, Duration)>,
+    /// When the exchange's time is over.
+    pub deadline: Deadline,
+    /// Bounds that only observe are counted and not enforced.
+    pub mode: Mode,
 }
 
 impl TryBounds {
     /// The bounds that `timeouts` puts on a try, within `deadline`.
-    pub fn new(timeouts: Option<&Timeouts>, deadline: Option<(Instant, Duration)>) -> Self {
+    pub fn new(timeouts: Option<&Timeouts>, deadline: Deadline) -> Self {
         match timeouts {
             None => Self { deadline, ..Self::default() },
-            Some(timeouts) => {
-                Self { connect: timeouts.connect, response_header: timeouts.response_header, per_try: timeouts.per_try, deadline }
-            }
+            Some(t) => Self { connect: t.connect, response_header: t.response_header, per_try: t.per_try, deadline, mode: t.mode },
         }
+    }
+
+    /// The same for a policy that only observes: none.
+    fn enforced(self) -> Self {
+        match self.mode {
+            Mode::Enforce => self,
+            Mode::Observe => Self::default(),
+        }
+    }
+
+    /// Bounds that a try of this length would have passed, had they been enforced.
+    fn overran(&self, took: Duration) -> SmallVec<[&'static str; 2]> {
+        let bounds = [("observed_response_header", self.response_header), ("observed_per_try", self.per_try)];
+        let passed = |(word, bound): (&'static str, Option<Duration>)| bound.filter(|bound| took > *bound).map(|_| word);
+        if self.mode == Mode::Observe { bounds.into_iter().filter_map(passed).collect() } else { SmallVec::new() }
     }
 }
 
@@ -81,7 +100,8 @@ pub async fn send(
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = header_fields;
     let began = Instant::now();
-    let received = within(pool.send(request, bounds.connect), progress, bounds).await;
+    let enforced = bounds.enforced();
+    let received = within(pool.send(request, enforced.connect), progress, enforced).await;
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,
         Ok(Err(error)) => {
@@ -95,13 +115,15 @@ pub async fn send(
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
     }
-    Ok(Responded { head, body, connection, took: began.elapsed() })
+    let took = began.elapsed();
+    Ok(Responded { head, body, connection, took, overran: bounds.overran(took) })
 }
 
 /// Runs `send` within the nearest of the bounds.
 async fn within<T>(send: impl Future<Output = T>, progress: &Progress, bounds: TryBounds) -> Result<T, (Bound, Duration)> {
     let now = Instant::now();
-    let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), bounds.deadline.map(|(at, all)| (at, Bound::Total, all))]
+    let left = bounds.deadline.left(now);
+    let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), left.map(|left| (now + left, Bound::Total, left))]
         .into_iter()
         .flatten()
         .min_by_key(|(at, ..)| *at);

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{attempt::Attempted, forward::Responded, model::Plan};
 use crate::{
     body::{Body, BodyError},
+    policy::timeout::Deadline,
     provider::{ErrorClass, Meter},
     reject::Bound,
     upstream::Connection,
@@ -48,7 +49,7 @@ pub async fn error_body(mut body: Incoming, connection: Connection) -> (Body, Op
 }
 
 /// Holds a stream back until its first event with content; anything else passes at once.
-pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Duration>, deadline: Option<(Instant, Duration)>) -> Held {
+pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Duration>, deadline: Deadline) -> Held {
     let Responded { head, mut body, connection, .. } = responded;
     let streams = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let mut meter = Meter::new(plan.api, plan.operation, &head.headers);
@@ -58,7 +59,8 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
     let mut held = VecDeque::new();
     let mut size = 0;
     let until = bound.map(|after| (Instant::now() + after, Bound::FirstToken, after)).into_iter();
-    let until = until.chain(deadline.map(|(at, all)| (at, Bound::Total, all))).min_by_key(|(at, ..)| *at);
+    let left = deadline.left(Instant::now()).map(|left| (Instant::now() + left, Bound::Total, left));
+    let until = until.chain(left).min_by_key(|(at, ..)| *at);
     let mut error = None;
     while size < MAX_HELD {
         let frame = match until {

@@ -14,6 +14,7 @@ use crate::{
     policy::{
         breaker::{Breaker, Breakers},
         limits::LimitSet,
+        retry::{Budget, Budgets},
     },
     provider::Prices,
     route::Table,
@@ -206,6 +207,8 @@ const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Providers announce longer ones; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
+/// Where nothing retries.
+const NO_BUDGET: config::RetryBudget = config::RetryBudget { ratio: 0.0, min_per_sec: 0.0 };
 const MAX_BREAKERS: usize = 512;
 
 /// One worker's view of a generation.
@@ -216,6 +219,8 @@ pub struct Worker {
     pub pools: Vec<Rc<Pool>>,
     /// Resolved once per generation.
     breakers: RefCell<HashMap<Box<str>, Arc<Breaker>>>,
+    budgets: RefCell<HashMap<Arc<str>, Arc<Budget>>>,
+    no_budget: Arc<Budget>,
     inbound: Vec<WorkerRoute>,
     outbound: Vec<WorkerRoute>,
     /// Of each door.
@@ -257,6 +262,8 @@ impl Worker {
             outbound: cells(Door::Outbound, live.outbound.as_ref()),
             doors: [metrics.door_cells("inbound"), metrics.door_cells("outbound")],
             breakers: RefCell::default(),
+            budgets: RefCell::default(),
+            no_budget: Arc::new(Budget::new(NO_BUDGET, crate::clock::Instant::now())),
             pools,
             live,
         }
@@ -276,6 +283,18 @@ impl Worker {
         let breaker = all.get(&name.as_str().into(), terms, crate::clock::Instant::now());
         known.insert(name.into(), breaker.clone());
         breaker
+    }
+
+    /// The retry budget of a target.
+    pub fn budget(&self, all: &Budgets, policy: Option<&config::Retry>, target: &Arc<str>) -> Arc<Budget> {
+        let Some(policy) = policy else { return self.no_budget.clone() };
+        let mut known = self.budgets.borrow_mut();
+        if let Some(budget) = known.get(target) {
+            return budget.clone();
+        }
+        let budget = all.get(target, policy.budget, crate::clock::Instant::now());
+        known.insert(target.clone(), budget.clone());
+        budget
     }
 
     /// The cells of a route.

@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod exchange;
 pub mod forward;
 mod hold;
+mod judged;
 pub mod live;
 pub mod model;
 mod request;
@@ -40,6 +41,7 @@ use crate::{
         access,
         breaker::Breakers,
         limits::{Keyed, Limits},
+        retry::Budgets,
     },
     reject::{Bound, Reject},
     route::Query,
@@ -59,6 +61,8 @@ pub struct Shared {
     pub limits: Limits,
     /// States of breakers.
     pub breakers: Breakers,
+    /// Retry budgets.
+    pub budgets: Budgets,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
@@ -125,7 +129,7 @@ impl Proxy {
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
         let (route_at, body) = match arrival.door {
             Door::Inbound => (route_inbound(door, &arrival)?, Replay::new(body, 0)),
-            Door::Outbound => model::understand(self, exchange, door, body).await?,
+            Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
         };
         exchange.route = Some(route_at);
         let route = &door.routes[route_at];
@@ -192,7 +196,7 @@ impl Proxy {
 
     fn refuse_loops(&self, arrival: &Arrival) -> Result<(), Reject> {
         let ours = self.shared.via.as_bytes();
-        let seen = arrival.headers.get_all(http::header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
+        let seen = arrival.headers.get_all(header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
         if seen { Err(Reject::Loop) } else { Ok(()) }
     }
 

@@ -1,3 +1,25 @@
-//! What the policies keep: in this process's memory, and (later) shared among replicas.
+//! What is remembered, and what replicas share: few verbs over each kind of memory.
 
 pub mod memory;
+pub mod redis;
+
+/// Why a store gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was sent: the store is known to be away.
+    #[error("the store is away")]
+    Away,
+    /// No answer in time, or the connection broke. What was sent may have been done all the same.
+    #[error("the store did not answer: {0}")]
+    Silent(String),
+    /// The store answered with an error.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// Whether the command may have been done although no answer came.
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Self::Silent(_))
+    }
+}

@@ -34,7 +34,8 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
     let named = connection_options(&arrival.headers);
     let mut out = HeaderMap::with_capacity(arrival.headers.len() + 6);
     for (name, value) in &arrival.headers {
-        if !is_hop_by_hop(name) && !is_ours(name) && !(named.iter().any(|n| n == name.as_str()) && !is_essential(name)) {
+        let named = named.iter().any(|n| n == name.as_str()) && !is_essential(name);
+        if !(named || is_hop_by_hop(name) || is_ours(name)) {
             out.append(name, value.clone());
         }
     }

@@ -53,8 +53,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Limits {
     inner: Arc<Inner>,
-    tallies: Mutex<HashMap<(Door, Arc<str>), Arc<Tally>>>,
+    tallies: Mutex<Tallies>,
 }
+
+/// By door and name.
+type Tallies = HashMap<(Door, Arc<str>), Arc<Tally>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -237,7 +240,8 @@ impl Limits {
     pub async fn admit_shared(&self, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         match &self.inner.sharing {
             None => self.admit(asks, now),
-            Some(sharing) => sharing.admit(&self.inner, asks, now).await,
+            // boxed: without a store its size would be carried by every request in flight
+            Some(sharing) => Box::pin(sharing.admit(&self.inner, asks, now)).await,
         }
     }
 
@@ -312,6 +316,13 @@ impl LimitSet {
         let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);
         let keys = self.0.iter().map(|rule| rule.keys(facts, secret.as_deref())).collect();
         Keyed { set: self.clone(), keys }
+    }
+}
+
+impl Keyed {
+    /// The limits.
+    pub fn set(&self) -> &LimitSet {
+        &self.set
     }
 }
 
