@@ -54,11 +54,13 @@ pub(super) struct Build<'a> {
     tags: Vec<String>,
     /// Names of limits, with their paths; unique over both doors because they are labels.
     limit_names: Vec<(String, String)>,
+    /// Providers whose API is not known because of a mistake.
+    vague: Vec<String>,
 }
 
 impl<'a> Build<'a> {
     pub(super) fn new(seen: &'a Seen, overrides: &'a Overrides, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { seen, overrides, env, faults: Vec::new(), notes: Vec::new(), tags: Vec::new(), limit_names: Vec::new() }
+        Self { seen, overrides, env, faults: Vec::new(), notes: Vec::new(), tags: Vec::new(), limit_names: Vec::new(), vague: Vec::new() }
     }
 
     /// The configuration; `None` if something in it was wrong, and then there is a fault.

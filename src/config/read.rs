@@ -1,6 +1,6 @@
 //! `proxy.yaml` to [`Config`], or to every mistake in it at once.
 //!
-//! text -> [`tree`] (places) -> [`walk`] (shape and values, against the schema; `${NAME}` expanded) -> serde
+//! text -> `tree` (places) -> `walk` (shape and values, against the schema; `${NAME}` expanded) -> serde
 //! (the written types) -> `build` (names resolved, defaults merged). The walk and the build report all they find.
 
 mod expand;

@@ -178,7 +178,10 @@ impl Word for Origin {
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<u16>() {
             Ok(port) if port > 0 => Self::parse(&format!("http://127.0.0.1:{port}")),
-            _ => Self::parse(text),
+            _ => Self::parse(text).map_err(|error| match Self::parse(&format!("http://{text}")) {
+                Ok(likely) if !text.contains("://") && text.contains([':', '.']) => format!("{error}; did you mean `{likely}`?"),
+                _ => error,
+            }),
         }
     }
 }

@@ -160,6 +160,9 @@ impl Build<'_> {
                     self.fault(at, format!("{} is not a known provider and needs {}{hint}", quoted(&name), missing.join(" and ")));
                 }
             }
+            if api.is_none() {
+                self.vague.push(name.clone());
+            }
             let keys: Vec<_> = provider.keys.into_iter().flatten().map(|key| key.0).collect();
             if let (Some(url), false) = (&url, keys.is_empty())
                 && names::is_exposed(url)

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Build, Door, names, no_such, small};
 use crate::config::{
     Access, Backoff, Breaker, BreakerRatio, Cache, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
-    error::did_you_mean,
+    error::{Fault, did_you_mean},
     scalars::{OrOff, Per, W},
     written::{self, Root},
 };
@@ -225,24 +225,30 @@ impl Build<'_> {
 
     /// A call is sent on as it is, so a fallback must speak the API of every provider the route can match.
     pub(super) fn check_fallbacks(&mut self, path: &str, matches: &Match, policies: &Policies, providers: &[Provider]) {
-        if self.seen.broken("outbound.providers") || self.seen.broken(&format!("{path}.match")) {
+        if self.seen.broken(&format!("{path}.match")) {
             return;
         }
+        let sound = |provider: &Provider| {
+            !self.vague.iter().any(|name| **name == *provider.name) && !self.seen.broken(&format!("outbound.providers.{}", provider.name))
+        };
         let can_match = |provider: &&Provider| {
-            (matches.providers.is_empty() || matches.providers.contains(&provider.name))
+            sound(provider)
+                && (matches.providers.is_empty() || matches.providers.contains(&provider.name))
                 && (matches.operations.is_empty() || matches.operations.iter().any(|operation| names::offers(provider.api, *operation)))
         };
+        let mut faults = Vec::new();
         for (n, fallback) in policies.fallback.iter().enumerate() {
             let Fallback::Provider { provider, .. } = fallback else { continue };
-            let Some(target) = providers.get(*provider) else { continue };
+            let Some(target) = providers.get(*provider).filter(|target| sound(target)) else { continue };
             if let Some(other) = providers.iter().filter(can_match).find(|other| other.api != target.api) {
                 let message = format!(
                     "`{}` speaks {} and this route can match calls to `{}`, which speaks {}; a call is not translated: \
                      name the providers of the route with `match: {{provider: [...]}}`",
                     target.name, target.api, other.name, other.api
                 );
-                self.fault(self.seen.value(&format!("{path}.fallback[{n}].provider")), message);
+                faults.push(Fault::new(self.seen.value(&format!("{path}.fallback[{n}].provider")), message));
             }
         }
+        self.faults.extend(faults);
     }
 }

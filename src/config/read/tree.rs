@@ -5,9 +5,9 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
-use crate::config::error::Fault;
+use crate::config::error::{Fault, quoted};
 
 /// Deepest nesting that is read; the schema needs less than half.
 const MAX_DEPTH: usize = 32;
@@ -191,16 +191,13 @@ impl Builder {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                if let Some(tag) = tag
-                    && !tag.is_yaml_core_schema()
-                {
-                    self.faults.push(Fault::new(at, format!("tags such as `{tag}` are not supported")));
-                }
+                self.tag(at, tag.as_deref());
                 let plain = style == ScalarStyle::Plain;
                 let shape = if text.contains(STAND_IN) { Shape::Broken } else { Shape::Word { text: text.into_owned(), plain } };
                 self.put(Rc::new(Node::new(at, end, shape)), anchor)?;
             }
-            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+            Event::SequenceStart(anchor, ref tag) | Event::MappingStart(anchor, ref tag) => {
+                self.tag(at, tag.as_deref());
                 if self.open.len() >= MAX_DEPTH {
                     return Err(Stop::Refused(Fault::new(at, format!("nested deeper than {MAX_DEPTH} levels"))));
                 }
@@ -222,6 +219,12 @@ impl Builder {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
+    }
+
+    fn tag(&mut self, at: Mark, tag: Option<&Tag>) {
+        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
+            self.faults.push(Fault::new(at, format!("tags such as {} are not supported", quoted(&tag.to_string()))));
+        }
     }
 
     fn put(&mut self, node: Rc<Node>, anchor: usize) -> Result<(), Stop> {

@@ -117,6 +117,7 @@ impl<'a> Walk<'a> {
         let Shape::Table(entries) = &node.shape else { return None };
         let mut out = Mapping::new();
         let mut seen: HashMap<&str, Mark> = HashMap::new();
+        let mut meant = BTreeSet::new();
         for (key_node, value) in entries {
             let Some(name) = self.name(key_node, path) else {
                 self.hide(value);
@@ -138,7 +139,7 @@ impl<'a> Walk<'a> {
                 // Most likely this was meant; it must not be missed as well.
                 if let Some(near) = near {
                     self.seen.broken.insert(join(path, near));
-                    seen.entry(near).or_insert(key_node.at);
+                    meant.insert(near);
                 }
                 continue;
             };
@@ -147,6 +148,9 @@ impl<'a> Walk<'a> {
             if let Some(value) = self.kind(value, &key.kind, key, &here) {
                 out.insert(Value::String(name.to_owned()), value);
             }
+        }
+        for near in meant {
+            seen.entry(near).or_insert(node.at);
         }
         if !node.cut {
             self.required(node, table, path, &seen);
@@ -317,7 +321,7 @@ impl<'a> Walk<'a> {
                 continue;
             }
             if let Err(error) = (names.check)(name) {
-                self.wrong(key_node.at, path, error);
+                self.wrong(key_node.at, &here, error);
             }
             self.place(&here, key_node.at, value.at);
             let value = self.kind(value, of, key, &here).unwrap_or(Value::Null);
@@ -393,9 +397,10 @@ impl<'a> Walk<'a> {
             Shape::Table(_) => "a block of keys".to_owned(),
             Shape::Broken => return None,
         };
+        let each = if path.ends_with(']') { "each of " } else { "" };
         let example = kind.example();
         let example = if matches!(example.as_str(), "" | "{}") { String::new() } else { format!(", such as `{example}`") };
-        self.wrong(node.at, path, format!("`{}` must be {}{example}; not {found}", last(path), kind.name()));
+        self.wrong(node.at, path, format!("{each}`{}` must be {}{example}; not {found}", last(path), kind.name()));
         None
     }
 

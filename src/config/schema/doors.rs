@@ -161,7 +161,7 @@ pub(super) const INBOUND_KEY: Key =
 
 static PROVIDER: Table = Table::new(
     "provider",
-    "One place to send model calls; its name is the first path segment: the app uses http://127.0.0.1:8081/NAME/v1 as its base URL.",
+    "One place to send model calls; its name is the first path segment of the app's base URL, such as http://127.0.0.1:8081/openai/v1.",
     &[
         Key::new("api", API, "The wire format.").says("known for known names, else required"),
         Key::new("url", URL, "Base URL; its path is a prefix of every request.").says("known for known names, else required"),

@@ -29,7 +29,7 @@ const LIMIT_NAME: Key = Key::new("name", NAME, "Label of metrics and of the Rate
     .says("made from place and terms")
     .eg("per-user");
 const LIMIT_KEY: Key =
-    Key::new("key", KEYS, "Whose counter: one part, or a list whose combination counts. `global` is one counter for all.")
+    Key::new("key", KEYS, "Whose counter: `client_ip` (IPv6: its /64), `caller`, `api_key`, `route`, `provider`, `model`, `header:NAME`, `cookie:NAME`, `query:NAME`, or a list whose combination counts. `global` is one counter for all.")
         .default("global")
         .eg("[caller, route]");
 const REQUESTS: Key = Key::new("requests", COUNT_OF, "Requests in a window.").within("1", "1000G").eg("1000");
