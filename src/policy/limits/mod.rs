@@ -16,7 +16,7 @@
 mod gcra;
 pub mod keys;
 mod lease;
-mod ring;
+pub mod ring;
 mod shared;
 mod table;
 
@@ -53,8 +53,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Limits {
     inner: Arc<Inner>,
-    tallies: Mutex<HashMap<(Door, Arc<str>), Arc<Tally>>>,
+    tallies: Mutex<Tallies>,
 }
+
+/// By door and name.
+type Tallies = HashMap<(Door, Arc<str>), Arc<Tally>>;
 
 #[derive(Debug)]
 struct Inner {
