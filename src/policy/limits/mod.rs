@@ -16,7 +16,7 @@
 mod gcra;
 pub mod keys;
 mod lease;
-mod ring;
+pub mod ring;
 mod shared;
 mod table;
 

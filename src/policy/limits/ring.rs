@@ -42,9 +42,9 @@ impl Shape {
         now / self.width
     }
 
-    /// When everything charged at `now` is gone.
-    pub fn until(self, now: u64) -> u64 {
-        (self.slot(now) + self.reach) * self.width
+    /// When what is charged to a slot is gone.
+    pub fn end(self, slot: u64) -> u64 {
+        (slot + self.reach) * self.width
     }
 }
 
@@ -70,6 +70,11 @@ impl Ring {
     /// What is used at `now`.
     pub fn used(&mut self, shape: Shape, now: u64) -> u64 {
         self.advance(shape, now);
+        self.total
+    }
+
+    /// What was used when it was last asked or charged.
+    pub fn total(&self) -> u64 {
         self.total
     }
 
@@ -120,11 +125,11 @@ impl Ring {
         for slot in oldest..=present {
             if left <= room {
                 // The slots before this one must be gone; the last of them goes when this one becomes the oldest.
-                return Some(if slot == oldest { 0 } else { ((slot - 1 + shape.reach) * shape.width).saturating_sub(now) });
+                return Some(if slot == oldest { 0 } else { shape.end(slot - 1).saturating_sub(now) });
             }
             left -= self.value(slot);
         }
-        Some(((present + shape.reach) * shape.width).saturating_sub(now))
+        Some(shape.end(present).saturating_sub(now))
     }
 
     /// Microseconds until everything used now is gone; 0 if nothing is.
@@ -134,7 +139,7 @@ impl Ring {
             return 0;
         }
         let youngest = (0..shape.reach).map(|back| present.saturating_sub(back)).find(|slot| self.value(*slot) > 0).unwrap_or(present);
-        ((youngest + shape.reach) * shape.width).saturating_sub(now)
+        shape.end(youngest).saturating_sub(now)
     }
 
     /// Empties what has left the window and says which slot is the present one: a `now` before the last one does not go back.

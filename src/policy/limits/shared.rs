@@ -88,7 +88,7 @@ impl Sharing {
         // A limit that only wants Redis' word must not be refused here.
         let observing: SmallVec<[bool; 4]> = items.iter().map(|item| item.observe).collect();
         for (asked, item) in rules.iter().zip(&mut items) {
-            item.observe |= asked.shared.is_some() && asked.rule.on_store_error == OnStoreError::Allow;
+            item.observe |= matches!(item.meter, Meter::Window(_)) && asked.rule.on_store_error == OnStoreError::Allow;
         }
         let passed = inner.table.decide(inner.micros(now), &mut items);
         for (item, observe) in items.iter_mut().zip(observing) {

@@ -128,7 +128,7 @@ impl Table {
             Meter::Window(shape) => {
                 entry.ring.correct(*shape, now, slot, reserved, actual);
                 if actual > reserved {
-                    entry.until = entry.until.max(shape.until(now));
+                    entry.until = entry.until.max(shape.end(shape.slot(now)));
                 }
             }
             Meter::Pace(pace) => {
@@ -257,9 +257,10 @@ impl Entry {
         match meter {
             Meter::Window(shape) => {
                 answer.slot = self.ring.charge(*shape, now, amount);
-                answer.used = self.ring.used(*shape, now);
-                answer.resets = self.ring.resets(*shape, now);
-                self.until = self.until.max(shape.until(now));
+                answer.used = self.ring.total();
+                let until = shape.end(answer.slot);
+                answer.resets = until.saturating_sub(now);
+                self.until = self.until.max(until);
             }
             Meter::Pace(pace) => {
                 self.pace(pace, answer.slot);

@@ -48,8 +48,7 @@ async fn listen(store: Weak<Redis>, client: SubscriberClient, channel: String, n
     let (mut messages, mut connected) = (client.message_rx(), client.reconnect_rx());
     client.connect();
     let mut tick = interval(Duration::from_secs(1));
-    let mut subscribed = false;
-    let mut missed = true;
+    let (mut connected_once, mut subscribed, mut missed) = (false, false, true);
     loop {
         tokio::select! {
             message = messages.recv() => match message {
@@ -61,13 +60,13 @@ async fn listen(store: Weak<Redis>, client: SubscriberClient, channel: String, n
                 Err(RecvError::Closed) => break,
             },
             event = connected.recv() => match event {
-                Ok(_) | Err(RecvError::Lagged(_)) => subscribed = false,
+                Ok(_) | Err(RecvError::Lagged(_)) => (connected_once, subscribed) = (true, false),
                 Err(RecvError::Closed) => break,
             },
             _ = tick.tick() => {}
             () = notices.closed() => break,
         }
-        if !subscribed {
+        if connected_once && !subscribed {
             let Some(store) = store.upgrade() else { break };
             match timeout(Duration::from_secs(1), client.subscribe(channel.as_str())).await {
                 Ok(Ok(())) => (subscribed, missed) = (true, true),
