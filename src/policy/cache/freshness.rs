@@ -144,7 +144,7 @@ impl Freshness {
     pub fn usable_on_error(&self, asked: Option<Duration>, now: SystemTime) -> bool {
         let asked = if self.may_be_stale { asked.unwrap_or_default() } else { Duration::ZERO };
         let window = self.stale_if_error.max(asked);
-        !self.no_cache && (self.is_fresh(now) || (!window.is_zero() && self.staleness(now) <= window))
+        !self.no_cache && !window.is_zero() && self.staleness(now) <= window
     }
 
     /// After this long without use nothing can be gained from keeping it, unless it has a validator.

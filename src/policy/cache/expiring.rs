@@ -1,0 +1,46 @@
+//! A bounded set of keys that expire: what observe mode would have stored, and what need not be waited for.
+
+use std::time::SystemTime;
+
+use quick_cache::sync::Cache as Quick;
+
+use super::key::Key;
+use crate::clock::unix;
+
+/// The set. Beyond its bound the least used go.
+#[derive(Debug)]
+pub(super) struct Expiring {
+    until: Quick<Key, u64>,
+}
+
+impl Expiring {
+    /// A set of at most about `most` keys.
+    pub(super) fn new(most: usize) -> Self {
+        Self { until: Quick::new(most) }
+    }
+
+    pub(super) fn insert(&self, key: Key, until: SystemTime) {
+        self.until.insert(key, unix(until).as_millis() as u64);
+    }
+
+    pub(super) fn contains(&self, key: &Key, now: SystemTime) -> bool {
+        let Some(until) = self.until.get(key) else { return false };
+        let held = unix(now).as_millis() < u128::from(until);
+        if !held {
+            self.until.remove(key);
+        }
+        held
+    }
+
+    pub(super) fn remove(&self, key: &Key) {
+        self.until.remove(key);
+    }
+
+    pub(super) fn clear(&self) {
+        self.until.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.until.len()
+    }
+}
