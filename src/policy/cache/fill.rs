@@ -101,10 +101,10 @@ impl Fill {
         if status == StatusCode::NOT_MODIFIED && self.sends_validators() {
             return self.on_not_modified(headers, now);
         }
-        if matches!(status.as_u16(), 500 | 502..=504) {
-            if let Some((response, info)) = self.stand_in(Some(status), now) {
-                return Decision::Stale(response, info);
-            }
+        if matches!(status.as_u16(), 500 | 502..=504)
+            && let Some((response, info)) = self.stand_in(Some(status), now)
+        {
+            return Decision::Stale(response, info);
         }
         let fresh = match self.judged(status, headers, now) {
             Ok(fresh) => fresh,

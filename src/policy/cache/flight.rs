@@ -71,9 +71,11 @@ pub enum FallThrough {
 /// All flights by key.
 #[derive(Debug)]
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>>]>,
+    shards: Box<[Mutex<Listed>]>,
     budget: Arc<Budget>,
 }
+
+type Listed = HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>;
 
 /// What [`Flights::join`] gives.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Flights {
         self.len() == 0
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>> {
+    fn shard(&self, key: &Key) -> &Mutex<Listed> {
         &self.shards[key.bucket(SHARDS)]
     }
 

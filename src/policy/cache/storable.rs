@@ -42,10 +42,8 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms
     let objection = objection(status, &said, asker);
     let shareable = objection.is_none() && !set_cookie && !asker.authorization && !asker.cookie && !said.no_cache;
     let forced = terms.forced.filter(|_| is_forcible(status) && (asker.unsafe_ || shareable));
-    if forced.is_none() {
-        if let Some(objection) = objection {
-            return Err(objection);
-        }
+    if let (None, Some(objection)) = (forced, objection) {
+        return Err(objection);
     }
     let fresh = Freshness::of(status, headers, &said, Terms { forced, ..terms }, times);
     match fresh.source {
@@ -121,10 +119,10 @@ pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
         kept.remove(name);
     }
     kept.remove(header::AGE);
-    if !kept.contains_key(header::DATE) {
-        if let Some(date) = date::format(received) {
-            kept.insert(header::DATE, date);
-        }
+    if !kept.contains_key(header::DATE)
+        && let Some(date) = date::format(received)
+    {
+        kept.insert(header::DATE, date);
     }
     kept
 }
