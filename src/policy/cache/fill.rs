@@ -8,12 +8,13 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
-    Cache, HitInfo, Outcome, Plan,
+    Cache, HitInfo, Outcome,
     answer::{Mark, answer},
     entry::Entry,
     flight::{FallThrough, FlightReader, FlightWriter, Head},
     freshness::{Freshness, Source, Times, age_value},
     key::Keys,
+    plan::{Place, Plan},
     recorder::Recorder,
     status::{Forward, Forwarded},
     storable, validate,
@@ -26,6 +27,7 @@ use crate::{body::Body, clock::Clock};
 pub struct Fill {
     pub(super) cache: Arc<Cache>,
     pub(super) plan: Plan,
+    pub(super) place: Place,
     pub(super) keys: Keys,
     pub(super) method: Method,
     pub(super) request: HeaderMap,
@@ -91,7 +93,7 @@ impl Fill {
     pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
         if self.plan.observe {
             return match self.judged(status, headers, now) {
-                Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(self.cache, self.keys, &self.plan)),
+                Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(self.cache, self.keys, self.plan)),
                 _ => Decision::PassThrough(None),
             };
         }

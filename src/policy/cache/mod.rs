@@ -37,7 +37,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -52,7 +52,7 @@ use self::{
     flight::{Flights, Joined},
     freshness::Use,
     key::{Key, KeyPart, Keys},
-    plan::{Plan, Selected, select},
+    plan::{Place, Plan, Selected, select},
     status::Forward,
 };
 pub use self::{
@@ -69,7 +69,8 @@ use crate::{
 pub const NOT_SHARED_FOR: Duration = Duration::from_secs(10);
 const OBSERVED: usize = 65_536;
 const NOT_SHARED: usize = 16_384;
-const EPOCHS: usize = 256;
+/// Keys share an epoch by chance; one that shares it with an invalidated key is fetched once more than needed.
+const EPOCHS: usize = 16_384;
 
 /// The cache of the process, shared by all workers.
 pub struct Cache {
@@ -79,7 +80,7 @@ pub struct Cache {
     observed: Expiring,
     not_shared: Expiring,
     /// Raised by invalidations of a key: what was fetched before must not be stored after.
-    epochs: Box<[AtomicU64]>,
+    epochs: Box<[AtomicU32]>,
     /// Raised by purges.
     purges: AtomicU64,
     counters: [AtomicU64; 4],
@@ -223,7 +224,7 @@ impl Cache {
             secret,
             observed: Expiring::new(OBSERVED),
             not_shared: Expiring::new(NOT_SHARED),
-            epochs: (0..EPOCHS).map(|_| AtomicU64::new(0)).collect(),
+            epochs: (0..EPOCHS).map(|_| AtomicU32::new(0)).collect(),
             purges: AtomicU64::new(0),
             counters: Default::default(),
             saved_tokens: AtomicU64::new(0),
@@ -244,7 +245,7 @@ impl Cache {
         let plan = Plan::of(policy, &query, &asked);
         if plan.observe {
             let observed_hit = !asked.no_cache && self.observed.contains(&keys.entry, now);
-            let mut fill = self.fill(plan, keys, &query, Forward::Bypass, now);
+            let mut fill = self.fill(policy, plan, keys, &query, Forward::Bypass, now);
             fill.observed_hit = observed_hit;
             return Lookup::Miss(Box::new(fill));
         }
@@ -252,8 +253,21 @@ impl Cache {
         let (why, candidates) = match select(slot.as_deref(), &plan, query.headers) {
             Selected::None(why, candidates) => (why, candidates),
             Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
-                usable @ (Use::Fresh | Use::Stale | Use::StaleWhileRevalidate) => {
-                    return self.serve(usable, entry, plan, keys, &query, now);
+                Use::Fresh | Use::Stale => {
+                    let (response, info) = self.serve(&entry, Outcome::Hit, plan, &query, now);
+                    return Lookup::Hit(response, info);
+                }
+                Use::StaleWhileRevalidate => {
+                    let (response, info) = self.serve(&entry, Outcome::Stale, plan, &query, now);
+                    // HEAD cannot bring the body anew; the next GET does.
+                    let writer = if query.method == Method::HEAD { None } else { self.flights.lead(keys.entry, plan.max_body) };
+                    let revalidate = writer.map(|writer| {
+                        let mut fill = self.fill(policy, plan, keys, &query, Forward::Stale, now);
+                        fill.candidates = vec![entry];
+                        fill.flight = Some(writer);
+                        Box::new(fill)
+                    });
+                    return Lookup::Stale { response, info, revalidate };
                 }
                 Use::Validate => {
                     let fresh = entry.fresh.is_fresh(now) && !entry.fresh.no_cache && !entry.is_softly_purged();
@@ -264,7 +278,7 @@ impl Cache {
         if asked.only_if_cached {
             return Lookup::OnlyIfCached;
         }
-        let mut fill = self.fill(plan, keys, &query, why, now);
+        let mut fill = self.fill(policy, plan, keys, &query, why, now);
         fill.candidates = candidates;
         self.take_off(fill, &asked, now)
     }
@@ -314,24 +328,10 @@ impl Cache {
         }
     }
 
-    fn serve(self: &Arc<Self>, usable: Use, entry: Arc<Entry>, plan: Plan, keys: Keys, query: &Query<'_>, now: SystemTime) -> Lookup {
-        let head = query.method == Method::HEAD;
-        let outcome = if usable == Use::StaleWhileRevalidate { Outcome::Stale } else { Outcome::Hit };
-        let info = HitInfo::of(&entry, outcome, now);
+    fn serve(&self, entry: &Arc<Entry>, outcome: Outcome, plan: Plan, query: &Query<'_>, now: SystemTime) -> (Response<Body>, HitInfo) {
+        let info = HitInfo::of(entry, outcome, now);
         self.count(&info);
-        let response = answer(&entry, query.headers, head, plan.paced, Mark::Hit, now);
-        if outcome == Outcome::Hit {
-            return Lookup::Hit(response, info);
-        }
-        // HEAD cannot bring the body anew; the next GET does.
-        let writer = if head { None } else { self.flights.lead(keys.entry, plan.max_body) };
-        let revalidate = writer.map(|writer| {
-            let mut fill = self.fill(plan, keys, query, Forward::Stale, now);
-            fill.candidates = vec![entry];
-            fill.flight = Some(writer);
-            Box::new(fill)
-        });
-        Lookup::Stale { response, info, revalidate }
+        (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
     }
 
     /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's.
@@ -357,10 +357,11 @@ impl Cache {
         if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) }
     }
 
-    fn fill(self: &Arc<Self>, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: SystemTime) -> Fill {
+    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: SystemTime) -> Fill {
         Fill {
             cache: self.clone(),
             plan,
+            place: Place::of(policy, query),
             keys,
             method: query.method.clone(),
             request: query.headers.clone(),
@@ -375,7 +376,7 @@ impl Cache {
     }
 
     fn epoch(&self, keys: &Keys) -> [u64; 2] {
-        [self.epochs[keys.uri.bucket(EPOCHS)].load(Relaxed), self.purges.load(Relaxed)]
+        [u64::from(self.epochs[keys.uri.bucket(EPOCHS)].load(Relaxed)), self.purges.load(Relaxed)]
     }
 
     /// Whether nothing was invalidated or purged since `epoch` that the key could have belonged to.

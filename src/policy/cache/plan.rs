@@ -17,19 +17,30 @@ use crate::{config, store::memory::Slot};
 /// Most variants asked about in one conditional request.
 const MAX_VALIDATED: usize = 8;
 
-/// The policy and the request as far as a fill needs them.
-#[derive(Debug, Clone)]
+/// The policy and the request as far as a look-up needs them.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Plan {
     pub(super) observe: bool,
     pub(super) model: bool,
     pub(super) asker: Asker,
     pub(super) terms: Terms,
-    pub(super) tags: Vec<Arc<str>>,
     pub(super) max_body: u64,
     pub(super) paced: bool,
+    pub(super) asked_stale_if_error: Option<Duration>,
+}
+
+/// Where a new entry belongs.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) tags: Vec<Arc<str>>,
     pub(super) route: Arc<str>,
     pub(super) path: Box<str>,
-    pub(super) asked_stale_if_error: Option<Duration>,
+}
+
+impl Place {
+    pub(super) fn of(policy: &config::Cache, query: &Query<'_>) -> Self {
+        Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into() }
+    }
 }
 
 impl Plan {
@@ -49,11 +60,8 @@ impl Plan {
             model: query.model.is_some(),
             asker,
             terms,
-            tags: policy.tags.clone(),
             max_body: policy.max_body,
             paced: policy.paced,
-            route: query.route.clone(),
-            path: query.path_and_query.into(),
             asked_stale_if_error: asked.stale_if_error,
         }
     }

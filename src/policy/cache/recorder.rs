@@ -10,11 +10,12 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 
 use super::{
-    Cache, Plan,
+    Cache,
     entry::{Entry, NewEntry, Savings},
     fill::Fill,
     flight::{FlightReader, FlightWriter, Head},
     key::{Keys, uri_tag},
+    plan::Plan,
     status::Forwarded,
 };
 use crate::{
@@ -74,7 +75,7 @@ impl Recorder {
         Self { cache, keys, expected, seen: 0, kind: Kind::Recording(Box::new(recording)) }
     }
 
-    pub(super) fn observing(cache: Arc<Cache>, keys: Keys, plan: &Plan) -> Self {
+    pub(super) fn observing(cache: Arc<Cache>, keys: Keys, plan: Plan) -> Self {
         let lifetime = plan.terms.forced.unwrap_or(Duration::from_secs(60));
         Self { cache, keys, expected: None, seen: 0, kind: Kind::Observing { lifetime } }
     }
@@ -210,18 +211,18 @@ fn entry(
         pauses: stream.map(Arc::from),
         fresh: head.fresh.clone(),
         variance: head.variance.clone(),
-        route: fill.plan.route.clone(),
-        path: fill.plan.path.clone(),
-        tags: tags(&fill.plan, &fill.keys, &head.headers),
+        route: fill.place.route.clone(),
+        path: fill.place.path.clone(),
+        tags: tags(fill, &head.headers),
         savings,
         stored_at: now,
     })
 }
 
 /// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI if more than it is in the key.
-fn tags(plan: &Plan, keys: &Keys, headers: &HeaderMap) -> Box<[Arc<str>]> {
-    let mut tags: Vec<Arc<str>> = plan.tags.clone();
-    if !plan.model {
+fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
+    let mut tags: Vec<Arc<str>> = fill.place.tags.clone();
+    if !fill.plan.model {
         let own = |name: &'static str, separator: u8| {
             let lines = headers.get_all(name).iter();
             lines.flat_map(move |line| line.as_bytes().split(move |byte| *byte == separator)).map(<[u8]>::trim_ascii)
@@ -231,8 +232,8 @@ fn tags(plan: &Plan, keys: &Keys, headers: &HeaderMap) -> Box<[Arc<str>]> {
         // Nobody but us says what belongs to a URI.
         tags.extend(found.filter(|tag| !tag.starts_with("uri:")).take(MAX_TAGS).map(Arc::from));
     }
-    if keys.entry != keys.uri {
-        tags.push(Arc::from(uri_tag(keys.uri)));
+    if fill.keys.entry != fill.keys.uri {
+        tags.push(Arc::from(uri_tag(fill.keys.uri)));
     }
     tags.sort_unstable();
     tags.dedup();
