@@ -113,7 +113,7 @@ impl Recorder {
     /// Trailers passed.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
         if let Kind::Recording(recording) = &self.kind {
-            recording.writer.trailers(trailers.clone());
+            recording.writer.trailers(super::storable::owned(trailers));
         }
     }
 

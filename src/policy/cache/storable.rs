@@ -113,7 +113,7 @@ const HOP_BY_HOP: [&str; 10] = [
 /// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`;
 /// with a `Date`.
 pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
-    let mut kept = headers.clone();
+    let mut kept = owned(headers);
     strip_hop_by_hop(&mut kept);
     for name in ResponseDirectives::of(headers).no_cache_fields {
         kept.remove(name);
@@ -125,6 +125,19 @@ pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
         kept.insert(header::DATE, date);
     }
     kept
+}
+
+/// The same fields in memory of their own. As they come from a connection, values are slices of its read buffer, and one
+/// small value would keep all of that buffer alive, uncounted.
+pub fn owned(headers: &HeaderMap) -> HeaderMap {
+    let mut copy = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            copy.append(name, own);
+        }
+    }
+    copy
 }
 
 /// Removes the fields of one connection (RFC 9110 section 7.6.1).
@@ -235,6 +248,17 @@ mod tests {
                 assert_eq!(got, expected, "{what}");
             }
         }
+    }
+
+    #[test]
+    fn stored_fields_do_not_hold_the_read_buffer() {
+        let buffer = bytes::Bytes::from(b"value and the rest of a large buffer".to_vec());
+        let mut headers = HeaderMap::new();
+        headers.insert("a", HeaderValue::from_maybe_shared(buffer.slice(..5)).expect("valid"));
+        let kept = stored_fields(&headers, SystemTime::UNIX_EPOCH);
+        drop(headers);
+        assert!(buffer.is_unique(), "nobody else holds it");
+        assert_eq!(kept["a"], "value");
     }
 
     #[test]

@@ -260,6 +260,42 @@ async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
 }
 
 #[tokio::test]
+async fn a_thousand_requests_of_a_cold_key_are_one_fetch_also_when_the_first_client_leaves() {
+    let world = World::new(policy());
+    let clock = Clock::fixed(at(0));
+    let local = tokio::task::LocalSet::new();
+    let fill = forwarded(world.ask("/a", &[], 0));
+    let first_client = fill.reader().expect("shared");
+    let waiting: Vec<_> = (0..999)
+        .map(|_| match world.ask("/a", &[], 0) {
+            Lookup::Join(join) => local.spawn_local(async move {
+                let (response, _) = join.respond(clock).await.expect("shareable");
+                text(response).await
+            }),
+            other => panic!("only one fetches: {other:?}"),
+        })
+        .collect();
+    local
+        .run_until(async {
+            let Decision::Store(mut recorder) = fill.on_head(StatusCode::OK, &map(&[("cache-control", "max-age=9")]), at(0)) else {
+                panic!("storable")
+            };
+            recorder.data(&Bytes::from_static(b"half "), clock.now());
+            tokio::task::yield_now().await;
+            drop(first_client);
+            recorder.data(&Bytes::from_static(b"and half"), clock.now());
+            assert!(recorder.complete(at(0), Verdict::Store(None)));
+            for one in waiting {
+                assert_eq!(one.await.expect("no panic"), "half and half");
+            }
+        })
+        .await;
+    assert_eq!(hit(world.ask("/a", &[], 1)).await, "half and half");
+    let stats = world.cache.stats();
+    assert_eq!((stats.answers, stats.memory.in_flight, stats.flights), ([1, 0, 999, 0], 0, 0));
+}
+
+#[tokio::test]
 async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
     let world = World::new(config::Cache { tags: vec![Arc::from("catalog")], ..policy() });
     let fresh = [("cache-control", "max-age=60"), ("surrogate-key", "p1 p2")];
