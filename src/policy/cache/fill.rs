@@ -184,10 +184,7 @@ impl Fill {
         let entry = match (judged, variance) {
             (Ok(fresh), Some(variance)) => {
                 let entry = Arc::new(old.freshened(fields, fresh, variance, now));
-                member.stored = self.cache.is_current(&self.keys, self.epoch);
-                if member.stored {
-                    self.cache.store(self.keys.entry, entry.clone(), Some(old), now);
-                }
+                member.stored = self.cache.store(&self.keys, self.epoch, entry.clone(), Some(old), now);
                 if let Some(flight) = self.flight.take() {
                     flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
                 }
@@ -217,7 +214,7 @@ impl Fill {
             match (validate::head_agrees(&old.headers, old.len, headers), fresh) {
                 (true, Ok(fresh)) => {
                     let entry = Arc::new(old.freshened(fields, fresh, old.variance.clone(), now));
-                    self.cache.store(self.keys.entry, entry, Some(old), now);
+                    self.cache.store(&self.keys, self.epoch, entry, Some(old), now);
                 }
                 _ => crate::store::memory::Stored::soften(&**old),
             }

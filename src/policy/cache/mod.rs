@@ -37,7 +37,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -48,7 +48,7 @@ use self::{
     answer::{Mark, answer},
     directives::RequestDirectives,
     entry::{Entry, Savings},
-    expiring::Expiring,
+    expiring::{Changed, Expiring},
     flight::{Flights, Joined},
     freshness::Use,
     key::{Key, KeyPart, Keys},
@@ -69,8 +69,6 @@ use crate::{
 pub const NOT_SHARED_FOR: Duration = Duration::from_secs(10);
 const OBSERVED: usize = 65_536;
 const NOT_SHARED: usize = 16_384;
-/// Keys share an epoch by chance; one that shares it with an invalidated key is fetched once more than needed.
-const EPOCHS: usize = 16_384;
 
 /// The cache of the process, shared by all workers.
 pub struct Cache {
@@ -79,8 +77,8 @@ pub struct Cache {
     secret: [u8; 32],
     observed: Expiring,
     not_shared: Expiring,
-    /// Raised by invalidations of a key: what was fetched before must not be stored after.
-    epochs: Box<[AtomicU32]>,
+    /// What was fetched before an invalidation must not be stored after it.
+    changed: Changed,
     /// Raised by purges.
     purges: AtomicU64,
     counters: [AtomicU64; 4],
@@ -224,7 +222,7 @@ impl Cache {
             secret,
             observed: Expiring::new(OBSERVED),
             not_shared: Expiring::new(NOT_SHARED),
-            epochs: (0..EPOCHS).map(|_| AtomicU32::new(0)).collect(),
+            changed: Changed::default(),
             purges: AtomicU64::new(0),
             counters: Default::default(),
             saved_tokens: AtomicU64::new(0),
@@ -280,7 +278,7 @@ impl Cache {
         }
         let mut fill = self.fill(policy, plan, keys, &query, why, now);
         fill.candidates = candidates;
-        self.take_off(fill, &asked, now)
+        self.take_off(fill, &asked, now).unwrap_or_else(|| self.look_up(policy, query, now))
     }
 
     /// Removes what a successful unsafe method made invalid; how many variants.
@@ -291,7 +289,7 @@ impl Cache {
         let targets = invalidate::targets(query.host, query.path_and_query, response);
         let remove = |path: &String| {
             let uri = key::uri_key(&self.secret, &query, path);
-            self.epochs[uri.bucket(EPOCHS)].fetch_add(1, Relaxed);
+            self.changed.add(uri);
             self.observed.remove(&uri);
             let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
             self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
@@ -334,8 +332,8 @@ impl Cache {
         (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
     }
 
-    /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's.
-    fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: SystemTime) -> Lookup {
+    /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's. `None`: look again.
+    fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: SystemTime) -> Option<Lookup> {
         const OF_ONE: [HeaderName; 5] =
             [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
         let conditional = OF_ONE.iter().any(|name| fill.request.contains_key(name));
@@ -349,12 +347,19 @@ impl Cache {
             || self.not_shared.contains(&fill.keys.entry, now);
         if !alone {
             match self.flights.join(fill.keys.entry, fill.plan.max_body) {
-                Joined::Follower(reader) => return Lookup::Join(Box::new(Join { reader, fill })),
-                Joined::Leader(writer) => fill.flight = Some(writer),
+                Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Join { reader, fill }))),
+                Joined::Leader(writer) => {
+                    // Between the look into the store and the list of flights one may have landed.
+                    let landed = fill.candidates.is_empty() && fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
+                    if landed {
+                        return None;
+                    }
+                    fill.flight = Some(writer);
+                }
             }
         }
         let fill = Box::new(fill);
-        if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) }
+        Some(if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) })
     }
 
     fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: SystemTime) -> Fill {
@@ -369,28 +374,33 @@ impl Cache {
             candidates: Vec::new(),
             flight: None,
             requested: now,
-            epoch: self.epoch(&keys),
+            epoch: [self.changed.count(), self.purges.load(Relaxed)],
             observed_hit: false,
             unconditional: false,
         }
     }
 
-    fn epoch(&self, keys: &Keys) -> [u64; 2] {
-        [u64::from(self.epochs[keys.uri.bucket(EPOCHS)].load(Relaxed)), self.purges.load(Relaxed)]
-    }
-
     /// Whether nothing was invalidated or purged since `epoch` that the key could have belonged to.
     fn is_current(&self, keys: &Keys, epoch: [u64; 2]) -> bool {
-        self.epoch(keys) == epoch
+        self.purges.load(Relaxed) == epoch[1] && !self.changed.since(epoch[0], &keys.uri)
     }
 
-    /// Stores `entry` in front of the other variants, in place of its likes and of `instead`.
-    fn store(&self, key: Key, entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
+    /// Stores `entry`, fetched since `epoch`, in front of the other variants, in place of its likes and of `instead`.
+    fn store(&self, keys: &Keys, epoch: [u64; 2], entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
+        let key = keys.entry;
+        if !self.is_current(keys, epoch) {
+            return false;
+        }
         let stored = self.memory.update(key, now, |old| {
             let others =
                 old.iter().filter(|other| other.variance != entry.variance && !instead.is_some_and(|gone| Arc::ptr_eq(gone, other)));
             Some([entry.clone()].into_iter().chain(others.cloned()).collect())
         });
+        if stored.is_ok() && !self.is_current(keys, epoch) {
+            // Invalidated between the look and the storing, perhaps too early to be found there.
+            self.forget(key, &entry, now);
+            return false;
+        }
         stored.is_ok()
     }
 

@@ -135,13 +135,11 @@ impl Recorder {
         };
         let Recording { fill, head, writer, pauses, .. } = *recording;
         let stored = match verdict {
-            Verdict::Store(savings) if self.cache.is_current(&self.keys, fill.epoch) => {
-                writer.snapshot().is_some_and(|(pieces, trailers)| {
-                    let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
-                    self.cache.store(self.keys.entry, Arc::new(entry), None, now)
-                })
-            }
-            _ => false,
+            Verdict::Store(savings) => writer.snapshot().is_some_and(|(pieces, trailers)| {
+                let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
+                self.cache.store(&self.keys, fill.epoch, Arc::new(entry), None, now)
+            }),
+            Verdict::Discard(_) => false,
         };
         // Only now: who comes between finds the flight or the entry, never neither.
         writer.complete();
