@@ -44,8 +44,6 @@ pub struct Sending {
     trace: Option<Trace>,
     pub(super) websocket: bool,
     pub(super) deadline: Deadline,
-    /// Something answers if every target fails (a stale entry).
-    pub has_last_resort: bool,
 }
 
 /// What came of it.
@@ -78,11 +76,27 @@ impl Sending {
             worker: exchange.worker.clone(),
             upload: exchange.upload.clone(),
             tries: exchange.tries.clone(),
-            has_last_resort: false,
             route_at,
             body,
             websocket,
         }
+    }
+
+    /// The same request once more, if its body is in memory.
+    pub fn again(&self) -> Option<Self> {
+        matches!(self.body, Replay::Whole(_)).then(|| Self {
+            arrival: self.arrival.clone(),
+            worker: self.worker.clone(),
+            route_at: self.route_at,
+            body: self.body.share(),
+            upload: self.upload.clone(),
+            tries: self.tries.clone(),
+            plan: self.plan.clone(),
+            headers: self.headers.clone(),
+            trace: self.trace.clone(),
+            websocket: self.websocket,
+            deadline: self.deadline,
+        })
     }
 
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
@@ -101,7 +115,7 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
     let began = Instant::now();
     let first = first_aim(&worker, &sending);
     let mut rest = route.fallback.iter();
-    let next = next_after(&rest, &sending);
+    let next = next_after(&rest);
     let mut last = try_target(proxy, &mut sending, route, &first, next).await;
     while let Ok(Last { move_on: true, .. }) = &last {
         last = match rest.next() {
@@ -110,7 +124,7 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
                 let provider = &worker.live.providers[*provider];
                 cells.fallback(&provider.name);
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
-                let next = next_after(&rest, &sending);
+                let next = next_after(&rest);
                 try_target(proxy, &mut sending, route, &aim, next).await
             }
             Some(Fallback::Respond { status, body, content_type }) => {
@@ -308,11 +322,10 @@ impl Sending {
     }
 }
 
-fn next_after(rest: &std::slice::Iter<'_, Fallback>, sending: &Sending) -> Next {
+fn next_after(rest: &std::slice::Iter<'_, Fallback>) -> Next {
     match rest.as_slice().first() {
         Some(Fallback::Provider { .. }) => Next::Target,
         Some(Fallback::Respond { .. }) => Next::Answer,
-        None if sending.has_last_resort => Next::Answer,
         None => Next::Nothing,
     }
 }

@@ -224,6 +224,8 @@ impl Exchange {
         let settlement = self.call.as_mut().map(|call| call.settle(&self.proxy, &self.worker.live.prices, &name, outcome, total));
         if let Some(lease) = self.lease.take() {
             match settlement {
+                // Answered from the cache: the request counts where the limit counts every one, tokens and dollars do not.
+                Some(_) if self.call.as_ref().is_some_and(|call| call.cached) => drop(lease),
                 // Inbound, requests count as they came; tokens and dollars were only looked at.
                 None => lease.keep(),
                 Some(Settlement::Used { tokens, nano_usd }) => lease.settle(tokens, nano_usd, now),

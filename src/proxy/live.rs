@@ -38,6 +38,8 @@ pub struct Live {
     pub providers: Vec<LiveProvider>,
     /// What models cost.
     pub prices: Prices,
+    /// Whether any route has a cache.
+    pub caches: bool,
 }
 
 /// A door's routes.
@@ -171,7 +173,8 @@ impl Live {
                 Some(LiveDoor { port: outbound.listen.port(), bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
             }
         };
-        Ok(Self { generation, inbound, outbound, targets, providers, prices, config })
+        let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));
+        Ok(Self { generation, inbound, outbound, targets, providers, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.

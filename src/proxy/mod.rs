@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod attempt;
+mod cached;
 pub mod exchange;
 pub mod forward;
 mod hold;
@@ -40,6 +41,7 @@ use crate::{
     policy::{
         access,
         breaker::Breakers,
+        cache::Cache,
         limits::{Keyed, Limits},
         retry::Budgets,
     },
@@ -50,6 +52,7 @@ use crate::{
 };
 use admission::Claims;
 use attempt::{Attempted, Sending, attempt};
+use cached::Found;
 use exchange::Exchange;
 use live::{Live, LiveDoor, LiveRoute, Worker};
 
@@ -59,6 +62,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Counters of limits.
     pub limits: Limits,
+    /// Stored answers.
+    pub cache: Arc<Cache>,
     /// States of breakers.
     pub breakers: Breakers,
     /// Retry budgets.
@@ -145,11 +150,19 @@ impl Proxy {
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
         exchange.caused_from_now(claims.keyed());
+        let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
+            Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
+            Found::Forward(fill) => fill,
+        };
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
         let sending = Sending::new(self, exchange, route_at, body, websocket);
-        let attempted = attempt(self, sending).await?;
+        let attempted = match fill {
+            None => attempt(self, sending).await?,
+            Some(fill) => cached::fetch_and_fill(self, exchange, route, route_at, sending, fill).await?,
+        };
+        cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange, route, upgrade))
     }
 

@@ -89,6 +89,11 @@ impl Fill {
         self.flight.as_ref().map(FlightWriter::reader)
     }
 
+    /// Whether anybody waits for the shared fetch beside its own client.
+    pub fn has_waiters(&self) -> bool {
+        self.flight.as_ref().is_some_and(FlightWriter::has_readers)
+    }
+
     /// Decides by the response head, as it came from the origin.
     pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
         if self.plan.observe {

@@ -158,6 +158,18 @@ impl Recorder {
         matches!(&self.kind, Kind::Recording(recording) if recording.writer.has_readers())
     }
 
+    /// Whether the body is too large to be stored.
+    pub fn is_outgrown(&self) -> bool {
+        matches!(&self.kind, Kind::Recording(recording) if recording.writer.is_outgrown())
+    }
+
+    /// Waits until the slowest reader of an outgrown body has come near; at once for any other.
+    pub async fn ready(&self) {
+        if let Kind::Recording(recording) = &self.kind {
+            recording.writer.ready().await;
+        }
+    }
+
     /// Reads all of `body` for the store and the readers, at the pace of the slowest reader once it is too large to be
     /// stored. `verdict` is asked at the end. For a task of its own; give up early by dropping it.
     pub async fn pump(mut self, mut body: Body, clock: Clock, verdict: impl FnOnce() -> Verdict) -> bool {
