@@ -4,9 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail like the test itself")]
 
-#[path = "deploy/declared.rs"]
-mod declared;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -15,6 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
+use outrigger::telemetry::metrics::{FAMILIES, Kind};
 use serde_yaml::Value;
 
 // ---- image, Compose, Kubernetes -----------------------------------------------------------------
@@ -273,7 +271,13 @@ fn every_reject_reason_has_its_line() {
 
 /// Every metric named in `query` is declared or recorded, and so is every label it selects or groups by.
 fn check_query(query: &str, recorded: &BTreeSet<String>) {
-    let known: BTreeMap<&str, &[&str]> = declared::METRICS.iter().copied().collect();
+    let known: BTreeMap<String, &[&str]> = FAMILIES
+        .iter()
+        .flat_map(|family| {
+            let suffixes: &[&str] = if matches!(family.kind, Kind::Histogram(_)) { &["_bucket", "_sum", "_count"] } else { &[""] };
+            suffixes.iter().map(move |suffix| (format!("{}{suffix}", family.name), family.labels))
+        })
+        .collect();
     let mut found = 0;
     let mut rest = query;
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -293,8 +297,7 @@ fn check_query(query: &str, recorded: &BTreeSet<String>) {
         if recorded.contains(word) {
             continue;
         }
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word);
-        let labels = known.get(word).or_else(|| known.get(base)).unwrap_or_else(|| panic!("{word} does not exist: {query}"));
+        let labels = known.get(word).unwrap_or_else(|| panic!("{word} does not exist: {query}"));
         if let Some(selector) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) {
             for matcher in selector.split(", ").flat_map(|part| part.split(",")) {
                 let label = matcher.split(['=', '!']).next().unwrap().trim();
