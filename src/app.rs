@@ -3,6 +3,8 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod operator;
+
 use std::{
     io,
     net::TcpListener,
@@ -22,13 +24,14 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::LocalSet};
 
 use crate::{
+    admin::{self, Listeners, Settings},
     arrival::Door,
     cause::Causes,
     clock::{Chance, Clock, Instant},
     config::{
         Config,
         error::Mistakes,
-        read::{self, Overrides},
+        read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
     proxy::{
@@ -98,11 +101,11 @@ pub struct App {
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
-    loaded: Mutex<Option<[u8; 32]>>,
+    /// What the file said when it was last looked at, or why it was refused.
+    loaded: Mutex<Result<Fingerprint, String>>,
     /// Where the doors listen, as bound (port 0 resolved).
     pub addresses: Addresses,
-    /// When it began.
-    pub started: Instant,
+    _admin: admin::Server,
 }
 
 /// Where the doors listen.
@@ -112,14 +115,18 @@ pub struct Addresses {
     pub inbound: Option<std::net::SocketAddr>,
     /// In front of the providers.
     pub outbound: Option<std::net::SocketAddr>,
+    /// Health, metrics, API.
+    pub admin: Option<std::net::SocketAddr>,
+    /// Probes.
+    pub probes: Option<std::net::SocketAddr>,
 }
 
 impl App {
-    /// Starts the workers for `config`. Must be called on the side runtime.
-    pub fn start(source: Source, config: Config) -> Result<Arc<Self>, StartError> {
+    /// Starts the workers. Must be called on the side runtime.
+    pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let now = Instant::now();
-        let config = Arc::new(config);
+        let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current()).map_err(|e| StartError::Invalid(e.to_string()))?;
         let shared = Arc::new(Shared {
             clock,
@@ -136,7 +143,8 @@ impl App {
         let inbound = config.inbound.as_ref().map(|door| bind_all(door.listen, "inbound", count)).transpose()?;
         let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
         let address = |sockets: &Option<Vec<TcpListener>>| sockets.as_ref().and_then(|s| s.first()).and_then(|s| s.local_addr().ok());
-        let addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound) };
+        let listeners = Listeners::bind(&config.admin).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let mut addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound), ..Addresses::default() };
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
@@ -156,18 +164,24 @@ impl App {
                 LocalSet::new().block_on(&runtime, part.run());
             })?);
         }
-        Ok(Arc::new(Self {
-            source,
-            live,
-            shared,
-            telemetry,
-            phase,
-            workers: Mutex::new(workers),
-            alive,
-            loaded: Mutex::new(None),
-            addresses,
-            started: now,
-        }))
+        let app = Arc::new_cyclic(|app| {
+            let server = admin::serve(listeners, Settings::new(&config.admin), operator::Desk::new(app.clone()));
+            (addresses.admin, addresses.probes) = (server.admin(), server.probes());
+            Self {
+                source,
+                live,
+                shared,
+                telemetry,
+                phase,
+                workers: Mutex::new(workers),
+                alive,
+                loaded: Mutex::new(Ok(reading.fingerprint)),
+                addresses,
+                _admin: server,
+            }
+        });
+        operator::register(&app);
+        Ok(app)
     }
 
     /// Serves until a signal ends it, then drains. Returns when everything is over.
@@ -239,13 +253,16 @@ impl App {
     /// Every mistake of the file, or what needs a restart. The running configuration is kept.
     pub fn reload(&self, forced: bool) -> Result<bool, String> {
         let Some(file) = &self.source.file else { return Ok(false) };
-        let content = std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let hash = *blake3::hash(&content).as_bytes();
-        let known = self.loaded.lock().replace(hash);
-        if !forced && known.is_none_or(|known| known == hash) {
+        let reading = read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
+        // A file that was refused is said once, not at every look.
+        let seen = reading.as_ref().map(|reading| reading.fingerprint).map_err(Clone::clone);
+        let mut loaded = self.loaded.lock();
+        if !forced && *loaded == seen {
             return Ok(false);
         }
-        let config = read::load(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|m| m.to_string())?;
+        *loaded = seen;
+        drop(loaded);
+        let config = reading?.config;
         let running = self.live.load();
         if let Some(what) = needs_restart(&running.config, &config) {
             return Err(format!("{what} cannot change while running; it needs a restart"));
@@ -323,6 +340,7 @@ impl WorkerPart {
             }
             self.until_empty(outbound.as_ref().map(|(listener, _)| listener)).await;
         }
+        drop(proxy);
         self.alive.fetch_sub(1, Ordering::Release);
     }
 

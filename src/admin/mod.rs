@@ -69,6 +69,8 @@ pub enum View {
     Breakers,
     Cache,
     Connections,
+    /// Dollars by caller.
+    Spend,
 }
 
 /// A change.

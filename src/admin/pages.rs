@@ -23,7 +23,7 @@ enum Page {
 }
 
 /// Every page with its method, as listed to whoever asks for another.
-const LIST: [(&str, &str); 15] = [
+const LIST: [(&str, &str); 16] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -34,6 +34,7 @@ const LIST: [(&str, &str); 15] = [
     ("GET", "/api/breakers"),
     ("GET", "/api/cache"),
     ("GET", "/api/connections"),
+    ("GET", "/api/spend"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
@@ -58,6 +59,7 @@ impl Page {
             "/api/breakers" => Self::View(View::Breakers),
             "/api/cache" => Self::View(View::Cache),
             "/api/connections" => Self::View(View::Connections),
+            "/api/spend" => Self::View(View::Spend),
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,
             "/api/cache/purge" => Self::Purge,

@@ -48,7 +48,9 @@ pub struct Tap {
     inner: Body,
     observer: Box<dyn Observer>,
     ended: bool,
-    broken: Option<BodyError>,
+    /// The error that comes next; before it the writer gets one turn, because hyper does not flush what it holds when a body
+    /// errs in the same poll.
+    broken: Option<(BodyError, bool)>,
     bounds: Option<Pin<Box<Timer>>>,
 }
 
@@ -120,8 +122,14 @@ impl HttpBody for Tap {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Some(error) = this.broken.take() {
-            return Poll::Ready(Some(Err(error)));
+        match this.broken.take() {
+            Some((error, false)) => {
+                this.broken = Some((error, true));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some((error, true)) => return Poll::Ready(Some(Err(error))),
+            None => {}
         }
         if this.ended {
             return Poll::Ready(None);
@@ -155,12 +163,13 @@ impl HttpBody for Tap {
                 let words = this.observer.last_words(&error);
                 this.end(End::Broken(&error));
                 this.inner = Body::Empty;
-                match words {
-                    Some(words) => {
-                        this.broken = Some(error);
-                        Poll::Ready(Some(Ok(Frame::data(words))))
+                this.broken = Some((error, false));
+                match words.filter(|words| !words.is_empty()) {
+                    Some(words) => Poll::Ready(Some(Ok(Frame::data(words)))),
+                    None => {
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
                     }
-                    None => Poll::Ready(Some(Err(error))),
                 }
             }
         }

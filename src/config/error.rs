@@ -1,1 +1,222 @@
-//! In the making.
+//! Every mistake of a configuration file at once, each with its place, the bad value and what would be right.
+//!
+//! Secrets are never printed: the quoted source line is masked where a secret, or a value of an unknown key, stands.
+
+use std::fmt;
+
+use super::read::tree::Mark;
+
+/// Most mistakes printed; the rest are counted.
+const SHOWN: usize = 100;
+/// Characters of a source line that are quoted.
+const EXCERPT: usize = 110;
+
+/// Everything that is wrong with a file, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes {
+    file: String,
+    list: Vec<Mistake>,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// 1-based; 0 if the mistake has no place in the file.
+    pub line: usize,
+    /// 1-based, in characters; 0 if the mistake has no place in the file.
+    pub column: usize,
+    /// What is wrong and what would be right.
+    pub message: String,
+    excerpt: Option<Excerpt>,
+}
+
+/// A piece of a masked source line and where the caret goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excerpt {
+    text: String,
+    caret: usize,
+}
+
+/// A message and its place, before it is tied to a source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fault {
+    pub(super) at: Mark,
+    pub(super) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(at: Mark, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+}
+
+impl Mistakes {
+    /// One mistake without a place, such as a file that cannot be read.
+    pub fn of_file(file: &str, message: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), list: vec![Mistake { line: 0, column: 0, message: message.into(), excerpt: None }] }
+    }
+
+    /// Ties faults to the lines they are about; `masks` are the stretches of the source that must not be shown.
+    pub(super) fn new(file: &str, source: &str, mut faults: Vec<Fault>, masks: &[(Mark, Mark)]) -> Self {
+        faults.sort();
+        faults.dedup();
+        let lines: Vec<&str> = source.lines().collect();
+        let list = faults
+            .into_iter()
+            .map(|fault| {
+                let line = lines.get((fault.at.line as usize).wrapping_sub(1));
+                let excerpt = line.map(|line| Excerpt::new(line, fault.at, masks));
+                Mistake { line: fault.at.line as usize, column: fault.at.column as usize, message: fault.message, excerpt }
+            })
+            .collect();
+        Self { file: file.to_owned(), list }
+    }
+
+    /// The mistakes, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+        self.list.iter()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Never true for a value that `read` returned.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in self.list.iter().take(SHOWN) {
+            match mistake.line {
+                0 => writeln!(f, "{}: {}", self.file, mistake.message)?,
+                line => writeln!(f, "{}:{line}:{}: {}", self.file, mistake.column, mistake.message)?,
+            }
+            if let Some(excerpt) = &mistake.excerpt {
+                writeln!(f, "{:>5} | {}", mistake.line, excerpt.text)?;
+                writeln!(f, "      | {:caret$}^", "", caret = excerpt.caret)?;
+            }
+        }
+        if self.list.len() > SHOWN {
+            writeln!(f, "... and {} more", self.list.len() - SHOWN)?;
+        }
+        match self.list.len() {
+            1 => write!(f, "{}: 1 mistake", self.file),
+            n => write!(f, "{}: {n} mistakes", self.file),
+        }
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Excerpt {
+    fn new(line: &str, at: Mark, masks: &[(Mark, Mark)]) -> Self {
+        let column = at.column.saturating_sub(1) as usize;
+        // A caret near the end of a long line still has its line around it.
+        let skip = if column > EXCERPT - 20 { column - EXCERPT / 2 } else { 0 };
+        let mut text = String::new();
+        if skip > 0 {
+            text.push('…');
+        }
+        for (n, c) in line.chars().enumerate().skip(skip).take(EXCERPT) {
+            let here = Mark { line: at.line, column: u32::try_from(n + 1).unwrap_or(u32::MAX) };
+            let hidden = masks.iter().any(|(from, to)| *from <= here && here < *to) && !c.is_whitespace();
+            text.push(match c {
+                _ if hidden => '*',
+                c if c.is_control() => ' ',
+                c => c,
+            });
+        }
+        if line.chars().nth(skip + EXCERPT).is_some() {
+            text.push('…');
+        }
+        Self { text, caret: column - skip + usize::from(skip > 0) }
+    }
+}
+
+/// A value as shown in a message: in backticks, on one line, not too long.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+/// The nearest of `choices`, if it is near enough to be a slip of the keys.
+pub(super) fn nearest<'a>(text: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = text.to_lowercase();
+    if lower.chars().count() > 64 {
+        return None;
+    }
+    choices
+        .into_iter()
+        .map(|choice| (strsim::damerau_levenshtein(&lower, &choice.to_lowercase()), choice))
+        .filter(|(distance, choice)| *distance <= 1 + choice.chars().count() / 4 && *distance < choice.chars().count())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, choice)| choice)
+}
+
+/// `; did you mean ...?` or nothing.
+pub(super) fn did_you_mean<'a>(text: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(text, choices).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(line: u32, column: u32) -> Mark {
+        Mark { line, column }
+    }
+
+    #[test]
+    fn a_mistake_shows_its_line_and_a_caret() {
+        let source = "inbound:\n  app: x\ncache: {ttll: 60s}\n";
+        let faults = vec![Fault::new(mark(3, 9), "unknown key `ttll` in cache; did you mean `ttl`?"), Fault::new(mark(2, 8), "first")];
+        let text = Mistakes::new("proxy.yaml", source, faults, &[]).to_string();
+        assert_eq!(
+            text,
+            "proxy.yaml:2:8: first\n    2 |   app: x\n      |        ^\n\
+             proxy.yaml:3:9: unknown key `ttll` in cache; did you mean `ttl`?\n    3 | cache: {ttll: 60s}\n      |         ^\n\
+             proxy.yaml: 2 mistakes"
+        );
+    }
+
+    #[test]
+    fn a_masked_stretch_is_never_shown() {
+        let text =
+            Mistakes::new("f", "keys: [sk-secret] # x\n", vec![Fault::new(mark(1, 1), "m")], &[(mark(1, 8), mark(1, 17))]).to_string();
+        assert!(!text.contains("secret") && text.contains("keys: [*********] # x"), "{text}");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_caret() {
+        let line = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
+        let mistakes = Mistakes::new("f", &line, vec![Fault::new(mark(1, 501), "m")], &[]);
+        let excerpt = mistakes.list[0].excerpt.as_ref().expect("has a line");
+        assert_eq!(excerpt.text.chars().nth(excerpt.caret), Some('H'));
+        assert!(excerpt.text.chars().count() < 120);
+    }
+
+    #[test]
+    fn the_same_fault_is_said_once_and_the_list_is_bounded() {
+        let many = (1..=150).flat_map(|n| [Fault::new(mark(n, 1), "m"), Fault::new(mark(n, 1), "m")]).collect();
+        let mistakes = Mistakes::new("f", "", many, &[]);
+        assert_eq!(mistakes.len(), 150);
+        let text = mistakes.to_string();
+        assert!(text.contains("... and 50 more") && text.ends_with("f: 150 mistakes"));
+    }
+
+    #[test]
+    fn the_nearest_word_is_a_slip_away() {
+        assert_eq!(nearest("ttll", ["ttl", "tags"]), Some("ttl"));
+        assert_eq!(nearest("cahce", ["cache", "caller"]), Some("cache"));
+        assert_eq!(nearest("zebra", ["ttl", "tags"]), None);
+        assert_eq!(nearest("a", ["b"]), None);
+    }
+}

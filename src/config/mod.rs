@@ -3,10 +3,13 @@
 //! `read` turns `proxy.yaml` (written shape: `schema`) into these types or into a complete list of
 //! mistakes (`error`). Nothing below this module parses configuration, and nothing here behaves.
 
+mod build;
 pub mod error;
 pub mod read;
+mod scalars;
 pub mod schema;
 mod values;
+mod written;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,1 +1,196 @@
-//! In the making.
+//! `proxy.yaml` to [`Config`], or to every mistake in it at once.
+//!
+//! text -> [`tree`] (places) -> [`walk`] (shape and values, against the schema; `${NAME}` expanded) -> serde
+//! (the written types) -> `build` (names resolved, defaults merged). The walk and the build report all they find.
+
+mod expand;
+#[cfg(test)]
+mod tests;
+pub(super) mod tree;
+mod walk;
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use self::{expand::Expander, walk::Walk};
+use super::{
+    Config,
+    build::Build,
+    error::{Fault, Mistakes},
+    written::Root,
+};
+
+pub(super) use self::{tree::Mark, walk::Seen};
+pub use super::build::Note;
+
+/// Largest file that is read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What the command line says over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--app`: a URL, or a port of this machine. Opens the inbound door if the file does not.
+    pub app: Option<String>,
+    /// Stands in for the memory limit of the cgroup, in bytes; `None` reads it from `/sys/fs/cgroup`.
+    pub memory_limit: Option<u64>,
+}
+
+/// A configuration and what a reader of the file should know.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The configuration.
+    pub config: Config,
+    /// Remarks that do not make the file wrong, in the order of the file.
+    pub notes: Vec<Note>,
+    /// Tells contents apart: the text of the file and of every `{file: ...}` in it.
+    pub fingerprint: Fingerprint,
+    /// Files named by `{file: ...}`; a change in one of them changes the configuration.
+    pub files: Vec<PathBuf>,
+}
+
+/// Identifies the content of a configuration (BLAKE3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+/// Reads a file. `env` gives environment variables.
+///
+/// # Errors
+/// Every mistake in the file, or the one that it cannot be read.
+pub fn load(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    load_reading(path, overrides, env).map(|reading| reading.config)
+}
+
+/// [`load`] with the remarks and the fingerprint.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_reading(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
+    let text = text_of(path)?;
+    parse_reading(&text, &path.display().to_string(), overrides, env)
+}
+
+/// Reads a text; `file` is its name in messages, and relative `{file: ...}` paths start in its directory.
+///
+/// # Errors
+/// Every mistake in the text.
+pub fn parse(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    parse_reading(text, file, overrides, env).map(|reading| reading.config)
+}
+
+/// No file at all: a transparent inbound proxy in front of `--app`.
+///
+/// # Errors
+/// If `--app` is missing or wrong.
+pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
+    parse("", "(no file)", overrides, env)
+}
+
+/// [`parse`] with the remarks and the fingerprint.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
+    if text.len() as u64 > MAX_FILE {
+        return Err(Mistakes::of_file(file, "is larger than 1MiB"));
+    }
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    let tree = tree::read(text);
+    let dir = Path::new(file).parent().unwrap_or(Path::new(""));
+    let mut walk = Walk::new(Expander::new(env, dir));
+    let value = walk.root(&tree.root);
+    let Walk { expander, mut faults, mut seen, .. } = walk;
+    for fault in &tree.faults {
+        seen.masks.extend(suspicious(text, fault.at));
+    }
+    faults.extend(tree.faults);
+    // After a syntax error nothing can be concluded from what is missing, and the build concludes from that.
+    let mut config = None;
+    let mut notes = Vec::new();
+    if !tree.cut {
+        match serde_yaml::from_value::<Root>(value) {
+            Ok(root) => {
+                let (built, more, remarks) = Build::new(&seen, overrides, env).config(root);
+                faults.extend(more);
+                config = built;
+                notes = remarks;
+            }
+            // The walk has accepted what serde refuses: a fault of this program, said rather than hidden.
+            Err(error) if faults.is_empty() => {
+                faults.push(Fault::new(Mark { line: 1, column: 1 }, format!("cannot be understood: {error}")))
+            }
+            Err(_) => {}
+        }
+    }
+    notes.sort_by_key(|note| (note.line, note.column));
+    match config {
+        Some(config) if faults.is_empty() => {
+            let fingerprint = fingerprint(text.as_bytes(), &expander.files);
+            Ok(Reading { config, notes, fingerprint, files: expander.files })
+        }
+        _ => Err(Mistakes::new(file, text, faults, &seen.masks)),
+    }
+}
+
+/// The fingerprint of a file as it is now, without understanding it: for polling. `files` are those of the last [`Reading`].
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn fingerprint_of(path: &Path, files: &[PathBuf]) -> Result<Fingerprint, Mistakes> {
+    let text = text_of(path)?;
+    Ok(fingerprint(text.strip_prefix('\u{FEFF}').unwrap_or(&text).as_bytes(), files))
+}
+
+fn fingerprint(text: &[u8], files: &[PathBuf]) -> Fingerprint {
+    let mut hash = blake3::Hasher::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(text);
+    for file in files {
+        part(file.as_os_str().as_encoded_bytes());
+        part(&std::fs::read(file).unwrap_or_default());
+    }
+    Fingerprint(*hash.finalize().as_bytes())
+}
+
+fn text_of(path: &Path) -> Result<String, Mistakes> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path).map_err(|error| Mistakes::of_file(&name, format!("cannot be read: {error}")))?;
+    let mut bytes = Vec::new();
+    // One more than allowed, so that a file that is too large is seen to be.
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| Mistakes::of_file(&name, format!("cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+        Mistakes::of_file(&name, format!("is not UTF-8 (line {line})"))
+    })
+}
+
+/// On a line that could not be parsed nothing is known to be a secret, so whatever looks like one is masked.
+fn suspicious(text: &str, at: Mark) -> Vec<(Mark, Mark)> {
+    let Some(line) = text.lines().nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
+    let mut out = Vec::new();
+    let mut start: Option<(usize, bool, bool)> = None;
+    let secret_line =
+        ["key", "token", "secret", "redis", "password", "authorization"].iter().any(|word| line.to_lowercase().contains(word));
+    let mark = |column: usize| Mark { line: at.line, column: u32::try_from(column + 1).unwrap_or(u32::MAX) };
+    for (column, c) in line.chars().chain(std::iter::once(' ')).enumerate() {
+        let inside = c.is_alphanumeric() || "-_+=/.@".contains(c) || (c == ':' && line.contains("://"));
+        match (inside, start) {
+            (true, None) => start = Some((column, c.is_alphabetic(), c.is_ascii_digit())),
+            (true, Some((from, letter, digit))) => start = Some((from, letter || c.is_alphabetic(), digit || c.is_ascii_digit())),
+            (false, Some((from, letter, digit))) => {
+                let long = column - from;
+                if (long >= 16 && letter && digit) || (secret_line && c != ':' && long >= 6) {
+                    out.push((mark(from), mark(column)));
+                }
+                start = None;
+            }
+            (false, None) => {}
+        }
+    }
+    out
+}

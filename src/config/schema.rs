@@ -1,1 +1,219 @@
-//! In the making.
+//! The shape of `proxy.yaml` as written: one declarative table from which come the walk that checks a file,
+//! the defaults, the Markdown reference and the JSON Schema for editors.
+
+mod doors;
+mod kinds;
+mod policies;
+mod print;
+mod process;
+#[cfg(test)]
+mod tests;
+
+use super::scalars::Word;
+
+pub use print::{json_schema, reference};
+
+/// The file itself.
+pub(super) use process::ROOT;
+
+/// A block of keys.
+pub(super) struct Table {
+    /// Title in the reference, unique.
+    pub(super) name: &'static str,
+    /// What the block is for, in a sentence or two.
+    pub(super) doc: &'static str,
+    pub(super) keys: &'static [Key],
+    /// Groups of keys of which exactly one must be written.
+    pub(super) exactly_one: &'static [&'static [&'static str]],
+    /// Pairs of which the first has no meaning without the second.
+    pub(super) needs: &'static [(&'static str, &'static str)],
+    /// Keys that people expect here, with what to say instead of "unknown key".
+    pub(super) foreign: &'static [(&'static str, &'static str)],
+}
+
+/// One key of a block.
+#[derive(Clone, Copy)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Default,
+    /// What it does, in a sentence.
+    pub(super) doc: &'static str,
+    /// YAML that a reader could paste.
+    pub(super) example: &'static str,
+    /// Smallest and largest value, as written.
+    pub(super) range: Option<(&'static str, &'static str)>,
+}
+
+/// What an absent key means.
+#[derive(Clone, Copy)]
+pub(super) enum Default {
+    /// Nothing: the feature is not there.
+    Absent,
+    /// The key must be written.
+    Required,
+    /// As if this YAML had been written.
+    Value(&'static str),
+    /// Worked out by the builder; the text says how.
+    Says(&'static str),
+}
+
+/// What may stand at a place.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Scalar(&'static Scalar),
+    List(&'static Kind),
+    /// A list, or its only item.
+    OneOrMany(&'static Kind),
+    Table(&'static Table),
+    /// Names to values.
+    Map {
+        /// What a name is.
+        key: &'static Scalar,
+        of: &'static Kind,
+    },
+    /// The first that fits by shape.
+    Either(&'static [Kind]),
+}
+
+/// A kind of word.
+pub(super) struct Scalar {
+    /// With its article: "a duration".
+    pub(super) name: &'static str,
+    /// Reads and measures.
+    pub(super) check: fn(&str) -> Result<Option<u128>, String>,
+    pub(super) json: Json,
+    /// Never shown.
+    pub(super) secret: bool,
+    pub(super) example: &'static str,
+}
+
+/// What an editor can know of a word.
+pub(super) enum Json {
+    Text,
+    Number,
+    /// A number, or a text of this form.
+    NumberOr(&'static str),
+    Bool,
+    Pattern(&'static str),
+    Words(&'static [&'static str]),
+}
+
+impl Table {
+    const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+        Self { name, doc, keys, exactly_one: &[], needs: &[], foreign: &[] }
+    }
+
+    const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+        self.exactly_one = groups;
+        self
+    }
+
+    const fn needs(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+        self.needs = pairs;
+        self
+    }
+
+    const fn foreign(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+        self.foreign = pairs;
+        self
+    }
+
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+impl Key {
+    const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+        Self { name, kind, default: Default::Absent, doc, example: "", range: None }
+    }
+
+    const fn default(mut self, yaml: &'static str) -> Self {
+        self.default = Default::Value(yaml);
+        self
+    }
+
+    const fn says(mut self, text: &'static str) -> Self {
+        self.default = Default::Says(text);
+        self
+    }
+
+    const fn required(mut self) -> Self {
+        self.default = Default::Required;
+        self
+    }
+
+    const fn eg(mut self, yaml: &'static str) -> Self {
+        self.example = yaml;
+        self
+    }
+
+    const fn within(mut self, least: &'static str, most: &'static str) -> Self {
+        self.range = Some((least, most));
+        self
+    }
+}
+
+impl Kind {
+    /// What to write, in words.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Scalar(scalar) => scalar.name.to_owned(),
+            Self::List(of) => format!("a list ({} each)", of.name()),
+            Self::OneOrMany(of) => format!("{} or a list", of.name()),
+            Self::Table(_) => "a block of keys".to_owned(),
+            Self::Map { .. } => "a block of names".to_owned(),
+            Self::Either(kinds) => kinds.iter().map(Self::name).collect::<Vec<_>>().join(" or "),
+        }
+    }
+
+    /// Something that could be written.
+    pub(super) fn example(&self) -> String {
+        match self {
+            Self::Scalar(scalar) => scalar.example.to_owned(),
+            Self::List(of) => format!("[{}]", of.example()),
+            Self::OneOrMany(of) => of.example(),
+            Self::Table(table) => {
+                let required = table.keys.iter().filter(|key| matches!(key.default, Default::Required));
+                let one = table.exactly_one.iter().filter_map(|group| table.key(group.first()?));
+                let inner: Vec<String> = required.chain(one).map(|key| format!("{}: {}", key.name, key.example())).collect();
+                format!("{{{}}}", inner.join(", "))
+            }
+            Self::Map { key, of } => format!("{{{}: {}}}", key.example, of.example()),
+            Self::Either(kinds) => kinds.first().map_or_else(String::new, Self::example),
+        }
+    }
+
+    /// Whether a secret can stand here or below.
+    pub(super) fn holds_secret(&self) -> bool {
+        match self {
+            Self::Scalar(scalar) => scalar.secret,
+            Self::List(of) | Self::OneOrMany(of) | Self::Map { of, .. } => of.holds_secret(),
+            Self::Table(table) => table.keys.iter().any(|key| key.kind.holds_secret()),
+            Self::Either(kinds) => kinds.iter().any(Self::holds_secret),
+        }
+    }
+}
+
+impl Key {
+    /// Something that could be written here.
+    pub(super) fn example(&self) -> String {
+        if self.example.is_empty() { self.kind.example() } else { self.example.to_owned() }
+    }
+}
+
+impl Scalar {
+    const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
+        Self { name, check: check::<T>, json, secret: false, example }
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+fn check<T: Word>(text: &str) -> Result<Option<u128>, String> {
+    T::word(text).map(|value| value.measure())
+}

@@ -14,7 +14,7 @@ pub const OTHER_BYTES_PER_TOKEN: u64 = 3;
 /// Tokens that an embedded image, sound or document is taken for, whatever its size in bytes. Near the figure of a photo at
 /// the large providers.
 pub const MEDIA_TOKENS: u64 = 1_000;
-/// A string without blanks that is longer than this is taken for embedded data, not for text.
+/// A string of base64 that is longer than this is taken for embedded data, not for text.
 const MEDIA_BYTES: usize = 2_048;
 
 /// What a body says.
@@ -94,13 +94,19 @@ pub(super) fn estimate(text: &[u8]) -> u64 {
     let mut start = 0;
     for end in memchr::memchr_iter(b'"', text).chain([text.len()]) {
         let run = &text[start..end];
-        if run.len() > MEDIA_BYTES && !run[..MEDIA_BYTES].contains(&b' ') && run[..MEDIA_BYTES].is_ascii() {
+        if run.len() > MEDIA_BYTES && is_base64(&run[..MEDIA_BYTES]) {
             tokens += tokens_of(&text[plain..start]) + MEDIA_TOKENS;
             plain = end;
         }
         start = end + 1;
     }
     tokens + tokens_of(&text[plain.min(text.len())..])
+}
+
+/// Whether the beginning of a string is base64, perhaps behind `data:image/png;base64,`. `/` may be escaped.
+fn is_base64(start: &[u8]) -> bool {
+    let data = if start.starts_with(b"data:") { memchr::memchr(b',', start).map_or(start, |comma| &start[comma + 1..]) } else { start };
+    data.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=' | b'\\'))
 }
 
 /// Tokens of plain text, from its bytes.
@@ -249,6 +255,8 @@ mod tests {
         assert!((1_200..1_400).contains(&facts(&text).estimated_input));
         let image = format!(r#"{{"messages":[{{"url":"data:image/png;base64,{}"}}]}}"#, "A".repeat(1_000_000));
         assert!((1_000..1_100).contains(&facts(&image).estimated_input), "{}", facts(&image).estimated_input);
+        let csv = facts(&format!(r#"{{"input":"{}"}}"#, "12.5,abc,".repeat(4_000)));
+        assert!(csv.estimated_input > 8_000, "text without blanks is text");
         assert!(facts(&format!(r#"{{"input":"{}"}}"#, "語".repeat(3_000))).estimated_input >= 3_000);
     }
 

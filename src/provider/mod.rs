@@ -1,11 +1,39 @@
-//! What the outbound door understands of model calls. Everything here is pure: no I/O, no time, no chance.
+//! What the outbound door understands of model calls. Pure: no I/O, no time, no chance; bytes in, facts out.
+//!
+//! In the order of a call:
+//!
+//! 1. [`call`]: what method and path ask for, and which wire format they speak. From here on everything goes by
+//!    [`call::Shape::api`], because providers offer each other's APIs.
+//! 2. [`facts`]: what the body says (model, stream, bounds), and [`mod@canonical`]: its part of a cache key.
+//! 3. [`rewrite`]: the two changes that may be made to a body, as splices.
+//! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
+//!    [`strip`] takes out the one event that the client had not asked for.
+//! 5. [`errors`]: what a failure means, how long to wait, and our own answers in the provider's words.
+//! 6. [`price`]: what it cost.
+//!
+//! Everything is lenient: formats grow without notice, so unknown members are passed over, odd values are nothing, and
+//! nothing here refuses a call.
+
 pub mod call;
+pub mod canonical;
 pub mod errors;
 pub mod facts;
 mod json;
 pub mod meter;
+pub mod price;
 pub mod rewrite;
 pub mod sse;
-/// stub
-#[derive(Debug)] pub struct Prices;
-impl Prices { /** x */ pub fn new(_: &[crate::config::Price]) -> Self { Self } /** x */ pub fn cost(&self, _m: &str, _u: &crate::usage::Usage) -> Option<u64> { None } }
+pub mod strip;
+
+pub use call::{Shape, recognise};
+pub use canonical::{cacheable, canonical};
+pub use errors::{
+    ErrorClass, classify,
+    hint::{hint, should_retry},
+    render::{LimitState, limit_headers, render, stream_error},
+};
+pub use facts::{BodyProblem, Facts, read};
+pub use meter::{Finish, Meter, News, Observed};
+pub use price::Prices;
+pub use rewrite::{with_include_usage, with_model, with_model_in_path};
+pub use strip::Strip;

@@ -260,6 +260,19 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_lies_in_one_piece_is_not_copied() {
+        let piece = b"event: e\ndata: {\"a\":1}\n\ndata: 2\n\n";
+        let within = |part: &[u8]| piece.as_ptr_range().contains(&part.as_ptr());
+        let mut splitter = Splitter::new(MAX_EVENT);
+        let mut seen = 0;
+        splitter.feed(piece, |event| {
+            assert!(event.data.is_some_and(within));
+            seen += 1;
+        });
+        assert_eq!((seen, splitter.held.capacity(), splitter.joined.capacity()), (2, 0, 0));
+    }
+
+    #[test]
     fn an_oversized_event_passes_unparsed_and_the_next_is_seen() {
         let (events, ranges) = split(&[b"data: aaaa", b"aaaaaaaaaa", b"a\n\ndata: b\n\n"], 12);
         assert_eq!(events, [(vec![], b"b".to_vec())]);

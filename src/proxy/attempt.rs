@@ -24,7 +24,7 @@ use crate::{
         breaker::{self, Permit},
         retry::{Outcome, Verdict},
     },
-    provider::errors::{self, ErrorClass},
+    provider::{self, ErrorClass},
     reject::{Bound, Fault, Reject},
     upstream::{Connection, Pool},
 };
@@ -156,7 +156,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let policy = route.policies.retry.as_ref();
     let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref()));
     let guard = route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model));
-    let mut retries = policy.map(|policy| proxy.retries(policy, &target.name, sending.plan.is_some(), &sending.arrival.method));
+    let mut retries = policy.map(|_| crate::policy::retry::Retries);
     let mut free = true;
     loop {
         let permit = match guard.as_ref().map(|breaker| breaker.permit(Instant::now())) {
@@ -247,8 +247,8 @@ async fn understood(clock: &Clock, plan: &Plan, sending: &Sending, route: &LiveR
             Body::Full(bytes) => bytes.clone(),
             _ => Bytes::new(),
         };
-        let class = errors::classify(plan.api, status, &head.headers, &bytes);
-        let hint = errors::hint::hint(plan.api, &head.headers, &bytes, clock.wall());
+        let class = provider::classify(plan.api, status, &head.headers, &bytes);
+        let hint = provider::hint(plan.api, &head.headers, &bytes, clock.wall());
         let outcome = if class.retryable() { Outcome::Status(status) } else { Outcome::Final(status) };
         return Ok(Tried { outcome, hint, class: Some(class), free: false, answer: Ok(Attempted { head, body, connection }) });
     }
@@ -279,7 +279,7 @@ impl Sending {
     fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
         match (&self.body, aim.model) {
             (Replay::Whole(bytes), Some(model)) if self.plan.as_ref().is_some_and(|plan| !plan.model_in_path) => {
-                Some(Body::full(crate::provider::rewrite::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
+                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
             }
             _ => self.body.next(),
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{attempt::Attempted, forward::Responded, model::Plan};
 use crate::{
     body::{Body, BodyError},
-    provider::{errors::ErrorClass, meter::Meter},
+    provider::{ErrorClass, Meter},
     reject::Bound,
     upstream::Connection,
 };

@@ -80,6 +80,23 @@ impl LiveRoute {
             || self.limits.counts(Unit::NanoUsd)
     }
 
+    /// The route as the admin API shows it.
+    pub fn describe(&self) -> serde_json::Value {
+        let policies = &self.policies;
+        let named = [
+            ("access", policies.access.is_some()),
+            ("limits", !self.limits.is_empty()),
+            ("cache", policies.cache.is_some()),
+            ("purge", !policies.purge.is_empty()),
+            ("timeouts", policies.timeouts.is_some()),
+            ("retry", policies.retry.is_some()),
+            ("breaker", policies.breaker.is_some()),
+            ("fallback", !self.fallback.is_empty()),
+        ];
+        let named: Vec<&str> = named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+        serde_json::json!({"name": &*self.name, "policies": named})
+    }
+
     /// Whether a policy has to understand an answer before it goes to the client.
     pub fn judges_answers(&self) -> bool {
         let policies = &self.policies;

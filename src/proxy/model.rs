@@ -26,7 +26,7 @@ use crate::{
     cause::Join,
     clock::Instant,
     config::{Api, Operation},
-    provider::{self, call::Shape, facts::Facts, meter::{Meter, Observed}},
+    provider::{self, Facts, Meter, Observed, Shape},
     policy::limits::Keyed,
     reject::Reject,
     route::Query,
@@ -84,7 +84,7 @@ impl Plan {
     /// The target at `provider`, with another model where it stands in the path.
     pub fn uri(&self, provider: &LiveProvider, model: Option<&str>) -> Result<Uri, http::Error> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
-        let swapped = model.filter(|_| self.model_in_path).and_then(|model| provider::rewrite::with_model_in_path(self.api, path, model));
+        let swapped = model.filter(|_| self.model_in_path).and_then(|model| provider::with_model_in_path(self.api, path, model));
         request::path_uri(format!("{}{}{query}", provider.base, swapped.as_deref().unwrap_or(path)))
     }
 }
@@ -105,7 +105,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     };
     let provider = &live.providers[provider_at];
     let path = rest.split('?').next().unwrap_or_default();
-    let shape = provider::call::recognise(provider.api, &arrival.method, path);
+    let shape = provider::recognise(provider.api, &arrival.method, path);
     let join_within = live.config.outbound.as_ref().map_or(Duration::ZERO, |o| o.join_within);
     let join = proxy.shared.causes.join(&arrival.headers, join_within, Instant::now());
     let mut call = Box::new(ModelCall {
@@ -173,11 +173,11 @@ fn split(path: &str) -> (&str, &str) {
 impl ModelCall {
     fn read_body(&mut self, body: &[u8]) {
         // What cannot be read passes: the provider says better what is wrong with it.
-        if let Ok(facts) = provider::facts::read(self.shape.api, self.shape.operation, body) {
-            if let Some(model) = &facts.model {
-                self.model = Some(model.as_str().into());
+        if let Ok(facts) = provider::read(self.shape.api, self.shape.operation, body) {
+            if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
+                self.model = Some(model.into());
             }
-            self.streams |= facts.stream;
+            self.streams = self.shape.stream_in_path.unwrap_or(facts.stream);
             self.facts = Some(facts);
         }
     }
@@ -205,7 +205,7 @@ impl ModelCall {
 
     /// A refusal in the provider's own words.
     pub fn refuse(&self, reject: Reject) -> Response<Body> {
-        let (content_type, body) = provider::errors::render::render(self.shape.api, &reject, &self.request_id);
+        let (content_type, body) = provider::render(self.shape.api, &reject, &self.request_id);
         let stop = matches!(reject, Reject::Limited(_));
         let mut response = reject.respond(content_type, body);
         if stop {
@@ -236,7 +236,7 @@ impl ModelCall {
     /// A stream breaks: says so in the protocol's own words, because no SDK notices a clean early end.
     pub fn last_words(&self, error: &BodyError) -> Option<Bytes> {
         let meter = self.meter.as_ref().filter(|_| self.streams)?;
-        Some(provider::errors::render::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
+        Some(provider::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
     }
 
     /// What the call used, once it has ended.
@@ -255,7 +255,7 @@ impl ModelCall {
         let model = self.model.clone().unwrap_or_else(|| "unknown".into());
         self.cost = match observed.source {
             UsageSource::Missing => None,
-            _ => prices.cost(&model, &observed.usage),
+            _ => observed.model.as_deref().and_then(|model| prices.cost(model, &observed.usage)).or_else(|| prices.cost(&model, &observed.usage)),
         };
         proxy.telemetry.metrics.model_call(&metrics::ModelCall {
             route,

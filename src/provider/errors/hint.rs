@@ -24,7 +24,8 @@ pub fn hint(api: Api, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Opti
     millis("retry-after-ms")
         .or_else(|| millis("x-ms-retry-after-ms"))
         .or_else(|| retry_after(text("retry-after")?, now))
-        .or_else(|| if api == Api::Gemini { retry_info(body) } else { None })
+        // Gemini says it in the same words over OpenAI's API.
+        .or_else(|| if matches!(api, Api::Gemini | Api::OpenAi) { retry_info(body) } else { None })
         .or_else(|| exhausted(headers, now))
 }
 
@@ -232,6 +233,7 @@ mod tests {
         let body = br#"{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure"},
             {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"46.5s"}]}}"#;
         assert_eq!(hint(Api::Gemini, &HeaderMap::new(), body, now()), Some(Duration::from_millis(46_500)));
+        assert_eq!(hint(Api::OpenAi, &HeaderMap::new(), &[b"[", &body[..], b"]"].concat(), now()), Some(Duration::from_millis(46_500)));
         assert_eq!(hint(Api::Gemini, &HeaderMap::new(), b"[{\"error\":{}}]", now()), None);
     }
 

@@ -140,7 +140,8 @@ struct Tally {
 
 impl Meter {
     /// A meter for the answer with these `headers` to a call of `operation` over `api` (both as
-    /// [`Shape`](super::call::Shape) says, not the provider's).
+    /// [`Shape`](super::call::Shape) says, not the provider's). Only for successes: what an error status means is
+    /// [`classify`](super::errors::classify)'s.
     pub fn new(api: Api, operation: Operation, headers: &HeaderMap) -> Self {
         let wire = match (api, operation) {
             (Api::OpenAi, Operation::Chat | Operation::Completions) => Wire::Chat,

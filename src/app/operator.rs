@@ -1,0 +1,222 @@
+//! What the admin door sees and may do.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
+
+use serde_json::{Value, json};
+
+use super::{App, Phase};
+use crate::{
+    admin::{Action, Dependency, Health, Operator, Refused, State, View},
+    arrival::Door,
+    clock::Instant,
+    policy::{breaker, limits::LimitCounts},
+    proxy::live::LiveDoor,
+    telemetry::metrics::{Family, Reading},
+};
+
+/// The admin door's view of the process. Holds no claim on it: a process that has ended has nothing to show.
+pub struct Desk(Weak<App>);
+
+impl Desk {
+    /// The desk of `app`.
+    pub fn new(app: Weak<App>) -> Arc<Self> {
+        Arc::new(Self(app))
+    }
+}
+
+/// Numbers that live in shared state and are asked for at every scrape.
+pub fn register(app: &Arc<App>) {
+    let metrics = app.telemetry.metrics();
+    let asks = |family, read: fn(&App) -> Vec<Reading>| {
+        let app = Arc::downgrade(app);
+        metrics.register(family, Box::new(move || app.upgrade().map(|app| read(&app)).unwrap_or_default()));
+    };
+    asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
+    asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
+    asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
+    asks(Family::LimitDecisions, |app| {
+        let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
+        let of = |count: LimitCounts| decisions(&count).map(|(word, n)| (vec![count.name.to_string(), word.into()], n as f64));
+        app.shared.limits.counts().into_iter().flat_map(of).collect()
+    });
+    asks(Family::BreakerState, |app| {
+        let all = app.shared.breakers.snapshot(Instant::now());
+        all.iter().map(|b| (vec![b.name.to_string()], b.state as u8 as f64)).collect()
+    });
+    asks(Family::BreakerTransitions, |app| {
+        let all = app.shared.breakers.snapshot(Instant::now());
+        let of = |b: &breaker::Snapshot| {
+            let states = breaker::State::ALL.into_iter().zip(b.transitions);
+            states.map(|(state, n)| (vec![b.name.to_string(), state.as_str().into()], n as f64)).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).collect()
+    });
+}
+
+impl Operator for Desk {
+    fn health(&self) -> Health {
+        let Some(app) = self.0.upgrade() else {
+            return Health { uptime: Default::default(), window: Default::default(), dependencies: Vec::new() };
+        };
+        let now = Instant::now();
+        let metrics = app.telemetry.metrics();
+        Health { uptime: metrics.uptime(now), window: metrics.last_day(now), dependencies: dependencies(&app, now) }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        match self.0.upgrade().map(|app| app.phase()) {
+            Some(Phase::Running) => Ok(()),
+            Some(_) => Err("draining".into()),
+            None => Err("ended".into()),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        self.0.upgrade().map(|app| app.telemetry.metrics().render()).unwrap_or_default()
+    }
+
+    fn view(&self, view: View) -> Value {
+        let Some(app) = self.0.upgrade() else { return Value::Null };
+        let now = Instant::now();
+        match view {
+            View::Config => json!({"generation": app.live().generation, "file": app.source.file, "config": format!("{:#?}", app.live().config)}),
+            View::Routes => routes(&app),
+            View::Limits => limits(&app),
+            View::Breakers => breakers(&app, now),
+            View::Cache => Value::Null,
+            View::Connections => connections(&app),
+            View::Spend => spend(&app),
+        }
+    }
+
+    fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
+        Box::pin(std::future::ready(self.act_now(action)))
+    }
+}
+
+impl Desk {
+    fn act_now(&self, action: Action) -> Result<Value, Refused> {
+        let Some(app) = self.0.upgrade() else { return Err(Refused::Conflict("the process is ending".into())) };
+        match action {
+            Action::Reload => match app.reload(true) {
+                Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
+                Err(why) => Err(Refused::Invalid(vec![why])),
+            },
+            Action::Drain => {
+                app.leave();
+                Ok(json!({"draining": true}))
+            }
+            Action::Purge(_) => Err(Refused::Conflict("no route has a cache".into())),
+            Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
+            Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
+        }
+    }
+}
+
+fn steer(app: &App, name: &str, act: impl Fn(&breaker::Breaker, Instant)) -> Result<Value, Refused> {
+    let Some(found) = app.shared.breakers.find(name) else {
+        let known: Vec<String> = app.shared.breakers.snapshot(Instant::now()).iter().map(|b| b.name.to_string()).collect();
+        return Err(Refused::NotFound(format!("no breaker is called `{name}`; there are: {}", known.join(", "))));
+    };
+    act(&found, Instant::now());
+    Ok(json!({"breaker": name, "state": found.state().as_str()}))
+}
+
+/// What the proxy uses, and how it is. An open breaker is a target in trouble; the proxy itself serves on.
+fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
+    let live = app.live();
+    let breakers = app.shared.breakers.snapshot(now);
+    live.targets
+        .iter()
+        .map(|target| {
+            let open: Vec<&str> = breakers
+                .iter()
+                .filter(|b| b.state == breaker::State::Open && (*b.name == *target.name || b.name.starts_with(&format!("{}/", target.name))))
+                .map(|b| &*b.name)
+                .collect();
+            Dependency {
+                name: target.name.to_string(),
+                state: if open.is_empty() { State::Ok } else { State::Down },
+                detail: if open.is_empty() { target.origin.to_string() } else { format!("breaker open: {}", open.join(", ")) },
+            }
+        })
+        .collect()
+}
+
+fn routes(app: &App) -> Value {
+    let live = app.live();
+    let door = |door: &Option<LiveDoor>| {
+        door.as_ref().map(|door| {
+            let mut routes: Vec<Value> = door.table.rows().map(|(_, at)| door.routes[*at].describe()).collect();
+            routes.extend(door.routes.last().map(crate::proxy::live::LiveRoute::describe));
+            routes
+        })
+    };
+    json!({"inbound": door(&live.inbound), "outbound": door(&live.outbound)})
+}
+
+fn limits(app: &App) -> Value {
+    let limits = &app.shared.limits;
+    let counts: Vec<Value> = limits
+        .counts()
+        .iter()
+        .map(|count| {
+            json!({
+                "door": count.door.as_str(), "name": &*count.name, "admitted": count.admitted, "refused": count.refused,
+                "observed": count.observed, "skipped": count.skipped, "store_away": count.store_away,
+            })
+        })
+        .collect();
+    json!({"limits": counts, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+}
+
+fn breakers(app: &App, now: Instant) -> Value {
+    let all: Vec<Value> = app
+        .shared
+        .breakers
+        .snapshot(now)
+        .iter()
+        .map(|b| {
+            json!({
+                "name": &*b.name, "state": b.state.as_str(), "since_seconds": b.since.as_secs_f64(),
+                "retry_after_seconds": b.retry_after.map(|wait| wait.as_secs_f64()), "by_hand": b.forced,
+                "consecutive_failures": b.in_a_row, "requests": b.requests, "failures": b.failures, "refused": b.refused,
+            })
+        })
+        .collect();
+    json!({ "breakers": all })
+}
+
+fn connections(app: &App) -> Value {
+    use crate::telemetry::metrics::{Family, Value as Number};
+    let mut rows = Vec::new();
+    for snapshot in app.telemetry.metrics().gather() {
+        if matches!(snapshot.spec.family, Family::Connections | Family::PoolConnections) {
+            for (labels, value) in &snapshot.series {
+                if let Number::Number(number) = value {
+                    let labels: Vec<&str> = labels.iter().map(|label| &**label).collect();
+                    rows.push(json!({"what": snapshot.spec.name, "labels": labels, "count": number}));
+                }
+            }
+        }
+    }
+    json!({"connections": rows, "inbound": app.live().door(Door::Inbound).map(|d| d.port)})
+}
+
+fn spend(app: &App) -> Value {
+    let callers: Vec<Value> = app
+        .shared
+        .spend
+        .by_caller()
+        .into_iter()
+        .map(|(caller, spent)| {
+            let cost = format!("{}.{:09}", spent.nano_usd / 1_000_000_000, spent.nano_usd % 1_000_000_000);
+            json!({"caller": &*caller, "calls": spent.calls, "tokens": spent.tokens, "cost_usd": cost})
+        })
+        .collect();
+    json!({ "callers": callers })
+}

@@ -1,0 +1,63 @@
+//! `outrigger run`: serve until a signal comes.
+
+use std::{path::Path, process::ExitCode};
+
+use super::{RunArgs, fail};
+use crate::{
+    app::{App, Source, StartError},
+    config::{LogFormat, read},
+    telemetry::init_process_log,
+};
+
+/// Serves; the exit code is 0 after a clean shutdown.
+pub fn run(args: &RunArgs) -> ExitCode {
+    init_process_log(LogFormat::Json, args.log_level);
+    let source = Source { file: file(args), overrides: args.overrides() };
+    let env = |name: &str| std::env::var(name).ok();
+    let reading = match &source.file {
+        Some(file) => read::load_reading(file, &source.overrides, &env),
+        None => read::parse_reading("", "(no file)", &source.overrides, &env),
+    };
+    let reading = match reading {
+        Ok(reading) => reading,
+        Err(mistakes) => return fail(&mistakes),
+    };
+    for note in &reading.notes {
+        tracing::warn!(line = note.line, column = note.column, "{}", note.message);
+    }
+    // The side runtime: admin door, store, exports, signals. Workers have their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let served = runtime.block_on(async {
+        let app = App::start(source, reading).await?;
+        say_where(&app);
+        app.serve().await.map_err(StartError::Io)
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+/// The file that was asked for, or `proxy.yaml` here if nothing was asked for and it exists.
+fn file(args: &RunArgs) -> Option<std::path::PathBuf> {
+    let usual = Path::new("proxy.yaml");
+    args.config.clone().or_else(|| (args.app.is_none() && usual.exists()).then(|| usual.to_owned()))
+}
+
+fn say_where(app: &App) {
+    let live = app.live();
+    let at = app.addresses;
+    let text = |address: Option<std::net::SocketAddr>| address.map_or_else(|| "closed".to_owned(), |a| a.to_string());
+    tracing::info!(
+        inbound = text(at.inbound),
+        app = live.inbound.as_ref().and(live.targets.first()).map(|target| target.origin.to_string()).unwrap_or_default(),
+        outbound = text(at.outbound),
+        admin = text(at.admin),
+        probes = text(at.probes),
+        "serving"
+    );
+    tracing::info!("spend by caller is kept in memory and begins at zero with every start");
+}

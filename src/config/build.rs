@@ -1,0 +1,175 @@
+//! From written to meant: names are resolved, `defaults` merged, and what only the whole file can tell is checked.
+
+mod doors;
+mod limits;
+mod names;
+mod policies;
+mod process;
+
+use std::path::Path;
+
+use super::{
+    Config, KeyPart,
+    error::{Fault, did_you_mean, quoted},
+    read::{Mark, Overrides, Seen},
+    scalars::{KeyWord, W},
+    written::{Items, Root},
+};
+
+/// A remark that does not make the file wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// 1-based line.
+    pub line: usize,
+    /// 1-based column, in characters.
+    pub column: usize,
+    /// What a reader should know.
+    pub message: String,
+}
+
+/// The two doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    Inbound,
+    Outbound,
+}
+
+impl Door {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// One building of a configuration.
+pub(super) struct Build<'a> {
+    seen: &'a Seen,
+    overrides: &'a Overrides,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) notes: Vec<Note>,
+    /// Tags of every cache, whatever its mode: what can be purged.
+    tags: Vec<String>,
+    /// Names of limits, with their paths; unique over both doors because they are labels.
+    limit_names: Vec<(String, String)>,
+}
+
+impl<'a> Build<'a> {
+    pub(super) fn new(seen: &'a Seen, overrides: &'a Overrides, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { seen, overrides, env, faults: Vec::new(), notes: Vec::new(), tags: Vec::new(), limit_names: Vec::new() }
+    }
+
+    /// The configuration; `None` if something in it was wrong, and then there is a fault.
+    pub(super) fn config(mut self, root: Root) -> (Option<Config>, Vec<Fault>, Vec<Note>) {
+        self.collect_tags(&root);
+        let memory_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
+        let inbound = self.inbound(root.inbound);
+        let outbound = root.outbound.map(|written| self.outbound(written));
+        if inbound.is_none() && outbound.is_none() && !self.seen.broken("inbound") && !self.seen.broken("outbound") {
+            let message = "there is nothing to do: write `inbound: {app: http://127.0.0.1:3000}` or `outbound`, or give `--app`";
+            self.fault(Mark { line: 1, column: 1 }, message);
+        }
+        let admin = self.admin(root.admin);
+        let store = self.store(root.store, memory_limit);
+        let telemetry = self.telemetry(root.telemetry);
+        let shutdown = self.shutdown(&root.shutdown);
+        let config = Config {
+            inbound,
+            outbound,
+            admin,
+            store,
+            telemetry,
+            shutdown,
+            workers: root.workers.and_then(|count| std::num::NonZeroUsize::new(whole(&count))),
+            body_budget: root.body_budget.map_or_else(|| quarter(memory_limit), |size| size.0.0),
+        };
+        self.listeners(&config);
+        if config.store.redis.is_some() {
+            self.gcra_is_local(&config);
+        }
+        let good = self.faults.is_empty();
+        (good.then_some(config), self.faults, self.notes)
+    }
+
+    fn fault(&mut self, at: Mark, message: impl Into<String>) {
+        self.faults.push(Fault::new(at, message));
+    }
+
+    fn note(&mut self, at: Mark, message: impl Into<String>) {
+        self.notes.push(Note { line: at.line as usize, column: at.column as usize, message: message.into() });
+    }
+
+    fn key_parts(words: Items<W<KeyWord>>) -> Vec<KeyPart> {
+        words
+            .into_iter()
+            .flatten()
+            .filter_map(|word| match word.0 {
+                KeyWord::Global => None,
+                KeyWord::Part(part) => Some(part),
+            })
+            .collect()
+    }
+}
+
+/// `name` is none of `known`.
+fn no_such<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
+    let hint = did_you_mean(name, known.clone());
+    if !hint.is_empty() {
+        return format!("there is no {what} {}{hint}", quoted(name));
+    }
+    let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+    if list.is_empty() {
+        format!("there is no {what} {}", quoted(name))
+    } else {
+        format!("there is no {what} {}; there are {}", quoted(name), list.join(", "))
+    }
+}
+
+fn whole(count: &W<super::scalars::Count>) -> usize {
+    usize::try_from(count.0.0).unwrap_or(usize::MAX)
+}
+
+fn small(count: &W<super::scalars::Count>) -> u32 {
+    u32::try_from(count.0.0).unwrap_or(u32::MAX)
+}
+
+/// A quarter of the memory limit, at most 256 MiB.
+fn quarter(limit: Option<u64>) -> u64 {
+    const MOST: u64 = 256 << 20;
+    limit.map_or(MOST, |limit| (limit / 4).clamp(1 << 20, MOST))
+}
+
+/// The memory limit of this process's cgroup (v2, then v1), in bytes; `None` without a limit.
+fn memory_limit(cgroup: &Path) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(cgroup.join(name)).ok()?.trim().parse::<u64>().ok();
+    // cgroup v1 writes a number near 2^63 for "no limit".
+    read("memory.max").or_else(|| read("memory/memory.limit_in_bytes")).filter(|limit| *limit < 1 << 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarter_of_the_memory_limit_at_most_256_mib() {
+        assert_eq!(quarter(None), 256 << 20);
+        assert_eq!(quarter(Some(512 << 20)), 128 << 20);
+        assert_eq!(quarter(Some(64 << 30)), 256 << 20);
+        assert_eq!(quarter(Some(0)), 1 << 20);
+    }
+
+    #[test]
+    fn the_memory_limit_is_read_from_either_cgroup_version() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(memory_limit(dir.path()), None);
+        std::fs::create_dir(dir.path().join("memory")).expect("made");
+        std::fs::write(dir.path().join("memory/memory.limit_in_bytes"), "9223372036854771712\n").expect("written");
+        assert_eq!(memory_limit(dir.path()), None);
+        std::fs::write(dir.path().join("memory.max"), "max\n").expect("written");
+        assert_eq!(memory_limit(dir.path()), None);
+        std::fs::write(dir.path().join("memory.max"), "536870912\n").expect("written");
+        assert_eq!(memory_limit(dir.path()), Some(512 << 20));
+    }
+}

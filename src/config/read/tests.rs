@@ -1,0 +1,453 @@
+//! The whole reader: what a file means, and what is said of one that is wrong.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{
+    Algorithm, Api, Applies, Backoff, CallerSource, Cookies, Fallback, KeyPart, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unit,
+    Unpriced,
+};
+
+fn overrides() -> Overrides {
+    Overrides { app: None, memory_limit: Some(512 << 20) }
+}
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "OPENAI_API_KEY" => Some("sk-from-env".into()),
+        "PORT" => Some("3100".into()),
+        "EMPTY" => Some(String::new()),
+        "BAD" => Some("hunter2".into()),
+        _ => None,
+    }
+}
+
+fn good(text: &str) -> Config {
+    match parse(text, "proxy.yaml", &overrides(), &env) {
+        Ok(config) => config,
+        Err(mistakes) => panic!("{mistakes}"),
+    }
+}
+
+fn bad(text: &str) -> Vec<String> {
+    let mistakes = parse(text, "proxy.yaml", &overrides(), &env).expect_err("has mistakes");
+    mistakes.iter().map(|m| format!("{}:{}: {}", m.line, m.column, m.message)).collect()
+}
+
+/// One mistake at this place, with this in its message.
+fn says(text: &str, place: &str, part: &str) {
+    let said = bad(text);
+    assert!(said.len() == 1 && said[0].starts_with(&format!("{place}: ")) && said[0].contains(part), "{text}\n{said:#?}");
+}
+
+const IN: &str = "inbound: {app: http://127.0.0.1:3000}\n";
+const OUT: &str = "outbound: {providers: {openai: {}}}\n";
+
+#[test]
+fn no_file_is_a_transparent_proxy() {
+    let app = Overrides { app: Some("3000".into()), ..overrides() };
+    let config = without_file(&app, &env).expect("an app is enough");
+    let inbound = config.inbound.expect("open");
+    assert_eq!((inbound.app.to_string().as_str(), inbound.listen.to_string().as_str()), ("http://127.0.0.1:3000", "0.0.0.0:8080"));
+    assert!(config.outbound.is_none() && inbound.routes.is_empty() && inbound.fallthrough.cache.is_none());
+    assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9901"));
+    assert_eq!(config.admin.probes.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9902"));
+    assert_eq!((config.store.memory, config.body_budget), (128 << 20, 128 << 20));
+    let nothing = without_file(&overrides(), &env).expect_err("no app");
+    assert!(nothing.to_string().contains("there is nothing to do"), "{nothing}");
+    assert!(without_file(&Overrides { app: Some("x".into()), ..overrides() }, &env).expect_err("no URL").to_string().contains("--app"));
+}
+
+#[test]
+fn the_bounds_without_a_file_are_those_of_an_empty_door() {
+    let app = Overrides { app: Some("3000".into()), ..overrides() };
+    let (bare, written) = (without_file(&app, &env).expect("good"), good(IN));
+    assert_eq!(format!("{bare:?}"), format!("{written:?}"));
+}
+
+#[test]
+fn the_app_of_the_command_line_wins() {
+    let app = Overrides { app: Some("http://10.0.0.1:1".into()), ..overrides() };
+    let config = parse(IN, "f", &app, &env).expect("good");
+    assert_eq!(config.inbound.expect("open").app.to_string(), "http://10.0.0.1:1");
+    assert!(parse("inbound: {}\n", "f", &app, &env).is_ok());
+    assert!(parse(OUT, "f", &app, &env).expect("good").inbound.is_some());
+    says("inbound: {}\n", "1:1", "needs `app`");
+}
+
+#[test]
+fn the_plan_of_the_file_is_read_as_meant() {
+    let config = good(
+        "inbound:
+  listen: 0.0.0.0:8080
+  app: http://127.0.0.1:3000
+  trusted_proxies: [private]
+  caller: [header:x-user-id, client_ip]
+  limits:
+    - {key: client_ip, requests: 1000, window: 1m}
+  routes:
+    - match: {path: /api/products/**, methods: [GET, HEAD]}
+      cache: {ttl: 60s, stale_while_revalidate: 5m, tags: [catalog]}
+    - match: {path: /api/products/**, methods: [POST, PUT, DELETE]}
+      purge: [catalog]
+    - match: {path: /chat}
+      limits:
+        - {name: user-spend, key: caller, usd: 0.50, window: 1h}
+outbound:
+  listen: 127.0.0.1:8081
+  providers:
+    openai: {keys: [\"${OPENAI_API_KEY:-}\"]}
+    anthropic: {}
+    house: {api: openai, url: \"http://models.internal/v1\"}
+  limits:
+    - {name: budget, key: provider, usd: 25, window: 1d, alert_at: [0.5, 0.8, 1.0]}
+  defaults:
+    timeouts: {connect: 2s, response_header: 10m, first_token: 120s, idle: 60s}
+    retry: {max_retries: 2, backoff: {base: 500ms, max: 8s}}
+    breaker: {}
+  routes:
+    - match: {operation: chat, models: [\"gpt-*\"]}
+      cache: {ttl: 1h, mode: observe}
+      limits: [{key: caller, tokens: 200k, window: 1m}]
+      fallback:
+        - {provider: openai, model: gpt-4o-mini}
+        - {respond: {status: 503, body: \"The assistant is resting.\"}}
+    - match: {operation: embeddings}
+      cache: {ttl: 1d}
+admin: {listen: 127.0.0.1:9901, probes: 0.0.0.0:9902}
+store: {memory: 64MiB}
+telemetry: {log: json, otlp: \"${OTEL_EXPORTER_OTLP_ENDPOINT:-}\"}
+shutdown: {drain_delay: 5s, deadline: 25s}
+",
+    );
+    let inbound = config.inbound.expect("open");
+    assert_eq!(inbound.trusted_proxies.len(), 7);
+    assert_eq!(inbound.caller, [CallerSource::Header("x-user-id".parse().expect("valid")), CallerSource::ClientIp]);
+    let limit = &inbound.limits[0];
+    assert_eq!(&*limit.name, "inbound/client_ip/1000-requests/1m");
+    assert_eq!(
+        (limit.unit, limit.amount, limit.window, limit.algorithm),
+        (Unit::Requests, 1000, Duration::from_secs(60), Algorithm::Sliding)
+    );
+    assert_eq!((limit.applies, limit.on_store_error, limit.unpriced), (Applies::All, OnStoreError::Local, Unpriced::Allow));
+    assert_eq!(&*inbound.routes[0].name, "GET|HEAD /api/products/**");
+    assert_eq!(inbound.routes[0].matches.methods, [Method::GET, Method::HEAD]);
+    let cache = inbound.routes[0].policies.cache.as_ref().expect("named");
+    assert_eq!((cache.ttl, cache.stale_while_revalidate), (Some(Duration::from_secs(60)), Some(Duration::from_secs(300))));
+    assert_eq!((cache.cookies, cache.unsafe_, cache.max_body), (Cookies::Bypass, false, 1 << 20));
+    assert_eq!(&*inbound.routes[1].policies.purge[0], "catalog");
+    let spend = &inbound.routes[2].policies.limits[0];
+    assert_eq!((&*spend.name, spend.unit, spend.amount, spend.unpriced), ("user-spend", Unit::NanoUsd, 500_000_000, Unpriced::Refuse));
+    assert!(inbound.fallthrough.retry.is_none());
+
+    let outbound = config.outbound.expect("open");
+    assert_eq!(outbound.providers.len(), 3);
+    assert_eq!((outbound.providers[0].url.to_string().as_str(), outbound.providers[0].keys.len()), ("https://api.openai.com", 1));
+    assert_eq!(outbound.providers[0].keys[0].reveal(), "sk-from-env");
+    assert_eq!((outbound.providers[1].api, outbound.providers[1].keys.len()), (Api::Anthropic, 0));
+    assert_eq!(outbound.providers[2].url.base, "/v1");
+    assert_eq!(outbound.limits[0].alert_at, [0.5, 0.8, 1.0]);
+    assert_eq!(outbound.limits[0].applies, Applies::Misses);
+    let chat = &outbound.routes[0];
+    assert_eq!((&*chat.name, chat.matches.operations[0]), ("chat gpt-*", Operation::Chat));
+    assert_eq!(chat.policies.limits[0].amount, 200_000);
+    assert_eq!(chat.policies.cache.as_ref().map(|c| c.mode), Some(Mode::Observe));
+    assert!(matches!(&chat.policies.fallback[0], Fallback::Provider { provider: 0, model: Some(model) } if model == "gpt-4o-mini"));
+    assert!(
+        matches!(&chat.policies.fallback[1], Fallback::Respond { status: StatusCode::SERVICE_UNAVAILABLE, body, .. } if body.contains("resting"))
+    );
+    // `defaults` reach every route and what matches none.
+    for policies in [&chat.policies, &outbound.routes[1].policies, &outbound.fallthrough] {
+        let timeouts = policies.timeouts.as_ref().expect("from defaults");
+        assert_eq!((timeouts.connect, timeouts.total), (Some(Duration::from_secs(2)), None));
+        let breaker = policies.breaker.as_ref().expect("from defaults");
+        assert_eq!((breaker.consecutive, breaker.successes, breaker.open_max), (5, 2, Duration::from_secs(60)));
+        let retry = policies.retry.as_ref().expect("from defaults");
+        assert_eq!((retry.max_retries, retry.replay_buffer, retry.any_method), (2, 1 << 20, true));
+        assert!(retry.on.contains(&RetryOn::Status(StatusCode::TOO_MANY_REQUESTS)) && !retry.on.contains(&RetryOn::Timeout));
+    }
+    assert_eq!((config.store.memory, config.telemetry.log), (64 << 20, LogFormat::Json));
+    assert_eq!(config.telemetry.otlp, None);
+}
+
+#[test]
+fn a_block_in_a_route_replaces_the_block_in_defaults() {
+    let config = good(
+        "inbound:
+  app: 3000
+  defaults: {breaker: {consecutive: 9}, retry: {max_retries: 3, on: [connect]}}
+  routes:
+    - match: {path: /a}
+      retry: {max_retries: 1}
+      breaker: {mode: off}
+    - match: {path: /b}
+",
+    );
+    let inbound = config.inbound.expect("open");
+    let (a, b) = (&inbound.routes[0].policies, &inbound.routes[1].policies);
+    let retry = a.retry.as_ref().expect("its own");
+    assert!(retry.max_retries == 1 && retry.on.len() > 1, "not a mixture of the two blocks");
+    assert!(a.breaker.is_none() && b.breaker.as_ref().is_some_and(|breaker| breaker.consecutive == 9));
+    assert_eq!(b.retry, inbound.fallthrough.retry);
+}
+
+#[test]
+fn backoff_is_a_block_or_a_list_and_ratio_can_be_off() {
+    let config = good(&format!(
+        "{IN}outbound: {{providers: {{openai: {{}}}}, defaults: {{retry: {{backoff: [100ms, 1s]}}, breaker: {{ratio: off}}}}}}\n"
+    ));
+    let policies = config.outbound.expect("open").fallthrough;
+    assert_eq!(policies.retry.expect("named").backoff, Backoff::Schedule(vec![Duration::from_millis(100), Duration::from_secs(1)]));
+    assert!(policies.breaker.expect("named").ratio.is_none());
+}
+
+#[test]
+fn a_key_may_be_a_word_a_list_or_global() {
+    let config = good(
+        "inbound:\n  app: 3000\n  limits:\n    - {key: [client_ip, route], requests: 2M, window: 1h, algorithm: gcra, burst: 10}\n    - {key: global, tokens: 1k, window: 1d, mode: off}\n    - {requests: 5, window: 1s, algorithm: fixed, mode: observe}\n",
+    );
+    let limits = config.inbound.expect("open").limits;
+    assert_eq!(limits.len(), 2, "`off` is absence");
+    assert_eq!((&limits[0].key[..], limits[0].algorithm), (&[KeyPart::ClientIp, KeyPart::Route][..], Algorithm::Gcra { burst: 10 }));
+    assert_eq!((limits[1].key.len(), limits[1].mode, limits[1].algorithm), (0, Mode::Observe, Algorithm::Fixed));
+}
+
+#[test]
+fn variables_are_typed_by_their_key_and_empty_is_absent() {
+    let config = good(
+        "inbound: {app: \"http://127.0.0.1:${PORT}\", caller: [\"${EMPTY}\", client_ip]}\nworkers: ${WORKERS:-2}\nstore: {memory: \"${EMPTY}\"}\n",
+    );
+    let inbound = config.inbound.expect("open");
+    assert_eq!((inbound.app.port, inbound.caller.len()), (3100, 1));
+    assert_eq!((config.workers.map(std::num::NonZeroUsize::get), config.store.memory), (Some(2), 128 << 20));
+    says("inbound: {app: \"${NONE}\"}\n", "1:16", "`NONE` is not set");
+    let said = bad(&format!("{IN}workers: ${{BAD}}\n"));
+    assert!(said.len() == 1 && said[0].contains("`${BAD}`") && !said[0].contains("hunter2"), "{said:?}");
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_printed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("key"), "sk-file-secret\n").expect("written");
+    let file = dir.path().join("proxy.yaml");
+    std::fs::write(&file, "outbound: {providers: {openai: {keys: [{file: key}]}}}\nstore: {secret: abc}\n").expect("written");
+    let reading = load_reading(&file, &overrides(), &env).expect("good");
+    assert_eq!(reading.config.outbound.as_ref().expect("open").providers[0].keys[0].reveal(), "sk-file-secret");
+    assert!(!format!("{:?}", reading.config).contains("sk-file-secret"));
+    assert_eq!(fingerprint_of(&file, &reading.files), Ok(reading.fingerprint));
+    std::fs::write(dir.path().join("key"), "sk-other\n").expect("written");
+    assert_ne!(fingerprint_of(&file, &reading.files), Ok(reading.fingerprint), "a rotated secret is a new content");
+
+    for text in [
+        "outbound: {providers: {openai: {keys: [sk-plain-hunter2], nope: 1}}}\n",
+        "outbound: {providers: {openai: {kyes: [sk-plain-hunter2]}}}\n",
+        "outbound: {providers: {openai: {keys: {a: sk-plain-hunter2}}}}\n",
+        "outbound:\n  providers:\n    openai:\n      keys: [sk-plain-hunter2\n",
+        "outbound: {providers: {openai: {}}}\nstore: {redis: hunter2-not-a-url, namespace: a b}\n",
+        "outbound: {providers: {openai: {}}}\nadmin: {token: \"sk-hunter2\", token: \"sk-hunter2\"}\n",
+        "outbound: {providers: {openai: {}}}\ntelemetry: {otlp: 5, otlp_headers: {authorization: Bearer hunter2}}\n",
+        "outbound: {providers: {openai: {keys: sk-plain-hunter2: x}}}\n",
+    ] {
+        let said = parse(text, "f", &overrides(), &env).expect_err("has mistakes").to_string();
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn mistakes_of_shape_have_places_and_cures() {
+    says(&format!("{IN}shutdwon: {{}}\n"), "2:1", "unknown key `shutdwon` in the file; did you mean `shutdown`?");
+    says("inbound:\n  app: 3000\n  routes:\n    - match: {path: /a}\n      cache: {ttll: 60s}\n", "5:15", "did you mean `ttl`?");
+    says(&format!("{IN}shutdown: {{deadline: 60}}\n"), "2:22", "did you mean `60s`");
+    says(&format!("{IN}store: {{memory: lots}}\n"), "2:17", "is not a size");
+    says(&format!("{IN}workers: many\n"), "2:10", "is not a count");
+    says(&format!("{IN}workers: 0\n"), "2:10", "out of range; write 1 to 1024");
+    says(&format!("{IN}workers: [2]\n"), "2:10", "`workers` must be a count");
+    says("inbound: {app: localhost:3000}\n", "1:16", "http://");
+    says("inbound: {app: 3000, listen: 8080}\n", "1:30", "did you mean `0.0.0.0:8080`");
+    says("inbound: {app: 3000, trusted_proxies: 10.1.1.1/8}\n", "1:39", "did you mean `10.0.0.0/8`");
+    says("inbound: {app: 3000, app: 3001}\n", "1:22", "duplicate key `app`; it is already written at line 1");
+    says("inbound: {app: 3000, routes: [{match: {path: api}}]}\n", "1:46", "did you mean `/api`");
+    says("inbound: {app: 3000, routes: [{match: {methods: [get]}}]}\n", "1:50", "upper-case: `GET`");
+    says("inbound: {app: 3000, routes: [{match: {headers: {\"a b\": x}}}]}\n", "1:50", "is not a header name");
+    says("inbound: {app: 3000, routes: [{cache: {}}]}\n", "1:31", "needs `match`");
+    says("inbound: {app: 3000, routes: {match: {}}}\n", "1:30", "`routes` must be a list");
+    says("inbound: 3000\n", "1:10", "`inbound` must be a block of keys");
+    says("- a\n", "1:1", "must be a block of keys");
+    says(&format!("{IN}telemetry: {{log: jsn}}\n"), "2:18", "did you mean `json`");
+    says("x: &a {app: 3000}\ninbound:\n  <<: *a\n  app: 3000\n", "1:1", "unknown key `x`");
+}
+
+/// A limit with this, on the inbound door.
+fn limit(terms: &str) -> String {
+    format!("inbound:\n  app: 3000\n  limits:\n    - {{{terms}}}\n")
+}
+
+#[test]
+fn mistakes_in_limits() {
+    says(&limit("requests: 1"), "4:7", "needs `window`");
+    says(&limit("window: 1m"), "4:7", "needs one of `requests`, `tokens`, `usd`");
+    says(&limit("requests: 1, tokens: 2, window: 1m"), "4:21", "conflicts with `requests`");
+    says(&limit("usd: -1, window: 1m"), "4:13", "must not be negative");
+    says(&limit("usd: 1, window: 1m, algorithm: gcra, burst: 1"), "4:39", "counts requests only");
+    says(&limit("requests: 1, window: 1m, algorithm: gcra"), "4:43", "needs `burst`");
+    says(&limit("requests: 1, window: 1m, burst: 3"), "4:33", "`burst` is for");
+    says(&limit("requests: 1, window: 1m, key: jwt:sub"), "4:38", "JWT keys are not supported yet");
+    says(&limit("requests: 1, window: 1m, key: model"), "4:38", "has no model");
+    says(&limit("requests: 1, window: 1m, key: [client_ip, client_ip]"), "4:50", "already part of the key");
+    says(&limit("requests: 1, window: 1m, unpriced: allow"), "4:33", "is for a `usd` limit");
+    says(&limit("requests: 1, window: 1m, alert_at: [2]"), "4:44", "out of range");
+    says(&limit("requests: 1, window: 1m}\n    - {requests: 1, window: 60s"), "5:7", "the same limit is already written at line 4");
+    says(&limit("name: a, requests: 1, window: 1m}\n    - {name: a, requests: 2, window: 60s"), "5:14", "already a limit `a` at line 4");
+    says(&limit("mode: off, requests: 0, window: 1m"), "4:30", "out of range");
+}
+
+#[test]
+fn mistakes_in_routes_and_what_they_name() {
+    let routes = |door: &str, routes: &str| format!("{door}  routes:\n{routes}");
+    let inbound = "inbound:\n  app: 3000\n";
+    let outbound = "outbound:\n  providers: {openai: {}, anthropic: {}}\n";
+    says(
+        &routes(inbound, "    - {match: {path: /a, methods: [GET, HEAD]}}\n    - {match: {methods: [HEAD, GET], path: /a}}\n"),
+        "5:15",
+        "the same match",
+    );
+    says(
+        &routes(inbound, "    - {name: a, match: {path: /a}}\n    - {name: a, match: {path: /b}}\n"),
+        "5:14",
+        "already a route `a` at line 4",
+    );
+    says(
+        &routes(inbound, "    - {match: {path: /a}, purge: [catalgo]}\n    - {match: {path: /b}, cache: {tags: [catalog]}}\n"),
+        "4:35",
+        "did you mean `catalog`?",
+    );
+    says(&routes(inbound, "    - {match: {operation: chat}}\n"), "4:15", "operations are for outbound routes");
+    says(&routes(outbound, "    - {match: {provider: opnai}}\n"), "4:25", "did you mean `openai`?");
+    says(
+        &routes(outbound, "    - {match: {operation: chat}, fallback: [{provider: nope}]}\n"),
+        "4:57",
+        "there is no provider `nope`; there are `openai`, `anthropic`",
+    );
+    says(
+        &routes(outbound, "    - {match: {operation: chat}, fallback: [{provider: anthropic}]}\n"),
+        "4:57",
+        "`anthropic` speaks anthropic",
+    );
+    says(&routes(outbound, "    - {match: {}, fallback: [{respond: {}}, {provider: openai}]}\n"), "4:29", "put it last");
+    says(&routes(outbound, "    - {match: {operation: chat}, cache: {}}\n"), "4:34", "cache needs `ttl`");
+    says(
+        &routes(outbound, "    - {match: {operation: chat}, fallback: [{model: gpt-4o}]}\n"),
+        "4:44",
+        "needs one of `provider`, `respond`",
+    );
+    assert!(
+        parse(
+            &routes(outbound, "    - {match: {provider: anthropic}, fallback: [{provider: anthropic, model: x}]}\n"),
+            "f",
+            &overrides(),
+            &env
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn dangerous_things_need_to_be_said() {
+    let keys = "outbound: {listen: \"0.0.0.0:8081\", providers: {openai: {keys: [sk-x]}}}\n";
+    says(keys, "1:20", "`allow: [private]`");
+    assert!(parse(&keys.replace("providers", "allow: private, providers"), "f", &overrides(), &env).is_ok());
+    says(&format!("{OUT}store: {{redis: \"redis://r:6379\"}}\n"), "2:9", "needs `namespace`");
+    says("inbound: {app: 3000, caller: header:x-user}\n", "1:30", "counts only from `trusted_proxies`");
+    let reading = parse_reading(&limit("key: header:x-user, requests: 1, window: 1m"), "f", &overrides(), &env).expect("good");
+    assert!(reading.notes.len() == 1 && reading.notes[0].message.contains("any client can write"), "{:?}", reading.notes);
+    says("inbound: {app: 8080}\n", "1:16", "its own inbound listener");
+    says("inbound: {app: 3000, listen: \"127.0.0.1:9902\"}\n", "1:30", "listen on the same port 9902");
+    says("outbound: {providers: {openai: {url: \"http://127.0.0.1:8081\"}}}\n", "1:38", "its own outbound listener");
+    says(&format!("{IN}shutdown: {{drain_delay: 30s}}\n"), "2:25", "must be longer than the drain delay");
+    says("outbound: {providers: {house: {}}}\n", "1:24", "needs `api` and `url`");
+    says("outbound: {providers: {opneai: {}}}\n", "1:24", "did you mean `openai`?");
+    says("outbound: {providers: {}}\n", "1:12", "needs a provider");
+    says("outbound: {}\n", "1:1", "outbound needs `providers`");
+    says("outbound: {providers: {bedrock: {}}}\n", "1:24", "AWS_REGION");
+    says(&format!("{IN}store: {{state_dir: /x}}\n"), "2:9", "not supported yet");
+}
+
+#[test]
+fn policies_that_contradict_themselves() {
+    let route = |policy: &str| format!("inbound:\n  app: 3000\n  routes:\n    - match: {{path: /a}}\n      {policy}\n");
+    says(&route("breaker: {consecutive: 0, ratio: off}"), "5:7", "can never open");
+    says(&route("breaker:"), "5:7", "`breaker` is empty; write `breaker: {}`");
+    says(&route("timeouts: {per_try: 2m, total: 1m}"), "5:27", "longer than `total`");
+    says(&route("retry: {backoff: {base: 9s, max: 1s}}"), "5:24", "longer than `max`");
+    says(&route("retry: {backoff: []}"), "5:24", "needs a pause");
+    says(&route("cache: {unsafe: true}"), "5:15", "no meaning without `ttl`");
+    says(&route("access: {}"), "5:7", "needs `allow` or `deny`");
+    says(&route("cache: {share: true}"), "5:15", "is for model calls");
+    says(
+        "outbound: {providers: {openai: {}}, defaults: {cache: {ttl: 1h, share: true, per: caller}}}\n",
+        "1:78",
+        "conflicts with `share: true`",
+    );
+}
+
+#[test]
+fn every_mistake_is_reported_in_one_run_with_syntax_errors_too() {
+    let said = bad("inbound:\n  ap: 3000\n  caller: [client-ip]\nworkers: 0\nstore: [${X}]\nshutdown: {deadline: 1}\n");
+    let lines: Vec<&str> = said.iter().map(|line| line.split(':').next().unwrap_or("")).collect();
+    assert_eq!(
+        lines,
+        ["1", "2", "3", "4", "5", "6"].map(|n| n).as_slice()[..].iter().filter(|n| lines.contains(n)).copied().collect::<Vec<_>>(),
+        "{said:#?}"
+    );
+    assert!(said.len() >= 5 && said.iter().any(|line| line.contains("must be quoted")), "{said:#?}");
+    // What stands before a syntax error is checked as well, and nothing is said to be missing.
+    let said = bad("workers: 0\ninbound:\n  listen: [\n");
+    assert!(said.len() == 2 && said[0].contains("out of range") && said[1].contains("not YAML"), "{said:#?}");
+}
+
+#[test]
+fn a_file_too_large_or_not_text_is_one_mistake() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("proxy.yaml");
+    std::fs::write(&file, "# x\n".repeat(300_000)).expect("written");
+    assert!(load(&file, &overrides(), &env).expect_err("too large").to_string().contains("larger than 1MiB"));
+    std::fs::write(&file, b"a\n\xff").expect("written");
+    assert!(load(&file, &overrides(), &env).expect_err("no text").to_string().contains("not UTF-8 (line 2)"));
+    assert!(load(&dir.path().join("none"), &overrides(), &env).expect_err("missing").to_string().contains("cannot be read"));
+}
+
+#[test]
+fn prices_are_rounded_up_to_a_nano_dollar_a_token() {
+    let config = good("outbound: {providers: {openai: {}}, prices: [{model: \"m-*\", input: 0.15, output: 0.0375}]}\n");
+    let price = &config.outbound.expect("open").prices[0];
+    assert_eq!((price.input, price.output, price.cached_input), (150, 38, None));
+}
+
+#[test]
+fn a_byte_order_mark_is_passed_over() {
+    assert!(parse(&format!("\u{FEFF}{IN}"), "f", &overrides(), &env).is_ok());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC{0,200}") {
+        if let Err(mistakes) = parse(&text, "f", &overrides(), &env) {
+            let _ = mistakes.to_string();
+        }
+    }
+
+    #[test]
+    fn no_yaml_like_text_makes_the_reader_panic(lines in prop::collection::vec(
+        ("[ \t]{0,6}", "(- )?", "(inbound|outbound|routes|match|limits|cache|keys|store|\\$\\{X\\}|<<|\\*a|&a|!x|é|\"|')", ":? ?",
+         "([\\[\\]{}\",'|>#&*!%@`$]|\\$\\{|[0-9a-z:/. -]){0,12}"), 0..12)) {
+        let text: String = lines.into_iter().map(|(a, b, c, d, e)| format!("{a}{b}{c}{d}{e}\n")).collect();
+        if let Err(mistakes) = parse(&text, "f", &overrides(), &env) {
+            let _ = mistakes.to_string();
+        }
+    }
+}

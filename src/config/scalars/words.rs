@@ -1,0 +1,175 @@
+//! Words from a fixed list, and words with a prefix such as `header:x-user-id`.
+
+use http::{HeaderName, StatusCode};
+
+use super::Word;
+use crate::config::{
+    Api, Applies, CallerSource, Cookies, KeyPart, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unpriced,
+    error::{did_you_mean, quoted},
+};
+
+/// `mode:` as written; `off` makes a policy absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::config) enum ModeWord {
+    #[default]
+    Enforce,
+    Observe,
+    Off,
+}
+
+impl ModeWord {
+    /// The mode as meant; `None` is off.
+    pub(in crate::config) fn meant(self) -> Option<Mode> {
+        match self {
+            Self::Enforce => Some(Mode::Enforce),
+            Self::Observe => Some(Mode::Observe),
+            Self::Off => None,
+        }
+    }
+}
+
+/// Whose entries a cache of model calls keeps apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum Per {
+    Tenant,
+    Caller,
+}
+
+/// `algorithm:` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::config) enum AlgorithmWord {
+    #[default]
+    Sliding,
+    Fixed,
+    Gcra,
+}
+
+/// `key: global`, or a part of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) enum KeyWord {
+    Global,
+    Part(KeyPart),
+}
+
+fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
+        return Ok(*value);
+    }
+    let hint = did_you_mean(text, choices.iter().map(|(word, _)| *word));
+    let list: Vec<String> = choices.iter().map(|(word, _)| format!("`{word}`")).collect();
+    let hint = if hint.is_empty() { format!("; write {}", either(&list)) } else { hint };
+    Err(format!("{} is unknown{hint}", quoted(text)))
+}
+
+fn either(list: &[String]) -> String {
+    match list {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+macro_rules! words {
+    ($($kind:ty: $($word:literal => $value:expr),+;)+) => {$(
+        impl Word for $kind {
+            fn word(text: &str) -> Result<Self, String> {
+                one_of(text, &[$(($word, $value)),+])
+            }
+        }
+    )+};
+}
+
+words! {
+    ModeWord: "enforce" => Self::Enforce, "observe" => Self::Observe, "off" => Self::Off;
+    Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
+    AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
+    Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
+    Applies: "all" => Self::All, "misses" => Self::Misses;
+    OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
+    Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
+    Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
+    LogFormat: "json" => Self::Json, "text" => Self::Text, "off" => Self::Off;
+}
+
+impl Word for Operation {
+    fn word(text: &str) -> Result<Self, String> {
+        let choices: Vec<(&str, Self)> = Self::ALL.iter().map(|(op, word)| (*word, *op)).collect();
+        one_of(text, &choices)
+    }
+}
+
+impl Word for RetryOn {
+    fn word(text: &str) -> Result<Self, String> {
+        match text {
+            "connect" => Ok(Self::Connect),
+            "reset" => Ok(Self::Reset),
+            "timeout" => Ok(Self::Timeout),
+            _ if text.starts_with(|c: char| c.is_ascii_digit()) => match text.parse::<u16>() {
+                Ok(code @ 400..=599) => StatusCode::from_u16(code).map(Self::Status).map_err(|error| error.to_string()),
+                _ => Err(format!("{} is not a status that can be retried; write one from 400 to 599", quoted(text))),
+            },
+            _ => {
+                let hint = did_you_mean(text, ["connect", "reset", "timeout"]);
+                let hint = if hint.is_empty() { "; write `connect`, `reset`, `timeout` or a status".into() } else { hint };
+                Err(format!("{} is unknown{hint}", quoted(text)))
+            }
+        }
+    }
+}
+
+const KEY_WORDS: [&str; 10] =
+    ["client_ip", "caller", "api_key", "route", "provider", "model", "global", "header:NAME", "cookie:NAME", "query:NAME"];
+
+impl Word for KeyWord {
+    fn word(text: &str) -> Result<Self, String> {
+        let part = match text {
+            "global" => return Ok(Self::Global),
+            "client_ip" => KeyPart::ClientIp,
+            "caller" => KeyPart::Caller,
+            "api_key" => KeyPart::ApiKey,
+            "route" => KeyPart::Route,
+            "provider" => KeyPart::Provider,
+            "model" => KeyPart::Model,
+            "jwt" => return Err(no_jwt()),
+            _ => match text.split_once(':') {
+                Some(("header", name)) => KeyPart::Header(HeaderName::word(name)?),
+                Some(("cookie", name)) if token(name) => KeyPart::Cookie(name.to_owned()),
+                Some(("query", name)) if !name.is_empty() => KeyPart::Query(name.to_owned()),
+                Some(("jwt", _)) => return Err(no_jwt()),
+                Some(("cookie" | "query", name)) => return Err(format!("{} is not a name", quoted(name))),
+                _ => return Err(unknown(text, &KEY_WORDS)),
+            },
+        };
+        Ok(Self::Part(part))
+    }
+}
+
+impl Word for CallerSource {
+    fn word(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            _ if text == "client_ip" => Ok(Self::ClientIp),
+            Some(("header", name)) => HeaderName::word(name).map(Self::Header),
+            Some(("jwt", _)) => Err(no_jwt()),
+            _ if text == "jwt" => Err(no_jwt()),
+            _ => Err(unknown(text, &["client_ip", "header:NAME"])),
+        }
+    }
+}
+
+fn unknown(text: &str, choices: &[&str]) -> String {
+    let hint = did_you_mean(text, choices.iter().copied());
+    let list: Vec<String> = choices.iter().map(|word| format!("`{word}`")).collect();
+    let hint = if hint.is_empty() { format!("; write {}", either(&list)) } else { hint };
+    // Header names are the usual keys, and the prefix is the usual thing to forget.
+    let hint = if text.contains('-') && token(text) { format!("; did you mean `header:{text}`?") } else { hint };
+    format!("{} is unknown{hint}", quoted(text))
+}
+
+fn no_jwt() -> String {
+    "JWT keys are not supported yet; a caller can come from `header:NAME` of a trusted proxy or from `client_ip`".into()
+}
+
+/// RFC 9110 token.
+fn token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}

@@ -1,0 +1,255 @@
+//! The two doors: listeners, routes, providers.
+
+use super::{Key, Kind, Table, kinds::*, policies::*};
+
+/// Said of policies that the design names and this version does not have.
+const LATER: &str = "not supported yet";
+
+// --- bounds ---------------------------------------------------------------------------------------
+
+const BOUNDS_TEXT: &str = "Ceilings that hold without being named.";
+const MAX_HEAD: Key = Key::new("max_head", SIZE_OF, "Largest request head; 431 beyond it.").within("1KiB", "1MiB").default("64KiB");
+const MAX_HEADERS: Key = Key::new("max_headers", COUNT_OF, "Most header fields; 431 beyond it.").within("1", "10k").default("100");
+const HEADER_READ: Key = Key::new("header_read", TIME_OF, "Time for a complete head.").within("100ms", "1h").default("10s");
+const BODY_IDLE: Key =
+    Key::new("body_idle", TIME_OF, "Longest pause between two pieces of a request body.").within("100ms", "1h").default("60s");
+const MAX_CONNECTIONS: Key = Key::new("max_connections", COUNT_OF, "Open connections of the listener.").within("1", "10M").default("10k");
+
+static INBOUND_BOUNDS: Table = Table::new(
+    "inbound.bounds",
+    BOUNDS_TEXT,
+    &[
+        Key::new("max_body", SIZE_OR_OFF, "Largest request body, counted as it streams; 413 beyond it.")
+            .within("0", "1000TiB")
+            .default("1GiB")
+            .eg("100MiB"),
+        MAX_HEAD,
+        MAX_HEADERS,
+        HEADER_READ,
+        BODY_IDLE,
+        MAX_CONNECTIONS,
+    ],
+);
+static OUTBOUND_BOUNDS: Table = Table::new(
+    "outbound.bounds",
+    BOUNDS_TEXT,
+    &[
+        Key::new("max_body", SIZE_OR_OFF, "Largest request body; 413 beyond it.").within("0", "1000TiB").default("32MiB").eg("100MiB"),
+        MAX_HEAD,
+        MAX_HEADERS,
+        HEADER_READ,
+        BODY_IDLE,
+        MAX_CONNECTIONS,
+    ],
+);
+
+// --- inbound --------------------------------------------------------------------------------------
+
+const HEADERS: Key =
+    Key::new("headers", Kind::Map { key: &FIELD_NAME, of: &FIELD }, "Headers with exactly this value; `\"*\"` is any value.")
+        .eg("{x-beta: \"*\"}");
+
+static INBOUND_MATCH: Table = Table::new(
+    "inbound match",
+    "Which requests the route is for. All conditions must hold; the most specific route wins, whatever the order of the file.",
+    &[
+        Key::new("path", PATH_PATTERN, "Whole segments: `*` is one, a last `**` is the rest, also nothing.").eg("/api/products/**"),
+        Key::new("methods", Kind::OneOrMany(&METHOD), "Upper-case methods.").eg("[GET, HEAD]"),
+        Key::new("hosts", Kind::OneOrMany(&HOST), "Host names without port.").eg("[example.com, \"*.example.com\"]"),
+        HEADERS,
+    ],
+)
+.foreign(&[
+    ("operation", "operations are for outbound routes"),
+    ("models", "models are for outbound routes"),
+    ("provider", "providers are for outbound routes"),
+]);
+
+static OUTBOUND_MATCH: Table = Table::new(
+    "outbound match",
+    "Which model calls the route is for. All conditions must hold; the most specific route wins, whatever the order of the file.",
+    &[
+        Key::new("provider", Kind::OneOrMany(&NAME), "Names from `outbound.providers`.").eg("[openai]"),
+        Key::new("operation", Kind::OneOrMany(&OPERATION), "What is asked for, whatever the API calls it.").eg("chat"),
+        Key::new("models", Kind::OneOrMany(&MODEL), "Model names; `*` is any run of characters.").eg("[\"gpt-*\"]"),
+        HEADERS,
+    ],
+)
+.foreign(&[("path", "outbound routes match operations, not paths"), ("methods", "outbound routes match operations, not methods")]);
+
+const ROUTE_NAME: Key = Key::new("name", NAME, "Label of metrics and logs; unique in its door.").says("made from the match");
+const ROUTE_FOREIGN: &[(&str, &str)] = &[
+    ("auth", LATER),
+    ("cors", LATER),
+    ("csrf", LATER),
+    ("validate", LATER),
+    ("compress", LATER),
+    ("queue", LATER),
+    ("concurrency", LATER),
+    ("path", "it is written in `match: {path: ...}`"),
+    ("methods", "it is written in `match: {methods: ...}`"),
+    ("models", "it is written in `match: {models: ...}`"),
+    ("operation", "it is written in `match: {operation: ...}`"),
+];
+const DEFAULTS_FOREIGN: &[(&str, &str)] = &[
+    ("limits", "limits of a whole door are written in the door's own `limits`"),
+    ("purge", "it is written in a route"),
+    ("match", "defaults hold for every route"),
+];
+
+static INBOUND_ROUTE: Table = Table::new(
+    "inbound route",
+    "A match with its policies. A block here replaces the block of the same name in `defaults`.",
+    &[
+        ROUTE_NAME,
+        Key::new("match", Kind::Table(&INBOUND_MATCH), "Which requests it is for; `{}` is all of them.").required().eg("{path: /api/**}"),
+        ACCESS,
+        IN_LIMITS,
+        IN_CACHE,
+        PURGE,
+        TIMEOUTS,
+        IN_RETRY,
+        BREAKER,
+        IN_FALLBACK,
+    ],
+)
+.foreign(ROUTE_FOREIGN);
+static INBOUND_DEFAULTS: Table = Table::new(
+    "inbound.defaults",
+    "Policies of every route, and of requests that match none.",
+    &[ACCESS, IN_CACHE, TIMEOUTS, IN_RETRY, BREAKER, IN_FALLBACK],
+)
+.foreign(DEFAULTS_FOREIGN);
+
+static INBOUND: Table = Table::new(
+    "inbound",
+    "The door in front of the app.",
+    &[
+        Key::new("listen", ADDRESS, "Where clients connect.").default("0.0.0.0:8080"),
+        Key::new("app", APP, "The app: a URL, or a port of this machine.").says("required, unless `--app` is given"),
+        Key::new(
+            "trusted_proxies",
+            Kind::OneOrMany(&NETS),
+            "Peers whose `X-Forwarded-*` and caller headers are believed; nobody else's are.",
+        )
+        .eg("[private]"),
+        Key::new("caller", Kind::OneOrMany(&CALLER), "Who is asking: the first source that can be trusted.")
+            .default("client_ip")
+            .eg("[header:x-user-id, client_ip]"),
+        IN_LIMITS,
+        Key::new("defaults", Kind::Table(&INBOUND_DEFAULTS), "Policies of every route.").default("{}"),
+        Key::new("routes", Kind::List(&Kind::Table(&INBOUND_ROUTE)), "Matches with their policies."),
+        Key::new("bounds", Kind::Table(&INBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
+    ],
+)
+.foreign(&[
+    ("tls", LATER),
+    ("auth", LATER),
+    ("strict_paths", LATER),
+    ("strict_headers", LATER),
+    ("max_body", "it is written in `bounds: {max_body: ...}`"),
+    ("timeouts", "policies of every route are written in `defaults`"),
+    ("retry", "policies of every route are written in `defaults`"),
+    ("cache", "policies of every route are written in `defaults`"),
+    ("breaker", "policies of every route are written in `defaults`"),
+    ("providers", "it is written in `outbound`"),
+]);
+pub(super) const INBOUND_KEY: Key =
+    Key::new("inbound", Kind::Table(&INBOUND), "Clients to the app. Absent: that door stays closed.").eg("{app: http://127.0.0.1:3000}");
+
+// --- outbound -------------------------------------------------------------------------------------
+
+static PROVIDER: Table = Table::new(
+    "provider",
+    "One place to send model calls; its name is the first path segment: the app uses http://127.0.0.1:8081/NAME/v1 as its base URL.",
+    &[
+        Key::new("api", API, "The wire format.").says("known for known names, else required"),
+        Key::new("url", URL, "Base URL; its path is a prefix of every request.").says("known for known names, else required"),
+        Key::new("keys", Kind::OneOrMany(&SECRET), "Keys that replace the app's credential; without any, the app's own passes through.")
+            .eg("[\"${OPENAI_API_KEY:-}\"]"),
+    ],
+)
+.foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);
+
+static PRICE: Table = Table::new(
+    "price",
+    "What a model costs, in US dollars per million tokens; overrides or extends the built-in table. Rounded up to 0.001.",
+    &[
+        Key::new("model", MODEL, "Model names; `*` is any run of characters.").required().eg("\"house-*\""),
+        Key::new("input", DOLLARS, "Input tokens.").within("0", "1000000").required().eg("0.15"),
+        Key::new("output", DOLLARS, "Output tokens.").within("0", "1000000").required().eg("0.60"),
+        Key::new("cached_input", DOLLARS, "Input tokens the provider had cached.").within("0", "1000000").says("as `input`").eg("0.075"),
+        Key::new("cache_write", DOLLARS, "Input tokens written to the provider's cache.")
+            .within("0", "1000000")
+            .says("as `input`")
+            .eg("0.1875"),
+        Key::new("cache_write_1h", DOLLARS, "The same, kept for an hour.").within("0", "1000000").says("as `cache_write`").eg("0.30"),
+    ],
+);
+
+static OUTBOUND_ROUTE: Table = Table::new(
+    "outbound route",
+    "A match with its policies. A block here replaces the block of the same name in `defaults`.",
+    &[
+        ROUTE_NAME,
+        Key::new("match", Kind::Table(&OUTBOUND_MATCH), "Which calls it is for; `{}` is all of them.").required().eg("{operation: chat}"),
+        ACCESS,
+        OUT_LIMITS,
+        OUT_CACHE,
+        TIMEOUTS,
+        OUT_RETRY,
+        BREAKER,
+        OUT_FALLBACK,
+    ],
+)
+.foreign(ROUTE_FOREIGN);
+static OUTBOUND_DEFAULTS: Table = Table::new(
+    "outbound.defaults",
+    "Policies of every route, and of calls that match none.",
+    &[ACCESS, OUT_CACHE, TIMEOUTS, OUT_RETRY, BREAKER, OUT_FALLBACK],
+)
+.foreign(DEFAULTS_FOREIGN);
+
+static OUTBOUND: Table = Table::new(
+    "outbound",
+    "The door between the app and its model providers.",
+    &[
+        Key::new("listen", ADDRESS, "Where the app connects.").default("127.0.0.1:8081"),
+        Key::new(
+            "allow",
+            Kind::OneOrMany(&NETS),
+            "Peers that may use the door; needed when keys are configured and the listener is not on loopback.",
+        )
+        .eg("[private]"),
+        Key::new("hosts", Kind::List(&HOST), "`Host` values that are believed beside loopback ones.").eg("[outrigger.internal]"),
+        Key::new(
+            "providers",
+            Kind::Map { key: &PROVIDER_NAME, of: &Kind::Table(&PROVIDER) },
+            "Providers by name. Known names bring their API and URL.",
+        )
+        .required()
+        .eg("{openai: {}}"),
+        OUT_LIMITS,
+        Key::new("defaults", Kind::Table(&OUTBOUND_DEFAULTS), "Policies of every route.").default("{}"),
+        Key::new("routes", Kind::List(&Kind::Table(&OUTBOUND_ROUTE)), "Matches with their policies."),
+        Key::new("bounds", Kind::Table(&OUTBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
+        Key::new("join_within", TIME_OF, "A call counts for the inbound request that caused it until this long after that request ended.")
+            .within("0", "1d")
+            .default("5m"),
+        Key::new("prices", Kind::List(&Kind::Table(&PRICE)), "Prices that override or extend the built-in table."),
+    ],
+)
+.foreign(&[
+    ("tls", LATER),
+    ("auth", LATER),
+    ("unattributed", LATER),
+    ("max_body", "it is written in `bounds: {max_body: ...}`"),
+    ("timeouts", "policies of every route are written in `defaults`"),
+    ("retry", "policies of every route are written in `defaults`"),
+    ("cache", "policies of every route are written in `defaults`"),
+    ("breaker", "policies of every route are written in `defaults`"),
+    ("app", "it is written in `inbound`"),
+]);
+pub(super) const OUTBOUND_KEY: Key =
+    Key::new("outbound", Kind::Table(&OUTBOUND), "The app to model providers. Absent: that door stays closed.")
+        .eg("{providers: {openai: {}}}");
