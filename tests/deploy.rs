@@ -58,7 +58,7 @@ fn the_image_root_starts_the_binary_without_a_shell() {
 
 #[test]
 fn every_verb_that_deploy_uses_exists() {
-    for verb in ["run", "health", "check"] {
+    for verb in ["run", "health", "check", "purge", "reload", "drain"] {
         passes(outrigger().args([verb, "--help"]));
     }
 }
@@ -139,7 +139,10 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mapped = dir.path().join("proxy.yaml");
     fs::write(&mapped, yaml(&read("kubernetes/configmap.yaml"))["data"]["proxy.yaml"].as_str().unwrap()).unwrap();
-    for file in [mapped, deploy("compose/proxy.yaml")] {
+    let readme = fs::read_to_string(deploy("../README.md")).unwrap();
+    let shown = dir.path().join("readme.yaml");
+    fs::write(&shown, readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap()).unwrap();
+    for file in [mapped, shown, deploy("compose/proxy.yaml")] {
         passes(outrigger().arg("check").arg(&file));
     }
     let wrong = dir.path().join("wrong.yaml");
