@@ -71,8 +71,8 @@ pub struct Causes<C> {
 
 #[derive(Debug)]
 struct Shard<C> {
-    by_id: HashMap<u128, Arc<Cause<C>>>,
-    by_request_id: HashMap<Arc<str>, Arc<Cause<C>>>,
+    by_id: HashMap<u128, Arc<Cause<C>>, foldhash::fast::RandomState>,
+    by_request_id: HashMap<Arc<str>, Arc<Cause<C>>, foldhash::fast::RandomState>,
 }
 
 const SHARDS: usize = 16;
@@ -92,7 +92,7 @@ impl<C> Causes<C> {
     pub fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self {
             epoch: now,
-            shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::new(), by_request_id: HashMap::new() })),
+            shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::default(), by_request_id: HashMap::default() })),
         })
     }
 

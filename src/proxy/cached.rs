@@ -77,7 +77,7 @@ pub async fn look_up(
             }
             answer(exchange, route_at, response, &info)
         }
-        Lookup::Join(join) => match join.respond(clock).await {
+        Lookup::Join(join) => match Box::pin(join.respond(clock)).await {
             Ok((response, info)) => answer(exchange, route_at, response, &info),
             Err((_, fill)) => forward(exchange, fill),
         },
@@ -144,7 +144,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
     loop {
         fill.request_headers(sending.headers_mut());
         let again = sending.again();
-        let Some(answer) = unless_deserted(attempt(&proxy, sending), &mut give, &fill).await else { return };
+        let Some(answer) = unless_deserted(Box::pin(attempt(&proxy, sending)), &mut give, &fill).await else { return };
         let now = proxy.shared.clock.wall();
         let attempted = match answer {
             Ok(attempted) => attempted,
@@ -204,9 +204,9 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
 }
 
 /// The attempt's answer, or `None` once the only client that wanted it has left.
-async fn unless_deserted<T>(attempt: impl Future<Output = T>, give: &mut Option<Give>, fill: &Fill) -> Option<T> {
+async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut Option<Give>, fill: &Fill) -> Option<T> {
     let Some(give) = give else { return Some(attempt.await) };
-    tokio::pin!(attempt);
+    let mut attempt = attempt;
     tokio::select! {
         biased;
         answer = &mut attempt => return Some(answer),

@@ -40,7 +40,7 @@ use crate::{
 
 /// The record of one request.
 pub struct Exchange {
-    proxy: Rc<Proxy>,
+    pub(super) proxy: Rc<Proxy>,
     /// The configuration it began with, and keeps.
     pub worker: Rc<Worker>,
     /// As it came in.

@@ -101,9 +101,9 @@ impl Proxy {
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
-    pub async fn handle(self: &Rc<Self>, arrival: Arrival, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
-        match self.serve(&mut exchange, body, upgrade).await {
+    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+        let proxy = exchange.proxy.clone();
+        match proxy.serve(&mut exchange, body, upgrade).await {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
                 exchange.switching();
@@ -118,8 +118,7 @@ impl Proxy {
     }
 
     /// Answers a request that cannot be understood.
-    pub fn refuse(self: &Rc<Self>, arrival: Arrival, reject: Reject) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
+    pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
     }
@@ -160,7 +159,7 @@ impl Proxy {
         let sending = Sending::new(self, exchange, route_at, body, websocket);
         let attempted = match fill {
             None => attempt(self, sending).await?,
-            Some(fill) => cached::fetch_and_fill(self, exchange, route, route_at, sending, fill).await?,
+            Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
         };
         cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange, route, upgrade))
