@@ -37,11 +37,11 @@ use crate::{
     policy::{cache::Cache, limits::Limits},
     proxy::{
         Proxy, Shared,
-        live::{Live, via_name},
+        live::Live,
         model::{BodyBudget, Spend},
     },
     telemetry::{Telemetry, metrics::Family},
-    upstream::Dialer,
+    upstream::{Dialer, headers::Via},
 };
 
 /// Where the configuration comes from.
@@ -138,7 +138,7 @@ impl App {
             causes: Causes::new(now),
             spend: Spend::default(),
             bodies: BodyBudget::new(config.body_budget),
-            via: via_name(),
+            via: Via::unique(),
         });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));

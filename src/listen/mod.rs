@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    arrival::{Arrival, Door},
+    arrival::{Arrival, Door, PeerText},
     body::Body,
     clock::Instant,
     proxy::{Proxy, exchange::Exchange},
@@ -112,7 +112,8 @@ impl Listener {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
-        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, session.clone()));
+        let text = PeerText::new(peer);
+        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .half_close(false)
@@ -144,6 +145,7 @@ impl Listener {
         self: Rc<Self>,
         mut request: Request<Incoming>,
         peer: SocketAddr,
+        peer_text: PeerText,
         session: Arc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
         session.serving();
@@ -156,6 +158,7 @@ impl Listener {
         let mut arrival = Arrival {
             door: self.door,
             peer,
+            peer_text,
             tls: false,
             client,
             trusted,

@@ -5,8 +5,6 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use http::HeaderValue;
-
 use super::Shared;
 use crate::{
     arrival::Door,
@@ -312,10 +310,4 @@ impl Worker {
     pub fn door(&self, door: Door) -> &DoorCells {
         &self.doors[door as usize]
     }
-}
-
-/// What every forwarded request says of us; see [`crate::upstream::headers`].
-pub fn via_name() -> HeaderValue {
-    let id = crate::clock::unguessable_id() as u32;
-    HeaderValue::try_from(format!("outrigger-{id:08x}")).unwrap_or_else(|_| HeaderValue::from_static("outrigger"))
 }

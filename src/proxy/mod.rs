@@ -24,7 +24,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
@@ -75,7 +75,7 @@ pub struct Shared {
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
-    pub via: HeaderValue,
+    pub via: headers::Via,
 }
 
 /// One worker's proxy: both doors.
@@ -127,7 +127,9 @@ impl Proxy {
     async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
         let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
         let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
-        self.refuse_loops(&arrival)?;
+        if self.shared.via.is_in(&arrival.headers) {
+            return Err(Reject::Loop);
+        }
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
@@ -206,12 +208,6 @@ impl Proxy {
         turn % count.max(1)
     }
 
-    fn refuse_loops(&self, arrival: &Arrival) -> Result<(), Reject> {
-        let ours = self.shared.via.as_bytes();
-        let seen = arrival.headers.get_all(header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
-        if seen { Err(Reject::Loop) } else { Ok(()) }
-    }
-
     fn bound_upload(&self, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
         if matches!(body, Body::Empty) {
             exchange.upload.finish();
@@ -234,6 +230,7 @@ impl Proxy {
         door.caller.iter().find_map(|source| match source {
             CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
             CallerSource::Header(_) => None,
+            CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
             CallerSource::ClientIp => Some(arrival.client.to_string().into()),
         })
     }
