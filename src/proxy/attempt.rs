@@ -39,8 +39,9 @@ pub struct Sending {
     pub(super) upload: Rc<Progress>,
     tries: Rc<Tries>,
     pub(super) plan: Option<Plan>,
-    /// Fields of the request as any target gets them.
-    headers: HeaderMap,
+    source: request::Source,
+    /// The fields, where something was added to what the source gives.
+    fixed: Option<Box<HeaderMap>>,
     trace: Option<Trace>,
     pub(super) websocket: bool,
     pub(super) deadline: Deadline,
@@ -65,12 +66,13 @@ pub(super) struct Aim<'a> {
 
 impl Sending {
     /// Prepares the tries of `exchange`.
-    pub fn new(proxy: &Proxy, exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
+    pub fn new(exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
         let timeouts = route_of(&exchange.worker, exchange.arrival.door, route_at).and_then(|route| route.policies.timeouts.as_ref());
         Self {
             deadline: crate::policy::timeout::deadline(exchange.arrival.at, timeouts, None),
             plan: exchange.call.as_ref().map(|call| call.plan()),
-            headers: request::fields(proxy, exchange, websocket),
+            source: request::Source::new(exchange, websocket),
+            fixed: None,
             trace: exchange.trace.clone(),
             arrival: exchange.arrival.clone(),
             worker: exchange.worker.clone(),
@@ -92,7 +94,8 @@ impl Sending {
             upload: self.upload.clone(),
             tries: self.tries.clone(),
             plan: self.plan.clone(),
-            headers: self.headers.clone(),
+            source: self.source.clone(),
+            fixed: self.fixed.clone(),
             trace: self.trace.clone(),
             websocket: self.websocket,
             deadline: self.deadline,
@@ -100,8 +103,8 @@ impl Sending {
     }
 
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
+    pub fn headers_mut(&mut self, proxy: &Proxy) -> &mut HeaderMap {
+        self.fixed.get_or_insert_with(|| Box::new(self.source.fields(proxy)))
     }
 }
 
@@ -261,7 +264,7 @@ impl Sending {
 
     /// URI and fields for this aim.
     fn addressed(&self, proxy: &Proxy, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fixed.as_deref().cloned().unwrap_or_else(|| self.source.fields(proxy));
         let uri = match (&self.plan, aim.provider) {
             (Some(plan), Some(provider)) => {
                 headers.insert(header::HOST, aim.pool.target.authority.clone());

@@ -71,7 +71,7 @@ pub async fn look_up(
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
             if let Some(fill) = revalidate {
-                let sending = Sending::new(proxy, exchange, route_at, body.share(), false);
+                let sending = Sending::new(exchange, route_at, body.share(), false);
                 let bounds = body_bounds(exchange, route);
                 tokio::task::spawn_local(fetch(proxy.clone(), sending, fill, bounds, None));
             }
@@ -141,8 +141,11 @@ type Give = oneshot::Sender<Result<Delivered, Reject>>;
 async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, bounds: TimeBounds, give: Option<Give>) {
     let plan = sending.plan.clone();
     let mut give = give;
+    let mut again_unconditionally = false;
     loop {
-        fill.request_headers(sending.headers_mut());
+        if fill.is_revalidation() || again_unconditionally {
+            fill.request_headers(sending.headers_mut(&proxy));
+        }
         let again = sending.again();
         let Some(answer) = unless_deserted(Box::pin(attempt(&proxy, sending)), &mut give, &fill).await else { return };
         let now = proxy.shared.clock.wall();
@@ -175,6 +178,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
                     return;
                 };
                 (fill, sending) = (unconditional, next);
+                again_unconditionally = true;
                 continue;
             }
             Decision::Store(recorder) => {

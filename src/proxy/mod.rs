@@ -158,7 +158,7 @@ impl Proxy {
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
-        let sending = Sending::new(self, exchange, route_at, body, websocket);
+        let sending = Sending::new(exchange, route_at, body, websocket);
         let attempted = match fill {
             None => attempt(self, sending).await?,
             Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
