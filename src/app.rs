@@ -26,7 +26,6 @@ use tokio::{sync::watch, task::LocalSet};
 use crate::{
     admin::{self, Listeners, Settings},
     arrival::Door,
-    cause::Causes,
     clock::{Chance, Clock, Instant},
     config::{
         Config,
@@ -34,12 +33,7 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
-    policy::limits::Limits,
-    proxy::{
-        Proxy, Shared,
-        live::{Live, via_name},
-        model::{BodyBudget, Spend},
-    },
+    proxy::{Proxy, Shared, live::Live},
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
 };
@@ -125,20 +119,10 @@ impl App {
     /// Starts the workers. Must be called on the side runtime.
     pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
-        let now = Instant::now();
         let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
-        let shared = Arc::new(Shared {
-            clock,
-            limits: Limits::new(config.store.max_keys, &clock, None),
-            breakers: Default::default(),
-            budgets: Default::default(),
-            causes: Causes::new(now),
-            spend: Spend::default(),
-            bodies: BodyBudget::new(config.body_budget),
-            via: via_name(),
-        });
+        let shared = Arc::new(Shared::new(&config, clock));
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let count = config.workers.unwrap_or_else(cpu_quota).get();

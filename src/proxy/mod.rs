@@ -36,7 +36,7 @@ use crate::{
     },
     cause::Causes,
     clock::{Chance, Clock},
-    config::{Applies, Bounds, CallerSource, Mode},
+    config::{Applies, Bounds, CallerSource, Config, Mode},
     policy::{
         access,
         breaker::Breakers,
@@ -71,6 +71,22 @@ pub struct Shared {
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
     pub via: HeaderValue,
+}
+
+impl Shared {
+    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        Self {
+            clock,
+            limits: Limits::new(config.store.max_keys, &clock, None),
+            breakers: Breakers::default(),
+            budgets: Budgets::default(),
+            causes: Causes::new(clock.now()),
+            spend: model::Spend::default(),
+            bodies: model::BodyBudget::new(config.body_budget),
+            via: live::via_name(),
+        }
+    }
 }
 
 /// One worker's proxy: both doors.
