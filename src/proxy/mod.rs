@@ -164,6 +164,7 @@ impl Proxy {
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
+        let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
         let sending = Sending::new(self, exchange, route_at, body, websocket);
         let attempted = attempt(self, sending).await?;
         Ok(attempted.into_served(exchange, route, upgrade))
