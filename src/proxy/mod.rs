@@ -38,7 +38,7 @@ use crate::{
     },
     cause::Causes,
     clock::{Chance, Clock},
-    config::{Applies, Bounds, CallerSource, Mode},
+    config::{Applies, Bounds, CallerSource, Config, Mode},
     policy::{
         access,
         breaker::Breakers,
@@ -77,6 +77,34 @@ pub struct Shared {
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
     pub via: headers::Via,
+}
+
+impl Shared {
+    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        Self {
+            clock,
+            limits: Limits::new(config.store.max_keys, &clock, None),
+            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config)),
+            breakers: Breakers::default(),
+            budgets: Budgets::default(),
+            causes: Causes::new(clock.now()),
+            spend: model::Spend::default(),
+            bodies: model::BodyBudget::new(config.body_budget),
+            via: headers::Via::unique(),
+        }
+    }
+}
+
+/// The largest body that is stored is this fraction of the memory tier.
+const LARGEST_SHARE: u64 = 8;
+
+/// The secret of cache keys: as configured, else of this process.
+fn cache_secret(config: &Config) -> [u8; 32] {
+    match &config.store.secret {
+        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
+        None => crate::clock::secret_bytes(),
+    }
 }
 
 /// One worker's proxy: both doors.
@@ -160,6 +188,7 @@ impl Proxy {
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
+        let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
         let sending = Sending::new(exchange, route_at, body, websocket);
         let attempted = match fill {
             None => attempt(self, sending).await?,
