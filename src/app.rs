@@ -34,14 +34,14 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
-    policy::limits::Limits,
+    policy::{cache::Cache, limits::Limits},
     proxy::{
         Proxy, Shared,
-        live::{Live, via_name},
+        live::Live,
         model::{BodyBudget, Spend},
     },
     telemetry::{Telemetry, metrics::Family},
-    upstream::Dialer,
+    upstream::{Dialer, headers::Via},
 };
 
 /// Where the configuration comes from.
@@ -132,12 +132,13 @@ impl App {
         let shared = Arc::new(Shared {
             clock,
             limits: Limits::new(config.store.max_keys, &clock, None),
+            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, secret(&config)),
             breakers: Default::default(),
             budgets: Default::default(),
             causes: Causes::new(now),
             spend: Spend::default(),
             bodies: BodyBudget::new(config.body_budget),
-            via: via_name(),
+            via: Via::unique(),
         });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -199,7 +200,10 @@ impl App {
                 _ = hangup.recv() => self.reload_and_say(true),
                 _ = poll.tick() => {
                     self.reload_and_say(false);
-                    self.shared.causes.sweep(CAUSE_KEEP, Instant::now());
+                    let now = Instant::now();
+                    self.shared.causes.sweep(CAUSE_KEEP, now);
+                    self.shared.limits.sweep(now);
+                    self.shared.cache.sweep(self.shared.clock.wall());
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -374,6 +378,14 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
     Ok(sockets)
 }
 
+/// The secret of cache keys: as configured, else of this process.
+fn secret(config: &Config) -> [u8; 32] {
+    match &config.store.secret {
+        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
+        None => crate::clock::secret_bytes(),
+    }
+}
+
 /// What a running process cannot change.
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
@@ -397,6 +409,8 @@ fn cpu_quota() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// The largest body that is stored is this fraction of the memory tier.
+const LARGEST_SHARE: u64 = 8;
 const RELOAD_POLL: Duration = Duration::from_secs(2);
 const CAUSE_KEEP: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);

@@ -1,8 +1,11 @@
 //! A request and who brought it, as it came in. Made by `listen`, read-only for everything behind it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::clock::Instant;
 
@@ -24,6 +27,25 @@ impl Door {
     }
 }
 
+/// A peer's address, ready to be written. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PeerText {
+    /// IPv4-mapped addresses are unmapped.
+    pub text: Arc<str>,
+    /// The same.
+    pub field: HeaderValue,
+}
+
+impl PeerText {
+    /// The text of `peer`'s address.
+    pub fn new(peer: SocketAddr) -> Self {
+        let text = peer.ip().to_canonical().to_string();
+        // An address is always valid in a field.
+        let field = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { text: text.into(), field }
+    }
+}
+
 /// A request's head and who brought it.
 #[derive(Debug)]
 pub struct Arrival {
@@ -31,6 +53,8 @@ pub struct Arrival {
     pub door: Door,
     /// The TCP peer.
     pub peer: SocketAddr,
+    /// Its address as text and as a field value, made once for its connection.
+    pub peer_text: PeerText,
     /// Whether the peer spoke TLS to us.
     pub tls: bool,
     /// The address of the client: the peer, or what trusted proxies say (IPv4-mapped addresses are unmapped).

@@ -4,9 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail like the test itself")]
 
-#[path = "deploy/declared.rs"]
-mod declared;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
@@ -15,6 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
+use outrigger::telemetry::metrics::{FAMILIES, Kind};
 use serde_yaml::Value;
 
 // ---- image, Compose, Kubernetes -----------------------------------------------------------------
@@ -60,7 +58,7 @@ fn the_image_root_starts_the_binary_without_a_shell() {
 
 #[test]
 fn every_verb_that_deploy_uses_exists() {
-    for verb in ["run", "health", "check"] {
+    for verb in ["run", "health", "check", "purge", "reload", "drain"] {
         passes(outrigger().args([verb, "--help"]));
     }
 }
@@ -141,7 +139,10 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mapped = dir.path().join("proxy.yaml");
     fs::write(&mapped, yaml(&read("kubernetes/configmap.yaml"))["data"]["proxy.yaml"].as_str().unwrap()).unwrap();
-    for file in [mapped, deploy("compose/proxy.yaml")] {
+    let readme = fs::read_to_string(deploy("../README.md")).unwrap();
+    let shown = dir.path().join("readme.yaml");
+    fs::write(&shown, readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap()).unwrap();
+    for file in [mapped, shown, deploy("compose/proxy.yaml")] {
         passes(outrigger().arg("check").arg(&file));
     }
     let wrong = dir.path().join("wrong.yaml");
@@ -273,7 +274,13 @@ fn every_reject_reason_has_its_line() {
 
 /// Every metric named in `query` is declared or recorded, and so is every label it selects or groups by.
 fn check_query(query: &str, recorded: &BTreeSet<String>) {
-    let known: BTreeMap<&str, &[&str]> = declared::METRICS.iter().copied().collect();
+    let known: BTreeMap<String, &[&str]> = FAMILIES
+        .iter()
+        .flat_map(|family| {
+            let suffixes: &[&str] = if matches!(family.kind, Kind::Histogram(_)) { &["_bucket", "_sum", "_count"] } else { &[""] };
+            suffixes.iter().map(move |suffix| (format!("{}{suffix}", family.name), family.labels))
+        })
+        .collect();
     let mut found = 0;
     let mut rest = query;
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
@@ -293,8 +300,7 @@ fn check_query(query: &str, recorded: &BTreeSet<String>) {
         if recorded.contains(word) {
             continue;
         }
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word);
-        let labels = known.get(word).or_else(|| known.get(base)).unwrap_or_else(|| panic!("{word} does not exist: {query}"));
+        let labels = known.get(word).unwrap_or_else(|| panic!("{word} does not exist: {query}"));
         if let Some(selector) = rest.strip_prefix('{').and_then(|rest| rest.split('}').next()) {
             for matcher in selector.split(", ").flat_map(|part| part.split(",")) {
                 let label = matcher.split(['=', '!']).next().unwrap().trim();

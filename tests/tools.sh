@@ -42,14 +42,14 @@ fi
 [ "${1:-}" = bench ] && exit 0
 
 # A stamp holds the list that was installed, so that a changed list is installed again.
-if ! cat tests/requirements.txt tests/constraints.txt | cmp -s - "$tools/requirements.stamp"; then
+if ! cat tests/requirements.txt tests/clients/requirements.txt tests/constraints.txt | cmp -s - "$tools/requirements.stamp"; then
     python3 -m venv --clear "$tools/venv"
     "$tools/venv/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt -c tests/constraints.txt
-    cat tests/requirements.txt tests/constraints.txt > "$tools/requirements.stamp"
+    cat tests/requirements.txt tests/clients/requirements.txt tests/constraints.txt > "$tools/requirements.stamp"
 fi
-if ! cmp -s tests/node/package-lock.json "$tools/node/package-lock.stamp"; then
+if ! cmp -s tests/clients/package-lock.json "$tools/node/package-lock.stamp"; then
     mkdir -p "$tools/node"
-    cp tests/node/package.json tests/node/package-lock.json "$tools/node/"
+    cp tests/clients/package.json tests/clients/package-lock.json "$tools/node/"
     (cd "$tools/node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error)
-    cp tests/node/package-lock.json "$tools/node/package-lock.stamp"
+    cp tests/clients/package-lock.json "$tools/node/package-lock.stamp"
 fi

@@ -62,6 +62,14 @@ impl Body {
         Self::Stream(Box::pin(body))
     }
 
+    /// `inner`, announced as this many bytes if they are known.
+    pub fn sized(inner: Self, length: Option<u64>) -> Self {
+        match length {
+            Some(length) => Self::stream(Sized { inner, left: length }),
+            None => inner,
+        }
+    }
+
     /// Bytes announced or known, if exact.
     pub fn exact_len(&self) -> Option<u64> {
         self.size_hint().exact()
@@ -116,5 +124,34 @@ impl HttpBody for Body {
             Self::Tapped(tap) => tap.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
+    }
+}
+
+/// A body whose length is known from elsewhere.
+struct Sized {
+    inner: Body,
+    left: u64,
+}
+
+impl HttpBody for Sized {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(piece) = frame.data_ref()
+        {
+            self.left = self.left.saturating_sub(piece.len() as u64);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }

@@ -64,6 +64,14 @@ impl Replay {
         }
     }
 
+    /// Another source of the same body, if it is all in memory; else an empty one.
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Whole(bytes) => Self::Whole(bytes.clone()),
+            Self::Kept(_) | Self::Once(_) => Self::Whole(Bytes::new()),
+        }
+    }
+
     /// Whether [`Replay::take`] would give a body.
     pub fn can_repeat(&self) -> bool {
         match self {

@@ -17,10 +17,10 @@ use tokio::{
 };
 
 use crate::{
-    arrival::{Arrival, Door},
+    arrival::{Arrival, Door, PeerText},
     body::Body,
     clock::Instant,
-    proxy::Proxy,
+    proxy::{Proxy, exchange::Exchange},
 };
 use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions, Watched};
 
@@ -112,10 +112,8 @@ impl Listener {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
-        let service = service_fn(|request: Request<Incoming>| {
-            let (listener, session) = (self.clone(), session.clone());
-            async move { Ok::<_, Infallible>(listener.answer(request, peer, session).await) }
-        });
+        let text = PeerText::new(peer);
+        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
         let connection = http1::Builder::new()
             .header_read_timeout(None)
             .half_close(false)
@@ -142,7 +140,14 @@ impl Listener {
         }
     }
 
-    async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: SocketAddr, session: Arc<Session>) -> Response<Outgoing> {
+    /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
+    fn answer(
+        self: Rc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        peer_text: PeerText,
+        session: Arc<Session>,
+    ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
         session.serving();
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (head, body) = request.into_parts();
@@ -153,6 +158,7 @@ impl Listener {
         let mut arrival = Arrival {
             door: self.door,
             peer,
+            peer_text,
             tls: false,
             client,
             trusted,
@@ -164,16 +170,19 @@ impl Listener {
         };
         to_origin_form(&mut arrival);
         let body = if hyper::body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
-        let mut response = match checked {
-            Ok(()) => self.proxy.handle(arrival, body, upgrade).await,
-            Err(reject) => self.proxy.refuse(arrival, reject),
-        };
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            session.upgraded();
-        } else if self.leaving.get() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let exchange = Exchange::begin(&self.proxy, worker, Rc::new(arrival));
+        async move {
+            let mut response = match checked {
+                Ok(()) => Proxy::handle(exchange, body, upgrade).await,
+                Err(reject) => Proxy::refuse(exchange, reject),
+            };
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                session.upgraded();
+            } else if self.leaving.get() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Outgoing::new(body, session)))
         }
-        response.map(|body| Outgoing::new(body, session))
     }
 }
 

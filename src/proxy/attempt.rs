@@ -39,13 +39,12 @@ pub struct Sending {
     pub(super) upload: Rc<Progress>,
     tries: Rc<Tries>,
     pub(super) plan: Option<Plan>,
-    /// Fields of the request as any target gets them.
-    headers: HeaderMap,
+    source: request::Source,
+    /// The fields, where something was added to what the source gives.
+    fixed: Option<Box<HeaderMap>>,
     trace: Option<Trace>,
     pub(super) websocket: bool,
     pub(super) deadline: Deadline,
-    /// Something answers if every target fails (a stale entry).
-    pub has_last_resort: bool,
 }
 
 /// What came of it.
@@ -67,27 +66,45 @@ pub(super) struct Aim<'a> {
 
 impl Sending {
     /// Prepares the tries of `exchange`.
-    pub fn new(proxy: &Proxy, exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
+    pub fn new(exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
         let timeouts = route_of(&exchange.worker, exchange.arrival.door, route_at).and_then(|route| route.policies.timeouts.as_ref());
         Self {
             deadline: crate::policy::timeout::deadline(exchange.arrival.at, timeouts, None),
             plan: exchange.call.as_ref().map(|call| call.plan()),
-            headers: request::fields(proxy, exchange, websocket),
+            source: request::Source::new(exchange, websocket),
+            fixed: None,
             trace: exchange.trace.clone(),
             arrival: exchange.arrival.clone(),
             worker: exchange.worker.clone(),
             upload: exchange.upload.clone(),
             tries: exchange.tries.clone(),
-            has_last_resort: false,
             route_at,
             body,
             websocket,
         }
     }
 
+    /// The same request once more, if its body is in memory.
+    pub fn again(&self) -> Option<Self> {
+        matches!(self.body, Replay::Whole(_)).then(|| Self {
+            arrival: self.arrival.clone(),
+            worker: self.worker.clone(),
+            route_at: self.route_at,
+            body: self.body.share(),
+            upload: self.upload.clone(),
+            tries: self.tries.clone(),
+            plan: self.plan.clone(),
+            source: self.source.clone(),
+            fixed: self.fixed.clone(),
+            trace: self.trace.clone(),
+            websocket: self.websocket,
+            deadline: self.deadline,
+        })
+    }
+
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
+    pub fn headers_mut(&mut self, proxy: &Proxy) -> &mut HeaderMap {
+        self.fixed.get_or_insert_with(|| Box::new(self.source.fields(proxy)))
     }
 }
 
@@ -101,7 +118,7 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
     let began = Instant::now();
     let first = first_aim(&worker, &sending);
     let mut rest = route.fallback.iter();
-    let next = next_after(&rest, &sending);
+    let next = next_after(&rest);
     let mut last = try_target(proxy, &mut sending, route, &first, next).await;
     while let Ok(Last { move_on: true, .. }) = &last {
         last = match rest.next() {
@@ -110,7 +127,7 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
                 let provider = &worker.live.providers[*provider];
                 cells.fallback(&provider.name);
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
-                let next = next_after(&rest, &sending);
+                let next = next_after(&rest);
                 try_target(proxy, &mut sending, route, &aim, next).await
             }
             Some(Fallback::Respond { status, body, content_type }) => {
@@ -247,7 +264,7 @@ impl Sending {
 
     /// URI and fields for this aim.
     fn addressed(&self, proxy: &Proxy, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fixed.as_deref().cloned().unwrap_or_else(|| self.source.fields(proxy));
         let uri = match (&self.plan, aim.provider) {
             (Some(plan), Some(provider)) => {
                 headers.insert(header::HOST, aim.pool.target.authority.clone());
@@ -308,11 +325,10 @@ impl Sending {
     }
 }
 
-fn next_after(rest: &std::slice::Iter<'_, Fallback>, sending: &Sending) -> Next {
+fn next_after(rest: &std::slice::Iter<'_, Fallback>) -> Next {
     match rest.as_slice().first() {
         Some(Fallback::Provider { .. }) => Next::Target,
         Some(Fallback::Respond { .. }) => Next::Answer,
-        None if sending.has_last_resort => Next::Answer,
         None => Next::Nothing,
     }
 }

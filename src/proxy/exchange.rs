@@ -26,7 +26,7 @@ use crate::{
         tap::{End, Observer, Tap, TimeBounds},
         upload::Progress,
     },
-    cause::Running,
+    cause::{self, Running},
     clock::Instant,
     policy::limits::{Keyed, Lease},
     reject::Reject,
@@ -40,13 +40,15 @@ use crate::{
 
 /// The record of one request.
 pub struct Exchange {
-    proxy: Rc<Proxy>,
+    pub(super) proxy: Rc<Proxy>,
     /// The configuration it began with, and keeps.
     pub worker: Rc<Worker>,
     /// As it came in.
     pub arrival: Rc<Arrival>,
     /// Wall time of the arrival.
     at: SystemTime,
+    /// The request id, if it is a number of our own.
+    own_id: Option<u128>,
     /// Finds everything about this request.
     pub request_id: Arc<str>,
     /// Index of the route in its door; `None` before one was found.
@@ -100,10 +102,12 @@ impl Exchange {
     /// Begins the record of `arrival`.
     pub fn begin(proxy: &Rc<Proxy>, worker: Rc<Worker>, arrival: Rc<Arrival>) -> Box<Self> {
         let inflight = worker.door(arrival.door).inflight.enter();
+        let (own_id, request_id) = request_id(&arrival);
         Box::new(Self {
             proxy: proxy.clone(),
             at: proxy.shared.clock.wall(),
-            request_id: request_id(&arrival),
+            own_id,
+            request_id,
             worker,
             arrival,
             route: None,
@@ -157,7 +161,7 @@ impl Exchange {
             let route = self.route_name().unwrap_or_default();
             let trace_id = self.trace.as_ref().map(|trace| u128::from_be_bytes(trace.context.trace_id.to_bytes()));
             let (request_id, caller) = (self.request_id.clone(), self.caller.clone());
-            self.cause = Some(self.proxy.shared.causes.begin(request_id, caller, route, trace_id, keyed.cloned()));
+            self.cause = Some(self.proxy.shared.causes.begin(self.own_id, request_id, caller, route, trace_id, keyed.cloned()));
         }
     }
 
@@ -224,6 +228,8 @@ impl Exchange {
         let settlement = self.call.as_mut().map(|call| call.settle(&self.proxy, &self.worker.live.prices, &name, outcome, total));
         if let Some(lease) = self.lease.take() {
             match settlement {
+                // Answered from the cache: the request counts where the limit counts every one, tokens and dollars do not.
+                Some(_) if self.call.as_ref().is_some_and(|call| call.cached) => drop(lease),
                 // Inbound, requests count as they came; tokens and dollars were only looked at.
                 None => lease.keep(),
                 Some(Settlement::Used { tokens, nano_usd }) => lease.settle(tokens, nano_usd, now),
@@ -332,21 +338,17 @@ impl Drop for Exchange {
     }
 }
 
-/// Ours, or what a trusted peer sent.
-fn request_id(arrival: &Arrival) -> Arc<str> {
+/// What a trusted peer (outbound: the app) sent, or an unguessable number of our own and its digits.
+fn request_id(arrival: &Arrival) -> (Option<u128>, Arc<str>) {
     let given = (arrival.door == Door::Outbound || arrival.trusted)
-        .then(|| arrival.header(crate::cause::REQUEST_ID))
+        .then(|| arrival.header(cause::REQUEST_ID))
         .flatten()
         .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
     match given {
-        Some(id) => id.into(),
+        Some(id) => (None, id.into()),
         None => {
-            let mut hex = [0u8; 32];
             let id = crate::clock::unguessable_id();
-            for (at, digit) in hex.iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 15];
-            }
-            std::str::from_utf8(&hex).unwrap_or_default().into()
+            (Some(id), std::str::from_utf8(&cause::hex_of(id)).unwrap_or_default().into())
         }
     }
 }

@@ -5,8 +5,6 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use http::HeaderValue;
-
 use super::Shared;
 use crate::{
     arrival::Door,
@@ -38,6 +36,8 @@ pub struct Live {
     pub providers: Vec<LiveProvider>,
     /// What models cost.
     pub prices: Prices,
+    /// Whether any route has a cache.
+    pub caches: bool,
 }
 
 /// A door's routes.
@@ -171,7 +171,8 @@ impl Live {
                 Some(LiveDoor { port: outbound.listen.port(), bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
             }
         };
-        Ok(Self { generation, inbound, outbound, targets, providers, prices, config })
+        let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));
+        Ok(Self { generation, inbound, outbound, targets, providers, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.
@@ -309,10 +310,4 @@ impl Worker {
     pub fn door(&self, door: Door) -> &DoorCells {
         &self.doors[door as usize]
     }
-}
-
-/// What every forwarded request says of us; see [`crate::upstream::headers`].
-pub fn via_name() -> HeaderValue {
-    let id = crate::clock::unguessable_id() as u32;
-    HeaderValue::try_from(format!("outrigger-{id:08x}")).unwrap_or_else(|_| HeaderValue::from_static("outrigger"))
 }

@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod attempt;
+mod cached;
 pub mod exchange;
 pub mod forward;
 mod hold;
@@ -23,7 +24,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
@@ -40,6 +41,7 @@ use crate::{
     policy::{
         access,
         breaker::Breakers,
+        cache::Cache,
         limits::{Keyed, Limits},
         retry::Budgets,
     },
@@ -50,6 +52,7 @@ use crate::{
 };
 use admission::Claims;
 use attempt::{Attempted, Sending, attempt};
+use cached::Found;
 use exchange::Exchange;
 use live::{Live, LiveDoor, LiveRoute, Worker};
 
@@ -59,6 +62,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Counters of limits.
     pub limits: Limits,
+    /// Stored answers.
+    pub cache: Arc<Cache>,
     /// States of breakers.
     pub breakers: Breakers,
     /// Retry budgets.
@@ -70,7 +75,7 @@ pub struct Shared {
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
-    pub via: HeaderValue,
+    pub via: headers::Via,
 }
 
 /// One worker's proxy: both doors.
@@ -96,9 +101,9 @@ impl Proxy {
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
-    pub async fn handle(self: &Rc<Self>, arrival: Arrival, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
-        match self.serve(&mut exchange, body, upgrade).await {
+    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+        let proxy = exchange.proxy.clone();
+        match proxy.serve(&mut exchange, body, upgrade).await {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
                 exchange.switching();
@@ -113,8 +118,7 @@ impl Proxy {
     }
 
     /// Answers a request that cannot be understood.
-    pub fn refuse(self: &Rc<Self>, arrival: Arrival, reject: Reject) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
+    pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
     }
@@ -123,7 +127,9 @@ impl Proxy {
     async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
         let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
         let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
-        self.refuse_loops(&arrival)?;
+        if self.shared.via.is_in(&arrival.headers) {
+            return Err(Reject::Loop);
+        }
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
@@ -145,11 +151,19 @@ impl Proxy {
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
         exchange.caused_from_now(claims.keyed());
+        let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
+            Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
+            Found::Forward(fill) => fill,
+        };
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
-        let sending = Sending::new(self, exchange, route_at, body, websocket);
-        let attempted = attempt(self, sending).await?;
+        let sending = Sending::new(exchange, route_at, body, websocket);
+        let attempted = match fill {
+            None => attempt(self, sending).await?,
+            Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
+        };
+        cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange, route, upgrade))
     }
 
@@ -194,12 +208,6 @@ impl Proxy {
         turn % count.max(1)
     }
 
-    fn refuse_loops(&self, arrival: &Arrival) -> Result<(), Reject> {
-        let ours = self.shared.via.as_bytes();
-        let seen = arrival.headers.get_all(header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
-        if seen { Err(Reject::Loop) } else { Ok(()) }
-    }
-
     fn bound_upload(&self, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
         if matches!(body, Body::Empty) {
             exchange.upload.finish();
@@ -222,6 +230,7 @@ impl Proxy {
         door.caller.iter().find_map(|source| match source {
             CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
             CallerSource::Header(_) => None,
+            CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
             CallerSource::ClientIp => Some(arrival.client.to_string().into()),
         })
     }

@@ -217,14 +217,13 @@ def part_webapp():
 
 def part_trace():
     """One trace through both doors at a real collector."""
-    if not (PYTHON / "rotel").exists():
+    agent = next(iter(TOOLS.glob("venv/lib/python3*/site-packages/rotel/rotel-agent")), None)
+    if not agent:
         return count("skipped", "trace: rotel is not installed")
-    provider, app_port, otlp = mock(), free_port(), free_port()
-    received = WORK / "otlp"
-    received.mkdir()
-    collector = start("rotel", [PYTHON / "rotel", "start", "--otlp-http-endpoint", f"127.0.0.1:{otlp}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}",
-                                "--exporter", "file", "--file-exporter-format", "json", "--file-exporter-path", received,
-                                "--file-exporter-flush-interval", "1s", "--batch-timeout", "200ms", "--pid-file", WORK / "rotel.pid"])
+    provider, app_port, otlp, after = mock(), free_port(), free_port(), free_port()
+    collector = start("rotel", [agent, "start", "--otlp-http-endpoint", f"127.0.0.1:{otlp}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}",
+                                "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", f"http://127.0.0.1:{after}",
+                                "--batch-timeout", "200ms", "--pid-file", WORK / "rotel.pid"])
     listens(collector, otlp)
     config = PROVIDERS + "inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\ntelemetry: {otlp: \"http://127.0.0.1:{otlp}\", service: sidecar}\n"
     with Proxy(config, mock=provider, app=app_port, otlp=otlp) as proxy:
@@ -233,7 +232,7 @@ def part_trace():
             "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{otlp}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "200"})
         listens(app, app_port)
-        run("one trace through both doors", [PYTHON / "python", HERE / "trace.py", proxy.url("inbound"), received])
+        run("one trace through both doors", [PYTHON / "python", HERE / "trace.py", proxy.url("inbound"), after])
         promtool(proxy)
         stop(app)
 

@@ -1,19 +1,23 @@
-"""One request through both doors is one trace: python trace.py INBOUND_URL DIRECTORY_OF_THE_COLLECTOR
+"""One request through both doors is one trace: python trace.py INBOUND_URL PORT
 
 The app behind the inbound door calls a model through the outbound door, under OpenTelemetry's zero-code instrumentation.
-A collector writes what it receives as OTLP JSON into the directory. Prints `N passed, N failed`.
+A collector between hands what it received on to this port. Prints `N passed, N failed`.
 """
 
+import gzip
+import http.server
 import json
-import pathlib
 import sys
+import threading
 import time
 import urllib.request
 
-INBOUND, DIRECTORY = sys.argv[1], pathlib.Path(sys.argv[2])
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+INBOUND, PORT = sys.argv[1], int(sys.argv[2])
 SERVER, CLIENT = 2, 3  # span kinds of OTLP
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-KINDS = {"SPAN_KIND_SERVER": SERVER, "SPAN_KIND_CLIENT": CLIENT}
 
 passed = failed = 0
 
@@ -24,27 +28,34 @@ def check(name, fine, seen):
     print(f"ok   {name}" if fine else f"FAIL {name}: {seen!r:.1500}", flush=True)
 
 
+spans, metrics = [], set()
+
+
 def attributes(item):
-    return {one["key"]: next(iter(one["value"].values()), None) for one in item.get("attributes", [])}
+    return {one.key: getattr(one.value, one.value.WhichOneof("value") or "string_value") for one in item.attributes}
 
 
-def documents():
-    for file in sorted(path for path in DIRECTORY.rglob("*") if path.is_file()):
-        for line in file.read_text(errors="replace").splitlines():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                pass  # the last line may still be written
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """What the collector hands on: every span as (service, span, attributes), and the names of metrics."""
 
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        if self.path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                service = attributes(resource.resource).get("service.name")
+                spans.extend((service, span, attributes(span)) for scope in resource.scope_spans for span in scope.spans)
+        elif self.path == "/v1/metrics":
+            for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                metrics.update(metric.name for scope in resource.scope_metrics for metric in scope.metrics)
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
 
-def received():
-    """Every span as (service, span, attributes)."""
-    for document in documents():
-        for resource in document.get("resourceSpans", []):
-            service = attributes(resource.get("resource", {})).get("service.name")
-            for scope in resource.get("scopeSpans", []):
-                for span in scope.get("spans", []):
-                    yield service, span | {"kind": KINDS.get(span.get("kind"), span.get("kind"))}, attributes(span)
+    def log_message(self, *_):
+        pass
 
 
 def ask(headers):
@@ -53,43 +64,42 @@ def ask(headers):
         return json.load(answer)
 
 
-def spans_of(trace, service, enough):
+def spans_of(trace, enough):
+    """The trace's spans, once `enough` of each service have come; what came within 20 s otherwise."""
     end = time.monotonic() + 20
     while True:
-        found = [(name, span, more) for name, span, more in received() if span["traceId"] == trace]
-        if sum(name == service for name, _, _ in found) >= enough or time.monotonic() > end:
+        found = [one for one in list(spans) if one[1].trace_id.hex() == trace]
+        counts = [sum(service == name for service, _, _ in found) for name in enough]
+        if all(count >= wanted for count, wanted in zip(counts, enough.values())) or time.monotonic() > end:
             return found
-        time.sleep(0.2)
+        time.sleep(0.1)
 
 
 def main():
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
     check("the app answers through both doors", ask({"traceparent": f"00-{TRACE}-{PARENT}-01"})["said"], "nothing")
-    spans = spans_of(TRACE, "sidecar", 4)
-    seen = [(name, span["name"], span["kind"], span["spanId"], span.get("parentSpanId")) for name, span, _ in spans]
-    ours = [(span, more) for name, span, more in spans if name == "sidecar"]
-    apps = [(span, more) for name, span, more in spans if name == "app"]
-    check("spans of the sidecar and of the app came, all in the client's trace", ours and apps, sorted({name for name, _, _ in received()}))
+    found = spans_of(TRACE, {"sidecar": 4, "app": 2})
+    seen = [(service, span.name, span.kind, span.span_id.hex(), span.parent_span_id.hex()) for service, span, _ in found]
+    ours = [(span, more) for service, span, more in found if service == "sidecar"]
+    apps = [(span, more) for service, span, more in found if service == "app"]
+    check("spans of the sidecar and of the app came, all in the client's trace", ours and apps, sorted({str(one[0]) for one in spans}))
 
-    inbound = [(s, m) for s, m in ours if s["kind"] == SERVER and s.get("parentSpanId") == PARENT]
-    check("inbound: one server span below the client's span", len(inbound) == 1, seen)
-    chain, tops = inbound[:1], ["inbound server"]
-    for what, pool, kind in [("inbound try", ours, CLIENT), ("app server", apps, SERVER), ("app client", apps, CLIENT),
-                             ("outbound server", ours, SERVER), ("provider try", ours, CLIENT)]:
-        below = [(s, m) for s, m in pool if chain and s.get("parentSpanId") == chain[-1][0]["spanId"] and s["kind"] == kind]
-        check(f"{what}: one span below the {tops[-1]} span", len(below) == 1, seen)
-        chain, tops = chain + below[:1], tops + [what]
+    parent, above = PARENT, "client's"
+    for what, pool, kind in [("inbound", ours, SERVER), ("try of the app", ours, CLIENT), ("app's server", apps, SERVER),
+                             ("app's client", apps, CLIENT), ("outbound", ours, SERVER), ("try of the provider", ours, CLIENT)]:
+        below = [span for span, _ in pool if span.parent_span_id.hex() == parent and span.kind == kind]
+        check(f"{what} span: one, below the {above} span", len(below) == 1, seen)
+        parent, above = below[0].span_id.hex() if below else "none", what
     model = {}
-    for span, more in ours:
+    for _, more in ours:
         model |= {name: value for name, value in more.items() if name.startswith("gen_ai.")}
     for name, wanted in [("gen_ai.operation.name", "chat"), ("gen_ai.provider.name", "openai"), ("gen_ai.request.model", "gpt-4o-mini")]:
         check(f"{name} is {wanted}", model.get(name) == wanted, model)
     for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
         check(f"{name} is a number above 0", int(model.get(name) or 0) > 0, model)
-    secrets = [value for _, _, more in spans for value in more.values() if "sk-test" in str(value)]
+    secrets = [value for _, _, more in found for value in more.values() if "sk-test" in str(value)]
     check("no credential is in a span", not secrets, secrets)
-    metrics = {metric["name"] for document in documents() for resource in document.get("resourceMetrics", [])
-               for scope in resource.get("scopeMetrics", []) for metric in scope.get("metrics", [])}
-    print(f"     metrics so far: {len(metrics)}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -35,6 +35,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes a reader of such a flight may lag behind before the writer waits.
 pub const WINDOW: u64 = 256 * 1024;
 
+/// Bytes behind which a reader is cut off at once, for writers that do not wait.
+const FAR_BEHIND: u64 = 16 * WINDOW;
+
 /// Bytes a piece costs beside its own.
 const PIECE_OVERHEAD: u64 = 64;
 const SHARDS: usize = 16;
@@ -50,6 +53,8 @@ pub struct Head {
     pub variance: Variance,
     /// Age and lifetime.
     pub fresh: Freshness,
+    /// Whether it stands in for an origin that failed.
+    pub stand_in: bool,
 }
 
 /// Why a reader must fetch for itself.
@@ -66,9 +71,11 @@ pub enum FallThrough {
 /// All flights by key.
 #[derive(Debug)]
 pub struct Flights {
-    shards: Box<[Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>>]>,
+    shards: Box<[Mutex<Listed>]>,
     budget: Arc<Budget>,
 }
+
+type Listed = HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>;
 
 /// What [`Flights::join`] gives.
 #[derive(Debug)]
@@ -119,7 +126,7 @@ impl Flights {
         self.len() == 0
     }
 
-    fn shard(&self, key: &Key) -> &Mutex<HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>> {
+    fn shard(&self, key: &Key) -> &Mutex<Listed> {
         &self.shards[key.bucket(SHARDS)]
     }
 
@@ -162,6 +169,15 @@ struct Place {
     read: u64,
     waker: Option<Waker>,
     cut: bool,
+}
+
+impl Place {
+    /// Too slow; nothing is kept for it any more.
+    fn cut(&mut self) {
+        self.cut = true;
+        self.next = usize::MAX;
+        self.read = u64::MAX;
+    }
 }
 
 type Wakers = SmallVec<[Waker; 8]>;
@@ -237,6 +253,15 @@ impl FlightWriter {
                 state.reserved += len + PIECE_OVERHEAD;
             }
             state.pieces.push(piece);
+            if state.outgrown {
+                let pushed = state.pushed;
+                state
+                    .readers
+                    .iter_mut()
+                    .flatten()
+                    .filter(|place| pushed.saturating_sub(place.read) > FAR_BEHIND.max(self.flight.largest))
+                    .for_each(Place::cut);
+            }
             self.flight.trim(state);
             state.outgrown
         });
@@ -251,13 +276,10 @@ impl FlightWriter {
         while tokio::time::timeout(PATIENCE, poll_fn(|cx| self.poll_ready(cx))).await.is_err() {
             self.flight.change(|state| {
                 let pushed = state.pushed;
-                let near = |place: &Place| pushed - place.read <= WINDOW;
+                let near = |place: &Place| pushed.saturating_sub(place.read) <= WINDOW;
                 // Who holds up nobody is waited for.
                 if state.readers.iter().flatten().any(near) {
-                    state.readers.iter_mut().flatten().filter(|place| !near(place)).for_each(|place| place.cut = true);
-                    for place in state.readers.iter_mut().flatten().filter(|place| place.cut) {
-                        place.next = usize::MAX;
-                    }
+                    state.readers.iter_mut().flatten().filter(|place| !near(place)).for_each(Place::cut);
                     self.flight.trim(state);
                 }
             });
@@ -267,7 +289,7 @@ impl FlightWriter {
     fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.flight.state.lock();
         let pushed = state.pushed;
-        let far = |place: &Place| !place.cut && pushed - place.read > WINDOW;
+        let far = |place: &Place| !place.cut && pushed.saturating_sub(place.read) > WINDOW;
         if state.outgrown && state.readers.iter().flatten().any(far) {
             state.writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -317,6 +339,11 @@ impl FlightWriter {
     /// Whether the body is too large to be stored.
     pub fn is_outgrown(&self) -> bool {
         self.flight.state.lock().outgrown
+    }
+
+    /// Whether anybody reads along.
+    pub fn has_readers(&self) -> bool {
+        self.flight.state.lock().readers.iter().any(Option::is_some)
     }
 
     /// No more readers may join.

@@ -144,7 +144,7 @@ impl Freshness {
     pub fn usable_on_error(&self, asked: Option<Duration>, now: SystemTime) -> bool {
         let asked = if self.may_be_stale { asked.unwrap_or_default() } else { Duration::ZERO };
         let window = self.stale_if_error.max(asked);
-        !self.no_cache && (self.is_fresh(now) || (!window.is_zero() && self.staleness(now) <= window))
+        !self.no_cache && !window.is_zero() && self.staleness(now) <= window
     }
 
     /// After this long without use nothing can be gained from keeping it, unless it has a validator.
@@ -195,10 +195,10 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, 
     if !said.targeted && headers.contains_key(header::EXPIRES) {
         return (Source::Explicit, expires(headers, date));
     }
-    if is_heuristically_cacheable(status) || said.public {
-        if let Some(modified) = date::of(headers.get(header::LAST_MODIFIED)) {
-            return (Source::Heuristic, (since(modified, date) / 10).min(HEURISTIC_MAX));
-        }
+    if (is_heuristically_cacheable(status) || said.public)
+        && let Some(modified) = date::of(headers.get(header::LAST_MODIFIED))
+    {
+        return (Source::Heuristic, (since(modified, date) / 10).min(HEURISTIC_MAX));
     }
     (Source::Nothing, Duration::ZERO)
 }
@@ -247,7 +247,7 @@ mod tests {
     fn lifetime_and_age_by_the_rules_of_section_4_2() {
         let date = || ("date", day(0));
         // (what, fields, fresh after 3 s?)
-        let table: Vec<(&str, Vec<(&str, String)>, bool)> = vec![
+        let table = vec![
             ("nothing", vec![], false),
             ("max-age", vec![("cache-control", "max-age=3600".into())], true),
             ("max-age over", vec![("cache-control", "max-age=2".into())], false),
@@ -287,7 +287,7 @@ mod tests {
         for (status, expected) in
             [(200, true), (204, true), (404, true), (501, true), (201, false), (403, false), (503, false), (599, false)]
         {
-            assert_eq!(of(status, &[modified.clone()], Terms::default()).is_fresh(at(1)), expected, "{status}");
+            assert_eq!(of(status, std::slice::from_ref(&modified), Terms::default()).is_fresh(at(1)), expected, "{status}");
         }
         assert!(of(599, &[modified, ("cache-control", "public".into())], Terms::default()).is_fresh(at(1)));
     }

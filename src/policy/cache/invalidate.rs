@@ -13,10 +13,10 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 pub fn targets(host: &str, path_and_query: &str, response: &HeaderMap) -> Vec<String> {
     let mut found = vec![path_and_query.to_owned()];
     for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if let Some(target) = reference(host, path_and_query, response, &name) {
-            if !found.contains(&target) {
-                found.push(target);
-            }
+        if let Some(target) = reference(host, path_and_query, response, &name)
+            && !found.contains(&target)
+        {
+            found.push(target);
         }
     }
     found

@@ -93,7 +93,12 @@ fn base(parts: &mut Parts<'_>, query: &Query<'_>, path_and_query: &str) {
     parts.text("scheme", query.scheme);
     let host = query.host.trim_end_matches('.');
     let default_port = if query.scheme == "https" { ":443" } else { ":80" };
-    parts.text("host", &host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase());
+    let host = host.strip_suffix(default_port).unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        parts.text("host", &host.to_ascii_lowercase());
+    } else {
+        parts.text("host", host);
+    }
     parts.text("path", path_and_query);
 }
 

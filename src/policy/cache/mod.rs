@@ -1,40 +1,454 @@
-//! In the making.
+//! The response cache: RFC 9111 for both doors, and recorded answers of model calls.
+//!
+//! ```text
+//! look_up -> Hit            answer from the store
+//!         -> Stale          answer, and refresh in the background
+//!         -> Revalidate     ask the origin with our validators       \
+//!         -> Miss           ask the origin                            > a Fill: the only thing that can store
+//!         -> Join           wait for somebody else's fetch           /
+//!         -> Bypass, OnlyIfCached
+//! ```
+//!
+//! The rules are pure functions over fields and times ([`directives`], [`freshness`], [`storable`], [`vary`], [`validate`],
+//! [`range`], [`invalidate`]); this file only asks them in order. Where it knowingly leaves the beaten track: a response
+//! with `Set-Cookie` is stored if its origin gave it explicit freshness (section 7.3 asks for nothing else); partial
+//! responses are not stored; `Pragma` is not heard (deprecated by section 5.4).
 
+mod answer;
 pub mod codec;
 pub mod date;
 pub mod directives;
 pub mod entry;
+mod expiring;
+pub mod fill;
 pub mod flight;
 pub mod freshness;
 pub mod invalidate;
 pub mod key;
+mod plan;
 pub mod range;
+pub mod recorder;
 pub mod status;
 pub mod storable;
 pub mod validate;
 pub mod vary;
-use http::{HeaderMap, Method};
-use std::sync::Arc;
-/// Q.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+
+use self::{
+    answer::{Mark, answer},
+    directives::RequestDirectives,
+    entry::{Entry, Savings},
+    expiring::{Changed, Expiring},
+    flight::{Flights, Joined},
+    freshness::Use,
+    key::{Key, KeyPart, Keys},
+    plan::{Place, Plan, Selected, select},
+    status::Forward,
+};
+pub use self::{
+    fill::{Decision, Fill, Join},
+    recorder::{Recorder, Verdict},
+};
+use crate::{
+    body::Body,
+    config,
+    store::memory::{self, Memory, Reason, Which},
+};
+
+/// How long requests for a key do not wait for each other after its answer turned out not to be for sharing.
+pub const NOT_SHARED_FOR: Duration = Duration::from_secs(10);
+const OBSERVED: usize = 65_536;
+const NOT_SHARED: usize = 16_384;
+
+/// The cache of the process, shared by all workers.
+pub struct Cache {
+    memory: Memory<Key, Entry>,
+    flights: Arc<Flights>,
+    secret: [u8; 32],
+    observed: Expiring,
+    not_shared: Expiring,
+    /// What was fetched before an invalidation must not be stored after it.
+    changed: Changed,
+    /// Raised by purges.
+    purges: AtomicU64,
+    counters: [AtomicU64; 4],
+    saved_tokens: AtomicU64,
+    saved_nano_usd: AtomicU64,
+}
+
+/// A request, as the cache sees it.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)]
 pub struct Query<'a> {
+    /// Name of the route.
     pub route: &'a Arc<str>,
+    /// As sent.
     pub method: &'a Method,
+    /// `http` or `https`, as the client meant.
     pub scheme: &'a str,
+    /// Host with port, as the client meant.
     pub host: &'a str,
+    /// As sent; for model calls without credentials.
     pub path_and_query: &'a str,
+    /// As sent.
     pub headers: &'a HeaderMap,
+    /// The values of the policy's extra key parts.
     pub extra: &'a [(&'a str, &'a str)],
+    /// A model call's parts; makes any method cacheable under the policy's `ttl`.
     pub model: Option<ModelKey<'a>>,
 }
-/// M.
+
+/// What a model call's key is made of, beside the URI.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)]
 pub struct ModelKey<'a> {
+    /// Provider name.
     pub provider: &'a str,
+    /// Operation.
     pub operation: &'a str,
+    /// API version and beta headers, sorted by name.
     pub headers: &'a [(&'a str, &'a str)],
+    /// Whose entry it is; empty with `share`.
     pub tenant: &'a [u8],
+    /// The canonical body.
     pub body: &'a [u8],
 }
+
+/// What the cache says to a request.
+#[derive(Debug)]
+pub enum Lookup {
+    /// Answer with this.
+    Hit(Response<Body>, HitInfo),
+    /// Answer with this, and send the fill's request in the background, if it is given (else somebody does already).
+    Stale {
+        /// The answer.
+        response: Response<Body>,
+        /// About it.
+        info: HitInfo,
+        /// The right and duty to refresh.
+        revalidate: Option<Box<Fill>>,
+    },
+    /// Ask the origin with our validators.
+    Revalidate(Box<Fill>),
+    /// Ask the origin.
+    Miss(Box<Fill>),
+    /// Wait for somebody else's fetch.
+    Join(Box<Join>),
+    /// The cache has no part in this request; the reason.
+    Bypass(&'static str),
+    /// `only-if-cached`, and nothing may be used: 504.
+    OnlyIfCached,
+}
+
+/// How an answer came from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Fresh, or stale with the client's consent.
+    Hit,
+    /// Stale: being refreshed, or because the origin failed.
+    Stale,
+    /// From another request's fetch.
+    Coalesced,
+    /// Confirmed by the origin.
+    Revalidated,
+}
+
+impl Outcome {
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Coalesced => "coalesced",
+            Self::Revalidated => "revalidated",
+        }
+    }
+}
+
+/// About an answer from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HitInfo {
+    /// How it came.
+    pub outcome: Outcome,
+    /// Its age.
+    pub age: Duration,
+    /// Seconds of lifetime left; negative once stale.
+    pub ttl: i64,
+    /// What it saved; unknown of a coalesced answer, whose fetch is still under way.
+    pub savings: Option<Savings>,
+}
+
+/// What to purge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Which entries.
+    pub which: Which<Key>,
+    /// Mark them stale instead of removing them.
+    pub soft: bool,
+}
+
+/// What the cache holds and did since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The memory tier.
+    pub memory: memory::Stats,
+    /// Fetches that can be joined now.
+    pub flights: usize,
+    /// Keys held for observe mode.
+    pub observed_keys: usize,
+    /// Answers by [`Outcome`]: hit, stale, coalesced, revalidated.
+    pub answers: [u64; 4],
+    /// Tokens that hits saved.
+    pub saved_tokens: u64,
+    /// Nano-dollars that hits saved.
+    pub saved_nano_usd: u64,
+}
+
+impl Cache {
+    /// A cache of `budget` bytes in all, whose largest storable body is `largest` bytes, with keys under `secret`.
+    pub fn new(budget: u64, largest: u64, secret: [u8; 32]) -> Arc<Self> {
+        let memory = Memory::new(budget, largest);
+        Arc::new(Self {
+            flights: Flights::new(memory.in_flight().clone()),
+            memory,
+            secret,
+            observed: Expiring::new(OBSERVED),
+            not_shared: Expiring::new(NOT_SHARED),
+            changed: Changed::default(),
+            purges: AtomicU64::new(0),
+            counters: Default::default(),
+            saved_tokens: AtomicU64::new(0),
+            saved_nano_usd: AtomicU64::new(0),
+        })
+    }
+
+    /// What to do with a request.
+    pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: Query<'_>, now: SystemTime) -> Lookup {
+        if let Some(reason) = bypasses(policy, &query) {
+            return Lookup::Bypass(reason);
+        }
+        let asked = RequestDirectives::of(query.headers);
+        if asked.no_store {
+            return Lookup::Bypass("request no-store");
+        }
+        let keys = key::keys(&self.secret, &query);
+        let plan = Plan::of(policy, &query, &asked);
+        if plan.observe {
+            let observed_hit = !asked.no_cache && self.observed.contains(&keys.entry, now);
+            let mut fill = self.fill(policy, plan, keys, &query, Forward::Bypass, now);
+            fill.observed_hit = observed_hit;
+            return Lookup::Miss(Box::new(fill));
+        }
+        let slot = self.memory.get(&keys.entry);
+        let (why, candidates) = match select(slot.as_deref(), &plan, query.headers) {
+            Selected::None(why, candidates) => (why, candidates),
+            Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
+                Use::Fresh | Use::Stale => {
+                    let (response, info) = self.serve(&entry, Outcome::Hit, plan, &query, now);
+                    return Lookup::Hit(response, info);
+                }
+                Use::StaleWhileRevalidate => {
+                    let (response, info) = self.serve(&entry, Outcome::Stale, plan, &query, now);
+                    // HEAD cannot bring the body anew; the next GET does.
+                    let writer = if query.method == Method::HEAD { None } else { self.flights.lead(keys.entry, plan.max_body) };
+                    let revalidate = writer.map(|writer| {
+                        let mut fill = self.fill(policy, plan, keys, &query, Forward::Stale, now);
+                        fill.candidates = vec![entry];
+                        fill.flight = Some(writer);
+                        Box::new(fill)
+                    });
+                    return Lookup::Stale { response, info, revalidate };
+                }
+                Use::Validate => {
+                    let fresh = entry.fresh.is_fresh(now) && !entry.fresh.no_cache && !entry.is_softly_purged();
+                    (if fresh { Forward::Request } else { Forward::Stale }, vec![entry])
+                }
+            },
+        };
+        if asked.only_if_cached {
+            return Lookup::OnlyIfCached;
+        }
+        let mut fill = self.fill(policy, plan, keys, &query, why, now);
+        fill.candidates = candidates;
+        self.take_off(fill, &asked, now).unwrap_or_else(|| self.look_up(policy, query, now))
+    }
+
+    /// Removes what a successful unsafe method made invalid; how many variants.
+    pub fn invalidate(&self, query: Query<'_>, status: StatusCode, response: &HeaderMap, now: SystemTime) -> usize {
+        if !invalidate::invalidates(query.method, status) {
+            return 0;
+        }
+        let targets = invalidate::targets(query.host, query.path_and_query, response);
+        let remove = |path: &String| {
+            let uri = key::uri_key(&self.secret, &query, path);
+            self.changed.add(uri);
+            self.observed.remove(&uri);
+            let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
+            self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
+        };
+        targets.iter().map(remove).sum()
+    }
+
+    /// Removes or marks stale what matches; how many variants. What is being fetched meanwhile is not stored.
+    pub fn purge(&self, purge: &Purge, now: SystemTime) -> usize {
+        self.purges.fetch_add(1, Relaxed);
+        self.observed.clear();
+        self.memory.purge(&purge.which, purge.soft, now)
+    }
+
+    /// Removes what nobody can be answered with any more; how many variants. Meant to be called every minute or so.
+    pub fn sweep(&self, now: SystemTime) -> usize {
+        self.memory.sweep(now)
+    }
+
+    /// The key of a request and its parts, for people.
+    pub fn explain(&self, query: Query<'_>) -> (Key, Vec<KeyPart>) {
+        key::explain(&self.secret, &query)
+    }
+
+    /// What the cache holds and did.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            memory: self.memory.stats(),
+            flights: self.flights.len(),
+            observed_keys: self.observed.len(),
+            answers: std::array::from_fn(|at| self.counters[at].load(Relaxed)),
+            saved_tokens: self.saved_tokens.load(Relaxed),
+            saved_nano_usd: self.saved_nano_usd.load(Relaxed),
+        }
+    }
+
+    fn serve(&self, entry: &Arc<Entry>, outcome: Outcome, plan: Plan, query: &Query<'_>, now: SystemTime) -> (Response<Body>, HitInfo) {
+        let info = HitInfo::of(entry, outcome, now);
+        self.count(&info);
+        (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
+    }
+
+    /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's. `None`: look again.
+    fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: SystemTime) -> Option<Lookup> {
+        const OF_ONE: [HeaderName; 5] =
+            [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
+        let conditional = OF_ONE.iter().any(|name| fill.request.contains_key(name));
+        let alone = fill.method == Method::HEAD
+            || asked.no_cache
+            || asked.max_age.is_some()
+            || asked.min_fresh.is_some()
+            || (conditional && !fill.plan.model && !fill.is_revalidation())
+            // Each request has to be validated by itself.
+            || fill.candidates.iter().any(|entry| entry.fresh.no_cache)
+            || self.not_shared.contains(&fill.keys.entry, now);
+        if !alone {
+            match self.flights.join(fill.keys.entry, fill.plan.max_body) {
+                Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Join { reader, fill }))),
+                Joined::Leader(writer) => {
+                    // Between the look into the store and the list of flights one may have landed.
+                    let landed = fill.candidates.is_empty() && fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
+                    if landed {
+                        return None;
+                    }
+                    fill.flight = Some(writer);
+                }
+            }
+        }
+        let fill = Box::new(fill);
+        Some(if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) })
+    }
+
+    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: SystemTime) -> Fill {
+        Fill {
+            cache: self.clone(),
+            plan,
+            place: Place::of(policy, query),
+            keys,
+            method: query.method.clone(),
+            request: query.headers.clone(),
+            why,
+            candidates: Vec::new(),
+            flight: None,
+            requested: now,
+            epoch: [self.changed.count(), self.purges.load(Relaxed)],
+            observed_hit: false,
+            unconditional: false,
+        }
+    }
+
+    /// Whether nothing was invalidated or purged since `epoch` that the key could have belonged to.
+    fn is_current(&self, keys: &Keys, epoch: [u64; 2]) -> bool {
+        self.purges.load(Relaxed) == epoch[1] && !self.changed.since(epoch[0], &keys.uri)
+    }
+
+    /// Stores `entry`, fetched since `epoch`, in front of the other variants, in place of its likes and of `instead`.
+    fn store(&self, keys: &Keys, epoch: [u64; 2], entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
+        let key = keys.entry;
+        if !self.is_current(keys, epoch) {
+            return false;
+        }
+        let stored = self.memory.update(key, now, |old| {
+            let others =
+                old.iter().filter(|other| other.variance != entry.variance && !instead.is_some_and(|gone| Arc::ptr_eq(gone, other)));
+            Some([entry.clone()].into_iter().chain(others.cloned()).collect())
+        });
+        if stored.is_ok() && !self.is_current(keys, epoch) {
+            // Invalidated between the look and the storing, perhaps too early to be found there.
+            self.forget(key, &entry, now);
+            return false;
+        }
+        stored.is_ok()
+    }
+
+    fn forget(&self, key: Key, gone: &Arc<Entry>, now: SystemTime) {
+        let forgotten = self.memory.update(key, now, |old| {
+            let kept: Vec<_> = old.iter().filter(|other| !Arc::ptr_eq(other, gone)).cloned().collect();
+            (kept.len() < old.len()).then_some(kept)
+        });
+        debug_assert!(forgotten.is_ok(), "what was there fits");
+    }
+
+    fn count(&self, info: &HitInfo) {
+        self.counters[info.outcome as usize].fetch_add(1, Relaxed);
+        // A validated answer was asked for again, and a provider bills that.
+        if let (Some(savings), Outcome::Hit | Outcome::Stale) = (info.savings, info.outcome) {
+            self.saved_tokens.fetch_add(savings.usage.total(), Relaxed);
+            self.saved_nano_usd.fetch_add(savings.nano_usd, Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("memory", &self.memory.stats()).finish_non_exhaustive()
+    }
+}
+
+impl HitInfo {
+    fn of(entry: &Entry, outcome: Outcome, now: SystemTime) -> Self {
+        Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
+    }
+}
+
+fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
+    if query.model.is_some() {
+        return policy.ttl.is_none().then_some("no ttl");
+    }
+    if !storable::is_cacheable_method(query.method) {
+        return Some("method");
+    }
+    let has_body = query.headers.contains_key(header::TRANSFER_ENCODING)
+        || query.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if has_body {
+        // A body that is in no key could choose the answer.
+        return Some("request body");
+    }
+    query.headers.contains_key(header::UPGRADE).then_some("upgrade")
+}
+
+#[cfg(test)]
+mod tests;

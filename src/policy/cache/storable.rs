@@ -42,10 +42,8 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms
     let objection = objection(status, &said, asker);
     let shareable = objection.is_none() && !set_cookie && !asker.authorization && !asker.cookie && !said.no_cache;
     let forced = terms.forced.filter(|_| is_forcible(status) && (asker.unsafe_ || shareable));
-    if forced.is_none() {
-        if let Some(objection) = objection {
-            return Err(objection);
-        }
+    if let (None, Some(objection)) = (forced, objection) {
+        return Err(objection);
     }
     let fresh = Freshness::of(status, headers, &said, Terms { forced, ..terms }, times);
     match fresh.source {
@@ -115,18 +113,31 @@ const HOP_BY_HOP: [&str; 10] = [
 /// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`;
 /// with a `Date`.
 pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
-    let mut kept = headers.clone();
+    let mut kept = owned(headers);
     strip_hop_by_hop(&mut kept);
     for name in ResponseDirectives::of(headers).no_cache_fields {
         kept.remove(name);
     }
     kept.remove(header::AGE);
-    if !kept.contains_key(header::DATE) {
-        if let Some(date) = date::format(received) {
-            kept.insert(header::DATE, date);
-        }
+    if !kept.contains_key(header::DATE)
+        && let Some(date) = date::format(received)
+    {
+        kept.insert(header::DATE, date);
     }
     kept
+}
+
+/// The same fields in memory of their own. As they come from a connection, values are slices of its read buffer, and one
+/// small value would keep all of that buffer alive, uncounted.
+pub fn owned(headers: &HeaderMap) -> HeaderMap {
+    let mut copy = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            copy.append(name, own);
+        }
+    }
+    copy
 }
 
 /// Removes the fields of one connection (RFC 9110 section 7.6.1).
@@ -237,6 +248,17 @@ mod tests {
                 assert_eq!(got, expected, "{what}");
             }
         }
+    }
+
+    #[test]
+    fn stored_fields_do_not_hold_the_read_buffer() {
+        let buffer = bytes::Bytes::from(b"value and the rest of a large buffer".to_vec());
+        let mut headers = HeaderMap::new();
+        headers.insert("a", HeaderValue::from_maybe_shared(buffer.slice(..5)).expect("valid"));
+        let kept = stored_fields(&headers, SystemTime::UNIX_EPOCH);
+        drop(headers);
+        assert!(buffer.is_unique(), "nobody else holds it");
+        assert_eq!(kept["a"], "value");
     }
 
     #[test]

@@ -88,10 +88,10 @@ pub fn make_conditional<'a>(request: &mut HeaderMap, stored: impl Iterator<Item 
         }
         tags.extend_from_slice(etag.as_bytes());
     }
-    if let Ok(tags) = HeaderValue::from_bytes(&tags) {
-        if !tags.is_empty() {
-            request.insert(header::IF_NONE_MATCH, tags);
-        }
+    if !tags.is_empty()
+        && let Ok(tags) = HeaderValue::from_bytes(&tags)
+    {
+        request.insert(header::IF_NONE_MATCH, tags);
     }
     if let (1, Some(modified)) = (count, modified) {
         request.insert(header::IF_MODIFIED_SINCE, modified.clone());

@@ -78,7 +78,7 @@ pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<
 }
 
 /// A cookie's value, as sent (RFC 6265 section 4.2.1).
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(|pair| {
         let pair = pair.trim_ascii();
         let at = pair.iter().position(|byte| *byte == b'=')?;
@@ -87,7 +87,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 }
 
 /// A query parameter's value, as sent; the name is compared as sent too.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     query.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key == name).then_some(value.as_bytes())

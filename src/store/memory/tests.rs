@@ -118,7 +118,7 @@ fn variants_are_bounded_and_tags_follow_the_variants() {
     let memory = Memory::new(8 * MIB, MIB);
     for at in 0..100 {
         let new = thing(10, "/", &[&format!("t{at}"), "all"]);
-        memory.update(1, NOW, |old| Some([&[new.clone()], old].concat())).expect("fits");
+        memory.update(1, NOW, |old| Some([std::slice::from_ref(&new), old].concat())).expect("fits");
     }
     assert_eq!(memory.get(&1).expect("there").variants().len(), MAX_VARIANTS);
     assert_eq!(memory.purge(&Which::Tag("t0".into()), false, NOW), 0, "the oldest is gone");

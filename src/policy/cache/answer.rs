@@ -1,0 +1,71 @@
+//! Answers made from a stored response: 304 if the client has it, 206 or 416 for a range, no body for HEAD.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{
+    entry::Entry,
+    range::{self, Part},
+    status, validate,
+};
+use crate::body::Body;
+
+/// What the answer says in `Cache-Status`.
+#[derive(Debug, Clone)]
+pub(super) enum Mark {
+    /// From the store, the origin was not asked.
+    Hit,
+    /// This member: the origin was asked.
+    Forwarded(HeaderValue),
+}
+
+/// The answer to a request with the fields `request`.
+pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced: bool, mark: Mark, now: SystemTime) -> Response<Body> {
+    let conditional = entry.status == StatusCode::OK;
+    let mut response = if conditional && validate::client_has(request, &entry.headers, entry.fresh.received) {
+        shaped(StatusCode::NOT_MODIFIED, validate::not_modified_fields(&entry.headers), Body::Empty)
+    } else if head {
+        let mut headers = entry.headers.clone();
+        if !headers.contains_key(header::CONTENT_LENGTH) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(entry.len));
+        }
+        shaped(entry.status, headers, Body::Empty)
+    } else {
+        match if conditional { range::part(request, &entry.headers, entry.len) } else { Part::Whole } {
+            Part::Whole => shaped(entry.status, entry.headers.clone(), entry.whole(paced)),
+            Part::Bytes(first, last) => {
+                let mut headers = entry.headers.clone();
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(last - first + 1));
+                content_range(&mut headers, &format!("bytes {first}-{last}/{}", entry.len));
+                shaped(StatusCode::PARTIAL_CONTENT, headers, entry.part(first, last))
+            }
+            Part::Unsatisfiable => {
+                let mut headers = validate::not_modified_fields(&entry.headers);
+                content_range(&mut headers, &format!("bytes */{}", entry.len));
+                shaped(StatusCode::RANGE_NOT_SATISFIABLE, headers, Body::Empty)
+            }
+        }
+    };
+    match mark {
+        Mark::Hit => status::mark_hit(response.headers_mut(), &entry.fresh, now),
+        Mark::Forwarded(member) => {
+            response.headers_mut().append(status::CACHE_STATUS, member);
+            status::mark_age(response.headers_mut(), &entry.fresh, now);
+        }
+    }
+    response
+}
+
+fn shaped(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn content_range(headers: &mut HeaderMap, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+}

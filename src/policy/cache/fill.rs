@@ -1,0 +1,347 @@
+//! The right to store: only a miss or a revalidation yields a [`Fill`], and only a fill can store.
+//!
+//! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. Dropped anywhere on the
+//! way, it stores nothing and whoever waited for it is told.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+
+use super::{
+    Cache, HitInfo, Outcome,
+    answer::{Mark, answer},
+    entry::Entry,
+    flight::{FallThrough, FlightReader, FlightWriter, Head},
+    freshness::{Freshness, Source, Times, age_value},
+    key::Keys,
+    plan::{Place, Plan},
+    recorder::Recorder,
+    status::{Forward, Forwarded},
+    storable, validate,
+    vary::Variance,
+};
+use crate::{body::Body, clock::Clock};
+
+/// A forwarded request that may store its answer.
+#[derive(Debug)]
+pub struct Fill {
+    pub(super) cache: Arc<Cache>,
+    pub(super) plan: Plan,
+    pub(super) place: Place,
+    pub(super) keys: Keys,
+    pub(super) method: Method,
+    pub(super) request: HeaderMap,
+    pub(super) why: Forward,
+    /// What is stored and may be freshened, or stand in for a failure.
+    pub(super) candidates: Vec<Arc<Entry>>,
+    pub(super) flight: Option<FlightWriter>,
+    pub(super) requested: SystemTime,
+    pub(super) epoch: [u64; 2],
+    pub(super) observed_hit: bool,
+    /// Whether the request must not be conditional, because the origin's 304 made no sense.
+    pub(super) unconditional: bool,
+}
+
+/// What an upstream response head means.
+#[derive(Debug)]
+pub enum Decision {
+    /// Send it on, feeding the body to the recorder; add [`Recorder::cache_status`].
+    Store(Recorder),
+    /// A 304 freshened the stored response: send this instead.
+    NotModified(Response<Body>, HitInfo),
+    /// The origin failed and the stored response stands in: send this instead.
+    Stale(Response<Body>, HitInfo),
+    /// Send it on as it is, with this member of `Cache-Status` (none in observe mode).
+    PassThrough(Option<HeaderValue>),
+    /// A 304 about something that is not stored: ask again; [`Fill::request_headers`] now asks unconditionally.
+    Refetch(Box<Fill>),
+}
+
+impl Fill {
+    /// Makes the request that goes to the origin conditional, if something stored can be validated. `Range` and the
+    /// client's own conditions then go; they are answered from the store.
+    pub fn request_headers(&self, headers: &mut HeaderMap) {
+        if self.unconditional {
+            validate::make_conditional(headers, std::iter::empty());
+        } else if self.sends_validators() {
+            validate::make_conditional(headers, self.validated().map(|entry| &entry.headers));
+        }
+    }
+
+    /// Whether observe mode would have answered from the store.
+    pub fn observed_hit(&self) -> bool {
+        self.observed_hit
+    }
+
+    /// Whether the stored response can be validated.
+    pub fn is_revalidation(&self) -> bool {
+        self.sends_validators()
+    }
+
+    /// Why the request goes forward, as a member of `Cache-Status`; for answers that come from neither store nor origin.
+    pub fn cache_status(&self) -> HeaderValue {
+        Forwarded::from(self.why).value()
+    }
+
+    /// A reader of the shared fetch for this request's own client, if there is one to share. Needed only where the fetch
+    /// runs in a task of its own.
+    pub fn reader(&self) -> Option<FlightReader> {
+        self.flight.as_ref().map(FlightWriter::reader)
+    }
+
+    /// Whether anybody waits for the shared fetch beside its own client.
+    pub fn has_waiters(&self) -> bool {
+        self.flight.as_ref().is_some_and(FlightWriter::has_readers)
+    }
+
+    /// Decides by the response head, as it came from the origin.
+    pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
+        if self.plan.observe {
+            return match self.judged(status, headers, now) {
+                Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(self.cache, self.keys, self.plan)),
+                _ => Decision::PassThrough(None),
+            };
+        }
+        if self.method == Method::HEAD {
+            return self.on_head_answer(status, headers, now);
+        }
+        if status == StatusCode::NOT_MODIFIED && self.sends_validators() {
+            return self.on_not_modified(headers, now);
+        }
+        if matches!(status.as_u16(), 500 | 502..=504)
+            && let Some((response, info)) = self.stand_in(Some(status), now)
+        {
+            return Decision::Stale(response, info);
+        }
+        let fresh = match self.judged(status, headers, now) {
+            Ok(fresh) => fresh,
+            Err(reason) => return self.pass_through(status, reason, now),
+        };
+        let length = content_length(headers);
+        if length.is_some_and(|length| length > self.plan.max_body) {
+            return self.pass_through(status, "too large", now);
+        }
+        let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(headers, &self.request) };
+        let Some(variance) = variance else { return self.pass_through(status, "vary", now) };
+        let mut fields = storable::stored_fields(headers, now);
+        if self.plan.model {
+            strip_of_the_call(&mut fields);
+        }
+        let head = Arc::new(Head { status, headers: fields, variance, fresh, stand_in: false });
+        if !head.fresh.is_fresh(now) {
+            // Stored for its validator or its stale windows, but nobody else may be answered with it.
+            self.not_shared(now);
+        }
+        let writer = self.flight.take().unwrap_or_else(|| self.cache.flights.alone(self.plan.max_body));
+        writer.head(head.clone());
+        Decision::Store(Recorder::new(self, head, writer, length))
+    }
+
+    /// The origin could not be asked (no connection, timeout, open breaker): a stale answer, if one is allowed.
+    pub fn on_failure(mut self, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
+        self.stand_in(None, now)
+    }
+
+    fn sends_validators(&self) -> bool {
+        self.method != Method::HEAD && !self.unconditional && !self.plan.observe && self.validated().next().is_some()
+    }
+
+    fn validated(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.candidates.iter().filter(|entry| storable::has_validator(&entry.headers))
+    }
+
+    fn judged(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Result<Freshness, &'static str> {
+        let times = Times { requested: self.requested, received: now };
+        if !self.plan.model {
+            return storable::judge(status, headers, self.plan.asker, self.plan.terms, times);
+        }
+        let Some(ttl) = self.plan.terms.forced else { return Err("no ttl") };
+        if status != StatusCode::OK {
+            return Err("status");
+        }
+        Ok(Freshness {
+            received: now,
+            initial_age: std::time::Duration::ZERO,
+            lifetime: ttl,
+            source: Source::Forced,
+            no_cache: false,
+            stale_while_revalidate: self.plan.terms.stale_while_revalidate.unwrap_or_default(),
+            stale_if_error: self.plan.terms.stale_if_error.unwrap_or_default(),
+            may_be_stale: true,
+        })
+    }
+
+    fn on_not_modified(mut self, answer_fields: &HeaderMap, now: SystemTime) -> Decision {
+        let validated: Vec<Arc<Entry>> = self.validated().cloned().collect();
+        let Some(which) = validate::confirmed(answer_fields, validated.iter().map(|entry| &entry.headers)) else {
+            self.forget_candidates(now);
+            self.unconditional = true;
+            return Decision::Refetch(Box::new(self));
+        };
+        let old = &validated[which];
+        let fields = validate::updated(&old.headers, &storable::stored_fields(answer_fields, now));
+        // The age of the answer is the age of the confirmation.
+        let mut judged_fields = fields.clone();
+        judged_fields.insert(header::AGE, HeaderValue::from(age_value(answer_fields).as_secs()));
+        let judged = self.judged(old.status, &judged_fields, now);
+        let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
+        let mut member = Forwarded { status: Some(StatusCode::NOT_MODIFIED), ..self.why.into() };
+        let entry = match (judged, variance) {
+            (Ok(fresh), Some(variance)) => {
+                let entry = Arc::new(old.freshened(fields, fresh, variance, now));
+                member.stored = self.cache.store(&self.keys, self.epoch, entry.clone(), Some(old), now);
+                if let Some(flight) = self.flight.take() {
+                    flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
+                }
+                entry
+            }
+            // Confirmed for this request, but from now on not to be stored.
+            _ => {
+                self.forget_candidates(now);
+                if let Some(flight) = self.flight.take() {
+                    flight.private();
+                }
+                Arc::new(old.freshened(fields, old.fresh.clone(), old.variance.clone(), now))
+            }
+        };
+        let info = HitInfo::of(&entry, Outcome::Revalidated, now);
+        self.cache.count(&info);
+        Decision::NotModified(answer(&entry, &self.request, false, self.plan.paced, Mark::Forwarded(member.value()), now), info)
+    }
+
+    /// HEAD stores nothing, but it may freshen what GET stored, or show that it is out of date (RFC 9111 section 4.3.5).
+    fn on_head_answer(self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
+        let member = Forwarded { status: Some(status), ..self.why.into() }.value();
+        let about = self.candidates.iter().filter(|old| self.why != Forward::VaryMiss && old.status == status && status == StatusCode::OK);
+        for old in about {
+            let fields = validate::updated(&old.headers, &storable::stored_fields(headers, now));
+            let fresh = self.judged(status, &fields, now);
+            match (validate::head_agrees(&old.headers, old.len, headers), fresh) {
+                (true, Ok(fresh)) => {
+                    let entry = Arc::new(old.freshened(fields, fresh, old.variance.clone(), now));
+                    self.cache.store(&self.keys, self.epoch, entry, Some(old), now);
+                }
+                _ => crate::store::memory::Stored::soften(&**old),
+            }
+        }
+        Decision::PassThrough(Some(member))
+    }
+
+    fn pass_through(mut self, status: StatusCode, reason: &'static str, now: SystemTime) -> Decision {
+        if status != StatusCode::NOT_MODIFIED && !status.is_server_error() {
+            // The origin has answered anew, and what it says now may not be stored.
+            self.forget_candidates(now);
+        }
+        if status.is_success() {
+            self.not_shared(now);
+        } else if let Some(flight) = self.flight.take() {
+            flight.private();
+        }
+        let member = Forwarded { status: Some(status), detail: Some(reason), ..self.why.into() };
+        Decision::PassThrough(Some(member.value()))
+    }
+
+    /// Who waits goes on alone, and the next ones need not wait for each other to learn the same.
+    fn not_shared(&mut self, now: SystemTime) {
+        if let Some(flight) = self.flight.take() {
+            self.cache.not_shared.insert(self.keys.entry, now + super::NOT_SHARED_FOR);
+            flight.private();
+        }
+    }
+
+    fn stand_in(&mut self, said: Option<StatusCode>, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
+        if self.plan.observe || self.why == Forward::VaryMiss {
+            return None;
+        }
+        let entry = self.candidates.iter().find(|entry| entry.fresh.usable_on_error(self.plan.asked_stale_if_error, now))?.clone();
+        if let Some(flight) = self.flight.take() {
+            flight.resolve(head_of(&entry, true), &entry.body, entry.trailers.clone());
+        }
+        let info = HitInfo::of(&entry, Outcome::Stale, now);
+        self.cache.count(&info);
+        let mark = match said {
+            // RFC 9211: `hit` means that the request was not forwarded.
+            Some(_) => Mark::Forwarded(Forwarded { status: said, ..self.why.into() }.value()),
+            None => Mark::Hit,
+        };
+        Some((answer(&entry, &self.request, self.method == Method::HEAD, self.plan.paced, mark, now), info))
+    }
+
+    fn forget_candidates(&mut self, now: SystemTime) {
+        if self.why == Forward::VaryMiss {
+            self.candidates.clear();
+        }
+        for old in self.candidates.drain(..) {
+            self.cache.forget(self.keys.entry, &old, now);
+        }
+    }
+}
+
+/// A request that waits for another one's fetch.
+#[derive(Debug)]
+pub struct Join {
+    pub(super) reader: FlightReader,
+    pub(super) fill: Fill,
+}
+
+impl Join {
+    /// The answer, as soon as its head has come; its body streams as the fetch goes on. `Err`: fetch yourself, with a
+    /// fill of your own that joins nobody.
+    pub async fn respond(self, clock: Clock) -> Result<(Response<Body>, HitInfo), (FallThrough, Box<Fill>)> {
+        let Self { reader, fill } = self;
+        let head = match reader.head().await {
+            Ok(head) => head,
+            Err(why) => return Err((why, Box::new(fill))),
+        };
+        let now = clock.wall();
+        let lives = if head.stand_in {
+            head.fresh.usable_on_error(fill.plan.asked_stale_if_error, now)
+        } else {
+            head.fresh.is_fresh(now) && !head.fresh.no_cache
+        };
+        if !(lives && head.variance.matches(&fill.request, &head.headers) && fill.plan.admits(head.fresh.source)) {
+            return Err((FallThrough::OtherVariant, Box::new(fill)));
+        }
+        let mut response = Response::new(reader.into_body());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers.clone();
+        let member = Forwarded { collapsed: true, ..fill.why.into() };
+        response.headers_mut().append(super::status::CACHE_STATUS, member.value());
+        super::status::mark_age(response.headers_mut(), &head.fresh, now);
+        let info =
+            HitInfo { outcome: Outcome::Coalesced, age: head.fresh.age(now), ttl: super::status::ttl(&head.fresh, now), savings: None };
+        fill.cache.count(&info);
+        Ok((response, info))
+    }
+}
+
+fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
+    let (headers, variance, fresh) = (entry.headers.clone(), entry.variance.clone(), entry.fresh.clone());
+    Arc::new(Head { status: entry.status, headers, variance, fresh, stand_in })
+}
+
+/// The announced length; `None` if there is none or it is not one number.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lines.next(), lines.next()) {
+        (Some(value), None) => value.to_str().ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// Fields of a provider's answer that speak of this one call or this one client.
+fn strip_of_the_call(fields: &mut HeaderMap) {
+    let gone: Vec<_> = fields
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            matches!(name, "set-cookie" | "server-timing" | "cf-ray" | "retry-after" | "retry-after-ms" | "alt-svc")
+                || name.starts_with("x-ratelimit-")
+                || name.starts_with("anthropic-ratelimit-")
+        })
+        .cloned()
+        .collect();
+    for name in gone {
+        fields.remove(name);
+    }
+}

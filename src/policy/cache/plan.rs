@@ -1,0 +1,99 @@
+//! What the policy and the request together ask of the store, and which stored response is for the request.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, header};
+
+use super::{
+    Query,
+    directives::RequestDirectives,
+    entry::Entry,
+    freshness::{Source, Terms},
+    status::Forward,
+    storable::Asker,
+};
+use crate::{config, store::memory::Slot};
+
+/// Most variants asked about in one conditional request.
+const MAX_VALIDATED: usize = 8;
+
+/// The policy and the request as far as a look-up needs them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) observe: bool,
+    pub(super) model: bool,
+    pub(super) asker: Asker,
+    pub(super) terms: Terms,
+    pub(super) max_body: u64,
+    pub(super) paced: bool,
+    pub(super) asked_stale_if_error: Option<Duration>,
+}
+
+/// Where a new entry belongs.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) tags: Vec<Arc<str>>,
+    pub(super) route: Arc<str>,
+    pub(super) path: Box<str>,
+}
+
+impl Place {
+    pub(super) fn of(policy: &config::Cache, query: &Query<'_>) -> Self {
+        Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into() }
+    }
+}
+
+impl Plan {
+    pub(super) fn of(policy: &config::Cache, query: &Query<'_>, asked: &RequestDirectives) -> Self {
+        let cookie_is_cared_for =
+            policy.cookies == config::Cookies::Ignore || policy.key.iter().any(|part| matches!(part, config::KeyPart::Cookie(_)));
+        let asker = Asker {
+            authorization: query.headers.contains_key(header::AUTHORIZATION),
+            cookie: query.headers.contains_key(header::COOKIE) && !cookie_is_cared_for,
+            no_store: asked.no_store,
+            unsafe_: policy.unsafe_,
+        };
+        let terms =
+            Terms { forced: policy.ttl, stale_while_revalidate: policy.stale_while_revalidate, stale_if_error: policy.stale_if_error };
+        Self {
+            observe: policy.mode == config::Mode::Observe,
+            model: query.model.is_some(),
+            asker,
+            terms,
+            max_body: policy.max_body,
+            paced: policy.paced,
+            asked_stale_if_error: asked.stale_if_error,
+        }
+    }
+
+    /// Whether a response whose freshness comes from `source` may answer this request.
+    pub(super) fn admits(&self, source: Source) -> bool {
+        let asker = self.asker;
+        self.model
+            || match source {
+                Source::Explicit => true,
+                Source::Forced => (!asker.authorization || asker.unsafe_) && !asker.cookie,
+                Source::Heuristic | Source::Nothing => !asker.cookie,
+            }
+    }
+}
+
+pub(super) enum Selected {
+    Entry(Arc<Entry>),
+    /// Why, and the variants that may be asked about.
+    None(Forward, Vec<Arc<Entry>>),
+}
+
+/// The newest variant for the request (RFC 9111 section 4.1).
+pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMap) -> Selected {
+    let Some(slot) = slot else { return Selected::None(Forward::UriMiss, Vec::new()) };
+    let mut matching = slot.variants().iter().filter(|entry| entry.variance.matches(request, &entry.headers)).peekable();
+    if matching.peek().is_none() {
+        let tagged = slot.variants().iter().filter(|entry| entry.headers.contains_key(header::ETAG) && plan.admits(entry.fresh.source));
+        return Selected::None(Forward::VaryMiss, tagged.take(MAX_VALIDATED).cloned().collect());
+    }
+    match matching.find(|entry| plan.admits(entry.fresh.source)) {
+        Some(entry) => Selected::Entry(entry.clone()),
+        None => Selected::None(Forward::Miss, Vec::new()),
+    }
+}

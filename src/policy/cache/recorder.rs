@@ -1,0 +1,251 @@
+//! Records a body while it passes, and stores it when it is complete and found good.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use http_body_util::BodyExt;
+
+use super::{
+    Cache,
+    entry::{Entry, NewEntry, Savings},
+    fill::Fill,
+    flight::{FlightReader, FlightWriter, Head},
+    key::{Keys, uri_tag},
+    plan::Plan,
+    status::Forwarded,
+};
+use crate::{
+    body::Body,
+    clock::{Clock, Instant},
+};
+
+/// Bodies up to this many bytes are stored in one piece.
+const ONE_PIECE: u64 = 256 * 1024;
+/// Tags of one response that are taken from its fields, and bytes of each.
+const MAX_TAGS: usize = 64;
+const MAX_TAG: usize = 128;
+
+/// Whether a complete body is worth storing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes; with what a hit saves, if known.
+    Store(Option<Savings>),
+    /// No: an error inside a success, a truncated or filtered answer, a stream without its end.
+    Discard(&'static str),
+}
+
+/// Feeds a passing body to the store and to whoever waits for it. Dropped before [`complete`](Self::complete), it stores
+/// nothing and breaks the waiters' bodies.
+#[derive(Debug)]
+pub struct Recorder {
+    cache: Arc<Cache>,
+    keys: Keys,
+    expected: Option<u64>,
+    seen: u64,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Keys, not bodies.
+    Observing {
+        lifetime: Duration,
+    },
+    Recording(Box<Recording>),
+}
+
+#[derive(Debug)]
+struct Recording {
+    fill: Fill,
+    head: Arc<Head>,
+    writer: FlightWriter,
+    pauses: Option<Vec<u32>>,
+    last: Option<Instant>,
+}
+
+impl Recorder {
+    pub(super) fn new(fill: Fill, head: Arc<Head>, writer: FlightWriter, expected: Option<u64>) -> Self {
+        let pauses = fill.plan.model.then(Vec::new);
+        let (cache, keys) = (fill.cache.clone(), fill.keys);
+        let recording = Recording { fill, head, writer, pauses, last: None };
+        Self { cache, keys, expected, seen: 0, kind: Kind::Recording(Box::new(recording)) }
+    }
+
+    pub(super) fn observing(cache: Arc<Cache>, keys: Keys, plan: Plan) -> Self {
+        let lifetime = plan.terms.forced.unwrap_or(Duration::from_secs(60));
+        Self { cache, keys, expected: None, seen: 0, kind: Kind::Observing { lifetime } }
+    }
+
+    /// The member of `Cache-Status` for the passing answer; none in observe mode.
+    pub fn cache_status(&self) -> Option<HeaderValue> {
+        let Kind::Recording(recording) = &self.kind else { return None };
+        let member = Forwarded { status: Some(recording.head.status), stored: true, ..recording.fill.why.into() };
+        Some(member.value())
+    }
+
+    /// A reader of what is recorded, from the first byte.
+    pub fn reader(&self) -> Option<FlightReader> {
+        let Kind::Recording(recording) = &self.kind else { return None };
+        Some(recording.writer.reader())
+    }
+
+    /// A piece passed at `at`.
+    pub fn data(&mut self, piece: &Bytes, at: Instant) {
+        self.seen += piece.len() as u64;
+        let Kind::Recording(recording) = &mut self.kind else { return };
+        if piece.is_empty() {
+            return;
+        }
+        if let Some(pauses) = &mut recording.pauses {
+            let pause = recording.last.map(|last| at.saturating_duration_since(last)).unwrap_or_default();
+            pauses.push(u32::try_from(pause.as_millis()).unwrap_or(u32::MAX));
+            recording.last = Some(at);
+        }
+        if !recording.writer.push(piece) {
+            recording.pauses = None;
+        }
+    }
+
+    /// Trailers passed.
+    pub fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Kind::Recording(recording) = &self.kind {
+            recording.writer.trailers(super::storable::owned(trailers));
+        }
+    }
+
+    /// The body is complete: stores it unless `verdict`, its length, its size or a purge meanwhile speak against it.
+    /// Whether it is stored now.
+    pub fn complete(self, now: SystemTime, verdict: Verdict) -> bool {
+        if self.expected.is_some_and(|expected| expected != self.seen) {
+            self.abandon();
+            return false;
+        }
+        let recording = match self.kind {
+            Kind::Observing { lifetime } => {
+                if matches!(verdict, Verdict::Store(_)) {
+                    self.cache.observed.insert(self.keys.entry, now + lifetime);
+                }
+                return false;
+            }
+            Kind::Recording(recording) => recording,
+        };
+        let Recording { fill, head, writer, pauses, .. } = *recording;
+        let stored = match verdict {
+            Verdict::Store(savings) => writer.snapshot().is_some_and(|(pieces, trailers)| {
+                let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
+                self.cache.store(&self.keys, fill.epoch, Arc::new(entry), None, now)
+            }),
+            Verdict::Discard(_) => false,
+        };
+        // Only now: who comes between finds the flight or the entry, never neither.
+        writer.complete();
+        stored
+    }
+
+    /// The body broke: nothing is stored, and whoever reads along is told.
+    pub fn abandon(self) {
+        if let Kind::Recording(recording) = self.kind {
+            recording.writer.fail("the shared fetch ended before its end");
+        }
+    }
+
+    /// Whether anybody but the store waits for the body.
+    pub fn has_readers(&self) -> bool {
+        matches!(&self.kind, Kind::Recording(recording) if recording.writer.has_readers())
+    }
+
+    /// Whether the body is too large to be stored.
+    pub fn is_outgrown(&self) -> bool {
+        matches!(&self.kind, Kind::Recording(recording) if recording.writer.is_outgrown())
+    }
+
+    /// Waits until the slowest reader of an outgrown body has come near; at once for any other.
+    pub async fn ready(&self) {
+        if let Kind::Recording(recording) = &self.kind {
+            recording.writer.ready().await;
+        }
+    }
+
+    /// Reads all of `body` for the store and the readers, at the pace of the slowest reader once it is too large to be
+    /// stored. `verdict` is asked at the end. For a task of its own; give up early by dropping it.
+    pub async fn pump(mut self, mut body: Body, clock: Clock, verdict: impl FnOnce() -> Verdict) -> bool {
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                self.abandon();
+                return false;
+            };
+            match frame.into_data() {
+                Ok(piece) => self.data(&piece, clock.now()),
+                Err(frame) => {
+                    if let Some(trailers) = frame.trailers_ref() {
+                        self.trailers(trailers);
+                    }
+                }
+            }
+            if let Kind::Recording(recording) = &self.kind {
+                if recording.writer.is_outgrown() && !recording.writer.has_readers() {
+                    self.abandon();
+                    return false;
+                }
+                recording.writer.ready().await;
+            }
+        }
+        self.complete(clock.wall(), verdict())
+    }
+}
+
+fn entry(
+    fill: &Fill,
+    head: &Head,
+    mut pieces: Vec<Bytes>,
+    trailers: Option<HeaderMap>,
+    pauses: Option<Vec<u32>>,
+    savings: Option<Savings>,
+    now: SystemTime,
+) -> Entry {
+    let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+    // A stream's pieces are its events, kept so that it is replayed as a stream; one pause or none is no stream.
+    let stream = pauses.filter(|pauses| pauses.len() > 1 && pauses.len() == pieces.len());
+    if stream.is_none() && pieces.len() > 1 && total <= ONE_PIECE {
+        pieces = vec![pieces.concat().into()];
+    }
+    Entry::new(NewEntry {
+        status: head.status,
+        headers: head.headers.clone(),
+        body: pieces.into(),
+        trailers,
+        pauses: stream.map(Arc::from),
+        fresh: head.fresh.clone(),
+        variance: head.variance.clone(),
+        route: fill.place.route.clone(),
+        path: fill.place.path.clone(),
+        tags: tags(fill, &head.headers),
+        savings,
+        stored_at: now,
+    })
+}
+
+/// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI if more than it is in the key.
+fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
+    let mut tags: Vec<Arc<str>> = fill.place.tags.clone();
+    if !fill.plan.model {
+        let own = |name: &'static str, separator: u8| {
+            let lines = headers.get_all(name).iter();
+            lines.flat_map(move |line| line.as_bytes().split(move |byte| *byte == separator)).map(<[u8]>::trim_ascii)
+        };
+        let found = own("surrogate-key", b' ').chain(own("cache-tag", b','));
+        let found = found.filter(|tag| !tag.is_empty() && tag.len() <= MAX_TAG).filter_map(|tag| std::str::from_utf8(tag).ok());
+        // Nobody but us says what belongs to a URI.
+        tags.extend(found.filter(|tag| !tag.starts_with("uri:")).take(MAX_TAGS).map(Arc::from));
+    }
+    if fill.keys.entry != fill.keys.uri {
+        tags.push(Arc::from(uri_tag(fill.keys.uri)));
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    tags.into()
+}
