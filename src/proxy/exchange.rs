@@ -18,6 +18,7 @@ use super::{
     Proxy,
     live::{LiveDoor, Worker},
     model::{ModelCall, Room, Settlement},
+    strip::Stripped,
 };
 use crate::{
     arrival::{Arrival, Door},
@@ -181,13 +182,19 @@ impl Exchange {
 
     /// Hands the exchange over to the body of `response`: its end is the exchange's end.
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
         self.status = head.status.as_u16();
         self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
         if let Some(call) = &mut self.call {
             call.answered(&head);
         }
-        Response::from_parts(head, Body::Tapped(Box::new(Tap::new(body, bounds, self))))
+        let strips = self.call.as_ref().is_some_and(|call| call.asks_usage && call.streams);
+        let tapped = Body::Tapped(Box::new(Tap::new(body, bounds, self)));
+        if strips {
+            head.headers.remove(header::CONTENT_LENGTH);
+            return Response::from_parts(head, Body::stream(Stripped::new(tapped)));
+        }
+        Response::from_parts(head, tapped)
     }
 
     /// A tunnel has ended.

@@ -14,6 +14,7 @@ mod judged;
 pub mod live;
 pub mod model;
 mod request;
+mod strip;
 mod tunnel;
 
 use std::{
@@ -133,7 +134,7 @@ impl Proxy {
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
-        let (route_at, body) = match arrival.door {
+        let (route_at, mut body) = match arrival.door {
             Door::Inbound => (route_inbound(door, &arrival)?, Replay::new(body, 0)),
             Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
         };
@@ -148,6 +149,7 @@ impl Proxy {
         }
         exchange.caller = self.identify(exchange, door);
         let claims = Claims::of(exchange, route);
+        model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
         exchange.caused_from_now(claims.keyed());

@@ -19,7 +19,8 @@ pub struct Source {
     arrival: Rc<Arrival>,
     request_id: Arc<str>,
     cause: Option<Arc<Cause<Keyed>>>,
-    metered: bool,
+    /// Codings in which the answer can be read on the side.
+    codings: Codings,
     websocket: bool,
 }
 
@@ -30,7 +31,11 @@ impl Source {
             arrival: exchange.arrival.clone(),
             request_id: exchange.request_id.clone(),
             cause: exchange.cause.as_ref().map(|running| running.cause.clone()),
-            metered: exchange.call.as_ref().is_some_and(|call| call.shape.reads_body),
+            codings: match exchange.call.as_deref() {
+                Some(call) if call.asks_usage => Codings::Identity,
+                Some(call) if call.shape.reads_body => Codings::Gzip,
+                _ => Codings::Any,
+            },
             websocket,
         }
     }
@@ -47,18 +52,36 @@ impl Source {
             Some(cause) => cause::announce(&mut fields, cause),
             None => cause::conceal(&mut fields),
         }
-        if self.metered {
-            narrow_codings(&mut fields);
+        narrow(&mut fields, self.codings);
+        if self.codings == Codings::Identity {
+            // The body was changed: its length is that of what is sent.
+            fields.remove(header::CONTENT_LENGTH);
         }
         fields
     }
 }
 
-/// Keeps to codings that can be read on the side, so that usage is seen: gzip, or none.
-fn narrow_codings(fields: &mut HeaderMap) {
+/// Which content codings an answer may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Codings {
+    /// Whatever the client accepts.
+    Any,
+    /// Gzip or none: decoded on the side, for metering.
+    Gzip,
+    /// None: an event may have to be taken out.
+    Identity,
+}
+
+/// Keeps to codings that can be read on the side; never adds one that the client does not accept.
+fn narrow(fields: &mut HeaderMap, codings: Codings) {
     let Some(accepted) = fields.get(header::ACCEPT_ENCODING) else { return };
     let gzip = accepted.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")));
-    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(if gzip { "gzip" } else { "identity" }));
+    let narrowed = match codings {
+        Codings::Any => return,
+        Codings::Gzip if gzip => "gzip",
+        Codings::Gzip | Codings::Identity => "identity",
+    };
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }
 
 /// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through.
