@@ -379,7 +379,7 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
 }
 
 /// The secret of cache keys: as configured, else of this process.
-fn secret(config: &Config) -> [u8; 32] {
+pub(crate) fn secret(config: &Config) -> [u8; 32] {
     match &config.store.secret {
         Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
         None => crate::clock::secret_bytes(),
