@@ -2,7 +2,7 @@
 //!
 //! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
 
-mod client;
+pub mod client;
 mod session;
 mod strict;
 

@@ -3,9 +3,9 @@
 //! A fetch that may be stored is a task of its own, so that no client's cancel hurts another; a fetch that nobody waits for any
 //! more and that costs money is given up.
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
-use http::{HeaderMap, Response, header};
+use http::{Response, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::{sync::oneshot, time::Instant};
@@ -13,23 +13,21 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Proxy,
     attempt::{Attempted, Sending, attempt},
+    cache_key::{Asked, KeyParts, query},
     exchange::Exchange,
     live::LiveRoute,
-    model::{ModelCall, Plan},
+    model::Plan,
 };
 use crate::{
-    arrival::{Arrival, Door},
+    arrival::Door,
     body::{
         Body,
         replay::Replay,
         tap::{End, Observer, Tap, TimeBounds},
     },
-    config::{self, KeyPart},
-    policy::{
-        cache::{Decision, Fill, HitInfo, Lookup, ModelKey, Outcome, Purge, Query, Recorder, Verdict, entry::Savings},
-        limits::keys::credential,
-    },
-    provider::{self, Finish, Meter},
+    config,
+    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, Verdict, entry::Savings},
+    provider::{Finish, Meter},
     reject::Reject,
     store::memory::Which,
     telemetry::metrics::CacheOutcome,
@@ -56,7 +54,7 @@ pub async fn look_up(
     body: &Replay,
 ) -> Result<Found, Reject> {
     let Some(policy) = &route.policies.cache else { return Ok(Found::Forward(None)) };
-    let parts = match KeyParts::of(exchange, route, policy, body) {
+    let parts = match KeyParts::of(&Asked::of(exchange, route, body), policy) {
         Ok(parts) => parts,
         Err(reason) => {
             tracing::trace!(reason, "the cache has no part in this call");
@@ -66,7 +64,7 @@ pub async fn look_up(
     };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
-    let looked_up = parts.query(&arrival, route, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let looked_up = parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
     let found = match looked_up {
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
@@ -120,7 +118,7 @@ pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http:
     let arrival = &exchange.arrival;
     let now = proxy.shared.clock.wall();
     if arrival.door == Door::Inbound && !arrival.method.is_safe() && exchange.worker.live.caches {
-        let query = query(arrival, route, &[], None);
+        let query = query(arrival, &route.name, &[], None);
         proxy.shared.cache.invalidate(query, head.status, &head.headers, now);
     }
     if head.status.is_success() || head.status.is_redirection() {
@@ -327,116 +325,7 @@ fn body_bounds(exchange: &Exchange, route: &LiveRoute) -> TimeBounds {
     TimeBounds { idle: timeouts.and_then(|timeouts| timeouts.idle), deadline: deadline.filter(|_| exchange.call.is_none()) }
 }
 
-/// What a key is made of beside the URI.
-struct KeyParts {
-    extra: Vec<(String, String)>,
-    model: Option<ModelParts>,
-}
-
-struct ModelParts {
-    provider: Arc<str>,
-    operation: &'static str,
-    headers: Vec<(&'static str, String)>,
-    tenant: Vec<u8>,
-    body: Vec<u8>,
-    path: String,
-}
-
-impl KeyParts {
-    fn of(exchange: &Exchange, route: &LiveRoute, policy: &config::Cache, body: &Replay) -> Result<Self, &'static str> {
-        let arrival = &exchange.arrival;
-        let part = |part: &KeyPart| part_of(part, exchange, route);
-        let extra = policy.key.iter().map(part).collect();
-        let model = match exchange.call.as_deref() {
-            Some(call) if call.shape.reads_body => Some(ModelParts::of(call, arrival, policy, exchange.caller.as_deref(), body)?),
-            _ => None,
-        };
-        Ok(Self { extra, model })
-    }
-
-    fn query<T>(&self, arrival: &Arrival, route: &LiveRoute, with: impl FnOnce(Query<'_>) -> T) -> T {
-        let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        match &self.model {
-            None => with(query(arrival, route, &extra, None)),
-            Some(model) => {
-                let headers: Vec<(&str, &str)> = model.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-                let key = ModelKey {
-                    provider: &model.provider,
-                    operation: model.operation,
-                    headers: &headers,
-                    tenant: &model.tenant,
-                    body: &model.body,
-                };
-                with(Query { path_and_query: &model.path, ..query(arrival, route, &extra, Some(key)) })
-            }
-        }
-    }
-}
-
-impl ModelParts {
-    fn of(call: &ModelCall, arrival: &Arrival, policy: &config::Cache, caller: Option<&str>, body: &Replay) -> Result<Self, &'static str> {
-        let (Replay::Whole(bytes), Some(facts)) = (body, &call.facts) else { return Err("the body was not read") };
-        provider::cacheable(call.shape.api, call.shape.operation, facts, bytes)?;
-        let canonical = provider::canonical(bytes).ok_or("the body is not one plain JSON object")?;
-        let mut headers: Vec<(&'static str, String)> =
-            KEY_HEADERS.into_iter().filter_map(|name| Some((name, joined(&arrival.headers, name)?))).collect();
-        // A stream does not answer a call that wanted none, nor one without usage a call that wanted it.
-        headers.push(("stream", format!("{}/{}", call.streams, facts.include_usage)));
-        let gzip = arrival.headers.get(header::ACCEPT_ENCODING).is_some_and(|v| memchr::memmem::find(v.as_bytes(), b"gzip").is_some());
-        headers.push(("gzip", gzip.to_string()));
-        let mut tenant = Vec::new();
-        if !policy.share {
-            tenant.extend_from_slice(credential(&arrival.headers, arrival.uri.query()).unwrap_or_default());
-            if policy.per_caller {
-                tenant.push(0);
-                tenant.extend_from_slice(caller.unwrap_or_default().as_bytes());
-            }
-        }
-        let path = call.rest.split_once("key=").map_or(call.rest.as_str(), |(before, _)| before).to_owned();
-        Ok(Self { provider: call.provider.clone(), operation: call.shape.operation.as_str(), headers, tenant, body: canonical, path })
-    }
-}
-
-/// Request fields that change what a provider answers.
-const KEY_HEADERS: [&str; 6] =
-    ["anthropic-beta", "anthropic-version", "openai-beta", "openai-organization", "openai-project", "x-goog-user-project"];
 const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
-
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    (!values.is_empty()).then(|| values.join(","))
-}
-
-fn query<'a>(arrival: &'a Arrival, route: &'a LiveRoute, extra: &'a [(&'a str, &'a str)], model: Option<ModelKey<'a>>) -> Query<'a> {
-    let claimed = arrival.trusted.then(|| arrival.header("x-forwarded-proto")).flatten();
-    Query {
-        route: &route.name,
-        method: &arrival.method,
-        scheme: claimed.unwrap_or(if arrival.tls { "https" } else { "http" }),
-        host: arrival.header(header::HOST).unwrap_or_default(),
-        path_and_query: arrival.uri.path_and_query().map_or("/", |path| path.as_str()),
-        headers: &arrival.headers,
-        extra,
-        model,
-    }
-}
-
-fn part_of(part: &KeyPart, exchange: &Exchange, route: &LiveRoute) -> (String, String) {
-    use crate::policy::limits::keys;
-    let arrival = &exchange.arrival;
-    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-    match part {
-        KeyPart::ClientIp => ("client_ip".into(), arrival.client.to_string()),
-        KeyPart::Caller => ("caller".into(), exchange.caller.as_deref().unwrap_or_default().to_owned()),
-        KeyPart::Header(name) => (format!("header:{name}"), joined(&arrival.headers, name.as_str()).unwrap_or_default()),
-        KeyPart::Cookie(name) => (format!("cookie:{name}"), text(keys::cookie(&arrival.headers, name))),
-        KeyPart::Query(name) => (format!("query:{name}"), text(arrival.uri.query().and_then(|query| keys::parameter(query, name)))),
-        KeyPart::ApiKey => ("api_key".into(), text(credential(&arrival.headers, arrival.uri.query()))),
-        KeyPart::Route => ("route".into(), route.name.to_string()),
-        KeyPart::Provider => ("provider".into(), exchange.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default()),
-        KeyPart::Model => ("model".into(), exchange.call.as_ref().and_then(|call| call.model.as_deref()).unwrap_or_default().to_owned()),
-    }
-}
 
 /// For bodies whose time bounds matter and nothing else.
 struct Unobserved;

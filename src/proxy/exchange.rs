@@ -175,7 +175,7 @@ impl Exchange {
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.reject = Some(reject.reason());
         match &self.call {
-            Some(call) => call.refuse(reject),
+            Some(call) => call.refuse(reject, self.proxy.shared.clock.wall()),
             None => reject.into_response(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod attempt;
+pub mod cache_key;
 mod cached;
 pub mod exchange;
 pub mod forward;
@@ -258,13 +259,18 @@ impl Proxy {
         if let Some(call) = &exchange.call {
             return call.caller(arrival);
         }
-        door.caller.iter().find_map(|source| match source {
-            CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
-            CallerSource::Header(_) => None,
-            CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
-            CallerSource::ClientIp => Some(arrival.client.to_string().into()),
-        })
+        caller(&door.caller, arrival)
     }
+}
+
+/// Who is asking at the inbound door: the first of `sources` that can be trusted.
+pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Arc<str>> {
+    sources.iter().find_map(|source| match source {
+        CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
+        CallerSource::Header(_) => None,
+        CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
+        CallerSource::ClientIp => Some(arrival.client.to_string().into()),
+    })
 }
 
 impl Attempted {

@@ -227,12 +227,20 @@ impl ModelCall {
     }
 
     /// A refusal in the provider's own words.
-    pub fn refuse(&self, reject: Reject) -> Response<Body> {
+    pub fn refuse(&self, reject: Reject, now: std::time::SystemTime) -> Response<Body> {
         let (content_type, body) = provider::render(self.shape.api, &reject, &self.request_id);
-        let stop = matches!(reject, Reject::Limited(_));
+        // What is left is less than this call asks for: nothing, in the provider's terms.
+        let state = match &reject {
+            Reject::Limited(limited) => {
+                let reset = limited.retry_after.unwrap_or(limited.window);
+                Some(provider::LimitState { unit: limited.unit, limit: limited.amount, remaining: 0, reset })
+            }
+            _ => None,
+        };
         let mut response = reject.respond(content_type, body);
-        if stop {
+        if let Some(state) = state {
             response.headers_mut().insert("x-should-retry", header::HeaderValue::from_static("false"));
+            response.headers_mut().extend(provider::limit_headers(self.shape.api, &state, now));
         }
         response
     }
