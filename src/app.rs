@@ -3,6 +3,7 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod cache;
 mod operator;
 
 use std::{
