@@ -19,8 +19,11 @@ thread_local! {
 
 /// Writes `pieces` to `stream`, together if they are small.
 pub fn write<S: AsyncWrite + Unpin>(stream: &mut S, cx: &mut Context<'_>, pieces: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    if let [piece] = pieces {
+        return Pin::new(stream).poll_write(cx, piece);
+    }
     let total: usize = pieces.iter().map(|piece| piece.len()).sum();
-    if total > SMALL || pieces.len() < 2 {
+    if total > SMALL {
         return Pin::new(stream).poll_write_vectored(cx, pieces);
     }
     TOGETHER.with_borrow_mut(|together| {

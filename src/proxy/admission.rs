@@ -65,9 +65,9 @@ impl Claims {
         claims
     }
 
-    /// The keys that outbound calls reserve against.
-    pub fn keyed(&self) -> Option<&Keyed> {
-        self.own.as_ref()
+    /// The keys that outbound calls reserve against, if a limit counts what they use.
+    pub fn spendable(&self) -> Option<&Keyed> {
+        self.own.as_ref().filter(|keyed| keyed.set().counts(Unit::Tokens) || keyed.set().counts(Unit::NanoUsd))
     }
 
     /// Takes what applies at `stage` from all limits at once, or nothing.

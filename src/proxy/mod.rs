@@ -1,5 +1,5 @@
 //! The story: what happens to a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then
-//! [`attempt`].
+//! [`attempt()`].
 //!
 //! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
 //! the fill that can store, only a breaker yields the permit that records an outcome.
@@ -181,7 +181,7 @@ impl Proxy {
         model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
-        exchange.caused_from_now(claims.keyed());
+        exchange.caused_from_now(claims.spendable());
         let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
             Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
             Found::Forward(fill) => fill,
