@@ -160,6 +160,7 @@ impl Proxy {
         if self.shared.via.is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
+        guard_outbound(door, &arrival)?;
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
@@ -300,6 +301,21 @@ pub enum Served {
     Response(Response<Body>, TimeBounds),
     /// A 101, and the two connections that it joins.
     Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+}
+
+/// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
+/// (DNS rebinding).
+fn guard_outbound(door: &LiveDoor, arrival: &Arrival) -> Result<(), Reject> {
+    if !door.allow.is_empty() && !door.allow.iter().any(|net| net.contains(&arrival.client)) {
+        return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
+    }
+    let Some(known) = &door.hosts else { return Ok(()) };
+    let host = arrival.host().trim_start_matches('[').trim_end_matches(']');
+    let loopback = host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    if loopback || known.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(Reject::Misdirected(format!("this door holds keys and does not answer to the name `{host}`; list it under outbound.hosts").into()))
 }
 
 fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
