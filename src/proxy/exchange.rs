@@ -318,6 +318,7 @@ impl Observer for Exchange {
         {
             connection.release();
         }
+        self.upload.abandon();
         self.finish(outcome);
     }
 

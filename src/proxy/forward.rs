@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
+    arrival::Informed,
     body::{Body, upload::Progress},
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
@@ -93,6 +94,7 @@ pub async fn send(
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
+    interim: Option<&Informed>,
 ) -> Result<Responded, Failed> {
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
@@ -101,7 +103,7 @@ pub async fn send(
     *request.headers_mut() = header_fields;
     let began = Instant::now();
     let enforced = bounds.enforced();
-    let received = within(pool.send(request, enforced.connect), progress, enforced).await;
+    let received = within(pool.send(request, enforced.connect, interim), progress, enforced).await;
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,
         Ok(Err(error)) => {
