@@ -282,12 +282,15 @@ fn verdict(proxy: &Proxy, meter: Option<(Meter, Plan)>, instead: Option<Instead>
     if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
         return Verdict::Discard("cut or filtered");
     }
-    if !observed.terminal && !matches!(plan.operation, config::Operation::Embeddings) {
+    // A page of a gateway, an empty object: complete, but no answer.
+    let answered = observed.finish.is_some() || matches!(plan.operation, config::Operation::Embeddings);
+    if !(observed.terminal && answered) {
         return Verdict::Discard("no end was seen");
     }
     let live = proxy.worker();
-    let model = observed.model.as_deref().or(plan.model.as_deref()).unwrap_or_default();
-    let nano_usd = live.live.prices.cost(model, &observed.usage).unwrap_or(0);
+    // The price that the call itself was charged: of the model that answered, else of the one that was asked.
+    let price = |model: &str| live.live.prices.cost(model, &observed.usage);
+    let nano_usd = observed.model.as_deref().and_then(price).or_else(|| plan.model.as_deref().and_then(price)).unwrap_or(0);
     Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
 }
 
