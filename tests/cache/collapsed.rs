@@ -97,7 +97,8 @@ fn chunk(text: &str) -> String {
 
 fn last_chunks() -> String {
     let stop = json!({"model": "gpt-4o-mini", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-    let usage = json!({"model": "gpt-4o-mini", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 200, "total_tokens": 210}});
+    let usage =
+        json!({"model": "gpt-4o-mini", "choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 200, "total_tokens": 210}});
     format!("data: {stop}\n\ndata: {usage}\n\ndata: [DONE]\n\n")
 }
 
@@ -149,7 +150,10 @@ async fn a_stream_that_breaks_breaks_for_all_and_is_not_stored() {
     let (response, pieces) = streamed(&[("content-type", "text/event-stream")]);
     let first = Mutex::new(Some(response));
     let world = World::new("", "{match: {operation: chat}, cache: {ttl: 1h}}", move |_| {
-        first.lock().take().map_or_else(|| answer(200, &[("content-type", "text/event-stream")], chunk("again") + &last_chunks()), Act::Answer)
+        first
+            .lock()
+            .take()
+            .map_or_else(|| answer(200, &[("content-type", "text/event-stream")], chunk("again") + &last_chunks()), Act::Answer)
     })
     .await;
     let call = json!({"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "count"}]});

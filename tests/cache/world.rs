@@ -331,4 +331,3 @@ pub async fn finish<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
 pub fn said(answer: &Answer) -> &str {
     answer.header("cache-status").unwrap_or_default()
 }
-
