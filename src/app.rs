@@ -4,6 +4,7 @@
 //! exports, signals, reload.
 
 mod operator;
+mod store;
 
 use std::{
     io,
@@ -34,12 +35,13 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
-    policy::{cache::Cache, limits::Limits},
+    policy::limits::Limits,
     proxy::{
         Proxy, Shared,
         live::{Live, via_name},
         model::{BodyBudget, Spend},
     },
+    store::redis::Redis,
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
 };
@@ -98,6 +100,8 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// What the process says about itself.
     pub telemetry: Arc<Telemetry>,
+    /// The store that replicas share, where one is configured.
+    pub redis: Option<Arc<Redis>>,
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
@@ -129,10 +133,11 @@ impl App {
         let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
+        let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let shared = Arc::new(Shared {
             clock,
-            limits: Limits::new(config.store.max_keys, &clock, None),
-            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, secret(&config)),
+            limits: Limits::new(config.store.max_keys, &clock, redis.clone()),
+            cache: store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?,
             breakers: Default::default(),
             budgets: Default::default(),
             causes: Causes::new(now),
@@ -175,6 +180,7 @@ impl App {
                 live,
                 shared,
                 telemetry,
+                redis,
                 phase,
                 workers: Mutex::new(workers),
                 alive,
@@ -184,6 +190,7 @@ impl App {
             }
         });
         operator::register(&app);
+        store::say(app.redis.as_ref());
         Ok(app)
     }
 
@@ -378,14 +385,6 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
     Ok(sockets)
 }
 
-/// The secret of cache keys: as configured, else of this process.
-fn secret(config: &Config) -> [u8; 32] {
-    match &config.store.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => crate::clock::secret_bytes(),
-    }
-}
-
 /// What a running process cannot change.
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
@@ -396,7 +395,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if running.workers != wanted.workers {
         return Some("the number of workers");
     }
-    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone()));
+    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone(), r.timeout, r.encrypt));
     if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
         return Some("the store");
     }
@@ -409,8 +408,6 @@ fn cpu_quota() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The largest body that is stored is this fraction of the memory tier.
-const LARGEST_SHARE: u64 = 8;
 const RELOAD_POLL: Duration = Duration::from_secs(2);
 const CAUSE_KEEP: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);

@@ -170,14 +170,20 @@ impl Exchange {
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.reject = Some(reject.reason());
         match &self.call {
-            Some(call) => call.refuse(reject),
+            Some(call) => call.refuse(reject, self.proxy.shared.clock.wall()),
             None => reject.into_response(),
         }
     }
 
     /// Hands the exchange over to the body of `response`: its end is the exchange's end.
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        if let Some(lease) = &self.lease {
+            // Beside what the app or a refusal at a later stage says of other limits.
+            lease.headers().into_iter().for_each(|(name, value)| {
+                head.headers.append(name, value);
+            });
+        }
         self.status = head.status.as_u16();
         self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
         if let Some(call) = &mut self.call {

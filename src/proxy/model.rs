@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -204,13 +204,24 @@ impl ModelCall {
         }
     }
 
-    /// A refusal in the provider's own words.
-    pub fn refuse(&self, reject: Reject) -> Response<Body> {
+    /// A refusal in the provider's own words; one by a limit also in its header names.
+    pub fn refuse(&self, reject: Reject, now: SystemTime) -> Response<Body> {
         let (content_type, body) = provider::render(self.shape.api, &reject, &self.request_id);
-        let stop = matches!(reject, Reject::Limited(_));
+        let state = match &reject {
+            Reject::Limited(limited) => Some(provider::LimitState {
+                unit: limited.unit,
+                limit: limited.amount,
+                remaining: limited.remaining,
+                // SDKs wait that long, so it is when this request would pass.
+                reset: limited.retry_after.unwrap_or(limited.window),
+            }),
+            _ => None,
+        };
         let mut response = reject.respond(content_type, body);
-        if stop {
-            response.headers_mut().insert("x-should-retry", header::HeaderValue::from_static("false"));
+        if let Some(state) = state {
+            let headers = response.headers_mut();
+            headers.insert("x-should-retry", header::HeaderValue::from_static("false"));
+            headers.extend(provider::limit_headers(self.shape.api, &state, now));
         }
         response
     }
