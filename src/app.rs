@@ -5,6 +5,7 @@
 
 mod cache;
 mod operator;
+mod store;
 
 use std::{
     io,
@@ -34,7 +35,9 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Census, Listener},
+    policy::limits::Limits,
     proxy::{Proxy, Shared, live::Live},
+    store::redis::Redis,
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
 };
@@ -93,6 +96,8 @@ pub struct App {
     pub shared: Arc<Shared>,
     /// What the process says about itself.
     pub telemetry: Arc<Telemetry>,
+    /// The store that replicas share, where one is configured.
+    pub redis: Option<Arc<Redis>>,
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
@@ -123,7 +128,12 @@ impl App {
         let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
-        let shared = Arc::new(Shared::new(&config, clock));
+        let redis = store::start(&config.store).map_err(StartError::Invalid)?;
+        let shared = Arc::new(Shared {
+            limits: Limits::new(config.store.max_keys, &clock, redis.clone()),
+            cache: store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?,
+            ..Shared::new(&config, clock)
+        });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let count = config.workers.unwrap_or_else(cpu_quota).get();
@@ -161,6 +171,7 @@ impl App {
                 live,
                 shared,
                 telemetry,
+                redis,
                 phase,
                 workers: Mutex::new(workers),
                 alive,
@@ -170,6 +181,7 @@ impl App {
             }
         });
         operator::register(&app);
+        store::say(app.redis.as_ref());
         Ok(app)
     }
 
@@ -380,7 +392,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if running.workers != wanted.workers {
         return Some("the number of workers");
     }
-    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone()));
+    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone(), r.timeout, r.encrypt));
     if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
         return Some("the store");
     }

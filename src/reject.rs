@@ -81,6 +81,8 @@ pub struct Limited {
     pub window: Duration,
     /// The first instant at which the same request would pass; `None`: never (it asks for more than the limit).
     pub retry_after: Option<Duration>,
+    /// What may still be used now: too little for this request.
+    pub remaining: u64,
     /// Header fields that tell the state of the limits.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }

@@ -137,7 +137,7 @@ fn side() -> Side {
 }
 
 fn store(url: &str, side: &Side) -> Arc<Redis> {
-    let config = config::Redis { url: Secret::new(url), namespace: "test".into(), timeout: DEADLINE };
+    let config = config::Redis { url: Secret::new(url), namespace: "test".into(), timeout: DEADLINE, encrypt: false };
     Redis::start(&config, None, side.handle()).expect("a good URL")
 }
 

@@ -13,7 +13,7 @@ use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
     clock::Instant,
-    policy::{breaker, limits::LimitCounts},
+    policy::{breaker, cache::Event, limits::LimitCounts},
     proxy::live::LiveDoor,
     telemetry::metrics::{Family, Reading},
 };
@@ -42,6 +42,23 @@ pub fn register(app: &Arc<App>) {
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
         let of = |count: LimitCounts| decisions(&count).map(|(word, n)| (vec![count.name.to_string(), word.into()], n as f64));
+        app.shared.limits.counts().into_iter().flat_map(of).collect()
+    });
+    asks(Family::StoreUp, |app| app.redis.iter().map(|redis| (vec!["redis".to_owned()], f64::from(u8::from(redis.is_up())))).collect());
+    asks(Family::StoreErrors, |app| {
+        let Some(redis) = &app.redis else { return Vec::new() };
+        let lost = [("not_sent", redis.not_sent()), ("settle", app.shared.limits.settlements_lost())];
+        redis.errors().into_iter().chain(lost).map(|(operation, n)| (vec!["redis".to_owned(), operation.to_owned()], n as f64)).collect()
+    });
+    asks(Family::CacheStore, |app| {
+        let Some(shared) = app.shared.cache.stats().shared else { return Vec::new() };
+        Event::ALL.iter().zip(shared.events).map(|((_, word), n)| (vec![(*word).to_owned()], n as f64)).collect()
+    });
+    asks(Family::LimitAlerts, |app| {
+        let of = |count: LimitCounts| {
+            let name = count.name.to_string();
+            count.alerts.into_iter().map(move |(at, n)| (vec![name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
+        };
         app.shared.limits.counts().into_iter().flat_map(of).collect()
     });
     asks(Family::BreakerState, |app| {
@@ -149,7 +166,24 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
                 detail: if open.is_empty() { target.origin.to_string() } else { format!("breaker open: {}", open.join(", ")) },
             }
         })
+        .chain(redis(app))
         .collect()
+}
+
+/// Redis away is degraded service, never an outage.
+fn redis(app: &App) -> Option<Dependency> {
+    let redis = app.redis.as_ref()?;
+    let shared = app.shared.cache.stats().shared;
+    let unsaid = shared.map_or(0, |shared| shared.unsaid);
+    let (state, detail) = match (redis.is_up(), unsaid) {
+        (false, 0) => (State::Degraded, "no answer: limits are counted and answers cached by this replica alone".to_owned()),
+        (false, n) => (State::Degraded, format!("no answer: this replica is alone, and {n} purges wait to be told to the others")),
+        (true, _) if shared.is_some_and(|shared| !shared.ready) => {
+            (State::Degraded, "answers, but purges of the other replicas are still being caught up with; limits are shared".to_owned())
+        }
+        (true, _) => (State::Ok, "limits and cached answers are shared".to_owned()),
+    };
+    Some(Dependency { name: "redis".to_owned(), state, detail })
 }
 
 fn routes(app: &App) -> Value {

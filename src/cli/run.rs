@@ -59,5 +59,4 @@ fn say_where(app: &App) {
         probes = text(at.probes),
         "serving"
     );
-    tracing::info!("spend by caller is kept in memory and begins at zero with every start");
 }

@@ -229,6 +229,8 @@ pub struct Redis {
     pub namespace: Arc<str>,
     /// Deadline of every command.
     pub timeout: Duration,
+    /// Cached answers are encrypted with a key made from [`Store::secret`], which is then given.
+    pub encrypt: bool,
 }
 
 /// Logs, traces, metrics.

@@ -282,6 +282,7 @@ pub(super) struct Store {
     pub(super) namespace: Option<W<Namespace>>,
     pub(super) secret: Option<W<Secret>>,
     pub(super) timeout: W<Duration>,
+    pub(super) encrypt: Option<W<bool>>,
     pub(super) max_keys: W<Count>,
 }
 

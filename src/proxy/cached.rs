@@ -64,14 +64,18 @@ pub async fn look_up(
     };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
-    let looked_up = parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let mut looked_up = parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    if let Lookup::Miss(fill) | Lookup::Revalidate(fill) = looked_up {
+        // Boxed: without a store its size would be carried by every request in flight.
+        looked_up = if fill.may_be_shared() { Box::pin(fill.look_shared(clock)).await } else { Lookup::Miss(fill) };
+    }
     let found = match looked_up {
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
             if let Some(fill) = revalidate {
                 let sending = Sending::new(exchange, route_at, body.share(), false);
                 let bounds = body_bounds(exchange, route);
-                tokio::task::spawn_local(fetch(proxy.clone(), sending, fill, bounds, None));
+                tokio::task::spawn_local(refresh(proxy.clone(), sending, fill, bounds));
             }
             answer(exchange, route_at, response, &info)
         }
@@ -90,6 +94,18 @@ pub async fn look_up(
         }
     };
     Ok(found)
+}
+
+/// Brings a stale answer up to date, from another replica if it has done so already.
+async fn refresh(proxy: Rc<Proxy>, sending: Sending, fill: Box<Fill>, bounds: TimeBounds) {
+    let fill = match fill.may_be_shared() {
+        false => fill,
+        true => match fill.look_shared(proxy.shared.clock).await {
+            Lookup::Miss(fill) | Lookup::Revalidate(fill) | Lookup::Stale { revalidate: Some(fill), .. } => fill,
+            _ => return,
+        },
+    };
+    fetch(proxy, sending, fill, bounds, None).await;
 }
 
 /// Fetches with the right to store, in a task that outlives the client if others wait.

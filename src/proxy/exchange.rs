@@ -183,6 +183,12 @@ impl Exchange {
     /// Hands the exchange over to the body of `response`: its end is the exchange's end.
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        if let Some(lease) = &self.lease {
+            // Beside what the app or a refusal at a later stage says of other limits.
+            lease.headers().into_iter().for_each(|(name, value)| {
+                head.headers.append(name, value);
+            });
+        }
         self.status = head.status.as_u16();
         self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
         if let Some(call) = &mut self.call {

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -226,21 +226,24 @@ impl ModelCall {
         }
     }
 
-    /// A refusal in the provider's own words.
-    pub fn refuse(&self, reject: Reject, now: std::time::SystemTime) -> Response<Body> {
+    /// A refusal in the provider's own words; one by a limit also in its header names.
+    pub fn refuse(&self, reject: Reject, now: SystemTime) -> Response<Body> {
         let (content_type, body) = provider::render(self.shape.api, &reject, &self.request_id);
-        // What is left is less than this call asks for: nothing, in the provider's terms.
         let state = match &reject {
-            Reject::Limited(limited) => {
-                let reset = limited.retry_after.unwrap_or(limited.window);
-                Some(provider::LimitState { unit: limited.unit, limit: limited.amount, remaining: 0, reset })
-            }
+            Reject::Limited(limited) => Some(provider::LimitState {
+                unit: limited.unit,
+                limit: limited.amount,
+                remaining: limited.remaining,
+                // SDKs wait that long, so it is when this request would pass.
+                reset: limited.retry_after.unwrap_or(limited.window),
+            }),
             _ => None,
         };
         let mut response = reject.respond(content_type, body);
         if let Some(state) = state {
-            response.headers_mut().insert("x-should-retry", header::HeaderValue::from_static("false"));
-            response.headers_mut().extend(provider::limit_headers(self.shape.api, &state, now));
+            let headers = response.headers_mut();
+            headers.insert("x-should-retry", header::HeaderValue::from_static("false"));
+            headers.extend(provider::limit_headers(self.shape.api, &state, now));
         }
         response
     }

@@ -10,6 +10,7 @@
 //!
 //! A command without an answer may have been done: see [`StoreError::may_have_happened`].
 
+pub mod journal;
 pub mod scripts;
 mod subscribe;
 
@@ -255,7 +256,16 @@ impl Redis {
 
     /// Waits for an answer, but not longer than the deadline, and keeps the books of the gate.
     async fn finish<T>(&self, operation: Operation, work: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, StoreError> {
-        let error = match timeout(self.timeout, work).await {
+        self.finish_within(self.timeout, operation, work).await
+    }
+
+    async fn finish_within<T>(
+        &self,
+        deadline: Duration,
+        operation: Operation,
+        work: impl Future<Output = Result<T, fred::error::Error>>,
+    ) -> Result<T, StoreError> {
+        let error = match timeout(deadline, work).await {
             Ok(Ok(value)) => {
                 if self.misses.load(Relaxed) != 0 {
                     self.misses.store(0, Relaxed);
@@ -264,7 +274,7 @@ impl Redis {
             }
             Ok(Err(error)) if answered(&error) => StoreError::Refused(error.details().to_owned()),
             Ok(Err(error)) => StoreError::Silent(error.details().to_owned()),
-            Err(_) => StoreError::Silent(format!("not within {:?}", self.timeout)),
+            Err(_) => StoreError::Silent(format!("not within {deadline:?}")),
         };
         self.errors[operation as usize].fetch_add(1, Relaxed);
         if matches!(error, StoreError::Silent(_)) && self.misses.fetch_add(1, Relaxed) + 1 >= MISSES {
@@ -412,7 +422,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_redis_that_is_not_there_costs_nothing_and_is_told() {
-        let config = config::Redis { url: Secret::new("redis://127.0.0.1:1"), namespace: "t".into(), timeout: Duration::from_millis(50) };
+        let config = config::Redis {
+            url: Secret::new("redis://127.0.0.1:1"),
+            namespace: "t".into(),
+            timeout: Duration::from_millis(50),
+            encrypt: false,
+        };
         let store = Redis::start(&config, None, &Handle::current()).expect("a good URL");
         assert_eq!(store.get("x").await, Err(StoreError::Away));
         assert!(!store.is_up() && store.secret().is_none());

@@ -33,8 +33,13 @@ impl Build<'_> {
     pub(super) fn store(&mut self, written: written::Store, memory_limit: Option<u64>) -> Store {
         let timeout = written.timeout.0;
         let namespace = written.namespace.map(|word| word.0.0);
+        let encrypt = written.encrypt.is_some_and(|on| on.0);
+        if encrypt && written.secret.is_none() && !self.seen.broken("store.secret") {
+            let message = "`encrypt` needs `secret`: without one the key would lie in Redis beside what it encrypts";
+            self.fault(self.seen.key("store.encrypt"), message);
+        }
         let redis = match (written.redis, namespace) {
-            (Some(url), Some(namespace)) => Some(Redis { url: url.0.0, namespace: Arc::from(namespace.as_str()), timeout }),
+            (Some(url), Some(namespace)) => Some(Redis { url: url.0.0, namespace: Arc::from(namespace.as_str()), timeout, encrypt }),
             (Some(_), None) => {
                 if !self.seen.broken("store.namespace") {
                     let message = "`redis` needs `namespace`, such as `namespace: shop`: without one, two apps on the same Redis would share counters and answers";

@@ -33,10 +33,11 @@ static STORE: Table = Table::new(
         Key::new("secret", SECRET, "Keys the hashes of cache and limit keys; all replicas need the same.")
             .says("made at start, with Redis once per namespace"),
         Key::new("timeout", TIME_OF, "Deadline of every Redis command.").within("1ms", "10s").default("50ms"),
+        Key::new("encrypt", BOOL, "Cached answers are encrypted in Redis, with a key made from `secret`."),
         Key::new("max_keys", COUNT_OF, "Most limit counters held in memory; the least used go first.").within("1k", "100M").default("100k"),
     ],
 )
-.needs(&[("namespace", "redis")])
+.needs(&[("namespace", "redis"), ("encrypt", "redis")])
 .foreign(&[("state_dir", "not supported yet; the ledger is in memory")]);
 
 static TELEMETRY: Table = Table::new(

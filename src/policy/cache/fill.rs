@@ -40,6 +40,8 @@ pub struct Fill {
     pub(super) observed_hit: bool,
     /// Whether the request must not be conditional, because the origin's 304 made no sense.
     pub(super) unconditional: bool,
+    /// Whether the client wants no answer of the origin.
+    pub(super) only_if_cached: bool,
 }
 
 /// What an upstream response head means.
@@ -315,7 +317,7 @@ impl Join {
     }
 }
 
-fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
+pub(super) fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
     let (headers, variance, fresh) = (entry.headers.clone(), entry.variance.clone(), entry.fresh.clone());
     Arc::new(Head { status: entry.status, headers, variance, fresh, stand_in })
 }

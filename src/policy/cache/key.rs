@@ -15,6 +15,11 @@ impl Key {
         &self.0
     }
 
+    /// The key of these bytes, from a shared store.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// A number in `0..buckets`, evenly spread; `buckets` must not be 0.
     pub fn bucket(&self, buckets: usize) -> usize {
         let mut low = [0; 8];

@@ -28,6 +28,7 @@ pub mod key;
 mod plan;
 pub mod range;
 pub mod recorder;
+mod shared;
 pub mod status;
 pub mod storable;
 pub mod validate;
@@ -52,12 +53,14 @@ use self::{
     flight::{Flights, Joined},
     freshness::Use,
     key::{Key, KeyPart, Keys},
-    plan::{Place, Plan, Selected, select},
+    plan::{Place, Plan, Selected, bypasses, select},
+    shared::{Record, Tier},
     status::Forward,
 };
 pub use self::{
     fill::{Decision, Fill, Join},
     recorder::{Recorder, Verdict},
+    shared::{Event, SharedStats},
 };
 use crate::{
     body::Body,
@@ -75,6 +78,8 @@ pub struct Cache {
     memory: Memory<Key, Entry>,
     flights: Arc<Flights>,
     secret: [u8; 32],
+    /// Redis behind the memory.
+    tier: Option<Arc<Tier>>,
     observed: Expiring,
     not_shared: Expiring,
     /// What was fetched before an invalidation must not be stored after it.
@@ -210,16 +215,23 @@ pub struct Stats {
     pub saved_tokens: u64,
     /// Nano-dollars that hits saved.
     pub saved_nano_usd: u64,
+    /// What the Redis tier did, if there is one.
+    pub shared: Option<SharedStats>,
 }
 
 impl Cache {
     /// A cache of `budget` bytes in all, whose largest storable body is `largest` bytes, with keys under `secret`.
     pub fn new(budget: u64, largest: u64, secret: [u8; 32]) -> Arc<Self> {
+        Self::build(budget, largest, secret, None)
+    }
+
+    fn build(budget: u64, largest: u64, secret: [u8; 32], tier: Option<Arc<Tier>>) -> Arc<Self> {
         let memory = Memory::new(budget, largest);
         Arc::new(Self {
             flights: Flights::new(memory.in_flight().clone()),
             memory,
             secret,
+            tier,
             observed: Expiring::new(OBSERVED),
             not_shared: Expiring::new(NOT_SHARED),
             changed: Changed::default(),
@@ -239,7 +251,7 @@ impl Cache {
         if asked.no_store {
             return Lookup::Bypass("request no-store");
         }
-        let keys = key::keys(&self.secret, &query);
+        let keys = key::keys(&self.secret(), &query);
         let plan = Plan::of(policy, &query, &asked);
         if plan.observe {
             let observed_hit = !asked.no_cache && self.observed.contains(&keys.entry, now);
@@ -273,11 +285,16 @@ impl Cache {
                 }
             },
         };
-        if asked.only_if_cached {
+        if asked.only_if_cached && self.tier.is_none() {
             return Lookup::OnlyIfCached;
         }
         let mut fill = self.fill(policy, plan, keys, &query, why, now);
         fill.candidates = candidates;
+        if asked.only_if_cached {
+            // Another replica may have it; see `Fill::look_shared`.
+            fill.only_if_cached = true;
+            return Lookup::Miss(Box::new(fill));
+        }
         self.take_off(fill, &asked, now).unwrap_or_else(|| self.look_up(policy, query, now))
     }
 
@@ -288,17 +305,34 @@ impl Cache {
         }
         let targets = invalidate::targets(query.host, query.path_and_query, response);
         let remove = |path: &String| {
-            let uri = key::uri_key(&self.secret, &query, path);
-            self.changed.add(uri);
-            self.observed.remove(&uri);
-            let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
-            self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
+            let uri = key::uri_key(&self.secret(), &query, path);
+            let removed = self.changed_here(uri, now);
+            if let Some(tier) = &self.tier {
+                tier.say(Record::Changed(uri));
+            }
+            removed
         };
         targets.iter().map(remove).sum()
     }
 
-    /// Removes or marks stale what matches; how many variants. What is being fetched meanwhile is not stored.
+    fn changed_here(&self, uri: Key, now: SystemTime) -> usize {
+        self.changed.add(uri);
+        self.observed.remove(&uri);
+        let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
+        self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
+    }
+
+    /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is not stored. With
+    /// Redis all replicas do the same, as soon as they hear of it.
     pub fn purge(&self, purge: &Purge, now: SystemTime) -> usize {
+        let purged = self.purge_here(purge, now);
+        if let Some(tier) = &self.tier {
+            tier.say(Record::Purged { which: purge.which.clone(), soft: purge.soft });
+        }
+        purged
+    }
+
+    fn purge_here(&self, purge: &Purge, now: SystemTime) -> usize {
         self.purges.fetch_add(1, Relaxed);
         self.observed.clear();
         self.memory.purge(&purge.which, purge.soft, now)
@@ -311,7 +345,12 @@ impl Cache {
 
     /// The key of a request and its parts, for people.
     pub fn explain(&self, query: Query<'_>) -> (Key, Vec<KeyPart>) {
-        key::explain(&self.secret, &query)
+        key::explain(&self.secret(), &query)
+    }
+
+    /// The store's secret where replicas share one.
+    fn secret(&self) -> [u8; 32] {
+        self.tier.as_ref().and_then(|tier| tier.secret()).map_or(self.secret, |shared| *shared)
     }
 
     /// What the cache holds and did.
@@ -323,6 +362,7 @@ impl Cache {
             answers: std::array::from_fn(|at| self.counters[at].load(Relaxed)),
             saved_tokens: self.saved_tokens.load(Relaxed),
             saved_nano_usd: self.saved_nano_usd.load(Relaxed),
+            shared: self.tier.as_ref().map(|tier| tier.stats()),
         }
     }
 
@@ -377,6 +417,7 @@ impl Cache {
             epoch: [self.changed.count(), self.purges.load(Relaxed)],
             observed_hit: false,
             unconditional: false,
+            only_if_cached: false,
         }
     }
 
@@ -388,6 +429,8 @@ impl Cache {
     /// Stores `entry`, fetched since `epoch`, in front of the other variants, in place of its likes and of `instead`.
     fn store(&self, keys: &Keys, epoch: [u64; 2], entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
         let key = keys.entry;
+        // Taken first: what is purged after this is later than what is written.
+        let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         if !self.is_current(keys, epoch) {
             return false;
         }
@@ -401,15 +444,22 @@ impl Cache {
             self.forget(key, &entry, now);
             return false;
         }
+        if let (Ok(()), Some(tier), Some(stamp)) = (&stored, &self.tier, stamp) {
+            tier.write(key, self.memory.get(&key), stamp, now);
+        }
         stored.is_ok()
     }
 
     fn forget(&self, key: Key, gone: &Arc<Entry>, now: SystemTime) {
+        let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         let forgotten = self.memory.update(key, now, |old| {
             let kept: Vec<_> = old.iter().filter(|other| !Arc::ptr_eq(other, gone)).cloned().collect();
             (kept.len() < old.len()).then_some(kept)
         });
         debug_assert!(forgotten.is_ok(), "what was there fits");
+        if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
+            tier.write(key, self.memory.get(&key), stamp, now);
+        }
     }
 
     fn count(&self, info: &HitInfo) {
@@ -432,22 +482,6 @@ impl HitInfo {
     fn of(entry: &Entry, outcome: Outcome, now: SystemTime) -> Self {
         Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
     }
-}
-
-fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
-    if query.model.is_some() {
-        return policy.ttl.is_none().then_some("no ttl");
-    }
-    if !storable::is_cacheable_method(query.method) {
-        return Some("method");
-    }
-    let has_body = query.headers.contains_key(header::TRANSFER_ENCODING)
-        || query.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    if has_body {
-        // A body that is in no key could choose the answer.
-        return Some("request body");
-    }
-    query.headers.contains_key(header::UPGRADE).then_some("upgrade")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     entry::Entry,
     freshness::{Source, Terms},
     status::Forward,
-    storable::Asker,
+    storable::{self, Asker},
 };
 use crate::{config, store::memory::Slot};
 
@@ -96,4 +96,21 @@ pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMa
         Some(entry) => Selected::Entry(entry.clone()),
         None => Selected::None(Forward::Miss, Vec::new()),
     }
+}
+
+/// Why the cache has no part in a request.
+pub(super) fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
+    if query.model.is_some() {
+        return policy.ttl.is_none().then_some("no ttl");
+    }
+    if !storable::is_cacheable_method(query.method) {
+        return Some("method");
+    }
+    let has_body = query.headers.contains_key(header::TRANSFER_ENCODING)
+        || query.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if has_body {
+        // A body that is in no key could choose the answer.
+        return Some("request body");
+    }
+    query.headers.contains_key(header::UPGRADE).then_some("upgrade")
 }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::{
-    Asked, Rule,
+    Asked, Rule, alert,
     shared::Hold,
     table::{Item, Key},
 };
@@ -152,9 +152,14 @@ impl Held {
     /// Without `now` only for refunds.
     fn correct(self, actual: u64, now: Option<Instant>) {
         let inner = &self.rule.inner;
+        let micros = now.map_or(0, |now| inner.micros(now));
+        let mut used = self.used.saturating_sub(self.reserved).saturating_add(actual);
         if self.charged && actual != self.reserved {
-            let now = now.map_or(0, |now| inner.micros(now));
-            inner.table.correct(now, self.key, &self.rule.meter, self.slot, self.reserved, actual);
+            used = used.max(inner.table.correct(micros, self.key, &self.rule.meter, self.slot, self.reserved, actual));
+        }
+        if self.charged && now.is_some() && !self.rule.shares.is_empty() {
+            // From nothing: a share that was passed while others held reservations is seen by the next that settles.
+            alert::watch(&self.rule, self.key, 0, used, micros);
         }
         if let (Some(hold), Some(sharing)) = (self.shared, &inner.sharing) {
             sharing.settle(*hold, self.reserved, actual);
@@ -164,16 +169,16 @@ impl Held {
 
 /// The refusal of the limit with the longest wait, counted; it tells the state of all.
 pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>]) -> Box<Limited> {
-    let mut worst: Option<(&Rule, Option<u64>)> = None;
+    let mut worst: Option<(&Rule, &Item<'_>)> = None;
     for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
         asked.rule.tally.refused.fetch_add(1, Relaxed);
-        let longer = worst.is_none_or(|(_, wait)| match (wait, item.answer.wait) {
+        let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(longest), Some(wait)) => wait > longest,
         });
         if longer {
-            worst = Some((asked.rule, item.answer.wait));
+            worst = Some((asked.rule, item));
         }
     }
     let states = rules.iter().zip(items).map(|(asked, item)| {
@@ -181,13 +186,15 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>]) -> Box<Limited> {
         (&**asked.rule, item.answer.used, Duration::from_micros(until))
     });
     let headers = fields(states);
-    let (rule, wait) = worst.unwrap_or((rules[0].rule, None));
-    limited(rule, wait.map(Duration::from_micros), headers)
+    let (rule, item) = worst.unwrap_or((rules[0].rule, &items[0]));
+    let remaining = rule.capacity().saturating_sub(item.answer.used);
+    limited(rule, item.answer.wait.map(Duration::from_micros), remaining, headers)
 }
 
 /// A refusal by one limit.
-pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, headers: Vec<(HeaderName, HeaderValue)>) -> Box<Limited> {
-    Box::new(Limited { limit: rule.name.clone(), unit: rule.unit.as_str(), amount: rule.amount, window: rule.window, retry_after, headers })
+pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, remaining: u64, headers: Vec<(HeaderName, HeaderValue)>) -> Box<Limited> {
+    let (limit, unit) = (rule.name.clone(), rule.unit.as_str());
+    Box::new(Limited { limit, unit, amount: rule.amount, window: rule.window, retry_after, remaining, headers })
 }
 
 /// A limit's member of `RateLimit-Policy`.
@@ -213,7 +220,7 @@ fn fields<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)>) -> Vec<(H
         let name = rule.policy.split(";q=").next().unwrap_or_default();
         let _ = write!(rest, "{name};r={remaining};t={}", ceil_secs(until).min(LARGEST));
     }
-    let value = |text: String| HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty());
+    let value = |text: String| HeaderValue::try_from(text).ok().filter(|value| !value.is_empty());
     match (value(policies), value(rest)) {
         (Some(policies), Some(rest)) => vec![(POLICY.clone(), policies), (STATE.clone(), rest)],
         _ => Vec::new(),

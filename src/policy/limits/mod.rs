@@ -13,6 +13,7 @@
 //! A script whose answer did not come in time may have counted: that only makes the limit stricter, for at most its window.
 //! `gcra` limits pace one process and are never shared.
 
+mod alert;
 mod gcra;
 pub mod keys;
 mod lease;
@@ -159,6 +160,8 @@ struct Rule {
     number: u64,
     /// Its member of `RateLimit-Policy`.
     policy: String,
+    /// `alert_at`.
+    shares: Box<[alert::Share]>,
     tally: Arc<Tally>,
 }
 
@@ -170,6 +173,7 @@ struct Tally {
     observed: AtomicU64,
     skipped: AtomicU64,
     store_away: AtomicU64,
+    alerted: alert::Alerted,
 }
 
 /// What a limit did since start, for metrics and the API.
@@ -189,6 +193,8 @@ pub struct LimitCounts {
     pub skipped: u64,
     /// Decisions made without the shared store, as `on_store_error` says.
     pub store_away: u64,
+    /// By share of the limit (`alert_at`, ascending): how many keys have reached it, once per window each.
+    pub alerts: Vec<(Arc<str>, u64)>,
 }
 
 impl Limits {
@@ -226,9 +232,10 @@ impl Limits {
         if items.is_empty() {
             return Ok(Lease::default());
         }
-        match self.inner.table.decide(self.inner.micros(now), &mut items) {
+        let now = self.inner.micros(now);
+        match self.inner.table.decide(now, &mut items) {
             true => {
-                tally(&rules, &items);
+                tally(&rules, &items, now);
                 Ok(Lease::granted(&rules, &items))
             }
             false => Err(lease::refusal(&rules, &items)),
@@ -283,6 +290,7 @@ impl Limits {
                 observed: tally.observed.load(Relaxed),
                 skipped: tally.skipped.load(Relaxed),
                 store_away: tally.store_away.load(Relaxed),
+                alerts: tally.alerted.counts(),
             })
             .collect();
         counts.sort_by(|a, b| (a.door, &a.name).cmp(&(b.door, &b.name)));
@@ -349,6 +357,7 @@ impl Rule {
             unpriced: limit.unpriced,
             meter,
             policy: lease::policy(limit),
+            shares: alert::Share::of(limit),
             number: u64::from_le_bytes(number),
             identity,
             inner,
@@ -422,11 +431,16 @@ fn gather<'a>(asks: &'a [Ask<'a>]) -> Gathered<'a> {
 }
 
 /// Writes an admission into the books of its limits.
-fn tally(rules: &[Asked<'_>], items: &[Item<'_>]) {
+fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
     for (asked, item) in rules.iter().zip(items) {
         let tally = &asked.rule.tally;
         let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
         cell.fetch_add(1, Relaxed);
+        // What tokens and dollars come to is known when they are settled.
+        if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests && !item.answer.refused {
+            let used = item.answer.used;
+            alert::watch(asked.rule, item.key, used.saturating_sub(item.charge), used, now);
+        }
     }
 }
 

@@ -119,11 +119,11 @@ impl Sharing {
                 if let Some(rule) = self.without_store(&rules, &mut items) {
                     lease.refund();
                     rule.tally.refused.fetch_add(1, Relaxed);
-                    return Err(lease::limited(rule, Some(STORE_AWAY), Vec::new()));
+                    return Err(lease::limited(rule, Some(STORE_AWAY), 0, Vec::new()));
                 }
             }
         }
-        tally(&rules, &items);
+        tally(&rules, &items, inner.micros(now));
         Ok(lease)
     }
 

@@ -115,13 +115,14 @@ impl Table {
         true
     }
 
-    /// Replaces a reservation by what it came to. `now` of 0 is good enough where `actual` is not above `reserved`.
-    pub fn correct(&self, now: u64, key: Key, meter: &Meter, slot: u64, reserved: u64, actual: u64) {
+    /// Replaces a reservation by what it came to, and says what is used then. `now` of 0 is good enough where `actual` is not
+    /// above `reserved`.
+    pub fn correct(&self, now: u64, key: Key, meter: &Meter, slot: u64, reserved: u64, actual: u64) -> u64 {
         let mut shard = self.shards[shard_index(key)].lock();
         let place = match shard.find(key) {
             Some((_, place)) => place,
             None if actual > reserved => self.place(&mut shard, now, key),
-            None => return,
+            None => return 0,
         };
         let entry = &mut shard.entries[place];
         match meter {
@@ -130,10 +131,12 @@ impl Table {
                 if actual > reserved {
                     entry.until = entry.until.max(shape.end(shape.slot(now)));
                 }
+                entry.ring.total()
             }
             Meter::Pace(pace) => {
                 let state = pace.give_back(entry.until_nanos(), reserved.saturating_sub(actual));
                 entry.pace(pace, state);
+                0
             }
         }
     }

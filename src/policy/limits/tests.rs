@@ -210,3 +210,42 @@ fn what_is_shared_can_be() {
     shared::<Keyed>();
     shared::<Lease>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_share_of_a_limit_warns_once_per_key_and_window() {
+    let world = World::new();
+    let requests = Limit { alert_at: vec![0.5, 1.0], ..limit("requests", Unit::Requests, 4, vec![KeyPart::Caller]) };
+    let set = world.limits.set(Door::Inbound, &[requests]);
+    let alerts = |world: &World| world.limits.counts()[0].alerts.clone();
+    let (ann, bob) = (world.keyed(&set, Some("ann")), world.keyed(&set, Some("bob")));
+    world.admit(&ann, ARRIVAL).expect("passes").keep();
+    assert!(alerts(&world).is_empty());
+    world.admit(&ann, ARRIVAL).expect("passes").keep();
+    assert_eq!(alerts(&world), [("0.5".into(), 1)]);
+    (0..2).for_each(|_| world.admit(&ann, ARRIVAL).expect("passes").keep());
+    world.admit(&ann, ARRIVAL).expect_err("spent");
+    assert_eq!(alerts(&world), [("0.5".into(), 1), ("1".into(), 1)]);
+    (0..2).for_each(|_| world.admit(&bob, ARRIVAL).expect("passes").keep());
+    assert_eq!(alerts(&world)[0], ("0.5".into(), 2), "another key");
+    let later = World { now: world.now + Duration::from_secs(120), ..world };
+    (0..3).for_each(|_| later.admit(&ann, ARRIVAL).expect("passes").keep());
+    assert_eq!(alerts(&later), [("0.5".into(), 3), ("1".into(), 1)], "another window");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_warn_by_what_they_came_to_and_not_by_what_was_reserved() {
+    let world = World::new();
+    let tokens = Limit { alert_at: vec![0.8], ..limit("tokens", Unit::Tokens, 1_000, vec![]) };
+    let set = world.limits.set(Door::Outbound, &[tokens]);
+    let keyed = world.keyed(&set, None);
+    let call = |estimate| world.admit(&keyed, Demand::call(Applies::All, estimate, 0)).expect("fits");
+    call(900).settle(100, 0, world.now);
+    assert!(world.limits.counts()[0].alerts.is_empty());
+    // Both in flight at once: neither crosses the share alone, and it is seen all the same.
+    let (one, two) = (call(400), call(400));
+    one.settle(350, 0, world.now);
+    two.settle(400, 0, world.now);
+    assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 1)]);
+    call(0).settle(1, 0, world.now);
+    assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 1)]);
+}

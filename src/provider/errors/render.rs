@@ -210,6 +210,7 @@ mod tests {
 
     fn limited(unit: &'static str, window: u64) -> Reject {
         Reject::Limited(Box::new(Limited {
+            remaining: 0,
             limit: "budget".into(),
             unit,
             amount: 5,

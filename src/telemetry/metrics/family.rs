@@ -166,6 +166,7 @@ families! {
     LimitDecisions = Counter, One, "outrigger_limit_decisions_total", ["limit", "decision"], "Requests looked at by a limit: admitted, refused, or observed (would have been refused).";
     LimitKeys = Gauge, One, "outrigger_limit_keys", [], "Limit keys held in memory.";
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
+    LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["route", "result"], "Requests on routes with a cache, by result.";
     CacheBytes = Gauge, One, "outrigger_cache_bytes", [], "Bytes held by the cache in memory.";
     CacheEntries = Gauge, One, "outrigger_cache_entries", [], "Entries held by the cache in memory.";
@@ -173,6 +174,7 @@ families! {
     CacheEvictions = Counter, One, "outrigger_cache_evictions_total", ["reason"], "Entries that left the cache, by reason.";
     CacheSavedTokens = Counter, One, "outrigger_cache_saved_tokens_total", ["route"], "Tokens of model calls that the cache answered.";
     CacheSavedUsd = Counter, Nano, "outrigger_cache_saved_usd_total", ["route"], "Dollars that model calls answered by the cache would have cost.";
+    CacheStore = Counter, One, "outrigger_cache_store_total", ["event"], "What the cache's shared store was asked and told: hit, miss, purged, unreadable; stored, dropped, too_large.";
     StoreUp = Gauge, One, "outrigger_store_up", ["store"], "Whether the store answers: 1 or 0.";
     StoreErrors = Counter, One, "outrigger_store_errors_total", ["store", "operation"], "Store operations that failed or took too long.";
     PoolConnections = Gauge, One, "outrigger_pool_connections", ["target", "state"], "Upstream connections, idle or active.";

@@ -1,0 +1,482 @@
+//! The Redis tier behind the memory tier: what one replica fetched answers all, and what one purges is gone from all.
+//!
+//! - A look-up that memory cannot answer asks Redis before the origin ([`Fill::look_shared`]); what it finds goes into memory.
+//! - What is stored in memory is written to Redis behind the request, all variants of a key in one value, with a TTL. Writes in
+//!   flight hold at most [`WRITING`] bytes; more are dropped and counted.
+//! - Purges go through a journal ([`crate::store::redis::journal`]): every replica purges its memory when it hears of one, and
+//!   every value in Redis carries the number of the last purge its writer had heard of, so that what was purged later is
+//!   not used, whoever wrote it and however late. Nothing is searched for in Redis; what was purged goes with its TTL. The room
+//!   for all this is fixed ([`known`]).
+//! - Whoever may have missed a purge (a new connection, a gap) reads the journal; if anything was said meanwhile, or the
+//!   journal is another, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis
+//!   is not asked.
+//! - A purge while Redis is away takes effect here at once and elsewhere when Redis is back.
+//!
+//! Freshness goes by wall clocks: those of the replicas have to agree to about a second.
+
+mod known;
+mod value;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::RwLock;
+use tokio::sync::{mpsc, watch};
+
+pub(super) use self::known::Record;
+use self::{
+    known::{Fate, Known, PREFIXES},
+    value::{Seal, Stamp},
+};
+use super::{
+    Cache, Fill, HitInfo, Lookup, Outcome, Purge,
+    answer::{Mark, answer},
+    directives::RequestDirectives,
+    entry::Entry,
+    fill::head_of,
+    freshness::Use,
+    key::{Key, Keys},
+    plan::{Selected, select},
+    status::Forward,
+    storable,
+};
+use crate::{
+    clock::Clock,
+    config::Secret,
+    store::{
+        memory::{Budget, Reason, Slot, Stored, Which},
+        redis::{
+            Notice, Notices, Redis,
+            journal::{self, Told},
+        },
+    },
+};
+
+/// Largest value; what is larger stays with the replica that fetched it. At 1 Gbit/s it keeps others waiting for 8 ms.
+pub const LARGEST: usize = 1 << 20;
+/// Bytes of values on their way to Redis.
+pub const WRITING: u64 = 16 << 20;
+/// What a write costs beside its bytes.
+const WRITE_OVERHEAD: u64 = 4 << 10;
+/// Purges that wait for Redis; more become one purge of everything.
+const UNSAID: usize = 1_024;
+/// Longest life in Redis, and how long something that is only good for validation lives there.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const VALIDATOR_KEPT: Duration = Duration::from_secs(3_600);
+const JOURNAL: &str = "cache:1:journal";
+const RETRY: Duration = Duration::from_millis(200);
+/// Longest wait for our own word to come back; a gap in the messages is noticed by then.
+const HEARD: Duration = Duration::from_secs(2);
+const EVERYTHING: Record = Record::Purged { which: Which::All, soft: false };
+
+/// What the tier did since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SharedStats {
+    /// By [`Event::ALL`].
+    pub events: [u64; Event::ALL.len()],
+    /// Purges that are not yet told to the other replicas.
+    pub unsaid: u64,
+    /// Whether Redis is asked at all: connected, and no purge can have been missed.
+    pub ready: bool,
+}
+
+/// Something the tier did; label of `outrigger_cache_store_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Redis had an answer that memory had not.
+    Hit,
+    /// It had none.
+    Miss,
+    /// It had one that was purged since.
+    Purged,
+    /// It had something of another format version or under another secret.
+    Unreadable,
+    /// A value was written.
+    Stored,
+    /// A value was not written: Redis is away, or refused, or too much is being written.
+    Dropped,
+    /// A value is too large to be shared.
+    TooLarge,
+}
+
+impl Event {
+    /// Every event with its word.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Hit, "hit"),
+        (Self::Miss, "miss"),
+        (Self::Purged, "purged"),
+        (Self::Unreadable, "unreadable"),
+        (Self::Stored, "stored"),
+        (Self::Dropped, "dropped"),
+        (Self::TooLarge, "too_large"),
+    ];
+}
+
+/// The way to Redis and what is known of the purges of all replicas.
+pub(super) struct Tier {
+    redis: Arc<Redis>,
+    seal: Seal,
+    known: RwLock<Option<Known>>,
+    /// Its stamp.
+    heard: watch::Sender<Option<Stamp>>,
+    records: mpsc::Sender<Record>,
+    /// Records given and not yet in the journal.
+    unsaid: AtomicU64,
+    overflowed: AtomicBool,
+    writing: Arc<Budget>,
+    events: [AtomicU64; Event::ALL.len()],
+}
+
+impl Cache {
+    /// As [`Cache::new`], behind it a Redis that all replicas share; keys are made with its secret as soon as that is known.
+    /// `encrypt`: values are sealed with a key made from this secret. Must be called on the store's runtime.
+    ///
+    /// # Errors
+    /// The store's client cannot be made.
+    pub fn with_redis(
+        budget: u64,
+        largest: u64,
+        secret: [u8; 32],
+        redis: &Arc<Redis>,
+        encrypt: Option<&Secret>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, String> {
+        let notices = redis.journal_notices(JOURNAL).map_err(|error| error.to_string())?;
+        let (records, waiting) = mpsc::channel(UNSAID);
+        let tier = Arc::new(Tier {
+            redis: redis.clone(),
+            seal: Seal::new(encrypt)?,
+            known: RwLock::new(None),
+            heard: watch::Sender::new(None),
+            records,
+            unsaid: AtomicU64::new(0),
+            overflowed: AtomicBool::new(false),
+            writing: Budget::new(WRITING),
+            events: Default::default(),
+        });
+        let cache = Self::build(budget, largest, secret, Some(tier.clone()));
+        redis.handle().spawn(hear(Arc::downgrade(&cache), Arc::downgrade(redis), notices, clock));
+        redis.handle().spawn(speak(Arc::downgrade(&tier), waiting));
+        Ok(cache)
+    }
+
+    /// Puts what Redis had into memory; whether a purge allows it.
+    fn admit(&self, keys: &Keys, epoch: [u64; 2], found: &[Arc<Entry>], now: SystemTime) -> bool {
+        if !self.is_current(keys, epoch) {
+            return false;
+        }
+        let stored = self.memory.update(keys.entry, now, |old| {
+            let mut all: Vec<Arc<Entry>> = old.to_vec();
+            for entry in found {
+                match all.iter_mut().find(|other| other.variance == entry.variance) {
+                    Some(other) if other.stored_at < entry.stored_at => *other = entry.clone(),
+                    Some(_) => {}
+                    None => all.push(entry.clone()),
+                }
+            }
+            all.sort_by_key(|entry| std::cmp::Reverse(entry.stored_at));
+            Some(all)
+        });
+        if stored.is_ok() && !self.is_current(keys, epoch) {
+            self.memory.remove(&keys.entry, now, Reason::Purged);
+            return false;
+        }
+        stored.is_ok()
+    }
+
+    /// What another replica said, or this one before.
+    fn obey(&self, record: &Record, now: SystemTime) {
+        match record {
+            Record::Changed(uri) => {
+                self.changed_here(*uri, now);
+            }
+            Record::Purged { which, soft } => {
+                self.purge_here(&Purge { which: which.clone(), soft: *soft }, now);
+            }
+        }
+    }
+}
+
+impl Fill {
+    /// Whether another replica may have what this request needs.
+    pub fn may_be_shared(&self) -> bool {
+        let asks = !matches!(self.why, Forward::Request | Forward::Bypass | Forward::Method);
+        self.cache.tier.is_some() && (self.only_if_cached || (asks && !self.plan.observe && !self.unconditional))
+    }
+
+    /// Asks Redis, at most for the store's deadline: an answer, if it has one; else as before.
+    pub async fn look_shared(self: Box<Self>, clock: Clock) -> Lookup {
+        let cache = self.cache.clone();
+        let Some(tier) = &cache.tier else { return self.go_forward() };
+        let found = tier.get(&self.keys).await;
+        let now = clock.wall();
+        if found.is_empty() || !cache.admit(&self.keys, self.epoch, &found, now) {
+            return self.go_forward();
+        }
+        self.look_again(now)
+    }
+
+    fn look_again(mut self: Box<Self>, now: SystemTime) -> Lookup {
+        let cache = self.cache.clone();
+        let slot = cache.memory.get(&self.keys.entry);
+        let entry = match select(slot.as_deref(), &self.plan, &self.request) {
+            Selected::Entry(entry) => entry,
+            Selected::None(why, candidates) => {
+                (self.why, self.candidates) = (why, candidates);
+                return self.go_forward();
+            }
+        };
+        let asked = RequestDirectives::of(&self.request);
+        let usable = entry.fresh.usable(&asked, entry.is_softly_purged(), now);
+        let outcome = match usable {
+            Use::Fresh | Use::Stale => Outcome::Hit,
+            Use::StaleWhileRevalidate => Outcome::Stale,
+            Use::Validate => {
+                (self.why, self.candidates) = (Forward::Stale, vec![entry]);
+                return self.go_forward();
+            }
+        };
+        let head = self.method == http::Method::HEAD;
+        let info = HitInfo::of(&entry, outcome, now);
+        cache.count(&info);
+        let response = answer(&entry, &self.request, head, self.plan.paced, Mark::Hit, now);
+        if outcome == Outcome::Hit {
+            if let Some(flight) = self.flight.take() {
+                flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
+            }
+            return Lookup::Hit(response, info);
+        }
+        if self.flight.is_none() && !head {
+            self.flight = cache.flights.lead(self.keys.entry, self.plan.max_body);
+        }
+        (self.why, self.candidates) = (Forward::Stale, vec![entry]);
+        Lookup::Stale { response, info, revalidate: self.flight.is_some().then_some(self) }
+    }
+
+    fn go_forward(self: Box<Self>) -> Lookup {
+        match (self.only_if_cached, self.is_revalidation()) {
+            (true, _) => Lookup::OnlyIfCached,
+            (false, true) => Lookup::Revalidate(self),
+            (false, false) => Lookup::Miss(self),
+        }
+    }
+}
+
+impl Tier {
+    /// The secret of keys, once Redis or the configuration has told it.
+    pub(super) fn secret(&self) -> Option<Arc<[u8; 32]>> {
+        self.redis.secret()
+    }
+
+    /// Up to where purges are known; `None`: some may have been missed, so that nothing of Redis can be trusted.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.known.read().as_ref().map(Known::stamp)
+    }
+
+    fn hear(&self, number: u64, record: &Record) -> Option<Stamp> {
+        let mut known = self.known.write();
+        let known = known.as_mut()?;
+        known.hear(number, record);
+        self.heard.send_replace(Some(known.stamp()));
+        Some(known.stamp())
+    }
+
+    fn learn(&self, known: Known) {
+        let stamp = known.stamp();
+        *self.known.write() = Some(known);
+        self.heard.send_replace(Some(stamp));
+    }
+
+    fn forget(&self) {
+        *self.known.write() = None;
+        self.heard.send_replace(None);
+    }
+
+    /// What Redis has under the key and is still good; every failure is nothing.
+    async fn get(&self, keys: &Keys) -> Vec<Arc<Entry>> {
+        if !self.ready() {
+            return Vec::new();
+        }
+        let name = self.name(&keys.entry);
+        let Ok(value) = self.redis.get(&name).await else { return Vec::new() };
+        let Some(value) = value else { return self.note(Event::Miss, Vec::new()) };
+        let Some((stamp, entries)) = self.seal.unwrap(&name, &value) else { return self.note(Event::Unreadable, Vec::new()) };
+        if !self.ready() {
+            return Vec::new();
+        }
+        let known = self.known.read();
+        let Some(known) = known.as_ref() else { return Vec::new() };
+        let alive: Vec<Arc<Entry>> = entries
+            .into_iter()
+            .filter(|entry| {
+                let fate = known.fate(stamp, keys, entry);
+                if fate == Fate::Stale {
+                    entry.soften();
+                }
+                fate != Fate::Gone
+            })
+            .map(Arc::new)
+            .collect();
+        let event = if alive.is_empty() { Event::Purged } else { Event::Hit };
+        self.note(event, alive)
+    }
+
+    /// Writes what memory holds under a key, behind the request. `stamp` was taken before memory was changed.
+    pub(super) fn write(self: &Arc<Self>, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Option<Stamp>, now: SystemTime) {
+        let (Some(stamp), true) = (stamp, self.redis.is_up()) else { return self.note(Event::Dropped, ()) };
+        let bytes = slot.iter().flat_map(|slot| slot.variants()).map(|entry| entry.len).sum::<u64>() + WRITE_OVERHEAD;
+        if bytes > LARGEST as u64 + WRITE_OVERHEAD {
+            return self.note(Event::TooLarge, ());
+        }
+        if !self.writing.reserve(bytes) {
+            return self.note(Event::Dropped, ());
+        }
+        let this = self.clone();
+        self.redis.handle().spawn(async move {
+            let event = this.write_now(key, slot, stamp, now).await;
+            this.writing.release(bytes);
+            if let Some(event) = event {
+                this.note(event, ());
+            }
+        });
+    }
+
+    async fn write_now(&self, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Stamp, now: SystemTime) -> Option<Event> {
+        let name = self.name(&key);
+        let worth = |entry: &&Arc<Entry>| !kept(entry, now).is_zero();
+        let variants: Vec<&Arc<Entry>> = slot.iter().flat_map(|slot| slot.variants()).filter(worth).collect();
+        let Some(longest) = variants.iter().map(|entry| kept(entry, now)).max() else {
+            return self.redis.delete(&[name]).await.is_err().then_some(Event::Dropped);
+        };
+        let Some(value) = self.seal.wrap(&name, stamp, variants.into_iter().map(|entry| &**entry), LARGEST) else {
+            return Some(Event::TooLarge);
+        };
+        match self.redis.set(&name, value.into(), longest).await {
+            Ok(()) => Some(Event::Stored),
+            Err(_) => Some(Event::Dropped),
+        }
+    }
+
+    /// Tells all replicas, also this one, some time soon.
+    pub(super) fn say(self: &Arc<Self>, record: Record) {
+        if let Record::Changed(key) | Record::Purged { which: Which::Key(key), soft: false } = &record
+            && self.ready()
+        {
+            // What is surely of no use any more need not take up room until its TTL.
+            self.write(*key, None, self.stamp(), SystemTime::UNIX_EPOCH);
+        }
+        self.unsaid.fetch_add(1, Ordering::AcqRel);
+        if self.records.try_send(record).is_err() {
+            self.overflowed.store(true, Ordering::Release);
+            self.unsaid.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether Redis may be asked.
+    fn ready(&self) -> bool {
+        self.redis.is_up() && self.unsaid.load(Ordering::Acquire) == 0 && self.known.read().is_some()
+    }
+
+    pub(super) fn stats(&self) -> SharedStats {
+        let events = std::array::from_fn(|at| self.events[at].load(Ordering::Relaxed));
+        SharedStats { events, unsaid: self.unsaid.load(Ordering::Relaxed), ready: self.ready() }
+    }
+
+    fn name(&self, key: &Key) -> String {
+        self.redis.key(&format!("cache:1:{key}"))
+    }
+
+    fn note<T>(&self, event: Event, result: T) -> T {
+        self.events[event as usize].fetch_add(1, Ordering::Relaxed);
+        result
+    }
+}
+
+/// How long an entry is worth keeping in Redis.
+fn kept(entry: &Entry, now: SystemTime) -> Duration {
+    let fresh = &entry.fresh;
+    let stale = fresh.stale_while_revalidate.max(fresh.stale_if_error);
+    let validator = if storable::has_validator(&entry.headers) { VALIDATOR_KEPT } else { Duration::ZERO };
+    let staleness = fresh.staleness(now);
+    (fresh.left(now) + stale.max(validator).saturating_sub(staleness)).min(LONGEST)
+}
+
+/// Hears what the replicas say, for as long as the cache lives.
+async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: Notices, clock: Clock) {
+    // Up to where memory is purged.
+    let mut purged = None;
+    while let Some(notice) = notices.recv().await {
+        let told = match &notice {
+            Notice::Message(message) => journal::told(message),
+            Notice::Gap => None,
+        };
+        if let Some(Told { id, number, message }) = told
+            && let Some(at) = purged.filter(|at: &Stamp| at.id == id && number <= at.number + 1)
+        {
+            if number == at.number + 1 {
+                let Some(cache) = cache.upgrade() else { return };
+                // What cannot be read was said by a later version, and can be about anything.
+                let record = Record::decode(&message).unwrap_or(EVERYTHING);
+                cache.obey(&record, clock.wall());
+                purged = cache.tier.as_ref().and_then(|tier| tier.hear(number, &record));
+            }
+            continue;
+        }
+        if let Some(tier) = cache.upgrade().and_then(|cache| cache.tier.clone()) {
+            tier.forget();
+        }
+        let Some(journal) = read_journal(&redis).await else { return };
+        let Some(cache) = cache.upgrade() else { return };
+        let Some(tier) = &cache.tier else { return };
+        let known = Known::new(journal);
+        if purged != Some(known.stamp()) {
+            cache.obey(&EVERYTHING, clock.wall());
+        }
+        purged = Some(known.stamp());
+        tier.learn(known);
+    }
+}
+
+async fn read_journal(redis: &Weak<Redis>) -> Option<journal::Journal> {
+    loop {
+        if let Ok(journal) = redis.upgrade()?.journal(JOURNAL).await {
+            return Some(journal);
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Says what this replica has to say, one after the other, and tries until it is said.
+async fn speak(tier: Weak<Tier>, mut waiting: mpsc::Receiver<Record>) {
+    while let Some(mut record) = waiting.recv().await {
+        loop {
+            let Some(tier) = tier.upgrade() else { return };
+            if tier.overflowed.swap(false, Ordering::AcqRel) {
+                record = EVERYTHING;
+            }
+            let before = tier.stamp();
+            let said = tier.redis.journal_append(JOURNAL, &record.about(), PREFIXES, &record.encode()).await;
+            if let Ok(number) = said {
+                // Redis is asked again only when it is known here, too, what was purged.
+                let heard = |now: &Option<Stamp>| now.is_some_and(|now| now.number >= number || before.is_some_and(|b| b.id != now.id));
+                let _ = tokio::time::timeout(HEARD, tier.heard.subscribe().wait_for(heard)).await;
+                tier.unsaid.fetch_sub(1, Ordering::AcqRel);
+                break;
+            }
+            drop(tier);
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+impl fmt::Debug for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tier").field("redis", &self.redis).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
