@@ -134,3 +134,18 @@ fn the_app_gets_one_member_of_baggage_and_keeps_the_others() {
         assert_eq!(seen.header("outrigger-caller"), "");
     });
 }
+
+#[test]
+fn a_door_that_holds_keys_answers_to_its_own_app_alone() {
+    run(async {
+        let yaml = "outbound: {hosts: [proxy.internal], providers: {openai: {url: 'http://o.test', keys: [sk-1]}}}";
+        let world = World::new(yaml).await;
+        for (host, status) in
+            [("localhost:8081", 200), ("127.0.0.1", 200), ("[::1]:8081", 200), ("proxy.internal", 200), ("evil.example", 421)]
+        {
+            let asked = json("/openai/v1/chat/completions").header("host", host);
+            assert_eq!(world.caller().ask(asked, chat("gpt-4o").to_string()).await.status.as_u16(), status, "{host}");
+        }
+        assert_eq!(world.provider("openai").seen().len(), 4);
+    });
+}
