@@ -185,7 +185,7 @@ fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
 }
 
 /// `/openai/v1/x?q` -> (`openai`, `/v1/x?q`).
-fn split(path: &str) -> (&str, &str) {
+pub fn split(path: &str) -> (&str, &str) {
     let inner = path.strip_prefix('/').unwrap_or(path);
     match inner.find(['/', '?']) {
         Some(end) => (&inner[..end], &inner[end..]),
