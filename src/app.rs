@@ -3,6 +3,7 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod cache;
 mod operator;
 
 use std::{
@@ -26,7 +27,6 @@ use tokio::{sync::watch, task::LocalSet};
 use crate::{
     admin::{self, Listeners, Settings},
     arrival::Door,
-    cause::Causes,
     clock::{Chance, Clock, Instant},
     config::{
         Config,
@@ -34,14 +34,9 @@ use crate::{
         read::{self, Fingerprint, Overrides, Reading},
     },
     listen::{self, Listener},
-    policy::{cache::Cache, limits::Limits},
-    proxy::{
-        Proxy, Shared,
-        live::Live,
-        model::{BodyBudget, Spend},
-    },
+    proxy::{Proxy, Shared, live::Live},
     telemetry::{Telemetry, metrics::Family},
-    upstream::{Dialer, headers::Via},
+    upstream::Dialer,
 };
 
 /// Where the configuration comes from.
@@ -125,21 +120,10 @@ impl App {
     /// Starts the workers. Must be called on the side runtime.
     pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
-        let now = Instant::now();
         let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
-        let shared = Arc::new(Shared {
-            clock,
-            limits: Limits::new(config.store.max_keys, &clock, None),
-            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, secret(&config)),
-            breakers: Default::default(),
-            budgets: Default::default(),
-            causes: Causes::new(now),
-            spend: Spend::default(),
-            bodies: BodyBudget::new(config.body_budget),
-            via: Via::unique(),
-        });
+        let shared = Arc::new(Shared::new(&config, clock));
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let count = config.workers.unwrap_or_else(cpu_quota).get();
@@ -378,14 +362,6 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
     Ok(sockets)
 }
 
-/// The secret of cache keys: as configured, else of this process.
-pub(crate) fn secret(config: &Config) -> [u8; 32] {
-    match &config.store.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => crate::clock::secret_bytes(),
-    }
-}
-
 /// What a running process cannot change.
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
@@ -409,8 +385,6 @@ fn cpu_quota() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// The largest body that is stored is this fraction of the memory tier.
-const LARGEST_SHARE: u64 = 8;
 const RELOAD_POLL: Duration = Duration::from_secs(2);
 const CAUSE_KEEP: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);

@@ -187,9 +187,18 @@ impl<C> Causes<C> {
     }
 }
 
+impl<C> Running<C> {
+    /// The exchange is over.
+    pub fn end(&self, now: Instant) {
+        self.cause.ended.store(self.causes.millis(now).max(1), Relaxed);
+    }
+}
+
 impl<C> Drop for Running<C> {
     fn drop(&mut self) {
-        self.cause.ended.store(self.causes.millis(Instant::now()).max(1), Relaxed);
+        if self.cause.ended.load(Relaxed) == 0 {
+            self.end(Instant::now());
+        }
     }
 }
 

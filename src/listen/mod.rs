@@ -114,7 +114,12 @@ impl Listener {
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
         let text = PeerText::new(peer);
         let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
-        let connection = http1::Builder::new()
+        let mut http = http1::Builder::new();
+        if bounds.max_headers != HYPER_MAX_HEADERS {
+            // Any number of our own costs hyper an allocation per head.
+            http.max_headers(usize::from(bounds.max_headers));
+        }
+        let connection = http
             .header_read_timeout(None)
             .half_close(false)
             .auto_date_header(false)
@@ -198,6 +203,8 @@ fn to_origin_form(arrival: &mut Arrival) {
     }
 }
 
+/// What hyper allows where nothing is said.
+const HYPER_MAX_HEADERS: u16 = 100;
 const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Idle client connections; longer than most clients keep them.

@@ -115,7 +115,6 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
         return Err(Reject::Internal("the route is gone".into()));
     };
     let cells = &worker.route(sending.arrival.door, sending.route_at).policies;
-    let began = Instant::now();
     let first = first_aim(&worker, &sending);
     let mut rest = route.fallback.iter();
     let next = next_after(&rest);
@@ -136,7 +135,6 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
             }
         };
     }
-    sending.tries.waited.set(sending.tries.waited.get() + began.elapsed());
     let mut answer = last?.answer;
     if let Ok(attempted) = &mut answer
         && sending.plan.is_some()
@@ -164,7 +162,9 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let guard =
         route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model.as_deref()));
     let budget = sending.worker.budget(&proxy.shared.budgets, policy, &target.name);
-    budget.deposit(Instant::now());
+    if policy.is_some() {
+        budget.deposit(Instant::now());
+    }
     let arrival = sending.arrival.clone();
     let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
     let idempotent = retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None);
@@ -199,8 +199,11 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             cells.retried("safe_reconnect");
             continue;
         }
-        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(Instant::now()), next };
-        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, Instant::now());
+        // The time matters only to a policy or a deadline.
+        let timed = policy.is_some() || sending.deadline != Deadline::NONE;
+        let now = if timed { Instant::now() } else { arrival.at };
+        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(now), next };
+        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, now);
         if judgement.budget_exhausted {
             cells.budget_exhausted.inc();
         }
@@ -212,6 +215,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
                 cells.retried(tried.word);
                 drop(tried);
                 tokio::time::sleep(pause).await;
+                sending.tries.waited.set(sending.tries.waited.get() + pause);
             }
             Verdict::NextTarget => return Ok(Last { answer: tried.answer, move_on: true }),
             Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
@@ -232,6 +236,7 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &
         Err(failed) => sending.failed(aim, failed),
         Ok(responded) => {
             sending.tries.last.set(Some(responded.took));
+            sending.tries.waited.set(sending.tries.waited.get() + responded.took);
             cells.duration.observe_duration(responded.took);
             for bound in &responded.overran {
                 cells.timed_out(bound);
@@ -302,6 +307,7 @@ impl Sending {
         match failed {
             Failed::Client(reject) => Err(reject),
             Failed::Timeout(bound, after) => {
+                self.tries.waited.set(self.tries.waited.get() + after);
                 cells.timed_out(bound.as_str());
                 let reject = Reject::Timeout { target: target.name.clone(), bound, after };
                 if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, Outcome::Timeout(bound))) }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use http::{Response, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Proxy,
@@ -254,7 +254,7 @@ async fn pump(
         recorder.ready().await;
     }
     if let Some(connection) = connection {
-        connection.release();
+        connection.release(Instant::now());
     }
     let verdict = verdict(proxy, meter);
     recorder.complete(clock.wall(), verdict);

@@ -201,7 +201,7 @@ impl Exchange {
     pub fn tunnelled(&mut self, up: u64, down: u64, complete: bool) {
         self.bytes_in += up;
         self.bytes_out += down;
-        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken });
+        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken }, Instant::now());
     }
 
     /// The status that a tunnel answers with.
@@ -210,11 +210,10 @@ impl Exchange {
         self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    fn finish(&mut self, outcome: Outcome, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let now = Instant::now();
         let total = now.saturating_duration_since(self.arrival.at);
         let door = self.arrival.door;
         let outcome = if self.reject.is_some() && outcome == Outcome::Complete { Outcome::Rejected } else { outcome };
@@ -243,6 +242,9 @@ impl Exchange {
                 Some(Settlement::Unknown) if self.status < 400 && self.status != 0 => lease.keep(),
                 Some(Settlement::Unknown) => lease.refund(),
             }
+        }
+        if let Some(running) = &self.cause {
+            running.end(now);
         }
         self.end_span(&name);
         if self.proxy.telemetry.log.enabled() {
@@ -320,6 +322,7 @@ impl Observer for Exchange {
     }
 
     fn end(&mut self, end: End<'_>) {
+        let now = Instant::now();
         let outcome = match end {
             End::Complete => Outcome::Complete,
             End::Broken(_) => Outcome::UpstreamBroken,
@@ -329,9 +332,9 @@ impl Observer for Exchange {
             && outcome == Outcome::Complete
             && self.upload.is_done()
         {
-            connection.release();
+            connection.release(now);
         }
-        self.finish(outcome);
+        self.finish(outcome, now);
     }
 
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
@@ -341,7 +344,7 @@ impl Observer for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.finish(Outcome::ClientGone);
+        self.finish(Outcome::ClientGone, Instant::now());
     }
 }
 

@@ -112,7 +112,7 @@ pub async fn send(
     let began = Instant::now();
     let enforced = bounds.enforced();
     // Pinned here and handed down by reference: each move of a future by value costs its size twice.
-    let mut sending = pin!(pool.send(request, enforced.connect));
+    let mut sending = pin!(pool.send(request, enforced.connect, began));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,

@@ -52,6 +52,10 @@ pub struct LiveDoor {
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
     pub caller: Vec<CallerSource>,
+    /// Outbound: peers that may use the door; empty is anybody who can reach it.
+    pub allow: Vec<ipnet::IpNet>,
+    /// Outbound, where keys are configured: `Host` names that are believed beside loopback ones; `None` believes all.
+    pub hosts: Option<Vec<String>>,
     /// Match to index into `routes`.
     pub table: Table<usize>,
     /// All routes; the last one answers when none matches.
@@ -168,7 +172,13 @@ impl Live {
                 }
                 prices = Prices::new(&outbound.prices);
                 let parts = DoorParts { limits: &outbound.limits, routes: &outbound.routes, fallthrough: &outbound.fallthrough };
-                Some(LiveDoor { port: outbound.listen.port(), bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
+                Some(LiveDoor {
+                    port: outbound.listen.port(),
+                    bounds: outbound.bounds.clone(),
+                    allow: outbound.allow.clone(),
+                    hosts: outbound.providers.iter().any(|provider| !provider.keys.is_empty()).then(|| outbound.hosts.clone()),
+                    ..door(Door::Outbound, parts, shared)
+                })
             }
         };
         let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));

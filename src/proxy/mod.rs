@@ -1,5 +1,5 @@
 //! The story: what happens to a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then
-//! [`attempt`].
+//! [`attempt()`].
 //!
 //! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
 //! the fill that can store, only a breaker yields the permit that records an outcome.
@@ -39,7 +39,7 @@ use crate::{
     },
     cause::Causes,
     clock::{Chance, Clock},
-    config::{Applies, Bounds, CallerSource, Mode},
+    config::{Applies, Bounds, CallerSource, Config, Mode},
     policy::{
         access,
         breaker::Breakers,
@@ -78,6 +78,34 @@ pub struct Shared {
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
     pub via: headers::Via,
+}
+
+impl Shared {
+    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        Self {
+            clock,
+            limits: Limits::new(config.store.max_keys, &clock, None),
+            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config)),
+            breakers: Breakers::default(),
+            budgets: Budgets::default(),
+            causes: Causes::new(clock.now()),
+            spend: model::Spend::default(),
+            bodies: model::BodyBudget::new(config.body_budget),
+            via: headers::Via::unique(),
+        }
+    }
+}
+
+/// The largest body that is stored is this fraction of the memory tier.
+const LARGEST_SHARE: u64 = 8;
+
+/// The secret of cache keys: as configured, else of this process.
+fn cache_secret(config: &Config) -> [u8; 32] {
+    match &config.store.secret {
+        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
+        None => crate::clock::secret_bytes(),
+    }
 }
 
 /// One worker's proxy: both doors.
@@ -132,6 +160,7 @@ impl Proxy {
         if self.shared.via.is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
+        guard_outbound(door, &arrival)?;
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
@@ -153,7 +182,7 @@ impl Proxy {
         model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
-        exchange.caused_from_now(claims.keyed());
+        exchange.caused_from_now(claims.spendable());
         let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
             Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
             Found::Forward(fill) => fill,
@@ -161,6 +190,7 @@ impl Proxy {
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
+        let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
         let sending = Sending::new(exchange, route_at, body, websocket);
         let attempted = match fill {
             None => attempt(self, sending).await?,
@@ -271,6 +301,21 @@ pub enum Served {
     Response(Response<Body>, TimeBounds),
     /// A 101, and the two connections that it joins.
     Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+}
+
+/// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
+/// (DNS rebinding).
+fn guard_outbound(door: &LiveDoor, arrival: &Arrival) -> Result<(), Reject> {
+    if !door.allow.is_empty() && !door.allow.iter().any(|net| net.contains(&arrival.client)) {
+        return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
+    }
+    let Some(known) = &door.hosts else { return Ok(()) };
+    let host = arrival.host().trim_start_matches('[').trim_end_matches(']');
+    let loopback = host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    if loopback || known.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(Reject::Misdirected(format!("this door holds keys and does not answer to the name `{host}`; list it under outbound.hosts").into()))
 }
 
 fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {

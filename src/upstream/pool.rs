@@ -57,9 +57,9 @@ impl Pool {
     ///
     /// A request that hyper hands back unsent because an idle connection was just closed goes out once more over
     /// another one: nothing of it had left.
-    pub async fn send(self: &Rc<Self>, mut request: Request<Body>, connect: Option<Duration>) -> Result<Received, SendError> {
+    pub async fn send(self: &Rc<Self>, mut request: Request<Body>, connect: Option<Duration>, now: Instant) -> Result<Received, SendError> {
         loop {
-            let (mut connection, reused) = match self.check_out() {
+            let (mut connection, reused) = match self.check_out(now) {
                 Some(connection) => (connection, true),
                 None => (self.open(connect).await?, false),
             };
@@ -92,9 +92,8 @@ impl Pool {
         });
     }
 
-    fn check_out(self: &Rc<Self>) -> Option<Connection> {
+    fn check_out(self: &Rc<Self>, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let now = Instant::now();
         while let Some(top) = idle.pop() {
             self.cells.idle.dec();
             if top.sender.is_ready() && now.duration_since(top.since) < self.target.keep_idle {
@@ -143,12 +142,12 @@ impl Pool {
 
 impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
-    pub fn release(mut self) {
+    pub fn release(mut self, now: Instant) {
         if let Some(sender) = self.sender.take() {
             self.pool.cells.active.dec();
             if sender.is_ready() {
                 self.pool.cells.idle.inc();
-                self.pool.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+                self.pool.idle.borrow_mut().push(Idle { sender, since: now });
             }
         }
     }
