@@ -210,7 +210,17 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let mut routes: Vec<LiveRoute> = parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies)).collect();
     routes.push(resolve("default".into(), parts.fallthrough));
     let rows: Vec<(Match, usize)> = parts.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)).collect();
-    LiveDoor { door, port: 0, bounds: Bounds::default(), trusted: Vec::new(), caller: Vec::new(), table: Table::new(rows), routes }
+    LiveDoor {
+        door,
+        port: 0,
+        bounds: Bounds::default(),
+        trusted: Vec::new(),
+        caller: Vec::new(),
+        allow: Vec::new(),
+        hosts: None,
+        table: Table::new(rows),
+        routes,
+    }
 }
 
 /// Below Node's five seconds, so that a close by the app does not cross a request.
