@@ -29,7 +29,7 @@ use crate::{
     provider::{self, Facts, Prices, Shape},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
-        caller,
+        cache_secret, caller,
         model::split,
     },
     route::{Precedence, Query, Table, why_not},
@@ -351,7 +351,7 @@ fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKe
     if asked.call.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
         return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
     }
-    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&crate::app::secret(config), &query));
+    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&cache_secret(config), &query));
     CacheKey::Key {
         key: key.to_string(),
         parts: parts.into_iter().map(|part| (part.name, part.value)).collect(),
@@ -397,7 +397,17 @@ impl fmt::Display for Explained {
             CacheKey::None(reason) => writeln!(f, "\ncache key none: {reason}"),
             CacheKey::Key { key, parts, note } => {
                 writeln!(f, "\ncache key {key}")?;
-                parts.iter().try_for_each(|(name, value)| writeln!(f, "  {name:<9} {value}"))?;
+                let mut parts = parts.iter();
+                while let Some((name, value)) = parts.next() {
+                    match parts.as_slice().first() {
+                        // Two parts, so that neither can be mistaken for the other; for people they are one.
+                        Some((next, of_it)) if name == "header" && next == "value" => {
+                            writeln!(f, "  {value:<9} {of_it}")?;
+                            parts.next();
+                        }
+                        _ => writeln!(f, "  {name:<9} {value}")?,
+                    }
+                }
                 note.iter().try_for_each(|note| writeln!(f, "  ({note})"))
             }
         }
