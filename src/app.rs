@@ -33,7 +33,7 @@ use crate::{
         error::Mistakes,
         read::{self, Fingerprint, Overrides, Reading},
     },
-    listen::{self, Listener},
+    listen::{self, Census, Listener},
     proxy::{Proxy, Shared, live::Live},
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
@@ -135,6 +135,7 @@ impl App {
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
+        let census: [Arc<Census>; 2] = Default::default();
         let mut workers = Vec::new();
         for at in 0..count {
             let part = WorkerPart {
@@ -143,6 +144,7 @@ impl App {
                 telemetry: telemetry.clone(),
                 inbound: inbound.pop(),
                 outbound: outbound.pop(),
+                census: census.clone(),
                 phase: phase.subscribe(),
                 alive: alive.clone(),
             };
@@ -303,6 +305,7 @@ struct WorkerPart {
     telemetry: Arc<Telemetry>,
     inbound: Option<TcpListener>,
     outbound: Option<TcpListener>,
+    census: [Arc<Census>; 2],
     phase: watch::Receiver<Phase>,
     alive: Arc<AtomicUsize>,
 }
@@ -312,8 +315,8 @@ impl WorkerPart {
         let mine = self.telemetry.worker();
         let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
         tokio::task::spawn_local(proxy.clone().sweep());
-        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy));
-        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy));
+        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy, self.census[0].clone()));
+        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy, self.census[1].clone()));
         if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
             if let Some((listener, _)) = &inbound {
                 listener.leave();
@@ -342,9 +345,14 @@ impl WorkerPart {
     }
 }
 
-fn start_listener(door: Door, socket: TcpListener, proxy: &Rc<Proxy>) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
+fn start_listener(
+    door: Door,
+    socket: TcpListener,
+    proxy: &Rc<Proxy>,
+    census: Arc<Census>,
+) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
     let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
-    let listener = Listener::new(door, proxy.clone());
+    let listener = Listener::new(door, proxy.clone(), census);
     tokio::task::spawn_local(listener.clone().sweep());
     let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
     Some((listener, accepting))

@@ -1,11 +1,12 @@
 //! A request and who brought it, as it came in. Made by `listen`, read-only for everything behind it.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::clock::Instant;
 
@@ -71,6 +72,23 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// When the head was complete.
     pub at: Instant,
+    /// Takes 1xx answers of the target; `None`: nobody does.
+    pub interim: Option<Informed>,
+}
+
+/// A client's connection that takes answers before the answer: 1xx (RFC 9110 section 15.2).
+pub trait Interim: fmt::Debug + Send + Sync {
+    /// One has come for the connection's request of this number; `fields` are those that may be passed on. Never 101.
+    fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
+}
+
+/// The request that 1xx answers are for.
+#[derive(Debug, Clone)]
+pub struct Informed {
+    /// Its connection.
+    pub connection: Arc<dyn Interim>,
+    /// Its number there, so that a try that outlives it cannot speak to the next.
+    pub request: u32,
 }
 
 impl Arrival {

@@ -1,8 +1,5 @@
 //! The rules of the house that no compiler knows: who may import whom, how long a file may be, what must not be in one.
 
-#[path = "deploy/declared.rs"]
-mod declared;
-
 use std::{
     collections::BTreeSet,
     fs,
@@ -150,21 +147,6 @@ fn every_test_file_is_part_of_a_test() {
         let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
         assert!(name == "main" || contents.contains(&format!("\nmod {name};\n")), "tests/suite/{name}.rs is not in the table of contents");
     }
-}
-
-#[test]
-fn what_is_drawn_and_alerted_on_is_what_is_counted() {
-    let counted: BTreeSet<String> = FAMILIES
-        .iter()
-        .filter(|spec| spec.scraped())
-        .map(|spec| {
-            let le: &[&str] = if matches!(spec.kind, Kind::Histogram(_)) { &["le"] } else { &[] };
-            format!("{} {:?}", spec.name, [spec.labels, le].concat())
-        })
-        .collect();
-    let declared: BTreeSet<String> = declared::METRICS.iter().map(|(name, labels)| format!("{name} {labels:?}")).collect();
-    let (left, right): (Vec<_>, Vec<_>) = (counted.difference(&declared).collect(), declared.difference(&counted).collect());
-    assert!(left.is_empty() && right.is_empty(), "only in the code: {left:#?}\nonly declared for deploy/: {right:#?}");
 }
 
 #[test]

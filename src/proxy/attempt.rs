@@ -57,6 +57,16 @@ pub struct Attempted {
     pub connection: Option<Connection>,
 }
 
+/// Whose answer it is, if not the first target's: an extension of the answer's head. Such an answer is given and not kept,
+/// because the first target's is asked for again once it is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Another target's.
+    Target,
+    /// Ours, from the configuration.
+    Fixed,
+}
+
 /// One place to try.
 pub(super) struct Aim<'a> {
     pub(super) pool: &'a Rc<Pool>,
@@ -127,7 +137,11 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
                 cells.fallback(&provider.name);
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
                 let next = next_after(&rest);
-                try_target(proxy, &mut sending, route, &aim, next).await
+                let mut last = try_target(proxy, &mut sending, route, &aim, next).await;
+                if let Ok(Last { answer: Ok(attempted), .. }) = &mut last {
+                    attempted.head.extensions.insert(Instead::Target);
+                }
+                last
             }
             Some(Fallback::Respond { status, body, content_type }) => {
                 cells.fallback("respond");
@@ -231,7 +245,8 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &
     let (uri, mut headers) = sending.addressed(proxy, aim)?;
     let mut span = sending.begin_span(proxy, aim, &uri, &mut headers, nth);
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), sending.deadline);
-    let sent = forward::send(aim.pool, &sending.arrival.method, uri, headers, body, &sending.upload, bounds).await;
+    let (method, interim) = (&sending.arrival.method, sending.arrival.interim.as_ref());
+    let sent = forward::send(aim.pool, method, uri, headers, body, &sending.upload, bounds, interim).await;
     let tried = match sent {
         Err(failed) => sending.failed(aim, failed),
         Ok(responded) => {
@@ -358,6 +373,7 @@ fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempte
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     response.headers_mut().insert("proxy-status", HeaderValue::from_static("outrigger; details=\"fallback\""));
+    response.extensions_mut().insert(Instead::Fixed);
     let (head, body) = response.into_parts();
     Attempted { head, body, connection: None }
 }

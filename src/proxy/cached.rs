@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Proxy,
-    attempt::{Attempted, Sending, attempt},
+    attempt::{Attempted, Instead, Sending, attempt},
     cache_key::{Asked, KeyParts, query},
     exchange::Exchange,
     live::LiveRoute,
@@ -159,6 +159,16 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
             }
         };
         let Attempted { mut head, body, connection } = attempted;
+        let instead = head.extensions.get::<Instead>().copied();
+        if instead == Some(Instead::Fixed) {
+            // No target could answer: an old answer of its own goes before ours.
+            let delivered = match fill.on_failure(now) {
+                Some((response, info)) => Delivered { attempted: whole(response), info: Some(info) },
+                None => Delivered { attempted: Attempted { head, body, connection }, info: None },
+            };
+            deliver(give, Ok(delivered));
+            return;
+        }
         let delivered = match fill.on_head(head.status, &head.headers, now) {
             Decision::NotModified(response, info) | Decision::Stale(response, info) => {
                 Delivered { attempted: whole(response), info: Some(info) }
@@ -180,13 +190,13 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
                 continue;
             }
             Decision::Store(recorder) => {
-                if let Some(member) = recorder.cache_status() {
+                if let Some(member) = recorder.cache_status().filter(|_| instead.is_none()) {
                     head.headers.append(CACHE_STATUS, member);
                 }
                 let meter = plan.as_ref().map(|plan| (Meter::new(plan.api, plan.operation, &head.headers), plan.clone()));
                 match recorder.reader() {
                     None => {
-                        let observer = Box::new(Observing { recorder: Some(recorder), meter, proxy: proxy.clone() });
+                        let observer = Box::new(Observing { recorder: Some(recorder), meter, instead, proxy: proxy.clone() });
                         let body = Body::Tapped(Box::new(Tap::new(body, TimeBounds::default(), observer)));
                         Delivered { attempted: Attempted { head, body, connection }, info: None }
                     }
@@ -194,7 +204,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
                         let body_for_client = Body::sized(reader.into_body(), body.size_hint().exact());
                         let delivered = Delivered { attempted: Attempted { head, body: body_for_client, connection: None }, info: None };
                         deliver(give, Ok(delivered));
-                        pump(&proxy, body, connection, bounds, recorder, meter).await;
+                        pump(&proxy, body, connection, bounds, recorder, meter, instead).await;
                         return;
                     }
                 }
@@ -225,6 +235,7 @@ async fn pump(
     bounds: TimeBounds,
     mut recorder: Recorder,
     mut meter: Option<(Meter, Plan)>,
+    instead: Option<Instead>,
 ) {
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(Unobserved))));
     let clock = proxy.shared.clock;
@@ -256,12 +267,15 @@ async fn pump(
     if let Some(connection) = connection {
         connection.release(Instant::now());
     }
-    let verdict = verdict(proxy, meter);
+    let verdict = verdict(proxy, meter, instead);
     recorder.complete(clock.wall(), verdict);
 }
 
 /// Whether a model's complete answer may answer others: not if it is an error in disguise, cut short, filtered, or has no end.
-fn verdict(proxy: &Proxy, meter: Option<(Meter, Plan)>) -> Verdict {
+fn verdict(proxy: &Proxy, meter: Option<(Meter, Plan)>, instead: Option<Instead>) -> Verdict {
+    if instead.is_some() {
+        return Verdict::Discard("not of the target that was asked");
+    }
     let Some((meter, plan)) = meter else { return Verdict::Store(None) };
     let observed = meter.finish(true, 0);
     if observed.error.is_some() {
@@ -270,12 +284,15 @@ fn verdict(proxy: &Proxy, meter: Option<(Meter, Plan)>) -> Verdict {
     if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
         return Verdict::Discard("cut or filtered");
     }
-    if !observed.terminal && !matches!(plan.operation, config::Operation::Embeddings) {
+    // A page of a gateway, an empty object: complete, but no answer.
+    let answered = observed.finish.is_some() || matches!(plan.operation, config::Operation::Embeddings);
+    if !(observed.terminal && answered) {
         return Verdict::Discard("no end was seen");
     }
     let live = proxy.worker();
-    let model = observed.model.as_deref().or(plan.model.as_deref()).unwrap_or_default();
-    let nano_usd = live.live.prices.cost(model, &observed.usage).unwrap_or(0);
+    // The price that the call itself was charged: of the model that answered, else of the one that was asked.
+    let price = |model: &str| live.live.prices.cost(model, &observed.usage);
+    let nano_usd = observed.model.as_deref().and_then(price).or_else(|| plan.model.as_deref().and_then(price)).unwrap_or(0);
     Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
 }
 
@@ -339,6 +356,7 @@ impl Observer for Unobserved {
 struct Observing {
     recorder: Option<Recorder>,
     meter: Option<(Meter, Plan)>,
+    instead: Option<Instead>,
     proxy: Rc<Proxy>,
 }
 
@@ -351,7 +369,7 @@ impl Observer for Observing {
 
     fn end(&mut self, end: End<'_>) {
         if let (Some(recorder), End::Complete) = (self.recorder.take(), end) {
-            let verdict = verdict(&self.proxy, self.meter.take());
+            let verdict = verdict(&self.proxy, self.meter.take(), self.instead);
             recorder.complete(self.proxy.shared.clock.wall(), verdict);
         }
     }

@@ -334,6 +334,7 @@ impl Observer for Exchange {
         {
             connection.release(now);
         }
+        self.upload.abandon();
         self.finish(outcome, now);
     }
 

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
+    arrival::Informed,
     body::{Body, upload::Progress},
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
@@ -103,6 +104,7 @@ pub async fn send(
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
+    interim: Option<&Informed>,
 ) -> Result<Responded, Failed> {
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
@@ -112,7 +114,7 @@ pub async fn send(
     let began = Instant::now();
     let enforced = bounds.enforced();
     // Pinned here and handed down by reference: each move of a future by value costs its size twice.
-    let mut sending = pin!(pool.send(request, enforced.connect, began));
+    let mut sending = pin!(pool.send(request, enforced.connect, began, interim));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,

@@ -161,6 +161,12 @@ impl Proxy {
             return Err(Reject::Loop);
         }
         guard_outbound(door, &arrival)?;
+        if headers::max_forwards(&arrival) == Some(0) {
+            // It may go no further: we are the recipient.
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(Served::Response(response, TimeBounds::default()));
+        }
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
@@ -216,11 +222,6 @@ impl Proxy {
     /// Ceilings of a door.
     pub fn bounds(&self, door: Door) -> Bounds {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
-    }
-
-    /// Most client connections of this worker's listener.
-    pub fn max_connections(&self, door: Door) -> i64 {
-        self.worker().live.door(door).map_or(i64::MAX, |door| door.bounds.max_connections as i64)
     }
 
     /// Closes upstream connections that were idle for too long. Runs until dropped.

@@ -56,9 +56,20 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(arrival.headers.len() + 6);
     for (name, value) in &arrival.headers {
         let named = named.iter().any(|n| n == name.as_str()) && !is_essential(name);
-        if !(named || is_hop_by_hop(name) || is_ours(name)) {
+        // An expectation in HTTP/1.0 means nothing (RFC 9110 section 10.1.1).
+        let void = name == header::EXPECT && arrival.version == Version::HTTP_10;
+        if !(named || void || is_hop_by_hop(name) || is_ours(name)) {
             out.append(name, value.clone());
         }
+    }
+    if let Some(length) = out.get(header::CONTENT_LENGTH)
+        && length.as_bytes().starts_with(b"0")
+        && let Ok(Some(length)) = content_length(&out)
+    {
+        out.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(hops @ 1..) = max_forwards(arrival) {
+        out.insert(header::MAX_FORWARDS, HeaderValue::from(hops - 1));
     }
     if let Some(host) = forwarding.host {
         out.insert(header::HOST, host.clone());
@@ -95,6 +106,19 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
     if bodiless && status != StatusCode::NOT_MODIFIED && asked != Method::HEAD {
         headers.remove(header::CONTENT_LENGTH);
     }
+    strip(headers);
+    Ok(())
+}
+
+/// Makes the fields of a 1xx answer fit for the client: no hop-by-hop fields, no framing.
+pub fn interim(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRAILER);
+}
+
+/// Removes what belongs to one hop.
+fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         for option in connection_options(headers) {
             if let Ok(name) = HeaderName::from_bytes(option.as_bytes())
@@ -107,7 +131,6 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    Ok(())
 }
 
 /// What a target sent that is not proper HTTP.
@@ -139,6 +162,14 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
         }
     }
     Ok(length)
+}
+
+/// How many more proxies an OPTIONS request may pass (RFC 9110 section 7.6.2); `None`: any number, or another method.
+pub fn max_forwards(arrival: &Arrival) -> Option<u64> {
+    if arrival.method != Method::OPTIONS {
+        return None;
+    }
+    arrival.header(header::MAX_FORWARDS)?.parse().ok()
 }
 
 /// Whether a list-valued field has `token`, in any case.
@@ -302,6 +333,7 @@ mod tests {
             version: Version::HTTP_11,
             headers: map,
             at: tokio::time::Instant::now(),
+            interim: None,
         }
     }
 
