@@ -173,6 +173,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         version: Version::HTTP_11,
         headers,
         at: Instant::now(),
+        interim: None,
     };
     let understood = if door == Door::Outbound { Some(Understood::of(&arrival, body, config)?) } else { None };
     let query = Query {
@@ -272,7 +273,7 @@ impl Understood {
         let providers = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.providers);
         let provider = providers.iter().find(|provider| &*provider.name == name).ok_or_else(|| {
             let known: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
-            format!("no provider is called `{name}`; the path begins with the provider's name, one of: {}", known.join(", "))
+            format!("no provider is called `{name}`; one of: {}", known.join(", "))
         })?;
         let shape = provider::recognise(provider.api, &arrival.method, rest.split('?').next().unwrap_or_default());
         let facts = if shape.reads_body { provider::read(shape.api, shape.operation, body).ok() } else { None };
