@@ -371,6 +371,10 @@ fn start_listener(
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    // Workers share the port; another process must not, or it would silently get a share of the connections.
+    if address.port() != 0 {
+        TcpListener::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
+    }
     let mut address = address;
     let mut sockets = Vec::new();
     for _ in 0..count {

@@ -101,7 +101,7 @@ impl Shared {
 const LARGEST_SHARE: u64 = 8;
 
 /// The secret of cache keys: as configured, else of this process.
-fn cache_secret(config: &Config) -> [u8; 32] {
+pub fn cache_secret(config: &Config) -> [u8; 32] {
     match &config.store.secret {
         Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
         None => crate::clock::secret_bytes(),

@@ -102,7 +102,12 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     let Some(provider_at) = live.providers.iter().position(|p| &*p.name == name) else {
         let known: Vec<&str> = live.providers.iter().map(|p| &*p.name).collect();
         return Err(Reject::NotFound(
-            format!("no provider is called `{name}`; the path begins with the provider's name, one of: {}", known.join(", ")).into(),
+            format!(
+                "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}",
+                known.first().unwrap_or(&"openai"),
+                known.join(", ")
+            )
+            .into(),
         ));
     };
     let provider = &live.providers[provider_at];
@@ -185,7 +190,7 @@ fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
 }
 
 /// `/openai/v1/x?q` -> (`openai`, `/v1/x?q`).
-fn split(path: &str) -> (&str, &str) {
+pub fn split(path: &str) -> (&str, &str) {
     let inner = path.strip_prefix('/').unwrap_or(path);
     match inner.find(['/', '?']) {
         Some(end) => (&inner[..end], &inner[end..]),
