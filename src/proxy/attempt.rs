@@ -109,6 +109,11 @@ impl Sending {
         })
     }
 
+    /// Whose route it is, and which.
+    pub(super) fn place(&self) -> (Rc<Worker>, usize) {
+        (self.worker.clone(), self.route_at)
+    }
+
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.headers

@@ -15,6 +15,7 @@ pub mod live;
 pub mod model;
 mod request;
 mod tunnel;
+mod worth;
 
 use std::{
     cell::{Cell, RefCell},

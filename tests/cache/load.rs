@@ -49,7 +49,7 @@ async fn a_crawl_stays_within_the_budget_and_leaves_the_hot_set_alone() {
     const BODY: usize = 2048;
     let world = World::new(CACHED, "", |_| answer(200, &[], vec![b'x'; BODY])).await;
     let mut client = Lasting::to(world.inbound).await;
-    let mut ask_hot = async |client: &mut Lasting, times: usize| {
+    let ask_hot = async |client: &mut Lasting, times: usize| {
         let mut hits = 0;
         for nth in 0..times {
             hits += usize::from(is_hit(&client.get(&format!("/hot/{}", nth % HOT)).await.1));

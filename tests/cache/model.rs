@@ -1,6 +1,6 @@
 //! Model calls: found again by the same prompt and by nobody else, gone in time, and nothing kept that should not be.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -67,7 +67,8 @@ async fn an_answer_is_gone_after_its_time() {
         cache.ttl = Some(TTL);
     };
     let world = World::with("", CACHED, shorten, numbered).await;
-    let begun = Instant::now();
+    let clock = outrigger::clock::Clock::system();
+    let begun = clock.now();
     assert_eq!(ask(&world, "hello", &[]).await, "answer 0");
     let mut hits = 0;
     while ask(&world, "hello", &[]).await == "answer 0" {

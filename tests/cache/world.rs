@@ -6,7 +6,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -49,7 +52,7 @@ pub enum Act {
 pub enum Script {
     Whole(Option<Bytes>),
     /// An `Err` breaks the connection.
-    Pieces(mpsc::UnboundedReceiver<io::Result<Bytes>>),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 impl Body for Script {
@@ -86,16 +89,16 @@ pub fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes>) -> A
 }
 
 /// Sends the pieces of a body.
-pub type Pieces = mpsc::UnboundedSender<io::Result<Bytes>>;
+pub type Pieces = mpsc::Sender<io::Result<Bytes>>;
 
 /// A 200 whose body comes as the test sends it.
 pub fn streamed(fields: &[(&str, &str)]) -> (Response<Script>, Pieces) {
-    let (send, receive) = mpsc::unbounded_channel();
+    let (send, receive) = mpsc::channel(1024);
     (reply(200, fields, "").map(|_| Script::Pieces(receive)), send)
 }
 
 /// A request as the origin got it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Seen {
     pub method: Method,
     pub path: String,
@@ -116,7 +119,7 @@ type Play = dyn Fn(&Seen) -> Act + Send + Sync;
 /// The origin: the app inbound, or a model provider outbound.
 pub struct Origin {
     pub addr: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -124,7 +127,7 @@ impl Origin {
     pub async fn start(play: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("bound");
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let seen = Arc::new(AtomicUsize::new(0));
         let play: Arc<Play> = Arc::new(play);
         let accepting = tokio::spawn({
             let seen = seen.clone();
@@ -142,14 +145,9 @@ impl Origin {
         Self { addr, seen, accepting }
     }
 
-    /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().clone()
-    }
-
     /// How many requests so far.
     pub fn count(&self) -> usize {
-        self.seen.lock().len()
+        self.seen.load(Ordering::Acquire)
     }
 }
 
@@ -161,7 +159,7 @@ impl Drop for Origin {
 
 async fn one(
     request: Request<Incoming>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<AtomicUsize>,
     play: Arc<Play>,
     counts: Arc<Mutex<HashMap<String, usize>>>,
 ) -> Result<Response<Script>, io::Error> {
@@ -175,7 +173,7 @@ async fn one(
         *count - 1
     };
     let this = Seen { method: head.method, path, headers: head.headers, body, nth };
-    seen.lock().push(this.clone());
+    seen.fetch_add(1, Ordering::AcqRel);
     match play(&this) {
         Act::Answer(response) => Ok(response),
         Act::Later(response) => response.await.map_err(io::Error::other),

@@ -182,7 +182,7 @@ pub struct HitInfo {
     pub age: Duration,
     /// Seconds of lifetime left; negative once stale.
     pub ttl: i64,
-    /// What it saved; unknown of a coalesced answer, whose fetch is still under way.
+    /// What it saved; unknown of a coalesced answer, whose fetch is still under way and counts at its end.
     pub savings: Option<Savings>,
 }
 
@@ -206,9 +206,9 @@ pub struct Stats {
     pub observed_keys: usize,
     /// Answers by [`Outcome`]: hit, stale, coalesced, revalidated.
     pub answers: [u64; 4],
-    /// Tokens that hits saved.
+    /// Tokens that hits and joined fetches saved.
     pub saved_tokens: u64,
-    /// Nano-dollars that hits saved.
+    /// Nano-dollars that hits and joined fetches saved.
     pub saved_nano_usd: u64,
 }
 
@@ -415,9 +415,15 @@ impl Cache {
     fn count(&self, info: &HitInfo) {
         self.counters[info.outcome as usize].fetch_add(1, Relaxed);
         // A validated answer was asked for again, and a provider bills that.
-        if let (Some(savings), Outcome::Hit | Outcome::Stale) = (info.savings, info.outcome) {
-            self.saved_tokens.fetch_add(savings.usage.total(), Relaxed);
-            self.saved_nano_usd.fetch_add(savings.nano_usd, Relaxed);
+        if matches!(info.outcome, Outcome::Hit | Outcome::Stale) {
+            self.count_saved(info.savings, 1);
+        }
+    }
+
+    fn count_saved(&self, savings: Option<Savings>, times: u64) {
+        if let Some(savings) = savings {
+            self.saved_tokens.fetch_add(savings.usage.total().saturating_mul(times), Relaxed);
+            self.saved_nano_usd.fetch_add(savings.nano_usd.saturating_mul(times), Relaxed);
         }
     }
 }
