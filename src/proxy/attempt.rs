@@ -109,6 +109,12 @@ impl Sending {
         })
     }
 
+    /// For a fetch that belongs to no exchange: its tries are none of the one that it was made from.
+    pub fn in_background(mut self) -> Self {
+        self.tries = Rc::default();
+        self
+    }
+
     /// Whose route it is, and which.
     pub(super) fn place(&self) -> (Rc<Worker>, usize) {
         (self.worker.clone(), self.route_at)

@@ -72,7 +72,7 @@ pub async fn look_up(
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
             if let Some(fill) = revalidate {
-                let sending = Sending::new(proxy, exchange, route_at, body.share(), false);
+                let sending = Sending::new(proxy, exchange, route_at, body.share(), false).in_background();
                 let bounds = body_bounds(exchange, route);
                 tokio::task::spawn_local(fetch(proxy.clone(), sending, fill, bounds, None));
             }
