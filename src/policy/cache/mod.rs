@@ -13,6 +13,25 @@
 //! [`range`], [`invalidate`]); this file only asks them in order. Where it knowingly leaves the beaten track: a response
 //! with `Set-Cookie` is stored if its origin gave it explicit freshness (section 7.3 asks for nothing else); partial
 //! responses are not stored; `Pragma` is not heard (deprecated by section 5.4).
+//!
+//! # What tells entries apart
+//!
+//! A key is 128 bits of BLAKE3, keyed with the store's secret, over these parts, each with its name and length
+//! ([`Cache::explain`] lists them; long and secret values appear as hashes):
+//!
+//! | part | of | value |
+//! |---|---|---|
+//! | class | all | `read` (GET and HEAD share) or `model` |
+//! | scheme, host | all | as the client meant; the default port is left out |
+//! | path | all | path and query as sent; of a model call without credentials |
+//! | key | all | each part of the policy's `key:` |
+//! | provider, operation | model calls | |
+//! | header, value | model calls | version, beta, organisation and project fields; streamed or not; gzip or not |
+//! | tenant | model calls | the credential the app sent, with `per: caller` the caller too; empty with `share` |
+//! | body | model calls | the canonical JSON of all of it but what cannot change the answer |
+//!
+//! Under one key stand the variants that `Vary` names. What an unsafe method invalidates is found by the key of the URI
+//! alone, whatever else is in the key of the entry.
 
 mod answer;
 pub mod codec;
