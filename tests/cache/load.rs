@@ -72,6 +72,7 @@ async fn a_crawl_stays_within_the_budget_and_leaves_the_hot_set_alone() {
     }
     let during = during / f64::from(rounds);
     assert!(before - during < 0.05, "the hot set's hit rate fell from {before} to {during}");
+    world.until_landed().await;
     let memory = world.app.shared.cache.stats().memory;
     assert!(CRAWLED * BODY > 2 * memory.budget as usize, "the crawl is larger than the budget");
     assert!(largest > memory.budget / 2, "the budget is used: {largest}");

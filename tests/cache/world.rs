@@ -229,19 +229,24 @@ impl World {
     }
 
     pub async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.client(fields).get(path).await.expect("an answer")
+        self.send(Method::GET, path, fields).await
     }
 
+    /// Asks, and waits until what came is stored: the client has its last byte a moment earlier.
     pub async fn send(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.client(fields).send(method, path, Bytes::new()).await.expect("an answer")
+        let answer = self.client(fields).send(method, path, Bytes::new()).await.expect("an answer");
+        self.until_landed().await;
+        answer
     }
 
-    /// Asks at the outbound door.
+    /// The same at the outbound door.
     pub async fn call(&self, body: &serde_json::Value, fields: &[(&str, &str)]) -> Answer {
-        self.open_call(body, fields).await.whole().await.expect("an answer")
+        let answer = self.open_call(body, fields).await.whole().await.expect("an answer");
+        self.until_landed().await;
+        answer
     }
 
-    /// The same, up to the head of the answer.
+    /// Asks at the outbound door, up to the head of the answer.
     pub async fn open_call(&self, body: &serde_json::Value, fields: &[(&str, &str)]) -> Opened {
         let client = with_fields(Client::tcp(self.outbound).with_timeout(PATIENCE), fields);
         client.open(Method::POST, "/openai/v1/chat/completions", body.to_string().into()).await.expect("an answer")
@@ -275,6 +280,20 @@ impl World {
             }
         });
         assert!(waited.await.is_ok(), "{what} did not happen");
+    }
+
+    /// Waits until no fetch is under way.
+    pub async fn until_landed(&self) {
+        let landed = |world: &Self| {
+            let stats = world.app.shared.cache.stats();
+            stats.flights == 0 && stats.memory.in_flight == 0
+        };
+        self.until("the end of the fetch", landed).await;
+    }
+
+    /// Waits until a number of `/metrics` is this one: an exchange is written down a moment after its client has everything.
+    pub async fn until_metric(&self, series: &str, value: f64) {
+        self.until(&format!("{series} {value}"), |world| (world.metric(series) - value).abs() < 1e-9).await;
     }
 
     /// Waits until so many requests are under way at a door.
