@@ -1,7 +1,6 @@
 //! The rules of the house that no compiler knows: who may import whom, how long a file may be, what must not be in one.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -9,7 +8,6 @@ use std::{
 use outrigger::{
     cli::demo::setting::CONFIG as DEMO,
     config::read::{self, Overrides},
-    telemetry::metrics::{FAMILIES, Kind},
 };
 
 /// Modules from top to bottom; those of a line never see each other. A module imports from strictly lower lines only.

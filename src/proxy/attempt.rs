@@ -112,6 +112,17 @@ impl Sending {
         })
     }
 
+    /// For a fetch that belongs to no exchange: its tries are none of the one that it was made from.
+    pub fn in_background(mut self) -> Self {
+        self.tries = Rc::default();
+        self
+    }
+
+    /// Whose route it is, and which.
+    pub(super) fn place(&self) -> (Rc<Worker>, usize) {
+        (self.worker.clone(), self.route_at)
+    }
+
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
     pub fn headers_mut(&mut self, proxy: &Proxy) -> &mut HeaderMap {
         self.fixed.get_or_insert_with(|| Box::new(self.source.fields(proxy)))

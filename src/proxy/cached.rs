@@ -16,7 +16,7 @@ use super::{
     cache_key::{Asked, KeyParts, query},
     exchange::Exchange,
     live::LiveRoute,
-    model::Plan,
+    worth::Judge,
 };
 use crate::{
     arrival::Door,
@@ -26,8 +26,7 @@ use crate::{
         tap::{End, Observer, Tap, TimeBounds},
     },
     config,
-    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, Verdict, entry::Savings},
-    provider::{Finish, Meter},
+    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder},
     reject::Reject,
     store::memory::Which,
     telemetry::metrics::CacheOutcome,
@@ -73,7 +72,7 @@ pub async fn look_up(
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
             if let Some(fill) = revalidate {
-                let sending = Sending::new(exchange, route_at, body.share(), false);
+                let sending = Sending::new(exchange, route_at, body.share(), false).in_background();
                 let bounds = body_bounds(exchange, route);
                 tokio::task::spawn_local(refresh(proxy.clone(), sending, fill, bounds));
             }
@@ -154,6 +153,7 @@ type Give = oneshot::Sender<Result<Delivered, Reject>>;
 
 async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, bounds: TimeBounds, give: Option<Give>) {
     let plan = sending.plan.clone();
+    let mut judge = Judge::new(&sending);
     let mut give = give;
     let mut again_unconditionally = false;
     loop {
@@ -209,10 +209,10 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
                 if let Some(member) = recorder.cache_status().filter(|_| instead.is_none()) {
                     head.headers.append(CACHE_STATUS, member);
                 }
-                let meter = plan.as_ref().map(|plan| (Meter::new(plan.api, plan.operation, &head.headers), plan.clone()));
+                judge.answered(plan.as_ref(), &head);
                 match recorder.reader() {
                     None => {
-                        let observer = Box::new(Observing { recorder: Some(recorder), meter, instead, proxy: proxy.clone() });
+                        let observer = Box::new(Observing { recorder: Some(recorder), judge, proxy: proxy.clone() });
                         let body = Body::Tapped(Box::new(Tap::new(body, TimeBounds::default(), observer)));
                         Delivered { attempted: Attempted { head, body, connection }, info: None }
                     }
@@ -220,7 +220,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, boun
                         let body_for_client = Body::sized(reader.into_body(), body.size_hint().exact());
                         let delivered = Delivered { attempted: Attempted { head, body: body_for_client, connection: None }, info: None };
                         deliver(give, Ok(delivered));
-                        pump(&proxy, body, connection, bounds, recorder, meter, instead).await;
+                        pump(&proxy, body, connection, bounds, recorder, judge).await;
                         return;
                     }
                 }
@@ -244,15 +244,7 @@ async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut
 }
 
 /// Reads a body for the store and for everybody who waits.
-async fn pump(
-    proxy: &Proxy,
-    body: Body,
-    connection: Option<Connection>,
-    bounds: TimeBounds,
-    mut recorder: Recorder,
-    mut meter: Option<(Meter, Plan)>,
-    instead: Option<Instead>,
-) {
+async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds: TimeBounds, mut recorder: Recorder, mut judge: Judge) {
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(Unobserved))));
     let clock = proxy.shared.clock;
     while let Some(frame) = body.frame().await {
@@ -262,9 +254,7 @@ async fn pump(
         };
         match frame.into_data() {
             Ok(piece) => {
-                if let Some((meter, _)) = &mut meter {
-                    meter.feed(&piece);
-                }
+                judge.feed(&piece);
                 recorder.data(&piece, clock.now());
             }
             Err(frame) => {
@@ -274,7 +264,7 @@ async fn pump(
             }
         }
         // Nobody wants it: what costs money or cannot be stored is not read for nobody.
-        if !recorder.has_readers() && (meter.is_some() || recorder.is_outgrown()) {
+        if !recorder.has_readers() && (judge.is_of_a_model() || recorder.is_outgrown()) {
             recorder.abandon();
             return;
         }
@@ -283,33 +273,9 @@ async fn pump(
     if let Some(connection) = connection {
         connection.release(Instant::now());
     }
-    let verdict = verdict(proxy, meter, instead);
+    let verdict = judge.verdict(proxy);
+    judge.count_joined(verdict, recorder.joined());
     recorder.complete(clock.wall(), verdict);
-}
-
-/// Whether a model's complete answer may answer others: not if it is an error in disguise, cut short, filtered, or has no end.
-fn verdict(proxy: &Proxy, meter: Option<(Meter, Plan)>, instead: Option<Instead>) -> Verdict {
-    if instead.is_some() {
-        return Verdict::Discard("not of the target that was asked");
-    }
-    let Some((meter, plan)) = meter else { return Verdict::Store(None) };
-    let observed = meter.finish(true, 0);
-    if observed.error.is_some() {
-        return Verdict::Discard("error inside a success");
-    }
-    if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
-        return Verdict::Discard("cut or filtered");
-    }
-    // A page of a gateway, an empty object: complete, but no answer.
-    let answered = observed.finish.is_some() || matches!(plan.operation, config::Operation::Embeddings);
-    if !(observed.terminal && answered) {
-        return Verdict::Discard("no end was seen");
-    }
-    let live = proxy.worker();
-    // The price that the call itself was charged: of the model that answered, else of the one that was asked.
-    let price = |model: &str| live.live.prices.cost(model, &observed.usage);
-    let nano_usd = observed.model.as_deref().and_then(price).or_else(|| plan.model.as_deref().and_then(price)).unwrap_or(0);
-    Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
 }
 
 fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
@@ -371,21 +337,18 @@ impl Observer for Unobserved {
 /// Observe mode: the key is kept once the answer has passed.
 struct Observing {
     recorder: Option<Recorder>,
-    meter: Option<(Meter, Plan)>,
-    instead: Option<Instead>,
+    judge: Judge,
     proxy: Rc<Proxy>,
 }
 
 impl Observer for Observing {
     fn data(&mut self, piece: &bytes::Bytes) {
-        if let Some((meter, _)) = &mut self.meter {
-            meter.feed(piece);
-        }
+        self.judge.feed(piece);
     }
 
     fn end(&mut self, end: End<'_>) {
         if let (Some(recorder), End::Complete) = (self.recorder.take(), end) {
-            let verdict = verdict(&self.proxy, self.meter.take(), self.instead);
+            let verdict = self.judge.verdict(&self.proxy);
             recorder.complete(self.proxy.shared.clock.wall(), verdict);
         }
     }

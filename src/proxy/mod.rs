@@ -17,6 +17,7 @@ pub mod model;
 mod request;
 mod strip;
 mod tunnel;
+mod worth;
 
 use std::{
     cell::{Cell, RefCell},

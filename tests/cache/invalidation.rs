@@ -149,7 +149,7 @@ async fn operators_see_what_the_cache_holds_and_did() {
         ("outrigger_cache_requests_total{route=\"shop\",result=\"hit\"}", 2.0),
         ("outrigger_cache_requests_total{route=\"blog\",result=\"miss\"}", 2.0),
     ] {
-        assert_eq!(world.metric(series), value, "{series}");
+        world.until_metric(series, value).await;
     }
     assert!(said(&world.get("/shop/a", &[]).await).contains("; hit"));
 }

@@ -49,7 +49,7 @@ async fn a_crawl_stays_within_the_budget_and_leaves_the_hot_set_alone() {
     const BODY: usize = 2048;
     let world = World::new(CACHED, "", |_| answer(200, &[], vec![b'x'; BODY])).await;
     let mut client = Lasting::to(world.inbound).await;
-    let mut ask_hot = async |client: &mut Lasting, times: usize| {
+    let ask_hot = async |client: &mut Lasting, times: usize| {
         let mut hits = 0;
         for nth in 0..times {
             hits += usize::from(is_hit(&client.get(&format!("/hot/{}", nth % HOT)).await.1));
@@ -72,6 +72,7 @@ async fn a_crawl_stays_within_the_budget_and_leaves_the_hot_set_alone() {
     }
     let during = during / f64::from(rounds);
     assert!(before - during < 0.05, "the hot set's hit rate fell from {before} to {during}");
+    world.until_landed().await;
     let memory = world.app.shared.cache.stats().memory;
     assert!(CRAWLED * BODY > 2 * memory.budget as usize, "the crawl is larger than the budget");
     assert!(largest > memory.budget / 2, "the budget is used: {largest}");

@@ -1,6 +1,6 @@
 //! Model calls: found again by the same prompt and by nobody else, gone in time, and nothing kept that should not be.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -67,7 +67,8 @@ async fn an_answer_is_gone_after_its_time() {
         cache.ttl = Some(TTL);
     };
     let world = World::with("", CACHED, shorten, numbered).await;
-    let begun = Instant::now();
+    let clock = outrigger::clock::Clock::system();
+    let begun = clock.now();
     assert_eq!(ask(&world, "hello", &[]).await, "answer 0");
     let mut hits = 0;
     while ask(&world, "hello", &[]).await == "answer 0" {
@@ -201,16 +202,17 @@ async fn savings_are_hits_times_the_price_of_the_call() {
     const HITS: u32 = 7;
     let world = World::new("", CACHED, numbered).await;
     ask(&world, "hello", &[]).await;
-    let cost = |world: &World| world.metric("outrigger_cost_usd_total{route=\"chat\",provider=\"openai\",model=\"gpt-4o-mini\"}");
-    let price = cost(&world);
-    assert!(price > 0.0, "the model has a price");
+    let series = "outrigger_cost_usd_total{route=\"chat\",provider=\"openai\",model=\"gpt-4o-mini\"}";
+    world.until("the call's cost", |world| world.metric(series) > 0.0).await;
+    let price = world.metric(series);
     for _ in 0..HITS {
         ask(&world, "hello", &[]).await;
     }
-    assert_eq!(cost(&world), price, "a hit costs nothing");
-    let saved = world.metric("outrigger_cache_saved_usd_total{route=\"chat\"}");
-    assert!((saved - price * f64::from(HITS)).abs() < 1e-9, "saved {saved}, price {price}");
-    assert_eq!(world.metric("outrigger_cache_saved_tokens_total{route=\"chat\"}"), f64::from(1500 * HITS));
+    world.until_in_flight("outbound", 0).await;
+    assert_eq!(world.metric(series), price, "a hit costs nothing");
+    let saved = price * f64::from(HITS);
+    world.until_metric("outrigger_cache_saved_usd_total{route=\"chat\"}", saved).await;
+    world.until_metric("outrigger_cache_saved_tokens_total{route=\"chat\"}", f64::from(1500 * HITS)).await;
     let page = world.page("/api/cache").await.json().expect("JSON");
     let usd: f64 = page["saved"]["usd"].as_str().expect("text").parse().expect("a number");
     assert!((usd - saved).abs() < 1e-9, "{page}");

@@ -32,10 +32,10 @@ async fn while_one_fetch_is_under_way_all_get_the_old_answer() {
     }
     world.until("a background fetch", |world| world.origin.count() == 2).await;
     assert!(send.send(reply(200, &[("cache-control", "max-age=60")], "new")).is_ok());
-    world.until("the fetch's end", |world| world.app.shared.cache.stats().flights == 0).await;
+    world.until_landed().await;
     assert_eq!(world.get("/page", &[]).await.text(), "new");
     assert_eq!(world.origin.count(), 2);
-    assert_eq!(world.metric("outrigger_cache_requests_total{route=\"/**\",result=\"stale\"}"), 50.0);
+    world.until_metric("outrigger_cache_requests_total{route=\"/**\",result=\"stale\"}", 50.0).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -49,7 +52,7 @@ pub enum Act {
 pub enum Script {
     Whole(Option<Bytes>),
     /// An `Err` breaks the connection.
-    Pieces(mpsc::UnboundedReceiver<io::Result<Bytes>>),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
 }
 
 impl Body for Script {
@@ -86,16 +89,16 @@ pub fn answer(status: u16, fields: &[(&str, &str)], body: impl Into<Bytes>) -> A
 }
 
 /// Sends the pieces of a body.
-pub type Pieces = mpsc::UnboundedSender<io::Result<Bytes>>;
+pub type Pieces = mpsc::Sender<io::Result<Bytes>>;
 
 /// A 200 whose body comes as the test sends it.
 pub fn streamed(fields: &[(&str, &str)]) -> (Response<Script>, Pieces) {
-    let (send, receive) = mpsc::unbounded_channel();
+    let (send, receive) = mpsc::channel(1024);
     (reply(200, fields, "").map(|_| Script::Pieces(receive)), send)
 }
 
 /// A request as the origin got it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Seen {
     pub method: Method,
     pub path: String,
@@ -116,7 +119,7 @@ type Play = dyn Fn(&Seen) -> Act + Send + Sync;
 /// The origin: the app inbound, or a model provider outbound.
 pub struct Origin {
     pub addr: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -124,7 +127,7 @@ impl Origin {
     pub async fn start(play: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("bound");
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let seen = Arc::new(AtomicUsize::new(0));
         let play: Arc<Play> = Arc::new(play);
         let accepting = tokio::spawn({
             let seen = seen.clone();
@@ -142,14 +145,9 @@ impl Origin {
         Self { addr, seen, accepting }
     }
 
-    /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().clone()
-    }
-
     /// How many requests so far.
     pub fn count(&self) -> usize {
-        self.seen.lock().len()
+        self.seen.load(Ordering::Acquire)
     }
 }
 
@@ -161,7 +159,7 @@ impl Drop for Origin {
 
 async fn one(
     request: Request<Incoming>,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<AtomicUsize>,
     play: Arc<Play>,
     counts: Arc<Mutex<HashMap<String, usize>>>,
 ) -> Result<Response<Script>, io::Error> {
@@ -175,7 +173,7 @@ async fn one(
         *count - 1
     };
     let this = Seen { method: head.method, path, headers: head.headers, body, nth };
-    seen.lock().push(this.clone());
+    seen.fetch_add(1, Ordering::AcqRel);
     match play(&this) {
         Act::Answer(response) => Ok(response),
         Act::Later(response) => response.await.map_err(io::Error::other),
@@ -231,19 +229,24 @@ impl World {
     }
 
     pub async fn get(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.client(fields).get(path).await.expect("an answer")
+        self.send(Method::GET, path, fields).await
     }
 
+    /// Asks, and waits until what came is stored: the client has its last byte a moment earlier.
     pub async fn send(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
-        self.client(fields).send(method, path, Bytes::new()).await.expect("an answer")
+        let answer = self.client(fields).send(method, path, Bytes::new()).await.expect("an answer");
+        self.until_landed().await;
+        answer
     }
 
-    /// Asks at the outbound door.
+    /// The same at the outbound door.
     pub async fn call(&self, body: &serde_json::Value, fields: &[(&str, &str)]) -> Answer {
-        self.open_call(body, fields).await.whole().await.expect("an answer")
+        let answer = self.open_call(body, fields).await.whole().await.expect("an answer");
+        self.until_landed().await;
+        answer
     }
 
-    /// The same, up to the head of the answer.
+    /// Asks at the outbound door, up to the head of the answer.
     pub async fn open_call(&self, body: &serde_json::Value, fields: &[(&str, &str)]) -> Opened {
         let client = with_fields(Client::tcp(self.outbound).with_timeout(PATIENCE), fields);
         client.open(Method::POST, "/openai/v1/chat/completions", body.to_string().into()).await.expect("an answer")
@@ -277,6 +280,20 @@ impl World {
             }
         });
         assert!(waited.await.is_ok(), "{what} did not happen");
+    }
+
+    /// Waits until no fetch is under way.
+    pub async fn until_landed(&self) {
+        let landed = |world: &Self| {
+            let stats = world.app.shared.cache.stats();
+            stats.flights == 0 && stats.memory.in_flight == 0
+        };
+        self.until("the end of the fetch", landed).await;
+    }
+
+    /// Waits until a number of `/metrics` is this one: an exchange is written down a moment after its client has everything.
+    pub async fn until_metric(&self, series: &str, value: f64) {
+        self.until(&format!("{series} {value}"), |world| (world.metric(series) - value).abs() < 1e-9).await;
     }
 
     /// Waits until so many requests are under way at a door.
