@@ -299,3 +299,26 @@ async fn limits_are_told_in_every_answer_and_in_the_providers_own_names_when_the
     assert!(wait <= 62 && (reset.ends_with('s')), "{wait} {reset}");
     assert!(refused.headers["ratelimit"].as_bytes().starts_with(b"\"few\";r=0;"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_while_redis_is_asked_does_not_scatter_those_who_wait() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::start().await;
+    let one = Arc::new(Replica::start(&origin, &redis(&server.url()).replace("5s", "2s")).await);
+    one.until_ready().await;
+    server.signal("-STOP");
+    let get = || {
+        let one = one.clone();
+        tokio::spawn(async move { one.get("/c/a").await })
+    };
+    let leader = get();
+    eventually("it fetches", || one.0.shared.cache.stats().flights == 1).await;
+    let waiting: Vec<_> = (0..20).map(|_| get()).collect();
+    eventually("they wait", || one.metrics().contains("outrigger_inflight_requests{door=\"inbound\"} 21")).await;
+    leader.abort();
+    eventually("it has left", || one.metrics().contains("outrigger_inflight_requests{door=\"inbound\"} 20")).await;
+    for answer in waiting {
+        assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
+    }
+    assert_eq!(origin.asked(), 1);
+}

@@ -139,7 +139,7 @@ store: {{memory: 8MiB, {store}}}
     pub async fn ask_at(&self, addr: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
         let tcp = TcpStream::connect(addr).await.expect("connected");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.expect("connected");
-        tokio::spawn(connection);
+        let _connection = Ended(tokio::spawn(connection));
         let response = sender.send_request(request).await.expect("an answer");
         let (head, body) = response.into_parts();
         let body = body.collect().await.expect("whole").to_bytes();
@@ -219,4 +219,13 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 pub fn redis_cli(server: &Server, line: &[&str]) -> String {
     let out = std::process::Command::new("redis-cli").args(["-p", &server.port.to_string()]).args(line).output().expect("redis-cli");
     String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A connection that is closed when its client is gone.
+struct Ended(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

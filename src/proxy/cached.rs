@@ -26,7 +26,7 @@ use crate::{
     },
     config::{self, KeyPart},
     policy::{
-        cache::{Decision, Fill, HitInfo, Lookup, ModelKey, Outcome, Purge, Query, Recorder, Verdict, entry::Savings},
+        cache::{Decision, Fill, HitInfo, Lookup, ModelKey, Outcome, Purge, Query, Recorder, Verdict, entry::Savings, flight::FallThrough},
         limits::keys::credential,
     },
     provider::{self, Finish, Meter},
@@ -66,7 +66,16 @@ pub async fn look_up(
     };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
-    let mut looked_up = parts.query(&arrival, route, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let ask = || parts.query(&arrival, route, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let mut looked_up = ask();
+    if let Lookup::Join(join) = looked_up {
+        looked_up = match join.respond(clock).await {
+            Ok((response, info)) => Lookup::Hit(response, info),
+            // Whoever fetched has left or failed: one of those who wait fetches, not each of them.
+            Err((FallThrough::Failed, _)) => ask(),
+            Err((_, fill)) => Lookup::Miss(fill),
+        };
+    }
     if let Lookup::Miss(fill) | Lookup::Revalidate(fill) = looked_up {
         // Boxed: without a store its size would be carried by every request in flight.
         looked_up = if fill.may_be_shared() { Box::pin(fill.look_shared(clock)).await } else { Lookup::Miss(fill) };
