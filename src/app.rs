@@ -22,6 +22,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+pub use operator::Desk;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::LocalSet};
 
@@ -164,7 +165,7 @@ impl App {
             })?);
         }
         let app = Arc::new_cyclic(|app| {
-            let server = admin::serve(listeners, Settings::new(&config.admin), operator::Desk::new(app.clone()));
+            let server = admin::serve(listeners, Settings::new(&config.admin), Desk::new(app.clone()));
             (addresses.admin, addresses.probes) = (server.admin(), server.probes());
             Self {
                 source,

@@ -26,7 +26,7 @@ use crate::{
         tap::{End, Observer, Tap, TimeBounds},
     },
     config,
-    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder},
+    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, flight::FallThrough},
     reject::Reject,
     store::memory::Which,
     telemetry::metrics::CacheOutcome,
@@ -63,7 +63,16 @@ pub async fn look_up(
     };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
-    let mut looked_up = parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let ask = || parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let mut looked_up = ask();
+    if let Lookup::Join(join) = looked_up {
+        looked_up = match Box::pin(join.respond(clock)).await {
+            Ok((response, info)) => Lookup::Hit(response, info),
+            // Whoever fetched has left or failed: one of those who wait fetches, not each of them.
+            Err((FallThrough::Failed, _)) => ask(),
+            Err((_, fill)) => Lookup::Miss(fill),
+        };
+    }
     if let Lookup::Miss(fill) | Lookup::Revalidate(fill) = looked_up {
         // Boxed: without a store its size would be carried by every request in flight.
         looked_up = if fill.may_be_shared() { Box::pin(fill.look_shared(clock)).await } else { Lookup::Miss(fill) };

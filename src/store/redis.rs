@@ -255,32 +255,40 @@ impl Redis {
     }
 
     /// Waits for an answer, but not longer than the deadline, and keeps the books of the gate.
-    async fn finish<T>(&self, operation: Operation, work: impl Future<Output = Result<T, fred::error::Error>>) -> Result<T, StoreError> {
-        self.finish_within(self.timeout, operation, work).await
+    fn finish<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, fred::error::Error>>,
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        self.finish_within(self.timeout, operation, work)
     }
 
-    async fn finish_within<T>(
+    fn finish_within<T>(
         &self,
         deadline: Duration,
         operation: Operation,
         work: impl Future<Output = Result<T, fred::error::Error>>,
-    ) -> Result<T, StoreError> {
-        let error = match timeout(deadline, work).await {
-            Ok(Ok(value)) => {
-                if self.misses.load(Relaxed) != 0 {
-                    self.misses.store(0, Relaxed);
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        // Boxed at once: a command of the library is 20 KB, and would be part of every future that may send one.
+        let work = Box::pin(work);
+        async move {
+            let error = match timeout(deadline, work).await {
+                Ok(Ok(value)) => {
+                    if self.misses.load(Relaxed) != 0 {
+                        self.misses.store(0, Relaxed);
+                    }
+                    return Ok(value);
                 }
-                return Ok(value);
+                Ok(Err(error)) if answered(&error) => StoreError::Refused(error.details().to_owned()),
+                Ok(Err(error)) => StoreError::Silent(error.details().to_owned()),
+                Err(_) => StoreError::Silent(format!("not within {deadline:?}")),
+            };
+            self.errors[operation as usize].fetch_add(1, Relaxed);
+            if matches!(error, StoreError::Silent(_)) && self.misses.fetch_add(1, Relaxed) + 1 >= MISSES {
+                self.turn(false);
             }
-            Ok(Err(error)) if answered(&error) => StoreError::Refused(error.details().to_owned()),
-            Ok(Err(error)) => StoreError::Silent(error.details().to_owned()),
-            Err(_) => StoreError::Silent(format!("not within {deadline:?}")),
-        };
-        self.errors[operation as usize].fetch_add(1, Relaxed);
-        if matches!(error, StoreError::Silent(_)) && self.misses.fetch_add(1, Relaxed) + 1 >= MISSES {
-            self.turn(false);
+            Err(error)
         }
-        Err(error)
     }
 
     fn turn(&self, up: bool) {

@@ -215,3 +215,117 @@ fn name_slot(kind: u8, name: &str) -> usize {
 fn shortened(prefix: &str) -> &str {
     &prefix[..prefix.floor_char_boundary(LONGEST)]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::cache::{
+        directives::ResponseDirectives,
+        entry::NewEntry,
+        freshness::{Freshness, Terms, Times},
+        vary::Variance,
+    };
+
+    fn entry() -> Entry {
+        let (headers, at) = (HeaderMap::new(), SystemTime::UNIX_EPOCH);
+        let times = Times { requested: at, received: at };
+        Entry::new(NewEntry {
+            status: StatusCode::OK,
+            fresh: Freshness::of(StatusCode::OK, &headers, &ResponseDirectives::default(), Terms::default(), times),
+            headers,
+            body: Arc::from([]),
+            trailers: None,
+            pauses: None,
+            variance: Variance::default(),
+            route: "route".into(),
+            path: "/shop/1".into(),
+            tags: Box::new(["one".into(), "two".into()]),
+            savings: None,
+            stored_at: at,
+        })
+    }
+
+    fn purged(which: Which<Key>, soft: bool) -> Record {
+        Record::Purged { which, soft }
+    }
+
+    fn keys() -> Keys {
+        Keys { entry: Key::numbered(1), uri: Key::numbered(2) }
+    }
+
+    fn known() -> Known {
+        Known::new(Journal { id: 5, number: 10, ..Journal::default() })
+    }
+
+    const WRITTEN: Stamp = Stamp { id: 5, number: 10 };
+
+    #[test]
+    fn an_entry_is_gone_by_what_was_said_after_it_was_written() {
+        let about =
+            [Which::Key(keys().entry), Which::Tag("two".into()), Which::Route("route".into()), Which::Prefix("/sh".into()), Which::All];
+        let others = [Which::Key(keys().uri), Which::Tag("three".into()), Which::Route("other".into()), Which::Prefix("/x".into())];
+        for soft in [false, true] {
+            for which in about.clone() {
+                let (mut known, record) = (known(), purged(which, soft));
+                known.hear(11, &record);
+                let expected = if soft { Fate::Stale } else { Fate::Gone };
+                assert_eq!(known.fate(WRITTEN, &keys(), &entry()), expected, "{record:?}");
+                assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, &keys(), &entry()), Fate::Lives, "written later");
+                assert_eq!(known.fate(Stamp { id: 6, number: 11 }, &keys(), &entry()), Fate::Gone, "in another journal's time");
+                assert_eq!(Record::decode(&record.encode()), Some(record));
+            }
+            for which in others.clone() {
+                let mut known = known();
+                known.hear(11, &purged(which, soft));
+                assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+            }
+        }
+        let mut known = known();
+        known.hear(11, &Record::Changed(keys().entry));
+        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+        known.hear(12, &Record::Changed(keys().uri));
+        assert_eq!((known.fate(WRITTEN, &keys(), &entry()), known.stamp().number), (Fate::Gone, 12));
+    }
+
+    #[test]
+    fn a_forgotten_prefix_counts_as_everything_and_no_more_is_kept() {
+        let mut known = known();
+        for number in 11..11 + u64::from(PREFIXES) {
+            known.hear(number, &purged(Which::Prefix(format!("/x/{number}")), false));
+        }
+        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+        known.hear(200, &purged(Which::Prefix("/y".into()), true));
+        assert_eq!(known.prefixes.len(), PREFIXES as usize);
+        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Gone, "what was forgotten may have been about it");
+        assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, &keys(), &entry()), Fate::Lives);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_from_the_journal_says_the_same_as_what_was_heard(tags in proptest::collection::vec("[a-z]{1,3}", 1..40)) {
+            let (mut heard, mut journal) = (known(), Journal { id: 5, number: 10, ..Journal::default() });
+            for (at, tag) in tags.iter().enumerate() {
+                let (record, number) = (purged(Which::Tag(tag.as_str().into()), at % 3 == 0), 11 + at as u64);
+                heard.hear(number, &record);
+                journal.number = number;
+                if let About::Slot(field) = record.about() {
+                    journal.slots.insert(field, number);
+                }
+            }
+            let read = Known::new(journal);
+            prop_assert_eq!((&read.hard, &read.soft, read.stamp()), (&heard.hard, &heard.soft, heard.stamp()));
+        }
+
+        #[test]
+        fn whatever_is_told_is_a_record_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            if let Some(record) = Record::decode(&bytes) {
+                prop_assert_eq!(Record::decode(&record.encode()), Some(record));
+            }
+        }
+    }
+}
