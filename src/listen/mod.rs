@@ -5,12 +5,13 @@
 mod census;
 mod client;
 mod framing;
+mod h2;
 mod interim;
 mod session;
 mod strict;
 mod watched;
 
-use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
@@ -24,6 +25,7 @@ use crate::{
     arrival::{Arrival, Door, Informed},
     body::Body,
     clock::Instant,
+    config::Bounds,
     proxy::Proxy,
     reject::Reject,
 };
@@ -114,6 +116,8 @@ impl Listener {
     /// From now on answers close their connections, so that clients go elsewhere.
     pub fn leave(&self) {
         self.leaving.set(true);
+        // HTTP/2 has no such field: GOAWAY, and what is in hand is finished.
+        self.sessions.tell_multiplexed(Order::Finish);
     }
 
     /// Idle connections end now, the others after the answer in hand.
@@ -136,6 +140,22 @@ impl Listener {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
+        let mut stream = Watched::new(stream, session.clone());
+        let ended = match session.unless_ordered(|cx| stream.poll_is_h2(cx)).await {
+            Some(Ok(true)) => Box::pin(self.serve_h2(stream, peer, session, &bounds)).await,
+            Some(Ok(false)) => self.serve_h1(stream, peer, session, &bounds).await,
+            Some(Err(error)) => return tracing::debug!(%error, %peer, "client connection broke"),
+            None => return,
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, %peer, "client connection ended");
+        }
+    }
+
+    async fn serve_h1<S>(self: Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|request: Request<Incoming>| {
             let (listener, session) = (self.clone(), session.clone());
             async move { Ok::<_, Infallible>(listener.answer(request, peer, session).await) }
@@ -146,38 +166,42 @@ impl Listener {
             // Any number but its own costs hyper an allocation for each head.
             builder.max_headers(bounds.max_headers.into());
         }
-        let connection = builder.serve_connection(TokioIo::new(Watched::new(stream, session.clone())), service).with_upgrades();
-        let mut connection = pin!(connection);
-        let mut finishing = false;
-        let ended = std::future::poll_fn(|cx| {
-            match session.poll_order(cx) {
-                Order::GoOn => {}
-                Order::Finish if finishing => {}
-                Order::Finish => {
-                    finishing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                Order::End => return Poll::Ready(Ok(())),
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        session.drive(connection, |connection| connection.graceful_shutdown()).await
+    }
+
+    async fn serve_h2<S>(self: Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        session.multiplexes();
+        let service = service_fn({
+            let (listener, session) = (self.clone(), session.clone());
+            move |request: Request<Incoming>| {
+                let (listener, session) = (listener.clone(), session.clone());
+                async move { Ok::<_, Infallible>(listener.answer(request, peer, session).await) }
             }
-            connection.as_mut().poll(cx)
         });
-        if let Err(error) = ended.await {
-            tracing::debug!(%error, %peer, "client connection ended");
-        }
+        let connection = h2::builder(bounds).serve_connection(TokioIo::new(stream), service);
+        session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
     async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: SocketAddr, session: Arc<Session>) -> Response<Outgoing> {
-        let flaw = session.serving();
+        let (serving, flaw) = session.serving();
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let flattened = if head.version == Version::HTTP_2 { h2::flatten(&head.uri, &mut head.headers) } else { Ok(()) };
         let checked = match flaw {
-            None => strict::check(&head.method, &head.uri, head.version, &head.headers),
+            None => flattened.and_then(|()| strict::check(&head.method, &head.uri, head.version, &head.headers)),
             Some(flaw) => Err(Reject::BadRequest(flaw.as_str().into())),
         };
         let connects = head.method == Method::CONNECT;
         let expects = head.version == Version::HTTP_11
             && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        session.interims.begin(head.version == Version::HTTP_11, expects);
+        let interim = (head.version == Version::HTTP_11).then(|| {
+            session.interims.begin(expects);
+            Informed { connection: session.clone(), request: session.request() }
+        });
         let worker = self.proxy.worker();
         let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
         let (client, trusted) = client::address(peer, &head.headers, trusted_nets);
@@ -192,7 +216,7 @@ impl Listener {
             version: head.version,
             headers: head.headers,
             at: Instant::now(),
-            interim: Some(Informed { connection: session.clone(), request: session.request() }),
+            interim,
         };
         to_origin_form(&mut arrival);
         let body = match (hyper::body::Body::is_end_stream(&body), self.door) {
@@ -211,8 +235,11 @@ impl Listener {
         } else if self.leaving.get() || connects {
             // After a refused CONNECT nobody knows whether what follows is a request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            if session.is_multiplexed() && self.leaving.get() {
+                session.tell(Order::Finish);
+            }
         }
-        response.map(|body| Outgoing::new(body, session))
+        response.map(|body| Outgoing::new(body, serving))
     }
 }
 

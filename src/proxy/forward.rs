@@ -2,13 +2,13 @@
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http::{HeaderMap, Request, StatusCode, Uri, Version, response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
-    arrival::Informed,
+    arrival::Arrival,
     body::{Body, upload::Progress},
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
@@ -88,14 +88,14 @@ impl TryBounds {
 /// `progress` tells when the body has been sent; the `response_header` bound begins then.
 pub async fn send(
     pool: &Rc<Pool>,
-    method: &Method,
+    arrival: &Arrival,
     uri: Uri,
     header_fields: HeaderMap,
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
-    interim: Option<&Informed>,
 ) -> Result<Responded, Failed> {
+    let method = &arrival.method;
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri;
@@ -103,7 +103,7 @@ pub async fn send(
     *request.headers_mut() = header_fields;
     let began = Instant::now();
     let enforced = bounds.enforced();
-    let received = within(pool.send(request, enforced.connect, interim), progress, enforced).await;
+    let received = within(pool.send(request, enforced.connect, arrival.interim.as_ref()), progress, enforced).await;
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,
         Ok(Err(error)) => {

@@ -288,6 +288,24 @@ impl Client {
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
+    /// An HTTP/2 frame: kind, flags, stream, payload; `None` at the end.
+    pub fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        while self.unread.len() < 9 {
+            if !self.more() {
+                return None;
+            }
+        }
+        let length = u32::from_be_bytes([0, self.unread[0], self.unread[1], self.unread[2]]) as usize;
+        while self.unread.len() < 9 + length {
+            if !self.more() {
+                return None;
+            }
+        }
+        let head: Vec<u8> = self.unread.drain(..9).collect();
+        let payload = self.unread.drain(..length).collect();
+        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+    }
+
     /// A response with a length, or with chunks.
     pub fn response(&mut self) -> String {
         let head = self.until("\r\n\r\n");
