@@ -1,6 +1,21 @@
 //! A connection becomes arrivals: accept, bound, parse strictly, hand over to [`crate::proxy`].
 //!
 //! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
+//!
+//! hyper parses heads and decides some of what RFC 9112 leaves open. Where it is laxer than a proxy may be, `strict` looks at what it
+//! parsed and `framing` at the bytes themselves. What is left to it, because no place was found to do it in:
+//!
+//! | what hyper does | why it is left |
+//! |---|---|
+//! | refuses a head with an empty 400, 414 or 431, without our reason | it answers before any of our code; counted as `bad_request` |
+//! | refuses `"`, `` ` ``, `<`, `>` and invalid UTF-8 in a target | `http::Uri` cannot hold them |
+//! | takes chunk extensions of up to 16 KiB a body, control bytes included | they end here and are never forwarded |
+//! | waits when a trailer section ends in LF LF | `body_idle` ends it; no later request of the connection is believed |
+//! | 414 only beyond 65,534 bytes of target | `max_head` is the tighter bound, with 431 |
+//! | drops `Content-Length` from a 304, adds none to 204 | legal (RFC 9110 section 8.6) |
+//! | sends request trailers only if `Trailer` announces them, response trailers only with `TE: trailers` | legal (section 6.5.1) |
+//! | cannot send 1xx over HTTP/2, nor 100 for its `Expect` | the h2 crate could; hyper does not expose it |
+//! | HTTP/2 windows that a client never opens hold up to 64 KiB a stream, until the connection ends | a stream cannot be ended from outside |
 
 mod census;
 mod client;
@@ -13,7 +28,7 @@ mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -148,11 +163,16 @@ impl Listener {
             None => return,
         };
         if let Err(error) = ended {
+            if error.is_parse() {
+                // hyper has answered by itself.
+                let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+                self.proxy.unreadable(self.door, code);
+            }
             tracing::debug!(%error, %peer, "client connection ended");
         }
     }
 
-    async fn serve_h1<S>(self: Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    async fn serve_h1<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -170,7 +190,7 @@ impl Listener {
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
-    async fn serve_h2<S>(self: Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    async fn serve_h2<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -230,7 +250,7 @@ impl Listener {
             Err(reject) => self.proxy.refuse(arrival, reject),
         };
         session.interims.end().await;
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             session.upgraded();
         } else if self.leaving.get() || connects {
             // After a refused CONNECT nobody knows whether what follows is a request.

@@ -35,7 +35,7 @@ use crate::{
         upload::{Failure, Upload},
     },
     cause::Causes,
-    clock::{Chance, Clock},
+    clock::{Chance, Clock, Instant},
     config::{Applies, Bounds, CallerSource, Mode},
     policy::{
         access,
@@ -45,7 +45,10 @@ use crate::{
     },
     reject::{Bound, Reject},
     route::Query,
-    telemetry::WorkerTelemetry,
+    telemetry::{
+        WorkerTelemetry,
+        metrics::{CacheOutcome, Finished},
+    },
     upstream::{Dial, headers},
 };
 use admission::Claims;
@@ -117,6 +120,21 @@ impl Proxy {
         let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
+    }
+
+    /// Counts a request of which not even the head could be read; it has been refused with `code`.
+    pub fn unreadable(&self, door: Door, code: StatusCode) {
+        let worker = self.worker();
+        let Some(live) = worker.live.door(door) else { return };
+        worker.route(door, live.routes.len() - 1).requests.finish(&Finished {
+            code: code.as_u16(),
+            cache: CacheOutcome::None,
+            total: Duration::ZERO,
+            own: None,
+            reject: Some(Reject::BadRequest("".into()).reason()),
+            broken: false,
+            at: Instant::now(),
+        });
     }
 
     /// The policies, in their order.

@@ -1,6 +1,6 @@
 //! HTTP/2 in clear text: frames written by hand, and what of them reaches an HTTP/1 origin.
 
-use super::world::{Client, OK, World, ok};
+use super::world::{Client, OK, World, ok, until};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;
@@ -39,6 +39,7 @@ struct Outcome {
     status: Option<u8>,
     data: Vec<u8>,
     ended: bool,
+    trailers: bool,
     refused: bool,
 }
 
@@ -52,6 +53,7 @@ fn outcome(client: &mut Client, stream: u32) -> Outcome {
                 return outcome;
             }
             HEADERS if of == stream => {
+                outcome.trailers = outcome.status.is_some();
                 outcome.status = outcome.status.or(payload.iter().copied().find(|b| b & 0xe0 != 0x20));
                 outcome.ended = flags & END_STREAM != 0;
             }
@@ -187,6 +189,46 @@ fn floods_end_the_connection() {
     let sent = (0..20_000).take_while(|_| client.try_send(&filler)).count();
     client.rest();
     assert!(sent < 20_000, "34: the connection must end");
+    world.nothing_leaks();
+}
+
+#[test]
+fn a_response_is_passed_with_its_trailers_and_without_what_belongs_to_http1() {
+    // 13, 28, 41.
+    let world = World::new(|wire| {
+        while wire.request().is_some() {
+            wire.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n");
+        }
+    });
+    let mut client = opened(&world);
+    client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&[&GET[..], &[("te", "trailers")]].concat())));
+    let answer = outcome(&mut client, 1);
+    assert!(answer.status == Some(0x88) && answer.data == b"ok" && answer.ended && answer.trailers, "{answer:?}");
+}
+
+#[test]
+fn a_drain_says_goaway_and_finishes_what_is_in_hand() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let world = World::new(move |wire| {
+        while wire.request().is_some() {
+            wait.lock().expect("lock").recv_timeout(super::world::PATIENCE).expect("told");
+            wire.send(OK);
+        }
+    });
+    let mut client = opened(&world);
+    client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&GET)));
+    until(|| world.origin.got().concat().contains("GET /x"));
+    world.app.leave();
+    while let Some((kind, ..)) = client.frame() {
+        if kind == GOAWAY {
+            break;
+        }
+    }
+    go.send(()).expect("waiting");
+    let answer = outcome(&mut client, 1);
+    assert!(answer.status == Some(0x88) && answer.data == b"ok", "{answer:?}");
+    while client.frame().is_some() {}
     world.nothing_leaks();
 }
 
