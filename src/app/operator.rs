@@ -16,6 +16,7 @@ use crate::{
     policy::{breaker, cache::Event, limits::LimitCounts},
     proxy::live::LiveDoor,
     telemetry::metrics::{Family, Reading},
+    upstream::Reached,
 };
 
 /// The admin door's view of the process. Holds no claim on it: a process that has ended has nothing to show.
@@ -160,11 +161,13 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
                 })
                 .map(|b| &*b.name)
                 .collect();
-            Dependency {
-                name: target.name.to_string(),
-                state: if open.is_empty() { State::Ok } else { State::Down },
-                detail: if open.is_empty() { target.origin.to_string() } else { format!("breaker open: {}", open.join(", ")) },
-            }
+            let (state, detail) = match target.reached() {
+                _ if !open.is_empty() => (State::Down, format!("breaker open: {}", open.join(", "))),
+                Reached::No => (State::Down, format!("{} could not be reached when it was last tried", target.origin)),
+                Reached::Yes => (State::Ok, target.origin.to_string()),
+                Reached::Untried => (State::Ok, format!("{}, not asked for anything yet", target.origin)),
+            };
+            Dependency { name: target.name.to_string(), state, detail }
         })
         .chain(redis(app))
         .collect()

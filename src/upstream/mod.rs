@@ -9,7 +9,10 @@ pub mod interim;
 pub mod pool;
 pub mod tls;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering::Relaxed},
+};
 
 use http::HeaderValue;
 
@@ -34,6 +37,19 @@ pub struct Target {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
+    /// How the last connection attempt ended.
+    reached: AtomicU8,
+}
+
+/// Whether a target could be reached when it was last tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// Not tried yet.
+    Untried,
+    /// A connection was opened.
+    Yes,
+    /// None could be opened.
+    No,
 }
 
 impl Target {
@@ -46,7 +62,20 @@ impl Target {
     ) -> Result<Self, String> {
         let authority =
             HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
-        Ok(Self { name, origin, authority, tls, keep_idle })
+        Ok(Self { name, origin, authority, tls, keep_idle, reached: AtomicU8::new(0) })
+    }
+
+    /// Whether it could be reached when it was last tried.
+    pub fn reached(&self) -> Reached {
+        match self.reached.load(Relaxed) {
+            0 => Reached::Untried,
+            1 => Reached::Yes,
+            _ => Reached::No,
+        }
+    }
+
+    fn note(&self, opened: bool) {
+        self.reached.store(if opened { 1 } else { 2 }, Relaxed);
     }
 }
 

@@ -137,6 +137,7 @@ impl Pool {
         match opened {
             Ok((sender, connection)) => {
                 self.cells.connected("ok");
+                self.target.note(true);
                 // The task ends with its connection, which ends when the sender is dropped.
                 tokio::task::spawn_local(async move {
                     if let Err(error) = connection.with_upgrades().await {
@@ -148,6 +149,7 @@ impl Pool {
             }
             Err(error) => {
                 self.cells.connected(error.word());
+                self.target.note(false);
                 Err(error)
             }
         }
