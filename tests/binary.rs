@@ -105,6 +105,22 @@ fn the_shipped_file_serves_both_doors_and_says_how_it_is() {
 }
 
 #[test]
+fn an_app_that_cannot_be_reached_is_said_by_health_and_not_by_ready() {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let home = Home::new(&format!(
+        "inbound: {{listen: 127.0.0.1:0, app: 'http://{gone}'}}\nadmin: {{listen: 127.0.0.1:0, probes: 127.0.0.1:0, socket: SOCKET}}\n"
+    ));
+    let proxy = Proxy::start(&["--config", &home.text("proxy.yaml")], &[]);
+    assert_eq!(get(proxy.admin, "/health").status.as_u16(), 200, "nobody has asked for anything yet");
+    let refused = get(proxy.inbound, "/");
+    assert!(refused.status.as_u16() == 502 && refused.text().contains("connect_failed"), "{}", refused.text());
+    let health = get(proxy.admin, "/health");
+    assert_eq!(health.status.as_u16(), 503, "{}", health.text());
+    assert!(health.text().contains("could not be reached"), "{}", health.text());
+    assert_eq!(get(proxy.probes, "/ready").status.as_u16(), 200, "the proxy itself can take requests");
+}
+
+#[test]
 fn check_says_every_mistake_in_one_run() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/bad/ten-mistakes.yaml");
     let text = fs::read_to_string(&file).expect("readable");
