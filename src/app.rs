@@ -3,6 +3,7 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod cache;
 mod operator;
 mod store;
 
@@ -28,20 +29,15 @@ use tokio::{sync::watch, task::LocalSet};
 use crate::{
     admin::{self, Listeners, Settings},
     arrival::Door,
-    cause::Causes,
     clock::{Chance, Clock, Instant},
     config::{
         Config,
         error::Mistakes,
         read::{self, Fingerprint, Overrides, Reading},
     },
-    listen::{self, Listener},
+    listen::{self, Census, Listener},
     policy::limits::Limits,
-    proxy::{
-        Proxy, Shared,
-        live::{Live, via_name},
-        model::{BodyBudget, Spend},
-    },
+    proxy::{Proxy, Shared, live::Live},
     store::redis::Redis,
     telemetry::{Telemetry, metrics::Family},
     upstream::Dialer,
@@ -130,21 +126,14 @@ impl App {
     /// Starts the workers. Must be called on the side runtime.
     pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
-        let now = Instant::now();
         let config = Arc::new(reading.config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let shared = Arc::new(Shared {
-            clock,
             limits: Limits::new(config.store.max_keys, &clock, redis.clone()),
             cache: store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?,
-            breakers: Default::default(),
-            budgets: Default::default(),
-            causes: Causes::new(now),
-            spend: Spend::default(),
-            bodies: BodyBudget::new(config.body_budget),
-            via: via_name(),
+            ..Shared::new(&config, clock)
         });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -157,6 +146,7 @@ impl App {
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
+        let census: [Arc<Census>; 2] = Default::default();
         let mut workers = Vec::new();
         for at in 0..count {
             let part = WorkerPart {
@@ -165,6 +155,7 @@ impl App {
                 telemetry: telemetry.clone(),
                 inbound: inbound.pop(),
                 outbound: outbound.pop(),
+                census: census.clone(),
                 phase: phase.subscribe(),
                 alive: alive.clone(),
             };
@@ -327,6 +318,7 @@ struct WorkerPart {
     telemetry: Arc<Telemetry>,
     inbound: Option<TcpListener>,
     outbound: Option<TcpListener>,
+    census: [Arc<Census>; 2],
     phase: watch::Receiver<Phase>,
     alive: Arc<AtomicUsize>,
 }
@@ -336,8 +328,8 @@ impl WorkerPart {
         let mine = self.telemetry.worker();
         let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
         tokio::task::spawn_local(proxy.clone().sweep());
-        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy));
-        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy));
+        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy, self.census[0].clone()));
+        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy, self.census[1].clone()));
         if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
             if let Some((listener, _)) = &inbound {
                 listener.leave();
@@ -366,15 +358,24 @@ impl WorkerPart {
     }
 }
 
-fn start_listener(door: Door, socket: TcpListener, proxy: &Rc<Proxy>) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
+fn start_listener(
+    door: Door,
+    socket: TcpListener,
+    proxy: &Rc<Proxy>,
+    census: Arc<Census>,
+) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
     let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
-    let listener = Listener::new(door, proxy.clone());
+    let listener = Listener::new(door, proxy.clone(), census);
     tokio::task::spawn_local(listener.clone().sweep());
     let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
     Some((listener, accepting))
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    // Workers share the port; another process must not, or it would silently get a share of the connections.
+    if address.port() != 0 {
+        TcpListener::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
+    }
     let mut address = address;
     let mut sockets = Vec::new();
     for _ in 0..count {

@@ -1,8 +1,12 @@
 //! A request and who brought it, as it came in. Made by `listen`, read-only for everything behind it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use crate::clock::Instant;
 
@@ -24,6 +28,25 @@ impl Door {
     }
 }
 
+/// A peer's address, ready to be written. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PeerText {
+    /// IPv4-mapped addresses are unmapped.
+    pub text: Arc<str>,
+    /// The same.
+    pub field: HeaderValue,
+}
+
+impl PeerText {
+    /// The text of `peer`'s address.
+    pub fn new(peer: SocketAddr) -> Self {
+        let text = peer.ip().to_canonical().to_string();
+        // An address is always valid in a field.
+        let field = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { text: text.into(), field }
+    }
+}
+
 /// A request's head and who brought it.
 #[derive(Debug)]
 pub struct Arrival {
@@ -31,6 +54,8 @@ pub struct Arrival {
     pub door: Door,
     /// The TCP peer.
     pub peer: SocketAddr,
+    /// Its address as text and as a field value, made once for its connection.
+    pub peer_text: PeerText,
     /// Whether the peer spoke TLS to us.
     pub tls: bool,
     /// The address of the client: the peer, or what trusted proxies say (IPv4-mapped addresses are unmapped).
@@ -47,6 +72,23 @@ pub struct Arrival {
     pub headers: HeaderMap,
     /// When the head was complete.
     pub at: Instant,
+    /// Takes 1xx answers of the target; `None`: nobody does.
+    pub interim: Option<Informed>,
+}
+
+/// A client's connection that takes answers before the answer: 1xx (RFC 9110 section 15.2).
+pub trait Interim: fmt::Debug + Send + Sync {
+    /// One has come for the connection's request of this number; `fields` are those that may be passed on. Never 101.
+    fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
+}
+
+/// The request that 1xx answers are for.
+#[derive(Debug, Clone)]
+pub struct Informed {
+    /// Its connection.
+    pub connection: Arc<dyn Interim>,
+    /// Its number there, so that a try that outlives it cannot speak to the next.
+    pub request: u32,
 }
 
 impl Arrival {

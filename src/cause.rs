@@ -71,13 +71,13 @@ pub struct Causes<C> {
 
 #[derive(Debug)]
 struct Shard<C> {
-    by_id: HashMap<u128, Arc<Cause<C>>>,
-    by_request_id: HashMap<Arc<str>, Arc<Cause<C>>>,
+    by_id: HashMap<u128, Arc<Cause<C>>, foldhash::fast::RandomState>,
+    by_request_id: HashMap<Arc<str>, Arc<Cause<C>>, foldhash::fast::RandomState>,
 }
 
 const SHARDS: usize = 16;
 /// Most exchanges remembered by each shard; beyond it the ended ones go first.
-const SHARD_CAPACITY: usize = 8192;
+const SHARD_CAPACITY: usize = 1024;
 
 /// Marks its exchange as ended when dropped.
 #[derive(Debug)]
@@ -92,13 +92,15 @@ impl<C> Causes<C> {
     pub fn new(now: Instant) -> Arc<Self> {
         Arc::new(Self {
             epoch: now,
-            shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::new(), by_request_id: HashMap::new() })),
+            shards: std::array::from_fn(|_| Mutex::new(Shard { by_id: HashMap::default(), by_request_id: HashMap::default() })),
         })
     }
 
-    /// Remembers a new inbound exchange until it has been over for a while.
+    /// Remembers a new inbound exchange until it has been over for a while. `id` is given where the request id is its
+    /// hexadecimal form: an unguessable number of our own.
     pub fn begin(
         self: &Arc<Self>,
+        id: Option<u128>,
         request_id: Arc<str>,
         caller: Option<Arc<str>>,
         route: Arc<str>,
@@ -106,7 +108,7 @@ impl<C> Causes<C> {
         charge: Option<C>,
     ) -> Running<C> {
         let cause = Arc::new(Cause {
-            id: unguessable_id(),
+            id: id.unwrap_or_else(unguessable_id),
             request_id,
             caller,
             route,
@@ -124,7 +126,8 @@ impl<C> Causes<C> {
                 shard.by_id.insert(cause.id, cause.clone());
             }
         }
-        {
+        // A request id of our own making is the id itself.
+        if id.is_none() {
             let mut shard = self.shard_of_name(&cause.request_id).lock();
             if shard.by_request_id.len() >= SHARD_CAPACITY {
                 shard.by_request_id.retain(|_, c| c.ended.load(Relaxed) == 0);
@@ -141,6 +144,9 @@ impl<C> Causes<C> {
         let by_baggage = member(headers).and_then(|id| self.shard_of_id(id).lock().by_id.get(&id).cloned());
         let cause = by_baggage.or_else(|| {
             let request_id = headers.get(REQUEST_ID)?.to_str().ok()?;
+            if let Some(cause) = hex(request_id.as_bytes()).and_then(|id| self.shard_of_id(id).lock().by_id.get(&id).cloned()) {
+                return Some(cause);
+            }
             self.shard_of_name(request_id).lock().by_request_id.get(request_id).cloned()
         });
         match cause {
@@ -181,9 +187,18 @@ impl<C> Causes<C> {
     }
 }
 
+impl<C> Running<C> {
+    /// The exchange is over.
+    pub fn end(&self, now: Instant) {
+        self.cause.ended.store(self.causes.millis(now).max(1), Relaxed);
+    }
+}
+
 impl<C> Drop for Running<C> {
     fn drop(&mut self) {
-        self.cause.ended.store(self.causes.millis(Instant::now()).max(1), Relaxed);
+        if self.cause.ended.load(Relaxed) == 0 {
+            self.end(Instant::now());
+        }
     }
 }
 
@@ -193,7 +208,9 @@ pub fn announce<C>(headers: &mut HeaderMap, cause: &Cause<C>) {
     if !line.is_empty() {
         line.extend_from_slice(b",");
     }
-    line.extend_from_slice(format!("{MEMBER}={:032x}", cause.id).as_bytes());
+    line.extend_from_slice(MEMBER.as_bytes());
+    line.extend_from_slice(b"=");
+    line.extend_from_slice(&hex_of(cause.id));
     if let Ok(value) = HeaderValue::from_maybe_shared(line.freeze()) {
         headers.insert(BAGGAGE, value);
     }
@@ -215,6 +232,15 @@ pub fn conceal(headers: &mut HeaderMap) {
     }
 }
 
+/// The 32 digits of an id.
+pub fn hex_of(id: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (at, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 15];
+    }
+    digits
+}
+
 /// Where a request id travels.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -231,8 +257,11 @@ fn value_of_ours(member: &[u8]) -> Option<&[u8]> {
 
 fn member(headers: &HeaderMap) -> Option<u128> {
     let value = members(headers).find_map(value_of_ours)?;
-    let value = value.split(|b| *b == b';').next()?;
-    (value.len() == 32).then(|| u128::from_str_radix(std::str::from_utf8(value).ok()?, 16).ok())?
+    hex(value.split(|b| *b == b';').next()?)
+}
+
+fn hex(text: &[u8]) -> Option<u128> {
+    (text.len() == 32).then(|| u128::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok())?
 }
 
 fn foreign_members(headers: &HeaderMap) -> BytesMut {
@@ -251,7 +280,7 @@ mod tests {
     use super::*;
 
     fn begin(causes: &Arc<Causes<()>>, id: &str) -> Running<()> {
-        causes.begin(id.into(), Some("alice".into()), "chat".into(), None, None)
+        causes.begin(None, id.into(), Some("alice".into()), "chat".into(), None, None)
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,6 +316,17 @@ mod tests {
         assert!(matches!(causes.join(&headers, within, Instant::now()), Join::Claim(_)));
         causes.sweep(Duration::from_secs(30), Instant::now());
         assert!(matches!(causes.join(&headers, within, Instant::now()), Join::Unattributed));
+    }
+
+    #[test]
+    fn an_id_of_our_own_is_found_as_a_request_id_too() {
+        let causes: Arc<Causes<()>> = Causes::new(Instant::now());
+        let id = unguessable_id();
+        let request_id = String::from_utf8(hex_of(id).to_vec()).expect("digits");
+        let _running = causes.begin(Some(id), request_id.as_str().into(), None, "chat".into(), None, None);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-request-id", HeaderValue::from_str(&request_id).expect("valid"));
+        assert!(matches!(causes.join(&headers, Duration::from_secs(1), Instant::now()), Join::Sure(_)));
     }
 
     #[test]

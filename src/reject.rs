@@ -214,13 +214,16 @@ impl Reject {
             Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
             Self::Loop => "the request has already passed through this proxy (Via)".into(),
-            Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (max_body)"),
+            Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (bounds.max_body)"),
             Self::Limited(limited) => limited.detail(),
             Self::Unpriced(model) => {
                 format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
             }
             Self::BreakerOpen { target, retry_after } => {
                 format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
+            }
+            Self::Connect { target, detail, why: Fault::Refused } if **target == *"app" => {
+                format!("{target}: {detail}; does the app listen there? (inbound.app, --app)")
             }
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
             Self::Timeout { target, bound, after } => format!("{target}: {} of {after:?} passed", bound.as_str()),

@@ -36,7 +36,7 @@ impl Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no running proxy answers on {path}: {error}")]
+    #[error("no running proxy answers on {path}: {error}; if its socket is elsewhere, name it with --socket")]
     NotRunning {
         /// The socket.
         path: PathBuf,

@@ -81,7 +81,12 @@ pub enum Action {
     /// Stop being ready, finish what is in flight, leave.
     Drain,
     /// Drop cache entries.
-    Purge(Purge),
+    Purge {
+        /// Which.
+        which: Purge,
+        /// Mark them stale instead: they may still stand in where stale answers may, and can be confirmed cheaply.
+        soft: bool,
+    },
     /// Hold a breaker open.
     OpenBreaker(String),
     /// Close a breaker and forget its failures.

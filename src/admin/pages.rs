@@ -122,7 +122,7 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
         Page::OpenBreaker(name) => Action::OpenBreaker(name),
         Page::CloseBreaker(name) => Action::CloseBreaker(name),
         Page::Purge => match purge(request).await {
-            Ok(purge) => Action::Purge(purge),
+            Ok((which, soft)) => Action::Purge { which, soft },
             Err(response) => return response,
         },
     };
@@ -137,18 +137,23 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
     }
 }
 
-async fn purge(request: Request<Incoming>) -> Result<Purge, Response<Full<Bytes>>> {
+async fn purge(request: Request<Incoming>) -> Result<(Purge, bool), Response<Full<Bytes>>> {
     let read = tokio::time::timeout(READ, Limited::new(request.into_body(), MAX_BODY).collect()).await;
     let Ok(Ok(body)) = read else {
         return Err(problem(StatusCode::BAD_REQUEST, "the body is too large, came too slowly or broke off"));
     };
-    match serde_json::from_slice(&body.to_bytes()) {
-        Ok(Purge::All(false)) | Err(_) => {
-            let why = r#"say which entries: {"tag": ".."}, {"key": ".."}, {"route": ".."}, {"prefix": "/.."} or {"all": true}"#;
-            Err(problem(StatusCode::BAD_REQUEST, why))
-        }
-        Ok(purge) => Ok(purge),
-    }
+    which(&body.to_bytes()).ok_or_else(|| {
+        let why = r#"say which entries: {"tag": ".."}, {"key": ".."}, {"route": ".."}, {"prefix": "/.."} or {"all": true}; with "soft": true they are marked stale"#;
+        problem(StatusCode::BAD_REQUEST, why)
+    })
+}
+
+/// Exactly one choice of entries, and perhaps `soft`.
+fn which(body: &[u8]) -> Option<(Purge, bool)> {
+    let mut said: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let soft = said.remove("soft").map_or(Some(false), |soft| soft.as_bool())?;
+    let which = serde_json::from_value(Value::Object(said)).ok()?;
+    (which != Purge::All(false)).then_some((which, soft))
 }
 
 fn not_found(entrance: Entrance) -> Response<Full<Bytes>> {

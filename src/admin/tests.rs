@@ -237,11 +237,24 @@ async fn refusals_of_the_operator_and_bad_purges_have_their_status() {
     assert_eq!(reload.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(reload.json().expect("JSON")["mistakes"].as_array().map(Vec::len), Some(2));
     assert_eq!(post("/api/breakers/nobody/open", Value::Null).await.status, StatusCode::NOT_FOUND);
-    for bad in [Value::Null, json!({}), json!({"all": false}), json!({"tag": 1}), json!({"nope": "x"}), json!("x".repeat(MAX_BODY))] {
+    for bad in [
+        Value::Null,
+        json!({}),
+        json!({"all": false}),
+        json!({"tag": 1}),
+        json!({"nope": "x"}),
+        json!({"tag": "a", "key": "b"}),
+        json!({"tag": "a", "soft": "yes"}),
+        json!({"soft": true}),
+        json!("x".repeat(MAX_BODY)),
+    ] {
         assert_eq!(post("/api/cache/purge", bad).await.status, StatusCode::BAD_REQUEST);
     }
     assert_eq!(post("/api/cache/purge", json!({"prefix": "/a"})).await.status, StatusCode::OK);
-    assert_eq!(world.fake.acted.lock().last(), Some(&Action::Purge(Purge::Prefix("/a".into()))));
+    let prefix = |soft| Action::Purge { which: Purge::Prefix("/a".into()), soft };
+    assert_eq!(world.fake.acted.lock().last(), Some(&prefix(false)));
+    assert_eq!(post("/api/cache/purge", json!({"prefix": "/a", "soft": true})).await.status, StatusCode::OK);
+    assert_eq!(world.fake.acted.lock().last(), Some(&prefix(true)));
 }
 
 fn bind(path: &Path) -> Result<Socket, BindError> {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase};
+use super::{App, Phase, cache};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -37,6 +37,7 @@ pub fn register(app: &Arc<App>) {
     };
     asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
     asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
+    cache::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
@@ -106,7 +107,7 @@ impl Operator for Desk {
             View::Routes => routes(&app),
             View::Limits => limits(&app),
             View::Breakers => breakers(&app, now),
-            View::Cache => Value::Null,
+            View::Cache => cache::view(&app),
             View::Connections => connections(&app),
             View::Spend => spend(&app),
         }
@@ -129,7 +130,7 @@ impl Desk {
                 app.leave();
                 Ok(json!({"draining": true}))
             }
-            Action::Purge(_) => Err(Refused::Conflict("no route has a cache".into())),
+            Action::Purge { which, soft } => cache::purge(&app, which, soft),
             Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
             Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
         }

@@ -1,5 +1,6 @@
 //! The one body type. Pieces pass as they come; whoever must see them does so through one [`tap`].
 
+pub mod pieces;
 pub mod replay;
 pub mod tap;
 pub mod upload;
@@ -11,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -76,6 +78,24 @@ impl Body {
     }
 }
 
+/// Fields that must not come after a body: framing, routing, and what belongs to one hop (RFC 9110 section 6.5.1).
+fn scrub(trailers: &mut HeaderMap) {
+    for name in NEVER_TRAILERS {
+        trailers.remove(name);
+    }
+}
+
+const NEVER_TRAILERS: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+];
+
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,7 +120,15 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Incoming(incoming) => {
+                let mut polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken);
+                if let Poll::Ready(Some(Ok(frame))) = &mut polled
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    scrub(trailers);
+                }
+                polled
+            }
             Self::Tapped(tap) => Pin::new(&mut **tap).poll_frame(cx),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
         }

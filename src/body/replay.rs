@@ -47,6 +47,14 @@ impl Replay {
         }
     }
 
+    /// Keeps up to `limit` bytes of a body that could be sent once and has not been.
+    pub fn keeping(self, limit: u64) -> Self {
+        match self {
+            Self::Once(Some(body)) => Self::new(body, limit),
+            other => other,
+        }
+    }
+
     /// The body for the next try; `None` if it cannot be repeated.
     pub fn take(&mut self) -> Option<Body> {
         match self {

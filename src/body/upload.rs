@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -23,6 +23,9 @@ pub struct Progress {
     done: Cell<bool>,
     failed: RefCell<Option<Failure>>,
     changed: Notify,
+    abandoned: Cell<bool>,
+    /// Whoever waits for the next piece.
+    reader: RefCell<Option<Waker>>,
 }
 
 /// Why an upload ended early; always the client's fault.
@@ -66,6 +69,14 @@ impl Progress {
         }
     }
 
+    /// Nobody wants the rest: the exchange has been answered (RFC 9112 section 9.5). What still reads it gets an error.
+    pub fn abandon(&self) {
+        self.abandoned.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
     /// Marks a request that has no body, or whose body was read before.
     pub fn finish(&self) {
         self.done.set(true);
@@ -97,8 +108,17 @@ impl HttpBody for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.progress.abandoned.get() && !this.progress.done.get() {
+            this.inner = Body::Empty;
+            return Poll::Ready(Some(Err(BodyError::Fill("the answer came before the end of the request".into()))));
+        }
         match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Pending => {
+                let mut reader = this.progress.reader.borrow_mut();
+                if reader.as_ref().is_none_or(|reader| !reader.will_wake(cx.waker())) {
+                    *reader = Some(cx.waker().clone());
+                }
+                drop(reader);
                 if let Some((bound, timer)) = &mut this.idle {
                     let bound = *bound;
                     let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(bound)));
@@ -173,6 +193,15 @@ mod tests {
         assert!(upload.collect().await.is_err());
         assert_eq!(progress.failure(), Some(Failure::Idle(Duration::from_secs(5))));
         assert!(!progress.is_done());
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_nobody_wants_ends_at_once() {
+        let progress = Rc::new(Progress::default());
+        let upload = Upload::new(Body::stream(Never), progress.clone(), None, None);
+        let (ended, ()) = futures_util::future::join(upload.collect(), async { progress.abandon() }).await;
+        assert!(ended.is_err());
+        assert_eq!((progress.failure(), progress.is_done()), (None, false), "the client is not to blame");
     }
 
     #[tokio::test]

@@ -45,6 +45,9 @@ pub struct PurgeArgs {
     /// Every entry.
     #[arg(long)]
     all: bool,
+    /// Mark them stale instead of dropping them: they may still stand in where stale answers may.
+    #[arg(long)]
+    soft: bool,
 }
 
 /// What `breaker` takes.
@@ -105,8 +108,8 @@ pub async fn reload(args: SocketArgs) -> Result<(), String> {
 pub async fn purge(args: PurgeArgs) -> Result<(), String> {
     let named = [("tag", args.tag), ("key", args.key), ("route", args.route), ("prefix", args.prefix)];
     let body = match named.into_iter().find_map(|(what, value)| Some((what, value?))) {
-        Some((what, value)) => json!({ what: value }),
-        None => json!({"all": args.all}),
+        Some((what, value)) => json!({ what: value, "soft": args.soft }),
+        None => json!({"all": args.all, "soft": args.soft}),
     };
     act(&args.socket, "/api/cache/purge", Some(&body)).await
 }

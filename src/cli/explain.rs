@@ -1,6 +1,448 @@
-//! stub
+//! `outrigger explain METHOD URL`: which route answers a request, which policies apply with which numbers, and the cache key
+//! part by part. Nothing is sent: the file and the request are enough.
+
+mod terms;
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Read, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use serde::Serialize;
+
+use self::terms::{Applied, applied, usd};
+use super::fail;
+use crate::{
+    arrival::{Arrival, Door, PeerText},
+    clock::Instant,
+    config::{
+        Config, Limit, Operation, Policies, Route,
+        read::{self, Overrides},
+    },
+    listen::client,
+    policy::cache::key,
+    provider::{self, Facts, Prices, Shape},
+    proxy::{
+        cache_key::{Asked, AskedCall, KeyParts},
+        cache_secret, caller,
+        model::split,
+    },
+    route::{Precedence, Query, Table, why_not},
+    usage::Usage,
+};
+
+/// What `explain` takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ExplainArgs {}
-pub fn run(_: &ExplainArgs) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub struct ExplainArgs {
+    /// The configuration file.
+    #[arg(long, short, env = "OUTRIGGER_CONFIG", default_value = "proxy.yaml")]
+    pub config: PathBuf,
+    /// GET, POST ...
+    pub method: Method,
+    /// As the client writes it: `http://127.0.0.1:8081/openai/v1/chat/completions`, or a path alone.
+    pub url: String,
+    /// A request field, `name: value`; may be repeated.
+    #[arg(long = "header", short = 'H', value_parser = field)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The request's body; `@file` reads a file, `@-` standard input.
+    #[arg(long, short)]
+    pub data: Option<String>,
+    /// The door, where the URL does not tell: its port, or a first path segment that is a provider's name.
+    #[arg(long, value_parser = door)]
+    pub door: Option<Door>,
+    /// The address that the request comes from.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub from: IpAddr,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
+
+/// Explains with the environment of this process. What was found goes to standard output; a request that the proxy would
+/// refuse before any route is an error.
+pub fn run(args: &ExplainArgs) -> ExitCode {
+    let env = |name: &str| std::env::var(name).ok();
+    let config = match read::load_reading(&args.config, &Overrides::default(), &env) {
+        Ok(reading) => reading.config,
+        Err(mistakes) => return fail(&mistakes),
+    };
+    let body = match body(args.data.as_deref()) {
+        Ok(body) => body,
+        Err(error) => return fail(&error),
+    };
+    match explain(args, &body, &config) {
+        Ok(explained) => {
+            let text = if args.json { serde_json::to_string_pretty(&explained).map(|text| text + "\n") } else { Ok(explained.to_string()) };
+            match text {
+                Ok(text) => {
+                    // A reader that went away (`| head`) is no failure.
+                    let _ = io::stdout().write_all(text.as_bytes());
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(&error),
+            }
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// What the proxy would make of a request.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    request: String,
+    door: &'static str,
+    door_because: String,
+    target: String,
+    client: String,
+    caller: Option<String>,
+    call: Option<Call>,
+    route: String,
+    candidates: Vec<Candidate>,
+    policies: Vec<Applied>,
+    cache_key: CacheKey,
+}
+
+/// What the outbound door understands of a request.
+#[derive(Debug, Serialize)]
+struct Call {
+    provider: String,
+    api: String,
+    operation: &'static str,
+    model: Option<String>,
+    stream: bool,
+    estimated_input_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+    price: Option<String>,
+}
+
+/// A route that was looked at.
+#[derive(Debug, Serialize)]
+struct Candidate {
+    route: String,
+    answers: bool,
+    because: String,
+}
+
+/// The cache key, or why there is none.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum CacheKey {
+    None(String),
+    Key { key: String, parts: Vec<(String, String)>, note: Option<&'static str> },
+}
+
+/// The parts of a configuration that a door's requests meet.
+struct Place<'a> {
+    routes: &'a [Route],
+    fallthrough: &'a Policies,
+    limits: &'a [Limit],
+    listen: SocketAddr,
+}
+
+/// Explains one request.
+///
+/// # Errors
+/// In words: the door is not open, the URL is none, no provider has that name, or the path reads as two routes.
+pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Explained, String> {
+    let url: Uri = args.url.parse().map_err(|error| format!("`{}` is not a URL: {error}", args.url))?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let (door, door_because) = which_door(args, &url, path, config)?;
+    let place = place(door, config)?;
+    let mut headers: HeaderMap = args.headers.iter().cloned().collect();
+    if !headers.contains_key(header::HOST) {
+        let host = url.authority().map_or_else(|| format!("localhost:{}", place.listen.port()), |authority| authority.as_str().to_owned());
+        headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|error| error.to_string())?);
+    }
+    let peer = SocketAddr::new(args.from, 0);
+    let trusted_nets = config.inbound.as_ref().filter(|_| door == Door::Inbound).map_or(&[][..], |inbound| &inbound.trusted_proxies);
+    let (client, trusted) = client::address(peer, &headers, trusted_nets);
+    let arrival = Arrival {
+        door,
+        peer,
+        peer_text: PeerText::new(peer),
+        tls: false,
+        client,
+        trusted,
+        method: args.method.clone(),
+        uri: path.parse().map_err(|error| format!("`{path}` is not a path: {error}"))?,
+        version: Version::HTTP_11,
+        headers,
+        at: Instant::now(),
+        interim: None,
+    };
+    let understood = if door == Door::Outbound { Some(Understood::of(&arrival, body, config)?) } else { None };
+    let query = Query {
+        path: understood.as_ref().map_or(arrival.path(), |call| call.rest.split('?').next().unwrap_or_default()),
+        method: &arrival.method,
+        host: arrival.host(),
+        headers: &arrival.headers,
+        provider: understood.as_ref().map(|call| &*call.provider),
+        operation: understood.as_ref().map(|call| call.shape.operation),
+        model: understood.as_ref().and_then(|call| call.model.as_deref()),
+    };
+    let table = Table::new(place.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)));
+    let found = match door {
+        Door::Inbound => table.find_unambiguous(&query).map_err(|reject| format!("{}: {}", reject.status(), reject.detail()))?,
+        Door::Outbound => table.find(&query),
+    };
+    let default_name: Arc<str> = "default".into();
+    let (name, policies) = found.map_or((&default_name, place.fallthrough), |at| (&place.routes[*at].name, &place.routes[*at].policies));
+    let who = match &understood {
+        None => config.inbound.as_ref().and_then(|inbound| caller(&inbound.caller, &arrival)),
+        Some(_) => args.from.is_loopback().then(|| arrival.header("outrigger-caller").map(Arc::from)).flatten(),
+    };
+    let asked = Asked { arrival: &arrival, caller: who.as_deref(), route: name, call: understood.as_ref().map(|call| call.asked(body)) };
+    Ok(Explained {
+        request: format!("{} {}", args.method, args.url),
+        door: door.as_str(),
+        door_because,
+        target: understood.as_ref().map_or_else(
+            || config.inbound.as_ref().map(|inbound| format!("{}{path}", inbound.app)).unwrap_or_default(),
+            |call| format!("{}{}", call.url, call.rest),
+        ),
+        client: client.to_string(),
+        caller: who.as_deref().map(str::to_owned),
+        call: understood.as_ref().map(|call| call.shown(config)),
+        route: name.to_string(),
+        candidates: candidates(&table, place.routes, found.copied(), &query),
+        policies: applied(door, place.limits, policies, &asked, config),
+        cache_key: cache_key(&asked, policies, config),
+    })
+}
+
+fn which_door(args: &ExplainArgs, url: &Uri, path: &str, config: &Config) -> Result<(Door, String), String> {
+    if let Some(door) = args.door {
+        return Ok((door, "as asked".into()));
+    }
+    let ports = [
+        (Door::Inbound, config.inbound.as_ref().map(|inbound| inbound.listen.port())),
+        (Door::Outbound, config.outbound.as_ref().map(|outbound| outbound.listen.port())),
+    ];
+    let port = url.port_u16().filter(|port| *port != 0);
+    if let Some((door, _)) = ports.into_iter().find(|(_, listens)| port.is_some() && *listens == port) {
+        return Ok((door, format!("it listens on port {}", port.unwrap_or_default())));
+    }
+    let first = split(path).0;
+    if config.outbound.as_ref().is_some_and(|outbound| outbound.providers.iter().any(|provider| &*provider.name == first)) {
+        return Ok((Door::Outbound, format!("`{first}` is a provider")));
+    }
+    match (&config.inbound, &config.outbound) {
+        (Some(_), _) => Ok((Door::Inbound, "no provider is named first in the path".into())),
+        (None, Some(_)) => Ok((Door::Outbound, "the file opens no other".into())),
+        (None, None) => Err("the file opens neither an inbound nor an outbound door".into()),
+    }
+}
+
+fn place(door: Door, config: &Config) -> Result<Place<'_>, String> {
+    let place = match door {
+        Door::Inbound => config.inbound.as_ref().map(|door| Place {
+            routes: &door.routes,
+            fallthrough: &door.fallthrough,
+            limits: &door.limits,
+            listen: door.listen,
+        }),
+        Door::Outbound => config.outbound.as_ref().map(|door| Place {
+            routes: &door.routes,
+            fallthrough: &door.fallthrough,
+            limits: &door.limits,
+            listen: door.listen,
+        }),
+    };
+    place.ok_or_else(|| format!("the file does not open the {} door: it has no `{}` block", door.as_str(), door.as_str()))
+}
+
+/// As [`crate::proxy::model::understand`] reads a call.
+struct Understood {
+    provider: Arc<str>,
+    url: String,
+    shape: Shape,
+    model: Option<String>,
+    facts: Option<Facts>,
+    streams: bool,
+    rest: String,
+}
+
+impl Understood {
+    fn of(arrival: &Arrival, body: &[u8], config: &Config) -> Result<Self, String> {
+        let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |path| path.as_str()));
+        let providers = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.providers);
+        let provider = providers.iter().find(|provider| &*provider.name == name).ok_or_else(|| {
+            let known: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
+            format!("no provider is called `{name}`; one of: {}", known.join(", "))
+        })?;
+        let shape = provider::recognise(provider.api, &arrival.method, rest.split('?').next().unwrap_or_default());
+        let facts = if shape.reads_body { provider::read(shape.api, shape.operation, body).ok() } else { None };
+        Ok(Self {
+            provider: provider.name.clone(),
+            url: provider.url.to_string(),
+            model: shape.model_in_path.clone().or_else(|| facts.as_ref().and_then(|facts| facts.model.clone())),
+            streams: shape.stream_in_path.unwrap_or_else(|| facts.as_ref().is_some_and(|facts| facts.stream)),
+            rest: rest.to_owned(),
+            facts,
+            shape,
+        })
+    }
+
+    fn asked<'a>(&'a self, body: &'a [u8]) -> AskedCall<'a> {
+        AskedCall {
+            provider: &self.provider,
+            shape: &self.shape,
+            model: self.model.as_deref(),
+            facts: self.facts.as_ref(),
+            streams: self.streams,
+            rest: &self.rest,
+            body: (!body.is_empty()).then_some(body),
+        }
+    }
+
+    fn shown(&self, config: &Config) -> Call {
+        let prices = Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
+        let million = |usage: Usage| self.model.as_deref().and_then(|model| prices.cost(model, &usage));
+        let price = million(Usage { input: 1_000_000, ..Usage::default() })
+            .zip(million(Usage { output: 1_000_000, ..Usage::default() }))
+            .map(|(input, output)| format!("{} USD in, {} USD out for a million tokens", usd(input), usd(output)));
+        Call {
+            provider: self.provider.to_string(),
+            api: self.shape.api.to_string(),
+            operation: self.shape.operation.as_str(),
+            model: self.model.clone(),
+            stream: self.streams,
+            estimated_input_tokens: self.facts.as_ref().map(|facts| facts.estimated_input),
+            max_output_tokens: self.facts.as_ref().and_then(|facts| facts.max_output),
+            price: price.filter(|_| self.shape.operation != Operation::Models),
+        }
+    }
+}
+
+/// Every route of the door, the most specific first, and why it answers or not.
+fn candidates(table: &Table<usize>, routes: &[Route], found: Option<usize>, query: &Query<'_>) -> Vec<Candidate> {
+    let winner = table.rows().find(|(_, at)| Some(*at) == found).map(|(matches, _)| Precedence::of(matches));
+    let mut all: Vec<Candidate> = table
+        .rows()
+        .map(|(matches, at)| {
+            let answers = Some(*at) == found;
+            let because = match (why_not(matches, query), &winner) {
+                (Some("models"), _) if query.model.is_none() => "models: the request names none".to_owned(),
+                (Some(condition), _) => format!("{condition}: does not match"),
+                (None, Some(winner)) if !answers => match winner.decided_by(&Precedence::of(matches)) {
+                    Some(condition) => format!("would match too, but is less specific: {condition}"),
+                    None => "would match too, but stands later in the file".to_owned(),
+                },
+                (None, _) => "the most specific that matches".to_owned(),
+            };
+            Candidate { route: routes[*at].name.to_string(), answers, because }
+        })
+        .collect();
+    let because = if found.is_some() { "only where no route matches" } else { "no route matches" };
+    all.push(Candidate { route: "default".into(), answers: found.is_none(), because: because.into() });
+    all
+}
+
+fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKey {
+    let Some(policy) = &policies.cache else { return CacheKey::None("no cache policy applies".into()) };
+    let parts = match KeyParts::of(asked, policy) {
+        Ok(parts) => parts,
+        Err(reason) => return CacheKey::None(reason.to_owned()),
+    };
+    if asked.call.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
+        return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
+    }
+    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&cache_secret(config), &query));
+    CacheKey::Key {
+        key: key.to_string(),
+        parts: parts.into_iter().map(|part| (part.name, part.value)).collect(),
+        note: config.store.secret.is_none().then_some(
+            "without store.secret every process has a secret of its own, so a running proxy's key and hashes differ; the parts do not",
+        ),
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n", self.request)?;
+        writeln!(f, "door      {} ({})", self.door, self.door_because)?;
+        writeln!(f, "target    {}", self.target)?;
+        writeln!(f, "client    {}, caller {}", self.client, self.caller.as_deref().unwrap_or("unknown"))?;
+        if let Some(call) = &self.call {
+            let model = call.model.as_deref().unwrap_or("not named");
+            let stream = if call.stream { ", streamed" } else { "" };
+            writeln!(f, "call      {} of {} (speaks {}), model {model}{stream}", call.operation, call.provider, call.api)?;
+            if let Some(input) = call.estimated_input_tokens {
+                let output = call.max_output_tokens.map_or_else(|| "no bound on output".to_owned(), |most| format!("at most {most} out"));
+                let price = call.price.as_deref().unwrap_or("no price is known");
+                writeln!(f, "          about {input} tokens in, {output}; {price}")?;
+            }
+        }
+        writeln!(f, "\nroute     {}", self.route)?;
+        for candidate in &self.candidates {
+            writeln!(f, "  {} {:<38} {}", if candidate.answers { '*' } else { ' ' }, candidate.route, candidate.because)?;
+        }
+        writeln!(
+            f,
+            "\npolicies{}",
+            if self.policies.is_empty() { "  none: it passes through" } else { ", in the order in which they run" }
+        )?;
+        for policy in &self.policies {
+            let mut terms = String::new();
+            for (name, value) in &policy.terms.0 {
+                write!(terms, "{}{name} {value}", if terms.is_empty() { "" } else { "; " })?;
+            }
+            writeln!(f, "  {:<9} {}{terms}", policy.policy, if policy.mode == "observe" { "(observes only) " } else { "" })?;
+        }
+        match &self.cache_key {
+            CacheKey::None(reason) => writeln!(f, "\ncache key none: {reason}"),
+            CacheKey::Key { key, parts, note } => {
+                writeln!(f, "\ncache key {key}")?;
+                let mut parts = parts.iter();
+                while let Some((name, value)) = parts.next() {
+                    match parts.as_slice().first() {
+                        // Two parts, so that neither can be mistaken for the other; for people they are one.
+                        Some((next, of_it)) if name == "header" && next == "value" => {
+                            writeln!(f, "  {value:<9} {of_it}")?;
+                            parts.next();
+                        }
+                        _ => writeln!(f, "  {name:<9} {value}")?,
+                    }
+                }
+                note.iter().try_for_each(|note| writeln!(f, "  ({note})"))
+            }
+        }
+    }
+}
+
+/// Largest body that is read.
+const MAX_BODY: u64 = 32 << 20;
+
+fn body(data: Option<&str>) -> Result<Vec<u8>, String> {
+    let Some(data) = data else { return Ok(Vec::new()) };
+    let Some(file) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_vec()) };
+    let mut bytes = Vec::new();
+    let read = match file {
+        "-" => io::stdin().take(MAX_BODY).read_to_end(&mut bytes),
+        file => std::fs::File::open(file).and_then(|opened| opened.take(MAX_BODY).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| format!("{file} cannot be read: {error}"))?;
+    Ok(bytes)
+}
+
+fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as `name: value`")?;
+    let name = name.trim().parse().map_err(|error| format!("`{name}` is not a field name: {error}"))?;
+    Ok((name, value.trim().parse().map_err(|error| format!("`{value}` is not a field value: {error}"))?))
+}
+
+fn door(text: &str) -> Result<Door, String> {
+    match text {
+        "inbound" => Ok(Door::Inbound),
+        "outbound" => Ok(Door::Outbound),
+        _ => Err("write inbound or outbound".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

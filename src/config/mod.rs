@@ -105,6 +105,8 @@ pub struct Bounds {
     pub body_idle: Duration,
     /// Open connections of the listener.
     pub max_connections: usize,
+    /// Open connections from one address (IPv6: /64) that is not a trusted proxy. `None`: unlimited.
+    pub max_connections_per_ip: Option<usize>,
 }
 
 impl Default for Bounds {
@@ -116,6 +118,7 @@ impl Default for Bounds {
             header_read: Duration::from_secs(10),
             body_idle: Duration::from_secs(60),
             max_connections: 10_000,
+            max_connections_per_ip: None,
         }
     }
 }

@@ -289,7 +289,7 @@ pub struct BreakerRatio {
 pub enum Fallback {
     /// Another provider of the same API, or another model.
     Provider {
-        /// Index into [`Outbound::providers`].
+        /// Index into [`Outbound::providers`](super::Outbound::providers).
         provider: usize,
         /// Replaces the model in the body.
         model: Option<String>,

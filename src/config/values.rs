@@ -52,6 +52,7 @@ impl Origin {
         let scheme = match uri.scheme_str() {
             Some("http") => Scheme::Http,
             Some("https") => Scheme::Https,
+            _ if text.bytes().all(|b| b.is_ascii_digit()) => return Err(format!("`{text}` is not a port; ports go from 1 to 65535")),
             _ => return Err(format!("`{text}` needs a scheme: write http://… or https://…")),
         };
         let authority = uri.authority().ok_or_else(|| format!("`{text}` has no host"))?;

@@ -80,6 +80,7 @@ pub(super) struct Bounds {
     pub(super) header_read: W<Duration>,
     pub(super) body_idle: W<Duration>,
     pub(super) max_connections: W<Count>,
+    pub(super) max_connections_per_ip: Option<W<Count>>,
 }
 
 #[derive(Debug, Deserialize)]

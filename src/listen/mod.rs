@@ -2,13 +2,17 @@
 //!
 //! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
 
-mod client;
+mod census;
+pub mod client;
+mod framing;
+mod interim;
 mod session;
 mod strict;
+mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -17,18 +21,25 @@ use tokio::{
 };
 
 use crate::{
-    arrival::{Arrival, Door},
+    arrival::{Arrival, Door, Informed, PeerText},
     body::Body,
     clock::Instant,
-    proxy::Proxy,
+    proxy::{Proxy, exchange::Exchange},
+    reject::Reject,
 };
-use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions, Watched};
+pub use census::Census;
+use census::{Full, Refusal, Seat};
+use interim::Expected;
+use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions};
+use watched::Watched;
 
 /// One worker's listener of one door.
 pub struct Listener {
     door: Door,
     proxy: Rc<Proxy>,
     sessions: Sessions,
+    census: Arc<Census>,
+    refusal: Rc<Refusal>,
     /// Answers say `Connection: close`.
     leaving: Cell<bool>,
 }
@@ -46,9 +57,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 impl Listener {
-    /// A listener of `door`.
-    pub fn new(door: Door, proxy: Rc<Proxy>) -> Rc<Self> {
-        Rc::new(Self { door, proxy, sessions: Sessions::default(), leaving: Cell::new(false) })
+    /// A listener of `door`; `census` counts the door's connections over all workers.
+    pub fn new(door: Door, proxy: Rc<Proxy>, census: Arc<Census>) -> Rc<Self> {
+        Rc::new(Self { door, proxy, sessions: Sessions::default(), census, refusal: Rc::default(), leaving: Cell::new(false) })
     }
 
     /// Accepts until the future is dropped. Connections live on.
@@ -58,14 +69,18 @@ impl Listener {
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    if cells.connections.get() >= self.proxy.max_connections(self.door) {
-                        cells.accept_errors.inc();
-                        continue;
-                    }
+                    let seat = match self.seat(peer) {
+                        Ok(seat) => seat,
+                        Err(full) => {
+                            cells.accept_errors.inc();
+                            Refusal::say(&self.refusal, stream, full);
+                            continue;
+                        }
+                    };
                     let (listener, open) = (self.clone(), cells.connections.enter());
                     tokio::task::spawn_local(async move {
                         listener.serve(stream, peer).await;
-                        drop(open);
+                        drop((open, seat));
                     });
                 }
                 Err(error) => {
@@ -76,6 +91,15 @@ impl Listener {
                 }
             }
         }
+    }
+
+    /// A place for a new connection, if there is one.
+    fn seat(&self, peer: SocketAddr) -> Result<Seat, Full> {
+        let worker = self.proxy.worker();
+        let Some(door) = worker.live.door(self.door) else { return Err(Full::Door) };
+        // All clients of a trusted proxy come from its address.
+        let per_ip = door.bounds.max_connections_per_ip.filter(|_| !client::is_trusted(peer.ip().to_canonical(), &door.trusted));
+        self.census.enter(peer.ip(), door.bounds.max_connections, per_ip)
     }
 
     /// Ends connections that overstay their bounds. Runs until dropped.
@@ -112,17 +136,15 @@ impl Listener {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
-        let service = service_fn(|request: Request<Incoming>| {
-            let (listener, session) = (self.clone(), session.clone());
-            async move { Ok::<_, Infallible>(listener.answer(request, peer, session).await) }
-        });
-        let connection = http1::Builder::new()
-            .header_read_timeout(None)
-            .half_close(false)
-            .auto_date_header(false)
-            .max_header_size(bounds.max_head as usize)
-            .serve_connection(TokioIo::new(Watched::new(stream, session.clone())), service)
-            .with_upgrades();
+        let text = PeerText::new(peer);
+        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
+        let mut builder = http1::Builder::new();
+        builder.header_read_timeout(None).half_close(false).auto_date_header(false).max_header_size(bounds.max_head as usize);
+        if usize::from(bounds.max_headers) != HYPER_MAX_HEADERS {
+            // Any number but its own costs hyper an allocation for each head.
+            builder.max_headers(bounds.max_headers.into());
+        }
+        let connection = builder.serve_connection(TokioIo::new(Watched::new(stream, session.clone())), service).with_upgrades();
         let mut connection = pin!(connection);
         let mut finishing = false;
         let ended = std::future::poll_fn(|cx| {
@@ -142,17 +164,32 @@ impl Listener {
         }
     }
 
-    async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: SocketAddr, session: Arc<Session>) -> Response<Outgoing> {
-        session.serving();
+    /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
+    fn answer(
+        self: Rc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        peer_text: PeerText,
+        session: Arc<Session>,
+    ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
+        let flaw = session.serving();
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (head, body) = request.into_parts();
-        let checked = strict::check(&head.method, &head.uri, head.version, &head.headers);
+        let checked = match flaw {
+            None => strict::check(&head.method, &head.uri, head.version, &head.headers),
+            Some(flaw) => Err(Reject::BadRequest(flaw.as_str().into())),
+        };
+        let connects = head.method == Method::CONNECT;
+        let expects = head.version == Version::HTTP_11
+            && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        session.interims.begin(head.version == Version::HTTP_11, expects);
         let worker = self.proxy.worker();
         let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
         let (client, trusted) = client::address(peer, &head.headers, trusted_nets);
         let mut arrival = Arrival {
             door: self.door,
             peer,
+            peer_text,
             tls: false,
             client,
             trusted,
@@ -161,19 +198,30 @@ impl Listener {
             version: head.version,
             headers: head.headers,
             at: Instant::now(),
+            interim: Some(Informed { connection: session.clone(), request: session.request() }),
         };
         to_origin_form(&mut arrival);
-        let body = if hyper::body::Body::is_end_stream(&body) { Body::Empty } else { Body::Incoming(body) };
-        let mut response = match checked {
-            Ok(()) => self.proxy.handle(arrival, body, upgrade).await,
-            Err(reject) => self.proxy.refuse(arrival, reject),
+        let body = match (hyper::body::Body::is_end_stream(&body), self.door) {
+            (true, _) => Body::Empty,
+            // Outbound the body is needed before anybody can be asked: it is wanted at once.
+            (false, Door::Inbound) if expects => Body::stream(Expected::new(Body::Incoming(body), session.clone())),
+            (false, _) => Body::Incoming(body),
         };
-        if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            session.upgraded();
-        } else if self.leaving.get() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let exchange = Exchange::begin(&self.proxy, worker, Rc::new(arrival));
+        async move {
+            let mut response = match checked {
+                Ok(()) => Proxy::handle(exchange, body, upgrade).await,
+                Err(reject) => Proxy::refuse(exchange, reject),
+            };
+            session.interims.end().await;
+            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                session.upgraded();
+            } else if self.leaving.get() || connects {
+                // After a refused CONNECT nobody knows whether what follows is a request.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Outgoing::new(body, session)))
         }
-        response.map(|body| Outgoing::new(body, session))
     }
 }
 
@@ -189,6 +237,8 @@ fn to_origin_form(arrival: &mut Arrival) {
     }
 }
 
+/// What hyper parses without being told a number.
+const HYPER_MAX_HEADERS: usize = 100;
 const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Idle client connections; longer than most clients keep them.

@@ -6,7 +6,6 @@
 
 use std::{
     cell::RefCell,
-    io,
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -19,8 +18,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::{framing::Flaw, interim::Interims};
 use crate::body::{Body, BodyError};
 
 /// How often connections are looked at.
@@ -37,6 +36,13 @@ pub struct Session {
     bounds: SessionBounds,
     order: AtomicU8,
     waker: AtomicWaker,
+    /// Heads that hyper has handed over.
+    heads: AtomicU32,
+    /// From this head on nothing is believed; 0: all is well.
+    flawed_from: AtomicU32,
+    flaw: AtomicU8,
+    /// What goes out before the answer.
+    pub(super) interims: Interims,
 }
 
 /// Sweeps a connection may spend in a state.
@@ -89,6 +95,10 @@ impl Sessions {
             bounds,
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            heads: AtomicU32::new(0),
+            flawed_from: AtomicU32::new(0),
+            flaw: AtomicU8::new(0),
+            interims: Interims::default(),
         });
         self.all.borrow_mut().push(Arc::downgrade(&session));
         session
@@ -124,9 +134,53 @@ impl Sessions {
 }
 
 impl Session {
-    /// A head is complete.
-    pub fn serving(&self) {
+    /// A head is complete; what the raw bytes say against it.
+    pub fn serving(&self) -> Option<Flaw> {
         self.enter(SERVING);
+        let heads = self.heads.load(Relaxed).wrapping_add(1);
+        self.heads.store(heads, Relaxed);
+        let from = self.flawed_from.load(Relaxed);
+        if from != 0 && heads >= from { Flaw::from_number(self.flaw.load(Relaxed)) } else { None }
+    }
+
+    /// The number of the request in hand, from 1.
+    pub fn request(&self) -> u32 {
+        self.heads.load(Relaxed)
+    }
+
+    /// A coming head, by number, is flawed.
+    pub(super) fn distrust(&self, head: u32, flaw: Flaw) {
+        self.flaw.store(flaw as u8, Relaxed);
+        self.flawed_from.store(head, Relaxed);
+    }
+
+    /// Whether a next head has not begun.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase.load(Relaxed) == IDLE
+    }
+
+    /// Whether bytes are no longer HTTP/1.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.phase.load(Relaxed) == UPGRADED
+    }
+
+    /// A next head has begun.
+    pub(super) fn begins(&self) {
+        self.enter(HEAD);
+    }
+
+    /// The client takes bytes, or does not.
+    pub(super) fn writing(&self, moves: bool) {
+        if moves {
+            self.stalled.store(0, Relaxed);
+        } else if self.stalled.load(Relaxed) == 0 {
+            self.stalled.store(self.tick.load(Relaxed).max(1), Relaxed);
+        }
+    }
+
+    /// Has the connection's task look at it again.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// The answer is a tunnel from here on.
@@ -168,65 +222,6 @@ impl Session {
         if overstayed {
             self.tell(Order::End);
         }
-    }
-}
-/// A client's byte stream, observed.
-#[derive(Debug)]
-pub struct Watched<S> {
-    stream: S,
-    session: Arc<Session>,
-}
-
-impl<S> Watched<S> {
-    /// Reports what passes on `stream` to `session`.
-    pub fn new(stream: S, session: Arc<Session>) -> Self {
-        Self { stream, session }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.session.phase.load(Relaxed) == IDLE && buf.filled().len() > before {
-            self.session.enter(HEAD);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Watched<S> {
-    fn wrote<T>(&self, polled: Poll<T>) -> Poll<T> {
-        if polled.is_ready() {
-            self.session.stalled.store(0, Relaxed);
-        } else if self.session.stalled.load(Relaxed) == 0 {
-            self.session.stalled.store(self.session.tick.load(Relaxed).max(1), Relaxed);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(polled)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -271,6 +266,30 @@ impl HttpBody for Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_takes_nothing_is_ended() {
+        let sessions = Sessions::default();
+        let (slow, quick) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
+        for session in [&slow, &quick] {
+            session.serving();
+            session.writing(false);
+        }
+        for _ in 0..4 {
+            assert!(!ended(&slow));
+            sessions.sweep();
+            quick.writing(true);
+        }
+        sessions.sweep();
+        assert!(ended(&slow) && !ended(&quick));
+    }
+
+    #[test]
+    fn a_flaw_counts_from_its_head_on() {
+        let session = Sessions::default().open(BOUNDS);
+        session.distrust(2, Flaw::BareLf);
+        assert_eq!([session.serving(), session.serving(), session.serving()], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
+    }
 
     const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3 };
 

@@ -77,7 +77,10 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     if headers.contains_key("content_length") || headers.contains_key("transfer_encoding") {
         return bad("a field name that some servers read as a framing field");
     }
-    let upgrades = has_token(headers, header::CONNECTION, "upgrade") && headers.contains_key(header::UPGRADE);
+    // Any other upgrade is not passed on, and then its body is an ordinary one (some clients offer h2c with every request).
+    let upgrades = headers.contains_key(header::UPGRADE)
+        && has_token(headers, header::UPGRADE, "websocket")
+        && has_token(headers, header::CONNECTION, "upgrade");
     if upgrades && (chunked || length.is_some_and(|n| n > 0)) {
         return bad("an upgrade with a body");
     }

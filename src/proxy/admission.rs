@@ -65,16 +65,16 @@ impl Claims {
         claims
     }
 
-    /// The keys that outbound calls reserve against.
-    pub fn keyed(&self) -> Option<&Keyed> {
-        self.own.as_ref()
+    /// The keys that outbound calls reserve against, if a limit counts what they use.
+    pub fn spendable(&self) -> Option<&Keyed> {
+        self.own.as_ref().filter(|keyed| keyed.set().counts(Unit::Tokens) || keyed.set().counts(Unit::NanoUsd))
     }
 
     /// Takes what applies at `stage` from all limits at once, or nothing.
     pub async fn admit(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
         let call = exchange.call.as_deref();
         let mut asks: smallvec::SmallVec<[Ask<'_>; 2]> = smallvec::SmallVec::new();
-        if let Some(keyed) = &self.own {
+        if let Some(keyed) = self.own.as_ref().filter(|keyed| keyed.set().applies(stage)) {
             let demand = match exchange.arrival.door {
                 Door::Inbound => Demand::arrival(stage),
                 Door::Outbound => Demand::call(stage, self.tokens, self.nano_usd),
@@ -94,7 +94,9 @@ impl Claims {
         if asks.is_empty() {
             return Ok(());
         }
-        let lease = proxy.shared.limits.admit_shared(&asks, Instant::now()).await.map_err(Reject::Limited)?;
+        // Inbound, nothing has been waited for since the arrival; a clock read saved is a clock read saved.
+        let now = if exchange.arrival.door == Door::Inbound { exchange.arrival.at } else { Instant::now() };
+        let lease = proxy.shared.limits.admit_shared(&asks, now).await.map_err(Reject::Limited)?;
         match &mut exchange.lease {
             Some(held) => held.join(lease),
             held => *held = Some(lease),

@@ -39,8 +39,9 @@ pub struct Sending {
     pub(super) upload: Rc<Progress>,
     tries: Rc<Tries>,
     pub(super) plan: Option<Plan>,
-    /// Fields of the request as any target gets them.
-    headers: HeaderMap,
+    source: request::Source,
+    /// The fields, where something was added to what the source gives.
+    fixed: Option<Box<HeaderMap>>,
     trace: Option<Trace>,
     pub(super) websocket: bool,
     pub(super) deadline: Deadline,
@@ -56,6 +57,16 @@ pub struct Attempted {
     pub connection: Option<Connection>,
 }
 
+/// Whose answer it is, if not the first target's: an extension of the answer's head. Such an answer is given and not kept,
+/// because the first target's is asked for again once it is back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Another target's.
+    Target,
+    /// Ours, from the configuration.
+    Fixed,
+}
+
 /// One place to try.
 pub(super) struct Aim<'a> {
     pub(super) pool: &'a Rc<Pool>,
@@ -65,12 +76,13 @@ pub(super) struct Aim<'a> {
 
 impl Sending {
     /// Prepares the tries of `exchange`.
-    pub fn new(proxy: &Proxy, exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
+    pub fn new(exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
         let timeouts = route_of(&exchange.worker, exchange.arrival.door, route_at).and_then(|route| route.policies.timeouts.as_ref());
         Self {
             deadline: crate::policy::timeout::deadline(exchange.arrival.at, timeouts, None),
             plan: exchange.call.as_ref().map(|call| call.plan()),
-            headers: request::fields(proxy, exchange, websocket),
+            source: request::Source::new(exchange, websocket),
+            fixed: None,
             trace: exchange.trace.clone(),
             arrival: exchange.arrival.clone(),
             worker: exchange.worker.clone(),
@@ -92,16 +104,28 @@ impl Sending {
             upload: self.upload.clone(),
             tries: self.tries.clone(),
             plan: self.plan.clone(),
-            headers: self.headers.clone(),
+            source: self.source.clone(),
+            fixed: self.fixed.clone(),
             trace: self.trace.clone(),
             websocket: self.websocket,
             deadline: self.deadline,
         })
     }
 
+    /// For a fetch that belongs to no exchange: its tries are none of the one that it was made from.
+    pub fn in_background(mut self) -> Self {
+        self.tries = Rc::default();
+        self
+    }
+
+    /// Whose route it is, and which.
+    pub(super) fn place(&self) -> (Rc<Worker>, usize) {
+        (self.worker.clone(), self.route_at)
+    }
+
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
+    pub fn headers_mut(&mut self, proxy: &Proxy) -> &mut HeaderMap {
+        self.fixed.get_or_insert_with(|| Box::new(self.source.fields(proxy)))
     }
 }
 
@@ -112,7 +136,6 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
         return Err(Reject::Internal("the route is gone".into()));
     };
     let cells = &worker.route(sending.arrival.door, sending.route_at).policies;
-    let began = Instant::now();
     let first = first_aim(&worker, &sending);
     let mut rest = route.fallback.iter();
     let next = next_after(&rest);
@@ -125,7 +148,11 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
                 cells.fallback(&provider.name);
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
                 let next = next_after(&rest);
-                try_target(proxy, &mut sending, route, &aim, next).await
+                let mut last = try_target(proxy, &mut sending, route, &aim, next).await;
+                if let Ok(Last { answer: Ok(attempted), .. }) = &mut last {
+                    attempted.head.extensions.insert(Instead::Target);
+                }
+                last
             }
             Some(Fallback::Respond { status, body, content_type }) => {
                 cells.fallback("respond");
@@ -133,7 +160,6 @@ pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempte
             }
         };
     }
-    sending.tries.waited.set(sending.tries.waited.get() + began.elapsed());
     let mut answer = last?.answer;
     if let Ok(attempted) = &mut answer
         && sending.plan.is_some()
@@ -161,7 +187,9 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let guard =
         route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model.as_deref()));
     let budget = sending.worker.budget(&proxy.shared.budgets, policy, &target.name);
-    budget.deposit(Instant::now());
+    if policy.is_some() {
+        budget.deposit(Instant::now());
+    }
     let arrival = sending.arrival.clone();
     let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
     let idempotent = retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None);
@@ -196,8 +224,11 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             cells.retried("safe_reconnect");
             continue;
         }
-        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(Instant::now()), next };
-        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, Instant::now());
+        // The time matters only to a policy or a deadline.
+        let timed = policy.is_some() || sending.deadline != Deadline::NONE;
+        let now = if timed { Instant::now() } else { arrival.at };
+        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(now), next };
+        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, now);
         if judgement.budget_exhausted {
             cells.budget_exhausted.inc();
         }
@@ -209,6 +240,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
                 cells.retried(tried.word);
                 drop(tried);
                 tokio::time::sleep(pause).await;
+                sending.tries.waited.set(sending.tries.waited.get() + pause);
             }
             Verdict::NextTarget => return Ok(Last { answer: tried.answer, move_on: true }),
             Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
@@ -224,11 +256,13 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &
     let (uri, mut headers) = sending.addressed(proxy, aim)?;
     let mut span = sending.begin_span(proxy, aim, &uri, &mut headers, nth);
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), sending.deadline);
-    let sent = forward::send(aim.pool, &sending.arrival.method, uri, headers, body, &sending.upload, bounds).await;
+    let (method, interim) = (&sending.arrival.method, sending.arrival.interim.as_ref());
+    let sent = forward::send(aim.pool, method, uri, headers, body, &sending.upload, bounds, interim).await;
     let tried = match sent {
         Err(failed) => sending.failed(aim, failed),
         Ok(responded) => {
             sending.tries.last.set(Some(responded.took));
+            sending.tries.waited.set(sending.tries.waited.get() + responded.took);
             cells.duration.observe_duration(responded.took);
             for bound in &responded.overran {
                 cells.timed_out(bound);
@@ -261,7 +295,7 @@ impl Sending {
 
     /// URI and fields for this aim.
     fn addressed(&self, proxy: &Proxy, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.fixed.as_deref().cloned().unwrap_or_else(|| self.source.fields(proxy));
         let uri = match (&self.plan, aim.provider) {
             (Some(plan), Some(provider)) => {
                 headers.insert(header::HOST, aim.pool.target.authority.clone());
@@ -299,6 +333,7 @@ impl Sending {
         match failed {
             Failed::Client(reject) => Err(reject),
             Failed::Timeout(bound, after) => {
+                self.tries.waited.set(self.tries.waited.get() + after);
                 cells.timed_out(bound.as_str());
                 let reject = Reject::Timeout { target: target.name.clone(), bound, after };
                 if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, Outcome::Timeout(bound))) }
@@ -349,6 +384,7 @@ fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempte
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     response.headers_mut().insert("proxy-status", HeaderValue::from_static("outrigger; details=\"fallback\""));
+    response.extensions_mut().insert(Instead::Fixed);
     let (head, body) = response.into_parts();
     Attempted { head, body, connection: None }
 }

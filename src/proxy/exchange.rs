@@ -18,6 +18,7 @@ use super::{
     Proxy,
     live::{LiveDoor, Worker},
     model::{ModelCall, Room, Settlement},
+    strip::Stripped,
 };
 use crate::{
     arrival::{Arrival, Door},
@@ -26,7 +27,7 @@ use crate::{
         tap::{End, Observer, Tap, TimeBounds},
         upload::Progress,
     },
-    cause::Running,
+    cause::{self, Running},
     clock::Instant,
     policy::limits::{Keyed, Lease},
     reject::Reject,
@@ -40,13 +41,15 @@ use crate::{
 
 /// The record of one request.
 pub struct Exchange {
-    proxy: Rc<Proxy>,
+    pub(super) proxy: Rc<Proxy>,
     /// The configuration it began with, and keeps.
     pub worker: Rc<Worker>,
     /// As it came in.
     pub arrival: Rc<Arrival>,
     /// Wall time of the arrival.
     at: SystemTime,
+    /// The request id, if it is a number of our own.
+    own_id: Option<u128>,
     /// Finds everything about this request.
     pub request_id: Arc<str>,
     /// Index of the route in its door; `None` before one was found.
@@ -100,10 +103,12 @@ impl Exchange {
     /// Begins the record of `arrival`.
     pub fn begin(proxy: &Rc<Proxy>, worker: Rc<Worker>, arrival: Rc<Arrival>) -> Box<Self> {
         let inflight = worker.door(arrival.door).inflight.enter();
+        let (own_id, request_id) = request_id(&arrival);
         Box::new(Self {
             proxy: proxy.clone(),
             at: proxy.shared.clock.wall(),
-            request_id: request_id(&arrival),
+            own_id,
+            request_id,
             worker,
             arrival,
             route: None,
@@ -157,7 +162,7 @@ impl Exchange {
             let route = self.route_name().unwrap_or_default();
             let trace_id = self.trace.as_ref().map(|trace| u128::from_be_bytes(trace.context.trace_id.to_bytes()));
             let (request_id, caller) = (self.request_id.clone(), self.caller.clone());
-            self.cause = Some(self.proxy.shared.causes.begin(request_id, caller, route, trace_id, keyed.cloned()));
+            self.cause = Some(self.proxy.shared.causes.begin(self.own_id, request_id, caller, route, trace_id, keyed.cloned()));
         }
     }
 
@@ -189,14 +194,20 @@ impl Exchange {
         if let Some(call) = &mut self.call {
             call.answered(&head);
         }
-        Response::from_parts(head, Body::Tapped(Box::new(Tap::new(body, bounds, self))))
+        let strips = self.call.as_ref().is_some_and(|call| call.asks_usage && call.streams);
+        let tapped = Body::Tapped(Box::new(Tap::new(body, bounds, self)));
+        if strips {
+            head.headers.remove(header::CONTENT_LENGTH);
+            return Response::from_parts(head, Body::stream(Stripped::new(tapped)));
+        }
+        Response::from_parts(head, tapped)
     }
 
     /// A tunnel has ended.
     pub fn tunnelled(&mut self, up: u64, down: u64, complete: bool) {
         self.bytes_in += up;
         self.bytes_out += down;
-        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken });
+        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken }, Instant::now());
     }
 
     /// The status that a tunnel answers with.
@@ -205,11 +216,10 @@ impl Exchange {
         self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    fn finish(&mut self, outcome: Outcome, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let now = Instant::now();
         let total = now.saturating_duration_since(self.arrival.at);
         let door = self.arrival.door;
         let outcome = if self.reject.is_some() && outcome == Outcome::Complete { Outcome::Rejected } else { outcome };
@@ -238,6 +248,9 @@ impl Exchange {
                 Some(Settlement::Unknown) if self.status < 400 && self.status != 0 => lease.keep(),
                 Some(Settlement::Unknown) => lease.refund(),
             }
+        }
+        if let Some(running) = &self.cause {
+            running.end(now);
         }
         self.end_span(&name);
         if self.proxy.telemetry.log.enabled() {
@@ -315,6 +328,7 @@ impl Observer for Exchange {
     }
 
     fn end(&mut self, end: End<'_>) {
+        let now = Instant::now();
         let outcome = match end {
             End::Complete => Outcome::Complete,
             End::Broken(_) => Outcome::UpstreamBroken,
@@ -324,9 +338,10 @@ impl Observer for Exchange {
             && outcome == Outcome::Complete
             && self.upload.is_done()
         {
-            connection.release();
+            connection.release(now);
         }
-        self.finish(outcome);
+        self.upload.abandon();
+        self.finish(outcome, now);
     }
 
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
@@ -336,25 +351,21 @@ impl Observer for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.finish(Outcome::ClientGone);
+        self.finish(Outcome::ClientGone, Instant::now());
     }
 }
 
-/// Ours, or what a trusted peer sent.
-fn request_id(arrival: &Arrival) -> Arc<str> {
+/// What a trusted peer (outbound: the app) sent, or an unguessable number of our own and its digits.
+fn request_id(arrival: &Arrival) -> (Option<u128>, Arc<str>) {
     let given = (arrival.door == Door::Outbound || arrival.trusted)
-        .then(|| arrival.header(crate::cause::REQUEST_ID))
+        .then(|| arrival.header(cause::REQUEST_ID))
         .flatten()
         .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
     match given {
-        Some(id) => id.into(),
+        Some(id) => (None, id.into()),
         None => {
-            let mut hex = [0u8; 32];
             let id = crate::clock::unguessable_id();
-            for (at, digit) in hex.iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(id >> (124 - 4 * at)) as usize & 15];
-            }
-            std::str::from_utf8(&hex).unwrap_or_default().into()
+            (Some(id), std::str::from_utf8(&cause::hex_of(id)).unwrap_or_default().into())
         }
     }
 }

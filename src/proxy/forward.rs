@@ -1,6 +1,11 @@
 //! One try: build the request for one target, send it, wait for the head within the bounds, make the head fit.
 
-use std::{future::Future, pin::pin, rc::Rc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
 use hyper::body::Incoming;
@@ -8,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
+    arrival::Informed,
     body::{Body, upload::Progress},
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
@@ -74,6 +80,11 @@ impl TryBounds {
         }
     }
 
+    /// Whether nothing but the connection is bounded.
+    fn bounds_nothing(&self) -> bool {
+        self.response_header.is_none() && self.per_try.is_none() && self.deadline == Deadline::NONE
+    }
+
     /// Bounds that a try of this length would have passed, had they been enforced.
     fn overran(&self, took: Duration) -> SmallVec<[&'static str; 2]> {
         let bounds = [("observed_response_header", self.response_header), ("observed_per_try", self.per_try)];
@@ -93,6 +104,7 @@ pub async fn send(
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
+    interim: Option<&Informed>,
 ) -> Result<Responded, Failed> {
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
@@ -101,7 +113,9 @@ pub async fn send(
     *request.headers_mut() = header_fields;
     let began = Instant::now();
     let enforced = bounds.enforced();
-    let received = within(pool.send(request, enforced.connect), progress, enforced).await;
+    // Pinned here and handed down by reference: each move of a future by value costs its size twice.
+    let mut sending = pin!(pool.send(request, enforced.connect, began, interim));
+    let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,
         Ok(Err(error)) => {
@@ -120,16 +134,13 @@ pub async fn send(
 }
 
 /// Runs `send` within the nearest of the bounds.
-async fn within<T>(send: impl Future<Output = T>, progress: &Progress, bounds: TryBounds) -> Result<T, (Bound, Duration)> {
+async fn within<T>(mut send: Pin<&mut impl Future<Output = T>>, progress: &Progress, bounds: TryBounds) -> Result<T, (Bound, Duration)> {
     let now = Instant::now();
     let left = bounds.deadline.left(now);
     let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), left.map(|left| (now + left, Bound::Total, left))]
         .into_iter()
         .flatten()
         .min_by_key(|(at, ..)| *at);
-    if fixed.is_none() && bounds.response_header.is_none() {
-        return Ok(send.await);
-    }
     let fixed_bound = async {
         match fixed {
             Some((at, bound, after)) => {
@@ -149,7 +160,7 @@ async fn within<T>(send: impl Future<Output = T>, progress: &Progress, bounds: T
             None => std::future::pending().await,
         }
     };
-    let (mut send, mut fixed_bound, mut head_bound) = (pin!(send), pin!(fixed_bound), pin!(head_bound));
+    let (mut fixed_bound, mut head_bound) = (pin!(fixed_bound), pin!(head_bound));
     std::future::poll_fn(|cx| {
         use std::task::Poll;
         if let Poll::Ready(answer) = send.as_mut().poll(cx) {

@@ -44,7 +44,7 @@ pub async fn error_body(mut body: Incoming, connection: Connection) -> (Body, Op
             return (Body::stream(Resumed { held: VecDeque::from([read.freeze()]), rest: body }), Some(connection));
         }
     }
-    connection.release();
+    connection.release(Instant::now());
     (Body::full(read.freeze()), None)
 }
 

@@ -5,8 +5,6 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use http::HeaderValue;
-
 use super::Shared;
 use crate::{
     arrival::Door,
@@ -54,6 +52,10 @@ pub struct LiveDoor {
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
     pub caller: Vec<CallerSource>,
+    /// Outbound: peers that may use the door; empty is anybody who can reach it.
+    pub allow: Vec<ipnet::IpNet>,
+    /// Outbound, where keys are configured: `Host` names that are believed beside loopback ones; `None` believes all.
+    pub hosts: Option<Vec<String>>,
     /// Match to index into `routes`.
     pub table: Table<usize>,
     /// All routes; the last one answers when none matches.
@@ -170,7 +172,13 @@ impl Live {
                 }
                 prices = Prices::new(&outbound.prices);
                 let parts = DoorParts { limits: &outbound.limits, routes: &outbound.routes, fallthrough: &outbound.fallthrough };
-                Some(LiveDoor { port: outbound.listen.port(), bounds: outbound.bounds.clone(), ..door(Door::Outbound, parts, shared) })
+                Some(LiveDoor {
+                    port: outbound.listen.port(),
+                    bounds: outbound.bounds.clone(),
+                    allow: outbound.allow.clone(),
+                    hosts: outbound.providers.iter().any(|provider| !provider.keys.is_empty()).then(|| outbound.hosts.clone()),
+                    ..door(Door::Outbound, parts, shared)
+                })
             }
         };
         let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));
@@ -202,7 +210,17 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let mut routes: Vec<LiveRoute> = parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies)).collect();
     routes.push(resolve("default".into(), parts.fallthrough));
     let rows: Vec<(Match, usize)> = parts.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)).collect();
-    LiveDoor { door, port: 0, bounds: Bounds::default(), trusted: Vec::new(), caller: Vec::new(), table: Table::new(rows), routes }
+    LiveDoor {
+        door,
+        port: 0,
+        bounds: Bounds::default(),
+        trusted: Vec::new(),
+        caller: Vec::new(),
+        allow: Vec::new(),
+        hosts: None,
+        table: Table::new(rows),
+        routes,
+    }
 }
 
 /// Below Node's five seconds, so that a close by the app does not cross a request.
@@ -312,10 +330,4 @@ impl Worker {
     pub fn door(&self, door: Door) -> &DoorCells {
         &self.doors[door as usize]
     }
-}
-
-/// What every forwarded request says of us; see [`crate::upstream::headers`].
-pub fn via_name() -> HeaderValue {
-    let id = crate::clock::unguessable_id() as u32;
-    HeaderValue::try_from(format!("outrigger-{id:08x}")).unwrap_or_else(|_| HeaderValue::from_static("outrigger"))
 }

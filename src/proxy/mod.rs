@@ -1,11 +1,12 @@
 //! The story: what happens to a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then
-//! [`attempt`].
+//! [`attempt()`].
 //!
 //! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
 //! the fill that can store, only a breaker yields the permit that records an outcome.
 
 mod admission;
 pub mod attempt;
+pub mod cache_key;
 mod cached;
 pub mod exchange;
 pub mod forward;
@@ -14,7 +15,9 @@ mod judged;
 pub mod live;
 pub mod model;
 mod request;
+mod strip;
 mod tunnel;
+mod worth;
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,7 +27,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
@@ -37,7 +40,7 @@ use crate::{
     },
     cause::Causes,
     clock::{Chance, Clock},
-    config::{Applies, Bounds, CallerSource, Mode},
+    config::{Applies, Bounds, CallerSource, Config, Mode},
     policy::{
         access,
         breaker::Breakers,
@@ -75,7 +78,35 @@ pub struct Shared {
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<model::BodyBudget>,
     /// Our name in `Via`.
-    pub via: HeaderValue,
+    pub via: headers::Via,
+}
+
+impl Shared {
+    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        Self {
+            clock,
+            limits: Limits::new(config.store.max_keys, &clock, None),
+            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config)),
+            breakers: Breakers::default(),
+            budgets: Budgets::default(),
+            causes: Causes::new(clock.now()),
+            spend: model::Spend::default(),
+            bodies: model::BodyBudget::new(config.body_budget),
+            via: headers::Via::unique(),
+        }
+    }
+}
+
+/// The largest body that is stored is this fraction of the memory tier.
+const LARGEST_SHARE: u64 = 8;
+
+/// The secret of cache keys: as configured, else of this process.
+pub fn cache_secret(config: &Config) -> [u8; 32] {
+    match &config.store.secret {
+        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
+        None => crate::clock::secret_bytes(),
+    }
 }
 
 /// One worker's proxy: both doors.
@@ -101,9 +132,9 @@ impl Proxy {
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
-    pub async fn handle(self: &Rc<Self>, arrival: Arrival, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
-        match self.serve(&mut exchange, body, upgrade).await {
+    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+        let proxy = exchange.proxy.clone();
+        match proxy.serve(&mut exchange, body, upgrade).await {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
                 exchange.switching();
@@ -118,8 +149,7 @@ impl Proxy {
     }
 
     /// Answers a request that cannot be understood.
-    pub fn refuse(self: &Rc<Self>, arrival: Arrival, reject: Reject) -> Response<Body> {
-        let mut exchange = Exchange::begin(self, self.worker(), Rc::new(arrival));
+    pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
     }
@@ -128,11 +158,20 @@ impl Proxy {
     async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
         let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
         let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
-        self.refuse_loops(&arrival)?;
+        if self.shared.via.is_in(&arrival.headers) {
+            return Err(Reject::Loop);
+        }
+        guard_outbound(door, &arrival)?;
+        if headers::max_forwards(&arrival) == Some(0) {
+            // It may go no further: we are the recipient.
+            let mut response = Response::new(Body::Empty);
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(Served::Response(response, TimeBounds::default()));
+        }
         let body = self.bound_upload(exchange, door, body)?;
 
         // The route: by path; outbound then by operation and model, for which the body may have to be read.
-        let (route_at, body) = match arrival.door {
+        let (route_at, mut body) = match arrival.door {
             Door::Inbound => (route_inbound(door, &arrival)?, Replay::new(body, 0)),
             Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
         };
@@ -147,9 +186,10 @@ impl Proxy {
         }
         exchange.caller = self.identify(exchange, door);
         let claims = Claims::of(exchange, route);
+        model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
-        exchange.caused_from_now(claims.keyed());
+        exchange.caused_from_now(claims.spendable());
         let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
             Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
             Found::Forward(fill) => fill,
@@ -157,10 +197,11 @@ impl Proxy {
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
-        let sending = Sending::new(self, exchange, route_at, body, websocket);
+        let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
+        let sending = Sending::new(exchange, route_at, body, websocket);
         let attempted = match fill {
             None => attempt(self, sending).await?,
-            Some(fill) => cached::fetch_and_fill(self, exchange, route, route_at, sending, fill).await?,
+            Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
         };
         cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange, route, upgrade))
@@ -184,11 +225,6 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Most client connections of this worker's listener.
-    pub fn max_connections(&self, door: Door) -> i64 {
-        self.worker().live.door(door).map_or(i64::MAX, |door| door.bounds.max_connections as i64)
-    }
-
     /// Closes upstream connections that were idle for too long. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
@@ -205,12 +241,6 @@ impl Proxy {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         turn % count.max(1)
-    }
-
-    fn refuse_loops(&self, arrival: &Arrival) -> Result<(), Reject> {
-        let ours = self.shared.via.as_bytes();
-        let seen = arrival.headers.get_all(header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), ours).is_some());
-        if seen { Err(Reject::Loop) } else { Ok(()) }
     }
 
     fn bound_upload(&self, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
@@ -232,12 +262,18 @@ impl Proxy {
         if let Some(call) = &exchange.call {
             return call.caller(arrival);
         }
-        door.caller.iter().find_map(|source| match source {
-            CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
-            CallerSource::Header(_) => None,
-            CallerSource::ClientIp => Some(arrival.client.to_string().into()),
-        })
+        caller(&door.caller, arrival)
     }
+}
+
+/// Who is asking at the inbound door: the first of `sources` that can be trusted.
+pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Arc<str>> {
+    sources.iter().find_map(|source| match source {
+        CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
+        CallerSource::Header(_) => None,
+        CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
+        CallerSource::ClientIp => Some(arrival.client.to_string().into()),
+    })
 }
 
 impl Attempted {
@@ -267,6 +303,21 @@ pub enum Served {
     Response(Response<Body>, TimeBounds),
     /// A 101, and the two connections that it joins.
     Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+}
+
+/// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
+/// (DNS rebinding).
+fn guard_outbound(door: &LiveDoor, arrival: &Arrival) -> Result<(), Reject> {
+    if !door.allow.is_empty() && !door.allow.iter().any(|net| net.contains(&arrival.client)) {
+        return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
+    }
+    let Some(known) = &door.hosts else { return Ok(()) };
+    let host = arrival.host().trim_start_matches('[').trim_end_matches(']');
+    let loopback = host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    if loopback || known.iter().any(|name| name.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    Err(Reject::Misdirected(format!("this door holds keys and does not answer to the name `{host}`; list it under outbound.hosts").into()))
 }
 
 fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     Exchange, Proxy,
-    live::{LiveDoor, LiveProvider},
+    live::{LiveDoor, LiveProvider, LiveRoute},
     request,
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     body::{Body, BodyError, replay::Replay},
     cause::Join,
     clock::Instant,
-    config::{Api, Operation},
-    policy::limits::Keyed,
+    config::{Api, Operation, Unit},
+    policy::limits::{Keyed, LimitSet},
     provider::{self, Facts, Meter, Observed, Shape},
     reject::Reject,
     route::Query,
@@ -65,6 +65,8 @@ pub struct ModelCall {
     observed: Option<Observed>,
     /// Recorded answers cost nothing.
     pub cached: bool,
+    /// The stream's usage is asked for on our account; the client does not get to see it.
+    pub asks_usage: bool,
 }
 
 /// What the tries of a call need to know of it.
@@ -100,7 +102,12 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     let Some(provider_at) = live.providers.iter().position(|p| &*p.name == name) else {
         let known: Vec<&str> = live.providers.iter().map(|p| &*p.name).collect();
         return Err(Reject::NotFound(
-            format!("no provider is called `{name}`; the path begins with the provider's name, one of: {}", known.join(", ")).into(),
+            format!(
+                "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}",
+                known.first().unwrap_or(&"openai"),
+                known.join(", ")
+            )
+            .into(),
         ));
     };
     let provider = &live.providers[provider_at];
@@ -123,6 +130,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
         meter: None,
         observed: None,
         cached: false,
+        asks_usage: false,
     });
     let needs_model = {
         let query = query(&arrival, &call);
@@ -150,6 +158,25 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     Ok((at, replay))
 }
 
+/// Asks for the usage of an OpenAI stream where a limit counts it and the client did not ask: one splice, no other byte changes.
+pub fn ask_for_usage(exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) {
+    let Some(call) = exchange.call.as_deref_mut() else { return };
+    let caused = match &call.join {
+        Join::Sure(cause) => cause.charge.as_ref().map(Keyed::set),
+        _ => None,
+    };
+    let counts = |set: &LimitSet| set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd);
+    let counted = counts(&route.limits) || caused.is_some_and(counts);
+    let chat = call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions);
+    let unasked = call.facts.as_ref().is_some_and(|facts| facts.stream && !facts.include_usage);
+    if let (true, Replay::Whole(bytes)) = (counted && chat && unasked, &*body)
+        && let Some(asking) = provider::with_include_usage(bytes)
+    {
+        *body = Replay::Whole(asking);
+        call.asks_usage = true;
+    }
+}
+
 fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
     Query {
         path: call.rest.split('?').next().unwrap_or_default(),
@@ -163,7 +190,7 @@ fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
 }
 
 /// `/openai/v1/x?q` -> (`openai`, `/v1/x?q`).
-fn split(path: &str) -> (&str, &str) {
+pub fn split(path: &str) -> (&str, &str) {
     let inner = path.strip_prefix('/').unwrap_or(path);
     match inner.find(['/', '?']) {
         Some(end) => (&inner[..end], &inner[end..]),

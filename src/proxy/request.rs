@@ -1,49 +1,87 @@
 //! The request that goes out: fields, target, credential.
 
+use std::{rc::Rc, sync::Arc};
+
 use http::{HeaderMap, HeaderValue, Uri, header, uri};
 
 use super::{Proxy, exchange::Exchange, live::LiveProvider};
 use crate::{
-    arrival::Door,
-    cause,
+    arrival::{Arrival, Door},
+    cause::{self, Cause},
     config::Api,
+    policy::limits::Keyed,
     upstream::headers::{self, Forwarding},
 };
 
-/// Fields of the request as any target gets them.
-pub fn fields(proxy: &Proxy, exchange: &Exchange, websocket: bool) -> HeaderMap {
-    let arrival = &exchange.arrival;
-    let inbound = arrival.door == Door::Inbound;
-    let forwarding = Forwarding { via: &proxy.shared.via, forwarded: inbound, host: None, upgrade: websocket };
-    let mut fields = headers::request(arrival, &forwarding);
-    match arrival.door {
-        Door::Inbound => {
-            if let Ok(id) = HeaderValue::from_str(&exchange.request_id) {
-                fields.insert(cause::REQUEST_ID, id);
-            }
-            match &exchange.cause {
-                Some(running) => cause::announce(&mut fields, &running.cause),
-                None => cause::conceal(&mut fields),
-            }
-        }
-        Door::Outbound => {
-            cause::conceal(&mut fields);
-            if exchange.call.as_ref().is_some_and(|call| call.shape.reads_body) {
-                narrow_codings(&mut fields);
-            }
-        }
-    }
-    if let Some(trace) = &exchange.trace {
-        trace.context.write(&mut fields);
-    }
-    fields
+/// What the fields of a request are made of. Made anew for each try, so that no try has to keep a copy for the next.
+#[derive(Clone)]
+pub struct Source {
+    arrival: Rc<Arrival>,
+    request_id: Arc<str>,
+    cause: Option<Arc<Cause<Keyed>>>,
+    /// Codings in which the answer can be read on the side.
+    codings: Codings,
+    websocket: bool,
 }
 
-/// Keeps to codings that can be read on the side, so that usage is seen: gzip, or none.
-fn narrow_codings(fields: &mut HeaderMap) {
+impl Source {
+    /// The source of `exchange`'s requests.
+    pub fn new(exchange: &Exchange, websocket: bool) -> Self {
+        Self {
+            arrival: exchange.arrival.clone(),
+            request_id: exchange.request_id.clone(),
+            cause: exchange.cause.as_ref().map(|running| running.cause.clone()),
+            codings: match exchange.call.as_deref() {
+                Some(call) if call.asks_usage => Codings::Identity,
+                Some(call) if call.shape.reads_body => Codings::Gzip,
+                _ => Codings::Any,
+            },
+            websocket,
+        }
+    }
+
+    /// Fields of the request as any target gets them.
+    pub fn fields(&self, proxy: &Proxy) -> HeaderMap {
+        let inbound = self.arrival.door == Door::Inbound;
+        let forwarding = Forwarding { via: &proxy.shared.via, forwarded: inbound, host: None, upgrade: self.websocket };
+        let mut fields = headers::request(&self.arrival, &forwarding);
+        if inbound && let Ok(id) = HeaderValue::from_str(&self.request_id) {
+            fields.insert(cause::REQUEST_ID, id);
+        }
+        match &self.cause {
+            Some(cause) => cause::announce(&mut fields, cause),
+            None => cause::conceal(&mut fields),
+        }
+        narrow(&mut fields, self.codings);
+        if self.codings == Codings::Identity {
+            // The body was changed: its length is that of what is sent.
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        fields
+    }
+}
+
+/// Which content codings an answer may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Codings {
+    /// Whatever the client accepts.
+    Any,
+    /// Gzip or none: decoded on the side, for metering.
+    Gzip,
+    /// None: an event may have to be taken out.
+    Identity,
+}
+
+/// Keeps to codings that can be read on the side; never adds one that the client does not accept.
+fn narrow(fields: &mut HeaderMap, codings: Codings) {
     let Some(accepted) = fields.get(header::ACCEPT_ENCODING) else { return };
     let gzip = accepted.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")));
-    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(if gzip { "gzip" } else { "identity" }));
+    let narrowed = match codings {
+        Codings::Any => return,
+        Codings::Gzip if gzip => "gzip",
+        Codings::Gzip | Codings::Identity => "identity",
+    };
+    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }
 
 /// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through.

@@ -108,6 +108,22 @@ impl<R> Table<R> {
     }
 }
 
+/// Why `matches` does not answer a request: the first condition that fails, as `proxy.yaml` calls it; `None`: it could.
+/// For people; agrees with [`Table::find`].
+pub fn why_not(matches: &Match, query: &Query<'_>) -> Option<&'static str> {
+    let with = |part: Match| accepts(&part, query);
+    let parts = [
+        ("path", with(Match { path: matches.path.clone(), ..Match::default() })),
+        ("methods", with(Match { methods: matches.methods.clone(), ..Match::default() })),
+        ("hosts", with(Match { hosts: matches.hosts.clone(), ..Match::default() })),
+        ("headers", with(Match { headers: matches.headers.clone(), ..Match::default() })),
+        ("provider", with(Match { providers: matches.providers.clone(), ..Match::default() })),
+        ("operation", with(Match { operations: matches.operations.clone(), ..Match::default() })),
+        ("models", accepts_model(matches, query.model)),
+    ];
+    parts.into_iter().find(|(_, fits)| !fits).map(|(name, _)| name)
+}
+
 fn same<T>(a: Option<&T>, b: Option<&T>) -> bool {
     match (a, b) {
         (None, None) => true,
@@ -188,6 +204,26 @@ mod tests {
         assert!(table.needs_model(&query));
         assert_eq!(table.find(&Query { model: Some("gpt-4o"), ..query }), Some(&"gpt"));
         assert_eq!(table.find(&Query { model: Some("o3"), ..query }), Some(&"chat"));
+    }
+
+    #[test]
+    fn the_reason_agrees_with_the_choice() {
+        let table = Table::new([
+            (Match { methods: vec![Method::POST], ..path("/a/*") }, "post"),
+            (Match { hosts: vec![Glob::new("b.*")], ..path("/a/**") }, "host"),
+            (path("/a/**"), "rest"),
+        ]);
+        let headers = HeaderMap::new();
+        for (at, host, reasons) in [
+            ("/a/b", "", [Some("hosts"), Some("methods"), None]),
+            ("/a/b", "b.example", [None, Some("methods"), None]),
+            ("/b", "b.example", [Some("path"); 3]),
+        ] {
+            let query = Query { host, ..query(at, &Method::GET, &headers) };
+            assert_eq!(table.rows().map(|(matches, _)| why_not(matches, &query)).collect::<Vec<_>>(), reasons, "{at} {host}");
+            let first = table.rows().find(|(matches, _)| why_not(matches, &query).is_none()).map(|(_, row)| row);
+            assert_eq!(first, table.find(&query));
+        }
     }
 
     #[test]

@@ -51,4 +51,20 @@ impl Precedence {
             headers: matches.headers.len(),
         }
     }
+
+    /// What makes this match more specific than `other`, as `proxy.yaml` calls it; `None`: nothing, the order of the file decides.
+    pub fn decided_by(&self, other: &Self) -> Option<&'static str> {
+        [
+            ("hosts", self.host != other.host),
+            ("path", self.path != other.path),
+            ("provider", self.provider != other.provider),
+            ("models", self.model != other.model),
+            ("operation", self.operation != other.operation),
+            ("methods", self.method != other.method),
+            ("headers", self.headers != other.headers),
+        ]
+        .into_iter()
+        .find(|(_, differs)| *differs)
+        .map(|(name, _)| name)
+    }
 }

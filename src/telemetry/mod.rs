@@ -59,8 +59,21 @@ pub struct WorkerTelemetry {
 impl Telemetry {
     /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set.
     pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle) -> Result<Arc<Self>, TelemetryError> {
+        Self::start_into(config, clock, side, Box::new(io::stdout()))
+    }
+
+    /// As [`Telemetry::start`], with the access log going to `out`.
+    ///
+    /// # Errors
+    /// As [`Telemetry::start`].
+    pub fn start_into(
+        config: &config::Telemetry,
+        clock: Clock,
+        side: &Handle,
+        out: Box<dyn io::Write + Send>,
+    ) -> Result<Arc<Self>, TelemetryError> {
         let metrics = Metrics::new(clock);
-        let log = Log::start(config.log, metrics.shared().counter(Family::LogDropped, &[]))?;
+        let log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &[]), out)?;
         let otlp = match config.otlp.as_deref().filter(|endpoint| !endpoint.is_empty()) {
             Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side)?),
             None => None,

@@ -119,7 +119,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        each!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+        each!(self, stream => crate::body::pieces::write(stream, cx, bufs))
     }
 
     fn is_write_vectored(&self) -> bool {

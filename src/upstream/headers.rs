@@ -3,8 +3,6 @@
 //! Fields named by `Connection` go first, so that a client cannot use that list to remove what the proxy adds
 //! afterwards; fields that carry framing or identity are never removed by it.
 
-use std::net::IpAddr;
-
 use bytes::BytesMut;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
@@ -20,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Forwarding<'a> {
     /// Our name in `Via`: unique to this process, so that a loop is told from a chain of sidecars.
-    pub via: &'a HeaderValue,
+    pub via: &'a Via,
     /// Adds `X-Forwarded-*` (inbound only).
     pub forwarded: bool,
     /// Replaces `Host`; `None` keeps the client's.
@@ -29,15 +27,49 @@ pub struct Forwarding<'a> {
     pub upgrade: bool,
 }
 
+/// Our name in `Via`.
+#[derive(Debug, Clone)]
+pub struct Via {
+    /// The pseudonym.
+    pub name: HeaderValue,
+    /// The whole field, where the request came over HTTP/1.1 and nobody stood before us.
+    first: HeaderValue,
+}
+
+impl Via {
+    /// A pseudonym of this process alone.
+    pub fn unique() -> Self {
+        let name = format!("outrigger-{:08x}", crate::clock::unguessable_id() as u32);
+        let field = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("outrigger"));
+        Self { first: field(&format!("1.1 {name}")), name: field(&name) }
+    }
+
+    /// Whether the request has passed here before.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        headers.get_all(header::VIA).iter().any(|via| memchr::memmem::find(via.as_bytes(), self.name.as_bytes()).is_some())
+    }
+}
+
 /// The header fields of the request that goes to the target.
 pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
     let named = connection_options(&arrival.headers);
     let mut out = HeaderMap::with_capacity(arrival.headers.len() + 6);
     for (name, value) in &arrival.headers {
         let named = named.iter().any(|n| n == name.as_str()) && !is_essential(name);
-        if !(named || is_hop_by_hop(name) || is_ours(name)) {
+        // An expectation in HTTP/1.0 means nothing (RFC 9110 section 10.1.1).
+        let void = name == header::EXPECT && arrival.version == Version::HTTP_10;
+        if !(named || void || is_hop_by_hop(name) || is_ours(name)) {
             out.append(name, value.clone());
         }
+    }
+    if let Some(length) = out.get(header::CONTENT_LENGTH)
+        && length.as_bytes().starts_with(b"0")
+        && let Ok(Some(length)) = content_length(&out)
+    {
+        out.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if let Some(hops @ 1..) = max_forwards(arrival) {
+        out.insert(header::MAX_FORWARDS, HeaderValue::from(hops - 1));
     }
     if let Some(host) = forwarding.host {
         out.insert(header::HOST, host.clone());
@@ -74,6 +106,19 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
     if bodiless && status != StatusCode::NOT_MODIFIED && asked != Method::HEAD {
         headers.remove(header::CONTENT_LENGTH);
     }
+    strip(headers);
+    Ok(())
+}
+
+/// Makes the fields of a 1xx answer fit for the client: no hop-by-hop fields, no framing.
+pub fn interim(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRAILER);
+}
+
+/// Removes what belongs to one hop.
+fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         for option in connection_options(headers) {
             if let Ok(name) = HeaderName::from_bytes(option.as_bytes())
@@ -86,7 +131,6 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    Ok(())
 }
 
 /// What a target sent that is not proper HTTP.
@@ -120,6 +164,14 @@ pub fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     Ok(length)
 }
 
+/// How many more proxies an OPTIONS request may pass (RFC 9110 section 7.6.2); `None`: any number, or another method.
+pub fn max_forwards(arrival: &Arrival) -> Option<u64> {
+    if arrival.method != Method::OPTIONS {
+        return None;
+    }
+    arrival.header(header::MAX_FORWARDS)?.parse().ok()
+}
+
 /// Whether a list-valued field has `token`, in any case.
 pub fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers
@@ -138,7 +190,6 @@ pub fn wants_websocket(arrival: &Arrival) -> bool {
 
 /// `X-Forwarded-*`: what a trusted proxy said is kept and extended, what anybody else said is replaced.
 fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
-    let peer = arrival.peer.ip().to_canonical();
     if !arrival.trusted {
         for name in CLAIMS {
             out.remove(name);
@@ -151,15 +202,13 @@ fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
                 list.extend_from_slice(value.as_bytes());
                 list.extend_from_slice(b", ");
             }
-            list.extend_from_slice(peer.to_string().as_bytes());
+            list.extend_from_slice(arrival.peer_text.text.as_bytes());
             if let Ok(value) = HeaderValue::from_maybe_shared(list.freeze()) {
                 out.insert(X_FORWARDED_FOR, value);
             }
         }
         Entry::Vacant(vacant) => {
-            if let Some(value) = address(peer) {
-                vacant.insert(value);
-            }
+            vacant.insert(arrival.peer_text.field.clone());
         }
     }
     if !out.contains_key(X_FORWARDED_PROTO) {
@@ -172,13 +221,12 @@ fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
     }
 }
 
-fn address(ip: IpAddr) -> Option<HeaderValue> {
-    // An address is at most 45 characters and always valid in a header.
-    HeaderValue::try_from(ip.to_string()).ok()
-}
-
-fn via(out: &mut HeaderMap, version: Version, name: &HeaderValue) {
+fn via(out: &mut HeaderMap, version: Version, name: &Via) {
     let protocol: &[u8] = match version {
+        Version::HTTP_11 if !out.contains_key(header::VIA) => {
+            out.insert(header::VIA, name.first.clone());
+            return;
+        }
         Version::HTTP_10 => b"1.0 ",
         Version::HTTP_2 => b"2 ",
         _ => b"1.1 ",
@@ -189,7 +237,7 @@ fn via(out: &mut HeaderMap, version: Version, name: &HeaderValue) {
         value.extend_from_slice(b", ");
     }
     value.extend_from_slice(protocol);
-    value.extend_from_slice(name.as_bytes());
+    value.extend_from_slice(name.name.as_bytes());
     if let Ok(value) = HeaderValue::from_maybe_shared(value.freeze()) {
         out.insert(header::VIA, value);
     }
@@ -276,6 +324,7 @@ mod tests {
         Arrival {
             door: crate::arrival::Door::Inbound,
             peer: "10.0.0.9:4000".parse().expect("address"),
+            peer_text: crate::arrival::PeerText::new("10.0.0.9:4000".parse().expect("address")),
             tls: false,
             client: "10.0.0.9".parse().expect("address"),
             trusted,
@@ -284,11 +333,12 @@ mod tests {
             version: Version::HTTP_11,
             headers: map,
             at: tokio::time::Instant::now(),
+            interim: None,
         }
     }
 
     fn forward(headers: &[(&str, &str)], trusted: bool) -> HeaderMap {
-        let via = HeaderValue::from_static("outrigger-1");
+        let via = Via { name: HeaderValue::from_static("outrigger-1"), first: HeaderValue::from_static("1.1 outrigger-1") };
         request(&arrival(headers, trusted), &Forwarding { via: &via, forwarded: true, host: None, upgrade: false })
     }
 

@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod headers;
+pub mod interim;
 pub mod pool;
 pub mod tls;
 

@@ -13,8 +13,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{Dial, SendError, Target};
-use crate::{body::Body, reject::Fault, telemetry::metrics::TargetCells};
+use super::{
+    Dial, SendError, Target,
+    interim::{Ear, Heard},
+};
+use crate::{arrival::Informed, body::Body, reject::Fault, telemetry::metrics::TargetCells};
 
 /// A worker's connections to one target.
 pub struct Pool {
@@ -28,6 +31,7 @@ pub struct Pool {
 
 struct Idle {
     sender: SendRequest<Body>,
+    ear: Arc<Ear>,
     since: Instant,
 }
 
@@ -44,6 +48,7 @@ pub struct Received {
 /// A connection in use.
 pub struct Connection {
     sender: Option<SendRequest<Body>>,
+    ear: Arc<Ear>,
     pool: Rc<Pool>,
 }
 
@@ -56,18 +61,26 @@ impl Pool {
     /// Sends `request` over an idle or a new connection and waits for the response head.
     ///
     /// A request that hyper hands back unsent because an idle connection was just closed goes out once more over
-    /// another one: nothing of it had left.
-    pub async fn send(self: &Rc<Self>, mut request: Request<Body>, connect: Option<Duration>) -> Result<Received, SendError> {
+    /// another one: nothing of it had left. 1xx answers go to `interim`.
+    pub async fn send(
+        self: &Rc<Self>,
+        mut request: Request<Body>,
+        connect: Option<Duration>,
+        now: Instant,
+        interim: Option<&Informed>,
+    ) -> Result<Received, SendError> {
         loop {
-            let (mut connection, reused) = match self.check_out() {
+            let (mut connection, reused) = match self.check_out(now) {
                 Some(connection) => (connection, true),
                 None => (self.open(connect).await?, false),
             };
             let Some(sender) = connection.sender.as_mut() else {
                 return Err(broken("the connection is gone", reused));
             };
+            connection.ear.listen(interim.cloned());
             match sender.try_send_request(request).await {
                 Ok(response) => {
+                    connection.ear.stop();
                     let (head, body) = response.into_parts();
                     return Ok(Received { head, body, connection });
                 }
@@ -92,23 +105,23 @@ impl Pool {
         });
     }
 
-    fn check_out(self: &Rc<Self>) -> Option<Connection> {
+    fn check_out(self: &Rc<Self>, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let now = Instant::now();
         while let Some(top) = idle.pop() {
             self.cells.idle.dec();
             if top.sender.is_ready() && now.duration_since(top.since) < self.target.keep_idle {
                 self.cells.active.inc();
-                return Some(Connection { sender: Some(top.sender), pool: self.clone() });
+                return Some(Connection { sender: Some(top.sender), ear: top.ear, pool: self.clone() });
             }
         }
         None
     }
 
     async fn open(self: &Rc<Self>, connect: Option<Duration>) -> Result<Connection, SendError> {
+        let ear = Arc::new(Ear::default());
         let dialled = async {
             let stream = self.dial.dial(&self.target).await?;
-            let handshake = http1::Builder::new().handshake::<_, Body>(TokioIo::new(stream));
+            let handshake = http1::Builder::new().handshake::<_, Body>(TokioIo::new(Heard::new(stream, ear.clone())));
             let (sender, connection) = handshake.await.map_err(|e| explain(&e, false))?;
             Ok((sender, connection))
         };
@@ -131,7 +144,7 @@ impl Pool {
                     }
                 });
                 self.cells.active.inc();
-                Ok(Connection { sender: Some(sender), pool: self.clone() })
+                Ok(Connection { sender: Some(sender), ear, pool: self.clone() })
             }
             Err(error) => {
                 self.cells.connected(error.word());
@@ -143,12 +156,12 @@ impl Pool {
 
 impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
-    pub fn release(mut self) {
+    pub fn release(mut self, now: Instant) {
         if let Some(sender) = self.sender.take() {
             self.pool.cells.active.dec();
             if sender.is_ready() {
                 self.pool.cells.idle.inc();
-                self.pool.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+                self.pool.idle.borrow_mut().push(Idle { sender, ear: self.ear.clone(), since: now });
             }
         }
     }
@@ -157,6 +170,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.sender.is_some() {
+            self.ear.stop();
             self.pool.cells.active.dec();
         }
     }

@@ -230,7 +230,9 @@ pub async fn run(args: MockArgs) -> io::Result<()> {
         echo: args.echo,
         remember: args.remember,
     };
-    let mock = Mock::bind(args.listen, options).await?;
+    let listen = args.listen;
+    let mock =
+        Mock::bind(listen, options).await.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
     let addr = mock.addr();
     println!("mock provider on http://{addr}");
     println!("  OPENAI_BASE_URL=http://{addr}/v1  ANTHROPIC_BASE_URL=http://{addr}");

@@ -39,6 +39,7 @@ impl Build<'_> {
                     header_read: std::time::Duration::from_secs(10),
                     body_idle: std::time::Duration::from_secs(60),
                     max_connections: 10_000,
+                    max_connections_per_ip: None,
                 },
             });
         };
@@ -333,6 +334,7 @@ fn bounds(written: &written::Bounds) -> Bounds {
         header_read: written.header_read.0,
         body_idle: written.body_idle.0,
         max_connections: whole(&written.max_connections),
+        max_connections_per_ip: written.max_connections_per_ip.as_ref().map(whole),
     }
 }
 

@@ -15,6 +15,12 @@ const BODY_IDLE: Key =
     Key::new("body_idle", TIME_OF, "Longest pause between two pieces of a request body.").within("100ms", "1h").default("60s");
 const MAX_CONNECTIONS: Key = Key::new("max_connections", COUNT_OF, "Open connections of the listener.").within("1", "10M").default("10k");
 
+const MAX_CONNECTIONS_PER_IP: Key =
+    Key::new("max_connections_per_ip", COUNT_OF, "Open connections from one address that is not a trusted proxy.")
+        .within("1", "10M")
+        .says("unlimited")
+        .eg("100");
+
 static INBOUND_BOUNDS: Table = Table::new(
     "inbound.bounds",
     BOUNDS_TEXT,
@@ -28,6 +34,7 @@ static INBOUND_BOUNDS: Table = Table::new(
         HEADER_READ,
         BODY_IDLE,
         MAX_CONNECTIONS,
+        MAX_CONNECTIONS_PER_IP,
     ],
 );
 static OUTBOUND_BOUNDS: Table = Table::new(
@@ -40,6 +47,7 @@ static OUTBOUND_BOUNDS: Table = Table::new(
         HEADER_READ,
         BODY_IDLE,
         MAX_CONNECTIONS,
+        MAX_CONNECTIONS_PER_IP,
     ],
 );
 

@@ -96,6 +96,7 @@ impl Flights {
     pub fn join(self: &Arc<Self>, key: Key, largest: u64) -> Joined {
         let mut shard = self.shard(&key).lock();
         if let Some(flight) = shard.get(&key) {
+            flight.state.lock().joined += 1;
             return Joined::Follower(FlightReader::new(flight.clone()));
         }
         let flight = Arc::new(Flight::new(self.budget.clone(), largest));
@@ -159,6 +160,8 @@ struct State {
     trailers: Option<HeaderMap>,
     end: Option<Result<(), String>>,
     readers: Vec<Option<Place>>,
+    /// How many have joined, in all.
+    joined: u64,
     writer: Option<Waker>,
 }
 
@@ -232,6 +235,11 @@ impl FlightWriter {
     /// A reader for the writer's own client; begins at the beginning, unless the flight is already outgrown.
     pub fn reader(&self) -> FlightReader {
         FlightReader::new(self.flight.clone())
+    }
+
+    /// How many have joined so far, whether they still read or not.
+    pub fn joined(&self) -> u64 {
+        self.flight.state.lock().joined
     }
 
     /// The head has come; readers may go on.

@@ -1,7 +1,7 @@
 //! Cache keys: a keyed BLAKE3 hash over labelled, length-prefixed parts, so that no two requests share a key by accident
 //! or by intent, and nobody without the secret can aim at one.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use super::Query;
 
@@ -27,6 +27,29 @@ impl Key {
         (u64::from_le_bytes(low) % buckets as u64) as usize
     }
 }
+
+impl FromStr for Key {
+    type Err = NotAKey;
+
+    /// As [`Display`](fmt::Display) writes it: 32 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        let mut key = [0; 16];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != key.len() || !rest.is_empty() {
+            return Err(NotAKey);
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        for (byte, pair) in key.iter_mut().zip(pairs) {
+            *byte = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low).ok_or(NotAKey)?;
+        }
+        Ok(Self(key))
+    }
+}
+
+/// A text is not a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key is 32 hexadecimal digits")]
+pub struct NotAKey;
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,6 +258,16 @@ mod tests {
         ];
         for (at, one) in variants.iter().enumerate() {
             assert!(!variants[at + 1..].contains(one), "{at} is not alone");
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_written() {
+        let one = Key::numbered(7);
+        assert_eq!(one.to_string().parse(), Ok(one));
+        assert_eq!(one.to_string().to_uppercase().parse(), Ok(one));
+        for bad in ["", "00", "0", &"0".repeat(31), &"0".repeat(33), &"g".repeat(32), &"+1".repeat(16), &"é".repeat(16)] {
+            assert_eq!(bad.parse::<Key>(), Err(NotAKey), "{bad}");
         }
     }
 

@@ -13,6 +13,25 @@
 //! [`range`], [`invalidate`]); this file only asks them in order. Where it knowingly leaves the beaten track: a response
 //! with `Set-Cookie` is stored if its origin gave it explicit freshness (section 7.3 asks for nothing else); partial
 //! responses are not stored; `Pragma` is not heard (deprecated by section 5.4).
+//!
+//! # What tells entries apart
+//!
+//! A key is 128 bits of BLAKE3, keyed with the store's secret, over these parts, each with its name and length
+//! ([`Cache::explain`] lists them; long and secret values appear as hashes):
+//!
+//! | part | of | value |
+//! |---|---|---|
+//! | class | all | `read` (GET and HEAD share) or `model` |
+//! | scheme, host | all | as the client meant; the default port is left out |
+//! | path | all | path and query as sent; of a model call without credentials |
+//! | key | all | each part of the policy's `key:` |
+//! | provider, operation | model calls | |
+//! | header, value | model calls | version, beta, organisation and project fields; streamed or not; gzip or not |
+//! | tenant | model calls | the credential the app sent, with `per: caller` the caller too; empty with `share` |
+//! | body | model calls | the canonical JSON of all of it but what cannot change the answer |
+//!
+//! Under one key stand the variants that `Vary` names. What an unsafe method invalidates is found by the key of the URI
+//! alone, whatever else is in the key of the entry.
 
 mod answer;
 pub mod codec;
@@ -187,7 +206,7 @@ pub struct HitInfo {
     pub age: Duration,
     /// Seconds of lifetime left; negative once stale.
     pub ttl: i64,
-    /// What it saved; unknown of a coalesced answer, whose fetch is still under way.
+    /// What it saved; unknown of a coalesced answer, whose fetch is still under way and counts at its end.
     pub savings: Option<Savings>,
 }
 
@@ -211,9 +230,9 @@ pub struct Stats {
     pub observed_keys: usize,
     /// Answers by [`Outcome`]: hit, stale, coalesced, revalidated.
     pub answers: [u64; 4],
-    /// Tokens that hits saved.
+    /// Tokens that hits and joined fetches saved.
     pub saved_tokens: u64,
-    /// Nano-dollars that hits saved.
+    /// Nano-dollars that hits and joined fetches saved.
     pub saved_nano_usd: u64,
     /// What the Redis tier did, if there is one.
     pub shared: Option<SharedStats>,
@@ -465,9 +484,15 @@ impl Cache {
     fn count(&self, info: &HitInfo) {
         self.counters[info.outcome as usize].fetch_add(1, Relaxed);
         // A validated answer was asked for again, and a provider bills that.
-        if let (Some(savings), Outcome::Hit | Outcome::Stale) = (info.savings, info.outcome) {
-            self.saved_tokens.fetch_add(savings.usage.total(), Relaxed);
-            self.saved_nano_usd.fetch_add(savings.nano_usd, Relaxed);
+        if matches!(info.outcome, Outcome::Hit | Outcome::Stale) {
+            self.count_saved(info.savings, 1);
+        }
+    }
+
+    fn count_saved(&self, savings: Option<Savings>, times: u64) {
+        if let Some(savings) = savings {
+            self.saved_tokens.fetch_add(savings.usage.total().saturating_mul(times), Relaxed);
+            self.saved_nano_usd.fetch_add(savings.nano_usd.saturating_mul(times), Relaxed);
         }
     }
 }

@@ -135,10 +135,13 @@ impl Recorder {
         };
         let Recording { fill, head, writer, pauses, .. } = *recording;
         let stored = match verdict {
-            Verdict::Store(savings) => writer.snapshot().is_some_and(|(pieces, trailers)| {
-                let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
-                self.cache.store(&self.keys, fill.epoch, Arc::new(entry), None, now)
-            }),
+            Verdict::Store(savings) => {
+                self.cache.count_saved(savings, writer.joined());
+                writer.snapshot().is_some_and(|(pieces, trailers)| {
+                    let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
+                    self.cache.store(&self.keys, fill.epoch, Arc::new(entry), None, now)
+                })
+            }
             Verdict::Discard(_) => false,
         };
         // Only now: who comes between finds the flight or the entry, never neither.
@@ -150,6 +153,14 @@ impl Recorder {
     pub fn abandon(self) {
         if let Kind::Recording(recording) = self.kind {
             recording.writer.fail("the shared fetch ended before its end");
+        }
+    }
+
+    /// How many others have joined so far and been spared a fetch.
+    pub fn joined(&self) -> u64 {
+        match &self.kind {
+            Kind::Observing { .. } => 0,
+            Kind::Recording(recording) => recording.writer.joined(),
         }
     }
 

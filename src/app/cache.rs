@@ -1,0 +1,71 @@
+//! What operators see of the cache and may do to it: what it holds, what it saved, why things left it; purges.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::App;
+use crate::{
+    admin::{self, Refused},
+    policy::cache::Purge,
+    store::memory::{Reason, Which},
+    telemetry::metrics::{Family, Reading},
+};
+
+/// The cache's numbers, asked for at every scrape.
+pub fn register(app: &Arc<App>) {
+    let metrics = app.telemetry.metrics();
+    let asks = |family, read: fn(&App) -> Vec<Reading>| {
+        let app = Arc::downgrade(app);
+        metrics.register(family, Box::new(move || app.upgrade().map(|app| read(&app)).unwrap_or_default()));
+    };
+    asks(Family::CacheBytes, |app| {
+        let memory = app.shared.cache.stats().memory;
+        vec![(Vec::new(), (memory.bytes + memory.in_flight) as f64)]
+    });
+    asks(Family::CacheEntries, |app| vec![(Vec::new(), app.shared.cache.stats().memory.entries as f64)]);
+    asks(Family::CacheBudgetBytes, |app| vec![(Vec::new(), app.shared.cache.stats().memory.budget as f64)]);
+    asks(Family::CacheEvictions, |app| {
+        let evicted = app.shared.cache.stats().memory.evicted;
+        Reason::ALL.iter().zip(evicted).map(|((_, word), (count, _))| (vec![(*word).into()], count as f64)).collect()
+    });
+}
+
+/// For `/api/cache`.
+pub fn view(app: &App) -> Value {
+    let stats = app.shared.cache.stats();
+    let evicted = |((_, word), (count, ages)): (&(Reason, &str), (u64, std::time::Duration))| {
+        let mean_age = (count > 0).then(|| ages.as_secs_f64() / count as f64);
+        ((*word).to_owned(), json!({"count": count, "mean_age_seconds": mean_age}))
+    };
+    let evictions: Map<String, Value> = Reason::ALL.iter().zip(stats.memory.evicted).map(evicted).collect();
+    let [hit, stale, coalesced, revalidated] = stats.answers;
+    let usd = format!("{}.{:09}", stats.saved_nano_usd / 1_000_000_000, stats.saved_nano_usd % 1_000_000_000);
+    json!({
+        "memory": {
+            "entries": stats.memory.entries, "bytes": stats.memory.bytes, "in_flight_bytes": stats.memory.in_flight,
+            "budget_bytes": stats.memory.budget, "tag_pairs": stats.memory.tag_pairs, "stored": stats.memory.stored,
+        },
+        "evictions": evictions,
+        "answers": {"hit": hit, "stale": stale, "coalesced": coalesced, "revalidated": revalidated},
+        "fetches_in_flight": stats.flights,
+        "observed_keys": stats.observed_keys,
+        "saved": {"tokens": stats.saved_tokens, "usd": usd},
+    })
+}
+
+/// Drops entries, or marks them stale.
+///
+/// # Errors
+/// A key that is none.
+pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refused> {
+    let which = match which {
+        admin::Purge::Tag(tag) => Which::Tag(tag.into()),
+        admin::Purge::Key(key) => Which::Key(key.parse().map_err(|why| Refused::Invalid(vec![format!("`{key}`: {why}")]))?),
+        admin::Purge::Route(route) => Which::Route(route.into()),
+        admin::Purge::Prefix(prefix) => Which::Prefix(prefix),
+        admin::Purge::All(_) => Which::All,
+    };
+    let purged = app.shared.cache.purge(&Purge { which, soft }, app.shared.clock.wall());
+    Ok(json!({"purged": purged, "soft": soft}))
+}

@@ -1,0 +1,258 @@
+//! Policies in words and numbers a person would use.
+
+use std::{fmt::Display, time::Duration};
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::{
+    arrival::Door,
+    config::{
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError, Policies,
+        Retry, RetryOn, Timeouts, Unit, Unpriced,
+    },
+    proxy::cache_key::{Asked, part_of},
+};
+
+/// A policy that applies.
+#[derive(Debug, Serialize)]
+pub struct Applied {
+    /// Its key in `proxy.yaml`.
+    pub policy: &'static str,
+    /// `enforce` or `observe`.
+    pub mode: &'static str,
+    /// Its numbers.
+    pub terms: Terms,
+}
+
+/// Names and values in the order in which they are said.
+#[derive(Debug, Default)]
+pub struct Terms(pub Vec<(&'static str, String)>);
+
+impl Terms {
+    fn add(&mut self, name: &'static str, value: impl Display) {
+        self.0.push((name, value.to_string()));
+    }
+
+    fn time(&mut self, name: &'static str, value: Option<Duration>) {
+        if let Some(value) = value {
+            self.add(name, humantime::format_duration(value));
+        }
+    }
+}
+
+impl Serialize for Terms {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Every policy that applies to `asked`, in the order in which they run.
+pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, asked: &Asked<'_>, config: &Config) -> Vec<Applied> {
+    let mut all = Vec::new();
+    let mut add = |policy, mode: Mode, terms| all.push(Applied { policy, mode: word(mode), terms });
+    if let Some(policy) = &policies.access {
+        add("access", policy.mode, access(policy));
+    }
+    for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
+        add("limits", one.mode, limit(one, place, door, asked, config));
+    }
+    if let Some(policy) = &policies.cache {
+        add("cache", policy.mode, cache(policy, door));
+    }
+    if !policies.purge.is_empty() {
+        add("purge", Mode::Enforce, Terms(vec![("tags", policies.purge.join(" "))]));
+    }
+    if let Some(policy) = &policies.timeouts {
+        add("timeouts", policy.mode, timeouts(policy));
+    }
+    if let Some(policy) = &policies.retry {
+        add("retry", policy.mode, retry(policy));
+    }
+    if let Some(policy) = &policies.breaker {
+        add("breaker", policy.mode, breaker(policy));
+    }
+    if !policies.fallback.is_empty() {
+        add("fallback", Mode::Enforce, Terms(policies.fallback.iter().map(|one| ("then", fallback(one, config))).collect()));
+    }
+    all
+}
+
+/// Dollars of nano-dollars.
+pub fn usd(nano: u64) -> String {
+    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn word(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Observe => "observe",
+    }
+}
+
+fn access(policy: &Access) -> Terms {
+    let list = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let mut terms = Terms::default();
+    if !policy.allow.is_empty() {
+        terms.add("allow", list(&policy.allow));
+    }
+    if !policy.deny.is_empty() {
+        terms.add("deny", list(&policy.deny));
+    }
+    terms
+}
+
+fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Config) -> Terms {
+    let mut terms = Terms::default();
+    terms.add("name", &limit.name);
+    terms.add(
+        "amount",
+        match limit.unit {
+            Unit::NanoUsd => format!("{} USD", usd(limit.amount)),
+            Unit::Requests | Unit::Tokens => format!("{} {}", limit.amount, limit.unit.as_str()),
+        },
+    );
+    terms.add("window", humantime::format_duration(limit.window));
+    let parts: Vec<String> = limit.key.iter().map(|part| key_part(part, asked)).collect();
+    terms.add("key", if parts.is_empty() { "one counter for all".to_owned() } else { parts.join(" ") });
+    terms.add("written on", place);
+    if let Algorithm::Gcra { burst } = limit.algorithm {
+        terms.add("algorithm", format!("gcra with a burst of {burst}"));
+    } else {
+        terms.add("algorithm", if limit.algorithm == Algorithm::Fixed { "fixed" } else { "sliding" });
+    }
+    terms.add(
+        "counts",
+        match (door, limit.unit, limit.applies) {
+            (Door::Inbound, Unit::Tokens | Unit::NanoUsd, _) => "what the model calls that this request causes use",
+            (_, _, Applies::All) => "every request",
+            (_, _, Applies::Misses) => "what the cache does not answer",
+        },
+    );
+    if limit.unit == Unit::NanoUsd && limit.unpriced == Unpriced::Refuse {
+        terms.add("a model without a price", "is refused");
+    }
+    if !limit.alert_at.is_empty() {
+        terms.add("alert at", limit.alert_at.iter().map(|share| format!("{}%", share * 100.0)).collect::<Vec<_>>().join(" "));
+    }
+    if config.store.redis.is_some() {
+        terms.add(
+            "without the store",
+            match limit.on_store_error {
+                OnStoreError::Local => "counts in this process",
+                OnStoreError::Allow => "admits",
+                OnStoreError::Deny => "refuses",
+            },
+        );
+    }
+    terms
+}
+
+/// A part with its value; credentials are not shown.
+fn key_part(part: &KeyPart, asked: &Asked<'_>) -> String {
+    let (name, value) = part_of(part, asked);
+    match part {
+        _ if value.is_empty() => format!("{name}=(none)"),
+        KeyPart::ApiKey | KeyPart::Cookie(_) => format!("{name}=(hashed)"),
+        _ => format!("{name}={value}"),
+    }
+}
+
+fn cache(policy: &Cache, door: Door) -> Terms {
+    let mut terms = Terms::default();
+    match policy.ttl {
+        Some(ttl) => terms.add("ttl", humantime::format_duration(ttl)),
+        None => terms.add("ttl", "as the answer's own fields say (RFC 9111)"),
+    }
+    terms.time("stale_while_revalidate", policy.stale_while_revalidate);
+    terms.time("stale_if_error", policy.stale_if_error);
+    terms.add("max_body", bytesize::ByteSize(policy.max_body));
+    if !policy.tags.is_empty() {
+        terms.add("tags", policy.tags.join(" "));
+    }
+    match door {
+        Door::Inbound => {
+            if policy.cookies == Cookies::Ignore {
+                terms.add("cookies", "ignore");
+            }
+            if policy.unsafe_ {
+                terms.add("unsafe", true);
+            }
+        }
+        Door::Outbound => {
+            let tenant = match (policy.share, policy.per_caller) {
+                (true, _) => "everybody",
+                (false, true) => "one credential and caller",
+                (false, false) => "one credential",
+            };
+            terms.add("shared by", tenant);
+            if policy.paced {
+                terms.add("paced", true);
+            }
+        }
+    }
+    terms
+}
+
+fn timeouts(policy: &Timeouts) -> Terms {
+    let mut terms = Terms::default();
+    terms.time("connect", policy.connect);
+    terms.time("response_header", policy.response_header);
+    terms.time("first_token", policy.first_token);
+    terms.time("idle", policy.idle);
+    terms.time("per_try", policy.per_try);
+    terms.time("total", policy.total);
+    terms
+}
+
+fn retry(policy: &Retry) -> Terms {
+    let mut terms = Terms::default();
+    terms.add("max_retries", policy.max_retries);
+    let on = policy.on.iter().map(|on| match on {
+        RetryOn::Connect => "connect".to_owned(),
+        RetryOn::Reset => "reset".to_owned(),
+        RetryOn::Timeout => "timeout".to_owned(),
+        RetryOn::Status(status) => status.as_str().to_owned(),
+    });
+    terms.add("on", on.collect::<Vec<_>>().join(" "));
+    match &policy.backoff {
+        Backoff::FullJitter { base, max } => {
+            terms.add("backoff", format!("0 to {}, doubling up to {}", humantime::format_duration(*base), humantime::format_duration(*max)))
+        }
+        Backoff::Schedule(pauses) => {
+            terms.add("backoff", pauses.iter().map(|one| humantime::format_duration(*one).to_string()).collect::<Vec<_>>().join(", then "));
+        }
+    }
+    terms.add("longest Retry-After waited for", humantime::format_duration(policy.max_hint));
+    terms.add("budget", format!("{}% of requests, at least {} a second", policy.budget.ratio * 100.0, policy.budget.min_per_sec));
+    terms
+}
+
+fn breaker(policy: &Breaker) -> Terms {
+    let mut terms = Terms::default();
+    if policy.consecutive > 0 {
+        terms.add("opens after", format!("{} failures in a row", policy.consecutive));
+    }
+    if let Some(ratio) = &policy.ratio {
+        let window = humantime::format_duration(ratio.window);
+        terms.add("or at", format!("{}% failures of at least {} requests in {window}", ratio.threshold * 100.0, ratio.min_requests));
+    }
+    let (base, max) = (humantime::format_duration(policy.open_base), humantime::format_duration(policy.open_max));
+    terms.add("open", format!("{base}, doubling up to {max}"));
+    terms.add("closes after", format!("{} successful probes", policy.successes));
+    terms
+}
+
+fn fallback(one: &Fallback, config: &Config) -> String {
+    match one {
+        Fallback::Provider { provider, model } => {
+            let name = config.outbound.as_ref().and_then(|door| door.providers.get(*provider)).map_or("?", |provider| &*provider.name);
+            model.as_ref().map_or_else(|| name.to_owned(), |model| format!("{name} with {model}"))
+        }
+        Fallback::Respond { status, body, .. } => format!("answer {} with {} bytes of its own", status.as_u16(), body.len()),
+    }
+}

@@ -1,0 +1,170 @@
+//! How many connections a door has, over all workers and by address; who finds no place is told so before the door shuts.
+
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    io::Write as _,
+    net::{IpAddr, Ipv6Addr},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::reject::Reject;
+
+/// The connections of one door. Shared by all workers.
+#[derive(Debug, Default)]
+pub struct Census {
+    open: AtomicUsize,
+    /// Only where there is a bound for each; as many entries as connections at most.
+    by_ip: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+}
+
+/// An open connection's place.
+#[derive(Debug)]
+pub struct Seat {
+    census: Arc<Census>,
+    ip: Option<IpAddr>,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// `max_connections` are open.
+    Door,
+    /// `max_connections_per_ip` are open from there.
+    Address,
+}
+
+impl Census {
+    /// A place for a connection from `ip`, within `most` and `per_ip` (IPv6: a /64).
+    pub fn enter(self: &Arc<Self>, ip: IpAddr, most: usize, per_ip: Option<usize>) -> Result<Seat, Full> {
+        if self.open.fetch_add(1, Relaxed) >= most {
+            self.open.fetch_sub(1, Relaxed);
+            return Err(Full::Door);
+        }
+        let mut seat = Seat { census: self.clone(), ip: None };
+        if let Some(per_ip) = per_ip {
+            let ip = network(ip);
+            let mut by_ip = self.by_ip.lock();
+            let open = by_ip.entry(ip).or_default();
+            if *open >= per_ip {
+                drop(by_ip);
+                return Err(Full::Address);
+            }
+            *open += 1;
+            seat.ip = Some(ip);
+        }
+        Ok(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.census.open.fetch_sub(1, Relaxed);
+        if let Some(ip) = self.ip {
+            let mut by_ip = self.census.by_ip.lock();
+            if let Some(open) = by_ip.get_mut(&ip) {
+                *open -= 1;
+                if *open == 0 {
+                    by_ip.remove(&ip);
+                }
+            }
+        }
+    }
+}
+
+/// Whoever has one IPv6 address has a /64 of them.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
+/// Tells clients that there is no place. At most [`AT_ONCE`] are told at a time; beyond that the door shuts without a word.
+#[derive(Debug, Default)]
+pub struct Refusal {
+    busy: Cell<usize>,
+}
+
+const AT_ONCE: usize = 64;
+/// For the client to read the answer and close; a close from here could overtake it as a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+impl Refusal {
+    /// Answers 503 on `stream` and closes it.
+    pub fn say(this: &Rc<Self>, mut stream: TcpStream, full: Full) {
+        if this.busy.get() >= AT_ONCE {
+            return;
+        }
+        this.busy.set(this.busy.get() + 1);
+        let this = this.clone();
+        tokio::task::spawn_local(async move {
+            let said = async {
+                stream.write_all(&answer(full)).await?;
+                stream.shutdown().await?;
+                let mut rest = [0; 1024];
+                while stream.read(&mut rest).await? > 0 {}
+                Ok::<(), std::io::Error>(())
+            };
+            // A client that does not listen is no concern.
+            let _ = tokio::time::timeout(LINGER, said).await;
+            this.busy.set(this.busy.get() - 1);
+        });
+    }
+}
+
+fn answer(full: Full) -> Vec<u8> {
+    let why = match full {
+        Full::Door => "the listener has as many connections as it may (max_connections)",
+        Full::Address => "this address has as many connections as it may (max_connections_per_ip)",
+    };
+    let (head, body) = Reject::Overloaded(why.into()).into_response().into_parts();
+    let body = match body {
+        crate::body::Body::Full(bytes) => bytes,
+        _ => bytes::Bytes::new(),
+    };
+    let mut out = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n".to_vec();
+    for (name, value) in &head.headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "content-length: {}\r\n\r\n", body.len());
+    out.extend_from_slice(&body);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_by_door_and_by_network_and_given_back() {
+        let census = Arc::new(Census::default());
+        let ip = |text: &str| text.parse().expect("ip");
+        let enter = |text| census.enter(ip(text), 3, Some(1));
+        let first = enter("2001:db8::1").expect("a place");
+        assert_eq!(enter("2001:db8::2").expect_err("the same /64"), Full::Address);
+        let second = enter("10.0.0.1").expect("a place");
+        assert_eq!(enter("::ffff:10.0.0.1").expect_err("the same address"), Full::Address);
+        let third = enter("10.0.0.2").expect("a place");
+        assert_eq!(enter("10.0.0.3").expect_err("full"), Full::Door);
+        drop((first, second, third));
+        assert_eq!(census.open.load(Relaxed), 0);
+        assert!(census.by_ip.lock().is_empty());
+        assert!(enter("10.0.0.1").is_ok());
+    }
+}

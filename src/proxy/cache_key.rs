@@ -1,0 +1,177 @@
+//! What a request's cache key is made of, for the pipeline and for `outrigger explain` alike.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::{exchange::Exchange, live::LiveRoute, model::ModelCall};
+use crate::{
+    arrival::Arrival,
+    body::replay::Replay,
+    config::{self, KeyPart},
+    policy::{
+        cache::{ModelKey, Query},
+        limits::keys::{self, credential},
+    },
+    provider,
+};
+
+/// A request as its cache key sees it.
+pub struct Asked<'a> {
+    /// As it came in.
+    pub arrival: &'a Arrival,
+    /// Who asks.
+    pub caller: Option<&'a str>,
+    /// Name of the route.
+    pub route: &'a Arc<str>,
+    /// Outbound.
+    pub call: Option<AskedCall<'a>>,
+}
+
+/// A model call as its cache key sees it; see [`ModelCall`].
+#[allow(missing_docs)]
+pub struct AskedCall<'a> {
+    pub provider: &'a Arc<str>,
+    pub shape: &'a provider::Shape,
+    pub model: Option<&'a str>,
+    pub facts: Option<&'a provider::Facts>,
+    pub streams: bool,
+    pub rest: &'a str,
+    /// If it was read.
+    pub body: Option<&'a [u8]>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn of(exchange: &'a Exchange, route: &'a LiveRoute, body: &'a Replay) -> Self {
+        let body = if let Replay::Whole(bytes) = body { Some(&bytes[..]) } else { None };
+        let call = exchange.call.as_deref().map(|call: &ModelCall| AskedCall {
+            provider: &call.provider,
+            shape: &call.shape,
+            model: call.model.as_deref(),
+            facts: call.facts.as_ref(),
+            streams: call.streams,
+            rest: &call.rest,
+            body,
+        });
+        Self { arrival: &exchange.arrival, caller: exchange.caller.as_deref(), route: &route.name, call }
+    }
+}
+
+/// What a key is made of beside the URI.
+pub struct KeyParts {
+    extra: Vec<(String, String)>,
+    model: Option<ModelParts>,
+}
+
+struct ModelParts {
+    provider: Arc<str>,
+    operation: &'static str,
+    headers: Vec<(&'static str, String)>,
+    tenant: Vec<u8>,
+    body: Vec<u8>,
+    path: String,
+}
+
+impl KeyParts {
+    /// The parts under `policy`. The error is the reason why the cache has no part in a call.
+    ///
+    /// # Errors
+    /// A model call whose answer is not for storing, or whose body is not understood.
+    pub fn of(asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
+        let extra = policy.key.iter().map(|part| part_of(part, asked)).collect();
+        let model = match &asked.call {
+            Some(call) if call.shape.reads_body => Some(ModelParts::of(call, asked, policy)?),
+            _ => None,
+        };
+        Ok(Self { extra, model })
+    }
+
+    /// Calls `with` with the cache's view of the request.
+    pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(Query<'_>) -> T) -> T {
+        let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        match &self.model {
+            None => with(query(arrival, route, &extra, None)),
+            Some(model) => {
+                let headers: Vec<(&str, &str)> = model.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let key = ModelKey {
+                    provider: &model.provider,
+                    operation: model.operation,
+                    headers: &headers,
+                    tenant: &model.tenant,
+                    body: &model.body,
+                };
+                with(Query { path_and_query: &model.path, ..query(arrival, route, &extra, Some(key)) })
+            }
+        }
+    }
+}
+
+impl ModelParts {
+    fn of(call: &AskedCall<'_>, asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
+        let (arrival, caller) = (asked.arrival, asked.caller);
+        let (Some(bytes), Some(facts)) = (call.body, call.facts) else { return Err("the body was not read") };
+        provider::cacheable(call.shape.api, call.shape.operation, facts, bytes)?;
+        let canonical = provider::canonical(bytes).ok_or("the body is not one plain JSON object")?;
+        let mut headers: Vec<(&'static str, String)> =
+            KEY_HEADERS.into_iter().filter_map(|name| Some((name, joined(&arrival.headers, name)?))).collect();
+        // A stream does not answer a call that wanted none, nor one without usage a call that wanted it.
+        headers.push(("stream", format!("{}/{}", call.streams, facts.include_usage)));
+        let gzip = arrival.headers.get(header::ACCEPT_ENCODING).is_some_and(|v| memchr::memmem::find(v.as_bytes(), b"gzip").is_some());
+        headers.push(("gzip", gzip.to_string()));
+        let mut tenant = Vec::new();
+        if !policy.share {
+            tenant.extend_from_slice(credential(&arrival.headers, arrival.uri.query()).unwrap_or_default());
+            if policy.per_caller {
+                tenant.push(0);
+                tenant.extend_from_slice(caller.unwrap_or_default().as_bytes());
+            }
+        }
+        let path = call.rest.split_once("key=").map_or(call.rest, |(before, _)| before).to_owned();
+        Ok(Self { provider: call.provider.clone(), operation: call.shape.operation.as_str(), headers, tenant, body: canonical, path })
+    }
+}
+
+/// Request fields that change what a provider answers.
+const KEY_HEADERS: [&str; 6] =
+    ["anthropic-beta", "anthropic-version", "openai-beta", "openai-organization", "openai-project", "x-goog-user-project"];
+
+fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    (!values.is_empty()).then(|| values.join(","))
+}
+
+pub(super) fn query<'a>(
+    arrival: &'a Arrival,
+    route: &'a Arc<str>,
+    extra: &'a [(&'a str, &'a str)],
+    model: Option<ModelKey<'a>>,
+) -> Query<'a> {
+    let claimed = arrival.trusted.then(|| arrival.header("x-forwarded-proto")).flatten();
+    Query {
+        route,
+        method: &arrival.method,
+        scheme: claimed.unwrap_or(if arrival.tls { "https" } else { "http" }),
+        host: arrival.header(header::HOST).unwrap_or_default(),
+        path_and_query: arrival.uri.path_and_query().map_or("/", |path| path.as_str()),
+        headers: &arrival.headers,
+        extra,
+        model,
+    }
+}
+
+/// A part's name and value.
+pub fn part_of(part: &KeyPart, asked: &Asked<'_>) -> (String, String) {
+    let arrival = asked.arrival;
+    let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+    match part {
+        KeyPart::ClientIp => ("client_ip".into(), arrival.client.to_string()),
+        KeyPart::Caller => ("caller".into(), asked.caller.unwrap_or_default().to_owned()),
+        KeyPart::Header(name) => (format!("header:{name}"), joined(&arrival.headers, name.as_str()).unwrap_or_default()),
+        KeyPart::Cookie(name) => (format!("cookie:{name}"), text(keys::cookie(&arrival.headers, name))),
+        KeyPart::Query(name) => (format!("query:{name}"), text(arrival.uri.query().and_then(|query| keys::parameter(query, name)))),
+        KeyPart::ApiKey => ("api_key".into(), text(credential(&arrival.headers, arrival.uri.query()))),
+        KeyPart::Route => ("route".into(), asked.route.to_string()),
+        KeyPart::Provider => ("provider".into(), asked.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default()),
+        KeyPart::Model => ("model".into(), asked.call.as_ref().and_then(|call| call.model).unwrap_or_default().to_owned()),
+    }
+}

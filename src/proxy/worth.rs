@@ -1,0 +1,86 @@
+//! Whether an answer that passes is worth keeping, and what giving it again saves.
+
+use std::rc::Rc;
+
+use super::{
+    Proxy,
+    attempt::{Instead, Sending},
+    live::Worker,
+    model::Plan,
+};
+use crate::{
+    arrival::Door,
+    config::Operation,
+    policy::cache::{Verdict, entry::Savings},
+    provider::{Finish, Meter},
+};
+
+/// Looks on while an answer passes for the store.
+pub struct Judge {
+    meter: Option<(Meter, Plan)>,
+    instead: Option<Instead>,
+    worker: Rc<Worker>,
+    door: Door,
+    route_at: usize,
+}
+
+impl Judge {
+    /// Of the answer with this head to `sending`'s request.
+    pub fn new(sending: &Sending) -> Self {
+        let (worker, route_at) = sending.place();
+        Self { meter: None, instead: None, worker, door: sending.arrival.door, route_at }
+    }
+
+    /// The head of the answer has come.
+    pub fn answered(&mut self, plan: Option<&Plan>, head: &http::response::Parts) {
+        self.meter = plan.map(|plan| (Meter::new(plan.api, plan.operation, &head.headers), plan.clone()));
+        self.instead = head.extensions.get::<Instead>().copied();
+    }
+
+    /// A piece of its body passes.
+    pub fn feed(&mut self, piece: &[u8]) {
+        if let Some((meter, _)) = &mut self.meter {
+            meter.feed(piece);
+        }
+    }
+
+    /// Whether the answer costs money.
+    pub fn is_of_a_model(&self) -> bool {
+        self.meter.is_some()
+    }
+
+    /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut
+    /// short or filtered, or has no end.
+    pub fn verdict(&mut self, proxy: &Proxy) -> Verdict {
+        if self.instead.is_some() {
+            return Verdict::Discard("not of the target that was asked");
+        }
+        let Some((meter, plan)) = self.meter.take() else { return Verdict::Store(None) };
+        let observed = meter.finish(true, 0);
+        if observed.error.is_some() {
+            return Verdict::Discard("error inside a success");
+        }
+        if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
+            return Verdict::Discard("cut or filtered");
+        }
+        // A page of a gateway, an empty object: complete, but no answer.
+        let answered = observed.finish.is_some() || matches!(plan.operation, Operation::Embeddings);
+        if !(observed.terminal && answered) {
+            return Verdict::Discard("no end was seen");
+        }
+        // The price that the call itself was charged: of the model that answered, else of the one that was asked.
+        let live = proxy.worker();
+        let price = |model: &str| live.live.prices.cost(model, &observed.usage);
+        let nano_usd = observed.model.as_deref().and_then(price).or_else(|| plan.model.as_deref().and_then(price)).unwrap_or(0);
+        Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
+    }
+
+    /// Counts what those who joined have saved: a call each.
+    pub fn count_joined(&self, verdict: Verdict, joined: u64) {
+        if let Verdict::Store(Some(savings)) = verdict {
+            let cells = &self.worker.route(self.door, self.route_at).policies;
+            cells.saved_tokens.add(savings.usage.total().saturating_mul(joined));
+            cells.saved_nano_usd.add(savings.nano_usd.saturating_mul(joined));
+        }
+    }
+}

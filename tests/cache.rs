@@ -1,0 +1,16 @@
+//! The cache as clients, operators and origins see it, over real sockets.
+
+#[path = "cache/collapsed.rs"]
+mod collapsed;
+#[path = "cache/http.rs"]
+mod http_rules;
+#[path = "cache/invalidation.rs"]
+mod invalidation;
+#[path = "cache/load.rs"]
+mod load;
+#[path = "cache/model.rs"]
+mod model;
+#[path = "cache/stale.rs"]
+mod stale;
+#[path = "cache/world.rs"]
+mod world;

@@ -1,0 +1,279 @@
+"""Starts the mock provider, apps by others and the proxy on free ports, and runs every client test against them.
+
+    python run.py BINARY TOOLS [PART...]      (tests/clients/run.sh calls it so; without parts: all of them)
+
+Parts print their own lines; the last line is `clients: N passed, N failed, N skipped`. Ends only what it started.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).parent
+BINARY, TOOLS = sys.argv[1], pathlib.Path(sys.argv[2])
+PYTHON, NODE_BIN = TOOLS / "venv/bin", TOOLS / "node/node_modules/.bin"
+WORK = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-clients-"))
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Nothing of the developer's own configuration, keys or proxies may reach these processes.
+ENV = {name: value for name, value in os.environ.items()
+       if not re.match(r"(?i)(OUTRIGGER|OTEL|OPENAI|ANTHROPIC)_|.*_proxy$", name)} | {"NO_COLOR": "1"}
+
+started = []
+totals = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(name, command, env=None, cwd=None):
+    """A process in a group of its own; what it says goes to a file that is shown if something fails."""
+    log = WORK / f"{name}-{len(started)}.log"
+    process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log.open("wb"), stderr=subprocess.STDOUT,
+                               env=ENV | (env or {}), cwd=cwd or WORK, start_new_session=True)
+    process.name, process.log = name, log
+    started.append(process)
+    return process
+
+
+def stop(process, seconds=15):
+    """Asks it to leave; its exit code, or None if it had to be killed."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+
+
+def wait_for(process, what, test, seconds=40):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            found = test()
+            if found:
+                return found
+        except OSError:
+            pass
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"{process.name}: {what} did not happen; it said:\n{process.log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.05)
+
+
+def listens(process, port):
+    def test():
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    wait_for(process, f"port {port}", test)
+    return process
+
+
+def get(url):
+    try:
+        with DIRECT.open(url, timeout=10) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+
+
+class Proxy:
+    """A running `outrigger run` with a configuration whose ports are `{inbound}`, `{outbound}`, `{admin}`, `{probes}`."""
+
+    def __init__(self, config, env=None, **values):
+        self.ports = {name: free_port() for name in ("inbound", "outbound", "admin", "probes")}
+        text = config + "\nadmin: {listen: 127.0.0.1:{admin}, probes: 127.0.0.1:{probes}}\nshutdown: {drain_delay: 0s, deadline: 5s}\n"
+        for name, value in {**self.ports, **values}.items():
+            text = text.replace("{%s}" % name, str(value))
+        self.file = WORK / f"proxy-{self.ports['admin']}.yaml"
+        self.file.write_text(text)
+        self.process = start("proxy", [BINARY, "run", "--config", self.file], env)
+        wait_for(self.process, "readiness", lambda: "ready" in get(self.url("probes") + "/ready"))
+
+    def url(self, door):
+        return f"http://127.0.0.1:{self.ports[door]}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        code = stop(self.process)
+        said = self.process.log.read_text(errors="replace")
+        if "panicked" in said or (error is None and code != 0):
+            count("failed", f"the proxy left with {code}; it said:\n{said[-3000:]}")
+
+
+def count(what, line=None):
+    totals[what] += 1
+    if line:
+        print({"passed": "ok   ", "failed": "FAIL ", "skipped": "SKIPPED "}[what] + line, flush=True)
+
+
+def run(title, command, env=None, seconds=240):
+    """A client test of its own that ends with `N passed, N failed`; its sums are added."""
+    print(f"---- {title}", flush=True)
+    try:
+        done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              env=ENV | (env or {}), text=True, timeout=seconds)
+        said, code = done.stdout, done.returncode
+    except subprocess.TimeoutExpired as late:
+        said, code = (late.stdout or b"").decode(errors="replace"), f"none after {seconds} s"
+    print(said, end="", flush=True)
+    sums = re.search(r"(\d+) passed, (\d+) failed\s*$", said)
+    if sums:
+        totals["passed"] += int(sums[1])
+        totals["failed"] += int(sums[2])
+    if not sums or (code != 0) != (sums[2] != "0"):
+        count("failed", f"{title}: no sum of its own, or an exit code of {code} that does not fit it")
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+PROVIDERS = """
+outbound:
+  listen: 127.0.0.1:{outbound}
+  providers:
+    openai: {url: "{mock}"}
+    anthropic: {url: "{mock}"}
+"""
+
+
+def mock():
+    process = start("mock", [BINARY, "mock", "--listen", "127.0.0.1:0"])
+    return wait_for(process, "its address", lambda: (found := re.search(r"http://[\d.:]+", process.log.read_text())) and found[0])
+
+
+def sdk_environment(proxy, provider, **more):
+    return {"OPENAI_BASE_URL": proxy.url("outbound") + "/openai/v1", "ANTHROPIC_BASE_URL": proxy.url("outbound") + "/anthropic",
+            "DIRECT_URL": provider, **more}
+
+
+def sdks(title, proxy, provider, **more):
+    env = sdk_environment(proxy, provider, **more)
+    run(f"Python SDKs, {title}", [PYTHON / "python", HERE / "sdk.py"], env)
+    run(f"Node SDKs, {title}", ["node", TOOLS / "node/sdk.mjs"], env)
+
+
+def part_sdk():
+    """The SDKs see what they see direct: no policy is named."""
+    provider = mock()
+    with Proxy(PROVIDERS, mock=provider) as proxy:
+        sdks("no policy named", proxy, provider)
+        promtool(proxy)
+
+
+def part_policies():
+    """The SDKs under a retry policy and under limits."""
+    provider = mock()
+    policies = PROVIDERS + """
+  defaults:
+    retry: {max_retries: 2, backoff: {base: 20ms, max: 100ms}}
+    breaker: {consecutive: 50}
+  routes:
+    - match: {operation: chat, models: [limited]}
+      limits: [{name: few, key: api_key, requests: 2, window: 1m}]
+    - match: {operation: messages, models: [limited]}
+      limits: [{name: few-messages, key: api_key, tokens: 60, window: 1m}]
+"""
+    with Proxy(policies, mock=provider) as proxy:
+        run("Python SDKs, retry and limits", [PYTHON / "python", HERE / "policies.py"], sdk_environment(proxy, provider))
+        promtool(proxy)
+
+
+def part_cached():
+    """The SDKs with a cache in front of chat calls."""
+    provider = mock()
+    with Proxy(PROVIDERS + "  defaults: {cache: {ttl: 1h}}\n", mock=provider) as proxy:
+        sdks("cached", proxy, provider, CACHED="1")
+        promtool(proxy)
+
+
+def part_webapp():
+    """Apps by others: the same direct and through the inbound door."""
+    apps = {
+        "httpbin": lambda port: start("httpbin", [PYTHON / "gunicorn", "-k", "gthread", "--threads", "16", "--keep-alive", "5", "-b", f"127.0.0.1:{port}", "httpbin:app"]),
+        "websocket": lambda port: start("y-websocket", [NODE_BIN / "y-websocket"], {"HOST": "127.0.0.1", "PORT": str(port)}),
+        "sse": lambda port: start("mcp", [NODE_BIN / "mcp-server-everything", "sse"], {"PORT": str(port)}),
+    }
+    for name, app in apps.items():
+        port = free_port()
+        listens(app(port), port)
+        with Proxy("inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\n", app=port) as proxy:
+            run(f"{name}, direct and proxied", [PYTHON / "python", HERE / "webapp/compare.py", name, f"http://127.0.0.1:{port}", proxy.url("inbound")])
+            promtool(proxy)
+
+
+def part_trace():
+    """One trace through both doors at a real collector."""
+    agent = next(iter(TOOLS.glob("venv/lib/python3*/site-packages/rotel/rotel-agent")), None)
+    if not agent:
+        return count("skipped", "trace: rotel is not installed")
+    provider, app_port, otlp, after = mock(), free_port(), free_port(), free_port()
+    collector = start("rotel", [agent, "start", "--otlp-http-endpoint", f"127.0.0.1:{otlp}", "--otlp-grpc-endpoint", f"127.0.0.1:{free_port()}",
+                                "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", f"http://127.0.0.1:{after}",
+                                "--batch-timeout", "200ms", "--pid-file", WORK / "rotel.pid"])
+    listens(collector, otlp)
+    config = PROVIDERS + "inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\ntelemetry: {otlp: \"http://127.0.0.1:{otlp}\", service: sidecar}\n"
+    with Proxy(config, mock=provider, app=app_port, otlp=otlp) as proxy:
+        app = start("app", [PYTHON / "opentelemetry-instrument", PYTHON / "flask", "--app", HERE / "app.py", "run", "--port", str(app_port)], {
+            "OPENAI_BASE_URL": proxy.url("outbound") + "/openai/v1", "OTEL_SERVICE_NAME": "app", "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{otlp}",
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "200"})
+        listens(app, app_port)
+        run("one trace through both doors", [PYTHON / "python", HERE / "trace.py", proxy.url("inbound"), after])
+        promtool(proxy)
+        stop(app)
+
+
+def promtool(proxy):
+    """A scrape after traffic is what Prometheus wants."""
+    scrape = get(proxy.url("probes") + "/metrics")
+    try:
+        done = subprocess.run(["promtool", "check", "metrics"], input=scrape, text=True, capture_output=True, timeout=30)
+    except FileNotFoundError:
+        return count("skipped", "promtool is not installed")
+    said = (done.stdout + done.stderr).strip()
+    if done.returncode or said:
+        count("failed", f"promtool check metrics: {said[:2000]}")
+    else:
+        count("passed", f"promtool has no complaint about {len(scrape.splitlines())} lines of metrics")
+
+
+PARTS = {name[5:]: part for name, part in list(globals().items()) if name.startswith("part_")}
+
+
+def main():
+    begun = time.monotonic()
+    for name in sys.argv[3:] or PARTS:
+        first = len(started)
+        try:
+            PARTS[name]()
+        except Exception as error:  # a part that cannot begin has failed
+            count("failed", f"{name}: {type(error).__name__}: {error}")
+        for process in reversed(started[first:]):
+            stop(process)
+    print(f"clients: {totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped, {time.monotonic() - begun:.0f} s")
+    if totals["failed"]:
+        print(f"clients: logs of every process are in {WORK}")
+    return 1 if totals["failed"] else 0
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    finally:
+        for process in reversed(started):
+            stop(process)
+    sys.exit(code)

@@ -1,0 +1,52 @@
+//! The whole proxy, tested from outside: one binary, one module a concern.
+//!
+//! Each test builds a [`world::World`] from a proxy.yaml and asks what a client, the app or a provider would see. The
+//! clock is paused and everything is in memory, so nothing here sleeps and nothing has a port.
+
+/// The app, the providers, the proxy and the clients that every test is made of.
+mod world;
+
+/// Nothing named: what passes through is what a direct connection would have carried.
+mod transparent;
+
+/// Connections and framing: keep-alive, HEAD, 204, trailers, chunks, back-pressure, cancellation, ceilings and idle bounds.
+mod listening;
+
+/// Which route answers: precedence at both doors, unknown providers, paths that could be read in two ways.
+mod routing;
+
+/// Header fields that change on the way, and those that never leave.
+mod headers;
+
+/// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
+mod limits;
+
+/// Tokens and dollars: reserved, settled, and charged to the user whose request caused the call.
+mod spend;
+
+/// Trying again: when, how long after, how often, and when not.
+mod retry;
+
+/// Every time bound, from when it counts, and what it does not touch.
+mod timeouts;
+
+/// A target that fails is left alone, and asked again by a probe.
+mod breaker;
+
+/// Other targets and static answers, before the first byte; the protocol's own error after it.
+mod fallback;
+
+/// What calls used and cost, however they were answered.
+mod usage;
+
+/// Streams and tunnels: as they come, both ways.
+mod streaming;
+
+/// A new file while requests are under way.
+mod reload;
+
+/// Policies that only look.
+mod observe;
+
+/// Metrics, the access log, traces.
+mod telemetry;

@@ -1,0 +1,85 @@
+//! A new file while requests are under way: all of it or nothing, and what was counted stays counted.
+
+use http::{Request, StatusCode};
+use outrigger::policy::breaker::State;
+
+use crate::world::{Reply, World, ms, run, secs};
+
+fn door(rest: &str) -> String {
+    format!("inbound: {{app: 'http://app.test', {rest}}}")
+}
+
+#[test]
+fn routes_are_swapped_and_limits_go_on_counting() {
+    run(async {
+        let limits = "limits: [{name: pace, key: client_ip, requests: 5, window: 1m}]";
+        let world = World::new(&door(limits)).await;
+        let client = world.client();
+        for _ in 0..4 {
+            assert_eq!(client.get("/").await.status, StatusCode::OK);
+        }
+        world
+            .reload(&door(&format!("{limits}, routes: [{{name: shut, match: {{path: /shut}}, access: {{deny: [0.0.0.0/0]}}}}]")))
+            .expect("good");
+        assert_eq!(client.get("/shut").await.status, StatusCode::FORBIDDEN);
+        assert_eq!(client.get("/").await.status, StatusCode::OK);
+        assert_eq!(client.get("/").await.status, StatusCode::TOO_MANY_REQUESTS, "the four before are not forgotten");
+        world.reload(&door("caller: [client_ip]")).expect("good");
+        assert_eq!(client.get("/shut").await.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_breaker_stays_open() {
+    run(async {
+        let breaker = "defaults: {breaker: {consecutive: 2, ratio: 'off'}}";
+        let world = World::new(&door(breaker)).await;
+        world.app.always(Reply::status(503));
+        world.client().get("/").await;
+        world.client().get("/").await;
+        world.reload(&door(&format!("{breaker}, routes: [{{match: {{path: /a}}}}]"))).expect("good");
+        assert_eq!(world.breaker("app"), Some(State::Open));
+        assert_eq!(world.client().get("/").await.json()["reason"], "breaker_open");
+        assert_eq!(world.app.asked(), 2);
+    });
+}
+
+#[test]
+fn a_file_with_a_mistake_changes_nothing() {
+    run(async {
+        let world = World::new(&door("routes: [{match: {path: /a}, access: {deny: [0.0.0.0/0]}}]")).await;
+        let said = world.reload(&door("routes: [{match: {path: a}}], limitz: []")).expect_err("two mistakes");
+        assert!(said.contains("limitz") && said.contains("begin with `/`"), "{said}");
+        assert_eq!(world.client().get("/a").await.status, StatusCode::FORBIDDEN);
+    });
+}
+
+#[test]
+fn a_stream_under_way_keeps_the_terms_it_began_with() {
+    run(async {
+        let world = World::new(&door("defaults: {timeouts: {idle: 10s}}")).await;
+        world.app.script([Reply::paced(secs(5), &["a", "b", "c", "d"]), Reply::paced(secs(5), &["a", "b"])]);
+        let mut opened = world.client().open(Request::get("/"), "").await;
+        assert_eq!(opened.text().await, "a");
+        world.reload("inbound: {app: 'http://elsewhere.test', defaults: {timeouts: {idle: 1s}}}").expect("good");
+        let rest = opened.whole().await;
+        assert_eq!((rest.text(), rest.broken), ("bcd", false));
+        let fresh = world.client().get("/").await;
+        assert!(fresh.broken && fresh.took < ms(1_100), "{:?}", fresh.took);
+        assert_eq!(world.app.seen()[1].header("host"), "shop.example");
+    });
+}
+
+#[test]
+fn connections_to_a_target_that_stays_the_same_are_kept() {
+    run(async {
+        let world = World::new(&door("caller: [client_ip]")).await;
+        world.client().get("/").await;
+        world.reload(&door("routes: [{match: {path: /a}}]")).expect("good");
+        world.client().get("/").await;
+        assert_eq!(world.app.connections(), 1);
+        world.reload("inbound: {app: 'http://elsewhere.test'}").expect("good");
+        world.client().get("/").await;
+        assert_eq!(world.app.connections(), 2, "another place is another connection");
+    });
+}
