@@ -198,7 +198,9 @@ fn sigterm_fails_readiness_first_then_finishes_what_is_in_flight_and_leaves_with
     assert!(began.elapsed() < Duration::from_secs(1), "within the delay");
 
     // Every try is a connection that is made or refused; the delay ends them.
-    while try_get(inbound, "/later").is_ok() {}
+    while try_get(inbound, "/later").is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(15), "the door is never shut");
+    }
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
     assert!(proxy.runs() && !held.is_finished(), "what is in flight is waited for");
     assert_eq!(get(proxy.outbound, "/nobody").status.as_u16(), 404, "the app may still call its providers");

@@ -8,6 +8,8 @@ mod bounds;
 mod exchange;
 #[path = "hazards/faults.rs"]
 mod faults;
+#[path = "hazards/http2.rs"]
+mod http2;
 #[path = "hazards/requests.rs"]
 mod requests;
 #[path = "hazards/responses.rs"]

@@ -309,8 +309,8 @@ fn code(text: &str) -> String {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("r#\"") {
-            rest[3..].find("\"#").map_or(rest.len(), |end| end + 5)
+        } else if let Some(raw) = rest.strip_prefix("r#\"") {
+            raw.find("\"#").map_or(rest.len(), |end| end + 5)
         } else if c == '"' {
             closing_quote(rest)
         } else if let Some(length) = char_literal(rest) {
@@ -342,8 +342,9 @@ fn closing_quote(text: &str) -> usize {
 /// The length of a character literal; a lifetime is none.
 fn char_literal(text: &str) -> Option<usize> {
     let inner = text.strip_prefix('\'')?;
-    if inner.starts_with('\\') {
-        return inner[2..].find('\'').map(|end| end + 4);
+    if let Some(escaped) = inner.strip_prefix('\\') {
+        // Whatever is escaped, a quote included, is no end.
+        return escaped[1..].find('\'').map(|end| end + 4);
     }
     let c = inner.chars().next()?;
     inner[c.len_utf8()..].starts_with('\'').then(|| c.len_utf8() + 2)

@@ -34,7 +34,7 @@ const MOST: usize = 64 << 10;
 /// What goes out on a connection before its answer.
 #[derive(Debug, Default)]
 pub struct Interims {
-    /// The client understands 1xx (HTTP/1.1).
+    /// A request is in hand whose client understands 1xx (HTTP/1.1).
     understood: AtomicBool,
     /// What the client expects: [`NOTHING`], [`ASKED`], [`GRANTED`].
     expects: AtomicU8,
@@ -51,9 +51,9 @@ const ASKED: u8 = 1;
 const GRANTED: u8 = 2;
 
 impl Interims {
-    /// A request has come in: whether 1xx may be sent, and whether its body waits for one.
-    pub fn begin(&self, understood: bool, expects: bool) {
-        self.understood.store(understood, Relaxed);
+    /// A request has come in for which 1xx may be sent; whether its body waits for one.
+    pub fn begin(&self, expects: bool) {
+        self.understood.store(true, Relaxed);
         self.expects.store(if expects { ASKED } else { NOTHING }, Relaxed);
     }
 

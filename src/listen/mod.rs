@@ -1,18 +1,34 @@
 //! A connection becomes arrivals: accept, bound, parse strictly, hand over to [`crate::proxy`].
 //!
 //! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
+//!
+//! hyper parses heads and decides some of what RFC 9112 leaves open. Where it is laxer than a proxy may be, `strict` looks at what it
+//! parsed and `framing` at the bytes themselves. What is left to it, because no place was found to do it in:
+//!
+//! | what hyper does | why it is left |
+//! |---|---|
+//! | refuses a head with an empty 400, 414 or 431, without our reason | it answers before any of our code; counted as `bad_request` |
+//! | refuses `"`, `` ` ``, `<`, `>` and invalid UTF-8 in a target | `http::Uri` cannot hold them |
+//! | takes chunk extensions of up to 16 KiB a body, control bytes included | they end here and are never forwarded |
+//! | waits when a trailer section ends in LF LF | `body_idle` ends it; no later request of the connection is believed |
+//! | 414 only beyond 65,534 bytes of target | `max_head` is the tighter bound, with 431 |
+//! | drops `Content-Length` from a 304, adds none to 204 | legal (RFC 9110 section 8.6) |
+//! | sends request trailers only if `Trailer` announces them, response trailers only with `TE: trailers` | legal (section 6.5.1) |
+//! | cannot send 1xx over HTTP/2, nor 100 for its `Expect` | the h2 crate could; hyper does not expose it |
+//! | HTTP/2 windows that a client never opens hold up to 64 KiB a stream, until the connection ends | a stream cannot be ended from outside |
 
 mod census;
 pub mod client;
 mod framing;
+mod h2;
 mod interim;
 mod session;
 mod strict;
 mod watched;
 
-use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
+use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -24,6 +40,7 @@ use crate::{
     arrival::{Arrival, Door, Informed, PeerText},
     body::Body,
     clock::Instant,
+    config::Bounds,
     proxy::{Proxy, exchange::Exchange},
     reject::Reject,
 };
@@ -114,6 +131,8 @@ impl Listener {
     /// From now on answers close their connections, so that clients go elsewhere.
     pub fn leave(&self) {
         self.leaving.set(true);
+        // HTTP/2 has no such field: GOAWAY, and what is in hand is finished.
+        self.sessions.tell_multiplexed(Order::Finish);
     }
 
     /// Idle connections end now, the others after the answer in hand.
@@ -136,6 +155,27 @@ impl Listener {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
+        let mut stream = Watched::new(stream, session.clone());
+        let ended = match session.unless_ordered(|cx| stream.poll_is_h2(cx)).await {
+            Some(Ok(true)) => Box::pin(self.serve_h2(stream, peer, session, &bounds)).await,
+            Some(Ok(false)) => self.serve_h1(stream, peer, session, &bounds).await,
+            Some(Err(error)) => return tracing::debug!(%error, %peer, "client connection broke"),
+            None => return,
+        };
+        if let Err(error) = ended {
+            if error.is_parse() {
+                // hyper has answered by itself.
+                let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+                self.proxy.unreadable(self.door, code);
+            }
+            tracing::debug!(%error, %peer, "client connection ended");
+        }
+    }
+
+    async fn serve_h1<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let text = PeerText::new(peer);
         let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
         let mut builder = http1::Builder::new();
@@ -144,24 +184,21 @@ impl Listener {
             // Any number but its own costs hyper an allocation for each head.
             builder.max_headers(bounds.max_headers.into());
         }
-        let connection = builder.serve_connection(TokioIo::new(Watched::new(stream, session.clone())), service).with_upgrades();
-        let mut connection = pin!(connection);
-        let mut finishing = false;
-        let ended = std::future::poll_fn(|cx| {
-            match session.poll_order(cx) {
-                Order::GoOn => {}
-                Order::Finish if finishing => {}
-                Order::Finish => {
-                    finishing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                Order::End => return Poll::Ready(Ok(())),
-            }
-            connection.as_mut().poll(cx)
+        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        session.drive(connection, |connection| connection.graceful_shutdown()).await
+    }
+
+    async fn serve_h2<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        session.multiplexes();
+        let service = service_fn({
+            let (listener, session, text) = (self.clone(), session.clone(), PeerText::new(peer));
+            move |request: Request<Incoming>| listener.clone().answer(request, peer, text.clone(), session.clone())
         });
-        if let Err(error) = ended.await {
-            tracing::debug!(%error, %peer, "client connection ended");
-        }
+        let connection = h2::builder(bounds).serve_connection(TokioIo::new(stream), service);
+        session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
     /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
@@ -172,17 +209,21 @@ impl Listener {
         peer_text: PeerText,
         session: Arc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
-        let flaw = session.serving();
+        let (serving, flaw) = session.serving();
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let flattened = if head.version == Version::HTTP_2 { h2::flatten(&head.uri, &mut head.headers) } else { Ok(()) };
         let checked = match flaw {
-            None => strict::check(&head.method, &head.uri, head.version, &head.headers),
+            None => flattened.and_then(|()| strict::check(&head.method, &head.uri, head.version, &head.headers)),
             Some(flaw) => Err(Reject::BadRequest(flaw.as_str().into())),
         };
         let connects = head.method == Method::CONNECT;
         let expects = head.version == Version::HTTP_11
             && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        session.interims.begin(head.version == Version::HTTP_11, expects);
+        let interim = (head.version == Version::HTTP_11).then(|| {
+            session.interims.begin(expects);
+            Informed { connection: session.clone(), request: session.request() }
+        });
         let worker = self.proxy.worker();
         let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
         let (client, trusted) = client::address(peer, &head.headers, trusted_nets);
@@ -198,7 +239,7 @@ impl Listener {
             version: head.version,
             headers: head.headers,
             at: Instant::now(),
-            interim: Some(Informed { connection: session.clone(), request: session.request() }),
+            interim,
         };
         to_origin_form(&mut arrival);
         let body = match (hyper::body::Body::is_end_stream(&body), self.door) {
@@ -214,13 +255,16 @@ impl Listener {
                 Err(reject) => Proxy::refuse(exchange, reject),
             };
             session.interims.end().await;
-            if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 session.upgraded();
             } else if self.leaving.get() || connects {
                 // After a refused CONNECT nobody knows whether what follows is a request.
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                if session.is_multiplexed() && self.leaving.get() {
+                    session.tell(Order::Finish);
+                }
             }
-            Ok(response.map(|body| Outgoing::new(body, session)))
+            Ok(response.map(|body| Outgoing::new(body, serving)))
         }
     }
 }

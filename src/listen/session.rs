@@ -6,10 +6,11 @@
 
 use std::{
     cell::RefCell,
-    pin::Pin,
+    future::Future,
+    pin::{Pin, pin},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -41,6 +42,12 @@ pub struct Session {
     /// From this head on nothing is believed; 0: all is well.
     flawed_from: AtomicU32,
     flaw: AtomicU8,
+    /// HTTP/2: many requests at once.
+    multiplexed: AtomicBool,
+    /// Requests in hand.
+    inflight: AtomicU32,
+    /// Requests that the client took back before there was an answer.
+    taken_back: AtomicU32,
     /// What goes out before the answer.
     pub(super) interims: Interims,
 }
@@ -98,6 +105,9 @@ impl Sessions {
             heads: AtomicU32::new(0),
             flawed_from: AtomicU32::new(0),
             flaw: AtomicU8::new(0),
+            multiplexed: AtomicBool::new(false),
+            inflight: AtomicU32::new(0),
+            taken_back: AtomicU32::new(0),
             interims: Interims::default(),
         });
         self.all.borrow_mut().push(Arc::downgrade(&session));
@@ -114,6 +124,15 @@ impl Sessions {
     /// Tells every connection.
     pub fn tell(&self, order: Order) {
         self.each(|session| session.tell(order));
+    }
+
+    /// Tells those that speak HTTP/2.
+    pub fn tell_multiplexed(&self, order: Order) {
+        self.each(|session| {
+            if session.is_multiplexed() {
+                session.tell(order);
+            }
+        });
     }
 
     /// Connections that are open.
@@ -134,9 +153,25 @@ impl Sessions {
 }
 
 impl Session {
-    /// A head is complete; what the raw bytes say against it.
-    pub fn serving(&self) -> Option<Flaw> {
+    /// A head is complete; what the raw bytes say against it. The connection serves until the guard is dropped.
+    pub fn serving(self: &Arc<Self>) -> (Serving, Option<Flaw>) {
         self.enter(SERVING);
+        self.inflight.store(self.inflight.load(Relaxed) + 1, Relaxed);
+        (Serving { session: self.clone(), answered: false }, self.next_head())
+    }
+
+    /// The connection speaks HTTP/2; nothing is in hand.
+    pub fn multiplexes(&self) {
+        self.multiplexed.store(true, Relaxed);
+        self.enter(IDLE);
+    }
+
+    /// Whether the connection speaks HTTP/2.
+    pub fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
+    fn next_head(&self) -> Option<Flaw> {
         let heads = self.heads.load(Relaxed).wrapping_add(1);
         self.heads.store(heads, Relaxed);
         let from = self.flawed_from.load(Relaxed);
@@ -198,6 +233,33 @@ impl Session {
         }
     }
 
+    /// Polls until there is something, or `None` as soon as the connection must end.
+    pub async fn unless_ordered<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+        std::future::poll_fn(|cx| match self.poll_order(cx) {
+            Order::GoOn => poll(cx).map(Some),
+            Order::Finish | Order::End => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Runs a connection to its end, as ordered; `finish` begins its graceful end.
+    pub async fn drive<C: Future<Output = hyper::Result<()>>>(&self, connection: C, finish: impl Fn(Pin<&mut C>)) -> hyper::Result<()> {
+        let mut connection = pin!(connection);
+        let mut finishing = false;
+        std::future::poll_fn(|cx| {
+            match self.poll_order(cx) {
+                Order::Finish if !finishing => {
+                    finishing = true;
+                    finish(connection.as_mut());
+                }
+                Order::GoOn | Order::Finish => {}
+                Order::End => return Poll::Ready(Ok(())),
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+    }
+
     /// Orders can only become stricter.
     pub fn tell(&self, order: Order) {
         self.order.fetch_max(order as u8, Relaxed);
@@ -214,6 +276,10 @@ impl Session {
         let spent = tick.wrapping_sub(self.since.load(Relaxed));
         let stalled = self.stalled.load(Relaxed);
         let overstayed = match self.phase.load(Relaxed) {
+            // GOAWAY first, so that no request crosses the end.
+            IDLE if self.is_multiplexed() && spent > self.bounds.idle && spent <= self.bounds.idle + self.bounds.head => {
+                return self.tell(Order::Finish);
+            }
             IDLE => spent > self.bounds.idle,
             HEAD => spent > self.bounds.head,
             SERVING => stalled != 0 && tick.wrapping_sub(stalled) > self.bounds.write,
@@ -225,24 +291,46 @@ impl Session {
     }
 }
 
-/// A response body whose end, whatever it is, makes the connection idle again.
-pub struct Outgoing {
-    body: Body,
+/// A request in hand. Its end, whatever it is, makes the connection idle again if it was the last.
+#[derive(Debug)]
+pub struct Serving {
     session: Arc<Session>,
+    answered: bool,
 }
 
-impl Outgoing {
-    /// The body of an answer on `session`.
-    pub fn new(body: Body, session: Arc<Session>) -> Self {
-        Self { body, session }
+/// Requests of a connection that may be taken back before it is closed; beyond that, as many as were answered.
+const MAX_TAKEN_BACK: u32 = 100;
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let session = &*self.session;
+        let left = session.inflight.load(Relaxed).saturating_sub(1);
+        session.inflight.store(left, Relaxed);
+        if left == 0 && session.phase.load(Relaxed) == SERVING {
+            session.enter(IDLE);
+        }
+        if !self.answered {
+            let taken_back = session.taken_back.load(Relaxed) + 1;
+            session.taken_back.store(taken_back, Relaxed);
+            // Opening streams and resetting them costs a client nothing and us a try each (CVE-2023-44487).
+            if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.heads.load(Relaxed) / 2 {
+                session.tell(Order::End);
+            }
+        }
     }
 }
 
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        if self.session.phase.load(Relaxed) == SERVING {
-            self.session.enter(IDLE);
-        }
+/// A response body, and the request that it ends.
+pub struct Outgoing {
+    body: Body,
+    _serving: Serving,
+}
+
+impl Outgoing {
+    /// The body of the answer to a request in hand.
+    pub fn new(body: Body, mut serving: Serving) -> Self {
+        serving.answered = true;
+        Self { body, _serving: serving }
     }
 }
 
@@ -271,10 +359,10 @@ mod tests {
     fn a_client_that_takes_nothing_is_ended() {
         let sessions = Sessions::default();
         let (slow, quick) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        for session in [&slow, &quick] {
-            session.serving();
+        let _requests = [&slow, &quick].map(|session| {
             session.writing(false);
-        }
+            session.serving()
+        });
         for _ in 0..4 {
             assert!(!ended(&slow));
             sessions.sweep();
@@ -285,10 +373,42 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_takes_its_requests_back_is_ended() {
+        let sessions = Sessions::default();
+        let (hostile, honest) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
+        for session in [&hostile, &honest] {
+            session.multiplexes();
+        }
+        for _ in 0..150 {
+            assert!(!ended(&honest));
+            drop(hostile.serving());
+            drop(honest.serving());
+            (0..2).for_each(|_| drop(Outgoing::new(Body::Empty, honest.serving().0)));
+        }
+        assert!(ended(&hostile) && !ended(&honest));
+    }
+
+    #[test]
+    fn an_idle_http2_connection_is_told_before_it_ends() {
+        let sessions = Sessions::default();
+        let session = sessions.open(BOUNDS);
+        session.multiplexes();
+        let order = || session.poll_order(&Context::from_waker(std::task::Waker::noop()));
+        let orders: Vec<Order> = (0..8)
+            .map(|_| {
+                sessions.sweep();
+                order()
+            })
+            .collect();
+        use Order::{End, Finish, GoOn};
+        assert_eq!(orders, [GoOn, GoOn, GoOn, GoOn, GoOn, Finish, Finish, End]);
+    }
+
+    #[test]
     fn a_flaw_counts_from_its_head_on() {
         let session = Sessions::default().open(BOUNDS);
         session.distrust(2, Flaw::BareLf);
-        assert_eq!([session.serving(), session.serving(), session.serving()], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
+        assert_eq!([session.serving().1, session.serving().1, session.serving().1], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
     }
 
     const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3 };
@@ -301,7 +421,7 @@ mod tests {
     fn a_head_that_does_not_end_ends_the_connection() {
         let sessions = Sessions::default();
         let (slow, busy) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        busy.serving();
+        let _request = busy.serving();
         for _ in 0..3 {
             assert!(!ended(&slow));
             sessions.sweep();
@@ -313,8 +433,8 @@ mod tests {
     fn an_idle_connection_ends_later_and_a_tunnel_never() {
         let sessions = Sessions::default();
         let (idle, tunnel) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        idle.serving();
-        drop(Outgoing::new(Body::Empty, idle.clone()));
+        let (serving, _) = idle.serving();
+        drop(Outgoing::new(Body::Empty, serving));
         tunnel.upgraded();
         for _ in 0..5 {
             sessions.sweep();

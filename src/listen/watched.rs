@@ -1,4 +1,5 @@
-//! A client's byte stream, observed: heads are followed as they come in, stalls noted, 1xx answers slipped in between.
+//! A client's byte stream, observed: heads are followed as they come in, stalls noted, 1xx answers slipped in between;
+//! its first bytes tell HTTP/1 from HTTP/2.
 
 use std::{
     io,
@@ -17,12 +18,43 @@ pub struct Watched<S> {
     stream: S,
     session: Arc<Session>,
     framing: Framing,
+    /// HTTP/2: frames are the h2 crate's to judge.
+    multiplexed: bool,
+    /// The connection's first bytes, read to tell the protocols apart.
+    ahead: [u8; PREFACE.len()],
+    /// How many of them there are, and how many hyper has had.
+    read: usize,
+    given: usize,
 }
+
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<S> Watched<S> {
     /// Reports what passes on `stream` to `session`.
     pub fn new(stream: S, session: Arc<Session>) -> Self {
-        Self { stream, session, framing: Framing::default() }
+        Self { stream, session, framing: Framing::default(), multiplexed: false, ahead: [0; PREFACE.len()], read: 0, given: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Whether the client begins with the preface of HTTP/2. To be asked before anything is read.
+    pub fn poll_is_h2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if self.ahead[..self.read] != PREFACE[..self.read] {
+                return Poll::Ready(Ok(false));
+            }
+            if self.read == PREFACE.len() {
+                self.multiplexed = true;
+                return Poll::Ready(Ok(true));
+            }
+            let mut room = ReadBuf::new(&mut self.ahead[self.read..]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+            match room.filled().len() {
+                0 => return Poll::Ready(Ok(false)),
+                n => self.read += n,
+            }
+        }
     }
 }
 
@@ -30,9 +62,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let polled = if this.given < this.read {
+            let some = (this.read - this.given).min(buf.remaining());
+            buf.put_slice(&this.ahead[this.given..this.given + some]);
+            this.given += some;
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut this.stream).poll_read(cx, buf)
+        };
         let new = &buf.filled()[before..];
-        if !new.is_empty() {
+        if !new.is_empty() && !this.multiplexed {
             if this.session.is_idle() {
                 this.session.begins();
             }

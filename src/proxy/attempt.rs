@@ -256,8 +256,7 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &
     let (uri, mut headers) = sending.addressed(proxy, aim)?;
     let mut span = sending.begin_span(proxy, aim, &uri, &mut headers, nth);
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), sending.deadline);
-    let (method, interim) = (&sending.arrival.method, sending.arrival.interim.as_ref());
-    let sent = forward::send(aim.pool, method, uri, headers, body, &sending.upload, bounds, interim).await;
+    let sent = forward::send(aim.pool, &sending.arrival, uri, headers, body, &sending.upload, bounds).await;
     let tried = match sent {
         Err(failed) => sending.failed(aim, failed),
         Ok(responded) => {

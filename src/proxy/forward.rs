@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, response};
+use http::{HeaderMap, Request, StatusCode, Uri, Version, response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use crate::{
-    arrival::Informed,
+    arrival::Arrival,
     body::{Body, upload::Progress},
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
@@ -98,14 +98,14 @@ impl TryBounds {
 /// `progress` tells when the body has been sent; the `response_header` bound begins then.
 pub async fn send(
     pool: &Rc<Pool>,
-    method: &Method,
+    arrival: &Arrival,
     uri: Uri,
     header_fields: HeaderMap,
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
-    interim: Option<&Informed>,
 ) -> Result<Responded, Failed> {
+    let method = &arrival.method;
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri;
@@ -114,7 +114,7 @@ pub async fn send(
     let began = Instant::now();
     let enforced = bounds.enforced();
     // Pinned here and handed down by reference: each move of a future by value costs its size twice.
-    let mut sending = pin!(pool.send(request, enforced.connect, began, interim));
+    let mut sending = pin!(pool.send(request, enforced.connect, began, arrival.interim.as_ref()));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,

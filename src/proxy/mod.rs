@@ -39,7 +39,7 @@ use crate::{
         upload::{Failure, Upload},
     },
     cause::Causes,
-    clock::{Chance, Clock},
+    clock::{Chance, Clock, Instant},
     config::{Applies, Bounds, CallerSource, Config, Mode},
     policy::{
         access,
@@ -50,7 +50,10 @@ use crate::{
     },
     reject::{Bound, Reject},
     route::Query,
-    telemetry::WorkerTelemetry,
+    telemetry::{
+        WorkerTelemetry,
+        metrics::{CacheOutcome, Finished},
+    },
     upstream::{Dial, headers},
 };
 use admission::Claims;
@@ -152,6 +155,21 @@ impl Proxy {
     pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
+    }
+
+    /// Counts a request of which not even the head could be read; it has been refused with `code`.
+    pub fn unreadable(&self, door: Door, code: StatusCode) {
+        let worker = self.worker();
+        let Some(live) = worker.live.door(door) else { return };
+        worker.route(door, live.routes.len() - 1).requests.finish(&Finished {
+            code: code.as_u16(),
+            cache: CacheOutcome::None,
+            total: Duration::ZERO,
+            own: None,
+            reject: Some(Reject::BadRequest("".into()).reason()),
+            broken: false,
+            at: Instant::now(),
+        });
     }
 
     /// The policies, in their order.

@@ -64,7 +64,8 @@ for (const { id, kind, name, word, why } of misses) {
   console.log(`${named.has(id) ? 'known  ' : 'NEW    '} ${kind} ${id} (${word}): ${name}\n        ${why}`)
 }
 const fresh = misses.filter(miss => !named.has(miss.id))
-const mended = [...named].filter(id => !tests.has(id) || judge(id).word === 'passed')
-for (const id of mended) console.log(`PASSES  ${id}, though the README says that it does not (or there is no such test)`)
+// Under another policy some of the named ones may well pass.
 const plain = (process.env.POLICY ?? '{}') === '{}'
-process.exit(fresh.length > 0 || (plain && mended.length > 0) ? 1 : 0)
+const mended = plain ? [...named].filter(id => !tests.has(id) || judge(id).word === 'passed') : []
+for (const id of mended) console.log(`PASSES  ${id}, though the README says that it does not (or there is no such test)`)
+process.exit(fresh.length + mended.length > 0 ? 1 : 0)

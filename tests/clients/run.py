@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -267,6 +268,8 @@ def main():
     print(f"clients: {totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped, {time.monotonic() - begun:.0f} s")
     if totals["failed"]:
         print(f"clients: logs of every process are in {WORK}")
+    else:
+        shutil.rmtree(WORK, ignore_errors=True)
     return 1 if totals["failed"] else 0
 
 

@@ -1,6 +1,6 @@
 //! Nothing is without a bound: heads, bodies, time, connections.
 
-use super::world::{OK, World, ok};
+use super::world::{OK, World, ok, until};
 
 #[test]
 fn a_head_is_bounded_in_bytes_fields_and_target() {
@@ -48,9 +48,7 @@ fn a_body_is_counted_as_it_streams() {
     client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
     let chunk = format!("64\r\n{}\r\n", "a".repeat(100));
     client.send(&chunk);
-    while !world.origin.got().concat().contains("aaa") {
-        std::thread::yield_now();
-    }
+    until(|| world.origin.got().concat().contains("aaa"));
     client.send(chunk.repeat(20));
     let answer = client.rest();
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "mid-stream: {answer}");

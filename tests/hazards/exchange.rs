@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
-use super::world::{OK, World, ok};
+use super::world::{OK, World, ok, until};
 
 #[test]
 fn leftovers_of_an_unread_body_are_never_a_request() {
@@ -184,9 +184,7 @@ fn a_client_that_leaves_takes_its_request_along() {
             drop(client)
         }
         world.nothing_leaks();
-        while seen.load(SeqCst) == 0 {
-            std::thread::yield_now();
-        }
+        until(|| seen.load(SeqCst) > 0);
     }
 }
 

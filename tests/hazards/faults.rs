@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::world::{Client, OK, World, start};
+use super::world::{Client, OK, World, start, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -30,9 +30,7 @@ fn an_app_that_is_killed_mid_response_cuts_the_answer_visibly() {
             client.until("part");
         } else {
             // The app has it when it says so.
-            while !proxy.telemetry.metrics().render().contains("outrigger_pool_connections{target=\"app\",state=\"active\"} 3") {
-                std::thread::yield_now();
-            }
+            until(|| proxy.telemetry.metrics().render().contains("outrigger_pool_connections{target=\"app\",state=\"active\"} 3"));
         }
         clients.push(client);
     }
@@ -46,8 +44,7 @@ fn an_app_that_is_killed_mid_response_cuts_the_answer_visibly() {
     after.send(GET);
     let answer = after.response();
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("connect_failed"), "{answer}");
-    let text = proxy.telemetry.metrics().render();
-    assert!(text.contains("outrigger_pool_connections{target=\"app\",state=\"active\"} 0"), "{text}");
+    until(|| proxy.telemetry.metrics().render().contains("outrigger_pool_connections{target=\"app\",state=\"active\"} 0"));
 }
 
 /// Not a test of its own: a process that can be killed.
@@ -76,7 +73,7 @@ fn an_app_for_the_tests_above() {
 
 #[test]
 fn a_target_that_says_nothing_is_504_in_time() {
-    let bounds = "  defaults:\n    timeouts: {response_header: 100ms, idle: 100ms}\n";
+    let bounds = "  defaults:\n    timeouts: {response_header: 700ms, idle: 100ms}\n";
     let world = World::with(bounds, |wire| {
         let head = wire.request().unwrap_or_default();
         if head.contains("/body") {

@@ -1,7 +1,7 @@
 //! Requests that two parsers could read differently are refused and the connection is closed; what is legal arrives as it was
 //! sent, but for what belongs to one hop.
 
-use super::world::{World, ok};
+use super::world::{World, ok, until};
 
 /// A request that is refused before any target hears of it.
 struct Refused {
@@ -88,6 +88,19 @@ fn what_is_ambiguous_is_refused_and_nothing_after_it_is_a_request() {
         assert_eq!(world.origin.take(), "", "{name}: nothing reaches the origin");
     }
     world.nothing_leaks();
+}
+
+#[test]
+fn what_hyper_refuses_by_itself_is_counted_too() {
+    let world = World::new(ok);
+    for head in ["GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "nonsense\r\n\r\n"] {
+        world.ask(head);
+    }
+    let counted = |text: &str| {
+        let line = text.lines().find(|line| line.starts_with("outrigger_rejects_total{") && line.contains("reason=\"bad_request\""));
+        line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+    };
+    until(|| counted(&world.app.telemetry.metrics().render()).as_deref() == Some("2"));
 }
 
 /// The same flaw in a later request of a connection: the first one is answered, the flawed one is not forwarded.

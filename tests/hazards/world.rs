@@ -4,11 +4,12 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use outrigger::{
     app::{App, Source},
+    clock::Instant,
     config::read::{self, Overrides},
 };
 
@@ -67,6 +68,16 @@ impl World {
     }
 }
 
+/// Waits for what must come.
+#[track_caller]
+pub fn until(done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < PATIENCE, "this never came");
+        std::thread::yield_now();
+    }
+}
+
 fn grep(text: &str, word: &str) -> String {
     text.lines().filter(|line| line.contains(word)).collect::<Vec<_>>().join("\n")
 }
@@ -85,21 +96,26 @@ pub fn start(yaml: &str) -> Arc<App> {
     side.block_on(App::start(Source { file: None, overrides }, reading)).unwrap_or_else(|error| panic!("{error}"))
 }
 
+const PING: u8 = 6;
+
+/// What has come in over one connection.
+type Log = Arc<Mutex<Vec<u8>>>;
+
 /// A server of which every byte is scripted and every byte that comes in is kept.
 pub struct Origin {
     pub address: SocketAddr,
-    wires: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    wires: Arc<Mutex<Vec<Log>>>,
 }
 
 impl Origin {
     pub fn start(script: impl Fn(&mut Wire) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let wires: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>> = Arc::default();
+        let wires: Arc<Mutex<Vec<Log>>> = Arc::default();
         let (script, all) = (Arc::new(script), wires.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let log: Arc<Mutex<Vec<u8>>> = Arc::default();
+                let log = Log::default();
                 all.lock().expect("lock").push(log.clone());
                 let script = script.clone();
                 std::thread::spawn(move || {
@@ -121,7 +137,7 @@ impl Origin {
     /// All that has come in, and forgets it.
     pub fn take(&self) -> String {
         let wires = self.wires.lock().expect("lock");
-        let take = |log: &Arc<Mutex<Vec<u8>>>| String::from_utf8_lossy(&std::mem::take(&mut *log.lock().expect("lock"))).into_owned();
+        let take = |log: &Log| String::from_utf8_lossy(&std::mem::take(&mut *log.lock().expect("lock"))).into_owned();
         wires.iter().map(take).collect()
     }
 }
@@ -129,7 +145,7 @@ impl Origin {
 /// One connection at the origin.
 pub struct Wire {
     stream: Option<TcpStream>,
-    log: Arc<Mutex<Vec<u8>>>,
+    log: Log,
     unread: Vec<u8>,
 }
 
@@ -286,6 +302,27 @@ impl Client {
     pub fn rest(&mut self) -> String {
         while self.more() {}
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
+    }
+
+    /// An HTTP/2 frame: kind, flags, stream, payload; `None` at the end. Pings are answered.
+    pub fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        while self.unread.len() < 9 {
+            if !self.more() {
+                return None;
+            }
+        }
+        let length = u32::from_be_bytes([0, self.unread[0], self.unread[1], self.unread[2]]) as usize;
+        while self.unread.len() < 9 + length {
+            if !self.more() {
+                return None;
+            }
+        }
+        let head: Vec<u8> = self.unread.drain(..9).collect();
+        let payload: Vec<u8> = self.unread.drain(..length).collect();
+        if head[3] == PING && head[4] == 0 {
+            self.send([&[0, 0, 8, PING, 1, 0, 0, 0, 0], &payload[..]].concat());
+        }
+        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
     }
 
     /// A response with a length, or with chunks.

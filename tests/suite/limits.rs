@@ -81,7 +81,10 @@ fn whoever_waits_as_long_as_it_is_told_gets_in() {
         let world = World::new(BY_CALLER).await;
         let client = world.client().from("10.0.0.1");
         for round in 0..5 {
+            let mut tries = 0;
             let refused = loop {
+                tries += 1;
+                assert!(tries < 500, "nobody is refused");
                 let answer = client.ask(Request::get("/").header("x-user-id", "alice"), "").await;
                 if answer.status != StatusCode::OK {
                     break answer;
@@ -198,6 +201,7 @@ fn gcra_lets_a_burst_in_and_then_spreads() {
         let mut at_once = 0;
         while client.get("/").await.status == StatusCode::OK {
             at_once += 1;
+            assert!(at_once <= 5, "nobody is refused");
         }
         assert_eq!(at_once, 5);
         pass(ms(1_001)).await;

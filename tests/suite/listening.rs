@@ -279,3 +279,18 @@ fn both_a_length_and_chunks_are_refused_and_the_connection_ends() {
         assert!(world.app.seen().is_empty());
     });
 }
+
+#[test]
+fn an_answer_before_the_upload_has_ended_reaches_the_client() {
+    run(async {
+        let world = World::new(PLAIN).await;
+        world.app.script([Reply::status(403).body("enough").early()]);
+        let (send, body) = upload();
+        send.send(Ok(Frame::data(Bytes::from("begin")))).await.expect("taken");
+        let opened = world.client().send(Request::post("/").body(body).expect("a request")).await;
+        assert_eq!(opened.status, StatusCode::FORBIDDEN);
+        assert_eq!(opened.whole().await.text(), "enough");
+        assert_eq!(world.client().get("/").await.text(), "hello", "the connection with the rest of the upload is not used again");
+        assert_eq!(world.app.connections(), 2);
+    });
+}

@@ -114,3 +114,30 @@ fn a_switch_that_nobody_asked_for_is_no_answer() {
         assert_eq!(world.client().post("/", "x").await.status, StatusCode::BAD_GATEWAY);
     });
 }
+
+#[test]
+fn a_body_that_breaks_does_not_look_whole() {
+    run(async {
+        let world = World::new(BOTH).await;
+        world.app.script([Reply::paced(ms(5), &["a", "b"]).breaks()]);
+        let answer = world.client().get("/").await;
+        assert_eq!((answer.text(), answer.broken), ("ab", true));
+        assert_eq!(world.log().await[0]["outcome"], "upstream_broken");
+    });
+}
+
+#[test]
+fn an_app_that_hangs_up_stops_the_model() {
+    run(async {
+        let world = World::new(BOTH).await;
+        world.provider("openai").script(["rate=1;tokens=1000"]);
+        let mut body = chat("gpt-4o");
+        (body["stream"], body["max_tokens"]) = (true.into(), 1000.into());
+        let mut opened = world.caller().open(json("/openai/v1/chat/completions"), body.to_string()).await;
+        opened.text().await;
+        drop(opened);
+        pass(secs(5)).await;
+        assert_eq!(world.provider("openai").abandoned(), 1);
+        assert!(world.provider("openai").billed().1 < 30);
+    });
+}

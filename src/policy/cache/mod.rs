@@ -42,6 +42,7 @@ mod expiring;
 pub mod fill;
 pub mod flight;
 pub mod freshness;
+pub mod hit;
 pub mod invalidate;
 pub mod key;
 mod plan;
@@ -78,6 +79,7 @@ use self::{
 };
 pub use self::{
     fill::{Decision, Fill, Join},
+    hit::{HitInfo, Outcome},
     recorder::{Recorder, Verdict},
     shared::{Event, SharedStats},
 };
@@ -170,44 +172,6 @@ pub enum Lookup {
     Bypass(&'static str),
     /// `only-if-cached`, and nothing may be used: 504.
     OnlyIfCached,
-}
-
-/// How an answer came from the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Fresh, or stale with the client's consent.
-    Hit,
-    /// Stale: being refreshed, or because the origin failed.
-    Stale,
-    /// From another request's fetch.
-    Coalesced,
-    /// Confirmed by the origin.
-    Revalidated,
-}
-
-impl Outcome {
-    /// The word used in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Coalesced => "coalesced",
-            Self::Revalidated => "revalidated",
-        }
-    }
-}
-
-/// About an answer from the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HitInfo {
-    /// How it came.
-    pub outcome: Outcome,
-    /// Its age.
-    pub age: Duration,
-    /// Seconds of lifetime left; negative once stale.
-    pub ttl: i64,
-    /// What it saved; unknown of a coalesced answer, whose fetch is still under way and counts at its end.
-    pub savings: Option<Savings>,
 }
 
 /// What to purge.
@@ -500,12 +464,6 @@ impl Cache {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("memory", &self.memory.stats()).finish_non_exhaustive()
-    }
-}
-
-impl HitInfo {
-    fn of(entry: &Entry, outcome: Outcome, now: SystemTime) -> Self {
-        Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
     }
 }
 

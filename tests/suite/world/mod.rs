@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 pub use client::{Answer, Client, Opened, json, upload};
-pub use origin::{Origin, Reply, Seen};
+pub use origin::{Origin, Reply};
 pub use provider::{Dials, Failing, Provider};
 
 /// The wall time at which every world begins; a whole minute and hour.
@@ -76,8 +76,6 @@ pub struct World {
     pub app: Origin,
     /// How connections to targets are made, or fail.
     pub dials: Dials,
-    /// The proxy's one worker.
-    pub proxy: Rc<Proxy>,
     /// What all workers would share.
     pub shared: Arc<Shared>,
     live: Arc<ArcSwap<Live>>,
@@ -107,7 +105,7 @@ impl World {
         tokio::task::spawn_local(proxy.clone().sweep());
         tokio::task::spawn_local(inbound.clone().sweep());
         tokio::task::spawn_local(outbound.clone().sweep());
-        Self { app, dials, proxy, shared, live, telemetry, log, inbound, outbound }
+        Self { app, dials, shared, live, telemetry, log, inbound, outbound }
     }
 
     /// A client from elsewhere, at the inbound door.

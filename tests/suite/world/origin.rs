@@ -52,10 +52,6 @@ pub struct Seen {
     pub body: Bytes,
     /// Its trailers.
     pub trailers: Option<HeaderMap>,
-    /// When its head came.
-    pub at: Instant,
-    /// 1 for the first connection.
-    pub connection: usize,
 }
 
 impl Seen {
@@ -252,8 +248,7 @@ impl Origin {
 
     /// Serves a connection.
     pub fn accept(&self, mut pipe: DuplexStream) {
-        let connection = self.0.connections.get() + 1;
-        self.0.connections.set(connection);
+        self.0.connections.set(self.0.connections.get() + 1);
         let raw = self.0.raw.borrow_mut().pop_front();
         let inner = self.0.clone();
         tokio::task::spawn_local(async move {
@@ -263,21 +258,20 @@ impl Origin {
                 let _ = pipe.write_all(raw.as_bytes()).await;
                 return;
             }
-            let service = service_fn(move |request| answer(inner.clone(), request, connection));
+            let service = service_fn(move |request| answer(inner.clone(), request));
             // How a connection ends is the proxy's affair.
             let _ = http1::Builder::new().half_close(false).serve_connection(TokioIo::new(pipe), service).with_upgrades().await;
         });
     }
 }
 
-async fn answer(origin: Rc<Inner>, mut request: Request<Incoming>, connection: usize) -> io::Result<Response<Sent>> {
+async fn answer(origin: Rc<Inner>, mut request: Request<Incoming>) -> io::Result<Response<Sent>> {
     let reply = origin.script.borrow_mut().pop_front().unwrap_or_else(|| origin.always.borrow().clone());
     let mut abandoned = Abandoned(Some(origin.clone()));
-    let at = Instant::now();
     let upgrade = (reply.act == Act::Tunnel).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let target = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let mut seen = Seen { method: head.method, target, headers: head.headers, body: Bytes::new(), trailers: None, at, connection };
+    let mut seen = Seen { method: head.method, target, headers: head.headers, body: Bytes::new(), trailers: None };
     let mut back = None;
     if matches!(reply.act, Act::Early | Act::Echo) {
         back = Some(body);
@@ -379,6 +373,12 @@ impl Body for Sent {
                 Poll::Ready(Some(Ok(Frame::trailers(fields))))
             }
             Some(End::Break) => {
+                // Later than the last piece: hyper drops what it has not written when a body errs.
+                let due = this.due.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + Duration::from_millis(1))));
+                if due.as_mut().poll(cx).is_pending() {
+                    this.end = Some(End::Break);
+                    return Poll::Pending;
+                }
                 this.guard.0 = None;
                 Poll::Ready(Some(Err(io::Error::other("told to break"))))
             }

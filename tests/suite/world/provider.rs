@@ -22,7 +22,6 @@ struct Inner {
     app: Origin,
     providers: HashMap<String, Mock>,
     failing: RefCell<HashMap<String, VecDeque<Failing>>>,
-    made: RefCell<HashMap<String, usize>>,
 }
 
 /// How a connection fails to be made.
@@ -38,17 +37,12 @@ impl Dials {
     /// Leads to `app` and a mock for each name.
     pub fn new(app: Origin, names: impl Iterator<Item = String>) -> Self {
         let mock = |name| (name, Mock::unbound(Options { idle_close: None, ..Options::default() }));
-        Self(Rc::new(Inner { app, providers: names.map(mock).collect(), failing: RefCell::default(), made: RefCell::default() }))
+        Self(Rc::new(Inner { app, providers: names.map(mock).collect(), failing: RefCell::default() }))
     }
 
     /// The next connections to `target` fail so.
     pub fn fail(&self, target: &str, how: impl IntoIterator<Item = Failing>) {
         self.0.failing.borrow_mut().entry(target.into()).or_default().extend(how);
-    }
-
-    /// Connections to `target` that were asked for.
-    pub fn made(&self, target: &str) -> usize {
-        self.0.made.borrow().get(target).copied().unwrap_or_default()
     }
 
     /// The mock behind a name.
@@ -61,7 +55,6 @@ impl Dial for Dials {
     fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>> {
         Box::pin(async move {
             let name = &*target.name;
-            *self.0.made.borrow_mut().entry(name.into()).or_default() += 1;
             let failing = self.0.failing.borrow_mut().get_mut(name).and_then(VecDeque::pop_front);
             match failing {
                 None => {}

@@ -1,0 +1,92 @@
+//! HTTP/2 in clear text with prior knowledge (RFC 9113 section 3.3), or over whatever stream the listener was given.
+//!
+//! The h2 crate judges frames; here are its bounds and what HTTP/1 behind us must not see of HTTP/2.
+
+use std::{future::Future, time::Duration};
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use hyper::{rt::Executor, server::conn::http2};
+use hyper_util::rt::TokioTimer;
+
+use crate::{config::Bounds, reject::Reject};
+
+/// Streams run on the connection's own worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Local;
+
+impl<F: Future + 'static> Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(async move {
+            task.await;
+        });
+    }
+}
+
+/// A server with tight bounds. None is left to a default: hyper's are not stable.
+pub fn builder(bounds: &Bounds) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(bounds.max_head)
+        .max_frame_size(16 << 10)
+        // One stream that is not read holds no more than its window; all of a connection no more than this.
+        .initial_stream_window_size(64 << 10)
+        .initial_connection_window_size(1 << 20)
+        .max_send_buf_size(64 << 10)
+        // Streams that a client resets before they are looked at (CVE-2023-44487), or makes us reset (CVE-2025-8671).
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(100)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+const MAX_STREAMS: u32 = 100;
+/// A client that does not answer a ping for so long is gone.
+const PING: Duration = Duration::from_secs(20);
+
+/// Makes the fields what HTTP/1 has: one Cookie line (RFC 9113 section 8.2.3), `Host` only beside an equal `:authority`.
+pub fn flatten(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Reject> {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) {
+        let mut cookie = BytesMut::from(first.as_bytes());
+        for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
+            cookie.extend_from_slice(b"; ");
+            cookie.extend_from_slice(crumb.as_bytes());
+        }
+        if let Ok(cookie) = HeaderValue::from_maybe_shared(cookie.freeze()) {
+            headers.insert(header::COOKIE, cookie);
+        }
+    }
+    match (uri.authority(), headers.get(header::HOST)) {
+        (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
+            Err(Reject::BadRequest("Host differs from :authority".into()))
+        }
+        (None, None) => Err(Reject::BadRequest("neither :authority nor Host".into())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crumbs_become_one_line_and_host_must_agree() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2", "c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+        }
+        let uri = Uri::from_static("http://a.example/");
+        assert!(flatten(&uri, &mut headers).is_ok());
+        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+        headers.insert(header::HOST, HeaderValue::from_static("A.example"));
+        assert!(flatten(&uri, &mut headers).is_ok());
+        headers.insert(header::HOST, HeaderValue::from_static("b.example"));
+        assert!(flatten(&uri, &mut headers).is_err());
+        assert!(flatten(&Uri::from_static("/"), &mut HeaderMap::new()).is_err());
+    }
+}

@@ -1,0 +1,52 @@
+//! How an answer came from the store, and what it saved.
+
+use std::time::{Duration, SystemTime};
+
+use super::{
+    entry::{Entry, Savings},
+    status,
+};
+
+/// How an answer came from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Fresh, or stale with the client's consent.
+    Hit,
+    /// Stale: being refreshed, or because the origin failed.
+    Stale,
+    /// From another request's fetch.
+    Coalesced,
+    /// Confirmed by the origin.
+    Revalidated,
+}
+
+impl Outcome {
+    /// The word used in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Coalesced => "coalesced",
+            Self::Revalidated => "revalidated",
+        }
+    }
+}
+
+/// About an answer from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HitInfo {
+    /// How it came.
+    pub outcome: Outcome,
+    /// Its age.
+    pub age: Duration,
+    /// Seconds of lifetime left; negative once stale.
+    pub ttl: i64,
+    /// What it saved; unknown of a coalesced answer, whose fetch is still under way and counts at its end.
+    pub savings: Option<Savings>,
+}
+
+impl HitInfo {
+    pub(super) fn of(entry: &Entry, outcome: Outcome, now: SystemTime) -> Self {
+        Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
+    }
+}
