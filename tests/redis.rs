@@ -1,8 +1,8 @@
 //! The shared store and limits counted in it, against a real redis-server: the scripts count as the ring does, replicas together
 //! keep the limit, and every way in which Redis can be away costs at most the deadline.
 
-#[path = "redis_server.rs"]
-mod redis_server;
+#[path = "redis/server.rs"]
+mod server;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use outrigger::{
         redis::{Notice, Redis, scripts},
     },
 };
-use redis_server::Server;
+use server::Server;
 use tokio::{runtime::Runtime, time::timeout};
 
 const DEADLINE: Duration = Duration::from_millis(250);

@@ -1,17 +1,17 @@
 //! Whole proxies that share a real redis-server: what one fetched answers all, what one purges is gone from all, limits hold over
 //! all of them, and no way in which Redis can be away is an error for a client.
 
-#[path = "redis_server.rs"]
-mod redis_server;
-#[path = "redis_world.rs"]
-mod redis_world;
+#[path = "redis/server.rs"]
+mod server;
+#[path = "redis/world.rs"]
+mod world;
 
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use outrigger::{admin::State, clock::Instant, policy::cache::Event, store::memory::Which};
-use redis_server::Server;
-use redis_world::{DEADLINE, Origin, Replica, eventually, redis, redis_cli, request};
+use server::Server;
+use world::{DEADLINE, Origin, Replica, eventually, redis, redis_cli, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fill_on_one_is_a_hit_on_the_other_and_a_purge_is_gone_from_both() {
@@ -201,7 +201,7 @@ async fn a_killed_redis_is_joined_again_without_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_comes_late_is_joined() {
     let origin = Origin::start().await;
-    let port = redis_server::free_port();
+    let port = server::free_port();
     let store = redis(&format!("redis://127.0.0.1:{port}"));
     let (one, two) = (Replica::start(&origin, &store).await, Replica::start(&origin, &store).await);
     assert_eq!(one.get("/c/a").await.status, StatusCode::OK);
@@ -217,7 +217,7 @@ async fn a_redis_that_comes_late_is_joined() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_redis_takes_nothing_more_and_everything_goes_on() {
-    let port = redis_server::free_port();
+    let port = server::free_port();
     let Some(server) = Server::start_with(port, &["--maxmemory-policy", "noeviction"]) else { return };
     let origin = Origin::start().await;
     let (one, two) = (Replica::up(&origin, &server).await, Replica::up(&origin, &server).await);

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::redis_server::Server;
+use super::server::Server;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -209,10 +209,10 @@ pub fn redis(url: &str) -> String {
 }
 
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
+    let (began, mut look) = (Instant::now(), tokio::time::interval(Duration::from_millis(1)));
     while !holds() {
         assert!(began.elapsed() < PATIENCE, "{what}: not so");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        look.tick().await;
     }
 }
 
