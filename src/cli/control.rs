@@ -12,7 +12,7 @@ use crate::admin::client::request;
 #[derive(Debug, Clone, clap::Args)]
 pub struct SocketArgs {
     /// The admin socket (`admin.socket` in proxy.yaml).
-    #[arg(long, env = "OUTRIGGER_SOCKET", default_value = "/tmp/outrigger.sock")]
+    #[arg(long, env = "OUTRIGGER_SOCKET", default_value_os_t = crate::config::usual_socket(crate::config::ADMIN_PORT, &|name| std::env::var(name).ok()))]
     pub socket: PathBuf,
 }
 

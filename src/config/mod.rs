@@ -268,6 +268,15 @@ pub struct Shutdown {
     pub deadline: Duration,
 }
 
+/// The admin door's usual port.
+pub const ADMIN_PORT: u16 = 9901;
+
+/// Where the socket of the admin door at `port` is, unless the file says another place: proxy and command line agree on it.
+pub fn usual_socket(port: u16, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    let dir = env("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')).unwrap_or_else(|| "/tmp".to_owned());
+    PathBuf::from(dir).join(format!("outrigger-{port}.sock"))
+}
+
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

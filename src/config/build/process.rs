@@ -26,8 +26,7 @@ impl Build<'_> {
 
     /// One per admin port, so that two proxies on a machine do not take each other's; none if the port is not known beforehand.
     fn default_socket(&self, port: u16) -> Option<PathBuf> {
-        let dir = (self.env)("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')).unwrap_or_else(|| "/tmp".to_owned());
-        (port != 0).then(|| PathBuf::from(dir).join(format!("outrigger-{port}.sock")))
+        (port != 0).then(|| crate::config::usual_socket(port, self.env))
     }
 
     pub(super) fn store(&mut self, written: written::Store, memory_limit: Option<u64>) -> Store {
