@@ -8,6 +8,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version,
     header::{self, Entry},
 };
+use smallvec::SmallVec;
 
 use crate::{
     arrival::Arrival,
@@ -58,7 +59,8 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
         let named = named.iter().any(|n| n == name.as_str()) && !is_essential(name);
         // An expectation in HTTP/1.0 means nothing (RFC 9110 section 10.1.1).
         let void = name == header::EXPECT && arrival.version == Version::HTTP_10;
-        if !(named || void || is_hop_by_hop(name) || is_ours(name)) {
+        let claim = forwarding.forwarded && !arrival.trusted && CLAIMS.contains(name);
+        if !(named || void || claim || is_hop_by_hop(name) || is_ours(name)) {
             out.append(name, value.clone());
         }
     }
@@ -100,7 +102,9 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
         }
         // Both present: chunked wins and the length is a lie (RFC 9112 section 6.3).
         headers.remove(header::CONTENT_LENGTH);
-    } else if let Some(length) = content_length(headers)? {
+    } else if let Some(length) = content_length(headers)?
+        && !is_plain_length(headers)
+    {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if bodiless && status != StatusCode::NOT_MODIFIED && asked != Method::HEAD {
@@ -128,7 +132,8 @@ fn strip(headers: &mut HeaderMap) {
             }
         }
     }
-    for name in HOP_BY_HOP {
+    let present: SmallVec<[&HeaderName; 2]> = HOP_BY_HOP.iter().filter(|name| headers.keys().any(|key| key == *name)).collect();
+    for name in present {
         headers.remove(name);
     }
 }
@@ -172,6 +177,13 @@ pub fn max_forwards(arrival: &Arrival) -> Option<u64> {
     arrival.header(header::MAX_FORWARDS)?.parse().ok()
 }
 
+/// Whether the length stands there once, as the number itself.
+fn is_plain_length(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lines.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    lines.next().is_none() && first.iter().all(u8::is_ascii_digit) && (first.len() == 1 || first.first() != Some(&b'0'))
+}
+
 /// Whether a list-valued field has `token`, in any case.
 pub fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     headers
@@ -190,11 +202,6 @@ pub fn wants_websocket(arrival: &Arrival) -> bool {
 
 /// `X-Forwarded-*`: what a trusted proxy said is kept and extended, what anybody else said is replaced.
 fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
-    if !arrival.trusted {
-        for name in CLAIMS {
-            out.remove(name);
-        }
-    }
     match out.entry(X_FORWARDED_FOR) {
         Entry::Occupied(_) => {
             let mut list = BytesMut::new();
@@ -279,7 +286,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What only a trusted proxy may claim about the client.
-const CLAIMS: [HeaderName; 7] = [
+static CLAIMS: [HeaderName; 7] = [
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     X_FORWARDED_HOST,
@@ -289,7 +296,8 @@ const CLAIMS: [HeaderName; 7] = [
     header::FORWARDED,
 ];
 
-const HOP_BY_HOP: [HeaderName; 7] = [
+// Statics: a constant array of names would be built anew at each use.
+static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -299,7 +307,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-const ESSENTIAL: [HeaderName; 10] = [
+static ESSENTIAL: [HeaderName; 10] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,

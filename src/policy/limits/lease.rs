@@ -209,19 +209,27 @@ pub(super) fn policy(limit: &config::Limit) -> String {
 }
 
 fn fields<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)>) -> Vec<(HeaderName, HeaderValue)> {
-    let (mut policies, mut rest) = (String::new(), String::new());
-    for (rule, used, until) in states.filter(|(rule, ..)| rule.mode == Mode::Enforce) {
+    let states: SmallVec<[_; 2]> = states.filter(|(rule, ..)| rule.mode == Mode::Enforce).collect();
+    let (mut policies, mut rest) = (String::new(), String::with_capacity(64));
+    // One limit is the usual case: its policy is a field that was made at load.
+    let single = match states[..] {
+        [(rule, ..)] => rule.policy_field.clone(),
+        _ => None,
+    };
+    for (rule, used, until) in states {
         if !policies.is_empty() {
             policies.push_str(", ");
             rest.push_str(", ");
         }
-        policies.push_str(&rule.policy);
+        if single.is_none() {
+            policies.push_str(&rule.policy);
+        }
         let remaining = rule.capacity().saturating_sub(used).min(LARGEST);
         let name = rule.policy.split(";q=").next().unwrap_or_default();
         let _ = write!(rest, "{name};r={remaining};t={}", ceil_secs(until).min(LARGEST));
     }
     let value = |text: String| HeaderValue::try_from(text).ok().filter(|value| !value.is_empty());
-    match (value(policies), value(rest)) {
+    match (single.or_else(|| value(policies)), value(rest)) {
         (Some(policies), Some(rest)) => vec![(POLICY.clone(), policies), (STATE.clone(), rest)],
         _ => Vec::new(),
     }

@@ -30,6 +30,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -160,6 +161,8 @@ struct Rule {
     number: u64,
     /// Its member of `RateLimit-Policy`.
     policy: String,
+    /// The same as a field, for where it is the only one.
+    policy_field: Option<HeaderValue>,
     /// `alert_at`.
     shares: Box<[alert::Share]>,
     tally: Arc<Tally>,
@@ -356,6 +359,7 @@ impl Rule {
             on_store_error: limit.on_store_error,
             unpriced: limit.unpriced,
             meter,
+            policy_field: HeaderValue::try_from(lease::policy(limit)).ok(),
             policy: lease::policy(limit),
             shares: alert::Share::of(limit),
             number: u64::from_le_bytes(number),
