@@ -394,6 +394,15 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
         return Some("a listener");
     }
+    if running.admin.token != wanted.admin.token {
+        return Some("the admin token");
+    }
+    if format!("{:?}", running.telemetry) != format!("{:?}", wanted.telemetry) {
+        return Some("telemetry");
+    }
+    if running.body_budget != wanted.body_budget || running.store.max_keys != wanted.store.max_keys {
+        return Some("a budget of the process");
+    }
     if running.workers != wanted.workers {
         return Some("the number of workers");
     }

@@ -58,6 +58,11 @@ impl Progress {
         self.failed.borrow().clone()
     }
 
+    /// Whether the client owes the next piece.
+    pub fn waits_for_client(&self) -> bool {
+        self.reader.borrow().is_some()
+    }
+
     /// Waits until nothing is left to send.
     pub async fn done(&self) {
         while !self.done.get() {
@@ -129,6 +134,7 @@ impl HttpBody for Upload {
                 Poll::Pending
             }
             Poll::Ready(polled) => {
+                this.progress.reader.borrow_mut().take();
                 if let Some((_, timer)) = &mut this.idle {
                     *timer = None;
                 }

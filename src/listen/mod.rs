@@ -43,12 +43,16 @@ use crate::{
     config::Bounds,
     proxy::{Proxy, exchange::Exchange},
     reject::Reject,
+    telemetry::metrics::GaugeGuard,
 };
 pub use census::Census;
 use census::{Full, Refusal, Seat};
 use interim::Expected;
 use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions};
 use watched::Watched;
+
+/// What counts a connection: its seat, and the gauge.
+type Held = (Seat, GaugeGuard);
 
 /// One worker's listener of one door.
 pub struct Listener {
@@ -95,10 +99,8 @@ impl Listener {
                         }
                     };
                     let (listener, open) = (self.clone(), cells.connections.enter());
-                    tokio::task::spawn_local(async move {
-                        listener.serve(stream, peer).await;
-                        drop((open, seat));
-                    });
+                    keep_alive(&stream);
+                    tokio::task::spawn_local(listener.serve_seated(stream, peer, Some((seat, open))));
                 }
                 Err(error) => {
                     // Most likely out of file descriptors: waiting is all that helps, and the kernel keeps the queue.
@@ -151,10 +153,21 @@ impl Listener {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.serve_seated(stream, peer, None).await;
+    }
+
+    /// `held` is what counts the connection, until its very end, also as a tunnel.
+    async fn serve_seated<S>(self: Rc<Self>, stream: S, peer: SocketAddr, held: Option<Held>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let bounds = self.proxy.bounds(self.door);
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
+        if let Some(held) = held {
+            session.hold(held);
+        }
         let mut stream = Watched::new(stream, session.clone());
         let ended = match session.unless_ordered(|cx| stream.poll_is_h2(cx)).await {
             Some(Ok(true)) => Box::pin(self.serve_h2(stream, peer, session, &bounds)).await,
@@ -269,6 +282,14 @@ impl Listener {
     }
 }
 
+/// Ends connections whose other side has vanished without a word (tunnels have no other bound).
+fn keep_alive(stream: &tokio::net::TcpStream) {
+    let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&probes) {
+        tracing::debug!(%error, "no keepalive");
+    }
+}
+
 /// Takes an absolute-form target apart: the authority counts as the host, whatever `Host` said (RFC 9112 section 3.2.2).
 fn to_origin_form(arrival: &mut Arrival) {
     if let Some(authority) = arrival.uri.authority() {
@@ -284,6 +305,8 @@ fn to_origin_form(arrival: &mut Arrival) {
 /// What hyper parses without being told a number.
 const HYPER_MAX_HEADERS: usize = 100;
 const BACKLOG: i32 = 4096;
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Idle client connections; longer than most clients keep them.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);

@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -37,6 +37,7 @@ pub struct Session {
     bounds: SessionBounds,
     order: AtomicU8,
     waker: AtomicWaker,
+    held: OnceLock<super::Held>,
     /// Heads that hyper has handed over.
     heads: AtomicU32,
     /// From this head on nothing is believed; 0: all is well.
@@ -102,6 +103,7 @@ impl Sessions {
             bounds,
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            held: OnceLock::new(),
             heads: AtomicU32::new(0),
             flawed_from: AtomicU32::new(0),
             flaw: AtomicU8::new(0),
@@ -153,6 +155,11 @@ impl Sessions {
 }
 
 impl Session {
+    /// Keeps what counts the connection until its very end.
+    pub(super) fn hold(&self, held: super::Held) {
+        let _ = self.held.set(held);
+    }
+
     /// A head is complete; what the raw bytes say against it. The connection serves until the guard is dropped.
     pub fn serving(self: &Arc<Self>) -> (Serving, Option<Flaw>) {
         self.enter(SERVING);

@@ -184,9 +184,12 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let cells = &aim.pool.cells;
     let policy = route.policies.retry.as_ref();
     let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref())).map(str::to_owned);
-    let guard =
-        route.policies.breaker.as_ref().map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, &target.name, model.as_deref()));
-    let budget = sending.worker.budget(&proxy.shared.budgets, policy, &target.name);
+    let guard = route
+        .policies
+        .breaker
+        .as_ref()
+        .map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, route.group.as_deref(), &target.name, model.as_deref()));
+    let budget = sending.worker.budget(&proxy.shared.budgets, policy, route.group.as_deref(), &target.name);
     if policy.is_some() {
         budget.deposit(Instant::now());
     }
@@ -302,10 +305,15 @@ impl Sending {
                     // Another model changes the length.
                     headers.remove(header::CONTENT_LENGTH);
                 }
-                request::credential(&mut headers, provider, proxy);
-                plan.uri(provider, aim.model)
+                let own = std::ptr::eq(provider, &self.worker.live.providers[plan.provider_at]);
+                request::credential(&mut headers, provider, own, proxy);
+                plan.uri(provider, aim.model, own)
             }
-            _ => request::app_uri(&self.arrival.uri, &aim.pool.target.origin.base),
+            _ => {
+                // HTTP/1.0 may come without one; HTTP/1.1, in which it goes on, may not.
+                headers.entry(header::HOST).or_insert_with(|| aim.pool.target.authority.clone());
+                request::app_uri(&self.arrival.uri, &aim.pool.target.origin.base)
+            }
         };
         Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, headers))
     }

@@ -126,7 +126,8 @@ impl ModelParts {
                 tenant.extend_from_slice(caller.unwrap_or_default().as_bytes());
             }
         }
-        let path = call.rest.split_once("key=").map_or(call.rest, |(before, _)| before).to_owned();
+        let (path, query) = call.rest.split_at(call.rest.find('?').unwrap_or(call.rest.len()));
+        let path = format!("{path}{}", super::request::without(query, "key"));
         Ok(Self { provider: call.provider.clone(), operation: call.shape.operation.as_str(), headers, tenant, body: canonical, path })
     }
 }

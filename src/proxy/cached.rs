@@ -3,7 +3,7 @@
 //! A fetch that may be stored is a task of its own, so that no client's cancel hurts another; a fetch that nobody waits for any
 //! more and that costs money is given up.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use http::{Response, header};
 use http_body::Body as _;
@@ -249,18 +249,45 @@ async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut
         answer = &mut attempt => return Some(answer),
         () = give.closed() => {}
     }
-    if fill.has_waiters() { Some(attempt.await) } else { None }
+    // Others wait: for as long as any of them does.
+    loop {
+        if !fill.has_waiters() {
+            return None;
+        }
+        if let Ok(answer) = tokio::time::timeout(LOOK, &mut attempt).await {
+            return Some(answer);
+        }
+    }
 }
+
+/// How often a fetch whose client has left looks whether anybody waits for it, and how many looks without a byte it is granted.
+const LOOK: Duration = Duration::from_secs(1);
+const PATIENCE: u32 = 10;
 
 /// Reads a body for the store and for everybody who waits.
 async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds: TimeBounds, mut recorder: Recorder, mut judge: Judge) {
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(Unobserved))));
     let clock = proxy.shared.clock;
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            recorder.abandon();
-            return;
+    let mut silent = 0;
+    loop {
+        let frame = match tokio::time::timeout(LOOK, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => {
+                recorder.abandon();
+                return;
+            }
+            Err(_) => {
+                // Nothing comes and nobody waits: whoever asks next shall not wait for this.
+                silent += 1;
+                if !recorder.has_readers() && (judge.is_of_a_model() || silent > PATIENCE) {
+                    recorder.abandon();
+                    return;
+                }
+                continue;
+            }
         };
+        silent = 0;
         match frame.into_data() {
             Ok(piece) => {
                 judge.feed(&piece);

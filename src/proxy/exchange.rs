@@ -30,7 +30,7 @@ use crate::{
     cause::{self, Running},
     clock::Instant,
     policy::limits::{Keyed, Lease},
-    reject::Reject,
+    reject::{Bound, Reject},
     telemetry::{
         log::{Outcome, Record},
         metrics::{CacheOutcome, Finished, GaugeGuard},
@@ -78,6 +78,8 @@ pub struct Exchange {
     /// Time to the response head that upstreams took.
     status: u16,
     reject: Option<&'static str>,
+    /// The refusal is for time that passed after something was sent.
+    timed_out: bool,
     own: Option<Duration>,
     first_byte: Option<Duration>,
     bytes_in: u64,
@@ -125,6 +127,7 @@ impl Exchange {
             connection: None,
             status: 0,
             reject: None,
+            timed_out: false,
             own: None,
             first_byte: None,
             bytes_in: 0,
@@ -174,6 +177,7 @@ impl Exchange {
     /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.reject = Some(reject.reason());
+        self.timed_out = matches!(&reject, Reject::Timeout { bound, .. } if !matches!(bound, Bound::Connect | Bound::BodyIdle));
         match &self.call {
             Some(call) => call.refuse(reject, self.proxy.shared.clock.wall()),
             None => reject.into_response(),
@@ -245,7 +249,9 @@ impl Exchange {
                 // Inbound, requests count as they came; tokens and dollars were only looked at.
                 None => lease.keep(),
                 Some(Settlement::Used { tokens, nano_usd }) => lease.settle(tokens, nano_usd, now),
-                Some(Settlement::Unknown) if self.status < 400 && self.status != 0 => lease.keep(),
+                // Whoever hangs up or runs out of time has very likely been billed for: what was sent stays charged.
+                Some(Settlement::Unknown) if self.status != 0 && self.status < 400 => lease.keep(),
+                Some(Settlement::Unknown) if self.tries.made.get() > 0 && (self.status == 0 || self.timed_out) => lease.keep(),
                 Some(Settlement::Unknown) => lease.refund(),
             }
         }

@@ -126,6 +126,8 @@ pub async fn send(
         }
         Err((bound, after)) => return Err(Failed::Timeout(bound, after)),
     };
+    // What version the target speaks is between it and us.
+    head.version = Version::HTTP_11;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
     }
@@ -153,7 +155,17 @@ async fn within<T>(mut send: Pin<&mut impl Future<Output = T>>, progress: &Progr
     let head_bound = async {
         match bounds.response_header {
             Some(after) => {
-                progress.done().await;
+                // While the request is being sent: a target that takes nothing for as long is as good as silent. (A client that
+                // sends nothing is another matter, and has a bound of its own.)
+                while !progress.is_done() {
+                    let taken = progress.bytes.get();
+                    if tokio::time::timeout(after, progress.done()).await.is_err()
+                        && taken == progress.bytes.get()
+                        && !progress.waits_for_client()
+                    {
+                        return (Bound::ResponseHeader, after);
+                    }
+                }
                 tokio::time::sleep(after).await;
                 (Bound::ResponseHeader, after)
             }

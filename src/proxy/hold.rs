@@ -33,15 +33,32 @@ pub enum Held {
     Timeout(Bound, Duration),
 }
 
-/// Reads an error's body, so that it can be understood and still be passed on.
-pub async fn error_body(mut body: Incoming, connection: Connection) -> (Body, Option<Connection>) {
+/// Reads an error's body, so that it can be understood and still be passed on. What breaks or stalls while it is read breaks
+/// for the client too: a part is never passed on as the whole.
+pub async fn error_body(
+    mut body: Incoming,
+    connection: Connection,
+    idle: Option<Duration>,
+    deadline: Deadline,
+) -> (Body, Option<Connection>) {
     let mut read = BytesMut::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Ok(piece) = frame.into_data() {
-            read.extend_from_slice(&piece);
+    loop {
+        let left = [idle, deadline.left(Instant::now())].into_iter().flatten().min();
+        let frame = match left {
+            None => body.frame().await,
+            Some(left) => match tokio::time::timeout(left, body.frame()).await {
+                Ok(frame) => frame,
+                Err(_) => return (Resumed::broken(read.freeze(), BodyError::Idle(left)), Some(connection)),
+            },
+        };
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            None => break,
+            Some(Ok(Ok(piece))) => read.extend_from_slice(&piece),
+            Some(Ok(Err(_))) => {}
+            Some(Err(error)) => return (Resumed::broken(read.freeze(), BodyError::Broken(error)), Some(connection)),
         }
         if read.len() > MAX_ERROR {
-            return (Body::stream(Resumed { held: VecDeque::from([read.freeze()]), rest: body }), Some(connection));
+            return (Body::stream(Resumed { held: VecDeque::from([read.freeze()]), rest: Rest::Coming(body) }), Some(connection));
         }
     }
     connection.release(Instant::now());
@@ -49,7 +66,7 @@ pub async fn error_body(mut body: Incoming, connection: Connection) -> (Body, Op
 }
 
 /// Holds a stream back until its first event with content; anything else passes at once.
-pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Duration>, deadline: Deadline) -> Held {
+pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Duration>, idle: Option<Duration>, deadline: Deadline) -> Held {
     let Responded { head, mut body, connection, .. } = responded;
     let streams = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let mut meter = Meter::new(plan.api, plan.operation, &head.headers);
@@ -62,8 +79,11 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
     let left = deadline.left(Instant::now()).map(|left| (Instant::now() + left, Bound::Total, left));
     let until = until.chain(left).min_by_key(|(at, ..)| *at);
     let mut error = None;
+    let mut broken = None;
     while size < MAX_HELD {
-        let frame = match until {
+        // A stream that goes silent before its first content is given up like one that has none in time.
+        let silent = idle.map(|after| (Instant::now() + after, Bound::FirstToken, after));
+        let frame = match until.into_iter().chain(silent).min_by_key(|(at, ..)| *at) {
             None => body.frame().await,
             Some((at, bound, after)) => match tokio::time::timeout_at(at, body.frame()).await {
                 Ok(frame) => frame,
@@ -75,8 +95,9 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
             Ok(Ok(piece)) => piece,
             Ok(Err(_)) => break,
             // Broken before any content: as good as no answer.
-            Err(_) => {
+            Err(cause) => {
                 error = Some(ErrorClass::Transient);
+                broken = Some(BodyError::Broken(cause));
                 break;
             }
         };
@@ -88,17 +109,31 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
             break;
         }
     }
-    let attempted = Attempted { head, body: Body::stream(Resumed { held, rest: body }), connection: Some(connection) };
+    let rest = broken.map_or(Rest::Coming(body), |error| Rest::Broken(Some(error)));
+    let attempted = Attempted { head, body: Body::stream(Resumed { held, rest }), connection: Some(connection) };
     match error {
         Some(class) => Held::Error(attempted, class),
         None => Held::Content(attempted),
     }
 }
 
-/// What was read ahead, then the rest as it comes.
+/// What was read ahead, then the rest as it comes, or the error that came instead of it.
 struct Resumed {
     held: VecDeque<Bytes>,
-    rest: Incoming,
+    rest: Rest,
+}
+
+enum Rest {
+    Coming(Incoming),
+    /// Said once; hyper itself says an error only once and then that all is over.
+    Broken(Option<BodyError>),
+}
+
+impl Resumed {
+    fn broken(read: Bytes, error: BodyError) -> Body {
+        let held = if read.is_empty() { VecDeque::new() } else { VecDeque::from([read]) };
+        Body::stream(Self { held, rest: Rest::Broken(Some(error)) })
+    }
 }
 
 impl HttpBody for Resumed {
@@ -106,18 +141,28 @@ impl HttpBody for Resumed {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.held.pop_front() {
-            Some(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece)))),
-            None => Pin::new(&mut self.rest).poll_frame(cx).map_err(BodyError::Broken),
+        if let Some(piece) = self.held.pop_front() {
+            return std::task::Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match &mut self.rest {
+            Rest::Coming(rest) => Pin::new(rest).poll_frame(cx).map_err(BodyError::Broken),
+            Rest::Broken(error) => std::task::Poll::Ready(error.take().map(Err)),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.rest.is_end_stream()
+        match &self.rest {
+            Rest::Coming(rest) => self.held.is_empty() && rest.is_end_stream(),
+            Rest::Broken(error) => self.held.is_empty() && error.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         let ahead: u64 = self.held.iter().map(|piece| piece.len() as u64).sum();
-        self.rest.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead))
+        match &self.rest {
+            Rest::Coming(rest) => rest.size_hint().exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead)),
+            // The head's length stands: it will not be reached.
+            Rest::Broken(_) => SizeHint::default(),
+        }
     }
 }

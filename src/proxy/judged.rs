@@ -20,6 +20,7 @@ use crate::{
     policy::{
         breaker,
         retry::{self, Answer, Outcome},
+        timeout::Deadline,
     },
     provider::{self, ErrorClass},
     reject::{Bound, Fault, Reject},
@@ -81,13 +82,14 @@ pub async fn understand(
     let Some(plan) = sending.plan.as_ref().filter(|_| route.judges_answers()) else {
         return Ok(plain(proxy, responded));
     };
+    let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == Mode::Enforce);
+    let idle = timeouts.and_then(|timeouts| timeouts.idle);
     let status = responded.head.status;
     if status.is_client_error() || status.is_server_error() {
-        return Ok(Box::pin(error(proxy, plan, responded)).await);
+        return Ok(Box::pin(error(proxy, plan, responded, idle, sending.deadline)).await);
     }
-    let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == Mode::Enforce);
     let bound = timeouts.and_then(|timeouts| timeouts.first_token);
-    match Box::pin(hold::until_content(plan, responded, bound, sending.deadline)).await {
+    match Box::pin(hold::until_content(plan, responded, bound, idle, sending.deadline)).await {
         hold::Held::Content(attempted) => Ok(answered(attempted, Answer::new(status), None)),
         hold::Held::Error(attempted, class) => {
             let outcome = if class.retryable() { Outcome::BrokenStream } else { Outcome::Answer(of_class(status, class, None, None)) };
@@ -112,9 +114,9 @@ fn plain(proxy: &Proxy, responded: Responded) -> Tried {
 }
 
 /// A provider's error, understood by its body.
-async fn error(proxy: &Proxy, plan: &Plan, responded: Responded) -> Tried {
+async fn error(proxy: &Proxy, plan: &Plan, responded: Responded, idle: Option<Duration>, deadline: Deadline) -> Tried {
     let Responded { head, body, connection, .. } = responded;
-    let (body, connection) = hold::error_body(body, connection).await;
+    let (body, connection) = hold::error_body(body, connection, idle, deadline).await;
     let bytes = match &body {
         Body::Full(bytes) => bytes.clone(),
         _ => bytes::Bytes::new(),

@@ -70,6 +70,8 @@ pub struct LiveRoute {
     pub policies: Policies,
     /// Limits of the door and of the route; each knows whether it counts every request or only misses.
     pub limits: LimitSet,
+    /// Added to the names of breakers and budgets whose terms are not those of the door's other routes.
+    pub group: Option<Arc<str>>,
     /// Where a request may go, in order; outbound the first is the provider that was asked for.
     pub fallback: Vec<Fallback>,
 }
@@ -139,7 +141,8 @@ impl Live {
                     None => Arc::clone(tls_config.insert(tls::client_config()?)),
                 }),
             };
-            targets.push(Arc::new(Target::new(name, origin.clone(), tls, keep_idle)?));
+            let known = shared.reached.lock().entry(format!("{name} {origin}")).or_default().clone();
+            targets.push(Arc::new(Target::new(name, origin.clone(), tls, keep_idle)?.known_as(known)));
             Ok(targets.len() - 1)
         };
         let inbound = match &config.inbound {
@@ -203,12 +206,26 @@ struct DoorParts<'a> {
 fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let resolve = |name: Arc<str>, policies: &Policies| LiveRoute {
         limits: shared.limits.set(door, parts.limits.iter().chain(&policies.limits)),
+        group: None,
         fallback: policies.fallback.clone(),
         policies: policies.clone(),
         name,
     };
     let mut routes: Vec<LiveRoute> = parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies)).collect();
     routes.push(resolve("default".into(), parts.fallthrough));
+    // The terms that most routes have (those of `defaults`) are the target's; a route with others counts for itself.
+    let usual = (parts.fallthrough.breaker.clone(), parts.fallthrough.retry.as_ref().map(|retry| retry.budget));
+    let first = |routes: &[LiveRoute]| {
+        let breaker = routes.iter().find_map(|route| route.policies.breaker.clone());
+        (breaker, routes.iter().find_map(|route| route.policies.retry.as_ref().map(|retry| retry.budget)))
+    };
+    let known = first(&routes);
+    let (breaker, budget) = (usual.0.or(known.0), usual.1.or(known.1));
+    for route in &mut routes {
+        let other_breaker = route.policies.breaker.is_some() && route.policies.breaker != breaker;
+        let other_budget = route.policies.retry.as_ref().is_some_and(|retry| Some(retry.budget) != budget);
+        route.group = (other_breaker || other_budget).then(|| route.name.clone());
+    }
     let rows: Vec<(Match, usize)> = parts.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)).collect();
     LiveDoor {
         door,
@@ -291,30 +308,36 @@ impl Worker {
     }
 
     /// The breaker of a target: the app, or a provider with a model.
-    pub fn breaker(&self, all: &Breakers, terms: &config::Breaker, target: &str, model: Option<&str>) -> Arc<Breaker> {
+    pub fn breaker(&self, all: &Breakers, terms: &config::Breaker, group: Option<&str>, target: &str, model: Option<&str>) -> Arc<Breaker> {
         let mut known = self.breakers.borrow_mut();
-        let name = match model {
-            // Model names come from clients: beyond a bound they share their provider's breaker.
-            Some(model) if known.len() < MAX_BREAKERS && model.len() <= 128 => format!("{target}/{model}"),
-            _ => target.to_owned(),
+        let group = group.map(|group| format!("@{group}")).unwrap_or_default();
+        let name = match model.filter(|model| model.len() <= 128) {
+            Some(model) => format!("{target}/{model}{group}"),
+            None => format!("{target}{group}"),
         };
         if let Some(breaker) = known.get(name.as_str()) {
             return breaker.clone();
         }
+        // Model names come from clients: beyond a bound new ones share their provider's breaker.
+        let name = if known.len() < MAX_BREAKERS { name } else { format!("{target}{group}") };
         let breaker = all.get(&name.as_str().into(), terms, crate::clock::Instant::now());
         known.insert(name.into(), breaker.clone());
         breaker
     }
 
     /// The retry budget of a target.
-    pub fn budget(&self, all: &Budgets, policy: Option<&config::Retry>, target: &Arc<str>) -> Arc<Budget> {
+    pub fn budget(&self, all: &Budgets, policy: Option<&config::Retry>, group: Option<&str>, target: &Arc<str>) -> Arc<Budget> {
         let Some(policy) = policy else { return self.no_budget.clone() };
         let mut known = self.budgets.borrow_mut();
-        if let Some(budget) = known.get(target) {
+        let name = match group {
+            Some(group) => format!("{target}@{group}").into(),
+            None => target.clone(),
+        };
+        if let Some(budget) = known.get(&name) {
             return budget.clone();
         }
-        let budget = all.get(target, policy.budget, crate::clock::Instant::now());
-        known.insert(target.clone(), budget.clone());
+        let budget = all.get(&name, policy.budget, crate::clock::Instant::now());
+        known.insert(name, budget.clone());
         budget
     }
 

@@ -21,14 +21,16 @@ mod worth;
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use http::{Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
 
 use crate::{
     arrival::{Arrival, Door},
@@ -74,14 +76,16 @@ pub struct Shared {
     pub breakers: Breakers,
     /// Retry budgets.
     pub budgets: Budgets,
+    /// Whether targets could be reached, by name and origin; lives on across reloads.
+    pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
     pub spend: model::Spend,
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<model::BodyBudget>,
-    /// Our name in `Via`.
-    pub via: headers::Via,
+    /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
+    pub via: [headers::Via; 2],
 }
 
 impl Shared {
@@ -93,10 +97,11 @@ impl Shared {
             cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config)),
             breakers: Breakers::default(),
             budgets: Budgets::default(),
+            reached: Mutex::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
             bodies: model::BodyBudget::new(config.body_budget),
-            via: headers::Via::unique(),
+            via: [headers::Via::unique(), headers::Via::unique()],
         }
     }
 }
@@ -176,7 +181,7 @@ impl Proxy {
     async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
         let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
         let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
-        if self.shared.via.is_in(&arrival.headers) {
+        if self.shared.via[arrival.door as usize].is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
         guard_outbound(door, &arrival)?;

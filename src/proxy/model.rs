@@ -84,8 +84,10 @@ pub struct Plan {
 
 impl Plan {
     /// The target at `provider`, with another model where it stands in the path.
-    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>) -> Result<Uri, http::Error> {
+    /// `own`: it is the one the app asked, whose credential may stand in the query.
+    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, http::Error> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
+        let query = if own && provider.keys.is_empty() { query.to_owned() } else { request::without(query, "key") };
         let swapped = model.filter(|_| self.model_in_path).and_then(|model| provider::with_model_in_path(self.api, path, model));
         request::path_uri(format!("{}{}{query}", provider.base, swapped.as_deref().unwrap_or(path)))
     }

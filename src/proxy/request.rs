@@ -43,7 +43,8 @@ impl Source {
     /// Fields of the request as any target gets them.
     pub fn fields(&self, proxy: &Proxy) -> HeaderMap {
         let inbound = self.arrival.door == Door::Inbound;
-        let forwarding = Forwarding { via: &proxy.shared.via, forwarded: inbound, host: None, upgrade: self.websocket };
+        let forwarding =
+            Forwarding { via: &proxy.shared.via[self.arrival.door as usize], forwarded: inbound, host: None, upgrade: self.websocket };
         let mut fields = headers::request(&self.arrival, &forwarding);
         if inbound && let Ok(id) = HeaderValue::from_str(&self.request_id) {
             fields.insert(cause::REQUEST_ID, id);
@@ -84,15 +85,19 @@ fn narrow(fields: &mut HeaderMap, codings: Codings) {
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }
 
-/// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through.
-pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, proxy: &Proxy) {
+/// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through to the
+/// provider it was meant for (`own`), and to no other.
+pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, own: bool, proxy: &Proxy) {
+    if provider.keys.is_empty() && own {
+        return;
+    }
+    for name in CREDENTIALS {
+        fields.remove(name);
+    }
     if provider.keys.is_empty() {
         return;
     }
     let key = provider.keys[proxy.next_turn(provider.keys.len())].reveal();
-    for name in [header::AUTHORIZATION.as_str(), "x-api-key", "x-goog-api-key", "api-key"] {
-        fields.remove(name);
-    }
     let (name, value) = match provider.api {
         Api::Anthropic => ("x-api-key", HeaderValue::from_str(key)),
         Api::Gemini => ("x-goog-api-key", HeaderValue::from_str(key)),
@@ -102,6 +107,15 @@ pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, proxy: &Proxy
         value.set_sensitive(true);
         fields.insert(name, value);
     }
+}
+
+/// Where a provider's credential stands; Google's may also stand in the query, as `key`.
+const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
+
+/// A query, with its `?`, without the pairs of this name.
+pub fn without(query: &str, name: &str) -> String {
+    let kept: Vec<&str> = query.trim_start_matches('?').split('&').filter(|pair| pair.split('=').next() != Some(name)).collect();
+    if kept.iter().all(|pair| pair.is_empty()) { String::new() } else { format!("?{}", kept.join("&")) }
 }
 
 /// The request's own target, behind the app's base path.

@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use rustls::pki_types::ServerName;
@@ -55,6 +56,10 @@ impl Dial for Dialer {
     }
 }
 
+/// A target that has vanished without a word is noticed, also by a stream or a tunnel without a time bound.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
     let addresses: Vec<SocketAddr> = match host.parse() {
         Ok(ip) => vec![SocketAddr::new(ip, port)],
@@ -67,6 +72,8 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
+                let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes);
                 return Ok(stream);
             }
             Err(e) => last = error(Fault::Refused, format!("cannot connect to {address}: {e}")),

@@ -38,7 +38,7 @@ pub struct Target {
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
     /// How the last connection attempt ended.
-    reached: AtomicU8,
+    reached: Arc<AtomicU8>,
 }
 
 /// Whether a target could be reached when it was last tried.
@@ -62,7 +62,13 @@ impl Target {
     ) -> Result<Self, String> {
         let authority =
             HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
-        Ok(Self { name, origin, authority, tls, keep_idle, reached: AtomicU8::new(0) })
+        Ok(Self { name, origin, authority, tls, keep_idle, reached: Arc::default() })
+    }
+
+    /// Takes over what is known of the same target from before a reload.
+    pub fn known_as(mut self, reached: Arc<AtomicU8>) -> Self {
+        self.reached = reached;
+        self
     }
 
     /// Whether it could be reached when it was last tried.

@@ -59,7 +59,7 @@ async fn ten_a_minute_fixed_and_what_the_client_is_told() {
     let world = World::new();
     let set = world.limits.set(Door::Inbound, &[Limit { algorithm: Algorithm::Fixed, ..limit("ten", Unit::Requests, 10, vec![]) }]);
     let keyed = world.keyed(&set, None);
-    let told = |headers: Vec<(http::HeaderName, http::HeaderValue)>| {
+    let told = |headers: Vec<(http::HeaderName, HeaderValue)>| {
         headers.into_iter().map(|(name, value)| format!("{name}: {}", value.to_str().expect("text"))).collect::<Vec<_>>()
     };
     let first = world.admit(&keyed, ARRIVAL).expect("admitted");
