@@ -50,3 +50,6 @@ mod observe;
 
 /// Metrics, the access log, traces.
 mod telemetry;
+
+/// What went wrong once.
+mod regression;
