@@ -1,0 +1,97 @@
+//! What the pure cores of the hot path cost, each alone: `cargo bench --bench policies`.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up must not run")]
+
+use std::{hint::black_box, time::Duration};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use http::{HeaderMap, Method};
+use outrigger::{
+    arrival::Door,
+    clock::{Chance, Clock, Instant},
+    config::{self, Applies, KeyPart, Match, PathPattern, Unit},
+    policy::{
+        breaker::{Breakers, Outcome},
+        limits::{Ask, Demand, KeyFacts, Limits},
+    },
+    provider::Meter,
+    route::{Query, Table},
+};
+
+fn routes(c: &mut Criterion) {
+    let rows = (0..1000)
+        .map(|at| (Match { path: Some(PathPattern::parse(&format!("/api/v{at}/**")).expect("a pattern")), ..Match::default() }, at));
+    let table = Table::new(rows);
+    let headers = HeaderMap::new();
+    let query = |path| Query { path, method: &Method::GET, host: "shop", headers: &headers, provider: None, operation: None, model: None };
+    c.bench_function("route among 1,000, all under one segment, the last", |b| b.iter(|| table.find(&query(black_box("/api/v999/x")))));
+    let spread = Table::new(
+        (0..1000).map(|at| (Match { path: Some(PathPattern::parse(&format!("/s{at}/**")).expect("a pattern")), ..Match::default() }, at)),
+    );
+    c.bench_function("route among 1,000, each under its own", |b| {
+        b.iter(|| spread.find_unambiguous(&query(black_box("/s500/x"))).map(|row| *row.expect("a row")))
+    });
+}
+
+fn limits(c: &mut Criterion) {
+    let limits = Limits::new(100_000, &Clock::system(), None);
+    let limit = config::Limit {
+        name: "one".into(),
+        mode: config::Mode::Enforce,
+        key: vec![KeyPart::ClientIp],
+        unit: Unit::Requests,
+        amount: u64::MAX / 2,
+        window: Duration::from_secs(60),
+        algorithm: config::Algorithm::Sliding,
+        applies: Applies::All,
+        on_store_error: config::OnStoreError::Local,
+        alert_at: Vec::new(),
+        unpriced: config::Unpriced::Allow,
+    };
+    let set = limits.set(Door::Inbound, [&limit]);
+    let headers = HeaderMap::new();
+    let facts = KeyFacts {
+        client_ip: [127, 0, 0, 1].into(),
+        caller: None,
+        headers: &headers,
+        query: None,
+        route: "r",
+        provider: None,
+        model: None,
+    };
+    let now = Instant::now();
+    c.bench_function("limit: key, admit, keep", |b| {
+        b.iter(|| {
+            let keyed = set.keyed(black_box(&facts));
+            limits.admit(&[Ask { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
+        });
+    });
+}
+
+fn breaker(c: &mut Criterion) {
+    let terms = config::Breaker {
+        mode: config::Mode::Enforce,
+        consecutive: 5,
+        ratio: None,
+        open_base: Duration::from_secs(5),
+        open_max: Duration::from_secs(60),
+        jitter: 0.5,
+        successes: 2,
+    };
+    let now = Instant::now();
+    let (breaker, chance) = (Breakers::default().get(&"app".into(), &terms, now), Chance::seeded(1));
+    c.bench_function("breaker: permit and success", |b| {
+        b.iter(|| breaker.permit(now).expect("closed").settle(Outcome::Success, now, &chance))
+    });
+}
+
+fn meter(c: &mut Criterion) {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    let event = b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
+    let mut meter = Meter::new(config::Api::OpenAi, config::Operation::Chat, &headers);
+    c.bench_function("meter: one event of a chat stream", |b| b.iter(|| meter.feed(black_box(event))));
+}
+
+criterion_group!(benches, routes, limits, breaker, meter);
+criterion_main!(benches);
