@@ -212,11 +212,12 @@ impl Proxy {
         model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
-        exchange.caused_from_now(claims.spendable());
         let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
             Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
             Found::Forward(fill) => fill,
         };
+        // Only what goes on to the app can cause calls.
+        exchange.caused_from_now(claims.spendable());
         claims.admit(self, exchange, Applies::Misses).await?;
 
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
