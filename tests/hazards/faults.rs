@@ -49,7 +49,7 @@ fn an_app_that_is_killed_mid_response_cuts_the_answer_visibly() {
 
 /// Not a test of its own: a process that can be killed.
 #[test]
-#[ignore = "the app of another test"]
+#[ignore = "not a test: the app process that the SIGKILL test starts by this name and kills"]
 fn an_app_for_the_tests_above() {
     if std::env::var_os("HAZARD_APP").is_none() {
         return;
