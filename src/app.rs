@@ -4,6 +4,7 @@
 //! exports, signals, reload.
 
 mod cache;
+pub mod certificates;
 mod operator;
 mod store;
 
@@ -35,7 +36,7 @@ use crate::{
         error::Mistakes,
         read::{self, Fingerprint, Overrides, Reading},
     },
-    listen::{self, Census, Listener},
+    listen::{self, Census, Listener, Terminator},
     policy::limits::Limits,
     proxy::{Proxy, Shared, live::Live},
     store::redis::Redis,
@@ -99,6 +100,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// The store that replicas share, where one is configured.
     pub redis: Option<Arc<Redis>>,
+    /// What the two doors speak with clients.
+    terminators: [Arc<Terminator>; 2],
     phase: watch::Sender<Phase>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
@@ -137,6 +140,9 @@ impl App {
         });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
+        let terminators: [Arc<Terminator>; 2] = Default::default();
+        certificates::apply(&terminators, &config).map_err(StartError::Invalid)?;
+        certificates::say(&config, clock.wall());
         let count = config.workers.unwrap_or_else(cpu_quota).get();
         let inbound = config.inbound.as_ref().map(|door| bind_all(door.listen, "inbound", count)).transpose()?;
         let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
@@ -156,6 +162,7 @@ impl App {
                 inbound: inbound.pop(),
                 outbound: outbound.pop(),
                 census: census.clone(),
+                terminators: terminators.clone(),
                 phase: phase.subscribe(),
                 alive: alive.clone(),
             };
@@ -173,6 +180,7 @@ impl App {
                 shared,
                 telemetry,
                 redis,
+                terminators,
                 phase,
                 workers: Mutex::new(workers),
                 alive,
@@ -273,7 +281,10 @@ impl App {
         if let Some(what) = needs_restart(&running.config, &config) {
             return Err(format!("{what} cannot change while running; it needs a restart"));
         }
-        let fresh = Live::new(running.generation + 1, Arc::new(config), &self.shared)?;
+        let config = Arc::new(config);
+        let fresh = Live::new(running.generation + 1, config.clone(), &self.shared)?;
+        certificates::apply(&self.terminators, &config)?;
+        certificates::say(&config, self.shared.clock.wall());
         self.live.store(Arc::new(fresh));
         Ok(true)
     }
@@ -319,6 +330,7 @@ struct WorkerPart {
     inbound: Option<TcpListener>,
     outbound: Option<TcpListener>,
     census: [Arc<Census>; 2],
+    terminators: [Arc<Terminator>; 2],
     phase: watch::Receiver<Phase>,
     alive: Arc<AtomicUsize>,
 }
@@ -328,8 +340,13 @@ impl WorkerPart {
         let mine = self.telemetry.worker();
         let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
         tokio::task::spawn_local(proxy.clone().sweep());
-        let inbound = self.inbound.take().and_then(|socket| start_listener(Door::Inbound, socket, &proxy, self.census[0].clone()));
-        let outbound = self.outbound.take().and_then(|socket| start_listener(Door::Outbound, socket, &proxy, self.census[1].clone()));
+        let start = |door: Door, socket: Option<TcpListener>| {
+            let at = door as usize;
+            let listener = Listener::new(door, proxy.clone(), self.census[at].clone(), self.terminators[at].clone());
+            socket.and_then(|socket| start_listener(listener, socket))
+        };
+        let inbound = start(Door::Inbound, self.inbound.take());
+        let outbound = start(Door::Outbound, self.outbound.take());
         if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
             if let Some((listener, _)) = &inbound {
                 listener.leave();
@@ -358,14 +375,8 @@ impl WorkerPart {
     }
 }
 
-fn start_listener(
-    door: Door,
-    socket: TcpListener,
-    proxy: &Rc<Proxy>,
-    census: Arc<Census>,
-) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
+fn start_listener(listener: Rc<Listener>, socket: TcpListener) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
     let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
-    let listener = Listener::new(door, proxy.clone(), census);
     tokio::task::spawn_local(listener.clone().sweep());
     let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
     Some((listener, accepting))

@@ -47,6 +47,15 @@ impl PeerText {
     }
 }
 
+/// What a verified client certificate says.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    /// Who it is: a URI, a DNS name, a mail address or a common name.
+    pub name: Arc<str>,
+    /// For the app: an element of `X-Forwarded-Client-Cert`.
+    pub forwarded: HeaderValue,
+}
+
 /// A request's head and who brought it.
 #[derive(Debug)]
 pub struct Arrival {
@@ -58,6 +67,8 @@ pub struct Arrival {
     pub peer_text: PeerText,
     /// Whether the peer spoke TLS to us.
     pub tls: bool,
+    /// Who the peer is by its certificate, which has been verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// The address of the client: the peer, or what trusted proxies say (IPv4-mapped addresses are unmapped).
     pub client: IpAddr,
     /// Whether the peer is one of `trusted_proxies`.

@@ -77,12 +77,18 @@ fn the_shipped_file_is_good_with_everything_switched_on() {
             }
         })
         .collect();
-    let on = on.join("\n");
+    // The certificates that it names are not here; these are as good.
+    let certificates = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).expect("made");
+    for (name, pem) in [("tls.crt", made.cert.pem()), ("clients.crt", made.cert.pem()), ("tls.key", made.signing_key.serialize_pem())] {
+        fs::write(certificates.path().join(name), pem).expect("written");
+    }
+    let on = on.join("\n").replace("/etc/outrigger/", &format!("{}/", certificates.path().display()));
     let config = read::parse(&on, "proxy.yaml", &overrides(), &no_env).unwrap_or_else(|mistakes| panic!("{mistakes}\n{on}"));
     let (inbound, outbound) = (config.inbound.expect("open"), config.outbound.expect("open"));
     assert_eq!((inbound.routes.len(), inbound.limits.len(), inbound.caller.len()), (3, 1, 2));
     assert_eq!((outbound.routes.len(), outbound.limits.len(), outbound.providers.len()), (2, 1, 3));
-    assert!(outbound.fallthrough.breaker.is_some() && config.store.redis.is_some());
+    assert!(inbound.tls.is_some() && outbound.fallthrough.breaker.is_some() && config.store.redis.is_some());
 }
 
 #[test]

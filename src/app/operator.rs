@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache};
+use super::{App, Phase, cache, certificates};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -39,6 +39,7 @@ pub fn register(app: &Arc<App>) {
     asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
     asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
     cache::register(app);
+    certificates::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
@@ -170,6 +171,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
             Dependency { name: target.name.to_string(), state, detail }
         })
         .chain(redis(app))
+        .chain(certificates::health(&live.config, app.shared.clock.wall()))
         .collect()
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::config::{
-    Config, Fallback, Limit, Mode, Policies, Route, Unit,
+    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Route, Unit,
     read::{self, Overrides, Reading},
 };
 
@@ -47,12 +47,14 @@ fn report(out: &mut String, file: &str, reading: &Reading) -> fmt::Result {
     writeln!(out, "{file}: good")?;
     if let Some(door) = &config.inbound {
         writeln!(out, "\ninbound   {} -> {}", door.listen, door.app)?;
+        certificates(out, door.tls.as_ref())?;
         routes(out, &door.routes, &door.fallthrough, config)?;
         limits(out, "the whole door", &door.limits)?;
         door.routes.iter().try_for_each(|route| limits(out, &route.name, &route.policies.limits))?;
     }
     if let Some(door) = &config.outbound {
         writeln!(out, "\noutbound  {}", door.listen)?;
+        certificates(out, door.tls.as_ref())?;
         for provider in &door.providers {
             let credential = match provider.keys.len() {
                 0 => "the app's own credential passes through".to_owned(),
@@ -79,6 +81,21 @@ fn report(out: &mut String, file: &str, reading: &Reading) -> fmt::Result {
         writeln!(out, "\nnote {file}:{}:{}: {}", note.line, note.column, note.message)?;
     }
     Ok(())
+}
+
+/// What clients will be shown, and until when.
+fn certificates(out: &mut String, tls: Option<&ListenerTls>) -> fmt::Result {
+    let Some(tls) = tls else { return Ok(()) };
+    let now = crate::clock::Clock::system().wall();
+    for identity in &tls.identities {
+        let (outlook, _) = crate::app::certificates::outlook(identity, now);
+        writeln!(out, "  certificate for {}: {outlook} ({})", identity.names.join(", "), identity.file)?;
+    }
+    match (&tls.client_ca, tls.client_auth) {
+        (None, _) => Ok(()),
+        (Some(_), ClientAuth::Require) => writeln!(out, "  clients must show a certificate"),
+        (Some(_), ClientAuth::Request) => writeln!(out, "  clients may show a certificate"),
+    }
 }
 
 fn routes(out: &mut String, routes: &[Route], fallthrough: &Policies, config: &Config) -> fmt::Result {

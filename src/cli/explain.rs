@@ -166,6 +166,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         peer,
         peer_text: PeerText::new(peer),
         tls: false,
+        certificate: None,
         client,
         trusted,
         method: args.method.clone(),

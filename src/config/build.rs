@@ -5,13 +5,14 @@ mod limits;
 mod names;
 mod policies;
 mod process;
+mod tls;
 
 use std::path::Path;
 
 use super::{
     Config, KeyPart,
     error::{Fault, did_you_mean, quoted},
-    read::{Mark, Overrides, Seen},
+    read::{Files, Mark, Overrides, Seen},
     scalars::{KeyWord, W},
     written::{Items, Root},
 };
@@ -48,6 +49,7 @@ pub(super) struct Build<'a> {
     seen: &'a Seen,
     overrides: &'a Overrides,
     env: &'a dyn Fn(&str) -> Option<String>,
+    files: &'a mut Files,
     pub(super) faults: Vec<Fault>,
     pub(super) notes: Vec<Note>,
     /// Tags of every cache, whatever its mode: what can be purged.
@@ -59,8 +61,18 @@ pub(super) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub(super) fn new(seen: &'a Seen, overrides: &'a Overrides, env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { seen, overrides, env, faults: Vec::new(), notes: Vec::new(), tags: Vec::new(), limit_names: Vec::new(), vague: Vec::new() }
+    pub(super) fn new(seen: &'a Seen, overrides: &'a Overrides, env: &'a dyn Fn(&str) -> Option<String>, files: &'a mut Files) -> Self {
+        Self {
+            seen,
+            overrides,
+            env,
+            files,
+            faults: Vec::new(),
+            notes: Vec::new(),
+            tags: Vec::new(),
+            limit_names: Vec::new(),
+            vague: Vec::new(),
+        }
     }
 
     /// The configuration; `None` if something in it was wrong, and then there is a fault.

@@ -9,6 +9,7 @@ mod policies;
 pub mod read;
 mod scalars;
 pub mod schema;
+pub mod tls;
 mod values;
 mod written;
 
@@ -21,6 +22,7 @@ pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CallerSource, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
     Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
+pub use tls::{ClientAuth, Identity, ListenerTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 
 /// One running proxy. Built by [`read`] only.
@@ -49,8 +51,14 @@ pub struct Config {
 pub struct Inbound {
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// TLS with clients; `None`: clear text.
+    pub tls: Option<ListenerTls>,
     /// The one target.
     pub app: Origin,
+    /// TLS with the app, where its URL is https.
+    pub app_tls: TargetTls,
+    /// What is spoken with the app.
+    pub app_protocol: Protocol,
     /// Peers whose `X-Forwarded-*` and caller headers are believed. Empty: nobody.
     pub trusted_proxies: Vec<IpNet>,
     /// Sources of the caller; the first that can be trusted wins.
@@ -70,6 +78,8 @@ pub struct Inbound {
 pub struct Outbound {
     /// Where the app connects.
     pub listen: SocketAddr,
+    /// TLS with the app; `None`: clear text.
+    pub tls: Option<ListenerTls>,
     /// Peers that may use the door. Empty: anyone who can reach it (loopback unless said otherwise).
     pub allow: Vec<IpNet>,
     /// `Host` values that are believed beside loopback ones (DNS rebinding).
@@ -132,8 +142,24 @@ pub struct Provider {
     pub api: Api,
     /// Base URL; its path is a prefix of every request.
     pub url: Origin,
+    /// TLS with it, where its URL is https.
+    pub tls: TargetTls,
+    /// What is spoken with it.
+    pub protocol: Protocol,
     /// Keys that replace the app's credential. Empty: the app's own passes through.
     pub keys: Vec<Secret>,
+}
+
+/// Versions of HTTP towards a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// Over TLS what the target prefers (ALPN), in clear text HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone; in clear text with prior knowledge.
+    Http2,
 }
 
 /// Wire formats.

@@ -53,6 +53,8 @@ pub enum CallerSource {
     Header(HeaderName),
     /// The client's address (IPv6: its /64).
     ClientIp,
+    /// The client's certificate, verified by the listener's `tls.client_ca`.
+    ClientCert,
 }
 
 /// One limit. A limit counts where it is written.

@@ -4,15 +4,13 @@
 //! (the written types) -> `build` (names resolved, defaults merged). The walk and the build report all they find.
 
 mod expand;
+mod files;
 #[cfg(test)]
 mod tests;
 pub(super) mod tree;
 mod walk;
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{io::Read, path::Path};
 
 use self::{expand::Expander, walk::Walk};
 use super::{
@@ -22,7 +20,7 @@ use super::{
     written::Root,
 };
 
-pub(super) use self::{tree::Mark, walk::Seen};
+pub(super) use self::{files::Files, tree::Mark, walk::Seen};
 pub use super::build::Note;
 
 /// Largest file that is read.
@@ -44,10 +42,8 @@ pub struct Reading {
     pub config: Config,
     /// Remarks that do not make the file wrong, in the order of the file.
     pub notes: Vec<Note>,
-    /// Tells contents apart: the text of the file and of every `{file: ...}` in it.
+    /// Tells contents apart: the text of the file, and of every secret and certificate that it names.
     pub fingerprint: Fingerprint,
-    /// Files named by `{file: ...}`; a change in one of them changes the configuration.
-    pub files: Vec<PathBuf>,
 }
 
 /// Identifies the content of a configuration (BLAKE3).
@@ -100,7 +96,7 @@ pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn
     let dir = Path::new(file).parent().unwrap_or(Path::new(""));
     let mut walk = Walk::new(Expander::new(env, dir));
     let value = walk.root(&tree.root);
-    let Walk { expander, mut faults, mut seen, .. } = walk;
+    let Walk { mut expander, mut faults, mut seen, .. } = walk;
     for fault in &tree.faults {
         seen.masks.extend(suspicious(text, fault.at));
     }
@@ -111,7 +107,7 @@ pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn
     if !tree.cut {
         match serde_yaml::from_value::<Root>(value) {
             Ok(root) => {
-                let (built, more, remarks) = Build::new(&seen, overrides, env).config(root);
+                let (built, more, remarks) = Build::new(&seen, overrides, env, &mut expander.files).config(root);
                 faults.extend(more);
                 config = built;
                 notes = remarks;
@@ -126,34 +122,12 @@ pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn
     notes.sort_by_key(|note| (note.line, note.column));
     match config {
         Some(config) if faults.is_empty() => {
-            let fingerprint = fingerprint(text.as_bytes(), &expander.files);
-            Ok(Reading { config, notes, fingerprint, files: expander.files })
+            files::part(&mut expander.files.content, text.as_bytes());
+            let fingerprint = Fingerprint(*expander.files.content.finalize().as_bytes());
+            Ok(Reading { config, notes, fingerprint })
         }
         _ => Err(Mistakes::new(file, text, faults, &seen.masks)),
     }
-}
-
-/// The fingerprint of a file as it is now, without understanding it: for polling. `files` are those of the last [`Reading`].
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn fingerprint_of(path: &Path, files: &[PathBuf]) -> Result<Fingerprint, Mistakes> {
-    let text = text_of(path)?;
-    Ok(fingerprint(text.strip_prefix('\u{FEFF}').unwrap_or(&text).as_bytes(), files))
-}
-
-fn fingerprint(text: &[u8], files: &[PathBuf]) -> Fingerprint {
-    let mut hash = blake3::Hasher::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    part(text);
-    for file in files {
-        part(file.as_os_str().as_encoded_bytes());
-        part(&std::fs::read(file).unwrap_or_default());
-    }
-    Fingerprint(*hash.finalize().as_bytes())
 }
 
 fn text_of(path: &Path) -> Result<String, Mistakes> {

@@ -8,6 +8,7 @@ mod print;
 mod process;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use super::scalars::Word;
 

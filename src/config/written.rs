@@ -9,7 +9,8 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, Applies, CallerSource, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, RetryOn, Secret, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol, RetryOn,
+    Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, Share,
         Usd, W,
@@ -38,7 +39,10 @@ pub(super) struct Root {
 #[serde(deny_unknown_fields)]
 pub(super) struct Inbound {
     pub(super) listen: W<SocketAddr>,
+    pub(super) tls: Option<ListenerTls>,
     pub(super) app: Option<W<Origin>>,
+    pub(super) app_tls: Option<TargetTls>,
+    pub(super) app_protocol: W<Protocol>,
     #[serde(default)]
     pub(super) trusted_proxies: Items<W<Nets>>,
     pub(super) caller: Items<W<CallerSource>>,
@@ -54,6 +58,7 @@ pub(super) struct Inbound {
 #[serde(deny_unknown_fields)]
 pub(super) struct Outbound {
     pub(super) listen: W<SocketAddr>,
+    pub(super) tls: Option<ListenerTls>,
     #[serde(default)]
     pub(super) allow: Items<W<Nets>>,
     #[serde(default)]
@@ -90,6 +95,39 @@ pub(super) struct Provider {
     pub(super) url: Option<W<Origin>>,
     #[serde(default)]
     pub(super) keys: Items<W<Secret>>,
+    pub(super) tls: Option<TargetTls>,
+    pub(super) protocol: W<Protocol>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListenerTls {
+    pub(super) cert: Option<W<PathBuf>>,
+    pub(super) key: Option<W<PathBuf>>,
+    #[serde(default)]
+    pub(super) more: Items<Pair>,
+    pub(super) client_ca: Option<W<PathBuf>>,
+    pub(super) client_auth: W<ClientAuth>,
+    pub(super) min_version: W<TlsVersion>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Pair {
+    pub(super) cert: Option<W<PathBuf>>,
+    pub(super) key: Option<W<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetTls {
+    pub(super) ca: Option<W<PathBuf>>,
+    pub(super) system_roots: Option<W<bool>>,
+    pub(super) cert: Option<W<PathBuf>>,
+    pub(super) key: Option<W<PathBuf>>,
+    pub(super) server_name: Option<W<String>>,
+    pub(super) min_version: W<TlsVersion>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -24,6 +24,7 @@ mod h2;
 mod interim;
 mod session;
 mod strict;
+pub mod tls;
 mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
@@ -33,11 +34,11 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::O
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use crate::{
-    arrival::{Arrival, Door, Informed, PeerText},
+    arrival::{Arrival, ClientCertificate, Door, Informed, PeerText},
     body::Body,
     clock::Instant,
     config::Bounds,
@@ -48,11 +49,22 @@ use crate::{
 pub use census::Census;
 use census::{Full, Refusal, Seat};
 use interim::Expected;
+use rustls::ServerConfig;
 use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions};
+use tls::Handshake;
+pub use tls::Terminator;
 use watched::Watched;
 
 /// What counts a connection: its seat, and the gauge.
 type Held = (Seat, GaugeGuard);
+
+/// Who is at the other end of a connection.
+struct Peer {
+    address: SocketAddr,
+    text: PeerText,
+    tls: bool,
+    certificate: Option<Arc<ClientCertificate>>,
+}
 
 /// One worker's listener of one door.
 pub struct Listener {
@@ -61,6 +73,7 @@ pub struct Listener {
     sessions: Sessions,
     census: Arc<Census>,
     refusal: Rc<Refusal>,
+    terminator: Arc<Terminator>,
     /// Answers say `Connection: close`.
     leaving: Cell<bool>,
 }
@@ -78,9 +91,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 impl Listener {
-    /// A listener of `door`; `census` counts the door's connections over all workers.
-    pub fn new(door: Door, proxy: Rc<Proxy>, census: Arc<Census>) -> Rc<Self> {
-        Rc::new(Self { door, proxy, sessions: Sessions::default(), census, refusal: Rc::default(), leaving: Cell::new(false) })
+    /// A listener of `door`; `census` counts the door's connections over all workers, `terminator` says whether they speak TLS.
+    pub fn new(door: Door, proxy: Rc<Proxy>, census: Arc<Census>, terminator: Arc<Terminator>) -> Rc<Self> {
+        Rc::new(Self { door, proxy, sessions: Sessions::default(), census, refusal: Rc::default(), terminator, leaving: Cell::new(false) })
     }
 
     /// Accepts until the future is dropped. Connections live on.
@@ -98,9 +111,12 @@ impl Listener {
                             continue;
                         }
                     };
-                    let (listener, open) = (self.clone(), cells.connections.enter());
+                    let held = (seat, cells.connections.enter());
                     keep_alive(&stream);
-                    tokio::task::spawn_local(listener.serve_seated(stream, peer, Some((seat, open))));
+                    match self.terminator.config() {
+                        None => drop(tokio::task::spawn_local(self.clone().serve_clear(stream, peer, Some(held)))),
+                        Some(config) => drop(tokio::task::spawn_local(self.clone().serve_tls(stream, peer, held, config))),
+                    }
                 }
                 Err(error) => {
                     // Most likely out of file descriptors: waiting is all that helps, and the kernel keeps the queue.
@@ -148,31 +164,63 @@ impl Listener {
         self.sessions.count()
     }
 
-    /// Serves one client connection to its end.
+    /// Serves one client connection in clear text to its end.
     pub async fn serve<S>(self: Rc<Self>, stream: S, peer: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve_seated(stream, peer, None).await;
+        self.serve_clear(stream, peer, None).await;
     }
 
     /// `held` is what counts the connection, until its very end, also as a tunnel.
-    async fn serve_seated<S>(self: Rc<Self>, stream: S, peer: SocketAddr, held: Option<Held>)
+    async fn serve_clear<S>(self: Rc<Self>, stream: S, peer: SocketAddr, held: Option<Held>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let bounds = self.proxy.bounds(self.door);
+        let session = self.open_session(&bounds, held);
+        self.serve_session(stream, Peer { address: peer, text: PeerText::new(peer), tls: false, certificate: None }, session, &bounds)
+            .await;
+    }
+
+    async fn serve_tls(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, held: Held, config: Arc<ServerConfig>) {
+        let bounds = self.proxy.bounds(self.door);
+        let session = self.open_session(&bounds, Some(held));
+        let cells = self.proxy.worker().door(self.door).clone();
+        // A handshake's future is large, and nothing to keep for the connection's life.
+        let (stream, certificate) = match Box::pin(tls::accept(&session, stream, config)).await {
+            Handshake::Done(stream, certificate) => (stream, certificate),
+            Handshake::Clear => return cells.handshake("clear_text"),
+            Handshake::Ordered => return cells.handshake("timeout"),
+            Handshake::Failed(error) => {
+                tracing::debug!(%error, %peer, "no TLS handshake");
+                return cells.handshake("failed");
+            }
+        };
+        cells.handshake("ok");
+        self.serve_session(stream, Peer { address: peer, text: PeerText::new(peer), tls: true, certificate }, session, &bounds).await;
+    }
+
+    fn open_session(&self, bounds: &Bounds, held: Option<Held>) -> Arc<Session> {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session =
             self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
         if let Some(held) = held {
             session.hold(held);
         }
+        session
+    }
+
+    async fn serve_session<S>(self: Rc<Self>, stream: S, peer: Peer, session: Arc<Session>, bounds: &Bounds)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let peer = Rc::new(peer);
         let mut stream = Watched::new(stream, session.clone());
         let ended = match session.unless_ordered(|cx| stream.poll_is_h2(cx)).await {
-            Some(Ok(true)) => Box::pin(self.serve_h2(stream, peer, session, &bounds)).await,
-            Some(Ok(false)) => self.serve_h1(stream, peer, session, &bounds).await,
-            Some(Err(error)) => return tracing::debug!(%error, %peer, "client connection broke"),
+            Some(Ok(true)) => Box::pin(self.serve_h2(stream, &peer, session, bounds)).await,
+            Some(Ok(false)) => self.serve_h1(stream, &peer, session, bounds).await,
+            Some(Err(error)) => return tracing::debug!(%error, peer = %peer.address, "client connection broke"),
             None => return,
         };
         if let Err(error) = ended {
@@ -181,16 +229,15 @@ impl Listener {
                 let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
                 self.proxy.unreadable(self.door, code);
             }
-            tracing::debug!(%error, %peer, "client connection ended");
+            tracing::debug!(%error, peer = %peer.address, "client connection ended");
         }
     }
 
-    async fn serve_h1<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    async fn serve_h1<S>(self: &Rc<Self>, stream: Watched<S>, peer: &Rc<Peer>, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let text = PeerText::new(peer);
-        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer, text.clone(), session.clone()));
+        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer.clone(), session.clone()));
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).half_close(false).auto_date_header(false).max_header_size(bounds.max_head as usize);
         if usize::from(bounds.max_headers) != HYPER_MAX_HEADERS {
@@ -201,14 +248,14 @@ impl Listener {
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
-    async fn serve_h2<S>(self: &Rc<Self>, stream: Watched<S>, peer: SocketAddr, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
+    async fn serve_h2<S>(self: &Rc<Self>, stream: Watched<S>, peer: &Rc<Peer>, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         session.multiplexes();
         let service = service_fn({
-            let (listener, session, text) = (self.clone(), session.clone(), PeerText::new(peer));
-            move |request: Request<Incoming>| listener.clone().answer(request, peer, text.clone(), session.clone())
+            let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
+            move |request: Request<Incoming>| listener.clone().answer(request, peer.clone(), session.clone())
         });
         let connection = h2::builder(bounds).serve_connection(TokioIo::new(stream), service);
         session.drive(connection, |connection| connection.graceful_shutdown()).await
@@ -218,8 +265,7 @@ impl Listener {
     fn answer(
         self: Rc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
-        peer_text: PeerText,
+        peer: Rc<Peer>,
         session: Arc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
         let (serving, flaw) = session.serving();
@@ -239,12 +285,13 @@ impl Listener {
         });
         let worker = self.proxy.worker();
         let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
-        let (client, trusted) = client::address(peer, &head.headers, trusted_nets);
+        let (client, trusted) = client::address(peer.address, &head.headers, trusted_nets);
         let mut arrival = Arrival {
             door: self.door,
-            peer,
-            peer_text,
-            tls: false,
+            peer: peer.address,
+            peer_text: peer.text.clone(),
+            tls: peer.tls,
+            certificate: peer.certificate.clone(),
             client,
             trusted,
             method: head.method,
@@ -283,7 +330,7 @@ impl Listener {
 }
 
 /// Ends connections whose other side has vanished without a word (tunnels have no other bound).
-fn keep_alive(stream: &tokio::net::TcpStream) {
+fn keep_alive(stream: &TcpStream) {
     let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&probes) {
         tracing::debug!(%error, "no keepalive");

@@ -249,6 +249,12 @@ impl Session {
         .await
     }
 
+    /// Runs what comes before the first request, or `None` as soon as the connection must end.
+    pub async fn unless_ended<T>(&self, before: impl Future<Output = T>) -> Option<T> {
+        let mut before = pin!(before);
+        self.unless_ordered(|cx| before.as_mut().poll(cx)).await
+    }
+
     /// Runs a connection to its end, as ordered; `finish` begins its graceful end.
     pub async fn drive<C: Future<Output = hyper::Result<()>>>(&self, connection: C, finish: impl Fn(Pin<&mut C>)) -> hyper::Result<()> {
         let mut connection = pin!(connection);

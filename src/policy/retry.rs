@@ -177,10 +177,21 @@ pub fn repeatable(door: Door, method: &Method, headers: &HeaderMap, policy: Opti
     door == Door::Outbound || idempotent || headers.contains_key("idempotency-key") || policy.is_some_and(|policy| policy.any_method)
 }
 
-/// Whether one free, immediate retry is safe on a fresh connection: the request went out on a kept connection that was closed
-/// without a byte of an answer, and it is idempotent or nothing of it was written. Drawn from no budget.
-pub fn safe_reconnect(fault: Fault, reused: bool, written: bool, idempotent: bool) -> bool {
-    reused && fault == Fault::Reset && (idempotent || !written)
+/// A sending that got no byte of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Broke {
+    /// What happened.
+    pub fault: Fault,
+    /// The connection had served before, so its closing may have crossed the request.
+    pub reused: bool,
+    /// Nobody has looked at the request: nothing of it was written, or the target says so (HTTP/2).
+    pub unseen: bool,
+}
+
+/// Whether one free, immediate retry is safe: nobody has looked at the request, or it is idempotent and went out on a kept
+/// connection that was closed. Drawn from no budget.
+pub fn safe_reconnect(broke: Broke, idempotent: bool) -> bool {
+    broke.fault == Fault::Reset && (broke.unseen || (broke.reused && idempotent))
 }
 
 /// How long the answer asks to wait: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).

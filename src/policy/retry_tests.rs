@@ -127,8 +127,9 @@ fn idempotent_methods_and_who_says_so() {
     assert!(repeatable(Door::Inbound, &Method::POST, &keyed, None));
     assert!(repeatable(Door::Inbound, &Method::POST, &none, Some(&any)));
     assert!(repeatable(Door::Outbound, &Method::POST, &none, None));
-    assert!(safe_reconnect(Fault::Reset, true, true, true) && safe_reconnect(Fault::Reset, true, false, false));
-    assert!(!safe_reconnect(Fault::Reset, true, true, false) && !safe_reconnect(Fault::Reset, false, false, true));
+    let of = |fault, reused, unseen, idempotent| safe_reconnect(Broke { fault, reused, unseen }, idempotent);
+    assert!(of(Fault::Reset, true, false, true) && of(Fault::Reset, true, true, false) && of(Fault::Reset, false, true, false));
+    assert!(!of(Fault::Reset, true, false, false) && !of(Fault::Reset, false, false, true) && !of(Fault::Refused, true, true, true));
 }
 
 #[test]

@@ -217,10 +217,10 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         }
         cells.tried(tried.word);
         let replayable = sending.body.can_repeat();
-        if let Some((fault, reused)) = tried.broke
+        if let Some(broke) = tried.broke
             && !reconnected
             && replayable
-            && retry::safe_reconnect(fault, reused, true, idempotent)
+            && retry::safe_reconnect(broke, idempotent)
         {
             reconnected = true;
             made -= 1;
@@ -357,7 +357,8 @@ impl Sending {
                     }
                     None => Outcome::Fault { fault: error.fault, may_be_processed: !error.unsent },
                 };
-                let broke = Some((error.fault, error.reused));
+                let unseen = error.unsent && error.timeout.is_none();
+                let broke = Some(retry::Broke { fault: error.fault, reused: error.reused, unseen });
                 Ok(Tried { broke, ..Tried::rejected(error.into_reject(target), outcome) })
             }
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, StatusCode, Uri, Version, response};
+use http::{HeaderMap, Request, StatusCode, Uri, Version, header, response};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::time::Instant;
@@ -111,10 +111,11 @@ pub async fn send(
     *request.uri_mut() = uri;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = header_fields;
+    let upgrade = request.headers().contains_key(header::UPGRADE);
     let began = Instant::now();
     let enforced = bounds.enforced();
     // Pinned here and handed down by reference: each move of a future by value costs its size twice.
-    let mut sending = pin!(pool.send(request, enforced.connect, began, arrival.interim.as_ref()));
+    let mut sending = pin!(pool.send(request, enforced.connect, began, arrival.interim.as_ref(), upgrade));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,

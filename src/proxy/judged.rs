@@ -19,7 +19,7 @@ use crate::{
     config::Mode,
     policy::{
         breaker,
-        retry::{self, Answer, Outcome},
+        retry::{self, Answer, Broke, Outcome},
         timeout::Deadline,
     },
     provider::{self, ErrorClass},
@@ -35,8 +35,8 @@ pub struct Tried {
     pub outcome: Outcome,
     /// For metrics.
     pub word: &'static str,
-    /// What went wrong with a connection, and whether it had served before.
-    pub broke: Option<(Fault, bool)>,
+    /// What went wrong with a connection.
+    pub broke: Option<Broke>,
     pub(super) class: Option<ErrorClass>,
 }
 

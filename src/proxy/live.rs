@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration
 use super::Shared;
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Scheme, Secret, Unit},
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Unit},
     policy::{
         breaker::{Breaker, Breakers},
         limits::LimitSet,
@@ -17,7 +17,7 @@ use crate::{
     provider::Prices,
     route::Table,
     telemetry::metrics::{DoorCells, RequestCells, RouteCells, WorkerMetrics},
-    upstream::{Dial, Pool, Target, tls},
+    upstream::{Dial, Pool, Target, TargetTerms, tls},
 };
 
 /// One generation of the configuration.
@@ -132,23 +132,17 @@ impl Live {
     /// Resolves `config`; state that lives on (limits) is found in `shared` by name. The error says what cannot be applied.
     pub fn new(generation: u64, config: Arc<Config>, shared: &Shared) -> Result<Self, String> {
         let mut targets = Vec::new();
-        let mut tls_config = None;
-        let mut add = |name: Arc<str>, origin: &config::Origin, keep_idle| -> Result<usize, String> {
-            let tls = match origin.scheme {
-                Scheme::Http => None,
-                Scheme::Https => Some(match &tls_config {
-                    Some(known) => Arc::clone(known),
-                    None => Arc::clone(tls_config.insert(tls::client_config()?)),
-                }),
-            };
-            let known = shared.reached.lock().entry(format!("{name} {origin}")).or_default().clone();
-            targets.push(Arc::new(Target::new(name, origin.clone(), tls, keep_idle)?.known_as(known)));
+        let mut system_roots = tls::SystemRoots::default();
+        let mut add = |name: Arc<str>, terms: TargetTerms<'_>| -> Result<usize, String> {
+            let known = shared.reached.lock().entry(format!("{name} {}", terms.origin)).or_default().clone();
+            targets.push(Arc::new(Target::new(name, terms, &mut system_roots)?.known_as(known)));
             Ok(targets.len() - 1)
         };
         let inbound = match &config.inbound {
             None => None,
             Some(inbound) => {
-                add("app".into(), &inbound.app, APP_KEEP_IDLE)?;
+                let (origin, protocol) = (&inbound.app, inbound.app_protocol);
+                add("app".into(), TargetTerms { origin, tls: &inbound.app_tls, protocol, keep_idle: APP_KEEP_IDLE })?;
                 let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
                 Some(LiveDoor {
                     port: inbound.listen.port(),
@@ -165,10 +159,12 @@ impl Live {
             None => None,
             Some(outbound) => {
                 for provider in &outbound.providers {
+                    let (origin, protocol) = (&provider.url, provider.protocol);
+                    let terms = TargetTerms { origin, tls: &provider.tls, protocol, keep_idle: PROVIDER_KEEP_IDLE };
                     providers.push(LiveProvider {
                         name: provider.name.clone(),
                         api: provider.api,
-                        target: add(provider.name.clone(), &provider.url, PROVIDER_KEEP_IDLE)?,
+                        target: add(provider.name.clone(), terms)?,
                         base: provider.url.base.clone(),
                         keys: provider.keys.clone(),
                     });
@@ -283,15 +279,12 @@ impl Worker {
                 .map(|route| WorkerRoute { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) })
                 .collect()
         };
-        let known: HashMap<_, _> = earlier
-            .into_iter()
-            .flat_map(|worker| worker.pools.iter().map(|pool| ((pool.target.name.clone(), pool.target.origin.clone()), pool.clone())))
-            .collect();
+        let known = |target: &Target| earlier?.pools.iter().find(|pool| pool.target.is_same_as(target)).cloned();
         let pools = live
             .targets
             .iter()
-            .map(|target| match known.get(&(target.name.clone(), target.origin.clone())) {
-                Some(pool) => pool.clone(),
+            .map(|target| match known(target) {
+                Some(pool) => pool,
                 None => Rc::new(Pool::new(target.clone(), dial.clone(), Rc::new(metrics.target_cells(&target.name)))),
             })
             .collect();

@@ -295,6 +295,7 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Arc<str>> {
     sources.iter().find_map(|source| match source {
         CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
         CallerSource::Header(_) => None,
+        CallerSource::ClientCert => arrival.certificate.as_ref().map(|certificate| certificate.name.clone()),
         CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
         CallerSource::ClientIp => Some(arrival.client.to_string().into()),
     })

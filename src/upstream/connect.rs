@@ -6,19 +6,20 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{SendError, Target};
+use super::{
+    SendError, Target,
+    tls::{self, ClientTls},
+};
 use crate::reject::Fault;
 
 /// A future that stays on its worker.
@@ -26,8 +27,8 @@ pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Opens transport connections. One real implementation, one in tests.
 pub trait Dial {
-    /// A connection to `target`, TLS included.
-    fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>>;
+    /// A connection to `target`, TLS included; `http1`: for HTTP/1.1 alone.
+    fn dial<'a>(&'a self, target: &'a Target, http1: bool) -> LocalFuture<'a, Result<Stream, SendError>>;
 }
 
 /// TCP and TLS.
@@ -45,12 +46,12 @@ pub enum Stream {
 }
 
 impl Dial for Dialer {
-    fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>> {
+    fn dial<'a>(&'a self, target: &'a Target, http1: bool) -> LocalFuture<'a, Result<Stream, SendError>> {
         Box::pin(async move {
             let tcp = tcp(&target.origin.host, target.origin.port).await?;
             match &target.tls {
                 None => Ok(Stream::Tcp(tcp)),
-                Some(config) => tls(tcp, &target.origin.host, config.clone()).await,
+                Some(tls) => shake_hands(tcp, &target.origin.host, tls, http1).await,
             }
         })
     }
@@ -82,16 +83,26 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
     Err(last)
 }
 
-async fn tls(tcp: TcpStream, host: &str, config: Arc<rustls::ClientConfig>) -> Result<Stream, SendError> {
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| error(Fault::Tls, format!("{host} is not a name that TLS can verify")))?;
-    match TlsConnector::from(config).connect(name, tcp).await {
+async fn shake_hands(tcp: TcpStream, host: &str, tls: &ClientTls, http1: bool) -> Result<Stream, SendError> {
+    let config = if http1 { &tls.http1 } else { &tls.any };
+    match TlsConnector::from(config.clone()).connect(tls.name.clone(), tcp).await {
         Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
-        Err(e) => Err(error(Fault::Tls, format!("TLS with {host}: {e}"))),
+        Err(e) => Err(error(Fault::Tls, tls::explain(host, &e))),
     }
 }
 
 fn error(fault: Fault, detail: String) -> SendError {
     SendError { fault, detail, reused: false, unsent: true, body: false, timeout: None }
+}
+
+impl Stream {
+    /// What the handshake agreed on (ALPN); `None` without TLS or without agreement.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Self::Tcp(_) | Self::Pipe(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for Stream {

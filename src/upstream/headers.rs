@@ -218,6 +218,9 @@ fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
             vacant.insert(arrival.peer_text.field.clone());
         }
     }
+    if let Some(certificate) = &arrival.certificate {
+        out.append(X_FORWARDED_CLIENT_CERT, certificate.forwarded.clone());
+    }
     if !out.contains_key(X_FORWARDED_PROTO) {
         out.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if arrival.tls { "https" } else { "http" }));
     }
@@ -285,8 +288,11 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 /// What only a trusted proxy may claim about the client.
-static CLAIMS: [HeaderName; 7] = [
+static CLAIMS: [HeaderName; 8] = [
+    X_FORWARDED_CLIENT_CERT,
     X_FORWARDED_FOR,
     X_FORWARDED_PROTO,
     X_FORWARDED_HOST,
@@ -334,6 +340,7 @@ mod tests {
             peer: "10.0.0.9:4000".parse().expect("address"),
             peer_text: crate::arrival::PeerText::new("10.0.0.9:4000".parse().expect("address")),
             tls: false,
+            certificate: None,
             client: "10.0.0.9".parse().expect("address"),
             trusted,
             method: Method::GET,

@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod headers;
+mod http2;
 pub mod interim;
 pub mod pool;
 pub mod tls;
@@ -17,7 +18,7 @@ use std::sync::{
 use http::HeaderValue;
 
 use crate::{
-    config::Origin,
+    config::{Origin, Protocol, Scheme, TargetTls},
     reject::{Bound, Fault, Reject},
 };
 
@@ -34,11 +35,28 @@ pub struct Target {
     /// The `Host` field it expects.
     pub authority: HeaderValue,
     /// TLS, if the origin's scheme asks for it.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub tls: Option<tls::ClientTls>,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
+    /// Tells TLS settings apart.
+    mark: [u8; 32],
     /// How the last connection attempt ended.
     reached: Arc<AtomicU8>,
+}
+
+/// What the configuration says of a target.
+#[derive(Debug, Clone, Copy)]
+pub struct TargetTerms<'a> {
+    /// Where it is.
+    pub origin: &'a Origin,
+    /// TLS with it, where the origin's scheme asks for it.
+    pub tls: &'a TargetTls,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// How long an idle connection is kept.
+    pub keep_idle: std::time::Duration,
 }
 
 /// Whether a target could be reached when it was last tried.
@@ -53,16 +71,22 @@ pub enum Reached {
 }
 
 impl Target {
-    /// A target; the error says what is wrong with the origin.
-    pub fn new(
-        name: Arc<str>,
-        origin: Origin,
-        tls: Option<Arc<rustls::ClientConfig>>,
-        keep_idle: std::time::Duration,
-    ) -> Result<Self, String> {
+    /// A target; the error says what is wrong with it.
+    pub fn new(name: Arc<str>, to: TargetTerms<'_>, system: &mut tls::SystemRoots) -> Result<Self, String> {
+        let TargetTerms { origin, tls, protocol, keep_idle } = to;
         let authority =
             HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
-        Ok(Self { name, origin, authority, tls, keep_idle, reached: Arc::default() })
+        let mark = tls.mark();
+        let tls = match origin.scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(tls::ClientTls::new(origin, tls, protocol, system)?),
+        };
+        Ok(Self { name, origin: origin.clone(), authority, tls, protocol, keep_idle, mark, reached: Arc::default() })
+    }
+
+    /// Whether a connection to the other is as good as one to this: nobody else is at its end, and nothing else was agreed on.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.name == other.name && self.origin == other.origin && self.protocol == other.protocol && self.mark == other.mark
     }
 
     /// Takes over what is known of the same target from before a reload.
@@ -86,7 +110,7 @@ impl Target {
 }
 
 /// Why a try gave no response head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SendError {
     /// What went wrong.
     pub fault: Fault,
@@ -94,7 +118,7 @@ pub struct SendError {
     pub detail: String,
     /// The connection had served before: its closing may have crossed the request.
     pub reused: bool,
-    /// No byte of the request has left.
+    /// Nobody has seen the request: no byte of it has left, or the target says that it was not looked at.
     pub unsent: bool,
     /// The client's body is at fault, not the target.
     pub body: bool,

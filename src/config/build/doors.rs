@@ -4,7 +4,8 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{Build, Door, names, no_such, small, whole};
 use crate::config::{
-    Bounds, CallerSource, Config, Inbound, Match, Origin, Outbound, Policies, Price, Provider, Route, Scheme,
+    Bounds, CallerSource, ClientAuth, Config, Inbound, Match, Origin, Outbound, Policies, Price, Protocol, Provider, Route, Scheme,
+    TargetTls,
     error::{did_you_mean, quoted},
     scalars::{Nets, W, Word},
     values::Glob,
@@ -26,7 +27,10 @@ impl Build<'_> {
         let Some(written) = written else {
             return app.map(|app| Inbound {
                 listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+                tls: None,
                 app,
+                app_tls: TargetTls::default(),
+                app_protocol: Protocol::Auto,
                 trusted_proxies: Vec::new(),
                 caller: vec![CallerSource::ClientIp],
                 limits: Vec::new(),
@@ -52,14 +56,20 @@ impl Build<'_> {
         }
         let trusted_proxies = nets(written.trusted_proxies);
         let trusting = !trusted_proxies.is_empty() || self.seen.broken("inbound.trusted_proxies");
-        let caller: Vec<CallerSource> = self.callers(written.caller, trusting);
+        let tls = self.listener_tls("inbound.tls", written.tls);
+        let verifies = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) || self.seen.broken("inbound.tls");
+        let caller: Vec<CallerSource> = self.callers(written.caller, trusting, verifies);
+        let app_tls = self.target_tls("inbound.app_tls", written.app_tls, app.as_ref());
         let place = "inbound";
         let limits = self.limits(Door::Inbound, "inbound.limits", place, written.limits, trusting);
         let fallthrough = self.block_policies(Door::Inbound, "inbound.defaults", written.defaults, Policies::default(), &[]);
         let routes = self.routes(Door::Inbound, written.routes, &fallthrough, &[], trusting);
         Some(Inbound {
             listen: written.listen.0,
+            tls,
             app: app?,
+            app_tls,
+            app_protocol: written.app_protocol.0,
             trusted_proxies,
             caller,
             limits,
@@ -69,7 +79,7 @@ impl Build<'_> {
         })
     }
 
-    fn callers(&mut self, written: Items<W<CallerSource>>, trusting: bool) -> Vec<CallerSource> {
+    fn callers(&mut self, written: Items<W<CallerSource>>, trusting: bool, verifies: bool) -> Vec<CallerSource> {
         let mut out = Vec::new();
         for (n, source) in written.into_iter().enumerate().filter_map(|(n, source)| Some((n, source?.0))) {
             if let CallerSource::Header(name) = &source
@@ -81,6 +91,10 @@ impl Build<'_> {
                 );
                 self.fault(self.seen.value(&format!("inbound.caller[{n}]")), message);
             }
+            if source == CallerSource::ClientCert && !verifies {
+                let message = "`client_cert` needs `tls: {client_ca: FILE}`: without it no client shows a certificate that is verified";
+                self.fault(self.seen.value(&format!("inbound.caller[{n}]")), message);
+            }
             out.push(source);
         }
         out
@@ -90,7 +104,10 @@ impl Build<'_> {
         let providers = self.providers(written.providers);
         let allow = nets(written.allow);
         let listen = written.listen.0;
-        let guarded = !allow.is_empty() || self.seen.broken("outbound.allow");
+        let tls = self.listener_tls("outbound.tls", written.tls);
+        // Who must show a certificate of ours is somebody we let in.
+        let verified = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && tls.client_auth == ClientAuth::Require);
+        let guarded = verified || !allow.is_empty() || self.seen.broken("outbound.allow") || self.seen.broken("outbound.tls");
         if !listen.ip().is_loopback() && !guarded {
             if providers.iter().any(|provider| !provider.keys.is_empty()) {
                 let message = format!(
@@ -113,6 +130,7 @@ impl Build<'_> {
         self.check_fallbacks("outbound.defaults", &Match::default(), &fallthrough, &providers);
         Outbound {
             listen,
+            tls,
             allow,
             hosts: written.hosts.into_iter().flatten().map(|host| host.0.0.as_str().to_owned()).collect(),
             limits,
@@ -174,12 +192,15 @@ impl Build<'_> {
                 );
             }
             // A provider with a mistake keeps its place, so that routes and fallbacks can still be checked against it.
+            let tls = self.target_tls(&format!("{path}.tls"), provider.tls, url.as_ref());
             let placeholder = || Origin { scheme: Scheme::Http, host: String::new(), port: 0, base: String::new() };
             out.push(Provider {
                 name: Arc::from(name.as_str()),
                 api: api.unwrap_or(crate::config::Api::Plain),
                 url: url.unwrap_or_else(placeholder),
                 keys,
+                tls,
+                protocol: provider.protocol.0,
             });
         }
         out

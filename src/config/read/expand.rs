@@ -2,10 +2,9 @@
 //!
 //! A value that expands to nothing is absent. What a variable or a file held is never part of a message.
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
+
+use super::files::Files;
 
 /// Largest file that `{file: ...}` reads; a secret is a line.
 const MAX_FILE: u64 = 64 * 1024;
@@ -13,10 +12,7 @@ const MAX_FILE: u64 = 64 * 1024;
 /// The world outside the file.
 pub(super) struct Expander<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
-    /// Relative paths start here.
-    dir: PathBuf,
-    /// Files that were read; they belong to the content of the configuration.
-    pub(super) files: Vec<PathBuf>,
+    pub(super) files: Files,
 }
 
 /// A scalar after expansion.
@@ -29,7 +25,7 @@ pub(super) struct Expanded {
 
 impl<'a> Expander<'a> {
     pub(super) fn new(env: &'a dyn Fn(&str) -> Option<String>, dir: &Path) -> Self {
-        Self { env, dir: dir.to_owned(), files: Vec::new() }
+        Self { env, files: Files::new(dir) }
     }
 
     /// Expands the variables of one scalar; the error says what would be right. `$$` is a dollar sign, `$x` is as written.
@@ -77,18 +73,8 @@ impl<'a> Expander<'a> {
 
     /// The content of a file without the line end that editors add.
     pub(super) fn file(&mut self, path: &str) -> Result<Expanded, String> {
-        let path = self.dir.join(path);
-        let shown = path.display().to_string();
-        let file = std::fs::File::open(&path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
-            return Err(format!("`{shown}` is not a file"));
-        }
-        let mut text = String::new();
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(format!("`{shown}` is larger than 64KiB"));
-        }
-        self.files.push(path);
+        let bytes = self.files.read(Path::new(path), MAX_FILE)?;
+        let mut text = String::from_utf8(bytes).map_err(|_| format!("`{path}` is not UTF-8"))?;
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
         Ok(Expanded { text, foreign: true })
     }
@@ -146,10 +132,10 @@ mod tests {
         std::fs::write(dir.path().join("key"), "sk-1\n").expect("written");
         let mut expander = Expander::new(&env, dir.path());
         assert_eq!(expander.file("key"), Ok(Expanded { text: "sk-1".into(), foreign: true }));
-        assert_eq!(expander.files.len(), 1);
+        assert_ne!(expander.files.content.finalize(), Files::new(dir.path()).content.finalize());
         assert!(expander.file("none").expect_err("missing").contains("cannot read"));
         assert!(expander.file(".").expect_err("a directory").contains("not a file"));
         std::fs::write(dir.path().join("big"), "x".repeat(70_000)).expect("written");
-        assert!(expander.file("big").expect_err("too large").contains("64KiB"));
+        assert!(expander.file("big").expect_err("too large").contains("larger than 64.0 KiB"));
     }
 }

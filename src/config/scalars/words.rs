@@ -4,7 +4,8 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, Applies, CallerSource, Cookies, KeyPart, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, KeyPart, LogFormat, Mode, OnStoreError, Operation, Protocol, RetryOn, TlsVersion,
+    Unpriced,
     error::{did_you_mean, quoted},
 };
 
@@ -88,6 +89,9 @@ words! {
     OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
     Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
     Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
+    Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;
+    ClientAuth: "require" => Self::Require, "request" => Self::Request;
+    TlsVersion: "1.2" => Self::Tls12, "1.3" => Self::Tls13;
     LogFormat: "json" => Self::Json, "text" => Self::Text, "off" => Self::Off;
 }
 
@@ -148,10 +152,11 @@ impl Word for CallerSource {
     fn word(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             _ if text == "client_ip" => Ok(Self::ClientIp),
+            _ if text == "client_cert" => Ok(Self::ClientCert),
             Some(("header", name)) => HeaderName::word(name).map(Self::Header),
             Some(("jwt", _)) => Err(no_jwt()),
             _ if text == "jwt" => Err(no_jwt()),
-            _ => Err(unknown(text, &["client_ip", "header:NAME"])),
+            _ => Err(unknown(text, &["client_ip", "client_cert", "header:NAME"])),
         }
     }
 }

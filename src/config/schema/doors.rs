@@ -1,6 +1,6 @@
 //! The two doors: listeners, routes, providers.
 
-use super::{Key, Kind, Table, kinds::*, policies::*};
+use super::{Key, Kind, Table, kinds::*, policies::*, tls};
 
 /// Said of policies that the design names and this version does not have.
 const LATER: &str = "not supported yet";
@@ -134,7 +134,10 @@ static INBOUND: Table = Table::new(
     "The door in front of the app.",
     &[
         Key::new("listen", ADDRESS, "Where clients connect.").default("0.0.0.0:8080"),
+        tls::TLS,
         Key::new("app", APP, "The app: a URL, or a port of this machine.").says("required, unless `--app` is given"),
+        tls::target_tls("app_tls"),
+        tls::protocol("app_protocol"),
         Key::new(
             "trusted_proxies",
             Kind::OneOrMany(&NETS),
@@ -151,7 +154,6 @@ static INBOUND: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("tls", LATER),
     ("auth", LATER),
     ("strict_paths", LATER),
     ("strict_headers", LATER),
@@ -175,6 +177,8 @@ static PROVIDER: Table = Table::new(
         Key::new("url", URL, "Base URL; its path is a prefix of every request.").says("known for known names, else required"),
         Key::new("keys", Kind::OneOrMany(&SECRET), "Keys that replace the app's credential; without any, the app's own passes through.")
             .eg("[\"${OPENAI_API_KEY:-}\"]"),
+        tls::target_tls("tls"),
+        tls::protocol("protocol"),
     ],
 )
 .foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);
@@ -223,6 +227,7 @@ static OUTBOUND: Table = Table::new(
     "The door between the app and its model providers.",
     &[
         Key::new("listen", ADDRESS, "Where the app connects.").default("127.0.0.1:8081"),
+        tls::TLS,
         Key::new(
             "allow",
             Kind::OneOrMany(&NETS),
@@ -248,7 +253,6 @@ static OUTBOUND: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("tls", LATER),
     ("auth", LATER),
     ("unattributed", LATER),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),

@@ -6,7 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, Applies, CallerSource, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, RetryOn, Secret, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol, RetryOn,
+    Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName,
         RedisUrl, Share, Usd,
@@ -77,7 +78,15 @@ scalars! {
         Json::Pattern("^(client_ip|caller|api_key|route|provider|model|global|header:.+|cookie:.+|query:.+)$"),
         "client_ip"
     );
-    CALLER = Scalar::new::<CallerSource>("`client_ip` or `header:NAME`", Json::Pattern("^(client_ip|header:.+)$"), "client_ip");
+    CALLER = Scalar::new::<CallerSource>(
+        "`client_ip`, `client_cert` or `header:NAME`",
+        Json::Pattern("^(client_ip|client_cert|header:.+)$"),
+        "client_ip"
+    );
+    FILE = Scalar::new::<PathBuf>("a file", Json::Text, "/etc/outrigger/tls.crt");
+    PROTOCOL = Scalar::new::<Protocol>("`auto`, `http1` or `http2`", Json::Words(&["auto", "http1", "http2"]), "http2");
+    CLIENT_AUTH = Scalar::new::<ClientAuth>("`require` or `request`", Json::Words(&["require", "request"]), "request");
+    TLS_VERSION = Scalar::new::<TlsVersion>("`1.2` or `1.3`", Json::NumberOr("^1[.][23]$"), "1.3");
     OFF = Scalar::new::<OffWord>("`off`", Json::Words(&["off"]), "off");
 }
 

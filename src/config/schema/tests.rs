@@ -17,7 +17,11 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 16] = [
+const APART: [(&str, &str); 20] = [
+    ("inbound", "tls"),
+    ("inbound", "app_tls"),
+    ("outbound", "tls"),
+    ("provider", "tls"),
     ("inbound limit", "name"),
     ("outbound limit", "name"),
     ("inbound limit", "burst"),

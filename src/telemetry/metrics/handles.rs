@@ -1,7 +1,7 @@
 //! Handles by what they are resolved for: a door, a route, a target, a limit. Words that vary (a status, a reason)
 //! are resolved on first use and found again in a short list.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -121,6 +121,14 @@ pub struct DoorCells {
     pub connections: Gauge,
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
+    handshakes: Rc<Words>,
+}
+
+impl DoorCells {
+    /// A TLS handshake ended: `ok`, `failed`, `timeout`, `clear_text`.
+    pub fn handshake(&self, outcome: &'static str) {
+        self.handshakes.inc(outcome);
+    }
 }
 
 /// What every request of a route counts.
@@ -290,6 +298,7 @@ impl WorkerMetrics {
             inflight: self.gauge(Family::Inflight, &[door]),
             connections: self.gauge(Family::Connections, &[door]),
             accept_errors: self.counter(Family::AcceptErrors, &[door]),
+            handshakes: Rc::new(Words::new(self, Family::TlsHandshakes, &[door])),
         }
     }
 

@@ -100,8 +100,8 @@ impl World {
         let names = config.outbound.iter().flat_map(|outbound| &outbound.providers).map(|provider| provider.name.to_string());
         let dials = Dials::new(app.clone(), names);
         let proxy = Proxy::new(shared.clone(), live.clone(), telemetry.worker(), Chance::seeded(7), Rc::new(dials.clone()));
-        let inbound = Listener::new(Door::Inbound, proxy.clone(), Default::default());
-        let outbound = Listener::new(Door::Outbound, proxy.clone(), Default::default());
+        let inbound = Listener::new(Door::Inbound, proxy.clone(), Default::default(), Default::default());
+        let outbound = Listener::new(Door::Outbound, proxy.clone(), Default::default(), Default::default());
         tokio::task::spawn_local(proxy.clone().sweep());
         tokio::task::spawn_local(inbound.clone().sweep());
         tokio::task::spawn_local(outbound.clone().sweep());

@@ -52,7 +52,7 @@ impl Dials {
 }
 
 impl Dial for Dials {
-    fn dial<'a>(&'a self, target: &'a Target) -> LocalFuture<'a, Result<Stream, SendError>> {
+    fn dial<'a>(&'a self, target: &'a Target, _: bool) -> LocalFuture<'a, Result<Stream, SendError>> {
         Box::pin(async move {
             let name = &*target.name;
             let failing = self.0.failing.borrow_mut().get_mut(name).and_then(VecDeque::pop_front);

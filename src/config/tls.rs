@@ -1,0 +1,206 @@
+//! Certificates, keys and roots as meant: read from PEM files, proved to belong together, with what can be known of them
+//! beforehand. What is done with them is the business of `listen` and `upstream`.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    sign::CertifiedKey,
+};
+use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
+
+/// TLS of a listener.
+#[derive(Debug, Clone)]
+pub struct ListenerTls {
+    /// What clients are shown: the first whose names cover the name they ask for (SNI), else the first.
+    pub identities: Vec<Identity>,
+    /// Authorities of clients' certificates; `None`: clients are not asked for one.
+    pub client_ca: Option<Vec<CertificateDer<'static>>>,
+    /// Whether a client without a certificate is let in.
+    pub client_auth: ClientAuth,
+    /// Oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// TLS towards a target.
+#[derive(Debug, Clone)]
+pub struct TargetTls {
+    /// Authorities of the target's certificate, beside or instead of the system's.
+    pub ca: Vec<CertificateDer<'static>>,
+    /// Whether the system's authorities count too.
+    pub system_roots: bool,
+    /// What the target is shown if it asks.
+    pub identity: Option<Identity>,
+    /// The name that the target's certificate must be for, if not the URL's host.
+    pub server_name: Option<ServerName<'static>>,
+    /// Oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+impl Default for TargetTls {
+    fn default() -> Self {
+        Self { ca: Vec::new(), system_roots: true, identity: None, server_name: None, min_version: TlsVersion::Tls12 }
+    }
+}
+
+impl TargetTls {
+    /// Tells settings apart: connections made under others are not reused.
+    pub fn mark(&self) -> [u8; 32] {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        self.ca.iter().for_each(|ca| part(ca));
+        part(&[u8::from(self.system_roots), self.min_version as u8]);
+        self.identity.iter().for_each(|identity| identity.certified.cert.iter().for_each(|cert| part(cert)));
+        part(self.server_name.as_ref().map(|name| name.to_str()).unwrap_or_default().as_bytes());
+        *hash.finalize().as_bytes()
+    }
+}
+
+/// Whether clients must show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// The handshake fails without one.
+    #[default]
+    Require,
+    /// Who shows one must show a good one; who shows none is nobody in particular.
+    Request,
+}
+
+/// Versions of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub enum TlsVersion {
+    #[default]
+    Tls12,
+    Tls13,
+}
+
+impl TlsVersion {
+    /// This version and the later ones.
+    pub fn and_later(self) -> &'static [&'static rustls::SupportedProtocolVersion] {
+        static BOTH: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+        match self {
+            Self::Tls12 => &BOTH,
+            Self::Tls13 => &BOTH[..1],
+        }
+    }
+}
+
+/// A certificate with its chain and key, and what it says of itself.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// For the handshake.
+    pub certified: Arc<CertifiedKey>,
+    /// The file of the certificate, as written.
+    pub file: Arc<str>,
+    /// DNS names and addresses it is for, lower case; `*.` stands for one label.
+    pub names: Arc<[String]>,
+    /// First second in which it is valid, since 1970.
+    pub not_before: i64,
+    /// Last second in which it is valid, since 1970.
+    pub not_after: i64,
+}
+
+impl Identity {
+    /// Reads a chain and its key; both are PEM. The error says what would be right.
+    pub(super) fn read(file: &Path, chain: &[u8], key_file: &Path, key: &[u8]) -> Result<Self, String> {
+        let chain = certificates(file, chain)?;
+        let key = private_key(key_file, key)?;
+        let leaf = parsed(file, chain.first())?;
+        let names = names(&leaf);
+        let validity = leaf.validity();
+        let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+        let certified =
+            CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider()).map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    format!("the key in `{}` does not belong to the certificate in `{}`", key_file.display(), file.display())
+                }
+                other => format!("`{}` and `{}` cannot be used: {other}", file.display(), key_file.display()),
+            })?;
+        Ok(Self { certified: Arc::new(certified), file: file.display().to_string().into(), names: names.into(), not_before, not_after })
+    }
+
+    /// Whether the certificate is for `name` (RFC 9525 section 6.3).
+    pub fn covers(&self, name: &str) -> bool {
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(parent) => name.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent)),
+            None => name.eq_ignore_ascii_case(own),
+        })
+    }
+}
+
+/// The certificates of a PEM file, at least one.
+pub(super) fn certificates(file: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let shown = file.display();
+    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err(format!("`{shown}` holds no certificate; it must be PEM, with `-----BEGIN CERTIFICATE-----`")),
+        Ok(all) => {
+            all.iter().try_for_each(|one| parsed(file, Some(one)).map(drop))?;
+            Ok(all)
+        }
+        Err(error) => Err(format!("`{shown}` is not well-formed PEM: {error}")),
+    }
+}
+
+fn private_key(file: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    let shown = file.display();
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        _ if memchr::memmem::find(text, b"ENCRYPTED").is_some() => {
+            format!("the key in `{shown}` is encrypted; write it without a passphrase (openssl pkey -in … -out …)")
+        }
+        pem::Error::NoItemsFound => format!("`{shown}` holds no private key; it must be PEM, with `-----BEGIN PRIVATE KEY-----`"),
+        other => format!("`{shown}` is not well-formed PEM: {other}"),
+    })
+}
+
+fn parsed<'a>(file: &Path, certificate: Option<&'a CertificateDer<'_>>) -> Result<X509Certificate<'a>, String> {
+    let der = certificate.map(AsRef::as_ref).unwrap_or_default();
+    match x509_parser::parse_x509_certificate(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(error) => Err(format!("`{}` holds a certificate that cannot be read: {error}", file.display())),
+    }
+}
+
+fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Vec::new() };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => address(bytes),
+        _ => None,
+    };
+    extension.value.general_names.iter().filter_map(name).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let ip: std::net::IpAddr = match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok()?.into(),
+        _ => <[u8; 16]>::try_from(bytes).ok()?.into(),
+    };
+    Some(ip.to_string())
+}
+
+/// Who a client is, by a certificate that has been verified: the first URI (a SPIFFE ID, for one), DNS name, mail address or
+/// common name in it; and its `X-Forwarded-Client-Cert` element (`Hash`, `Subject`, `URI`, `DNS`, as Envoy writes it).
+pub fn client_names(certificate: &CertificateDer<'_>) -> Option<(String, String)> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let alternatives = leaf.subject_alternative_name().ok().flatten();
+    let of = |pick: fn(&GeneralName<'_>) -> Option<String>| -> Vec<String> {
+        alternatives.iter().flat_map(|extension| extension.value.general_names.iter().filter_map(pick)).collect()
+    };
+    let uris = of(|name| if let GeneralName::URI(text) = name { Some((*text).to_owned()) } else { None });
+    let dns = of(|name| if let GeneralName::DNSName(text) = name { Some((*text).to_owned()) } else { None });
+    let mail = of(|name| if let GeneralName::RFC822Name(text) = name { Some((*text).to_owned()) } else { None });
+    let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_owned);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut element = format!("Hash={hash};Subject={}", quoted(&leaf.subject().to_string()));
+    uris.iter().for_each(|uri| element.push_str(&format!(";URI={}", quoted(uri))));
+    dns.iter().for_each(|name| element.push_str(&format!(";DNS={}", quoted(name))));
+    let name = uris.into_iter().chain(dns).chain(mail).chain(common).find(|name| !name.is_empty());
+    Some((name.unwrap_or(hash), element))
+}

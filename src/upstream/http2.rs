@@ -1,0 +1,334 @@
+//! HTTP/2 towards a target (RFC 9113): many requests over one connection, another connection when its streams run out.
+//!
+//! A reader that does not read holds its stream's window and nothing else: a connection's window is as large as all its streams'
+//! together, so that no stream waits for another.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
+use hyper::{
+    client::conn::http2::{self, SendRequest},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{SendError, Stream, Target};
+use crate::{arrival::Informed, body::Body, config::Protocol, telemetry::metrics::TargetCells};
+
+/// Most streams of one connection, whatever the target would take.
+const MAX_STREAMS: usize = 100;
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
+/// A target that does not answer a ping for so long, while it owes an answer, is gone.
+const PING: Duration = Duration::from_secs(20);
+/// Largest response head.
+const MAX_HEAD: u32 = 64 << 10;
+
+/// Before the target's first SETTINGS: a request that is sent before may be one too many.
+const UNSAID: usize = 0;
+/// For those SETTINGS, which come first of all (RFC 9113 section 3.4).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a connection does not serve.
+#[derive(Debug)]
+pub enum Unstarted {
+    /// As hyper says.
+    Broken(hyper::Error),
+    /// The target closed it.
+    Closed,
+    /// The target does not say that it speaks HTTP/2.
+    Silent,
+}
+
+/// A worker's HTTP/2 connections to one target.
+#[derive(Default)]
+pub struct Channels {
+    open: RefCell<Vec<Rc<Channel>>>,
+    /// What the target chose when it was last asked.
+    chose: Cell<Option<bool>>,
+    /// Somebody is opening a connection; the others wait for how it ends.
+    opening: RefCell<Option<Rc<Opening>>>,
+}
+
+/// One connection.
+pub struct Channel {
+    sender: SendRequest<Body>,
+    /// Streams in use.
+    streams: Cell<usize>,
+    /// Streams that the target takes.
+    most: Rc<Cell<usize>>,
+    idle_since: Cell<Instant>,
+    served: Cell<bool>,
+    /// No longer among the open ones.
+    gone: Cell<bool>,
+    cells: Rc<TargetCells>,
+}
+
+/// A place among a connection's streams.
+pub struct Seat(Rc<Channel>);
+
+/// A connection that is being opened.
+#[derive(Default)]
+pub struct Opening {
+    ended: RefCell<Option<Option<SendError>>>,
+    changed: Notify,
+}
+
+impl Opening {
+    /// Waits until it is open; the error is why it is not.
+    pub async fn ended(&self) -> Result<(), SendError> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(ended) = &*self.ended.borrow() {
+                return ended.clone().map_or(Ok(()), Err);
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Channels {
+    /// A stream of an open connection.
+    pub fn reserve(&self) -> Option<Seat> {
+        let open = self.open.borrow();
+        let channel = open.iter().find(|channel| channel.sender.is_ready() && channel.streams.get() < channel.most.get())?;
+        Some(channel.take())
+    }
+
+    /// Whether a new connection to `target` may well speak HTTP/2, so that several requests can wait for one.
+    pub fn are_expected(&self, target: &Target) -> bool {
+        self.chose.get().unwrap_or(match target.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => target.tls.is_some(),
+        })
+    }
+
+    /// What a new connection turned out to speak.
+    pub fn learn(&self, http2: bool) {
+        self.chose.set(Some(http2));
+    }
+
+    /// The connection that is being opened; the caller opens it if there was none (`Err`).
+    pub fn opening(&self) -> Result<Rc<Opening>, Rc<Opening>> {
+        let mut opening = self.opening.borrow_mut();
+        match &*opening {
+            Some(known) => Ok(known.clone()),
+            None => Err(opening.insert(Rc::default()).clone()),
+        }
+    }
+
+    /// The connection is open, or why it is not.
+    pub fn opened(&self, ended: Option<SendError>) {
+        if let Some(opening) = self.opening.take() {
+            *opening.ended.borrow_mut() = Some(ended);
+            opening.changed.notify_waiters();
+        }
+    }
+
+    /// Begins HTTP/2 on a new connection, and waits until the target has said how many streams it takes.
+    pub async fn start(&self, stream: Stream, cells: &Rc<TargetCells>) -> Result<(), Unstarted> {
+        let stirred = Rc::new(Notify::new());
+        let begun = Rc::new(Cell::new(false));
+        let mut builder = http2::Builder::new(Local { stirred: stirred.clone(), begun: begun.clone() });
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEAD)
+            .initial_max_send_streams(UNSAID)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        let (sender, mut connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Unstarted::Broken)?;
+        let most = Rc::new(Cell::new(UNSAID));
+        let mut drive = {
+            let most = most.clone();
+            move |cx: &mut Context<'_>| {
+                let polled = Pin::new(&mut connection).poll(cx);
+                most.set(connection.current_max_send_streams().min(MAX_STREAMS));
+                polled
+            }
+        };
+        let settled = async {
+            while most.get() == UNSAID {
+                let mut stirred = pin!(stirred.notified());
+                let ended = std::future::poll_fn(|cx| match drive(cx) {
+                    Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                    Poll::Pending => stirred.as_mut().poll(cx).map(|()| None),
+                });
+                match ended.await {
+                    None => {}
+                    Some(Ok(())) => return Err(Unstarted::Closed),
+                    Some(Err(error)) => return Err(Unstarted::Broken(error)),
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, settled).await.map_err(|_| Unstarted::Silent)??;
+        begun.set(true);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = std::future::poll_fn(drive).await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        let channel = Channel {
+            sender,
+            streams: Cell::new(0),
+            most,
+            idle_since: Cell::new(Instant::now()),
+            served: Cell::new(false),
+            gone: Cell::new(false),
+            cells: cells.clone(),
+        };
+        cells.idle.inc();
+        self.open.borrow_mut().push(Rc::new(channel));
+        Ok(())
+    }
+
+    /// Drops connections that were idle for too long or were closed.
+    pub fn sweep(&self, now: Instant, keep_idle: Duration) {
+        self.open.borrow_mut().retain(|channel| {
+            let idle = channel.streams.get() == 0;
+            let keep = channel.sender.is_ready() && !(idle && now.duration_since(channel.idle_since.get()) >= keep_idle);
+            if !keep {
+                channel.go();
+            }
+            keep
+        });
+    }
+}
+
+impl Drop for Channels {
+    fn drop(&mut self) {
+        self.open.borrow().iter().for_each(|channel| channel.go());
+    }
+}
+
+impl Channel {
+    fn take(self: &Rc<Self>) -> Seat {
+        if self.streams.replace(self.streams.get() + 1) == 0 {
+            self.cells.idle.dec();
+            self.cells.active.inc();
+        }
+        Seat(self.clone())
+    }
+
+    /// The connection is none of the pool's any more; what is on it may end.
+    fn go(&self) {
+        if !self.gone.replace(true) && self.streams.get() == 0 {
+            self.cells.idle.dec();
+        }
+    }
+}
+
+impl Seat {
+    /// A request goes out; whether the connection has served before.
+    pub fn begin(&self) -> bool {
+        self.0.served.replace(true)
+    }
+
+    /// What sends on this connection.
+    pub fn sender(&self) -> SendRequest<Body> {
+        self.0.sender.clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let channel = &*self.0;
+        channel.streams.set(channel.streams.get() - 1);
+        if channel.streams.get() == 0 {
+            channel.idle_since.set(Instant::now());
+            channel.cells.active.dec();
+            if !channel.gone.get() {
+                channel.cells.idle.inc();
+            }
+        }
+    }
+}
+
+/// Makes an HTTP/1.1 request one of HTTP/2: the target is whole, the authority stands in it, nothing expects a 100.
+pub fn convert(request: &mut Request<Body>, target: &Target, interim: Option<&Informed>) {
+    let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| target.authority.clone());
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(if target.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+    parts.authority = uri::Authority::try_from(host.as_bytes()).ok();
+    parts.path_and_query = request.uri().path_and_query().cloned();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    if request.headers_mut().remove(header::EXPECT).is_some()
+        && let Some(to) = interim
+    {
+        // hyper would not tell us of the target's 100: the client is told at once.
+        to.connection.interim(to.request, StatusCode::CONTINUE, &http::HeaderMap::new());
+    }
+}
+
+/// The other way round, for a request that came back unsent.
+pub fn revert(request: &mut Request<Body>) {
+    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = request.uri().path_and_query().cloned();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    *request.version_mut() = Version::HTTP_11;
+}
+
+/// Whether a request of this method can be told in HTTP/2 as this proxy tells it.
+pub fn can_carry(request: &Request<Body>) -> bool {
+    request.method() != Method::CONNECT && request.uri().path() != "*"
+}
+
+/// Whether the target says that it has not looked at the request: such a stream is safe to send again (RFC 9113 section 8.7).
+pub fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<h2::Error>() else { return false };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)))
+}
+
+/// Whether the target broke the rules of HTTP/2.
+pub fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_library())
+}
+
+/// Whether the target has said that this request failed: no closing has crossed it.
+pub fn is_answer(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_remote() && (error.is_reset() || error.is_go_away()))
+}
+
+/// Streams run on the connection's own worker. Until the connection has begun, each step of its reader is told: hyper does not say
+/// when the target's settings have come.
+#[derive(Debug, Clone)]
+struct Local {
+    stirred: Rc<Notify>,
+    begun: Rc<Cell<bool>>,
+}
+
+impl<F: Future + 'static> Executor<F> for Local {
+    fn execute(&self, task: F) {
+        let Self { stirred, begun } = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut task = pin!(task);
+            std::future::poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                if !begun.get() {
+                    stirred.notify_one();
+                }
+                polled
+            })
+            .await;
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! HTTP/2 towards targets: one connection for many, more when streams run out, what was refused is sent again, and nothing leaks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use http::{Response, Version};
+use http_body_util::Full;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use super::world::{Ca, Files, Origin, PATIENCE, Secure, ask, start};
+
+fn connections(origin: &Origin) -> usize {
+    origin.seen().iter().map(|seen| seen.connection).collect::<std::collections::HashSet<_>>().len()
+}
+
+/// An origin whose answers wait until all of them are asked for.
+async fn gathered(secure: Option<Secure>, most: u32, all: usize) -> Origin {
+    let (came, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    Origin::answering(secure, most, move |_| {
+        let (came, gate) = (came.clone(), gate.clone());
+        async move {
+            if came.fetch_add(1, Relaxed) + 1 == all {
+                gate.add_permits(all);
+            }
+            gate.acquire().await.expect("open").forget();
+            Response::new(Full::<Bytes>::from("ok"))
+        }
+    })
+    .await
+}
+
+async fn many(proxy: &Arc<super::world::Proxy>, count: usize) {
+    let asked: Vec<_> = (0..count)
+        .map(|n| {
+            let proxy = proxy.clone();
+            tokio::spawn(async move { ask(&proxy, &format!("/{n}")).await })
+        })
+        .collect();
+    for answer in asked {
+        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("in time").expect("no panic");
+        assert_eq!((answer.0.as_u16(), answer.2.as_str()), (200, "ok"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn cold_requests_share_one_connection_and_open_another_when_streams_run_out() {
+    for (most, needed) in [(100, 1), (10, 5)] {
+        let origin = gathered(None, most, 50).await;
+        let files = Files::new();
+        let proxy = Arc::new(start(&files, &format!("  app: http://{}\n  app_protocol: http2\n", origin.address)).await);
+        many(&proxy, 50).await;
+        assert_eq!(connections(&origin), needed, "{most} streams each");
+        for seen in origin.seen() {
+            assert_eq!(seen.version, Version::HTTP_2);
+            assert_eq!(seen.uri.authority().map(|a| a.as_str()), Some("app.test"), "{seen:?}");
+            assert!(!seen.headers.contains_key("host"));
+        }
+        proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
+        // Kept for a while, then closed.
+        proxy.metric("outrigger_pool_connections{target=\"app\",state=\"idle\"} 0").await;
+    }
+}
+
+#[tokio::test]
+async fn over_tls_the_target_chooses_and_can_be_told() {
+    let (ca, files) = (Ca::new("root"), Files::new());
+    files.write("ca.crt", &ca.pem);
+    let secure = |alpn| Some(Secure { pair: ca.plain(&["localhost"]), alpn, clients: None });
+    const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
+    const OLD: &[&[u8]] = &[b"http/1.1"];
+    for (alpn, protocol, version) in [
+        (BOTH, "auto", Some(Version::HTTP_2)),
+        (BOTH, "http1", Some(Version::HTTP_11)),
+        (OLD, "auto", Some(Version::HTTP_11)),
+        (&[], "auto", Some(Version::HTTP_11)),
+        (&[], "http2", None),
+    ] {
+        let origin = Origin::start(secure(alpn), 100).await;
+        let app = format!("  app: https://localhost:{}\n  app_tls: {{ca: ca.crt}}\n  app_protocol: {protocol}\n", origin.address.port());
+        let proxy = Arc::new(start(&files, &app).await);
+        match version {
+            None => {
+                let (status, _, body) = ask(&proxy, "/").await;
+                assert!(status == 502 && body.contains("does not offer HTTP/2 (ALPN)"), "{body}");
+            }
+            Some(version) => {
+                many(&proxy, 20).await;
+                assert!(origin.seen().iter().all(|seen| seen.version == version), "{protocol}: {:?}", origin.seen());
+                if version == Version::HTTP_2 {
+                    assert_eq!(connections(&origin), 1);
+                }
+            }
+        }
+    }
+}
+
+const SETTINGS: u8 = 4;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const GOAWAY: u8 = 7;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// One frame: kind, stream.
+async fn next(stream: &mut TcpStream) -> Option<(u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+}
+
+/// A target that speaks frames: `refuse` is what it sends for the first request; later ones get 200 (indexed field 8) at once.
+async fn frames(refuse: fn(u32) -> Vec<u8>) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let count = count.clone();
+            tokio::spawn(async move {
+                stream.read_exact(&mut [0; 24]).await.ok()?;
+                stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.ok()?;
+                while let Some((kind, of)) = next(&mut stream).await {
+                    if kind == HEADERS {
+                        let answer = if count.fetch_add(1, Relaxed) == 0 { refuse(of) } else { frame(HEADERS, 5, of, &[0x88]) };
+                        stream.write_all(&answer).await.ok()?;
+                    }
+                }
+                Some(())
+            });
+        }
+    });
+    (address, asked)
+}
+
+#[tokio::test]
+async fn what_a_target_has_not_looked_at_is_sent_again() {
+    // REFUSED_STREAM (7), and GOAWAY with a last stream below ours and no error (RFC 9113 sections 8.7 and 6.8).
+    let refused: fn(u32) -> Vec<u8> = |of| frame(RST_STREAM, 0, of, &7u32.to_be_bytes());
+    let going: fn(u32) -> Vec<u8> = |_| frame(GOAWAY, 0, 0, &[0; 8]);
+    for (refuse, name) in [(refused, "REFUSED_STREAM"), (going, "GOAWAY")] {
+        let (address, asked) = frames(refuse).await;
+        let proxy = start(&Files::new(), &format!("  app: http://{address}\n  app_protocol: http2\n")).await;
+        let (status, _, body) = ask(&proxy, "/").await;
+        assert_eq!((status.as_u16(), asked.load(Relaxed)), (200, 2), "{name}: {body}");
+    }
+    // Whatever else it says, the request may have been acted on.
+    let failed: fn(u32) -> Vec<u8> = |of| frame(RST_STREAM, 0, of, &2u32.to_be_bytes());
+    let (address, asked) = frames(failed).await;
+    let proxy = start(&Files::new(), &format!("  app: http://{address}\n  app_protocol: http2\n")).await;
+    assert_eq!((ask(&proxy, "/").await.0.as_u16(), asked.load(Relaxed)), (502, 1));
+}
+
+#[tokio::test]
+async fn a_target_that_ends_each_connection_at_once_is_an_error_and_no_loop() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let opened = Arc::new(AtomicUsize::new(0));
+    let count = opened.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Relaxed);
+            drop(stream);
+        }
+    });
+    let proxy = start(&Files::new(), &format!("  app: http://{address}\n  app_protocol: http2\n")).await;
+    let (status, ..) = tokio::time::timeout(PATIENCE, ask(&proxy, "/")).await.expect("no loop");
+    assert_eq!(status, 502);
+    assert!(opened.load(Relaxed) < 20, "{}", opened.load(Relaxed));
+    proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_resets_its_stream_alone() {
+    let origin = gathered(None, 100, 3).await;
+    let proxy = Arc::new(start(&Files::new(), &format!("  app: http://{}\n  app_protocol: http2\n", origin.address)).await);
+    let leaving = tokio::spawn({
+        let proxy = proxy.clone();
+        async move { ask(&proxy, "/leaves").await }
+    });
+    let staying = tokio::spawn({
+        let proxy = proxy.clone();
+        async move { ask(&proxy, "/stays").await }
+    });
+    tokio::time::timeout(PATIENCE, async {
+        while origin.seen().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("both are asked");
+    leaving.abort();
+    assert_eq!(ask(&proxy, "/third").await.0, 200);
+    assert_eq!(staying.await.expect("no panic").0, 200);
+    assert_eq!(connections(&origin), 1);
+    proxy.metric("outrigger_inflight_requests{door=\"inbound\"} 0").await;
+    proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
+}

@@ -1,0 +1,90 @@
+//! TLS with targets: whose certificates are believed, what is shown to them, and what is said when it fails.
+
+use rcgen::CertificateParams;
+
+use super::world::{Ca, Files, Origin, Pair, Secure, ask, start};
+
+const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
+
+fn secure(pair: Pair) -> Option<Secure> {
+    Some(Secure { pair, alpn: BOTH, clients: None })
+}
+
+#[tokio::test]
+async fn a_targets_certificate_is_verified_and_a_failure_says_what_would_help() {
+    let (ca, other, files) = (Ca::new("root"), Ca::new("other"), Files::new());
+    files.write("ca.crt", &ca.pem);
+    files.write("other.crt", &other.pem);
+    let good = Origin::start(secure(ca.plain(&["localhost"])), 100).await;
+    let expired = ca.issue(&["localhost"], |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let expired = Origin::start(secure(expired), 100).await;
+    let early = ca.issue(&["localhost"], |params: &mut CertificateParams| params.not_before = rcgen::date_time_ymd(2090, 1, 1));
+    let early = Origin::start(secure(early), 100).await;
+    let named = Origin::start(secure(ca.plain(&["models.test"])), 100).await;
+    for (origin, tls, said) in [
+        (&good, "{ca: ca.crt}", "ok"),
+        (&good, "{ca: other.crt}", "authority that is not known here; write the authority's file in `ca`"),
+        (&expired, "{ca: ca.crt}", "expired on Wed, 01 Jan 2020"),
+        (&early, "{ca: ca.crt}", "is not valid before"),
+        (&named, "{ca: ca.crt}", "is not for `localhost` but for"),
+        (&named, "{ca: ca.crt, server_name: models.test}", "ok"),
+        (&named, "{ca: ca.crt, server_name: models.test, system_roots: true, min_version: 1.3}", "ok"),
+    ] {
+        let port = origin.address.port();
+        let proxy = start(&files, &format!("  app: https://localhost:{port}\n  app_tls: {tls}\n")).await;
+        let (status, headers, body) = ask(&proxy, "/").await;
+        assert!(body.contains(said), "{tls}: {body}");
+        if said != "ok" {
+            assert_eq!(status, 502);
+            assert!(headers["proxy-status"].to_str().expect("text").contains("tls_"), "{headers:?}");
+            proxy.metric("outrigger_pool_connects_total{target=\"app\",outcome=\"tls\"} 1").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_asks_is_shown_our_certificate() {
+    let (ca, files) = (Ca::new("root"), Files::new());
+    files.write("ca.crt", &ca.pem);
+    files.pair("ours", &ca.plain(&["outrigger.test"]));
+    let origin = Origin::start(Some(Secure { pair: ca.plain(&["localhost"]), alpn: BOTH, clients: Some(ca.pem.clone()) }), 100).await;
+    let app = format!("  app: https://localhost:{}\n", origin.address.port());
+    let proxy = start(&files, &format!("{app}  app_tls: {{ca: ca.crt, cert: ours.crt, key: ours.key}}\n")).await;
+    assert_eq!(ask(&proxy, "/").await.0, 200);
+    let proxy = start(&files, &format!("{app}  app_tls: {{ca: ca.crt}}\n")).await;
+    assert_eq!(ask(&proxy, "/").await.0, 502);
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_of_other_terms_is_not_used_after_a_reload() {
+    let (ca, files) = (Ca::new("root"), Files::new());
+    files.write("ca.crt", &ca.pem);
+    let origin = Origin::start(secure(ca.plain(&["localhost"])), 100).await;
+    let proxy = start(&files, &format!("  app: https://localhost:{}\n  app_tls: {{ca: ca.crt}}\n", origin.address.port())).await;
+    for _ in 0..2 {
+        assert_eq!(ask(&proxy, "/").await.0, 200);
+    }
+    // The authority is no longer believed: what was agreed on under it must not go on.
+    files.write("ca.crt", &Ca::new("another").pem);
+    assert_eq!(proxy.app.reload(false), Ok(true));
+    assert_eq!(ask(&proxy, "/").await.0, 502);
+    assert_eq!(origin.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 0]);
+}
+
+#[test]
+fn terms_that_cannot_apply_are_mistakes() {
+    let (ca, files) = (Ca::new("root"), Files::new());
+    files.write("ca.crt", &ca.pem);
+    for (inbound, said) in [
+        ("{app: http://127.0.0.1:1, app_tls: {ca: ca.crt}}", "is not https"),
+        ("{app: https://127.0.0.1:1, app_tls: {insecure: true}}", "there is no way to leave out verification"),
+        ("{app: https://127.0.0.1:1, app_tls: {server_name: \"a b\"}}", "is not a host name or address"),
+        ("{app: https://127.0.0.1:1, app_tls: {cert: ca.crt}}", "`key`"),
+        ("{app: https://127.0.0.1:1, app_protocol: h2}", "`http2`"),
+    ] {
+        let file = files.write("proxy.yaml", &format!("inbound: {inbound}\n"));
+        let mistakes = outrigger::config::read::load(&file, &Default::default(), &|_| None).expect_err(inbound).to_string();
+        assert!(mistakes.contains(said), "{inbound}: {mistakes}");
+    }
+}
