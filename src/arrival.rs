@@ -117,6 +117,12 @@ impl Arrival {
         }
     }
 
+    /// Whether this is a gRPC call, which cannot understand another kind of answer.
+    pub fn is_grpc(&self) -> bool {
+        self.version == Version::HTTP_2
+            && self.headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    }
+
     /// A header as text; `None` if absent or not visible ASCII.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

@@ -258,6 +258,39 @@ impl Reject {
         self.respond("application/problem+json", problem.to_string())
     }
 
+    /// The answer to a gRPC call: a status and a message in the head, nothing after it ("Trailers-Only").
+    /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+    pub fn into_grpc(self) -> Response<Body> {
+        let code = self.grpc_code();
+        let message = percent_encoding::percent_encode(self.detail().as_bytes(), GRPC_MESSAGE).to_string();
+        let mut response = self.respond("application/grpc", String::new());
+        *response.status_mut() = StatusCode::OK;
+        *response.body_mut() = Body::Empty;
+        response.headers_mut().insert("grpc-status", HeaderValue::from(code));
+        if let Ok(message) = HeaderValue::from_str(&message) {
+            response.headers_mut().insert("grpc-message", message);
+        }
+        response
+    }
+
+    /// The gRPC status that says the same. <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+    fn grpc_code(&self) -> u16 {
+        const DEADLINE_EXCEEDED: u16 = 4;
+        const PERMISSION_DENIED: u16 = 7;
+        const RESOURCE_EXHAUSTED: u16 = 8;
+        const UNIMPLEMENTED: u16 = 12;
+        const INTERNAL: u16 = 13;
+        const UNAVAILABLE: u16 = 14;
+        match self.status().as_u16() {
+            403 => PERMISSION_DENIED,
+            404 | 405 | 421 => UNIMPLEMENTED,
+            413 | 429 => RESOURCE_EXHAUSTED,
+            502 | 503 => UNAVAILABLE,
+            408 | 504 => DEADLINE_EXCEEDED,
+            _ => INTERNAL,
+        }
+    }
+
     /// The answer with a body of the caller's choice.
     pub fn respond(self, content_type: &'static str, body: String) -> Response<Body> {
         let mut response = Response::new(Body::full(body));
@@ -300,3 +333,6 @@ impl Limited {
 pub fn ceil_secs(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
+
+/// What stands in a `grpc-message` as it is: printable ASCII without `%`.
+const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');

@@ -180,6 +180,7 @@ impl Exchange {
         self.timed_out = matches!(&reject, Reject::Timeout { bound, .. } if !matches!(bound, Bound::Connect | Bound::BodyIdle));
         match &self.call {
             Some(call) => call.refuse(reject, self.proxy.shared.clock.wall()),
+            None if self.arrival.is_grpc() => reject.into_grpc(),
             None => reject.into_response(),
         }
     }

@@ -201,6 +201,10 @@ def part_cached():
         promtool(proxy)
 
 
+def part_grpc():
+    run("gRPC", [PYTHON / "python", HERE / "grpc_calls.py", BINARY])
+
+
 def part_webapp():
     """Apps by others: the same direct and through the inbound door."""
     apps = {
