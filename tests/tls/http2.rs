@@ -208,3 +208,31 @@ async fn a_client_that_leaves_resets_its_stream_alone() {
     proxy.metric("outrigger_inflight_requests{door=\"inbound\"} 0").await;
     proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
 }
+
+#[tokio::test]
+async fn readers_that_do_not_read_hold_up_nobody_else_on_their_connection() {
+    const SLOW: usize = 30;
+    // More than any socket between them takes.
+    let large = Bytes::from(vec![b'x'; 64 << 20]);
+    let origin = Origin::answering(None, 100, move |seen| {
+        let body = if seen.uri.path() == "/slow" { large.clone() } else { Bytes::from_static(b"xx") };
+        async move { Response::new(Full::from(body)) }
+    })
+    .await;
+    let proxy = start(&Files::new(), &format!("  app: http://{}\n  app_protocol: http2\n", origin.address)).await;
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        let mut stream = TcpStream::connect(proxy.address).await.expect("listening");
+        stream.write_all(b"GET /slow HTTP/1.1\r\nHost: app.test\r\n\r\n").await.expect("sent");
+        // The answer has begun; the rest is not read.
+        stream.read_exact(&mut [0; 64]).await.expect("a head");
+        slow.push(stream);
+    }
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(PATIENCE, ask(&proxy, "/quick")).await.expect("not held up");
+        assert_eq!((answer.0.as_u16(), answer.2.as_str()), (200, "xx"));
+    }
+    assert_eq!(connections(&origin), 1);
+    drop(slow);
+    proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
+}
