@@ -117,14 +117,27 @@ impl Arrival {
         }
     }
 
-    /// Whether this is a gRPC call, which cannot understand another kind of answer.
+    /// Whether this is a gRPC call over HTTP/2, which cannot understand another kind of answer.
+    pub fn wants_grpc_status(&self) -> bool {
+        self.version == Version::HTTP_2 && self.is_grpc()
+    }
+
+    /// Whether it is a gRPC call (`application/grpc`, `application/grpc+proto`, `application/grpc-web`, ...).
     pub fn is_grpc(&self) -> bool {
-        self.version == Version::HTTP_2
-            && self.headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+        is_grpc(&self.headers)
     }
 
     /// A header as text; `None` if absent or not visible ASCII.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
+}
+
+/// Whether these are a gRPC call's fields.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"application/grpc";
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..TYPE.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }

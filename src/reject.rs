@@ -110,10 +110,11 @@ pub enum Bound {
     PerTry,
     Total,
     BodyIdle,
+    BodyRate,
 }
 
 impl Bound {
-    /// The key in `timeouts`.
+    /// The key in `timeouts`; of the client's body, in `bounds`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -122,7 +123,13 @@ impl Bound {
             Self::PerTry => "per_try",
             Self::Total => "total",
             Self::BodyIdle => "body_idle",
+            Self::BodyRate => "min_rate",
         }
+    }
+
+    /// Whether it is the client that took too long.
+    pub fn is_clients(self) -> bool {
+        matches!(self, Self::BodyIdle | Self::BodyRate)
     }
 }
 
@@ -140,7 +147,7 @@ impl Reject {
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_) | Self::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { .. } => StatusCode::BAD_GATEWAY,
-            Self::Timeout { bound: Bound::BodyIdle, .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout { .. } | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -175,6 +182,7 @@ impl Reject {
                 Bound::PerTry => "per_try_timeout",
                 Bound::Total => "total_timeout",
                 Bound::BodyIdle => "body_idle_timeout",
+                Bound::BodyRate => "body_too_slow",
             },
             Self::NotCached => "not_cached",
             Self::Internal(_) => "internal",
@@ -198,7 +206,7 @@ impl Reject {
                 Fault::Malformed => "http_protocol_error",
             },
             Self::Timeout { bound: Bound::Connect, .. } => "connection_timeout",
-            Self::Timeout { bound: Bound::BodyIdle, .. } => "http_request_error",
+            Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => "http_request_error",
             Self::Timeout { .. } => "http_response_timeout",
             Self::NotCached => "proxy_internal_response",
             Self::Internal(_) => "proxy_internal_error",
@@ -226,6 +234,9 @@ impl Reject {
                 format!("{target}: {detail}; does the app listen there? (inbound.app, --app)")
             }
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
+            Self::Timeout { bound: Bound::BodyRate, after, .. } => {
+                format!("the request body was more than {after:?} behind its least rate (bounds.min_rate)")
+            }
             Self::Timeout { target, bound, after } => format!("{target}: {} of {after:?} passed", bound.as_str()),
             Self::NotCached => "only-if-cached was asked and there is no stored answer".into(),
         }
@@ -243,7 +254,11 @@ impl Reject {
 
     /// Whether the request's connection must not be used again (its framing can no longer be trusted).
     pub fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Timeout { bound: Bound::BodyIdle, .. })
+        match self {
+            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) => true,
+            Self::Timeout { bound, .. } => bound.is_clients(),
+            _ => false,
+        }
     }
 
     /// The answer as `application/problem+json` (RFC 9457). Provider routes replace the body by the provider's shape.

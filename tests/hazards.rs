@@ -14,6 +14,8 @@ mod http2;
 mod requests;
 #[path = "hazards/responses.rs"]
 mod responses;
+#[path = "hazards/strict.rs"]
+mod strict;
 #[path = "hazards/trust.rs"]
 mod trust;
 #[path = "hazards/world.rs"]

@@ -1,4 +1,4 @@
-//! A request body on its way in: counted, bounded in size and in pauses, never held.
+//! A request body on its way in: counted, bounded in size, in pauses and in slowness, never held.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{sync::Notify, time::Sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, Sleep},
+};
 
 use super::{Body, BodyError};
 
@@ -35,6 +38,8 @@ pub enum Failure {
     TooLarge(u64),
     /// No byte for this long.
     Idle(Duration),
+    /// More than this behind its least rate.
+    Slow(Duration),
     /// Broken off or malformed.
     Broken(String),
 }
@@ -43,8 +48,42 @@ pub enum Failure {
 pub struct Upload {
     inner: Body,
     progress: Rc<Progress>,
-    max: Option<u64>,
-    idle: Option<(Duration, Option<Pin<Box<Sleep>>>)>,
+    bounds: UploadBounds,
+    /// Slowness that is left, where that is bounded.
+    credit: Duration,
+    /// For the piece that has not come.
+    waiting: Option<Waiting>,
+}
+
+/// Bounds of a request body. Only waiting for the client counts, never waiting for whoever takes the body.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UploadBounds {
+    /// Most bytes.
+    pub max: Option<u64>,
+    /// Longest pause.
+    pub idle: Option<Duration>,
+    /// Fewest bytes per second, at least 1: each byte buys time, and [`GRACE`] is given.
+    pub rate: Option<u64>,
+}
+
+/// How far a client may be behind the least rate.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+struct Waiting {
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl UploadBounds {
+    /// How long the client may be silent, if it has this much credit left.
+    fn patience(&self, credit: Duration) -> Option<Duration> {
+        self.idle.into_iter().chain(self.rate.map(|_| credit)).min()
+    }
+
+    /// What was bought in advance lasts no longer than a pause may.
+    fn most_credit(&self) -> Duration {
+        self.idle.unwrap_or(Duration::MAX).max(GRACE)
+    }
 }
 
 impl Progress {
@@ -90,15 +129,36 @@ impl Progress {
 }
 
 impl Upload {
-    /// Counts `inner` into `progress`; at most `max` bytes, no pause longer than `idle`.
-    pub fn new(inner: Body, progress: Rc<Progress>, max: Option<u64>, idle: Option<Duration>) -> Self {
-        Self { inner, progress, max, idle: idle.map(|bound| (bound, None)) }
+    /// Counts `inner` into `progress`, within `bounds`.
+    pub fn new(inner: Body, progress: Rc<Progress>, bounds: UploadBounds) -> Self {
+        Self { inner, progress, bounds, credit: GRACE, waiting: None }
+    }
+
+    /// The piece that was awaited has come.
+    fn paid(&mut self, bytes: usize) {
+        let waited = self.waiting.take().map(|waiting| waiting.since);
+        let Some(rate) = self.bounds.rate else { return };
+        if let Some(since) = waited {
+            self.credit = self.credit.saturating_sub(since.elapsed());
+        }
+        let bought = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        self.credit = (self.credit + bought).min(self.bounds.most_credit());
+    }
+
+    /// The client owes a piece: has it owed it for too long?
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Option<Failure> {
+        let patience = self.bounds.patience(self.credit)?;
+        let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), timer: Box::pin(tokio::time::sleep(patience)) });
+        if waiting.timer.as_mut().poll(cx).is_pending() {
+            return None;
+        }
+        Some(if self.bounds.idle == Some(patience) { Failure::Idle(patience) } else { Failure::Slow(GRACE) })
     }
 
     fn fail(&mut self, failure: Failure) -> BodyError {
         let error = match &failure {
             Failure::TooLarge(max) => BodyError::TooLarge(*max),
-            Failure::Idle(after) => BodyError::Idle(*after),
+            Failure::Idle(after) | Failure::Slow(after) => BodyError::Idle(*after),
             Failure::Broken(why) => BodyError::Fill(why.clone()),
         };
         *self.progress.failed.borrow_mut() = Some(failure);
@@ -124,20 +184,18 @@ impl HttpBody for Upload {
                     *reader = Some(cx.waker().clone());
                 }
                 drop(reader);
-                if let Some((bound, timer)) = &mut this.idle {
-                    let bound = *bound;
-                    let sleep = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(bound)));
-                    if sleep.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Some(Err(this.fail(Failure::Idle(bound)))));
-                    }
+                match this.poll_overdue(cx) {
+                    Some(failure) => Poll::Ready(Some(Err(this.fail(failure)))),
+                    None => Poll::Pending,
                 }
-                Poll::Pending
             }
             Poll::Ready(polled) => {
                 this.progress.reader.borrow_mut().take();
-                if let Some((_, timer)) = &mut this.idle {
-                    *timer = None;
-                }
+                let bytes = match &polled {
+                    Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                    _ => 0,
+                };
+                this.paid(bytes);
                 match polled {
                     None => {
                         this.progress.finish();
@@ -147,7 +205,7 @@ impl HttpBody for Upload {
                         if let Some(piece) = frame.data_ref() {
                             let bytes = this.progress.bytes.get() + piece.len() as u64;
                             this.progress.bytes.set(bytes);
-                            if let Some(max) = this.max
+                            if let Some(max) = this.bounds.max
                                 && bytes > max
                             {
                                 return Poll::Ready(Some(Err(this.fail(Failure::TooLarge(max)))));
@@ -192,10 +250,61 @@ mod tests {
         }
     }
 
+    fn idle(seconds: u64) -> UploadBounds {
+        UploadBounds { idle: Some(Duration::from_secs(seconds)), ..UploadBounds::default() }
+    }
+
+    /// A client that sends these pieces, each after as many seconds.
+    fn paced(pieces: &[(u64, usize)]) -> Body {
+        let pieces = Vec::from(pieces).into_iter();
+        let stream = futures_util::stream::unfold(pieces, |mut pieces| async move {
+            let (after, bytes) = pieces.next()?;
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            Some((Ok::<_, BodyError>(Frame::data(Bytes::from(vec![0; bytes]))), pieces))
+        });
+        Body::stream(http_body_util::StreamBody::new(stream))
+    }
+
+    async fn ends(pieces: &[(u64, usize)], bounds: UploadBounds) -> (u64, Option<Failure>) {
+        let progress = Rc::new(Progress::default());
+        let _ = Upload::new(paced(pieces), progress.clone(), bounds).collect().await;
+        (progress.bytes.get(), progress.failure())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_a_little_behind_its_least_rate_and_no_more() {
+        let bounds = UploadBounds { rate: Some(100), ..idle(60) };
+        // Exactly the rate, for an hour; and a pause that the grace covers.
+        assert_eq!(ends(&[(1, 100); 3600], bounds).await, (360_000, None));
+        assert_eq!(ends(&[(0, 1), (4, 1), (0, 1)], bounds).await, (3, None));
+        // Half of it: five seconds behind after ten.
+        assert_eq!(ends(&[(1, 50); 3600], bounds).await, (450, Some(Failure::Slow(GRACE))));
+        assert_eq!(ends(&[(6, 1)], bounds).await, (0, Some(Failure::Slow(GRACE))));
+        // What came fast buys a pause, but none longer than any may be.
+        assert_eq!(ends(&[(0, 10_000), (50, 1)], bounds).await, (10_001, None));
+        assert_eq!(ends(&[(0, 1_000_000), (61, 1)], bounds).await, (1_000_000, Some(Failure::Idle(Duration::from_secs(60)))));
+        let trickle: Vec<(u64, usize)> = [(0, 1_000_000)].into_iter().chain([(1, 1); 3600]).collect();
+        let (bytes, failure) = ends(&trickle, bounds).await;
+        assert_eq!(failure, Some(Failure::Slow(GRACE)));
+        assert!((1_000_055..1_000_065).contains(&bytes), "no credit is for ever: {bytes}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_whoever_takes_the_body_is_not_the_clients_fault() {
+        let progress = Rc::new(Progress::default());
+        let bounds = UploadBounds { rate: Some(100), ..idle(60) };
+        let mut upload = Upload::new(paced(&[(1, 1), (1, 1), (1, 1)]), progress.clone(), bounds);
+        while let Some(piece) = upload.frame().await {
+            assert!(piece.is_ok());
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        assert_eq!(progress.failure(), None);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_given_up_after_the_idle_bound() {
         let progress = Rc::new(Progress::default());
-        let upload = Upload::new(Body::stream(Never), progress.clone(), None, Some(Duration::from_secs(5)));
+        let upload = Upload::new(Body::stream(Never), progress.clone(), idle(5));
         assert!(upload.collect().await.is_err());
         assert_eq!(progress.failure(), Some(Failure::Idle(Duration::from_secs(5))));
         assert!(!progress.is_done());
@@ -204,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn an_upload_that_nobody_wants_ends_at_once() {
         let progress = Rc::new(Progress::default());
-        let upload = Upload::new(Body::stream(Never), progress.clone(), None, None);
+        let upload = Upload::new(Body::stream(Never), progress.clone(), UploadBounds::default());
         let (ended, ()) = futures_util::future::join(upload.collect(), async { progress.abandon() }).await;
         assert!(ended.is_err());
         assert_eq!((progress.failure(), progress.is_done()), (None, false), "the client is not to blame");
@@ -214,7 +323,7 @@ mod tests {
     async fn one_byte_too_many_fails_and_exactly_enough_passes() {
         for (max, ok) in [(4, false), (5, true)] {
             let progress = Rc::new(Progress::default());
-            let upload = Upload::new(Body::full("12345"), progress.clone(), Some(max), None);
+            let upload = Upload::new(Body::full("12345"), progress.clone(), UploadBounds { max: Some(max), ..UploadBounds::default() });
             assert_eq!(upload.collect().await.is_ok(), ok);
             assert_eq!(progress.is_done(), ok);
         }

@@ -71,6 +71,8 @@ pub struct Inbound {
     pub fallthrough: Policies,
     /// Ceilings that hold without being named.
     pub bounds: Bounds,
+    /// What is refused beyond what is ambiguous.
+    pub strict: Strict,
 }
 
 /// The door between the app and its providers.
@@ -100,6 +102,15 @@ pub struct Outbound {
     pub prices: Vec<Price>,
 }
 
+/// Legal requests that are refused because servers read them differently.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strict {
+    /// Paths.
+    pub paths: bool,
+    /// Names and values of fields.
+    pub headers: bool,
+}
+
 /// Ceilings of one listener.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -117,6 +128,10 @@ pub struct Bounds {
     pub max_connections: usize,
     /// Open connections from one address (IPv6: /64) that is not a trusted proxy. `None`: unlimited.
     pub max_connections_per_ip: Option<usize>,
+    /// Requests in hand of the listener.
+    pub max_requests: usize,
+    /// Bytes per second below which a client is too slow, at least 1. `None`: no client is.
+    pub min_rate: Option<u64>,
 }
 
 impl Default for Bounds {
@@ -129,6 +144,8 @@ impl Default for Bounds {
             body_idle: Duration::from_secs(60),
             max_connections: 10_000,
             max_connections_per_ip: None,
+            max_requests: 10_000,
+            min_rate: None,
         }
     }
 }

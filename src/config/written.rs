@@ -52,6 +52,8 @@ pub(super) struct Inbound {
     #[serde(default)]
     pub(super) routes: Items<Block>,
     pub(super) bounds: Bounds,
+    pub(super) strict_paths: W<bool>,
+    pub(super) strict_headers: W<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,6 +88,8 @@ pub(super) struct Bounds {
     pub(super) body_idle: W<Duration>,
     pub(super) max_connections: W<Count>,
     pub(super) max_connections_per_ip: Option<W<Count>>,
+    pub(super) max_requests: W<Count>,
+    pub(super) min_rate: W<OrOff<Bytes>>,
 }
 
 #[derive(Debug, Deserialize)]

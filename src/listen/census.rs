@@ -1,4 +1,5 @@
-//! How many connections a door has, over all workers and by address; who finds no place is told so before the door shuts.
+//! How many connections and requests a door has, over all workers, and connections by address; who finds no place is told so before
+//! the door shuts.
 
 use std::{
     cell::Cell,
@@ -25,6 +26,8 @@ use crate::reject::Reject;
 #[derive(Debug, Default)]
 pub struct Census {
     open: AtomicUsize,
+    /// Requests in hand.
+    requests: AtomicUsize,
     /// Only where there is a bound for each; as many entries as connections at most.
     by_ip: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
 }
@@ -65,6 +68,22 @@ impl Census {
             seat.ip = Some(ip);
         }
         Ok(seat)
+    }
+}
+
+impl Census {
+    /// A place for one more request, if fewer than `most` are in hand. It must be given back with [`Census::ended`].
+    pub fn begin(&self, most: usize) -> bool {
+        let fits = self.requests.fetch_add(1, Relaxed) < most;
+        if !fits {
+            self.ended();
+        }
+        fits
+    }
+
+    /// A request that had a place has ended.
+    pub fn ended(&self) {
+        self.requests.fetch_sub(1, Relaxed);
     }
 }
 

@@ -22,6 +22,7 @@ pub mod client;
 mod framing;
 mod h2;
 mod interim;
+mod narrow;
 mod session;
 mod strict;
 pub mod tls;
@@ -29,7 +30,7 @@ mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -38,19 +39,19 @@ use tokio::{
 };
 
 use crate::{
-    arrival::{Arrival, ClientCertificate, Door, Informed, PeerText},
+    arrival::{Arrival, ClientCertificate, Door, Informed, PeerText, is_grpc},
     body::Body,
     clock::Instant,
     config::Bounds,
-    proxy::{Proxy, exchange::Exchange},
+    proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
-    telemetry::metrics::GaugeGuard,
+    telemetry::metrics::{Family, GaugeGuard},
 };
 pub use census::Census;
 use census::{Full, Refusal, Seat};
 use interim::Expected;
 use rustls::ServerConfig;
-use session::{Order, Outgoing, SWEEP, Session, SessionBounds, Sessions};
+use session::{Order, Outgoing, SWEEP, Serving, Session, SessionBounds, Sessions};
 use tls::Handshake;
 pub use tls::Terminator;
 use watched::Watched;
@@ -64,6 +65,15 @@ struct Peer {
     text: PeerText,
     tls: bool,
     certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// A request's place among those in hand.
+struct Place(Rc<Listener>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.census.ended();
+    }
 }
 
 /// One worker's listener of one door.
@@ -142,7 +152,10 @@ impl Listener {
         let mut every = tokio::time::interval(SWEEP);
         loop {
             every.tick().await;
-            self.sessions.sweep();
+            self.sessions.sweep(|why| {
+                tracing::debug!(bound = why, door = self.door.as_str(), "a client connection has overstayed");
+                self.proxy.telemetry.metrics.counter(Family::Timeouts, &["client", why]).inc();
+            });
         }
     }
 
@@ -203,8 +216,12 @@ impl Listener {
 
     fn open_session(&self, bounds: &Bounds, held: Option<Held>) -> Arc<Session> {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
-        let session =
-            self.sessions.open(SessionBounds { head: ticks(bounds.header_read), idle: ticks(KEEP_ALIVE), write: ticks(WRITE_STALL) });
+        let session = self.sessions.open(SessionBounds {
+            head: ticks(bounds.header_read),
+            idle: ticks(KEEP_ALIVE),
+            write: ticks(WRITE_STALL),
+            rate: bounds.min_rate.unwrap_or(0),
+        });
         if let Some(held) = held {
             session.hold(held);
         }
@@ -261,6 +278,24 @@ impl Listener {
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
+    /// Whether there is room for a request that can be understood, and whether the door takes such ones.
+    fn admit(self: &Rc<Self>, door: &LiveDoor, head: &request::Parts, session: &Session, serving: &mut Serving) -> Result<(), Reject> {
+        if door.strict.paths {
+            narrow::path(head.uri.path())?;
+        }
+        if door.strict.headers {
+            narrow::fields(&head.headers)?;
+        }
+        if !self.census.begin(door.bounds.max_requests) {
+            return Err(Reject::Overloaded("the listener has as many requests in hand as it may (bounds.max_requests)".into()));
+        }
+        serving.place = Some(Place(self.clone()));
+        if door.bounds.min_rate.is_some() && is_grpc(&head.headers) {
+            session.unhurried();
+        }
+        Ok(())
+    }
+
     /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
     fn answer(
         self: Rc<Self>,
@@ -268,7 +303,7 @@ impl Listener {
         peer: Rc<Peer>,
         session: Arc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
-        let (serving, flaw) = session.serving();
+        let (mut serving, flaw) = session.serving();
         let upgrade = request.extensions_mut().remove::<OnUpgrade>();
         let (mut head, body) = request.into_parts();
         let flattened = if head.version == Version::HTTP_2 { h2::flatten(&head.uri, &mut head.headers) } else { Ok(()) };
@@ -284,7 +319,9 @@ impl Listener {
             Informed { connection: session.clone(), request: session.request() }
         });
         let worker = self.proxy.worker();
-        let trusted_nets = worker.live.door(self.door).map_or(&[][..], |door| &door.trusted);
+        let door = worker.live.door(self.door);
+        let checked = checked.and_then(|()| door.map_or(Ok(()), |door| self.admit(door, &head, &session, &mut serving)));
+        let trusted_nets = door.map_or(&[][..], |door| &door.trusted);
         let (client, trusted) = client::address(peer.address, &head.headers, trusted_nets);
         let mut arrival = Arrival {
             door: self.door,

@@ -10,7 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
     time::Duration,
@@ -34,6 +34,8 @@ pub struct Session {
     since: AtomicU32,
     /// Writing has been waiting for the client since this tick; 0 is not waiting.
     stalled: AtomicU32,
+    /// Bytes that the client may still owe us time for, where it must take them at a least rate.
+    credit: AtomicU64,
     bounds: SessionBounds,
     order: AtomicU8,
     waker: AtomicWaker,
@@ -62,7 +64,17 @@ pub struct SessionBounds {
     pub idle: u32,
     /// Without taking a byte of what is being sent.
     pub write: u32,
+    /// Fewest bytes to take between two sweeps that find some waiting; 0: any number.
+    pub rate: u64,
 }
+
+/// The bound that a connection broke.
+pub type Overstayed = &'static str;
+
+/// What sockets hold of an answer at most (Linux: `tcp_wmem`): beyond it, what was written has been taken.
+const IN_SOCKETS: u64 = 4 << 20;
+/// Sweeps that a client may be behind the least rate.
+const GRACE: u64 = crate::body::upload::GRACE.as_secs();
 
 /// What a connection is told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +112,7 @@ impl Sessions {
             phase: AtomicU8::new(HEAD),
             since: AtomicU32::new(self.tick.load(Relaxed)),
             stalled: AtomicU32::new(0),
+            credit: AtomicU64::new(bounds.rate.saturating_mul(GRACE)),
             bounds,
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
@@ -116,11 +129,15 @@ impl Sessions {
         session
     }
 
-    /// Moves the coarse clock and ends what overstays. Call every [`SWEEP`].
-    pub fn sweep(&self) {
+    /// Moves the coarse clock and ends what overstays; `ended` hears why. Call every [`SWEEP`].
+    pub fn sweep(&self, ended: impl Fn(Overstayed)) {
         let tick = self.tick.load(Relaxed).wrapping_add(1).max(1);
         self.tick.store(tick, Relaxed);
-        self.each(Session::check);
+        self.each(|session| {
+            if let Some(why) = session.check() {
+                ended(why);
+            }
+        });
     }
 
     /// Tells every connection.
@@ -164,7 +181,7 @@ impl Session {
     pub fn serving(self: &Arc<Self>) -> (Serving, Option<Flaw>) {
         self.enter(SERVING);
         self.inflight.store(self.inflight.load(Relaxed) + 1, Relaxed);
-        (Serving { session: self.clone(), answered: false }, self.next_head())
+        (Serving { session: self.clone(), answered: false, place: None }, self.next_head())
     }
 
     /// The connection speaks HTTP/2; nothing is in hand.
@@ -211,13 +228,25 @@ impl Session {
         self.enter(HEAD);
     }
 
-    /// The client takes bytes, or does not.
-    pub(super) fn writing(&self, moves: bool) {
-        if moves {
+    /// The client takes so many bytes, or none now.
+    pub(super) fn writing(&self, taken: Option<usize>) {
+        if let Some(taken) = taken {
             self.stalled.store(0, Relaxed);
+            if self.bounds.rate != 0 {
+                let most = self.bounds.rate.saturating_mul(GRACE).saturating_add(IN_SOCKETS);
+                let credit = self.credit.load(Relaxed);
+                if credit != u64::MAX {
+                    self.credit.store(credit.saturating_add(taken as u64).min(most), Relaxed);
+                }
+            }
         } else if self.stalled.load(Relaxed) == 0 {
             self.stalled.store(self.tick.load(Relaxed).max(1), Relaxed);
         }
+    }
+
+    /// The client may be as slow as it likes: one of its calls streams both ways.
+    pub(super) fn unhurried(&self) {
+        self.credit.store(u64::MAX, Relaxed);
     }
 
     /// Has the connection's task look at it again.
@@ -284,31 +313,57 @@ impl Session {
         self.since.store(self.tick.load(Relaxed), Relaxed);
     }
 
-    fn check(&self) {
+    /// Ends the connection if it has overstayed; says which bound.
+    fn check(&self) -> Option<Overstayed> {
+        if self.order.load(Relaxed) == Order::End as u8 {
+            return None;
+        }
         let tick = self.tick.load(Relaxed);
         let spent = tick.wrapping_sub(self.since.load(Relaxed));
         let stalled = self.stalled.load(Relaxed);
         let overstayed = match self.phase.load(Relaxed) {
             // GOAWAY first, so that no request crosses the end.
             IDLE if self.is_multiplexed() && spent > self.bounds.idle && spent <= self.bounds.idle + self.bounds.head => {
-                return self.tell(Order::Finish);
+                self.tell(Order::Finish);
+                None
             }
-            IDLE => spent > self.bounds.idle,
-            HEAD => spent > self.bounds.head,
-            SERVING => stalled != 0 && tick.wrapping_sub(stalled) > self.bounds.write,
-            _ => false,
+            IDLE => {
+                // In the order of things: no bound was broken.
+                if spent > self.bounds.idle {
+                    self.tell(Order::End);
+                }
+                None
+            }
+            HEAD => (spent > self.bounds.head).then_some("header_read"),
+            SERVING if stalled != 0 => {
+                let still = tick.wrapping_sub(stalled) > self.bounds.write;
+                if still { Some("write_idle") } else { self.is_behind().then_some("min_rate") }
+            }
+            _ => None,
         };
-        if overstayed {
+        if overstayed.is_some() {
             self.tell(Order::End);
         }
+        overstayed
+    }
+
+    /// Bytes have been waiting for the client since the last sweep: takes what that costs of its credit.
+    fn is_behind(&self) -> bool {
+        let (credit, rate) = (self.credit.load(Relaxed), self.bounds.rate);
+        if rate == 0 || credit == u64::MAX {
+            return false;
+        }
+        self.credit.store(credit.saturating_sub(rate), Relaxed);
+        credit < rate
     }
 }
 
 /// A request in hand. Its end, whatever it is, makes the connection idle again if it was the last.
-#[derive(Debug)]
 pub struct Serving {
     session: Arc<Session>,
     answered: bool,
+    /// Its place among the listener's.
+    pub(super) place: Option<super::Place>,
 }
 
 /// Requests of a connection that may be taken back before it is closed; beyond that, as many as were answered.
@@ -365,95 +420,5 @@ impl HttpBody for Outgoing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_takes_nothing_is_ended() {
-        let sessions = Sessions::default();
-        let (slow, quick) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        let _requests = [&slow, &quick].map(|session| {
-            session.writing(false);
-            session.serving()
-        });
-        for _ in 0..4 {
-            assert!(!ended(&slow));
-            sessions.sweep();
-            quick.writing(true);
-        }
-        sessions.sweep();
-        assert!(ended(&slow) && !ended(&quick));
-    }
-
-    #[test]
-    fn a_client_that_takes_its_requests_back_is_ended() {
-        let sessions = Sessions::default();
-        let (hostile, honest) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        for session in [&hostile, &honest] {
-            session.multiplexes();
-        }
-        for _ in 0..150 {
-            assert!(!ended(&honest));
-            drop(hostile.serving());
-            drop(honest.serving());
-            (0..2).for_each(|_| drop(Outgoing::new(Body::Empty, honest.serving().0)));
-        }
-        assert!(ended(&hostile) && !ended(&honest));
-    }
-
-    #[test]
-    fn an_idle_http2_connection_is_told_before_it_ends() {
-        let sessions = Sessions::default();
-        let session = sessions.open(BOUNDS);
-        session.multiplexes();
-        let order = || session.poll_order(&Context::from_waker(std::task::Waker::noop()));
-        let orders: Vec<Order> = (0..8)
-            .map(|_| {
-                sessions.sweep();
-                order()
-            })
-            .collect();
-        use Order::{End, Finish, GoOn};
-        assert_eq!(orders, [GoOn, GoOn, GoOn, GoOn, GoOn, Finish, Finish, End]);
-    }
-
-    #[test]
-    fn a_flaw_counts_from_its_head_on() {
-        let session = Sessions::default().open(BOUNDS);
-        session.distrust(2, Flaw::BareLf);
-        assert_eq!([session.serving().1, session.serving().1, session.serving().1], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
-    }
-
-    const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3 };
-
-    fn ended(session: &Session) -> bool {
-        session.poll_order(&Context::from_waker(std::task::Waker::noop())) == Order::End
-    }
-
-    #[test]
-    fn a_head_that_does_not_end_ends_the_connection() {
-        let sessions = Sessions::default();
-        let (slow, busy) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        let _request = busy.serving();
-        for _ in 0..3 {
-            assert!(!ended(&slow));
-            sessions.sweep();
-        }
-        assert!(ended(&slow) && !ended(&busy));
-    }
-
-    #[test]
-    fn an_idle_connection_ends_later_and_a_tunnel_never() {
-        let sessions = Sessions::default();
-        let (idle, tunnel) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-        let (serving, _) = idle.serving();
-        drop(Outgoing::new(Body::Empty, serving));
-        tunnel.upgraded();
-        for _ in 0..5 {
-            sessions.sweep();
-            assert!(!ended(&idle));
-        }
-        sessions.sweep();
-        assert!(ended(&idle) && !ended(&tunnel));
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -88,13 +88,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.session.writing(polled.is_ready());
+        self.session.writing(taken(&polled));
         polled
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let polled = crate::body::pieces::write(&mut self.stream, cx, bufs);
-        self.session.writing(polled.is_ready());
+        self.session.writing(taken(&polled));
         polled
     }
 
@@ -107,7 +107,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let this = &mut *self;
         if this.session.interims.is_waiting() {
             let written = this.session.interims.poll_write(&mut this.stream, cx);
-            this.session.writing(written.is_ready());
+            this.session.writing(written.is_ready().then_some(0));
             ready!(written)?;
         }
         Pin::new(&mut this.stream).poll_flush(cx)
@@ -115,5 +115,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Bytes that went out; `None` if the client takes none now.
+fn taken(polled: &Poll<io::Result<usize>>) -> Option<usize> {
+    match polled {
+        Poll::Pending => None,
+        Poll::Ready(written) => Some(written.as_ref().copied().unwrap_or_default()),
     }
 }

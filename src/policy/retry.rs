@@ -216,7 +216,7 @@ fn retryable(outcome: &Outcome, on: &[RetryOn]) -> bool {
         Outcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | Outcome::BrokenStream => wanted(RetryOn::Reset),
         Outcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
         Outcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
-        Outcome::Timeout(Bound::Total | Bound::BodyIdle) | Outcome::BreakerOpen => false,
+        Outcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) | Outcome::BreakerOpen => false,
     }
 }
 
@@ -230,7 +230,7 @@ fn otherwise(outcome: &Outcome, tries: &Tries) -> Verdict {
                 || matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
         }
         // The whole exchange is over, or it was the client's fault.
-        Outcome::Timeout(Bound::Total | Bound::BodyIdle) => false,
+        Outcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) => false,
         Outcome::Timeout(_) | Outcome::Fault { .. } | Outcome::BrokenStream | Outcome::BreakerOpen => true,
     };
     let possible = match tries.next {

@@ -17,7 +17,7 @@ use http::{Response, StatusCode, header};
 use super::{
     Proxy,
     live::{LiveDoor, Worker},
-    model::{ModelCall, Room, Settlement},
+    model::{self, ModelCall, Room, Settlement},
     strip::Stripped,
 };
 use crate::{
@@ -177,10 +177,11 @@ impl Exchange {
     /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.reject = Some(reject.reason());
-        self.timed_out = matches!(&reject, Reject::Timeout { bound, .. } if !matches!(bound, Bound::Connect | Bound::BodyIdle));
+        self.timed_out = matches!(&reject, Reject::Timeout { bound, .. } if *bound != Bound::Connect && !bound.is_clients());
         match &self.call {
             Some(call) => call.refuse(reject, self.proxy.shared.clock.wall()),
-            None if self.arrival.is_grpc() => reject.into_grpc(),
+            None if self.arrival.wants_grpc_status() => reject.into_grpc(),
+            None if self.arrival.door == Door::Outbound => model::refuse_early(&self.worker.live, &self.arrival, reject, &self.request_id),
             None => reject.into_response(),
         }
     }

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration
 use super::Shared;
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Unit},
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Strict, Unit},
     policy::{
         breaker::{Breaker, Breakers},
         limits::LimitSet,
@@ -48,6 +48,8 @@ pub struct LiveDoor {
     pub port: u16,
     /// Ceilings.
     pub bounds: Bounds,
+    /// What is refused beyond what is ambiguous.
+    pub strict: Strict,
     /// Peers whose claims about the client are believed.
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
@@ -147,6 +149,7 @@ impl Live {
                 Some(LiveDoor {
                     port: inbound.listen.port(),
                     bounds: inbound.bounds.clone(),
+                    strict: inbound.strict,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
                     ..door(Door::Inbound, parts, shared)
@@ -227,6 +230,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         door,
         port: 0,
         bounds: Bounds::default(),
+        strict: Strict::default(),
         trusted: Vec::new(),
         caller: Vec::new(),
         allow: Vec::new(),

@@ -38,7 +38,7 @@ use crate::{
         Body,
         replay::Replay,
         tap::TimeBounds,
-        upload::{Failure, Upload},
+        upload::{Failure, Upload, UploadBounds},
     },
     cause::Causes,
     clock::{Chance, Clock, Instant},
@@ -277,7 +277,12 @@ impl Proxy {
         {
             return Err(Reject::BodyTooLarge(max));
         }
-        Ok(Body::stream(Upload::new(body, exchange.upload.clone(), door.bounds.max_body, Some(door.bounds.body_idle))))
+        let bounds = match exchange.arrival.is_grpc() {
+            // Both halves stream, and one that is silent for long is in order.
+            true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
+            false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
+        };
+        Ok(Body::stream(Upload::new(body, exchange.upload.clone(), bounds)))
     }
 
     /// Who is asking: the first source that can be trusted.
@@ -362,6 +367,7 @@ fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
 pub fn client_failure(failure: Failure) -> Reject {
     match failure {
         Failure::TooLarge(max) => Reject::BodyTooLarge(max),
+        Failure::Slow(after) => Reject::Timeout { target: "client".into(), bound: Bound::BodyRate, after },
         Failure::Idle(after) => Reject::Timeout { target: "client".into(), bound: Bound::BodyIdle, after },
         Failure::Broken(why) => Reject::BodyBroken(why.into()),
     }

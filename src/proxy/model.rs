@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     Exchange, Proxy,
-    live::{LiveDoor, LiveProvider, LiveRoute},
+    live::{Live, LiveDoor, LiveProvider, LiveRoute},
     request,
 };
 use crate::{
@@ -158,6 +158,18 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
     let at = door.table.find(&query(&arrival, &call)).copied().unwrap_or(door.routes.len() - 1);
     exchange.call = Some(call);
     Ok((at, replay))
+}
+
+/// A refusal before anything was understood: in the words of the provider that the path names.
+pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: &str) -> Response<Body> {
+    let (name, _) = split(arrival.path());
+    match live.providers.iter().find(|provider| &*provider.name == name) {
+        Some(provider) => {
+            let (content_type, body) = provider::render(provider.api, &reject, request_id);
+            reject.respond(content_type, body)
+        }
+        None => reject.into_response(),
+    }
 }
 
 /// Asks for the usage of an OpenAI stream where a limit counts it and the client did not ask: one splice, no other byte changes.

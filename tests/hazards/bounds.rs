@@ -1,6 +1,9 @@
 //! Nothing is without a bound: heads, bodies, time, connections.
 
-use super::world::{OK, World, ok, until};
+use super::{
+    http2::{END_HEADERS, END_STREAM, GET, HEADERS, fields, frame, opened, outcome},
+    world::{OK, Origin, World, ok, start, until},
+};
 
 #[test]
 fn a_head_is_bounded_in_bytes_fields_and_target() {
@@ -95,6 +98,96 @@ fn a_full_house_says_so() {
     let mut third = world.client();
     third.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(third.response().starts_with("HTTP/1.1 200 "));
+}
+
+/// Answers once the test says so.
+fn held() -> (std::sync::mpsc::Sender<()>, impl Fn(&mut super::world::Wire) + Send + Sync + 'static) {
+    let (go, wait) = std::sync::mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    (go, move |wire: &mut super::world::Wire| {
+        while wire.request().is_some() {
+            let _ = wait.lock().expect("lock").recv();
+            wire.send(OK);
+        }
+    })
+}
+
+#[test]
+fn more_requests_than_may_be_in_hand_are_refused_and_the_connection_goes_on() {
+    // Issue 3, bounds: over HTTP/1 connections and HTTP/2 streams alike.
+    let (go, script) = held();
+    let world = World::with("  bounds: {max_requests: 2}\n", script);
+    let mut first = world.client();
+    first.send("GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
+    let mut streams = opened(&world);
+    streams.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&GET)));
+    until(|| world.origin.got().len() == 2);
+    // A third, as a stream and by itself.
+    streams.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &fields(&GET)));
+    let refused = outcome(&mut streams, 3);
+    assert!(String::from_utf8_lossy(&refused.data).contains("max_requests") && refused.ended, "{refused:?}");
+    let mut third = world.client();
+    third.send("GET /third HTTP/1.1\r\nHost: h\r\n\r\n");
+    let answer = third.response();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"overloaded\"") && answer.contains("max_requests"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n") && answer.contains("proxy-status: outrigger; error="), "{answer}");
+    assert!(!answer.contains("connection: close"), "{answer}");
+    assert!(!world.origin.got().concat().contains("/third"));
+    world.metric("outrigger_rejects_total{door=\"inbound\",route=\"default\",reason=\"overloaded\"}", "2");
+    // Places come back.
+    go.send(()).expect("heard");
+    go.send(()).expect("heard");
+    assert!(first.response().starts_with("HTTP/1.1 200 "));
+    assert_eq!(outcome(&mut streams, 1).status, Some(0x88));
+    go.send(()).expect("heard");
+    third.send("GET /third HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(third.response().starts_with("HTTP/1.1 200 "));
+    world.nothing_leaks();
+}
+
+#[test]
+fn the_outbound_door_says_it_in_the_providers_words() {
+    let (go, script) = held();
+    let origin = Origin::start(script);
+    let app = start(&format!(
+        "outbound:\n  listen: 127.0.0.1:0\n  bounds: {{max_requests: 1}}\n  providers: {{openai: {{url: \"http://{}/v1\"}}}}\n",
+        origin.address
+    ));
+    let door = app.addresses.outbound.expect("open");
+    let mut first = super::world::Client::connect(door);
+    first.send("GET /openai/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    until(|| origin.got().len() == 1);
+    let mut second = super::world::Client::connect(door);
+    second.send("POST /openai/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}");
+    let answer = second.response();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("{\"error\":{\"message\":") && answer.contains("\"code\":\"overloaded\""), "{answer}");
+    go.send(()).expect("heard");
+    assert!(first.response().starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_body_that_trickles_is_ended_and_grpc_may_wait() {
+    // 36 (slow body): five seconds behind its least rate, which no pause of body_idle would end.
+    let world = World::with("  bounds: {min_rate: 1KiB, body_idle: 300ms}\n", |wire| {
+        wire.request();
+        wire.ended();
+    });
+    let mut grpc = world.client();
+    grpc.send("POST /grpc HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc+proto\r\nContent-Length: 1000\r\n\r\nhello");
+    let mut slow = world.client();
+    slow.send("POST /slow HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
+    // A byte whenever the last one has arrived and a moment has passed: no pause is ever too long.
+    let began = outrigger::clock::Instant::now();
+    let answer = slow.trickle(std::time::Duration::from_millis(50));
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("body_too_slow") && answer.contains("min_rate"), "{answer}");
+    assert!((4..9).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert!(answer.contains("connection: close\r\n"), "{answer}");
+    // More than ten times body_idle has passed.
+    world.metric("outrigger_inflight_requests{door=\"inbound\"}", "1");
+    assert!(world.origin.got().iter().any(|got| got.contains("POST /grpc ") && got.ends_with("hello")));
+    drop(grpc);
+    world.nothing_leaks();
 }
 
 #[test]

@@ -4,46 +4,46 @@ use super::world::{Client, OK, World, ok, until};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: u8 = 4;
-const HEADERS: u8 = 1;
-const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Literal fields without indexing (RFC 7541 section 6.2.2), nothing compressed.
-fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+pub fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).ok().filter(|n| *n < 127).expect("short")], text.as_bytes()].concat();
     list.iter().flat_map(|(name, value)| [vec![0], text(name), text(value)].concat()).collect()
 }
 
-fn opened(world: &World) -> Client {
+pub fn opened(world: &World) -> Client {
     let mut client = world.client();
     client.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat());
     client
 }
 
-const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/x?y"), (":authority", "h:1")];
-const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/up"), (":authority", "h")];
+pub const GET: [(&str, &str); 4] = [(":method", "GET"), (":scheme", "http"), (":path", "/x?y"), (":authority", "h:1")];
+pub const POST: [(&str, &str); 4] = [(":method", "POST"), (":scheme", "http"), (":path", "/up"), (":authority", "h")];
 
 /// What came for a stream: an answer's status byte (RFC 7541: 0x88 is 200), its data, or how it was refused.
 #[derive(Debug, Default)]
-struct Outcome {
-    status: Option<u8>,
-    data: Vec<u8>,
-    ended: bool,
+pub struct Outcome {
+    pub status: Option<u8>,
+    pub data: Vec<u8>,
+    pub ended: bool,
     trailers: bool,
-    refused: bool,
+    pub refused: bool,
 }
 
-fn outcome(client: &mut Client, stream: u32) -> Outcome {
+pub fn outcome(client: &mut Client, stream: u32) -> Outcome {
     let mut outcome = Outcome::default();
     while let Some((kind, flags, of, payload)) = client.frame() {
         match kind {

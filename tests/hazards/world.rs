@@ -271,6 +271,20 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).is_ok()
     }
 
+    /// Sends a byte after each pause until an answer comes; the answer and all that follows.
+    pub fn trickle(&mut self, pause: Duration) -> String {
+        self.stream.set_read_timeout(Some(pause)).expect("timeout");
+        let began = Instant::now();
+        let mut first = [0; 1];
+        while let Err(error) = self.stream.read_exact(&mut first) {
+            assert!(began.elapsed() < PATIENCE && error.kind() == std::io::ErrorKind::WouldBlock, "{error}");
+            self.send(b"x");
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        self.unread.extend_from_slice(&first);
+        self.rest()
+    }
+
     pub fn finish_sending(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("shut down");
     }

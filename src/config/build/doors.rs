@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::{Build, Door, names, no_such, small, whole};
 use crate::config::{
-    Bounds, CallerSource, ClientAuth, Config, Inbound, Match, Origin, Outbound, Policies, Price, Protocol, Provider, Route, Scheme,
+    Bounds, CallerSource, ClientAuth, Config, Inbound, Match, Origin, Outbound, Policies, Price, Protocol, Provider, Route, Scheme, Strict,
     TargetTls,
     error::{did_you_mean, quoted},
     scalars::{Nets, W, Word},
@@ -36,15 +36,8 @@ impl Build<'_> {
                 limits: Vec::new(),
                 routes: Vec::new(),
                 fallthrough: Policies::default(),
-                bounds: Bounds {
-                    max_body: Some(1 << 30),
-                    max_head: 64 << 10,
-                    max_headers: 100,
-                    header_read: std::time::Duration::from_secs(10),
-                    body_idle: std::time::Duration::from_secs(60),
-                    max_connections: 10_000,
-                    max_connections_per_ip: None,
-                },
+                bounds: Bounds { max_body: Some(1 << 30), ..Bounds::default() },
+                strict: Strict::default(),
             });
         };
         let app = app.or_else(|| written.app.map(|app| app.0));
@@ -76,6 +69,7 @@ impl Build<'_> {
             routes,
             fallthrough,
             bounds: bounds(&written.bounds),
+            strict: Strict { paths: written.strict_paths.0, headers: written.strict_headers.0 },
         })
     }
 
@@ -356,6 +350,8 @@ fn bounds(written: &written::Bounds) -> Bounds {
         body_idle: written.body_idle.0,
         max_connections: whole(&written.max_connections),
         max_connections_per_ip: written.max_connections_per_ip.as_ref().map(whole),
+        max_requests: whole(&written.max_requests),
+        min_rate: written.min_rate.0.0.map(|size| size.0),
     }
 }
 

@@ -11,8 +11,9 @@ const BOUNDS_TEXT: &str = "Ceilings that hold without being named.";
 const MAX_HEAD: Key = Key::new("max_head", SIZE_OF, "Largest request head; 431 beyond it.").within("1KiB", "1MiB").default("64KiB");
 const MAX_HEADERS: Key = Key::new("max_headers", COUNT_OF, "Most header fields; 431 beyond it.").within("1", "10k").default("100");
 const HEADER_READ: Key = Key::new("header_read", TIME_OF, "Time for a complete head.").within("100ms", "1h").default("10s");
-const BODY_IDLE: Key =
-    Key::new("body_idle", TIME_OF, "Longest pause between two pieces of a request body.").within("100ms", "1h").default("60s");
+const BODY_IDLE: Key = Key::new("body_idle", TIME_OF, "Longest pause between two pieces of a request body; gRPC is free of it.")
+    .within("100ms", "1h")
+    .default("60s");
 const MAX_CONNECTIONS: Key = Key::new("max_connections", COUNT_OF, "Open connections of the listener.").within("1", "10M").default("10k");
 
 const MAX_CONNECTIONS_PER_IP: Key =
@@ -20,6 +21,22 @@ const MAX_CONNECTIONS_PER_IP: Key =
         .within("1", "10M")
         .says("unlimited")
         .eg("100");
+const MAX_REQUESTS: Key = Key::new(
+    "max_requests",
+    COUNT_OF,
+    "Requests in hand of the listener, HTTP/2 streams included, over all workers; 503 beyond it. A tunnel counts as a connection only.",
+)
+.within("1", "10M")
+.default("10k");
+const MIN_RATE: Key = Key::new(
+    "min_rate",
+    SIZE_OR_OFF,
+    "Bytes per second below which a client is too slow: 408 for its request's body, the connection's end for its answers. It may be \
+     5s behind; only waiting for the client counts. Tunnels and gRPC are free of it.",
+)
+.within("1B", "1GiB")
+.default("off")
+.eg("1KiB");
 
 static INBOUND_BOUNDS: Table = Table::new(
     "inbound.bounds",
@@ -35,6 +52,8 @@ static INBOUND_BOUNDS: Table = Table::new(
         BODY_IDLE,
         MAX_CONNECTIONS,
         MAX_CONNECTIONS_PER_IP,
+        MAX_REQUESTS,
+        MIN_RATE,
     ],
 );
 static OUTBOUND_BOUNDS: Table = Table::new(
@@ -48,6 +67,8 @@ static OUTBOUND_BOUNDS: Table = Table::new(
         BODY_IDLE,
         MAX_CONNECTIONS,
         MAX_CONNECTIONS_PER_IP,
+        MAX_REQUESTS,
+        MIN_RATE,
     ],
 );
 
@@ -151,12 +172,24 @@ static INBOUND: Table = Table::new(
         Key::new("defaults", Kind::Table(&INBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&INBOUND_ROUTE)), "Matches with their policies."),
         Key::new("bounds", Kind::Table(&INBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
+        Key::new(
+            "strict_paths",
+            BOOL,
+            "Also refuses legal paths that servers read differently: `//`, backslashes, `.` and `..` segments (escaped or with parameters \
+             too), `%2f`, `%5c` and control characters, each of these escaped twice, `%` that begins no escape.",
+        )
+        .default("false"),
+        Key::new(
+            "strict_headers",
+            BOOL,
+            "Also refuses legal fields that servers read differently: names of other than letters, digits and hyphens (`x_user` is \
+             `x-user` to many), values of other than ASCII.",
+        )
+        .default("false"),
     ],
 )
 .foreign(&[
     ("auth", LATER),
-    ("strict_paths", LATER),
-    ("strict_headers", LATER),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
     ("retry", "policies of every route are written in `defaults`"),
