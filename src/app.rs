@@ -5,6 +5,7 @@
 
 mod cache;
 pub mod certificates;
+mod memory;
 mod operator;
 mod store;
 
@@ -191,6 +192,7 @@ impl App {
         });
         operator::register(&app);
         store::say(app.redis.as_ref());
+        memory::watch(&app.shared.pressure);
         Ok(app)
     }
 
@@ -411,7 +413,8 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if format!("{:?}", running.telemetry) != format!("{:?}", wanted.telemetry) {
         return Some("telemetry");
     }
-    if running.body_budget != wanted.body_budget || running.store.max_keys != wanted.store.max_keys {
+    let budgets = |config: &Config| (config.memory_limit, config.body_budget, config.store.max_keys);
+    if budgets(running) != budgets(wanted) {
         return Some("a budget of the process");
     }
     if running.workers != wanted.workers {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The modules below stand in that order, and each may import only from those further down ([`mod@body`],
-//! [`config`] and [`clock`] are at the bottom); a test holds them to it.
+//! [`config`], [`clock`] and [`pressure`] are at the bottom); a test holds them to it.
 
 pub mod app;
 pub mod cli;
@@ -37,3 +37,4 @@ pub mod usage;
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod pressure;

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["store", "telemetry"],
     &["arrival", "reject", "usage"],
     &["body"],
-    &["config", "clock"],
+    &["config", "clock", "pressure"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache, certificates};
+use super::{App, Phase, cache, certificates, memory};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -40,6 +40,7 @@ pub fn register(app: &Arc<App>) {
     asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
     cache::register(app);
     certificates::register(app);
+    memory::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
@@ -172,6 +173,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         })
         .chain(redis(app))
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
+        .chain(memory::dependency(app))
         .collect()
 }
 

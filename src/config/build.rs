@@ -78,7 +78,9 @@ impl<'a> Build<'a> {
     /// The configuration; `None` if something in it was wrong, and then there is a fault.
     pub(super) fn config(mut self, root: Root) -> (Option<Config>, Vec<Fault>, Vec<Note>) {
         self.collect_tags(&root);
-        let memory_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
+        let machine_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
+        let limit = root.memory_limit.map_or(machine_limit, |written| written.0.0.map(|size| size.0));
+        let memory_limit = limit.or(machine_limit);
         let inbound = self.inbound(root.inbound);
         let outbound = root.outbound.map(|written| self.outbound(written));
         let doors = self.seen.written("inbound") || self.seen.written("outbound") || self.overrides.app.is_some();
@@ -98,6 +100,7 @@ impl<'a> Build<'a> {
             telemetry,
             shutdown,
             workers: root.workers.and_then(|count| std::num::NonZeroUsize::new(whole(&count))),
+            memory_limit: limit,
             body_budget: root.body_budget.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         };
         self.listeners(&config);

@@ -42,6 +42,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// Threads that serve; `None`: as many as the CPU quota allows.
     pub workers: Option<NonZeroUsize>,
+    /// Bytes the process may have resident before it sheds load. `None`: it never does.
+    pub memory_limit: Option<u64>,
     /// Bytes of request bodies the process may hold at once for policies that read them first.
     pub body_budget: u64,
 }

@@ -32,6 +32,7 @@ pub(super) struct Root {
     pub(super) telemetry: Telemetry,
     pub(super) shutdown: Shutdown,
     pub(super) workers: Option<W<Count>>,
+    pub(super) memory_limit: Option<W<OrOff<Bytes>>>,
     pub(super) body_budget: Option<W<Bytes>>,
 }
 

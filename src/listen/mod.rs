@@ -22,9 +22,9 @@ pub mod client;
 mod framing;
 mod h2;
 mod interim;
-mod narrow;
+pub mod narrow;
 mod session;
-mod strict;
+pub mod strict;
 pub mod tls;
 mod watched;
 
@@ -43,6 +43,7 @@ use crate::{
     body::Body,
     clock::Instant,
     config::Bounds,
+    pressure::Level,
     proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
     telemetry::metrics::{Family, GaugeGuard},
@@ -286,6 +287,9 @@ impl Listener {
         if door.strict.headers {
             narrow::fields(&head.headers)?;
         }
+        if self.proxy.shared.pressure.level() == Level::Full {
+            return Err(Reject::Overloaded("the process has used up its memory (memory_limit)".into()));
+        }
         if !self.census.begin(door.bounds.max_requests) {
             return Err(Reject::Overloaded("the listener has as many requests in hand as it may (bounds.max_requests)".into()));
         }
@@ -354,10 +358,14 @@ impl Listener {
             session.interims.end().await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 session.upgraded();
-            } else if self.leaving.get() || connects {
-                // After a refused CONNECT nobody knows whether what follows is a request.
+                return Ok(response.map(|body| Outgoing::new(body, serving)));
+            }
+            // Where memory is short, a connection's own is worth having.
+            let ends = self.leaving.get() || self.proxy.shared.pressure.level() != Level::Easy;
+            // After a refused CONNECT nobody knows whether what follows is a request.
+            if ends || connects {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                if session.is_multiplexed() && self.leaving.get() {
+                if session.is_multiplexed() && ends {
                     session.tell(Order::Finish);
                 }
             }

@@ -44,7 +44,7 @@ fn a_client_that_takes_less_than_the_least_rate_is_ended_and_never_for_what_it_m
         }
     }
     // Half the rate: ten seconds for the five of grace. What sockets may hold is not held against anybody, and no more.
-    assert_eq!([ends[0], ends[1], ends[2], ends[3]], [10, 0, 0, 0]);
+    assert_eq!([ends[0], ends[1], ends[2], ends[3]], [11, 0, 0, 0]);
     assert!((4_190..4_220).contains(&ends[4]), "{ends:?}");
 }
 

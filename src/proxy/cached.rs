@@ -27,6 +27,7 @@ use crate::{
     },
     config,
     policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, flight::FallThrough},
+    pressure::Level,
     reject::Reject,
     store::memory::Which,
     telemetry::metrics::CacheOutcome,
@@ -80,7 +81,7 @@ pub async fn look_up(
     let found = match looked_up {
         Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
         Lookup::Stale { response, info, revalidate } => {
-            if let Some(fill) = revalidate {
+            if let Some(fill) = revalidate.filter(|_| may_fill(proxy)) {
                 let sending = Sending::new(exchange, route_at, body.share(), false).in_background();
                 let bounds = body_bounds(exchange, route);
                 tokio::task::spawn_local(refresh(proxy.clone(), sending, fill, bounds));
@@ -89,9 +90,9 @@ pub async fn look_up(
         }
         Lookup::Join(join) => match Box::pin(join.respond(clock)).await {
             Ok((response, info)) => answer(exchange, route_at, response, &info),
-            Err((_, fill)) => forward(exchange, fill),
+            Err((_, fill)) => forward(proxy, exchange, fill),
         },
-        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(exchange, fill),
+        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(proxy, exchange, fill),
         Lookup::Bypass(_) => {
             exchange.cache = CacheOutcome::Bypass;
             Found::Forward(None)
@@ -331,7 +332,17 @@ fn answer(exchange: &mut Exchange, route_at: usize, response: Response<Body>, in
     Found::Answer(response)
 }
 
-fn forward(exchange: &mut Exchange, fill: Box<Fill>) -> Found {
+/// Whether there is memory for what would be stored.
+fn may_fill(proxy: &Proxy) -> bool {
+    proxy.shared.pressure.level() == Level::Easy
+}
+
+fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
+    if !may_fill(proxy) {
+        // Whoever waits for this fill is told by its drop, and asks for itself.
+        exchange.cache = CacheOutcome::Bypass;
+        return Found::Forward(None);
+    }
     exchange.cache = if fill.observed_hit() { CacheOutcome::ObservedHit } else { CacheOutcome::Miss };
     Found::Forward(Some(fill))
 }

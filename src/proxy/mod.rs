@@ -50,6 +50,7 @@ use crate::{
         limits::{Keyed, Limits},
         retry::Budgets,
     },
+    pressure::Pressure,
     reject::{Bound, Reject},
     route::Query,
     telemetry::{
@@ -84,6 +85,8 @@ pub struct Shared {
     pub spend: model::Spend,
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<model::BodyBudget>,
+    /// How hard memory presses.
+    pub pressure: Arc<Pressure>,
     /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
     pub via: [headers::Via; 2],
 }
@@ -101,6 +104,7 @@ impl Shared {
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
             bodies: model::BodyBudget::new(config.body_budget),
+            pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],
         }
     }

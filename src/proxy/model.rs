@@ -403,6 +403,11 @@ impl BodyBudget {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
+    /// Bytes held now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
     /// Reads all of `body`.
     async fn read(self: Arc<Self>, exchange: &mut Exchange, door: &LiveDoor, mut body: Body) -> Result<Bytes, Reject> {
         let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);

@@ -228,3 +228,14 @@ fn a_slow_reader_holds_back_the_origin_and_not_memory() {
     world.nothing_leaks();
     let _ = OK;
 }
+
+#[test]
+fn a_process_beyond_its_memory_refuses_and_says_so() {
+    // Issue 3, bounds: shedding rather than collapse. The real process, which is larger than this from its first request on.
+    let world = World::with("memory_limit: 1MiB\n", ok);
+    let ask = || world.ask("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    until(|| ask().starts_with("HTTP/1.1 503 "));
+    let answer = ask();
+    assert!(answer.contains("\"overloaded\"") && answer.contains("memory_limit") && answer.contains("connection: close\r\n"), "{answer}");
+    world.metric("outrigger_memory_bytes{kind=\"budget\"}", "1048576");
+}

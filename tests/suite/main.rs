@@ -45,6 +45,9 @@ mod streaming;
 /// A new file while requests are under way.
 mod reload;
 
+/// Memory presses, and no longer.
+mod memory;
+
 /// Policies that only look.
 mod observe;
 

@@ -81,6 +81,15 @@ pub(in crate::config) static ROOT: Table = Table::new(
         Key::new("telemetry", Kind::Table(&TELEMETRY), "Logs, traces, metrics.").default("{}"),
         Key::new("shutdown", Kind::Table(&SHUTDOWN), "How the process leaves.").default("{}"),
         Key::new("workers", COUNT_OF, "Threads that serve.").within("1", "1024").says("as many as the CPU quota allows").eg("2"),
+        Key::new(
+            "memory_limit",
+            SIZE_OR_OFF,
+            "Resident memory of the process. At 90% nothing new is cached and connections end with their answers; at 95% new requests \
+             get 503 until it falls again.",
+        )
+        .within("1MiB", "16TiB")
+        .says("the cgroup's limit, if there is one, else `off`")
+        .eg("512MiB"),
         Key::new("body_budget", SIZE_OF, "Memory for request bodies that policies read first, all requests together.")
             .within("1MiB", "1TiB")
             .says("a quarter of the memory limit, at most 256MiB")

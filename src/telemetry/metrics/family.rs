@@ -187,6 +187,7 @@ families! {
     AcceptErrors = Counter, One, "outrigger_accept_errors_total", ["door"], "Connections that could not be accepted (out of descriptors, for one).";
     TlsHandshakes = Counter, One, "outrigger_tls_handshakes_total", ["door", "outcome"], "Handshakes with clients: ok, failed, timeout, or clear_text (the client did not speak TLS).";
     TlsCertificateExpiry = Gauge, One, "outrigger_tls_certificate_expiry_timestamp_seconds", ["door", "file"], "When a listener's certificate runs out, in seconds since 1970.";
+    MemoryBytes = Gauge, One, "outrigger_memory_bytes", ["kind"], "Memory: rss is what the process holds, budget what it may (memory_limit), cache and bodies are parts of it.";
     ConfigReloads = Counter, One, "outrigger_config_reloads_total", ["outcome"], "Reloads of the configuration, by outcome.";
     Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
     LogDropped = Counter, One, "outrigger_log_dropped_total", [], "Access log lines lost because whoever reads them is too slow.";
