@@ -193,6 +193,36 @@ fn floods_end_the_connection() {
 }
 
 #[test]
+fn streams_that_are_reset_behind_a_closed_window_are_forgotten() {
+    // 35 (RUSTSEC-2024-0003): answers that may not be sent, and are then not wanted, leave nothing behind.
+    let body = "a".repeat(100_000);
+    let world = World::new(move |wire| {
+        while wire.request().is_some() {
+            wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        }
+    });
+    let mut client = world.client();
+    // SETTINGS_INITIAL_WINDOW_SIZE: 0
+    client.send([PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat());
+    for batch in 0..10u32 {
+        let streams: Vec<u32> = (0..50).map(|n| 2 * (50 * batch + n) + 1).collect();
+        for stream in &streams {
+            client.send(frame(HEADERS, END_STREAM | END_HEADERS, *stream, &fields(&GET)));
+        }
+        let mut answered = 0;
+        while answered < streams.len() {
+            let (kind, _, _, _) = client.frame().expect("35 the connection goes on");
+            assert_ne!(kind, DATA, "35 the window is closed");
+            answered += usize::from(kind == HEADERS);
+        }
+        for stream in &streams {
+            client.send(frame(RST_STREAM, 0, *stream, &[0, 0, 0, 8]));
+        }
+        world.nothing_leaks();
+    }
+}
+
+#[test]
 fn a_response_is_passed_with_its_trailers_and_without_what_belongs_to_http1() {
     // 13, 28, 41.
     let world = World::new(|wire| {
