@@ -226,6 +226,20 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// What is not refused leads every reading to the same route.
+        #[test]
+        fn a_path_leads_to_one_route_or_is_refused(odd in "/([a-c.;/\\\\]|admin|%2e|%2F|%61){0,10}") {
+            let table = Table::new([(path("/admin/**"), 1), (path("/a/*"), 2), (path("/a/b/**"), 3), (path("/*/c"), 4)]);
+            let headers = HeaderMap::new();
+            if let Ok(found) = table.find_unambiguous(&query(&odd, &Method::GET, &headers)) {
+                for reading in liberal_readings(&odd) {
+                    proptest::prop_assert_eq!(table.find(&query(&reading, &Method::GET, &headers)), found, "{} is also {}", &odd, &reading);
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_path_that_reads_as_another_route_is_refused() {
         let table = Table::new([(path("/admin/**"), "admin"), (path("/public/**"), "public")]);

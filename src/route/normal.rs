@@ -42,6 +42,8 @@ fn resolve(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -57,6 +59,19 @@ mod tests {
             [("/a/../b", "/b"), ("/%2e%2e/b", "/b"), ("/a;x/b", "/a/b"), ("/a\\b", "/a/b"), ("//a", "/a"), ("/..;/b", "/b")]
         {
             assert!(liberal_readings(path).any(|r| r == reading), "{path} -> {reading}");
+        }
+    }
+
+    proptest! {
+        /// Of whatever path: a reading is another path, normal, and its own normal form.
+        #[test]
+        fn readings_are_normal(path in "/([a-c.;/\\\\]|%2e|%2F|%5c|%3b|%00|%zz|\\PC){0,16}") {
+            for reading in liberal_readings(&path) {
+                prop_assert_ne!(&reading, &path);
+                prop_assert!(reading.starts_with('/') && !reading.contains("//"), "{}", reading);
+                prop_assert!(!reading.split('/').any(|segment| segment == "." || segment == ".."), "{}", reading);
+                prop_assert_eq!(resolve(&reading), reading);
+            }
         }
     }
 }

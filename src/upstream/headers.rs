@@ -437,4 +437,18 @@ mod tests {
             assert!(check(&bad).is_err(), "{bad:?}");
         }
     }
+
+    proptest::proptest! {
+        /// A list means the same in one line and in several (RFC 9110 section 5.3).
+        #[test]
+        fn lines_of_a_list_may_be_joined(lines in proptest::collection::vec("[0-9a, ]{0,4}", 0..4)) {
+            let several: HeaderMap = lines.iter().map(|line| (header::CONTENT_LENGTH, HeaderValue::from_str(line).expect("value"))).collect();
+            let mut one = HeaderMap::new();
+            if !lines.is_empty() {
+                one.insert(header::CONTENT_LENGTH, HeaderValue::from_str(&lines.join(", ")).expect("value"));
+            }
+            proptest::prop_assert_eq!(content_length(&several).ok(), content_length(&one).ok());
+            proptest::prop_assert_eq!(has_token(&several, header::CONTENT_LENGTH, "a"), has_token(&one, header::CONTENT_LENGTH, "a"));
+        }
+    }
 }
