@@ -89,8 +89,7 @@ async def answer(reader, writer):
                 writer.write(chunk(EVENT if path == "/endless" else b"data: %d\n\n" % at))
                 await writer.drain()
                 at += 1
-                if path == "/events":
-                    await asyncio.sleep(asked.get("ms", 100) / 1000)
+                await asyncio.sleep(asked.get("ms", 100) / 1000 if path == "/events" else 0)
             writer.write(chunk(b"event: done\ndata: %d\n\n" % at) + b"0\r\n\r\n")
         elif path == "/bytes":
             left = asked.get("n", 1_000_000)
@@ -99,6 +98,7 @@ async def answer(reader, writer):
                 writer.write(PIECE[:left])
                 left -= min(left, len(PIECE))
                 await writer.drain()
+                await asyncio.sleep(0)  # The others' turn, also while the socket takes everything.
         else:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Got: %d %08x\r\nContent-Length: 1024\r\n\r\n" % (length, crc)
                          + (b"" if bare else KIB))
@@ -115,7 +115,10 @@ async def connection(reader, writer):
 
 
 async def serve():
-    server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=4096, limit=1 << 20)
+    listening = socket.create_server(("127.0.0.1", 0), backlog=4096)
+    # Small, so that hundreds of large answers that nobody reads do not keep this process busy with filling buffers.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+    server = await asyncio.start_server(connection, sock=listening, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     os._exit(0)
