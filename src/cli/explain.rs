@@ -25,11 +25,12 @@ use crate::{
         read::{self, Overrides},
     },
     listen::client,
-    policy::cache::key,
+    policy::cache::{graphql::Persisted, key},
     provider::{self, Facts, Prices, Shape},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
         cache_secret, caller,
+        declared::{self, Declared},
         model::split,
     },
     route::{Precedence, Query, Table, why_not},
@@ -197,7 +198,12 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         None => config.inbound.as_ref().and_then(|inbound| caller(&inbound.caller, &arrival)),
         Some(_) => args.from.is_loopback().then(|| arrival.header("outrigger-caller").map(Arc::from)).flatten(),
     };
-    let asked = Asked { arrival: &arrival, caller: who.as_deref(), route: name, call: understood.as_ref().map(|call| call.asked(body)) };
+    let declared = policies.cache.as_ref().filter(|policy| declared::applies(policy, door, &args.method)).and_then(|policy| {
+        let persisted = Persisted::default();
+        Some(Declared::of(policy.body.as_ref()?, &arrival.headers, body, &persisted))
+    });
+    let call = understood.as_ref().map(|call| call.asked(body));
+    let asked = Asked { arrival: &arrival, caller: who.as_deref(), route: name, call, declared: declared.as_ref() };
     Ok(Explained {
         request: format!("{} {}", args.method, args.url),
         door: door.as_str(),
@@ -350,7 +356,7 @@ fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKe
         Ok(parts) => parts,
         Err(reason) => return CacheKey::None(reason.to_owned()),
     };
-    if asked.call.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
+    if asked.call.is_none() && asked.declared.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
         return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
     }
     let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&cache_secret(config), &query));

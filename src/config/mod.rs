@@ -19,8 +19,8 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use policies::{
-    Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CallerSource, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
-    Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
+    Limit, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
 pub use tls::{ClientAuth, Identity, ListenerTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};

@@ -170,12 +170,37 @@ pub struct Cache {
     pub unsafe_: bool,
     /// Largest body stored.
     pub max_body: u64,
+    /// Inbound: POST is answered from the cache too, by this of its body.
+    pub body: Option<CacheBody>,
+    /// Largest request body that is read for [`Cache::body`].
+    pub max_request: u64,
     /// Model calls: one cache for all tenants.
     pub share: bool,
     /// Model calls: entries also apart by caller.
     pub per_caller: bool,
     /// Replayed streams keep the recorded pauses.
     pub paced: bool,
+}
+
+/// What of a POST's body tells entries apart. Whoever writes it declares that such a POST only reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheBody {
+    /// These fields of its JSON; nothing else of it matters.
+    Fields(Vec<FieldPath>),
+    /// All of its JSON.
+    All,
+    /// A GraphQL request: its document by tokens, and everything beside it. Only queries only read.
+    GraphQl,
+}
+
+/// A field of a JSON object, perhaps of one inside of it: `variables.id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FieldPath(pub Vec<String>);
+
+impl std::fmt::Display for FieldPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
 }
 
 /// Requests that carry cookies, under forced or heuristic freshness.

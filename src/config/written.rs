@@ -9,11 +9,11 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol, RetryOn,
-    Secret, TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol,
+    RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
-        AlgorithmWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, Share,
-        Usd, W,
+        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
+        RedisUrl, Share, Usd, W,
     },
 };
 
@@ -220,6 +220,15 @@ pub(super) struct Cache {
     pub(super) share: Option<W<bool>>,
     pub(super) per: Option<W<Per>>,
     pub(super) paced: Option<W<bool>>,
+    pub(super) body: Option<CacheBody>,
+    pub(super) max_request: Option<W<Bytes>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum CacheBody {
+    Word(W<BodyWord>),
+    Fields(Items<W<FieldPath>>),
 }
 
 #[derive(Debug, Deserialize)]

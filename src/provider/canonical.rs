@@ -31,6 +31,15 @@ pub const LEFT_OUT: [&str; 7] =
 /// The canonical text of a body. `None`: not one JSON object, a key occurs twice (readers differ in which one counts), a
 /// string is no Unicode text, or it is nested deeper than 128.
 pub fn canonical(body: &[u8]) -> Option<Vec<u8>> {
+    written(body, &LEFT_OUT)
+}
+
+/// The canonical text of any JSON object, with all its members; `None` as for [`canonical`].
+pub fn canonical_json(body: &[u8]) -> Option<Vec<u8>> {
+    written(body, &[])
+}
+
+fn written(body: &[u8], left_out: &'static [&'static str]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(body).ok()?;
     // From here on the text is known to be valid JSON, so the writer below only has to find its way.
     let object: &RawValue = serde_json::from_str(text).ok()?;
@@ -38,7 +47,7 @@ pub fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     if !object.starts_with('{') {
         return None;
     }
-    let mut writer = Writer { text: object, at: 0, out: Vec::with_capacity(object.len()) };
+    let mut writer = Writer { text: object, at: 0, out: Vec::with_capacity(object.len()), left_out };
     writer.value(0)?;
     Some(writer.out)
 }
@@ -96,6 +105,8 @@ struct Writer<'a> {
     text: &'a str,
     at: usize,
     out: Vec<u8>,
+    /// Members of the outermost object that are not written.
+    left_out: &'static [&'static str],
 }
 
 impl<'a> Writer<'a> {
@@ -162,7 +173,7 @@ impl<'a> Writer<'a> {
         }
         let mut sorted = Vec::with_capacity(self.out.len() - start + members.len() + 2);
         sorted.push(b'{');
-        for member in members.iter().filter(|member| depth > 0 || !LEFT_OUT.contains(&key(member))) {
+        for member in members.iter().filter(|member| depth > 0 || !self.left_out.contains(&key(member))) {
             if sorted.len() > 1 {
                 sorted.push(b',');
             }

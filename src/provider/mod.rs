@@ -26,14 +26,14 @@ pub mod sse;
 pub mod strip;
 
 pub use call::{Shape, recognise};
-pub use canonical::{cacheable, canonical};
+pub use canonical::{cacheable, canonical, canonical_json};
 pub use errors::{
     ErrorClass, classify,
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, stream_error},
 };
 pub use facts::{BodyProblem, Facts, read};
-pub use meter::{Finish, Meter, News, Observed};
+pub use meter::{Finish, Gunzip, Meter, News, Observed};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path};
 pub use strip::Strip;

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::{exchange::Exchange, live::LiveRoute, model::ModelCall};
+use super::{
+    declared::{Declared, Part},
+    exchange::Exchange,
+    live::LiveRoute,
+    model::ModelCall,
+};
 use crate::{
     arrival::Arrival,
     body::replay::Replay,
@@ -26,6 +31,8 @@ pub struct Asked<'a> {
     pub route: &'a Arc<str>,
     /// Outbound.
     pub call: Option<AskedCall<'a>>,
+    /// A POST that may only read.
+    pub declared: Option<&'a Declared>,
 }
 
 /// A model call as its cache key sees it; see [`ModelCall`].
@@ -42,7 +49,7 @@ pub struct AskedCall<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn of(exchange: &'a Exchange, route: &'a LiveRoute, body: &'a Replay) -> Self {
+    pub(super) fn of(exchange: &'a Exchange, route: &'a LiveRoute, body: &'a Replay, declared: Option<&'a Declared>) -> Self {
         let body = if let Replay::Whole(bytes) = body { Some(&bytes[..]) } else { None };
         let call = exchange.call.as_deref().map(|call: &ModelCall| AskedCall {
             provider: &call.provider,
@@ -53,7 +60,7 @@ impl<'a> Asked<'a> {
             rest: &call.rest,
             body,
         });
-        Self { arrival: &exchange.arrival, caller: exchange.caller.as_deref(), route: &route.name, call }
+        Self { arrival: &exchange.arrival, caller: exchange.caller.as_deref(), route: &route.name, call, declared }
     }
 }
 
@@ -61,6 +68,7 @@ impl<'a> Asked<'a> {
 pub struct KeyParts {
     extra: Vec<(String, String)>,
     model: Option<ModelParts>,
+    body: Option<Arc<[Part]>>,
 }
 
 struct ModelParts {
@@ -76,21 +84,22 @@ impl KeyParts {
     /// The parts under `policy`. The error is the reason why the cache has no part in a call.
     ///
     /// # Errors
-    /// A model call whose answer is not for storing, or whose body is not understood.
+    /// A model call whose answer is not for storing, or whose body is not understood; a POST that may change something.
     pub fn of(asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
         let extra = policy.key.iter().map(|part| part_of(part, asked)).collect();
         let model = match &asked.call {
             Some(call) if call.shape.reads_body => Some(ModelParts::of(call, asked, policy)?),
             _ => None,
         };
-        Ok(Self { extra, model })
+        let body = asked.declared.map(|declared| declared.parts.clone()).transpose()?;
+        Ok(Self { extra, model, body })
     }
 
     /// Calls `with` with the cache's view of the request.
     pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(Query<'_>) -> T) -> T {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         match &self.model {
-            None => with(query(arrival, route, &extra, None)),
+            None => with(Query { body: self.body.as_deref(), ..query(arrival, route, &extra, None) }),
             Some(model) => {
                 let headers: Vec<(&str, &str)> = model.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let key = ModelKey {
@@ -157,6 +166,7 @@ pub(super) fn query<'a>(
         headers: &arrival.headers,
         extra,
         model,
+        body: None,
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     Proxy,
     attempt::{Attempted, Instead, Sending, attempt},
     cache_key::{Asked, KeyParts, query},
+    declared,
     exchange::Exchange,
     live::LiveRoute,
     worth::Judge,
@@ -26,7 +27,7 @@ use crate::{
         tap::{End, Observer, Tap, TimeBounds},
     },
     config,
-    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, flight::FallThrough},
+    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, flight::FallThrough, status},
     pressure::Level,
     reject::Reject,
     store::memory::Which,
@@ -51,16 +52,13 @@ pub async fn look_up(
     exchange: &mut Exchange,
     route: &LiveRoute,
     route_at: usize,
-    body: &Replay,
+    body: &mut Replay,
 ) -> Result<Found, Reject> {
     let Some(policy) = &route.policies.cache else { return Ok(Found::Forward(None)) };
-    let parts = match KeyParts::of(&Asked::of(exchange, route, body), policy) {
+    let declared = Box::pin(declared::read(proxy, exchange, route, body)).await?;
+    let parts = match KeyParts::of(&Asked::of(exchange, route, body, declared.as_ref()), policy) {
         Ok(parts) => parts,
-        Err(reason) => {
-            tracing::trace!(reason, "the cache has no part in this call");
-            exchange.cache = CacheOutcome::Bypass;
-            return Ok(Found::Forward(None));
-        }
+        Err(reason) => return Ok(bypass(exchange, route_at, reason)),
     };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
@@ -90,13 +88,10 @@ pub async fn look_up(
         }
         Lookup::Join(join) => match Box::pin(join.respond(clock)).await {
             Ok((response, info)) => answer(exchange, route_at, response, &info),
-            Err((_, fill)) => forward(proxy, exchange, fill),
+            Err((_, fill)) => forward(proxy, exchange, route_at, fill),
         },
-        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(proxy, exchange, fill),
-        Lookup::Bypass(_) => {
-            exchange.cache = CacheOutcome::Bypass;
-            Found::Forward(None)
-        }
+        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(proxy, exchange, route_at, fill),
+        Lookup::Bypass(reason) => bypass(exchange, route_at, reason),
         Lookup::OnlyIfCached => {
             exchange.cache = CacheOutcome::Miss;
             return Err(Reject::NotCached);
@@ -138,11 +133,15 @@ pub async fn fetch_and_fill(
     Ok(delivered.attempted)
 }
 
-/// After an answer that the cache did not give: what a successful change makes invalid, and the tags that the route purges.
-pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http::response::Parts) {
+/// After an answer that the cache did not give: what a successful change makes invalid, the tags that the route purges, and
+/// why the cache had no part in it.
+pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &mut http::response::Parts) {
     let arrival = &exchange.arrival;
     let now = proxy.shared.clock.wall();
-    if arrival.door == Door::Inbound && !arrival.method.is_safe() && exchange.worker.live.caches {
+    if let (Some(reason), Some(config::Mode::Enforce)) = (exchange.bypass, route.policies.cache.as_ref().map(|policy| policy.mode)) {
+        head.headers.append(CACHE_STATUS, status::bypassed(reason));
+    }
+    if arrival.door == Door::Inbound && !arrival.method.is_safe() && !exchange.only_reads && exchange.worker.live.caches {
         let query = query(arrival, &route.name, &[], None);
         proxy.shared.cache.invalidate(query, head.status, &head.headers, now);
     }
@@ -332,16 +331,22 @@ fn answer(exchange: &mut Exchange, route_at: usize, response: Response<Body>, in
     Found::Answer(response)
 }
 
+fn bypass(exchange: &mut Exchange, route_at: usize, reason: &'static str) -> Found {
+    exchange.cache = CacheOutcome::Bypass;
+    exchange.bypass = Some(reason);
+    exchange.worker.route(exchange.arrival.door, route_at).policies.bypassed(reason);
+    Found::Forward(None)
+}
+
 /// Whether there is memory for what would be stored.
 fn may_fill(proxy: &Proxy) -> bool {
     proxy.shared.pressure.level() == Level::Easy
 }
 
-fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
+fn forward(proxy: &Proxy, exchange: &mut Exchange, route_at: usize, fill: Box<Fill>) -> Found {
     if !may_fill(proxy) {
         // Whoever waits for this fill is told by its drop, and asks for itself.
-        exchange.cache = CacheOutcome::Bypass;
-        return Found::Forward(None);
+        return bypass(exchange, route_at, "memory");
     }
     exchange.cache = if fill.observed_hit() { CacheOutcome::ObservedHit } else { CacheOutcome::Miss };
     Found::Forward(Some(fill))

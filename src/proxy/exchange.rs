@@ -17,7 +17,8 @@ use http::{Response, StatusCode, header};
 use super::{
     Proxy,
     live::{LiveDoor, Worker},
-    model::{self, ModelCall, Room, Settlement},
+    model::{self, ModelCall, Settlement},
+    read_first::Room,
     strip::Stripped,
 };
 use crate::{
@@ -62,6 +63,12 @@ pub struct Exchange {
     pub tries: Rc<Tries>,
     /// What the cache did.
     pub cache: CacheOutcome,
+    /// Why it had no part in it.
+    pub bypass: Option<&'static str>,
+    /// The operator says that this request only reads, whatever its method.
+    pub only_reads: bool,
+    /// Whether its answer is looked into before it is stored.
+    pub looks_inside: bool,
     /// Outbound: what was understood of the request, and what it used.
     pub call: Option<Box<ModelCall>>,
     /// Inbound: outbound calls refer to it.
@@ -118,6 +125,9 @@ impl Exchange {
             upload: Rc::default(),
             tries: Rc::default(),
             cache: CacheOutcome::None,
+            bypass: None,
+            only_reads: false,
+            looks_inside: false,
             call: None,
             cause: None,
             trace: None,

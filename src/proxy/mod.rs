@@ -8,12 +8,14 @@ mod admission;
 pub mod attempt;
 pub mod cache_key;
 mod cached;
+pub mod declared;
 pub mod exchange;
 pub mod forward;
 mod hold;
 mod judged;
 pub mod live;
 pub mod model;
+mod read_first;
 mod request;
 mod strip;
 mod tunnel;
@@ -84,7 +86,7 @@ pub struct Shared {
     /// Dollars by caller.
     pub spend: model::Spend,
     /// Bytes of request bodies that were read before they were sent.
-    pub bodies: Arc<model::BodyBudget>,
+    pub bodies: Arc<read_first::BodyBudget>,
     /// How hard memory presses.
     pub pressure: Arc<Pressure>,
     /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
@@ -103,7 +105,7 @@ impl Shared {
             reached: Mutex::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
-            bodies: model::BodyBudget::new(config.body_budget),
+            bodies: read_first::BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],
         }
@@ -216,7 +218,7 @@ impl Proxy {
         model::ask_for_usage(exchange, route, &mut body);
         exchange.trace(door);
         claims.admit(self, exchange, Applies::All).await?;
-        let fill = match cached::look_up(self, exchange, route, route_at, &body).await? {
+        let fill = match cached::look_up(self, exchange, route, route_at, &mut body).await? {
             Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
             Found::Forward(fill) => fill,
         };
@@ -227,11 +229,11 @@ impl Proxy {
         let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
         let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
         let sending = Sending::new(exchange, route_at, body, websocket);
-        let attempted = match fill {
+        let mut attempted = match fill {
             None => attempt(self, sending).await?,
             Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
         };
-        cached::after(self, exchange, route, &attempted.head);
+        cached::after(self, exchange, route, &mut attempted.head);
         Ok(attempted.into_served(exchange, route, upgrade))
     }
 

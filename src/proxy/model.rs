@@ -3,16 +3,12 @@
 use std::{
     collections::HashMap,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http::{Response, Uri, header, response};
-use http_body_util::BodyExt;
 use parking_lot::Mutex;
 
 use super::{
@@ -384,78 +380,6 @@ fn flavor(api: Api) -> &'static str {
         Api::Gemini => "gcp.gemini",
         Api::Bedrock => "aws.bedrock",
         Api::Plain => "_OTHER",
-    }
-}
-
-/// Room for request bodies that must be read before they are sent, for the whole process.
-#[derive(Debug)]
-pub struct BodyBudget {
-    limit: u64,
-    used: AtomicU64,
-}
-
-/// Largest body that is read first where the door sets no `max_body`.
-const MAX_READ: u64 = 32 << 20;
-
-impl BodyBudget {
-    /// Room for `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
-    }
-
-    /// Bytes held now.
-    pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
-    }
-
-    /// Reads all of `body`.
-    async fn read(self: Arc<Self>, exchange: &mut Exchange, door: &LiveDoor, mut body: Body) -> Result<Bytes, Reject> {
-        let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);
-        let mut room = Room { budget: self, taken: 0 };
-        let mut pieces = bytes::BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => {
-                    return Err(exchange
-                        .upload
-                        .failure()
-                        .map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure));
-                }
-            };
-            if let Ok(piece) = frame.into_data() {
-                if (pieces.len() + piece.len()) as u64 > max {
-                    return Err(Reject::BodyTooLarge(max));
-                }
-                room.take(piece.len() as u64)?;
-                pieces.extend_from_slice(&piece);
-            }
-        }
-        exchange.room = Some(room);
-        Ok(pieces.freeze())
-    }
-}
-
-/// Bytes held of the budget; given back when dropped.
-pub struct Room {
-    budget: Arc<BodyBudget>,
-    taken: u64,
-}
-
-impl Room {
-    fn take(&mut self, bytes: u64) -> Result<(), Reject> {
-        let before = self.budget.used.fetch_add(bytes, Relaxed);
-        self.taken += bytes;
-        if before + bytes > self.budget.limit {
-            return Err(Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into()));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.taken, Relaxed);
     }
 }
 

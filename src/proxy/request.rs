@@ -34,6 +34,7 @@ impl Source {
             codings: match exchange.call.as_deref() {
                 Some(call) if call.asks_usage => Codings::Identity,
                 Some(call) if call.shape.reads_body => Codings::Gzip,
+                None if exchange.looks_inside => Codings::Gzip,
                 _ => Codings::Any,
             },
             websocket,

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use http::{HeaderMap, Method, header};
+
 use super::{
     Proxy,
     attempt::{Instead, Sending},
@@ -10,14 +12,17 @@ use super::{
 };
 use crate::{
     arrival::Door,
-    config::Operation,
-    policy::cache::{Verdict, entry::Savings},
-    provider::{Finish, Meter},
+    config::{CacheBody, Operation},
+    policy::cache::{Verdict, entry::Savings, graphql::Inspector},
+    provider::{Finish, Gunzip, Meter},
 };
 
 /// Looks on while an answer passes for the store.
 pub struct Judge {
     meter: Option<(Meter, Plan)>,
+    /// Of the answer to a GraphQL query.
+    graphql: Option<Inspection>,
+    asks_graphql: bool,
     instead: Option<Instead>,
     worker: Rc<Worker>,
     door: Door,
@@ -28,12 +33,17 @@ impl Judge {
     /// Of the answer with this head to `sending`'s request.
     pub fn new(sending: &Sending) -> Self {
         let (worker, route_at) = sending.place();
-        Self { meter: None, instead: None, worker, door: sending.arrival.door, route_at }
+        let door = sending.arrival.door;
+        let asks_graphql = sending.arrival.method == Method::POST
+            && worker.live.door(door).and_then(|door| door.routes[route_at].policies.cache.as_ref()?.body.as_ref())
+                == Some(&CacheBody::GraphQl);
+        Self { meter: None, graphql: None, asks_graphql, instead: None, worker, door, route_at }
     }
 
     /// The head of the answer has come.
     pub fn answered(&mut self, plan: Option<&Plan>, head: &http::response::Parts) {
         self.meter = plan.map(|plan| (Meter::new(plan.api, plan.operation, &head.headers), plan.clone()));
+        self.graphql = self.asks_graphql.then(|| Inspection::of(&head.headers));
         self.instead = head.extensions.get::<Instead>().copied();
     }
 
@@ -41,6 +51,9 @@ impl Judge {
     pub fn feed(&mut self, piece: &[u8]) {
         if let Some((meter, _)) = &mut self.meter {
             meter.feed(piece);
+        }
+        if let Some(graphql) = &mut self.graphql {
+            graphql.feed(piece);
         }
     }
 
@@ -54,6 +67,11 @@ impl Judge {
     pub fn verdict(&mut self, proxy: &Proxy) -> Verdict {
         if self.instead.is_some() {
             return Verdict::Discard("not of the target that was asked");
+        }
+        if let Some(graphql) = self.graphql.take()
+            && !graphql.is_clean()
+        {
+            return Verdict::Discard("GraphQL errors, or no plain answer");
         }
         let Some((meter, plan)) = self.meter.take() else { return Verdict::Store(None) };
         let observed = meter.finish(true, 0);
@@ -81,6 +99,47 @@ impl Judge {
             let cells = &self.worker.route(self.door, self.route_at).policies;
             cells.saved_tokens.add(savings.usage.total().saturating_mul(joined));
             cells.saved_nano_usd.add(savings.nano_usd.saturating_mul(joined));
+        }
+    }
+}
+
+/// Whether a GraphQL answer is one: JSON, plain or gzip, without `errors`.
+enum Inspection {
+    Plain(Inspector),
+    Gzip(Box<Gunzip>, Inspector),
+    /// A stream, a page, another coding: nothing that could be looked into.
+    Opaque,
+}
+
+impl Inspection {
+    fn of(head: &HeaderMap) -> Self {
+        let text = |name| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
+        let kind = text(header::CONTENT_TYPE);
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        match text(header::CONTENT_ENCODING).as_str() {
+            _ if !(essence == "application/json" || essence.ends_with("+json")) => Self::Opaque,
+            "" | "identity" => Self::Plain(Inspector::default()),
+            "gzip" | "x-gzip" => Self::Gzip(Box::new(Gunzip::new()), Inspector::default()),
+            _ => Self::Opaque,
+        }
+    }
+
+    fn feed(&mut self, piece: &[u8]) {
+        match self {
+            Self::Plain(inspector) => inspector.feed(piece),
+            Self::Gzip(gunzip, inspector) => {
+                if !gunzip.feed(piece, |piece| inspector.feed(piece)) {
+                    *self = Self::Opaque;
+                }
+            }
+            Self::Opaque => {}
+        }
+    }
+
+    fn is_clean(&self) -> bool {
+        match self {
+            Self::Plain(inspector) | Self::Gzip(_, inspector) => inspector.is_clean(),
+            Self::Opaque => false,
         }
     }
 }

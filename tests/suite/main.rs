@@ -54,5 +54,8 @@ mod observe;
 /// Metrics, the access log, traces.
 mod telemetry;
 
+/// POST that only reads, answered from the cache: declared fields, GraphQL.
+mod post_cache;
+
 /// What went wrong once.
 mod regression;

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError, Policies,
-        Retry, RetryOn, Timeouts, Unit, Unpriced,
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
+        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced,
     },
     proxy::cache_key::{Asked, part_of},
 };
@@ -176,6 +176,14 @@ fn cache(policy: &Cache, door: Door) -> Terms {
     }
     match door {
         Door::Inbound => {
+            match &policy.body {
+                None => {}
+                Some(CacheBody::All) => terms.add("POST by", "all of its JSON body"),
+                Some(CacheBody::GraphQl) => terms.add("POST by", "its GraphQL document and all beside it"),
+                Some(CacheBody::Fields(fields)) => {
+                    terms.add("POST by", fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+                }
+            }
             if policy.cookies == Cookies::Ignore {
                 terms.add("cookies", "ignore");
             }

@@ -14,6 +14,8 @@ inbound:
   routes:
     - {match: {path: /api/**}, limits: [{name: spend, key: caller, usd: 0.50, window: 1h}]}
     - {match: {path: "/api/products/*", methods: [GET]}, cache: {ttl: 60s, key: [header:accept-language]}}
+    - {match: {path: /search}, cache: {ttl: 60s, body: [q, page.size]}}
+    - {match: {path: /graphql}, cache: {ttl: 60s, body: graphql}}
     - {match: {path: /api/admin, methods: [POST]}, access: {allow: [127.0.0.1]}}
 outbound:
   providers: {openai: {keys: [sk-hunter2]}, anthropic: {}}
@@ -120,6 +122,26 @@ fn the_inbound_door_believes_only_who_it_trusts() {
     let found = json(&["POST", "/api/products/7"]);
     assert_eq!(found["policies"][1]["terms"]["counts"], "what the model calls that this request causes use");
     assert_eq!(found["policies"][1]["terms"]["amount"], "0.5 USD");
+}
+
+#[test]
+fn a_post_that_only_reads_is_explained_part_by_part() {
+    let parts = |path: &str, body: &str| {
+        let found = json(&["POST", path, "-H", "content-type: application/json", "-d", body]);
+        let parts = found["cache_key"]["key"]["parts"].as_array().unwrap_or_else(|| panic!("{found:#}")).clone();
+        parts.iter().map(|part| (part[0].as_str().unwrap().to_owned(), part[1].as_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    let found = parts("/search", r#"{"q":"shoes","trace":1}"#);
+    for part in [("class", "post"), ("body:q", "\"shoes\""), ("body:page.size", "(not there)"), ("body:type", "application/json")] {
+        assert!(found.contains(&(part.0.into(), part.1.into())), "{part:?} in {found:?}");
+    }
+    let found = parts("/graphql", r##"{"query":"{ a, b # c\n }","variables":{"x":1}}"##);
+    for part in [("body:document", "{ a b }"), ("body:variables", r#"{"x":1}"#)] {
+        assert!(found.contains(&(part.0.into(), part.1.into())), "{part:?} in {found:?}");
+    }
+    let line = ["POST", "/graphql", "-H", "content-type: application/json", "-d", r#"{"query":"mutation { a }"}"#];
+    assert_eq!(json(&line)["cache_key"]["none"], "GraphQL mutation");
+    assert_eq!(json(&line)["policies"][1]["terms"]["POST by"], "its GraphQL document and all beside it");
 }
 
 #[test]

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Build, Door, names, no_such, small};
 use crate::config::{
-    Access, Backoff, Breaker, BreakerRatio, Cache, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
+    Access, Backoff, Breaker, BreakerRatio, Cache, CacheBody, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
     error::{Fault, did_you_mean},
-    scalars::{OrOff, Per, W},
+    scalars::{BodyWord, OrOff, Per, W},
     written::{self, Root},
 };
+
+/// Largest request body that is read for the cache where the file says nothing.
+const MAX_REQUEST: u64 = 1 << 20;
 
 impl Build<'_> {
     /// Tags that a cache anywhere in the file gives.
@@ -79,6 +82,18 @@ impl Build<'_> {
                 }
             }
         }
+        let body = match written.body {
+            None => None,
+            Some(written::CacheBody::Word(W(BodyWord::All))) => Some(CacheBody::All),
+            Some(written::CacheBody::Word(W(BodyWord::GraphQl))) => Some(CacheBody::GraphQl),
+            Some(written::CacheBody::Fields(fields)) if fields.is_empty() => {
+                self.fault(self.seen.value(&format!("{here}.body")), "no field is named; write at least one, or `all`");
+                None
+            }
+            Some(written::CacheBody::Fields(fields)) => {
+                Some(CacheBody::Fields(fields.into_iter().flatten().map(|field| field.0).collect()))
+            }
+        };
         let tags = written.tags.into_iter().flatten().map(|tag| Arc::from(tag.0.0.as_str())).collect();
         let meant = |word: Option<W<Duration>>| word.map(|word| word.0);
         Some(Cache {
@@ -91,6 +106,8 @@ impl Build<'_> {
             cookies: written.cookies.map_or(Cookies::Bypass, |word| word.0),
             unsafe_: written.r#unsafe.is_some_and(|word| word.0),
             max_body: written.max_body.0.0,
+            body,
+            max_request: written.max_request.map_or(MAX_REQUEST, |size| size.0.0),
             share,
             per_caller,
             paced: written.paced.is_some_and(|word| word.0),

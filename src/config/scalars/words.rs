@@ -4,8 +4,8 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, KeyPart, LogFormat, Mode, OnStoreError, Operation, Protocol, RetryOn, TlsVersion,
-    Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, KeyPart, LogFormat, Mode, OnStoreError, Operation, Protocol, RetryOn,
+    TlsVersion, Unpriced,
     error::{did_you_mean, quoted},
 };
 
@@ -34,6 +34,13 @@ impl ModeWord {
 pub(in crate::config) enum Per {
     Tenant,
     Caller,
+}
+
+/// `body:` of a cache as written, where it is no list of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum BodyWord {
+    All,
+    GraphQl,
 }
 
 /// `algorithm:` as written.
@@ -83,6 +90,7 @@ macro_rules! words {
 words! {
     ModeWord: "enforce" => Self::Enforce, "observe" => Self::Observe, "off" => Self::Off;
     Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
+    BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
     AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
     Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
     Applies: "all" => Self::All, "misses" => Self::Misses;
@@ -118,6 +126,18 @@ impl Word for RetryOn {
                 Err(format!("{} is unknown{hint}", quoted(text)))
             }
         }
+    }
+}
+
+impl Word for FieldPath {
+    fn word(text: &str) -> Result<Self, String> {
+        let names: Vec<String> = text.split('.').map(str::to_owned).collect();
+        let is_name =
+            |name: &String| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "[]*\"'".contains(c));
+        if names.iter().all(is_name) {
+            return Ok(Self(names));
+        }
+        Err(format!("{} is not a field; write its name, or names with dots between them, such as `variables.id`", quoted(text)))
     }
 }
 

@@ -6,11 +6,11 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol, RetryOn,
-    Secret, TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol,
+    RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
-        AlgorithmWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName,
-        RedisUrl, Share, Usd,
+        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
+        ProviderName, RedisUrl, Share, Usd,
     },
 };
 
@@ -59,6 +59,8 @@ scalars! {
     SECRET_FIELD = Scalar::new::<Field>("a header value", Json::Text, "\"${OTLP_TOKEN:-none}\"").secret();
     NAMESPACE = Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop");
     MODE = Scalar::new::<ModeWord>("`enforce`, `observe` or `off`", Json::Words(&["enforce", "observe", "off"]), "observe");
+    BODY = Scalar::new::<BodyWord>("`graphql` or `all`", Json::Words(&["graphql", "all"]), "graphql");
+    FIELD_OF_JSON = Scalar::new::<FieldPath>("a field of a JSON body", Json::Text, "query");
     PER = Scalar::new::<Per>("`tenant` or `caller`", Json::Words(&["tenant", "caller"]), "caller");
     ALGORITHM = Scalar::new::<AlgorithmWord>("`sliding`, `fixed` or `gcra`", Json::Words(&["sliding", "fixed", "gcra"]), "sliding");
     API = Scalar::new::<Api>("an API", Json::Words(&["openai", "anthropic", "gemini", "bedrock", "plain"]), "openai");

@@ -123,9 +123,24 @@ static INBOUND_CACHE: Table = Table::new(
         )
         .default("false"),
         Key::new("max_body", SIZE_OF, "Largest answer kept.").within("1", "1GiB").default("1MiB"),
+        Key::new(
+            "body",
+            Kind::Either(&[BODY, Kind::List(&FIELD_OF_JSON)]),
+            "Answers POST too, which says that such a POST only reads. Entries are told apart by these fields of its JSON body and by \
+             nothing else of it; by `all` of it; or as `graphql`: the query by its tokens, everything beside it as it is, mutations never.",
+        )
+        .eg("[query, page.size]"),
+        Key::new("max_request", SIZE_OF, "Largest body that is read for `body`; a larger one goes to the app uncached, and is counted.")
+            .within("1", "32MiB")
+            .says("1MiB"),
     ],
 )
-.foreign(&[("share", "it is for model calls, in outbound routes"), ("per", "it is for model calls; here write `key: caller`")]);
+.needs(&[("max_request", "body")])
+.foreign(&[
+    ("methods", "they are written in the route's `match`; `body` says what of a POST counts"),
+    ("share", "it is for model calls, in outbound routes"),
+    ("per", "it is for model calls; here write `key: caller`"),
+]);
 
 static OUTBOUND_CACHE: Table = Table::new(
     "outbound cache",

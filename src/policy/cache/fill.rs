@@ -145,7 +145,7 @@ impl Fill {
     }
 
     fn sends_validators(&self) -> bool {
-        self.method != Method::HEAD && !self.unconditional && !self.plan.observe && self.validated().next().is_some()
+        self.method == Method::GET && !self.unconditional && !self.plan.observe && self.validated().next().is_some()
     }
 
     fn validated(&self) -> impl Iterator<Item = &Arc<Entry>> {
@@ -155,7 +155,10 @@ impl Fill {
     fn judged(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Result<Freshness, &'static str> {
         let times = Times { requested: self.requested, received: now };
         if !self.plan.model {
-            return storable::judge(status, headers, self.plan.asker, self.plan.terms, times);
+            let fresh = storable::judge(status, headers, self.plan.asker, self.plan.terms, times)?;
+            // RFC 9110 section 9.3.3: an answer to POST is kept on explicit freshness alone.
+            let said = matches!(fresh.source, Source::Explicit | Source::Forced) && !fresh.lifetime.is_zero() && !fresh.no_cache;
+            return if said || !self.plan.post { Ok(fresh) } else { Err("no freshness") };
         }
         let Some(ttl) = self.plan.terms.forced else { return Err("no ttl") };
         if status != StatusCode::OK {

@@ -84,8 +84,13 @@ pub struct Keys {
 /// The keys of `query` under the store's secret.
 pub fn keys(secret: &[u8; 32], query: &Query<'_>) -> Keys {
     let mut parts = Parts::new(secret, None);
-    base(&mut parts, query, query.path_and_query);
+    base(&mut parts, class(query), query, query.path_and_query);
     let uri = parts.key();
+    if query.body.is_some() {
+        // An unsafe method invalidates what was read with POST too.
+        rest(&mut parts, query);
+        return Keys { entry: parts.key(), uri: uri_key(secret, query, query.path_and_query) };
+    }
     if query.model.is_none() && query.extra.is_empty() {
         return Keys { entry: uri, uri };
     }
@@ -96,7 +101,8 @@ pub fn keys(secret: &[u8; 32], query: &Query<'_>) -> Keys {
 /// The key of another URI of the same host (`Location` after an unsafe method).
 pub fn uri_key(secret: &[u8; 32], query: &Query<'_>, path_and_query: &str) -> Key {
     let mut parts = Parts::new(secret, None);
-    base(&mut parts, query, path_and_query);
+    let class = if query.model.is_some() { MODEL } else { READ };
+    base(&mut parts, class, query, path_and_query);
     parts.key()
 }
 
@@ -104,7 +110,7 @@ pub fn uri_key(secret: &[u8; 32], query: &Query<'_>, path_and_query: &str) -> Ke
 pub fn explain(secret: &[u8; 32], query: &Query<'_>) -> (Key, Vec<KeyPart>) {
     let mut shown = Vec::new();
     let mut parts = Parts::new(secret, Some(&mut shown));
-    base(&mut parts, query, query.path_and_query);
+    base(&mut parts, class(query), query, query.path_and_query);
     rest(&mut parts, query);
     let key = parts.key();
     (key, shown)
@@ -115,9 +121,20 @@ pub fn uri_tag(uri: Key) -> String {
     format!("uri:{uri}")
 }
 
-fn base(parts: &mut Parts<'_>, query: &Query<'_>, path_and_query: &str) {
-    // HEAD is answered from GET; everything else that is looked up at all is a model call.
-    parts.text("class", if query.model.is_some() { "model" } else { "read" });
+const READ: &str = "read";
+const MODEL: &str = "model";
+
+/// HEAD is answered from GET; nothing else is answered from another method's answers.
+fn class(query: &Query<'_>) -> &'static str {
+    match (&query.model, query.body) {
+        (Some(_), _) => MODEL,
+        (None, Some(_)) => "post",
+        (None, None) => READ,
+    }
+}
+
+fn base(parts: &mut Parts<'_>, class: &str, query: &Query<'_>, path_and_query: &str) {
+    parts.text("class", class);
     parts.text("scheme", query.scheme);
     let host = query.host.trim_end_matches('.');
     let default_port = if query.scheme == "https" { ":443" } else { ":80" };
@@ -134,6 +151,9 @@ fn rest(parts: &mut Parts<'_>, query: &Query<'_>) {
     for (name, value) in query.extra {
         parts.secret("key", &[name.as_bytes(), value.as_bytes()], name);
     }
+    for (name, value) in query.body.unwrap_or_default() {
+        parts.body(name, value);
+    }
     if let Some(model) = &query.model {
         parts.text("provider", model.provider);
         parts.text("operation", model.operation);
@@ -145,6 +165,9 @@ fn rest(parts: &mut Parts<'_>, query: &Query<'_>) {
         parts.secret("body", &[model.body], "body");
     }
 }
+
+/// Bytes of a body's part that are shown.
+const SHOWN: usize = 120;
 
 struct Parts<'a> {
     secret: &'a [u8; 32],
@@ -169,6 +192,22 @@ impl<'a> Parts<'a> {
         self.hash(value.as_bytes());
         if let Some(shown) = &mut self.shown {
             shown.push(KeyPart { name: name.to_owned(), value: value.to_owned() });
+        }
+    }
+
+    /// A part of a body: shown as it is if it is short text, for whoever explains a request has its body.
+    fn body(&mut self, name: &str, value: &[u8]) {
+        match std::str::from_utf8(value) {
+            Ok(text) if value.len() <= SHOWN => {
+                self.hash(b"body");
+                self.hash(name.as_bytes());
+                self.hash(value);
+                if let Some(shown) = &mut self.shown {
+                    let value = if text.is_empty() { "(not there)" } else { text };
+                    shown.push(KeyPart { name: format!("body:{name}"), value: value.to_owned() });
+                }
+            }
+            _ => self.secret("body", &[name.as_bytes(), value], &format!("body:{name}")),
         }
     }
 
@@ -224,6 +263,7 @@ mod tests {
             headers: &headers,
             extra: &[],
             model: None,
+            body: None,
         };
         change(&mut query);
         then(&query)
@@ -249,6 +289,13 @@ mod tests {
             key(|q| q.extra = &[("calle", "ru")]),
             key(|q| q.extra = &[("caller", "v")]),
             key(|q| q.model = model(b"{}")),
+            key(|q| q.body = Some(&[])),
+            with(|_| {}, |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"1").into())]), ..*q }).entry),
+            with(|_| {}, |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"").into())]), ..*q }).entry),
+            with(
+                |_| {},
+                |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"").into()), ("b".into(), (*b"1").into())]), ..*q }).entry,
+            ),
             key(|q| q.model = model(b"{} ")),
             key(|q| q.model = model(b"{}").map(|m| ModelKey { tenant: b"u", ..m })),
             key(|q| q.model = model(b"{}").map(|m| ModelKey { provider: "other", ..m })),

@@ -21,10 +21,11 @@
 //!
 //! | part | of | value |
 //! |---|---|---|
-//! | class | all | `read` (GET and HEAD share) or `model` |
+//! | class | all | `read` (GET and HEAD share), `post` or `model` |
 //! | scheme, host | all | as the client meant; the default port is left out |
 //! | path | all | path and query as sent; of a model call without credentials |
 //! | key | all | each part of the policy's `key:` |
+//! | body | POST | each part that `body:` declares, or that a GraphQL request has |
 //! | provider, operation | model calls | |
 //! | header, value | model calls | version, beta, organisation and project fields; streamed or not; gzip or not |
 //! | tenant | model calls | the credential the app sent, with `per: caller` the caller too; empty with `share` |
@@ -42,6 +43,7 @@ mod expiring;
 pub mod fill;
 pub mod flight;
 pub mod freshness;
+pub mod graphql;
 pub mod hit;
 pub mod invalidate;
 pub mod key;
@@ -107,6 +109,8 @@ pub struct Cache {
     changed: Changed,
     /// Raised by purges.
     purges: AtomicU64,
+    /// What persisted GraphQL queries do.
+    persisted: graphql::Persisted,
     counters: [AtomicU64; 4],
     saved_tokens: AtomicU64,
     saved_nano_usd: AtomicU64,
@@ -131,7 +135,12 @@ pub struct Query<'a> {
     pub extra: &'a [(&'a str, &'a str)],
     /// A model call's parts; makes any method cacheable under the policy's `ttl`.
     pub model: Option<ModelKey<'a>>,
+    /// What of its body tells a POST that only reads from another; makes POST cacheable.
+    pub body: Option<&'a [BodyPart]>,
 }
+
+/// A part of a body: its name and its text, which is empty if there is no such part.
+pub type BodyPart = (Box<str>, Box<[u8]>);
 
 /// What a model call's key is made of, beside the URI.
 #[derive(Debug, Clone, Copy)]
@@ -219,6 +228,7 @@ impl Cache {
             not_shared: Expiring::new(NOT_SHARED),
             changed: Changed::default(),
             purges: AtomicU64::new(0),
+            persisted: graphql::Persisted::default(),
             counters: Default::default(),
             saved_tokens: AtomicU64::new(0),
             saved_nano_usd: AtomicU64::new(0),
@@ -329,6 +339,11 @@ impl Cache {
     /// The key of a request and its parts, for people.
     pub fn explain(&self, query: Query<'_>) -> (Key, Vec<KeyPart>) {
         key::explain(&self.secret(), &query)
+    }
+
+    /// What is known of persisted GraphQL queries.
+    pub fn persisted(&self) -> &graphql::Persisted {
+        &self.persisted
     }
 
     /// The store's secret where replicas share one.

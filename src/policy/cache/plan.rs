@@ -22,6 +22,8 @@ const MAX_VALIDATED: usize = 8;
 pub(super) struct Plan {
     pub(super) observe: bool,
     pub(super) model: bool,
+    /// A POST that only reads: nothing is supposed of its answer that was not said.
+    pub(super) post: bool,
     pub(super) asker: Asker,
     pub(super) terms: Terms,
     pub(super) max_body: u64,
@@ -58,6 +60,7 @@ impl Plan {
         Self {
             observe: policy.mode == config::Mode::Observe,
             model: query.model.is_some(),
+            post: query.body.is_some(),
             asker,
             terms,
             max_body: policy.max_body,
@@ -98,10 +101,17 @@ pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMa
     }
 }
 
+static OF_GET: [header::HeaderName; 6] =
+    [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+
 /// Why the cache has no part in a request.
 pub(super) fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
     if query.model.is_some() {
         return policy.ttl.is_none().then_some("no ttl");
+    }
+    if query.body.is_some() {
+        // Neither conditions nor ranges are for POST (RFC 9110 sections 13 and 14.2); whoever sends them means something else.
+        return OF_GET.iter().any(|name| query.headers.contains_key(name)).then_some("conditional or range POST");
     }
     if !storable::is_cacheable_method(query.method) {
         return Some("method");

@@ -87,6 +87,12 @@ impl Forwarded {
     }
 }
 
+/// The member of a request in which the cache has no part, with the reason.
+pub fn bypassed(reason: &'static str) -> HeaderValue {
+    let why = if reason == "method" { Forward::Method } else { Forward::Bypass };
+    Forwarded { detail: Some(reason).filter(|_| why == Forward::Bypass), ..why.into() }.value()
+}
+
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
 pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
     let value = format!("outrigger; hit; ttl={}", ttl(fresh, now));

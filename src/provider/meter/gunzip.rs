@@ -5,13 +5,20 @@ use flate2::{Decompress, FlushDecompress, Status};
 const BUFFER: usize = 16 * 1024;
 
 /// A gzip stream under way.
-pub(super) struct Gunzip {
+pub struct Gunzip {
     inflate: Decompress,
     out: Vec<u8>,
     ended: bool,
 }
 
+impl Default for Gunzip {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Gunzip {
+    /// Before its first byte.
     pub fn new() -> Self {
         // 15 bits: the largest window gzip allows.
         Self { inflate: Decompress::new_gzip(15), out: vec![0; BUFFER], ended: false }

@@ -16,6 +16,8 @@ mod whole;
 
 use std::fmt;
 
+pub use gunzip::Gunzip;
+
 use http::{HeaderMap, header};
 
 use super::{errors::ErrorClass, facts, sse};
@@ -80,7 +82,7 @@ pub struct News {
 /// Reads one answer.
 #[derive(Debug)]
 pub struct Meter {
-    gunzip: Option<Box<gunzip::Gunzip>>,
+    gunzip: Option<Box<Gunzip>>,
     reader: Reader,
 }
 
@@ -168,7 +170,7 @@ impl Meter {
         } else {
             Form::Undecided
         };
-        let gunzip = (gzip && !matches!(form, Form::Opaque)).then(|| Box::new(gunzip::Gunzip::new()));
+        let gunzip = (gzip && !matches!(form, Form::Opaque)).then(|| Box::new(Gunzip::new()));
         Self { gunzip, reader: Reader { wire, form, tally: Tally::default(), bytes: 0 } }
     }
 
@@ -336,7 +338,7 @@ impl Finish {
     }
 }
 
-impl fmt::Debug for gunzip::Gunzip {
+impl fmt::Debug for Gunzip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Gunzip")
     }

@@ -168,6 +168,7 @@ families! {
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["route", "result"], "Requests on routes with a cache, by result.";
+    CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["route", "reason"], "Requests in which the route's cache had no part, by reason.";
     CacheBytes = Gauge, One, "outrigger_cache_bytes", [], "Bytes held by the cache in memory.";
     CacheEntries = Gauge, One, "outrigger_cache_entries", [], "Entries held by the cache in memory.";
     CacheBudgetBytes = Gauge, One, "outrigger_cache_budget_bytes", [], "Bytes the cache may hold in memory.";

@@ -193,6 +193,7 @@ impl RequestCells {
 pub struct RouteCells {
     fallbacks: WorkerMetrics,
     route: Arc<str>,
+    bypasses: Words,
     /// Tokens of model calls answered by the cache.
     pub saved_tokens: Counter,
     /// Nano-dollars that those would have cost.
@@ -203,6 +204,11 @@ impl RouteCells {
     /// The request went on to a later target (its name) or a static answer (`respond`).
     pub fn fallback(&self, to: &str) {
         self.fallbacks.counter(Family::Fallbacks, &[&self.route, to]).inc();
+    }
+
+    /// The cache had no part in a request, for this reason.
+    pub fn bypassed(&self, reason: &'static str) {
+        self.bypasses.inc(reason);
     }
 }
 
@@ -321,6 +327,7 @@ impl WorkerMetrics {
         RouteCells {
             fallbacks: self.clone(),
             route: route.into(),
+            bypasses: Words::new(self, Family::CacheBypasses, &[route]),
             saved_tokens: self.counter(Family::CacheSavedTokens, &[route]),
             saved_nano_usd: self.counter(Family::CacheSavedUsd, &[route]),
         }

@@ -161,6 +161,13 @@ impl Reply {
         self
     }
 
+    /// With this body, which need not be text.
+    pub fn bytes(mut self, body: Vec<u8>) -> Self {
+        self.length = Some(body.len() as u64);
+        self.pieces = VecDeque::from([(Duration::ZERO, Bytes::from(body))]);
+        self
+    }
+
     /// With a header field more.
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"));

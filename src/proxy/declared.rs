@@ -1,0 +1,342 @@
+//! POST that only reads: an operator may declare (`cache.body`) that the POSTs of a route only ask, and what of their JSON
+//! tells one question from another. HTTP itself says neither (RFC 9110 section 9.3.3), so nothing is guessed: a body that is
+//! not understood to the end is not answered from the store.
+//!
+//! What is declared to only read invalidates nothing. A GraphQL request is not declared but looked into: a mutation, and
+//! whatever cannot be told from one, is an unsafe POST as ever.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{HeaderMap, Method, header};
+use serde_json::value::RawValue;
+
+use super::{Exchange, Proxy, live::LiveRoute, read_first::Read};
+use crate::{
+    arrival::Door,
+    body::replay::Replay,
+    config::{Cache, CacheBody, FieldPath, Mode},
+    policy::cache::graphql::{Document, Kind, Operations, Persisted},
+    provider::canonical_json,
+    reject::Reject,
+};
+
+/// What a POST asks, by its body.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// What of the body is in the key, by name; or why the cache has no part in this request.
+    pub parts: Result<Arc<[Part]>, &'static str>,
+    /// Whether it only reads.
+    pub only_reads: bool,
+}
+
+/// A part of a body in a key: its name and its canonical text, which is empty if the body has no such part.
+pub type Part = (Box<str>, Box<[u8]>);
+
+/// Reads the body of a request whose route declares what POST asks for; `None` for any other.
+///
+/// # Errors
+/// A client that breaks off.
+pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Option<Declared>, Reject> {
+    let Some(policy) = route.policies.cache.as_ref().filter(|policy| applies(policy, exchange.arrival.door, &exchange.arrival.method))
+    else {
+        return Ok(None);
+    };
+    let Some(declares) = &policy.body else { return Ok(None) };
+    let read = match body {
+        Replay::Whole(bytes) => Read::Whole(bytes.clone()),
+        _ => match body.take() {
+            Some(streaming) => proxy.shared.bodies.clone().read_up_to(exchange, policy.max_request, streaming).await?,
+            None => return Err(Reject::Internal("the request's body was lost before it was read".into())),
+        },
+    };
+    let declared = match read {
+        Read::Whole(bytes) => {
+            *body = Replay::Whole(bytes.clone());
+            Declared::of(declares, &exchange.arrival.headers, &bytes, proxy.shared.cache.persisted())
+        }
+        Read::Partly(streaming, why) => {
+            *body = Replay::new(streaming, 0);
+            Declared { parts: Err(why), only_reads: *declares != CacheBody::GraphQl }
+        }
+    };
+    exchange.looks_inside = *declares == CacheBody::GraphQl && declared.parts.is_ok() && policy.mode == Mode::Enforce;
+    exchange.only_reads = declared.only_reads && policy.mode == Mode::Enforce;
+    Ok(Some(declared))
+}
+
+/// Whether a request is one that `policy` may declare to only read.
+pub fn applies(policy: &Cache, door: Door, method: &Method) -> bool {
+    door == Door::Inbound && *method == Method::POST && policy.body.is_some()
+}
+
+impl Declared {
+    /// Of a whole body. `persisted` is what is known of persisted GraphQL queries, and learns.
+    pub fn of(declares: &CacheBody, headers: &HeaderMap, body: &[u8], persisted: &Persisted) -> Self {
+        let json = Json::read(headers, body);
+        match declares {
+            CacheBody::GraphQl => match json.and_then(|json| asked(&json, persisted)) {
+                Ok((Kind::Query, parts)) => Self { parts: Ok(parts.into()), only_reads: true },
+                Ok((Kind::Mutation, _)) => Self { parts: Err("GraphQL mutation"), only_reads: false },
+                Ok((Kind::Subscription, _)) => Self { parts: Err("GraphQL subscription"), only_reads: true },
+                Err(why) => Self { parts: Err(why), only_reads: false },
+            },
+            CacheBody::All => Self { parts: json.map(|json| [json.kind, part("json", json.text.into_bytes())].into()), only_reads: true },
+            CacheBody::Fields(fields) => Self { parts: json.and_then(|json| picked(json, fields)).map(Arc::from), only_reads: true },
+        }
+    }
+}
+
+fn part(name: &str, text: impl Into<Vec<u8>>) -> Part {
+    (name.into(), text.into().into())
+}
+
+/// A JSON object as it came in a body.
+struct Json {
+    /// The media type: what is read as something else may be answered with something else.
+    kind: Part,
+    /// Canonical.
+    text: String,
+}
+
+impl Json {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, &'static str> {
+        if headers.contains_key(header::CONTENT_ENCODING) {
+            return Err("encoded request body");
+        }
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let (Some(kind), None) = (types.next().and_then(|value| value.to_str().ok()), types.next()) else {
+            return Err("request body without one content-type");
+        };
+        let kind = kind.to_ascii_lowercase();
+        let (essence, parameters) = kind.split_once(';').unwrap_or((&kind, ""));
+        let essence = essence.trim();
+        let utf8 = matches!(parameters.trim(), "" | "charset=utf-8" | "charset=\"utf-8\"");
+        if !(essence == "application/json" || essence.ends_with("+json")) || !utf8 {
+            return Err("request body of another type than JSON");
+        }
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err("request body is a JSON array");
+        }
+        let text = canonical_json(body).and_then(|text| String::from_utf8(text).ok()).ok_or("request body is not one plain JSON object")?;
+        Ok(Self { kind: part("type", essence), text })
+    }
+}
+
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+
+fn members(text: &str) -> Option<Members<'_>> {
+    serde_json::from_str(text).ok()
+}
+
+/// The declared fields, each with its text or nothing.
+fn picked(json: Json, fields: &[FieldPath]) -> Result<Vec<Part>, &'static str> {
+    let mut parts = Vec::with_capacity(fields.len() + 1);
+    for path in fields {
+        let text = value(&json.text, &path.0)?.unwrap_or_default();
+        parts.push(part(&path.to_string(), text));
+    }
+    parts.push(json.kind);
+    Ok(parts)
+}
+
+/// The text of the value at `path`; `None` if it is not there.
+fn value<'a>(object: &'a str, path: &[String]) -> Result<Option<&'a str>, &'static str> {
+    let mut text = object;
+    for name in path {
+        // What stands there in place of an object could choose the answer.
+        let Some(members) = members(text) else { return Err("a declared field is inside of what is no object") };
+        match members.get(name) {
+            Some(value) => text = value.get(),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(text))
+}
+
+/// What a GraphQL request does, and its parts: the document, and every other member as it is.
+fn asked(json: &Json, persisted: &Persisted) -> Result<(Kind, Vec<Part>), &'static str> {
+    const NOT_UNDERSTOOD: &str = "GraphQL request is not understood";
+    let all = members(&json.text).ok_or(NOT_UNDERSTOOD)?;
+    let text = |name: &str| match all.get(name).map(|value| value.get()) {
+        None | Some("null") => Ok(None),
+        Some(value) => serde_json::from_str::<String>(value).map(Some).map_err(|_| NOT_UNDERSTOOD),
+    };
+    let (query, name) = (text("query")?, text("operationName")?);
+    let hash = match all.get("extensions") {
+        Some(extensions) => hash(extensions.get()).map_err(|()| NOT_UNDERSTOOD)?,
+        None => None,
+    };
+    let chosen = |operations: &Operations| operations.chosen(name.as_deref()).ok_or("GraphQL operation is not told");
+    let (kind, document) = match (query, hash) {
+        (Some(query), hash) => {
+            let document = Document::read(&query).ok_or("GraphQL query cannot be read")?;
+            let kind = chosen(&document.operations)?;
+            match hash {
+                None => (kind, part("document", document.text)),
+                Some(hash) if persisted.learn(hash, &query, &document) => (kind, by_hash(hash)),
+                Some(_) => return Err("GraphQL query has another hash"),
+            }
+        }
+        (None, Some(hash)) => {
+            let operations = persisted.known(&hash).ok_or("GraphQL persisted query was not seen yet")?;
+            (chosen(&operations)?, by_hash(hash))
+        }
+        (None, None) => return Err(NOT_UNDERSTOOD),
+    };
+    let others = all.iter().filter(|(name, _)| *name != "query").map(|(name, value)| part(name, value.get()));
+    Ok((kind, [document, json.kind.clone()].into_iter().chain(others).collect()))
+}
+
+fn by_hash(hash: [u8; 32]) -> Part {
+    part("document", format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
+}
+
+/// `persistedQuery.sha256Hash` of the request's `extensions`; an error if it is there and is no hash.
+fn hash(extensions: &str) -> Result<Option<[u8; 32]>, ()> {
+    if extensions == "null" {
+        return Ok(None);
+    }
+    let Some(persisted) = members(extensions).ok_or(())?.remove("persistedQuery").filter(|value| value.get() != "null") else {
+        return Ok(None);
+    };
+    let text: String = members(persisted.get())
+        .and_then(|mut members| members.remove("sha256Hash"))
+        .and_then(|value| serde_json::from_str(value.get()).ok())
+        .ok_or(())?;
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let mut hash = [0; 32];
+    if pairs.len() != hash.len() || !rest.is_empty() {
+        return Err(());
+    }
+    for (byte, pair) in hash.iter_mut().zip(pairs) {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        *byte = digit(pair[0]).zip(digit(pair[1])).map(|(high, low)| high << 4 | low).ok_or(())?;
+    }
+    Ok(Some(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(declares: &CacheBody, body: &str) -> Declared {
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+        Declared::of(declares, &headers, body.as_bytes(), &Persisted::default())
+    }
+
+    fn parts(declares: &CacheBody, body: &str) -> Result<Vec<(String, String)>, &'static str> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        declared(declares, body).parts.map(|parts| parts.iter().map(|(name, value)| (name.to_string(), text(value))).collect())
+    }
+
+    fn fields(paths: &[&str]) -> CacheBody {
+        CacheBody::Fields(paths.iter().map(|path| FieldPath(path.split('.').map(str::to_owned).collect())).collect())
+    }
+
+    #[test]
+    fn declared_fields_and_nothing_else() {
+        let declares = fields(&["query", "page.size"]);
+        let expected = parts(&declares, r#"{"query":"x","page":{"size":3,"at":1},"trace":"a"}"#);
+        let named: Vec<_> = expected.clone().expect("understood");
+        assert_eq!(named[0], ("query".into(), "\"x\"".into()));
+        assert_eq!(named[1], ("page.size".into(), "3".into()));
+        assert_eq!(parts(&declares, r#"{ "trace": "b", "page": {"at": 9, "size": 3}, "query": "\u0078" }"#), expected);
+        for other in [
+            r#"{"query":"y","page":{"size":3}}"#,
+            r#"{"query":"x","page":{"size":3.0}}"#,
+            r#"{"query":"x","page":{"size":null}}"#,
+            r#"{"query":"x","page":{}}"#,
+            r#"{"page":{"size":3}}"#,
+        ] {
+            assert!(parts(&declares, other).is_ok_and(|other| Ok(other) != expected), "{other}");
+        }
+        assert_eq!(parts(&declares, r#"{"query":"x","page":{}}"#), parts(&declares, r#"{"query":"x"}"#));
+        for not_told in [r#"{"page":[3]}"#, r#"{"page":null}"#, r#"[{"query":"x"}]"#, r#"{"query":"x","query":"y"}"#, "{", "", "query=x"] {
+            assert!(parts(&declares, not_told).is_err(), "{not_told}");
+        }
+    }
+
+    #[test]
+    fn only_json_is_read() {
+        for (kind, understood) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=UTF-8"), true),
+            (Some("application/vnd.shop+json"), true),
+            (Some("application/json; charset=latin1"), false),
+            (Some("text/plain"), false),
+            (None, false),
+        ] {
+            let headers: HeaderMap = kind.iter().map(|kind| (header::CONTENT_TYPE, kind.parse().expect("a value"))).collect();
+            let read = Declared::of(&CacheBody::All, &headers, b"{}", &Persisted::default());
+            assert_eq!((read.parts.is_ok(), read.only_reads), (understood, true), "{kind:?}");
+        }
+        let json = |kind: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static(kind))]);
+            Declared::of(&CacheBody::All, &headers, b"{}", &Persisted::default()).parts.expect("understood")
+        };
+        assert_ne!(json("application/json"), json("application/a+json"), "an app may tell them apart");
+        let mut encoded = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+        encoded.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
+        assert!(Declared::of(&CacheBody::All, &encoded, b"{}", &Persisted::default()).parts.is_err());
+    }
+
+    #[test]
+    fn graphql_by_document_name_and_variables() {
+        let ask = |body: &str| parts(&CacheBody::GraphQl, body);
+        let one = ask(r#"{"query":"query A { a, b } # x","operationName":"A","variables":{"x":1,"y":2}}"#);
+        assert!(one.is_ok());
+        assert_eq!(one, ask(r#"{"variables":{"y":2,"x":1},"operationName":"A","query":"query A {\n a\n b\n}"}"#));
+        for other in [
+            r#"{"query":"query A { a b }","operationName":"A","variables":{"x":1,"y":3}}"#,
+            r#"{"query":"query A { a b }","variables":{"x":1,"y":2}}"#,
+            r#"{"query":"query A { b a }","operationName":"A","variables":{"x":1,"y":2}}"#,
+            r#"{"query":"query A { a b }","operationName":"A","variables":{"x":1,"y":2},"extensions":{"a":1}}"#,
+            r#"{"query":"query A { a b }","operationName":"A","variables":{"x":1,"y":2},"unheard":1}"#,
+        ] {
+            assert!(ask(other).is_ok_and(|other| Ok(other) != one), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_query_for_sure_may_change_something() {
+        for (body, only_reads) in [
+            (r#"{"query":"{ a }"}"#, true),
+            (r#"{"query":"subscription { a }"}"#, true),
+            (r#"{"query":"mutation { a }"}"#, false),
+            (r#"{"query":"query Q { a } mutation M { a }","operationName":"M"}"#, false),
+            (r#"{"query":"query Q { a } mutation M { a }"}"#, false),
+            (r#"{"query":"{ a"}"#, false),
+            (r#"{"query":1}"#, false),
+            (r#"{"query":"{ a }","operationName":7}"#, false),
+            (r#"{}"#, false),
+            (r#"[{"query":"{ a }"}]"#, false),
+            (r#"{"extensions":{"persistedQuery":{"sha256Hash":"ab"}}}"#, false),
+            (r#"{"query":"{ a }","extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}"#, false),
+        ] {
+            let read = declared(&CacheBody::GraphQl, body);
+            assert_eq!(read.only_reads, only_reads, "{body}");
+            assert_eq!(read.parts.is_ok(), body.contains("{\"query\":\"{ a }\"}") && !body.starts_with('['), "{body}: {:?}", read.parts);
+        }
+    }
+
+    #[test]
+    fn a_persisted_query_is_known_once_its_text_was_seen() {
+        const ANOTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+        let persisted = Persisted::default();
+        let real = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"{ a }");
+        let real: String = real.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+        let ask = |query: &str, hash: &str| {
+            let body = format!(r#"{{{query}"extensions":{{"persistedQuery":{{"version":1,"sha256Hash":"{hash}"}}}}}}"#);
+            Declared::of(&CacheBody::GraphQl, &headers, body.as_bytes(), &persisted)
+        };
+        let alone = ask("", &real);
+        assert_eq!((alone.parts.err(), alone.only_reads), (Some("GraphQL persisted query was not seen yet"), false));
+        assert_eq!(ask(r#""query":"{ a }","#, ANOTHER).parts.err(), Some("GraphQL query has another hash"));
+        let both = ask(r#""query":"{ a }","#, &real).parts.expect("a query");
+        let alone = ask("", &real);
+        assert!(alone.only_reads);
+        assert_eq!(alone.parts.expect("a query"), both, "one entry for both");
+        assert!(ask("", ANOTHER).parts.is_err());
+    }
+}
