@@ -180,6 +180,10 @@ pub struct Cache {
     pub per_caller: bool,
     /// Replayed streams keep the recorded pauses.
     pub paced: bool,
+    /// Model calls: answers that ask for tool calls are stored too.
+    pub tool_calls: bool,
+    /// Model calls: above this temperature nothing is answered from the store.
+    pub max_temperature: Option<f64>,
 }
 
 /// What of a POST's body tells entries apart. Whoever writes it declares that such a POST only reads.

@@ -18,7 +18,7 @@ use super::{
 };
 
 pub(super) use numbers::{Bytes, Count, Share, Usd};
-pub(super) use words::{AlgorithmWord, BodyWord, KeyWord, ModeWord, Per};
+pub(super) use words::{AlgorithmWord, BodyWord, KeyWord, ModeWord, Per, ReplayWord, ToolCallsWord};
 
 /// A value that is written as one word.
 pub(super) trait Word: Sized {

@@ -13,7 +13,7 @@ use super::{
     RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        RedisUrl, Share, Usd, W,
+        RedisUrl, ReplayWord, Share, ToolCallsWord, Usd, W,
     },
 };
 
@@ -219,7 +219,9 @@ pub(super) struct Cache {
     pub(super) max_body: W<Bytes>,
     pub(super) share: Option<W<bool>>,
     pub(super) per: Option<W<Per>>,
-    pub(super) paced: Option<W<bool>>,
+    pub(super) replay: Option<W<ReplayWord>>,
+    pub(super) tool_calls: Option<W<ToolCallsWord>>,
+    pub(super) max_temperature: Option<W<Share>>,
     pub(super) body: Option<CacheBody>,
     pub(super) max_request: Option<W<Bytes>>,
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     arrival::Arrival,
     body::replay::Replay,
-    config::{self, KeyPart},
+    config::{self, KeyPart, Operation},
     policy::{
         cache::{ModelKey, Query},
         limits::keys::{self, credential},
@@ -119,6 +119,12 @@ impl ModelParts {
     fn of(call: &AskedCall<'_>, asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
         let (arrival, caller) = (asked.arrival, asked.caller);
         let (Some(bytes), Some(facts)) = (call.body, call.facts) else { return Err("the body was not read") };
+        if let Some(most) = policy.max_temperature
+            && call.shape.operation != Operation::Embeddings
+            && facts.temperature.unwrap_or(DEFAULT_TEMPERATURE) > most
+        {
+            return Err("temperature above max_temperature");
+        }
         provider::cacheable(call.shape.api, call.shape.operation, facts, bytes)?;
         let canonical = provider::canonical(bytes).ok_or("the body is not one plain JSON object")?;
         let mut headers: Vec<(&'static str, String)> =
@@ -140,6 +146,9 @@ impl ModelParts {
         Ok(Self { provider: call.provider.clone(), operation: call.shape.operation.as_str(), headers, tenant, body: canonical, path })
     }
 }
+
+/// What the providers take where a call says nothing.
+const DEFAULT_TEMPERATURE: f64 = 1.0;
 
 /// Request fields that change what a provider answers.
 const KEY_HEADERS: [&str; 6] =
@@ -166,6 +175,7 @@ pub(super) fn query<'a>(
         headers: &arrival.headers,
         extra,
         model,
+        ttl: None,
         body: None,
     }
 }

@@ -20,14 +20,14 @@ use super::{
     worth::Judge,
 };
 use crate::{
-    arrival::Door,
+    arrival::{Arrival, Door},
     body::{
         Body,
         replay::Replay,
         tap::{End, Observer, Tap, TimeBounds},
     },
     config,
-    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Recorder, flight::FallThrough, status},
+    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Query, Recorder, flight::FallThrough, status},
     pressure::Level,
     reject::Reject,
     store::memory::Which,
@@ -60,9 +60,10 @@ pub async fn look_up(
         Ok(parts) => parts,
         Err(reason) => return Ok(bypass(exchange, route_at, reason)),
     };
+    let ttl = if exchange.call.is_some() { asked_ttl(&exchange.arrival)? } else { None };
     let clock = proxy.shared.clock;
     let arrival = exchange.arrival.clone();
-    let ask = || parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, query, clock.wall()));
+    let ask = || parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.wall()));
     let mut looked_up = ask();
     if let Lookup::Join(join) = looked_up {
         looked_up = match Box::pin(join.respond(clock)).await {
@@ -98,6 +99,17 @@ pub async fn look_up(
         }
     };
     Ok(found)
+}
+
+/// How long the answer to a model call may be kept, as the app asks with [`TTL`]: seconds, or a duration such as `10m`.
+fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
+    let Some(value) = arrival.headers.get(TTL) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let seconds = || text.parse().ok().map(Duration::from_secs);
+    seconds().or_else(|| humantime::parse_duration(text).ok()).map(Some).ok_or_else(|| {
+        let shown: String = text.chars().take(32).collect();
+        Reject::BadRequest(format!("outrigger-cache-ttl: `{shown}` is not a duration; write seconds, or 90s, 10m, 1h").into())
+    })
 }
 
 /// Brings a stale answer up to date, from another replica if it has done so already.
@@ -375,6 +387,9 @@ fn body_bounds(exchange: &Exchange, route: &LiveRoute) -> TimeBounds {
     let deadline = timeouts.and_then(|timeouts| timeouts.total).map(|total| exchange.arrival.at + total);
     TimeBounds { idle: timeouts.and_then(|timeouts| timeouts.idle), deadline: deadline.filter(|_| exchange.call.is_none()) }
 }
+
+/// A request field of the app's, at the outbound door.
+const TTL: header::HeaderName = header::HeaderName::from_static("outrigger-cache-ttl");
 
 const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
 

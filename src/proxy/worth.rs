@@ -23,6 +23,7 @@ pub struct Judge {
     /// Of the answer to a GraphQL query.
     graphql: Option<Inspection>,
     asks_graphql: bool,
+    keeps_tool_calls: bool,
     instead: Option<Instead>,
     worker: Rc<Worker>,
     door: Door,
@@ -34,10 +35,10 @@ impl Judge {
     pub fn new(sending: &Sending) -> Self {
         let (worker, route_at) = sending.place();
         let door = sending.arrival.door;
-        let asks_graphql = sending.arrival.method == Method::POST
-            && worker.live.door(door).and_then(|door| door.routes[route_at].policies.cache.as_ref()?.body.as_ref())
-                == Some(&CacheBody::GraphQl);
-        Self { meter: None, graphql: None, asks_graphql, instead: None, worker, door, route_at }
+        let policy = worker.live.door(door).and_then(|door| door.routes[route_at].policies.cache.as_ref());
+        let asks_graphql = sending.arrival.method == Method::POST && policy.is_some_and(|policy| policy.body == Some(CacheBody::GraphQl));
+        let keeps_tool_calls = policy.is_some_and(|policy| policy.tool_calls);
+        Self { meter: None, graphql: None, asks_graphql, keeps_tool_calls, instead: None, worker, door, route_at }
     }
 
     /// The head of the answer has come.
@@ -63,7 +64,7 @@ impl Judge {
     }
 
     /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut
-    /// short or filtered, or has no end.
+    /// short or filtered, asks for tool calls, or has no end.
     pub fn verdict(&mut self, proxy: &Proxy) -> Verdict {
         if self.instead.is_some() {
             return Verdict::Discard("not of the target that was asked");
@@ -80,6 +81,9 @@ impl Judge {
         }
         if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
             return Verdict::Discard("cut or filtered");
+        }
+        if observed.tool_calls && !self.keeps_tool_calls {
+            return Verdict::Discard("asks for tool calls");
         }
         // A page of a gateway, an empty object: complete, but no answer.
         let answered = observed.finish.is_some() || matches!(plan.operation, Operation::Embeddings);

@@ -99,15 +99,19 @@ async fn is_kept(world: &World, call: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn what_is_no_good_answer_is_not_kept_and_tool_calls_are() {
+async fn what_is_no_good_answer_is_not_kept_and_tool_calls_only_where_they_are_wanted() {
     let tools = json!({
         "model": "gpt-4o-mini", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
         "choices": [{"index": 0, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": null, "tool_calls": [
             {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}]}}],
     });
+    let wanted = "{name: chat, match: {operation: chat}, cache: {ttl: 1h, tool_calls: store}}";
+    let text = tools.to_string();
+    let world = World::new("", wanted, move |_| answer(200, &[("content-type", "application/json")], text.clone())).await;
+    assert!(is_kept(&world, &chat("hello")).await, "tool calls are stored where it is said");
     for (what, body, kept) in [
         ("a good answer", completion("fine", "stop"), true),
-        ("tool calls", tools, true),
+        ("tool calls", tools, false),
         ("cut by max_tokens", completion("cut of", "length"), false),
         ("filtered", completion("", "content_filter"), false),
         ("an error in a 200", json!({"error": {"message": "overloaded", "type": "server_error", "code": 503}}), false),

@@ -54,6 +54,9 @@ mod observe;
 /// Metrics, the access log, traces.
 mod telemetry;
 
+/// Model calls from the cache: what is kept, how it is given again, and how the app steers it.
+mod model_cache;
+
 /// POST that only reads, answered from the cache: declared fields, GraphQL.
 mod post_cache;
 

@@ -198,9 +198,11 @@ fn cache(policy: &Cache, door: Door) -> Terms {
                 (false, false) => "one credential",
             };
             terms.add("shared by", tenant);
-            if policy.paced {
-                terms.add("paced", true);
+            terms.add("tool calls", if policy.tool_calls { "stored" } else { "not stored" });
+            if let Some(most) = policy.max_temperature {
+                terms.add("max_temperature", most);
             }
+            terms.add("replay of streams", if policy.paced { "original" } else { "immediate" });
         }
     }
     terms

@@ -6,7 +6,7 @@ use super::{Build, Door, names, no_such, small};
 use crate::config::{
     Access, Backoff, Breaker, BreakerRatio, Cache, CacheBody, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
     error::{Fault, did_you_mean},
-    scalars::{BodyWord, OrOff, Per, W},
+    scalars::{BodyWord, OrOff, Per, ReplayWord, ToolCallsWord, W},
     written::{self, Root},
 };
 
@@ -110,7 +110,9 @@ impl Build<'_> {
             max_request: written.max_request.map_or(MAX_REQUEST, |size| size.0.0),
             share,
             per_caller,
-            paced: written.paced.is_some_and(|word| word.0),
+            paced: written.replay == Some(W(ReplayWord::Original)),
+            tool_calls: written.tool_calls == Some(W(ToolCallsWord::Store)),
+            max_temperature: written.max_temperature.map(|share| share.0.0),
         })
     }
 

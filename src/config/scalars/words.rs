@@ -43,6 +43,20 @@ pub(in crate::config) enum BodyWord {
     GraphQl,
 }
 
+/// `replay:` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ReplayWord {
+    Immediate,
+    Original,
+}
+
+/// `tool_calls:` as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum ToolCallsWord {
+    Store,
+    Skip,
+}
+
 /// `algorithm:` as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::config) enum AlgorithmWord {
@@ -91,6 +105,8 @@ words! {
     ModeWord: "enforce" => Self::Enforce, "observe" => Self::Observe, "off" => Self::Off;
     Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
     BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
+    ReplayWord: "immediate" => Self::Immediate, "original" => Self::Original;
+    ToolCallsWord: "store" => Self::Store, "skip" => Self::Skip;
     AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
     Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
     Applies: "all" => Self::All, "misses" => Self::Misses;

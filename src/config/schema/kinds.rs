@@ -10,7 +10,7 @@ use crate::config::{
     RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        ProviderName, RedisUrl, Share, Usd,
+        ProviderName, RedisUrl, ReplayWord, Share, ToolCallsWord, Usd,
     },
 };
 
@@ -61,6 +61,8 @@ scalars! {
     MODE = Scalar::new::<ModeWord>("`enforce`, `observe` or `off`", Json::Words(&["enforce", "observe", "off"]), "observe");
     BODY = Scalar::new::<BodyWord>("`graphql` or `all`", Json::Words(&["graphql", "all"]), "graphql");
     FIELD_OF_JSON = Scalar::new::<FieldPath>("a field of a JSON body", Json::Text, "query");
+    REPLAY = Scalar::new::<ReplayWord>("`immediate` or `original`", Json::Words(&["immediate", "original"]), "original");
+    TOOL_CALLS = Scalar::new::<ToolCallsWord>("`store` or `skip`", Json::Words(&["store", "skip"]), "store");
     PER = Scalar::new::<Per>("`tenant` or `caller`", Json::Words(&["tenant", "caller"]), "caller");
     ALGORITHM = Scalar::new::<AlgorithmWord>("`sliding`, `fixed` or `gcra`", Json::Words(&["sliding", "fixed", "gcra"]), "sliding");
     API = Scalar::new::<Api>("an API", Json::Words(&["openai", "anthropic", "gemini", "bedrock", "plain"]), "openai");

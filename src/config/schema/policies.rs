@@ -153,11 +153,24 @@ static OUTBOUND_CACHE: Table = Table::new(
         Key::new("key", KEYS, "What else tells calls apart.").eg("[route]"),
         Key::new("share", BOOL, "One cache for all credentials. Only if every tenant may see every answer.").default("false"),
         Key::new("per", PER, "`caller` keeps the entries of the app's users apart too.").default("tenant"),
-        Key::new("paced", BOOL, "Replay streams with the pauses they were recorded with.").default("false"),
+        Key::new(
+            "replay",
+            REPLAY,
+            "How a recorded stream is given again: at once, or with the pauses between its pieces (a minute in all at most, longer ones faster).",
+        )
+        .default("immediate"),
+        Key::new("tool_calls", TOOL_CALLS, "Answers that ask for tool calls: an app that gets one again acts again.").default("skip"),
+        Key::new(
+            "max_temperature",
+            SHARE,
+            "Calls with a higher temperature are not answered from the cache; one that names none is taken for 1, the providers' default.",
+        )
+        .within("0", "2")
+        .eg("0.3"),
         Key::new("max_body", SIZE_OF, "Largest answer kept.").within("1", "1GiB").default("8MiB"),
     ],
 )
-.foreign(&[("semantic", "not supported yet")]);
+.foreign(&[("paced", "write `replay: original`"), ("semantic", "not supported yet")]);
 
 pub(super) const IN_CACHE: Key = Key::new("cache", Kind::Table(&INBOUND_CACHE), "Keeps answers of the app.");
 pub(super) const OUT_CACHE: Key = Key::new("cache", Kind::Table(&OUTBOUND_CACHE), "Keeps answers to identical model calls.");

@@ -182,6 +182,9 @@ impl Stored for Entry {
     }
 }
 
+/// Milliseconds of pauses in a replay; what was recorded with longer ones is replayed that much faster.
+const LONGEST_REPLAY: u64 = 60_000;
+
 /// Sends stored pieces, with or without pauses.
 struct Replay {
     pieces: Arc<[Bytes]>,
@@ -189,13 +192,16 @@ struct Replay {
     left: u64,
     trailers: Option<HeaderMap>,
     pauses: Option<Arc<[u32]>>,
+    /// Milliseconds of all pauses together.
+    recorded: u64,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl Replay {
     fn new(pieces: Arc<[Bytes]>, trailers: Option<HeaderMap>, pauses: Option<Arc<[u32]>>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces, at: 0, left, trailers, pauses, pause: None }
+        let recorded = pauses.iter().flat_map(|pauses| pauses.iter()).map(|pause| u64::from(*pause)).sum();
+        Self { recorded, pieces, at: 0, left, trailers, pauses, pause: None }
     }
 }
 
@@ -209,7 +215,10 @@ impl HttpBody for Replay {
             return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
         };
         if let Some(pause) = this.pauses.as_ref().and_then(|pauses| pauses.get(this.at)).filter(|pause| **pause > 0) {
-            let pause = Duration::from_millis(u64::from(*pause));
+            let mut pause = Duration::from_millis(u64::from(*pause));
+            if this.recorded > LONGEST_REPLAY {
+                pause = pause.mul_f64(LONGEST_REPLAY as f64 / this.recorded as f64);
+            }
             let sleep = this.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

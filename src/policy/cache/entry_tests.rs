@@ -74,6 +74,17 @@ async fn a_paced_replay_keeps_the_pauses_and_an_immediate_one_does_not() {
     assert!(body.frame().await.is_none());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_stream_is_replayed_faster_in_proportion() {
+    let stored = entry(&[b"a", b"b", b"c"], Some(vec![0, 60_000, 180_000]));
+    let began = tokio::time::Instant::now();
+    let mut body = stored.whole(true);
+    for expected in [0, 15, 60] {
+        body.frame().await.expect("a piece").expect("no errors");
+        assert_eq!(began.elapsed().as_secs(), expected);
+    }
+}
+
 #[test]
 fn another_version_is_nothing() {
     let mut bytes = entry(&[b"x"], None).encode();

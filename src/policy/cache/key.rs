@@ -263,6 +263,7 @@ mod tests {
             headers: &headers,
             extra: &[],
             model: None,
+            ttl: None,
             body: None,
         };
         change(&mut query);

@@ -135,6 +135,8 @@ pub struct Query<'a> {
     pub extra: &'a [(&'a str, &'a str)],
     /// A model call's parts; makes any method cacheable under the policy's `ttl`.
     pub model: Option<ModelKey<'a>>,
+    /// How long its answer may be kept, if the request says so; never longer than the policy's `ttl`.
+    pub ttl: Option<Duration>,
     /// What of its body tells a POST that only reads from another; makes POST cacheable.
     pub body: Option<&'a [BodyPart]>,
 }

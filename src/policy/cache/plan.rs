@@ -55,8 +55,11 @@ impl Plan {
             no_store: asked.no_store,
             unsafe_: policy.unsafe_,
         };
-        let terms =
-            Terms { forced: policy.ttl, stale_while_revalidate: policy.stale_while_revalidate, stale_if_error: policy.stale_if_error };
+        let terms = Terms {
+            forced: policy.ttl.map(|most| query.ttl.map_or(most, |asked| asked.min(most))),
+            stale_while_revalidate: policy.stale_while_revalidate,
+            stale_if_error: policy.stale_if_error,
+        };
         Self {
             observe: policy.mode == config::Mode::Observe,
             model: query.model.is_some(),
@@ -107,6 +110,9 @@ static OF_GET: [header::HeaderName; 6] =
 /// Why the cache has no part in a request.
 pub(super) fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
     if query.model.is_some() {
+        if query.ttl == Some(Duration::ZERO) {
+            return Some("request outrigger-cache-ttl 0");
+        }
         return policy.ttl.is_none().then_some("no ttl");
     }
     if query.body.is_some() {

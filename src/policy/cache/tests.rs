@@ -28,6 +28,8 @@ fn policy() -> config::Cache {
         share: false,
         per_caller: false,
         paced: false,
+        tool_calls: false,
+        max_temperature: None,
         body: None,
         max_request: 1 << 20,
     }
@@ -54,8 +56,18 @@ impl World {
     }
 
     fn ask_as(&self, method: &Method, path: &str, headers: &HeaderMap, extra: &[(&str, &str)], now: u64) -> Lookup {
-        let query =
-            Query { route: &self.route, method, scheme: "http", host: "h", path_and_query: path, headers, extra, model: None, body: None };
+        let query = Query {
+            route: &self.route,
+            method,
+            scheme: "http",
+            host: "h",
+            path_and_query: path,
+            headers,
+            extra,
+            model: None,
+            ttl: None,
+            body: None,
+        };
         self.cache.look_up(&self.policy, query, at(now))
     }
 
@@ -80,6 +92,7 @@ impl World {
             headers,
             extra: &[],
             model,
+            ttl: None,
             body: None,
         };
         self.cache.look_up(&self.policy, query, at(now))
@@ -314,6 +327,7 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
             headers: &empty,
             extra: &[],
             model: None,
+            ttl: None,
             body: None,
         };
         world.cache.invalidate(query, StatusCode::from_u16(status).expect("status"), answer, at(1))

@@ -12,6 +12,7 @@ mod gunzip;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod whole;
 
 use std::fmt;
@@ -49,6 +50,8 @@ pub struct Observed {
     pub content_events: u64,
     /// Tokens of output that passed, by our own count.
     pub estimated_output: u64,
+    /// Whether it asks for tool calls.
+    pub tool_calls: bool,
     /// The answer was larger than what is looked into; something may have been missed.
     pub flawed: bool,
 }
@@ -137,6 +140,7 @@ struct Tally {
     other: u64,
     /// Tokens of output by another count than that of the events.
     estimated: u64,
+    tool_calls: bool,
     flawed: bool,
 }
 
@@ -229,6 +233,7 @@ impl Meter {
             terminal: tally.terminal,
             content_events: tally.content_events,
             estimated_output,
+            tool_calls: tally.tool_calls || tally.finish == Some(Finish::ToolCalls),
             flawed: tally.flawed,
         }
     }
@@ -243,7 +248,10 @@ impl Reader {
         let (wire, tally) = (self.wire, &mut self.tally);
         match &mut self.form {
             Form::Events(splitter) => splitter.feed(piece, |event| take(wire, tally, &event)),
-            Form::Elements(elements) => elements.feed(piece, MAX_EVENT, |element| stream::gemini(tally, element)),
+            Form::Elements(elements) => elements.feed(piece, MAX_EVENT, |element| {
+                tally.tool_calls = tally.tool_calls || tools::asks(wire, element);
+                stream::gemini(tally, element);
+            }),
             Form::Whole(whole) => whole.feed(piece, tally),
             Form::Opaque | Form::Undecided => {}
         }
@@ -274,6 +282,7 @@ impl Reader {
 fn take(wire: Wire, tally: &mut Tally, event: &sse::Event<'_>) {
     tally.flawed |= event.end == sse::End::Oversized;
     if let Some(data) = event.data {
+        tally.tool_calls = tally.tool_calls || tools::asks(wire, data);
         stream::event(wire, tally, event.name, data);
     }
 }

@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-use super::{Tally, Wire, answer::Answer, counts};
+use super::{Tally, Wire, answer::Answer, counts, tools};
 use crate::provider::{errors::classify_inside, facts};
 
 /// Bytes kept of an answer whose text may hold `"usage"` anywhere.
@@ -63,6 +63,7 @@ impl Whole {
     /// Reads what was kept. `complete`: the answer came to its end.
     pub fn finish(&self, tally: &mut Tally, complete: bool) {
         let wire = self.wire;
+        tally.tool_calls = tools::asks(wire, &self.head) || tools::asks(wire, &self.tail);
         tally.flawed = self.seen > self.head.len() as u64 && self.most == KEPT;
         if let Some(answer) = Answer::read(&self.head) {
             tally.terminal = complete;
