@@ -285,6 +285,9 @@ impl App {
         }
         let config = Arc::new(config);
         let fresh = Live::new(running.generation + 1, config.clone(), &self.shared)?;
+        if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
+            redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
+        }
         certificates::apply(&self.terminators, &config)?;
         certificates::say(&config, self.shared.clock.wall());
         self.live.store(Arc::new(fresh));

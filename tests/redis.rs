@@ -53,7 +53,8 @@ fn store(url: &str, side: &Side) -> Arc<Redis> {
 }
 
 fn store_within(url: &str, side: &Side, timeout: Duration) -> Arc<Redis> {
-    let config = config::Redis { url: Secret::new(url), namespace: "test".into(), timeout, encrypt: false };
+    let config =
+        config::Redis { url: Secret::new(url), namespace: "test".into(), timeout, encrypt: false, tls: config::RedisTls::default() };
     Redis::start(&config, None, side.handle()).expect("a good URL")
 }
 

@@ -21,6 +21,7 @@ if [ "${1:-}" = bench ]; then
     need taskset util-linux
 else
     need redis-server redis-server
+    need redis-cli redis-tools
     need promtool prometheus
     need curl curl
     need python3 python3

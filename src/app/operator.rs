@@ -182,9 +182,10 @@ fn redis(app: &App) -> Option<Dependency> {
     let redis = app.redis.as_ref()?;
     let shared = app.shared.cache.stats().shared;
     let unsaid = shared.map_or(0, |shared| shared.unsaid);
+    let why = redis.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
     let (state, detail) = match (redis.is_up(), unsaid) {
-        (false, 0) => (State::Degraded, "no answer: limits are counted and answers cached by this replica alone".to_owned()),
-        (false, n) => (State::Degraded, format!("no answer: this replica is alone, and {n} purges wait to be told to the others")),
+        (false, 0) => (State::Degraded, format!("no answer: limits are counted and answers cached by this replica alone{why}")),
+        (false, n) => (State::Degraded, format!("no answer: this replica is alone, and {n} purges wait to be told to the others{why}")),
         (true, _) if shared.is_some_and(|shared| !shared.ready) => {
             (State::Degraded, "answers, but purges of the other replicas are still being caught up with; limits are shared".to_owned())
         }

@@ -1,8 +1,8 @@
 //! What is remembered where: memory alone, or behind it the Redis that all replicas share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     clock::{self, Clock},
@@ -13,6 +13,8 @@ use crate::{
 
 /// The largest body that is stored is this fraction of the memory tier.
 const LARGEST_SHARE: u64 = 8;
+/// How long Redis may be away before it is said.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Begins to connect on the current runtime, where Redis is configured. One that is away joins later.
 ///
@@ -45,19 +47,39 @@ pub fn say(redis: Option<&Arc<Redis>>) {
         return;
     };
     tracing::info!("limits and cached answers are shared through Redis; breakers and spend by caller are kept in memory alone");
+    tokio::spawn(say_changes(redis.clone()));
+}
+
+/// Each reason for an outage is said once in it.
+async fn say_changes(redis: Arc<Redis>) {
     let mut up = redis.watch();
-    tokio::spawn(async move {
-        // The state at the start is no change, but an absent Redis should not go unnoticed.
-        let patience = tokio::time::timeout(std::time::Duration::from_secs(3), up.wait_for(|up| *up));
-        if patience.await.is_err() {
-            tracing::warn!("Redis does not answer: limits are counted and answers cached by this replica alone until it does");
-        }
-        up.mark_unchanged();
-        while up.changed().await.is_ok() {
-            match *up.borrow_and_update() {
-                true => tracing::info!("Redis answers: limits and cached answers are shared"),
-                false => tracing::warn!("Redis does not answer: limits are counted and answers cached by this replica alone"),
+    // The state at the start is no change, but an absent Redis should not go unnoticed.
+    if timeout(PATIENCE, up.wait_for(|up| *up)).await.is_err() {
+        say_away(&redis);
+    }
+    let mut said = redis.trouble();
+    up.mark_unchanged();
+    loop {
+        match timeout(PATIENCE, up.changed()).await {
+            Ok(Ok(())) if *up.borrow_and_update() => {
+                said = None;
+                tracing::info!("Redis answers: limits and cached answers are shared");
+            }
+            Ok(Ok(())) => say_away(&redis),
+            Ok(Err(_)) => return,
+            // What is wrong is often known only a little later.
+            Err(_) => {
+                let why = redis.trouble();
+                if !redis.is_up() && why.is_some() && why != said {
+                    say_away(&redis);
+                    said = why;
+                }
             }
         }
-    });
+    }
+}
+
+fn say_away(redis: &Redis) {
+    let why = redis.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
+    tracing::warn!("Redis does not answer{why}: limits are counted and answers cached by this replica alone until it does");
 }

@@ -76,7 +76,7 @@ impl<'a> Build<'a> {
     }
 
     /// The configuration; `None` if something in it was wrong, and then there is a fault.
-    pub(super) fn config(mut self, root: Root) -> (Option<Config>, Vec<Fault>, Vec<Note>) {
+    pub(super) fn config(&mut self, root: Root) -> Option<Config> {
         self.collect_tags(&root);
         let machine_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
         let limit = root.memory_limit.map_or(machine_limit, |written| written.0.0.map(|size| size.0));
@@ -107,8 +107,7 @@ impl<'a> Build<'a> {
         if config.store.redis.is_some() {
             self.gcra_is_local(&config);
         }
-        let good = self.faults.is_empty();
-        (good.then_some(config), self.faults, self.notes)
+        self.faults.is_empty().then_some(config)
     }
 
     fn fault(&mut self, at: Mark, message: impl Into<String>) {

@@ -22,7 +22,7 @@ pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
     Limit, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
-pub use tls::{ClientAuth, Identity, ListenerTls, TargetTls, TlsVersion};
+pub use tls::{ClientAuth, Identity, ListenerTls, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 
 /// One running proxy. Built by [`read`] only.
@@ -276,6 +276,8 @@ pub struct Redis {
     pub timeout: Duration,
     /// Cached answers are encrypted with a key made from [`Store::secret`], which is then given.
     pub encrypt: bool,
+    /// Where the URL asks for TLS.
+    pub tls: RedisTls,
 }
 
 /// Logs, traces, metrics.

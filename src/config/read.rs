@@ -107,10 +107,10 @@ pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn
     if !tree.cut {
         match serde_yaml::from_value::<Root>(value) {
             Ok(root) => {
-                let (built, more, remarks) = Build::new(&seen, overrides, env, &mut expander.files).config(root);
-                faults.extend(more);
-                config = built;
-                notes = remarks;
+                let mut build = Build::new(&seen, overrides, env, &mut expander.files);
+                config = build.config(root);
+                faults.extend(build.faults);
+                notes = build.notes;
             }
             // The walk has accepted what serde refuses: a fault of this program, said rather than hidden.
             Err(error) if faults.is_empty() => {

@@ -59,6 +59,15 @@ impl TargetTls {
     }
 }
 
+/// TLS towards Redis.
+#[derive(Debug, Clone, Default)]
+pub struct RedisTls {
+    /// Authorities that may have signed Redis' certificate; `None`: the system's.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// For a Redis that asks for a client certificate.
+    pub identity: Option<Identity>,
+}
+
 /// Whether clients must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientAuth {

@@ -333,11 +333,20 @@ pub(super) struct Admin {
 pub(super) struct Store {
     pub(super) memory: Option<W<Bytes>>,
     pub(super) redis: Option<W<RedisUrl>>,
+    pub(super) redis_tls: Option<RedisTls>,
     pub(super) namespace: Option<W<Namespace>>,
     pub(super) secret: Option<W<Secret>>,
     pub(super) timeout: W<Duration>,
     pub(super) encrypt: Option<W<bool>>,
     pub(super) max_keys: W<Count>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedisTls {
+    pub(super) ca: Option<W<PathBuf>>,
+    pub(super) cert: Option<W<PathBuf>>,
+    pub(super) key: Option<W<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -123,7 +123,7 @@ impl Inspection {
         match text(header::CONTENT_ENCODING).as_str() {
             _ if !(essence == "application/json" || essence.ends_with("+json")) => Self::Opaque,
             "" | "identity" => Self::Plain(Inspector::default()),
-            "gzip" | "x-gzip" => Self::Gzip(Box::new(Gunzip::new()), Inspector::default()),
+            "gzip" | "x-gzip" => Self::Gzip(Box::default(), Inspector::default()),
             _ => Self::Opaque,
         }
     }

@@ -13,6 +13,9 @@
 pub mod journal;
 pub mod scripts;
 mod subscribe;
+mod tls;
+mod trouble;
+mod url;
 
 use std::{
     sync::{
@@ -26,10 +29,10 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
-    interfaces::{ClientLike, KeysInterface, PubsubInterface},
+    interfaces::{ClientLike, EventInterface, KeysInterface, PubsubInterface},
     types::{
         Builder, ClusterHash, CustomCommand, Expiration, SetOptions, Value,
-        config::{Config, Options, ReconnectPolicy},
+        config::{Config, Options, ReconnectPolicy, Server},
     },
 };
 use tokio::{runtime::Handle, sync::watch, time::timeout};
@@ -42,6 +45,7 @@ use crate::{
     clock,
     config::{self, Secret},
 };
+use tls::Tls;
 
 /// Commands in a row without an answer after which nothing more is sent.
 pub const MISSES: u32 = 5;
@@ -86,6 +90,9 @@ pub struct Redis {
     namespace: Arc<str>,
     timeout: Duration,
     fred: Config,
+    /// Where the URL asks for TLS.
+    tls: Option<Arc<Tls>>,
+    trouble: ArcSwapOption<String>,
     handle: Handle,
     client: ArcSwapOption<WithOptions<Client>>,
     up: watch::Sender<bool>,
@@ -102,10 +109,13 @@ impl Redis {
     /// Starts to connect, on `handle`, and returns at once; the error says what is wrong with the URL. Redis may be away and join
     /// later. The connection ends when the last `Arc` is dropped.
     pub fn start(config: &config::Redis, secret: Option<&Secret>, handle: &Handle) -> Result<Arc<Self>, String> {
+        let tls = url::asks_for_tls(config.url.reveal()).then(|| Tls::new(&config.tls)).transpose()?;
         let this = Arc::new(Self {
             namespace: config.namespace.clone(),
             timeout: config.timeout,
-            fred: parse_url(config.url.reveal())?,
+            fred: url::parse(config.url.reveal(), tls.as_ref())?,
+            tls,
+            trouble: ArcSwapOption::empty(),
             handle: handle.clone(),
             client: ArcSwapOption::empty(),
             up: watch::Sender::new(false),
@@ -151,6 +161,19 @@ impl Redis {
         self.up.subscribe()
     }
 
+    /// Why it does not answer and what would help, as far as it is known; `None` while it does.
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full()
+    }
+
+    /// From the next connection on, other authorities and another client certificate.
+    ///
+    /// # Errors
+    /// They cannot be used; those at work are kept.
+    pub fn renew_tls(&self, tls: &config::RedisTls) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), |held| held.renew(tls))
+    }
+
     /// Commands that failed, by operation, since start.
     pub fn errors(&self) -> [(&'static str, u64); Operation::ALL.len()] {
         Operation::ALL.map(|operation| (operation.as_str(), self.errors[operation as usize].load(Relaxed)))
@@ -164,12 +187,14 @@ impl Redis {
     /// Runs a script that answers with whole numbers. All `keys` must be [`tagged`](Self::tagged).
     pub async fn eval(&self, script: &Script, keys: &[String], args: &[i64]) -> Result<Vec<i64>, StoreError> {
         let client = self.client()?;
+        // Of a custom command the library takes no other hash: an offset into its arguments is not looked at.
+        let slot = ClusterHash::from(keys.first().map_or("", String::as_str));
         let send = |command: &'static str, what: &str| {
             let mut line = Vec::with_capacity(2 + keys.len() + args.len());
             line.extend([Value::from(what), Value::Integer(keys.len() as i64)]);
             line.extend(keys.iter().map(|key| Value::from(key.as_str())));
             line.extend(args.iter().map(|arg| Value::Integer(*arg)));
-            client.custom::<Vec<i64>, Value>(CustomCommand::new_static(command, ClusterHash::Offset(2), false), line)
+            client.custom::<Vec<i64>, Value>(CustomCommand::new_static(command, slot.clone(), false), line)
         };
         let work = async {
             match send("EVALSHA", script.sha()).await {
@@ -291,7 +316,16 @@ impl Redis {
         }
     }
 
+    fn blame(&self, why: String) {
+        if self.trouble.load().as_deref() != Some(&why) {
+            self.trouble.store(Some(Arc::new(why)));
+        }
+    }
+
     fn turn(&self, up: bool) {
+        if up && self.trouble.load().is_some() {
+            self.trouble.store(None);
+        }
         if self.open.swap(up, Relaxed) != up {
             self.up.send_replace(up);
         }
@@ -335,36 +369,41 @@ impl std::fmt::Debug for Redis {
 /// Connects, probes, and replaces a client that does not come back, for as long as somebody holds the store.
 async fn keep(store: Weak<Redis>) {
     let mut failed = 0;
-    let mut client = None;
+    let mut client: Option<(Client, BroadcastReceiver)> = None;
     loop {
         let Some(this) = store.upgrade() else { break };
         if client.is_none()
             && let Ok(new) = this.build()
         {
+            let errors = new.error_rx();
             new.connect();
             this.client.store(Some(Arc::new(new.with_options(&this.options()))));
-            client = Some(new);
             failed = 0;
             // The first connection is worth waiting for, a little; a store that is away must not hold up anything.
-            if let Some(new) = &client {
-                let _ = timeout(CONNECT_TIMEOUT, new.wait_for_connect()).await;
-            }
+            let _ = timeout(CONNECT_TIMEOUT, new.wait_for_connect()).await;
+            client = Some((new, errors));
         }
-        match this.ping().await {
+        let probed = this.ping().await;
+        let said = client.as_mut().and_then(|(_, errors)| newest(errors));
+        match &probed {
             Ok(()) => {
                 failed = 0;
                 this.misses.store(0, Relaxed);
                 this.turn(true);
             }
-            Err(StoreError::Refused(_)) => {
+            Err(StoreError::Refused(why)) => {
                 // It answers, but not what is needed (no permission, still loading): commands would fail too.
                 failed = 0;
                 this.turn(false);
+                this.blame(trouble::advice(why));
             }
             Err(_) => failed += 1,
         }
+        if let (Some(why), Err(StoreError::Silent(_))) = (said, &probed) {
+            this.blame(trouble::advice(&why));
+        }
         if failed >= PROBES_TO_REPLACE
-            && let Some(old) = client.take()
+            && let Some((old, _)) = client.take()
         {
             this.client.store(None);
             let _ = timeout(CONNECT_TIMEOUT, old.quit()).await;
@@ -373,8 +412,23 @@ async fn keep(store: Weak<Redis>) {
         drop(this);
         tokio::time::sleep(PROBE_EVERY).await;
     }
-    if let Some(client) = client {
+    if let Some((client, _)) = client {
         let _ = timeout(CONNECT_TIMEOUT, client.quit()).await;
+    }
+}
+
+type BroadcastReceiver = tokio::sync::broadcast::Receiver<(fred::error::Error, Option<Server>)>;
+
+/// The last of the errors that wait to be read.
+fn newest(errors: &mut BroadcastReceiver) -> Option<String> {
+    use tokio::sync::broadcast::error::TryRecvError;
+    let mut last = None;
+    loop {
+        match errors.try_recv() {
+            Ok((error, _)) => last = Some(error.details().to_owned()),
+            Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return last,
+        }
     }
 }
 
@@ -382,27 +436,6 @@ async fn keep(store: Weak<Redis>) {
 fn answered(error: &fred::error::Error) -> bool {
     use fred::error::ErrorKind::{Auth, Cluster, InvalidArgument, InvalidCommand, NotFound, Parse, Unknown};
     matches!(error.kind(), Auth | Cluster | InvalidArgument | InvalidCommand | NotFound | Parse | Unknown)
-}
-
-/// `redis`, `rediss`, `redis-cluster`, `redis-sentinel` (each also with `s` for TLS), `unix`.
-fn parse_url(url: &str) -> Result<Config, String> {
-    let owned;
-    let url = match url.strip_prefix("unix://") {
-        Some(path) => {
-            owned = format!("redis+unix://{path}");
-            owned.as_str()
-        }
-        None => url,
-    };
-    let scheme = url.split("://").next().unwrap_or_default();
-    let known = ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix"].contains(&scheme);
-    if !known {
-        return Err("a Redis URL begins with redis://, rediss://, redis-cluster://, redis-sentinel:// or unix://".into());
-    }
-    // The error must not repeat the URL: it may hold a password.
-    let mut config = Config::from_url(url).map_err(|error| format!("the Redis URL is not valid: {}", error.details()))?;
-    config.fail_fast = false; // an absent Redis does not stop the start
-    Ok(config)
 }
 
 fn derive_secret(secret: &Secret) -> [u8; 32] {
@@ -413,21 +446,6 @@ fn derive_secret(secret: &Secret) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_kind_of_url_is_known_and_others_are_refused_without_telling_the_password() {
-        for url in [
-            "redis://:pw@127.0.0.1:6379/1",
-            "rediss://user:pw@cache.internal",
-            "redis-cluster://a:7000?node=b:7000",
-            "redis-sentinel://a:26379?sentinelServiceName=main&node=b:26379",
-            "unix:///run/redis.sock",
-        ] {
-            assert!(parse_url(url).is_ok_and(|config| !config.fail_fast), "{url}");
-        }
-        let error = parse_url("http://:s3cret@host").expect_err("not Redis");
-        assert!(error.contains("redis://") && !error.contains("s3cret"), "{error}");
-    }
-
     #[tokio::test]
     async fn a_redis_that_is_not_there_costs_nothing_and_is_told() {
         let config = config::Redis {
@@ -435,6 +453,7 @@ mod tests {
             namespace: "t".into(),
             timeout: Duration::from_millis(50),
             encrypt: false,
+            tls: config::RedisTls::default(),
         };
         let store = Redis::start(&config, None, &Handle::current()).expect("a good URL");
         assert_eq!(store.get("x").await, Err(StoreError::Away));

@@ -28,8 +28,13 @@ impl Server {
 
     /// A cluster of one node, which owns every slot.
     pub fn cluster() -> Option<Self> {
+        Self::cluster_with(&[])
+    }
+
+    pub fn cluster_with(more: &[&str]) -> Option<Self> {
         let (port, bus) = (free_port(), free_port().to_string());
-        let server = Self::start_with(port, &["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-port", &bus])?;
+        let cluster = ["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--cluster-port", &bus];
+        let server = Self::start_with(port, &[&cluster[..], more].concat())?;
         let mut connection = loop {
             match TcpStream::connect(("127.0.0.1", port)) {
                 Ok(connection) => break connection,

@@ -1,8 +1,11 @@
 //! An origin that counts, proxies that share a Redis, and what a test asks them.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -83,41 +86,17 @@ pub struct Replica(pub Arc<App>);
 
 impl Replica {
     pub async fn start(origin: &Origin, store: &str) -> Self {
-        let yaml = format!(
-            r#"
-inbound:
-  listen: 127.0.0.1:0
-  app: http://{origin}
-  trusted_proxies: [127.0.0.1/32]
-  caller: [header:x-user-id, client_ip]
-  routes:
-    - match: {{path: /c/**}}
-      cache: {{tags: [things]}}
-    - match: {{path: /keyed/**}}
-      cache: {{key: ["header:x-kind"]}}
-    - match: {{path: /limited}}
-      limits:
-        - {{name: hundred, key: caller, requests: 100, window: 1m, alert_at: [0.5]}}
-outbound:
-  listen: 127.0.0.1:0
-  providers:
-    house: {{api: openai, url: "http://{origin}/v1"}}
-  routes:
-    - match: {{operation: chat, models: ["gpt-*"]}}
-      cache: {{ttl: 1h}}
-    - match: {{operation: chat, models: ["few-*"]}}
-      limits:
-        - {{name: few, requests: 2, window: 1m}}
-admin: {{listen: off, probes: off, socket: off}}
-telemetry: {{log: off}}
-shutdown: {{drain_delay: 0s, deadline: 1s}}
-workers: 1
-store: {{memory: 8MiB, {store}}}
-"#,
-            origin = origin.addr
-        );
-        let reading = read::parse_reading(&yaml, "test.yaml", &Overrides::default(), &|_| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let reading = read::parse_reading(&yaml(origin, store), "test.yaml", &Overrides::default(), &|_| None);
+        let reading = reading.unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::start(Source { file: None, overrides: Overrides::default() }, reading).await.expect("starts");
+        Self(app)
+    }
+
+    /// With a configuration that is a file.
+    pub async fn start_from(file: &Path, origin: &Origin, store: &str) -> Self {
+        std::fs::write(file, yaml(origin, store)).expect("written");
+        let reading = read::load_reading(file, &Overrides::default(), &|_| None).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let app = App::start(Source { file: Some(file.to_owned()), overrides: Overrides::default() }, reading).await.expect("starts");
         Self(app)
     }
 
@@ -129,7 +108,11 @@ store: {{memory: 8MiB, {store}}}
     }
 
     pub async fn until_ready(&self) {
-        eventually("the store is ready", || self.0.shared.cache.stats().shared.is_some_and(|shared| shared.ready)).await;
+        let (began, mut look) = (Instant::now(), tokio::time::interval(Duration::from_millis(1)));
+        while !self.0.shared.cache.stats().shared.is_some_and(|shared| shared.ready) {
+            assert!(began.elapsed() < PATIENCE, "the store is not ready: {:?}", self.health());
+            look.tick().await;
+        }
     }
 
     pub async fn ask(&self, request: Request<Full<Bytes>>) -> Answer {
@@ -181,6 +164,42 @@ store: {{memory: 8MiB, {store}}}
         let redis = health.dependencies.into_iter().find(|dependency| dependency.name == "redis").expect("told");
         (redis.state, redis.detail)
     }
+}
+
+fn yaml(origin: &Origin, store: &str) -> String {
+    format!(
+        r#"
+inbound:
+  listen: 127.0.0.1:0
+  app: http://{origin}
+  trusted_proxies: [127.0.0.1/32]
+  caller: [header:x-user-id, client_ip]
+  routes:
+    - match: {{path: /c/**}}
+      cache: {{tags: [things]}}
+    - match: {{path: /keyed/**}}
+      cache: {{key: ["header:x-kind"]}}
+    - match: {{path: /limited}}
+      limits:
+        - {{name: hundred, key: caller, requests: 100, window: 1m, alert_at: [0.5]}}
+outbound:
+  listen: 127.0.0.1:0
+  providers:
+    house: {{api: openai, url: "http://{origin}/v1"}}
+  routes:
+    - match: {{operation: chat, models: ["gpt-*"]}}
+      cache: {{ttl: 1h}}
+    - match: {{operation: chat, models: ["few-*"]}}
+      limits:
+        - {{name: few, requests: 2, window: 1m}}
+admin: {{listen: off, probes: off, socket: off}}
+telemetry: {{log: off}}
+shutdown: {{drain_delay: 0s, deadline: 1s}}
+workers: 1
+store: {{memory: 8MiB, {store}}}
+"#,
+        origin = origin.addr
+    )
 }
 
 pub struct Answer {

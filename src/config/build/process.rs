@@ -37,8 +37,9 @@ impl Build<'_> {
             let message = "`encrypt` needs `secret`: without one the key would lie in Redis beside what it encrypts";
             self.fault(self.seen.key("store.encrypt"), message);
         }
+        let tls = written.redis_tls.map(|tls| self.redis_tls(tls, written.redis.as_ref())).unwrap_or_default();
         let redis = match (written.redis, namespace) {
-            (Some(url), Some(namespace)) => Some(Redis { url: url.0.0, namespace: Arc::from(namespace.as_str()), timeout, encrypt }),
+            (Some(url), Some(namespace)) => Some(Redis { url: url.0.0, namespace: Arc::from(namespace.as_str()), timeout, encrypt, tls }),
             (Some(_), None) => {
                 if !self.seen.broken("store.namespace") {
                     let message = "`redis` needs `namespace`, such as `namespace: shop`: without one, two apps on the same Redis would share counters and answers";

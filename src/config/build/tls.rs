@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::Build;
-use crate::config::{Identity, ListenerTls, Origin, Scheme, TargetTls, error::quoted, scalars::W, tls, written};
+use crate::config::{
+    Identity, ListenerTls, Origin, RedisTls, Scheme, TargetTls,
+    error::quoted,
+    scalars::{RedisUrl, W},
+    tls, written,
+};
 
 /// Largest PEM file; the roots of a whole system are a quarter of it.
 const MAX_PEM: u64 = 1 << 20;
@@ -57,6 +62,20 @@ impl Build<'_> {
             server_name,
             min_version: written.min_version.0,
         }
+    }
+
+    /// `store.redis_tls`.
+    pub(super) fn redis_tls(&mut self, written: written::RedisTls, url: Option<&W<RedisUrl>>) -> RedisTls {
+        let path = "store.redis_tls";
+        if let Some(url) = url
+            && !url.0.0.reveal().starts_with("rediss")
+        {
+            let message =
+                "`redis_tls` means nothing without TLS: begin the URL with `rediss://`, `rediss-sentinel://` or `rediss-cluster://`";
+            self.fault(self.seen.key(path), message);
+        }
+        let ca = written.ca.and_then(|file| self.authorities(&format!("{path}.ca"), &file.0));
+        RedisTls { ca, identity: self.identity(path, written.cert, written.key) }
     }
 
     fn identity(&mut self, path: &str, cert: File, key: File) -> Option<Identity> {

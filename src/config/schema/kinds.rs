@@ -45,6 +45,7 @@ scalars! {
     SHARE = Scalar::new::<Share>("a fraction", Json::Number, "0.5");
     ADDRESS = Scalar::new::<SocketAddr>("an address to listen on", Json::Pattern(LISTEN), "127.0.0.1:8081");
     ADDRESS_OR_OFF = Scalar::new::<OrOff<SocketAddr>>("an address to listen on or `off`", Json::Pattern(r"^off$|^.+:[0-9]+$"), "127.0.0.1:9901");
+    PEM_FILE = Scalar::new::<PathBuf>("the path of a PEM file", Json::Text, "/run/secrets/redis/ca.crt");
     PATH_OR_OFF = Scalar::new::<OrOff<PathBuf>>("a path or `off`", Json::Text, "/run/outrigger.sock");
     URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"");
     APP = Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000");

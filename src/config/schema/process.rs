@@ -20,6 +20,19 @@ static ADMIN: Table = Table::new(
     ],
 );
 
+static REDIS_TLS: Table = Table::new(
+    "store.redis_tls",
+    "TLS towards Redis (`rediss://`, `rediss-sentinel://`, `rediss-cluster://`). Files are watched; connections made after a change use what they then hold.",
+    &[
+        Key::new("ca", PEM_FILE, "Certificates of the authorities that sign Redis' certificate; without it, those of the system.")
+            .eg("/run/secrets/redis/ca.crt"),
+        Key::new("cert", PEM_FILE, "Client certificate with its chain, for a Redis that asks for one; needs `key`.")
+            .eg("/run/secrets/redis/tls.crt"),
+        Key::new("key", PEM_FILE, "Private key of `cert`.").eg("/run/secrets/redis/tls.key"),
+    ],
+)
+.needs(&[("cert", "key"), ("key", "cert")]);
+
 static STORE: Table = Table::new(
     "store",
     "Shared state of cache and limits.",
@@ -29,6 +42,7 @@ static STORE: Table = Table::new(
             .says("a quarter of the memory limit, at most 256MiB")
             .eg("64MiB"),
         Key::new("redis", REDIS, "Makes Redis the shared memory of all replicas; needs `namespace`."),
+        Key::new("redis_tls", Kind::Table(&REDIS_TLS), "Own authority and client certificate towards Redis; needs a `rediss` URL."),
         Key::new("namespace", NAMESPACE, "Prefix of every key in Redis; two apps must not share one.").eg("shop"),
         Key::new("secret", SECRET, "Keys the hashes of cache and limit keys; all replicas need the same.")
             .says("made at start, with Redis once per namespace"),
@@ -37,7 +51,7 @@ static STORE: Table = Table::new(
         Key::new("max_keys", COUNT_OF, "Most limit counters held in memory; the least used go first.").within("1k", "100M").default("100k"),
     ],
 )
-.needs(&[("namespace", "redis"), ("encrypt", "redis")])
+.needs(&[("namespace", "redis"), ("encrypt", "redis"), ("redis_tls", "redis")])
 .foreign(&[("state_dir", "not supported yet; the ledger is in memory")]);
 
 static TELEMETRY: Table = Table::new(

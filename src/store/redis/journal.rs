@@ -75,6 +75,7 @@ impl Redis {
             About::Text(text) => ("text", text.as_str()),
             About::All => ("all", ""),
         };
+        let slot = ClusterHash::from(self.tagged(name).as_str());
         let id = format!("{:016x}", clock::unguessable_id() as u64);
         let send = |command: &'static str, script: &str| {
             let line: Vec<Value> = vec![
@@ -88,7 +89,7 @@ impl Redis {
                 self.key(name).into(),
                 Value::Bytes(Bytes::copy_from_slice(message)),
             ];
-            client.custom::<u64, Value>(CustomCommand::new_static(command, ClusterHash::Offset(2), false), line)
+            client.custom::<u64, Value>(CustomCommand::new_static(command, slot.clone(), false), line)
         };
         let work = async {
             match send("EVALSHA", APPEND.sha()).await {
@@ -110,6 +111,15 @@ impl Redis {
         };
         let fields = self.finish_within(READ_DEADLINE, Operation::Get, work).await?;
         read(fields).ok_or_else(|| StoreError::Refused(format!("`{key}` does not hold a journal; delete it")))
+    }
+
+    /// Which journal it is, and the number of its last record.
+    pub async fn journal_head(&self, name: &str) -> Result<Option<(u64, u64)>, StoreError> {
+        let client = self.patient()?;
+        let key = self.tagged(name);
+        let work = client.hmget::<(Option<String>, Option<u64>), _, _>(key.as_str(), vec!["id", "number"]);
+        let (id, number) = self.finish_within(READ_DEADLINE, Operation::Get, work).await?;
+        Ok(id.and_then(|id| u64::from_str_radix(&id, 16).ok()).map(|id| (id, number.unwrap_or(0))))
     }
 
     /// The records of the journal `name` from now on, and its gaps, as of [`Self::subscribe`]. Read messages with [`told`].

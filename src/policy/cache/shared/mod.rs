@@ -10,6 +10,8 @@
 //! - Whoever may have missed a purge (a new connection, a gap) reads the journal; if anything was said meanwhile, or the
 //!   journal is another, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis
 //!   is not asked.
+//! - A message may get lost without a trace (a Cluster carries it from node to node): where nothing was heard for a second, the
+//!   journal's number is compared with what was heard.
 //! - A purge while Redis is away takes effect here at once and elsewhere when Redis is back.
 //!
 //! Freshness goes by wall clocks: those of the replicas have to agree to about a second.
@@ -73,6 +75,8 @@ const JOURNAL: &str = "cache:1:journal";
 const RETRY: Duration = Duration::from_millis(200);
 /// Longest wait for our own word to come back; a gap in the messages is noticed by then.
 const HEARD: Duration = Duration::from_secs(2);
+/// Pause between two looks whether a message got lost. One a second asks nothing of a Redis, and bounds what a lost one can do.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 const EVERYTHING: Record = Record::Purged { which: Which::All, soft: false };
 
 /// What the tier did since the start.
@@ -411,7 +415,27 @@ fn kept(entry: &Entry, now: SystemTime) -> Duration {
 async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: Notices, clock: Clock) {
     // Up to where memory is purged.
     let mut purged = None;
-    while let Some(notice) = notices.recv().await {
+    // What the journal had a look ago and nobody has said.
+    let mut unheard = None;
+    loop {
+        let notice = match tokio::time::timeout(LOOK_EVERY, notices.recv()).await {
+            Ok(Some(notice)) => notice,
+            Ok(None) => return,
+            Err(_) => {
+                let before = unheard.take();
+                unheard = unheard_of(&redis, purged).await;
+                if unheard.is_none() || unheard != before {
+                    continue;
+                }
+                // Messages get lost on their way: another way is needed.
+                unheard = None;
+                let Some(redis) = redis.upgrade() else { return };
+                if let Ok(anew) = redis.journal_notices(JOURNAL) {
+                    notices = anew;
+                }
+                Notice::Gap
+            }
+        };
         let told = match &notice {
             Notice::Message(message) => journal::told(message),
             Notice::Gap => None,
@@ -441,6 +465,16 @@ async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: Notices, cloc
         purged = Some(known.stamp());
         tier.learn(known);
     }
+}
+
+/// The number of the journal's last record, where that is later than what was heard.
+async fn unheard_of(redis: &Weak<Redis>, heard: Option<Stamp>) -> Option<Stamp> {
+    let (heard, redis) = (heard?, redis.upgrade()?);
+    if !redis.is_up() {
+        return None;
+    }
+    let (id, number) = redis.journal_head(JOURNAL).await.ok()??;
+    (id != heard.id || number > heard.number).then_some(Stamp { id, number })
 }
 
 async fn read_journal(redis: &Weak<Redis>) -> Option<journal::Journal> {
