@@ -5,7 +5,8 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use http::{Request, response::Parts};
+use http::{HeaderValue, Method, Request, header, response::Parts};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     client::conn::http1::{self, SendRequest},
@@ -100,6 +101,7 @@ impl Pool {
                 Connection::Own(mut own) => {
                     let Some(sender) = own.sender.as_mut() else { return Err(broken("the connection is gone", reused)) };
                     own.ear.listen(interim.cloned());
+                    announce_body(&mut request);
                     match sender.try_send_request(request).await {
                         Ok(response) => {
                             own.ear.stop();
@@ -233,6 +235,14 @@ impl Pool {
                 Err(SendError { fault: Fault::Tls, detail, unsent: true, ..broken("", false) })
             }
         }
+    }
+}
+
+/// hyper leaves out a body of unknown length after GET and HEAD, silently, unless its coding is written.
+fn announce_body(request: &mut Request<Body>) {
+    let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+    if bodiless && !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

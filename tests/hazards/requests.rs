@@ -156,3 +156,22 @@ fn a_broken_body_is_the_clients_fault() {
     let metrics = world.app.telemetry.metrics().render();
     assert!(!metrics.contains("outrigger_tries_total{target=\"app\""), "no try is counted against the target: {metrics}");
 }
+
+#[test]
+fn a_chunked_body_passes_whatever_the_method() {
+    // 23 (legal traffic passes untouched): hyper leaves a body without length out after GET and HEAD unless its coding is written.
+    let world = World::new(ok);
+    for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+        let mut client = world.client();
+        client.send(format!("{method} / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"));
+        assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 200 "), "{method}");
+        let got = world.origin.take();
+        assert!(got.starts_with(method) && got.ends_with("5\r\nhello\r\n0\r\n\r\n"), "{got}");
+    }
+    // None where there is none.
+    let mut client = world.client();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    client.response();
+    let got = world.origin.take();
+    assert!(!got.contains("transfer-encoding") && !got.contains("content-length"), "{got}");
+}
