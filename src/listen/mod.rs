@@ -258,6 +258,8 @@ impl Listener {
         let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer.clone(), session.clone()));
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).half_close(false).auto_date_header(false).max_header_size(bounds.max_head as usize);
+        // What a client holds that does not read, and a head must fit.
+        builder.max_buf_size(BUFFER.max(bounds.max_head as usize));
         if usize::from(bounds.max_headers) != HYPER_MAX_HEADERS {
             // Any number but its own costs hyper an allocation for each head.
             builder.max_headers(bounds.max_headers.into());
@@ -397,6 +399,8 @@ fn to_origin_form(arrival: &mut Arrival) {
 
 /// What hyper parses without being told a number.
 const HYPER_MAX_HEADERS: usize = 100;
+/// Bytes of an answer that wait for a client, beside one piece of it.
+const BUFFER: usize = 64 << 10;
 const BACKLOG: i32 = 4096;
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);

@@ -199,7 +199,7 @@ impl Pool {
                 self.channels.learn(false);
             }
             let ear = Arc::new(Ear::default());
-            let handshake = http1::Builder::new().handshake::<_, Body>(TokioIo::new(Heard::new(stream, ear.clone())));
+            let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake::<_, Body>(TokioIo::new(Heard::new(stream, ear.clone())));
             let (sender, connection) = handshake.await.map_err(|e| explain(&e, false))?;
             // The task ends with its connection, which ends when the sender is dropped.
             tokio::task::spawn_local(async move {
@@ -245,6 +245,9 @@ fn announce_body(request: &mut Request<Body>) {
         request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
+
+/// What a connection reads ahead of a client that does not take it, and the longest response head.
+const BUFFER: usize = 64 << 10;
 
 impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
