@@ -75,6 +75,8 @@ pub struct Inbound {
     pub bounds: Bounds,
     /// What is refused beyond what is ambiguous.
     pub strict: Strict,
+    /// Whether answers carry `Server-Timing`.
+    pub server_timing: bool,
 }
 
 /// The door between the app and its providers.
@@ -98,6 +100,8 @@ pub struct Outbound {
     pub fallthrough: Policies,
     /// Ceilings that hold without being named.
     pub bounds: Bounds,
+    /// Whether answers carry `Server-Timing`.
+    pub server_timing: bool,
     /// A join to an inbound exchange that ended longer ago than this enforces nothing.
     pub join_within: Duration,
     /// Prices that override or extend the built-in table.

@@ -55,6 +55,7 @@ pub(super) struct Inbound {
     pub(super) bounds: Bounds,
     pub(super) strict_paths: W<bool>,
     pub(super) strict_headers: W<bool>,
+    pub(super) server_timing: W<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +75,7 @@ pub(super) struct Outbound {
     #[serde(default)]
     pub(super) routes: Items<Block>,
     pub(super) bounds: Bounds,
+    pub(super) server_timing: W<bool>,
     pub(super) join_within: W<Duration>,
     #[serde(default)]
     pub(super) prices: Items<Price>,

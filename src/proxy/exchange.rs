@@ -20,6 +20,7 @@ use super::{
     model::{self, ModelCall, Settlement},
     read_first::Room,
     strip::Stripped,
+    timing::server_timing,
 };
 use crate::{
     arrival::{Arrival, Door},
@@ -39,6 +40,8 @@ use crate::{
     },
     upstream::Connection,
 };
+
+const SERVER_TIMING: header::HeaderName = header::HeaderName::from_static("server-timing");
 
 /// The record of one request.
 pub struct Exchange {
@@ -206,7 +209,15 @@ impl Exchange {
             });
         }
         self.status = head.status.as_u16();
-        self.own = Some(self.arrival.at.elapsed().saturating_sub(self.tries.waited.get()));
+        let waited = self.tries.waited.get();
+        let own = self.arrival.at.elapsed().saturating_sub(waited);
+        self.own = Some(own);
+        if self.worker.live.door(self.arrival.door).is_some_and(|door| door.server_timing)
+            && let Some(value) = server_timing(own, waited, self.tries.made.get(), self.cache)
+        {
+            // Beside what the app says of itself.
+            head.headers.append(SERVER_TIMING, value);
+        }
         if let Some(call) = &mut self.call {
             call.answered(&head);
         }

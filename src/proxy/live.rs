@@ -50,6 +50,8 @@ pub struct LiveDoor {
     pub bounds: Bounds,
     /// What is refused beyond what is ambiguous.
     pub strict: Strict,
+    /// Whether answers carry `Server-Timing`.
+    pub server_timing: bool,
     /// Peers whose claims about the client are believed.
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
@@ -150,6 +152,7 @@ impl Live {
                     port: inbound.listen.port(),
                     bounds: inbound.bounds.clone(),
                     strict: inbound.strict,
+                    server_timing: inbound.server_timing,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
                     ..door(Door::Inbound, parts, shared)
@@ -177,6 +180,7 @@ impl Live {
                 Some(LiveDoor {
                     port: outbound.listen.port(),
                     bounds: outbound.bounds.clone(),
+                    server_timing: outbound.server_timing,
                     allow: outbound.allow.clone(),
                     hosts: outbound.providers.iter().any(|provider| !provider.keys.is_empty()).then(|| outbound.hosts.clone()),
                     ..door(Door::Outbound, parts, shared)
@@ -231,6 +235,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         port: 0,
         bounds: Bounds::default(),
         strict: Strict::default(),
+        server_timing: false,
         trusted: Vec::new(),
         caller: Vec::new(),
         allow: Vec::new(),

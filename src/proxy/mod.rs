@@ -18,6 +18,7 @@ pub mod model;
 mod read_first;
 mod request;
 mod strip;
+mod timing;
 mod tunnel;
 mod worth;
 

@@ -112,3 +112,29 @@ fn a_trace_passes_untouched_where_otlp_is_off_and_goes_on_where_it_is_on() {
         assert!(outbound.starts_with(&PARENT[..36]) && outbound != seen[0].header("traceparent"));
     });
 }
+
+#[test]
+fn server_timing_is_told_where_it_is_switched_on() {
+    run(async {
+        let yaml = |on: bool| {
+            format!(
+                "inbound: {{app: 'http://app.test', server_timing: {on}, routes: [\
+                 {{match: {{path: /kept}}, cache: {{ttl: 60s}}}}, {{match: {{path: /**}}, retry: {{backoff: [1s]}}}}]}}"
+            )
+        };
+        let world = World::new(&yaml(true)).await;
+        world.app.script([Reply::ok("x").after(secs(2)), Reply::status(503), Reply::ok("x").header("server-timing", "db;dur=1")]);
+        let timing = |answer: &crate::world::Answer| {
+            answer.headers.get_all("server-timing").iter().map(|value| value.to_str().expect("text").to_owned()).collect::<Vec<_>>()
+        };
+        let asked = timing(&world.client().get("/kept").await);
+        assert_eq!(asked, ["outrigger;dur=0.000, upstream;dur=2000.000, tries;desc=1, cache;desc=miss"]);
+        crate::world::settle().await;
+        assert_eq!(timing(&world.client().get("/kept").await), ["outrigger;dur=0.000, cache;desc=hit"]);
+        let again = timing(&world.client().get("/other").await);
+        assert_eq!(again[0], "db;dur=1", "what the app says stays");
+        assert!(again[1].contains("tries;desc=2") && !again[1].contains("cache"), "{again:?}");
+        let world = World::new(&yaml(false)).await;
+        assert_eq!(world.client().get("/kept").await.header("server-timing"), "");
+    });
+}

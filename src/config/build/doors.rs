@@ -38,6 +38,7 @@ impl Build<'_> {
                 fallthrough: Policies::default(),
                 bounds: Bounds { max_body: Some(1 << 30), ..Bounds::default() },
                 strict: Strict::default(),
+                server_timing: false,
             });
         };
         let app = app.or_else(|| written.app.map(|app| app.0));
@@ -70,6 +71,7 @@ impl Build<'_> {
             fallthrough,
             bounds: bounds(&written.bounds),
             strict: Strict { paths: written.strict_paths.0, headers: written.strict_headers.0 },
+            server_timing: written.server_timing.0,
         })
     }
 
@@ -131,6 +133,7 @@ impl Build<'_> {
             routes,
             fallthrough,
             bounds: bounds(&written.bounds),
+            server_timing: written.server_timing.0,
             join_within: written.join_within.0,
             prices: self.prices(written.prices),
             providers,

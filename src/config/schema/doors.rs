@@ -150,6 +150,13 @@ static INBOUND_DEFAULTS: Table = Table::new(
 )
 .foreign(DEFAULTS_FOREIGN);
 
+const SERVER_TIMING: Key = Key::new(
+    "server_timing",
+    BOOL,
+    "Every answer says in `Server-Timing` what the proxy and the upstream took, what the cache did, and how many tries there were.",
+)
+.default("false");
+
 static INBOUND: Table = Table::new(
     "inbound",
     "The door in front of the app.",
@@ -186,6 +193,7 @@ static INBOUND: Table = Table::new(
              `x-user` to many), values of other than ASCII.",
         )
         .default("false"),
+        SERVER_TIMING,
     ],
 )
 .foreign(&[
@@ -279,6 +287,7 @@ static OUTBOUND: Table = Table::new(
         Key::new("defaults", Kind::Table(&OUTBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&OUTBOUND_ROUTE)), "Matches with their policies."),
         Key::new("bounds", Kind::Table(&OUTBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
+        SERVER_TIMING,
         Key::new("join_within", TIME_OF, "A call counts for the inbound request that caused it until this long after that request ended.")
             .within("0", "1d")
             .default("5m"),
