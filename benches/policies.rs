@@ -12,6 +12,13 @@ use outrigger::{
     config::{self, Applies, KeyPart, Match, PathPattern, Unit},
     policy::{
         breaker::{Breakers, Outcome},
+        cache::{
+            entry::{Entry, NewEntry},
+            freshness::{Freshness, Source},
+            key::Key,
+            top::Top,
+            vary::Variance,
+        },
         limits::{Ask, Demand, KeyFacts, Limits},
     },
     provider::Meter,
@@ -93,5 +100,49 @@ fn meter(c: &mut Criterion) {
     c.bench_function("meter: one event of a chat stream", |b| b.iter(|| meter.feed(black_box(event))));
 }
 
-criterion_group!(benches, routes, limits, breaker, meter);
+/// What a hit pays for the table of keys that save most: one that is in it, and one that takes another's place.
+fn top(c: &mut Criterion) {
+    let entry = Entry::new(NewEntry {
+        status: http::StatusCode::OK,
+        headers: HeaderMap::new(),
+        body: [].into(),
+        trailers: None,
+        pauses: None,
+        fresh: Freshness {
+            received: std::time::UNIX_EPOCH,
+            initial_age: Duration::ZERO,
+            lifetime: Duration::from_secs(60),
+            source: Source::Forced,
+            no_cache: false,
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+            may_be_stale: false,
+        },
+        variance: Variance::default(),
+        route: "r".into(),
+        path: "/p".into(),
+        what: "GET shop/p".into(),
+        took_millis: 5,
+        tags: [].into(),
+        savings: None,
+        stored_at: std::time::UNIX_EPOCH,
+    });
+    let key = |number: u64| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        bytes[8..].copy_from_slice(&number.to_le_bytes());
+        Key::from_bytes(bytes)
+    };
+    let table = Top::default();
+    c.bench_function("cache: count a hit of a key in the table", |b| b.iter(|| table.record(key(black_box(7)), &entry, 1)));
+    let mut number = 0;
+    c.bench_function("cache: count a hit of a key that is not", |b| {
+        b.iter(|| {
+            number += 1;
+            table.record(key(number), &entry, 1);
+        })
+    });
+}
+
+criterion_group!(benches, routes, limits, breaker, meter, top);
 criterion_main!(benches);

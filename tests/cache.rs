@@ -10,6 +10,8 @@ mod invalidation;
 mod load;
 #[path = "cache/model.rs"]
 mod model;
+#[path = "cache/seen.rs"]
+mod seen;
 #[path = "cache/stale.rs"]
 mod stale;
 #[path = "cache/world.rs"]

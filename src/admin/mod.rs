@@ -68,6 +68,8 @@ pub enum View {
     Limits,
     Breakers,
     Cache,
+    /// The cache keys that save most, ordered by what this word says.
+    CacheTop(&'static str),
     Connections,
     /// Dollars by caller.
     Spend,

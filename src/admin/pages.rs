@@ -15,6 +15,8 @@ enum Page {
     Ready,
     Metrics,
     View(View),
+    /// The order is in the query.
+    Top,
     Reload,
     Drain,
     Purge,
@@ -23,7 +25,7 @@ enum Page {
 }
 
 /// Every page with its method, as listed to whoever asks for another.
-const LIST: [(&str, &str); 16] = [
+const LIST: [(&str, &str); 17] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -33,6 +35,7 @@ const LIST: [(&str, &str); 16] = [
     ("GET", "/api/limits"),
     ("GET", "/api/breakers"),
     ("GET", "/api/cache"),
+    ("GET", "/api/cache/top?by=time"),
     ("GET", "/api/connections"),
     ("GET", "/api/spend"),
     ("POST", "/api/reload"),
@@ -41,6 +44,9 @@ const LIST: [(&str, &str); 16] = [
     ("POST", "/api/breakers/{name}/open"),
     ("POST", "/api/breakers/{name}/close"),
 ];
+
+/// What the keys that save most can be ordered by.
+pub(super) const TOP_BY: [&str; 4] = ["time", "usd", "requests", "tokens"];
 
 /// The first pages of [`LIST`] are all that the probes listener has.
 const PROBES: usize = 3;
@@ -58,6 +64,7 @@ impl Page {
             "/api/limits" => Self::View(View::Limits),
             "/api/breakers" => Self::View(View::Breakers),
             "/api/cache" => Self::View(View::Cache),
+            "/api/cache/top" => Self::Top,
             "/api/connections" => Self::View(View::Connections),
             "/api/spend" => Self::View(View::Spend),
             "/api/reload" => Self::Reload,
@@ -115,6 +122,16 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
         Page::Health => {
             let (status, body) = operator.health().answer();
             return json_answer(status, &body);
+        }
+        Page::Top => {
+            let by = request.uri().query().map_or(Some(TOP_BY[0]), |query| {
+                let by = query.strip_prefix("by=")?;
+                TOP_BY.into_iter().find(|word| *word == by)
+            });
+            return match by {
+                Some(by) => json_answer(StatusCode::OK, &operator.view(View::CacheTop(by))),
+                None => problem(StatusCode::BAD_REQUEST, "say by what: ?by=time, ?by=usd, ?by=requests or ?by=tokens"),
+            };
         }
         Page::View(view) => return json_answer(StatusCode::OK, &operator.view(view)),
         Page::Reload => Action::Reload,

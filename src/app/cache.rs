@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 use super::App;
 use crate::{
     admin::{self, Refused},
-    policy::cache::Purge,
+    policy::cache::{
+        Purge,
+        top::{By, Row, Saved},
+    },
     store::memory::{Reason, Which},
     telemetry::metrics::{Family, Reading},
 };
@@ -29,6 +32,36 @@ pub fn register(app: &Arc<App>) {
         let evicted = app.shared.cache.stats().memory.evicted;
         Reason::ALL.iter().zip(evicted).map(|((_, word), (count, _))| (vec![(*word).into()], count as f64)).collect()
     });
+    let weak = Arc::downgrade(app);
+    let ages = move || {
+        let Some(app) = weak.upgrade() else { return Vec::new() };
+        let memory = app.shared.cache.stats().memory;
+        let all = Reason::ALL.iter().zip(memory.evicted).zip(memory.ages);
+        all.map(|(((_, word), (_, sum)), counts)| (vec![(*word).into()], counts.to_vec(), sum.as_secs_f64())).collect()
+    };
+    metrics.register_histogram(Family::CacheEvictionAge, Box::new(ages));
+}
+
+/// For `/api/cache/top`: at most [`TOP`] keys, those that saved most of `by` first.
+pub fn top(app: &App, by: &str) -> Value {
+    let (by, word) = By::ALL.into_iter().find(|(_, word)| *word == by).unwrap_or(By::ALL[0]);
+    let row = |row: &Row| {
+        let Saved { requests, millis, tokens, nano_usd } = row.saved;
+        let seconds = millis as f64 / 1e3;
+        json!({
+            "what": &*row.what, "route": &*row.route, "key": row.key.to_string(),
+            "saved": {"requests": requests, "seconds": seconds, "tokens": tokens, "usd": usd(nano_usd)},
+        })
+    };
+    let rows: Vec<Value> = app.shared.cache.top().rows(by, TOP).iter().map(row).collect();
+    json!({"by": word, "keys": rows})
+}
+
+/// Most keys that are shown.
+const TOP: usize = 50;
+
+fn usd(nano: u64) -> String {
+    format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000)
 }
 
 /// For `/api/cache`.
@@ -40,7 +73,6 @@ pub fn view(app: &App) -> Value {
     };
     let evictions: Map<String, Value> = Reason::ALL.iter().zip(stats.memory.evicted).map(evicted).collect();
     let [hit, stale, coalesced, revalidated] = stats.answers;
-    let usd = format!("{}.{:09}", stats.saved_nano_usd / 1_000_000_000, stats.saved_nano_usd % 1_000_000_000);
     json!({
         "memory": {
             "entries": stats.memory.entries, "bytes": stats.memory.bytes, "in_flight_bytes": stats.memory.in_flight,
@@ -50,7 +82,7 @@ pub fn view(app: &App) -> Value {
         "answers": {"hit": hit, "stale": stale, "coalesced": coalesced, "revalidated": revalidated},
         "fetches_in_flight": stats.flights,
         "observed_keys": stats.observed_keys,
-        "saved": {"tokens": stats.saved_tokens, "usd": usd},
+        "saved": {"tokens": stats.saved_tokens, "usd": usd(stats.saved_nano_usd)},
     })
 }
 

@@ -111,6 +111,7 @@ impl Operator for Desk {
             View::Limits => limits(&app),
             View::Breakers => breakers(&app, now),
             View::Cache => cache::view(&app),
+            View::CacheTop(by) => cache::top(&app, by),
             View::Connections => connections(&app),
             View::Spend => spend(&app),
         }

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod explain;
 pub mod mock;
 pub mod run;
+mod top;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -46,6 +47,8 @@ enum Verb {
     Reload(control::SocketArgs),
     /// Drop cache entries of a running proxy.
     Purge(control::PurgeArgs),
+    /// Show the cache keys of a running proxy that save most.
+    Top(top::TopArgs),
     /// Show a running proxy's breakers, or hold one open or closed.
     Breaker(control::BreakerArgs),
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Verb::Drain(args) => block_on(control::drain(args)),
         Verb::Reload(args) => block_on(control::reload(args)),
         Verb::Purge(args) => block_on(control::purge(args)),
+        Verb::Top(args) => block_on(top::top(args)),
         Verb::Breaker(args) => block_on(control::breaker(args)),
     }
 }

@@ -74,6 +74,7 @@ pub struct KeyParts {
 struct ModelParts {
     provider: Arc<str>,
     operation: &'static str,
+    model: String,
     headers: Vec<(&'static str, String)>,
     tenant: Vec<u8>,
     body: Vec<u8>,
@@ -105,6 +106,7 @@ impl KeyParts {
                 let key = ModelKey {
                     provider: &model.provider,
                     operation: model.operation,
+                    model: &model.model,
                     headers: &headers,
                     tenant: &model.tenant,
                     body: &model.body,
@@ -143,7 +145,15 @@ impl ModelParts {
         }
         let (path, query) = call.rest.split_at(call.rest.find('?').unwrap_or(call.rest.len()));
         let path = format!("{path}{}", super::request::without(query, "key"));
-        Ok(Self { provider: call.provider.clone(), operation: call.shape.operation.as_str(), headers, tenant, body: canonical, path })
+        Ok(Self {
+            provider: call.provider.clone(),
+            operation: call.shape.operation.as_str(),
+            model: call.model.unwrap_or("unknown").to_owned(),
+            headers,
+            tenant,
+            body: canonical,
+            path,
+        })
     }
 }
 

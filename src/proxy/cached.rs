@@ -286,6 +286,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => {
+                judge.count_broken();
                 recorder.abandon();
                 return;
             }
@@ -293,6 +294,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
                 // Nothing comes and nobody waits: whoever asks next shall not wait for this.
                 silent += 1;
                 if !recorder.has_readers() && (judge.is_of_a_model() || silent > PATIENCE) {
+                    judge.count_broken();
                     recorder.abandon();
                     return;
                 }
@@ -313,6 +315,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
         }
         // Nobody wants it: what costs money or cannot be stored is not read for nobody.
         if !recorder.has_readers() && (judge.is_of_a_model() || recorder.is_outgrown()) {
+            judge.count_broken();
             recorder.abandon();
             return;
         }
@@ -323,7 +326,8 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
     }
     let verdict = judge.verdict(proxy);
     judge.count_joined(verdict, recorder.joined());
-    recorder.complete(clock.wall(), verdict);
+    let stored = recorder.complete(clock.wall(), verdict);
+    judge.count_fill(verdict, stored);
 }
 
 fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {

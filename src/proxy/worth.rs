@@ -97,6 +97,21 @@ impl Judge {
         Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
+    /// Counts the end of a fetch: whether its answer is stored now, and if not, why.
+    pub fn count_fill(&self, verdict: Verdict, stored: bool) {
+        let result = match verdict {
+            Verdict::Store(_) if stored => "stored",
+            Verdict::Store(_) => "too large, no room, or changed meanwhile",
+            Verdict::Discard(why) => why,
+        };
+        self.worker.route(self.door, self.route_at).policies.filled(result);
+    }
+
+    /// The fetch has ended before its end.
+    pub fn count_broken(&self) {
+        self.worker.route(self.door, self.route_at).policies.filled("broken off");
+    }
+
     /// Counts what those who joined have saved: a call each.
     pub fn count_joined(&self, verdict: Verdict, joined: u64) {
         if let Verdict::Store(Some(savings)) = verdict {

@@ -5,6 +5,7 @@
 //! indexes included. Beside the budget the tier costs a constant: the memory of recently evicted keys (about 64 bytes
 //! for each 4 KiB of the budget).
 
+mod counters;
 mod tags;
 
 use std::{
@@ -19,6 +20,8 @@ use std::{
 use parking_lot::Mutex;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Quick};
 
+pub use counters::AGES;
+use counters::Counters;
 use tags::Tags;
 
 /// What can be kept in the tier.
@@ -105,7 +108,7 @@ impl Reason {
         (Self::TagsFull, "tags_full"),
     ];
 
-    fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self as usize
     }
 }
@@ -142,6 +145,8 @@ pub struct Stats {
     pub stored: u64,
     /// By [`Reason::ALL`]: variants that left, and the sum of their ages.
     pub evicted: [(u64, Duration); 6],
+    /// By [`Reason::ALL`]: those of them that had an age, by [`AGES`]; the last are older than all of those.
+    pub ages: [[u64; AGES.len() + 1]; 6],
 }
 
 impl<K: TierKey, V: Stored> Memory<K, V> {
@@ -232,11 +237,9 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
             in_flight: self.in_flight.used.load(Relaxed),
             budget: self.budget,
             tag_pairs: self.tags.len() as u64,
-            stored: self.counters.stored.load(Relaxed),
-            evicted: std::array::from_fn(|at| {
-                let left = &self.counters.left[at];
-                (left.count.load(Relaxed), Duration::from_millis(left.age_millis.load(Relaxed)))
-            }),
+            stored: self.counters.stored(),
+            evicted: self.counters.evicted(),
+            ages: self.counters.ages(),
         }
     }
 
@@ -284,7 +287,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
             let unused: Vec<Arc<str>> = gone.tags().iter().filter(|tag| !still.contains(tag)).cloned().collect();
             self.tags.remove(&unused, &key);
         }
-        self.counters.stored.fetch_add(new.iter().filter(|variant| fresh(variant, old)).count() as u64, Relaxed);
+        self.counters.stored_more(new.iter().filter(|variant| fresh(variant, old)).count() as u64);
         if new.is_empty() {
             self.quick.remove(&key);
         } else {
@@ -375,30 +378,6 @@ impl Budget {
     /// Bytes taken now.
     pub fn used(&self) -> u64 {
         self.used.load(Relaxed)
-    }
-}
-
-#[derive(Default)]
-struct Counters {
-    stored: AtomicU64,
-    left: [Left; 6],
-}
-
-#[derive(Default)]
-struct Left {
-    count: AtomicU64,
-    age_millis: AtomicU64,
-}
-
-impl Counters {
-    fn left(&self, reason: Reason, what: &impl Stored, now: SystemTime) {
-        let age = now.duration_since(what.stored_at()).unwrap_or_default();
-        self.left[reason.index()].age_millis.fetch_add(age.as_millis() as u64, Relaxed);
-        self.refused(reason);
-    }
-
-    fn refused(&self, reason: Reason) {
-        self.left[reason.index()].count.fetch_add(1, Relaxed);
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::usage::Usage;
 
 /// Format version, the first byte. Any change of the format is a new number.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 impl Entry {
     /// The entry as bytes.
@@ -46,6 +46,8 @@ impl Entry {
         }
         out.bytes(self.route.as_bytes());
         out.bytes(self.path.as_bytes());
+        out.bytes(self.what.as_bytes());
+        out.number(u64::from(self.took_millis));
         out.number(self.tags.len() as u64);
         for tag in &self.tags {
             out.bytes(tag.as_bytes());
@@ -99,6 +101,7 @@ impl Entry {
             variance.fields.push((name, value));
         }
         let (route, path) = (Arc::from(read.text()?), Box::from(read.text()?));
+        let (what, took_millis) = (Arc::from(read.text()?), u32::try_from(read.number()?).ok()?);
         let tags = (0..read.count()?).map(|_| read.text().map(Arc::from)).collect::<Option<_>>()?;
         let savings = read.option(|read| {
             let usage = Usage {
@@ -118,7 +121,8 @@ impl Entry {
             _ => return None,
         };
         let (pauses, body) = read.body(paced)?;
-        let new = NewEntry { status, headers, body, trailers, pauses, fresh, variance, route, path, tags, savings, stored_at };
+        let new =
+            NewEntry { status, headers, body, trailers, pauses, fresh, variance, route, path, what, took_millis, tags, savings, stored_at };
         let entry = Self::new(new);
         if flags & 4 != 0 {
             crate::store::memory::Stored::soften(&entry);

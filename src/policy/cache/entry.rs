@@ -44,6 +44,10 @@ pub struct Entry {
     pub route: Arc<str>,
     /// Path and query, for purges by prefix.
     pub path: Box<str>,
+    /// What was asked, for people: method, host and path, or provider, operation and model. No query, no prompt.
+    pub what: Arc<str>,
+    /// Milliseconds from the request to the last byte of the origin's answer.
+    pub took_millis: u32,
     /// Purge tags, each once.
     pub tags: Box<[Arc<str>]>,
     /// What a hit saves.
@@ -75,6 +79,8 @@ pub struct NewEntry {
     pub variance: Variance,
     pub route: Arc<str>,
     pub path: Box<str>,
+    pub what: Arc<str>,
+    pub took_millis: u32,
     pub tags: Box<[Arc<str>]>,
     pub savings: Option<Savings>,
     pub stored_at: SystemTime,
@@ -85,9 +91,26 @@ impl Entry {
     pub fn new(new: NewEntry) -> Self {
         let len = new.body.iter().map(|piece| piece.len() as u64).sum();
         let pauses = new.pauses.filter(|pauses| pauses.len() == new.body.len());
-        let NewEntry { status, headers, body, trailers, fresh, variance, route, path, tags, savings, stored_at, .. } = new;
-        let softly_purged = AtomicBool::new(false);
-        Self { status, headers, body, len, trailers, pauses, fresh, variance, route, path, tags, savings, stored_at, softly_purged }
+        let NewEntry { status, headers, body, trailers, fresh, variance, route, path, what, took_millis, tags, savings, stored_at, .. } =
+            new;
+        Self {
+            status,
+            headers,
+            body,
+            len,
+            trailers,
+            pauses,
+            fresh,
+            variance,
+            route,
+            path,
+            what,
+            took_millis,
+            tags,
+            savings,
+            stored_at,
+            softly_purged: AtomicBool::new(false),
+        }
     }
 
     /// The same response with other fields and numbers: freshened by a 304 or by an answer to HEAD. The body is shared.
@@ -102,6 +125,8 @@ impl Entry {
             variance,
             route: self.route.clone(),
             path: self.path.clone(),
+            what: self.what.clone(),
+            took_millis: self.took_millis,
             tags: self.tags.clone(),
             savings: self.savings,
             stored_at: now,
@@ -153,7 +178,7 @@ impl Stored for Entry {
             self.variance.fields.iter().map(|(name, value)| 64 + name.as_str().len() + value.as_ref().map_or(0, |value| value.len())).sum();
         let pieces = self.body.len() * (size_of::<Bytes>() + 32);
         let pauses = self.pauses.as_ref().map_or(0, |pauses| pauses.len() * 4);
-        let head = size_of::<Self>() + fields(&self.headers) + self.trailers.as_ref().map_or(0, fields) + self.path.len();
+        let head = size_of::<Self>() + fields(&self.headers) + self.trailers.as_ref().map_or(0, fields) + self.path.len() + self.what.len();
         self.len + (head + varied + pieces + pauses) as u64
     }
 

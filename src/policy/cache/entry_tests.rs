@@ -34,6 +34,8 @@ fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
         },
         route: Arc::from("r"),
         path: Box::from("/p?q"),
+        what: Arc::from("GET h/p"),
+        took_millis: 1234,
         tags: Box::new([Arc::from("t")]),
         savings: Some(Savings { usage: Usage { input: 7, output: 300, ..Usage::default() }, nano_usd: u64::MAX }),
         stored_at: now,
@@ -43,6 +45,7 @@ fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
 fn assert_same(a: &Entry, b: &Entry) {
     assert_eq!((a.status, &a.headers, &a.body, &a.trailers, &a.pauses), (b.status, &b.headers, &b.body, &b.trailers, &b.pauses));
     assert_eq!((&a.fresh, &a.variance, &a.route, &a.path, &a.tags), (&b.fresh, &b.variance, &b.route, &b.path, &b.tags));
+    assert_eq!((&a.what, a.took_millis), (&b.what, b.took_millis));
     assert_eq!((a.savings, a.stored_at, a.len, a.is_softly_purged()), (b.savings, b.stored_at, b.len, b.is_softly_purged()));
 }
 

@@ -263,7 +263,7 @@ impl Fill {
             flight.resolve(head_of(&entry, true), &entry.body, entry.trailers.clone());
         }
         let info = HitInfo::of(&entry, Outcome::Stale, now);
-        self.cache.count(&info);
+        self.cache.count_hit(self.keys.entry, &entry, &info);
         let mark = match said {
             // RFC 9211: `hit` means that the request was not forwarded.
             Some(_) => Mark::Forwarded(Forwarded { status: said, ..self.why.into() }.value()),

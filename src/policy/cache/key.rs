@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn every_part_is_in_the_key() {
         let model = |body: &'static [u8]| {
-            Some(ModelKey { provider: "openai", operation: "chat", headers: &[("openai-beta", "x")], tenant: b"t", body })
+            Some(ModelKey { provider: "openai", operation: "chat", model: "m", headers: &[("openai-beta", "x")], tenant: b"t", body })
         };
         let variants = [
             key(|_| {}),

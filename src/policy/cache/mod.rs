@@ -48,11 +48,13 @@ pub mod hit;
 pub mod invalidate;
 pub mod key;
 mod plan;
+mod query;
 pub mod range;
 pub mod recorder;
 mod shared;
 pub mod status;
 pub mod storable;
+pub mod top;
 pub mod validate;
 pub mod vary;
 
@@ -82,6 +84,7 @@ use self::{
 pub use self::{
     fill::{Decision, Fill, Join},
     hit::{HitInfo, Outcome},
+    query::{BodyPart, ModelKey, Query},
     recorder::{Recorder, Verdict},
     shared::{Event, SharedStats},
 };
@@ -111,52 +114,11 @@ pub struct Cache {
     purges: AtomicU64,
     /// What persisted GraphQL queries do.
     persisted: graphql::Persisted,
+    /// The keys that save most.
+    top: top::Top,
     counters: [AtomicU64; 4],
     saved_tokens: AtomicU64,
     saved_nano_usd: AtomicU64,
-}
-
-/// A request, as the cache sees it.
-#[derive(Debug, Clone, Copy)]
-pub struct Query<'a> {
-    /// Name of the route.
-    pub route: &'a Arc<str>,
-    /// As sent.
-    pub method: &'a Method,
-    /// `http` or `https`, as the client meant.
-    pub scheme: &'a str,
-    /// Host with port, as the client meant.
-    pub host: &'a str,
-    /// As sent; for model calls without credentials.
-    pub path_and_query: &'a str,
-    /// As sent.
-    pub headers: &'a HeaderMap,
-    /// The values of the policy's extra key parts.
-    pub extra: &'a [(&'a str, &'a str)],
-    /// A model call's parts; makes any method cacheable under the policy's `ttl`.
-    pub model: Option<ModelKey<'a>>,
-    /// How long its answer may be kept, if the request says so; never longer than the policy's `ttl`.
-    pub ttl: Option<Duration>,
-    /// What of its body tells a POST that only reads from another; makes POST cacheable.
-    pub body: Option<&'a [BodyPart]>,
-}
-
-/// A part of a body: its name and its text, which is empty if there is no such part.
-pub type BodyPart = (Box<str>, Box<[u8]>);
-
-/// What a model call's key is made of, beside the URI.
-#[derive(Debug, Clone, Copy)]
-pub struct ModelKey<'a> {
-    /// Provider name.
-    pub provider: &'a str,
-    /// Operation.
-    pub operation: &'a str,
-    /// API version and beta headers, sorted by name.
-    pub headers: &'a [(&'a str, &'a str)],
-    /// Whose entry it is; empty with `share`.
-    pub tenant: &'a [u8],
-    /// The canonical body.
-    pub body: &'a [u8],
 }
 
 /// What the cache says to a request.
@@ -231,6 +193,7 @@ impl Cache {
             changed: Changed::default(),
             purges: AtomicU64::new(0),
             persisted: graphql::Persisted::default(),
+            top: top::Top::default(),
             counters: Default::default(),
             saved_tokens: AtomicU64::new(0),
             saved_nano_usd: AtomicU64::new(0),
@@ -259,11 +222,11 @@ impl Cache {
             Selected::None(why, candidates) => (why, candidates),
             Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
                 Use::Fresh | Use::Stale => {
-                    let (response, info) = self.serve(&entry, Outcome::Hit, plan, &query, now);
+                    let (response, info) = self.serve(keys.entry, &entry, Outcome::Hit, plan, &query, now);
                     return Lookup::Hit(response, info);
                 }
                 Use::StaleWhileRevalidate => {
-                    let (response, info) = self.serve(&entry, Outcome::Stale, plan, &query, now);
+                    let (response, info) = self.serve(keys.entry, &entry, Outcome::Stale, plan, &query, now);
                     // HEAD cannot bring the body anew; the next GET does.
                     let writer = if query.method == Method::HEAD { None } else { self.flights.lead(keys.entry, plan.max_body) };
                     let revalidate = writer.map(|writer| {
@@ -366,9 +329,17 @@ impl Cache {
         }
     }
 
-    fn serve(&self, entry: &Arc<Entry>, outcome: Outcome, plan: Plan, query: &Query<'_>, now: SystemTime) -> (Response<Body>, HitInfo) {
+    fn serve(
+        &self,
+        key: Key,
+        entry: &Arc<Entry>,
+        outcome: Outcome,
+        plan: Plan,
+        query: &Query<'_>,
+        now: SystemTime,
+    ) -> (Response<Body>, HitInfo) {
         let info = HitInfo::of(entry, outcome, now);
-        self.count(&info);
+        self.count_hit(key, entry, &info);
         (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
     }
 
@@ -460,6 +431,17 @@ impl Cache {
         if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
             tier.write(key, self.memory.get(&key), stamp, now);
         }
+    }
+
+    /// Counts an answer from `entry`, for which the origin was not asked, or in vain.
+    fn count_hit(&self, key: Key, entry: &Entry, info: &HitInfo) {
+        self.count(info);
+        self.top.record(key, entry, 1);
+    }
+
+    /// The keys that save most.
+    pub fn top(&self) -> &top::Top {
+        &self.top
     }
 
     fn count(&self, info: &HitInfo) {

@@ -14,6 +14,8 @@ use super::{
 };
 use crate::{config, store::memory::Slot};
 
+/// Bytes of the words for what was asked.
+const LONGEST_WHAT: usize = 200;
 /// Most variants asked about in one conditional request.
 const MAX_VALIDATED: usize = 8;
 
@@ -37,11 +39,27 @@ pub(super) struct Place {
     pub(super) tags: Vec<Arc<str>>,
     pub(super) route: Arc<str>,
     pub(super) path: Box<str>,
+    pub(super) what: Arc<str>,
 }
 
 impl Place {
     pub(super) fn of(policy: &config::Cache, query: &Query<'_>) -> Self {
-        Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into() }
+        Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into(), what: Self::what(query) }
+    }
+
+    /// What is asked, for people; bounded, without what may be secret.
+    fn what(query: &Query<'_>) -> Arc<str> {
+        let mut what = match &query.model {
+            Some(model) => format!("{} {} {}", model.provider, model.operation, model.model),
+            None => {
+                let method = if query.body.is_some() { query.method.as_str() } else { "GET" };
+                format!("{method} {}{}", query.host, query.path_and_query.split('?').next().unwrap_or_default())
+            }
+        };
+        if what.len() > LONGEST_WHAT {
+            what.truncate(what.floor_char_boundary(LONGEST_WHAT));
+        }
+        what.into()
     }
 }
 

@@ -138,8 +138,9 @@ impl Recorder {
             Verdict::Store(savings) => {
                 self.cache.count_saved(savings, writer.joined());
                 writer.snapshot().is_some_and(|(pieces, trailers)| {
-                    let entry = entry(&fill, &head, pieces, trailers, pauses, savings, now);
-                    self.cache.store(&self.keys, fill.epoch, Arc::new(entry), None, now)
+                    let entry = Arc::new(entry(&fill, &head, pieces, trailers, pauses, savings, now));
+                    self.cache.top.record(self.keys.entry, &entry, writer.joined());
+                    self.cache.store(&self.keys, fill.epoch, entry, None, now)
                 })
             }
             Verdict::Discard(_) => false,
@@ -234,6 +235,8 @@ fn entry(
         variance: head.variance.clone(),
         route: fill.place.route.clone(),
         path: fill.place.path.clone(),
+        what: fill.place.what.clone(),
+        took_millis: now.duration_since(fill.requested).map_or(0, |took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
         tags: tags(fill, &head.headers),
         savings,
         stored_at: now,

@@ -82,7 +82,7 @@ impl World {
     }
 
     fn model(&self, body: &[u8], headers: &HeaderMap, tenant: &[u8], now: u64) -> Lookup {
-        let model = Some(ModelKey { provider: "openai", operation: "chat", headers: &[], tenant, body });
+        let model = Some(ModelKey { provider: "openai", operation: "chat", model: "m", headers: &[], tenant, body });
         let query = Query {
             route: &self.route,
             method: &Method::POST,

@@ -106,6 +106,9 @@ const EXCHANGE: &[u64] = &[
 const OWN: &[u64] =
     &[10 * US, 25 * US, 50 * US, 100 * US, 250 * US, 500 * US, MS, 5 * MS / 2, 5 * MS, 10 * MS, 25 * MS, 100 * MS, 250 * MS, S];
 
+/// A second to a month; what `store::memory` counts ages by.
+const AGES: &[u64] = &[S, 10 * S, 60 * S, 300 * S, 1800 * S, 3600 * S, 6 * 3600 * S, 86_400 * S, 7 * 86_400 * S, 30 * 86_400 * S];
+
 const FIRST_TOKEN: &[u64] =
     &[10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, 750 * MS, S, 5 * S / 2, 5 * S, 15 * S / 2, 10 * S, 30 * S, 60 * S, 120 * S];
 
@@ -169,6 +172,8 @@ families! {
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["route", "result"], "Requests on routes with a cache, by result.";
     CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["route", "reason"], "Requests in which the route's cache had no part, by reason.";
+    CacheFills = Counter, One, "outrigger_cache_fills_total", ["route", "result"], "Answers that were fetched to be kept: stored, or why not.";
+    CacheEvictionAge = Histogram(AGES), Nano, "outrigger_cache_eviction_age_seconds", ["reason"], "Age of entries that left the cache, by reason.";
     CacheBytes = Gauge, One, "outrigger_cache_bytes", [], "Bytes held by the cache in memory.";
     CacheEntries = Gauge, One, "outrigger_cache_entries", [], "Entries held by the cache in memory.";
     CacheBudgetBytes = Gauge, One, "outrigger_cache_budget_bytes", [], "Bytes the cache may hold in memory.";

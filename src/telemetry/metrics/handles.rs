@@ -194,6 +194,7 @@ pub struct RouteCells {
     fallbacks: WorkerMetrics,
     route: Arc<str>,
     bypasses: Words,
+    fills: Words,
     /// Tokens of model calls answered by the cache.
     pub saved_tokens: Counter,
     /// Nano-dollars that those would have cost.
@@ -204,6 +205,11 @@ impl RouteCells {
     /// The request went on to a later target (its name) or a static answer (`respond`).
     pub fn fallback(&self, to: &str) {
         self.fallbacks.counter(Family::Fallbacks, &[&self.route, to]).inc();
+    }
+
+    /// An answer was fetched to be kept: `stored`, or why it was not.
+    pub fn filled(&self, result: &'static str) {
+        self.fills.inc(result);
     }
 
     /// The cache had no part in a request, for this reason.
@@ -327,6 +333,7 @@ impl WorkerMetrics {
         RouteCells {
             fallbacks: self.clone(),
             route: route.into(),
+            fills: Words::new(self, Family::CacheFills, &[route]),
             bypasses: Words::new(self, Family::CacheBypasses, &[route]),
             saved_tokens: self.counter(Family::CacheSavedTokens, &[route]),
             saved_nano_usd: self.counter(Family::CacheSavedUsd, &[route]),

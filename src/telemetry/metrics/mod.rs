@@ -42,6 +42,11 @@ pub type Reading = (Vec<String>, f64);
 
 type Callback = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
 
+/// One histogram a callback gives: label values, counts per bucket (one more than the bounds), and the sum in the exposed unit.
+pub type Distribution = (Vec<String>, Vec<u64>, f64);
+
+type Distributions = Box<dyn Fn() -> Vec<Distribution> + Send + Sync>;
+
 /// Every number of the process.
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -52,6 +57,7 @@ pub struct Metrics {
 struct Inner {
     workers: RwLock<Vec<Arc<Worker>>>,
     callbacks: Mutex<Vec<(Family, Callback)>>,
+    distributions: Mutex<Vec<(Family, Distributions)>>,
     clock: Clock,
     started: Instant,
     /// Nanoseconds since 1970 at which counting began.
@@ -101,7 +107,14 @@ impl Metrics {
     pub fn new(clock: Clock) -> Arc<Self> {
         let started = clock.now();
         let started_wall = nanos(crate::clock::unix(clock.wall()));
-        let inner = Arc::new(Inner { workers: RwLock::default(), callbacks: Mutex::default(), clock, started, started_wall });
+        let inner = Arc::new(Inner {
+            workers: RwLock::default(),
+            callbacks: Mutex::default(),
+            distributions: Mutex::default(),
+            clock,
+            started,
+            started_wall,
+        });
         let shared = inner.worker();
         let registry = scrape::registry(inner.clone());
         let metrics = Arc::new(Self { inner, shared, registry });
@@ -129,6 +142,11 @@ impl Metrics {
     /// `read` runs on the side runtime and must not block.
     pub fn register(&self, family: Family, read: Box<dyn Fn() -> Vec<Reading> + Send + Sync>) {
         self.inner.callbacks.lock().push((family, read));
+    }
+
+    /// As [`Self::register`], for a histogram whose buckets are counted elsewhere, by the bounds of its family.
+    pub fn register_histogram(&self, family: Family, read: Box<dyn Fn() -> Vec<Distribution> + Send + Sync>) {
+        self.inner.distributions.lock().push((family, read));
     }
 
     /// Every family that has a series, in the table's order.
@@ -185,6 +203,14 @@ impl Inner {
                 let mut labels: Vec<Arc<str>> = labels.into_iter().map(Arc::from).collect();
                 labels.resize(snapshot.spec.labels.len(), Arc::from(""));
                 add(&mut snapshot.series, labels, Value::Number(value));
+            }
+        }
+        for (family, read) in self.distributions.lock().iter() {
+            let snapshot = &mut all[*family as usize];
+            let Kind::Histogram(bounds) = snapshot.spec.kind else { continue };
+            for (labels, buckets, sum) in read() {
+                debug_assert_eq!((labels.len(), buckets.len()), (snapshot.spec.labels.len(), bounds.len() + 1), "{}", snapshot.spec.name);
+                add(&mut snapshot.series, labels.into_iter().map(Arc::from).collect(), Value::Histogram { bounds, buckets, sum });
             }
         }
         all.retain(|snapshot| !snapshot.series.is_empty());

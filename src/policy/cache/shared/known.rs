@@ -244,6 +244,8 @@ mod tests {
             variance: Variance::default(),
             route: "route".into(),
             path: "/shop/1".into(),
+            what: "GET h/shop/1".into(),
+            took_millis: 1,
             tags: Box::new(["one".into(), "two".into()]),
             savings: None,
             stored_at: at,

@@ -248,7 +248,7 @@ impl Fill {
         };
         let head = self.method == http::Method::HEAD;
         let info = HitInfo::of(&entry, outcome, now);
-        cache.count(&info);
+        cache.count_hit(self.keys.entry, &entry, &info);
         let response = answer(&entry, &self.request, head, self.plan.paced, Mark::Hit, now);
         if outcome == Outcome::Hit {
             if let Some(flight) = self.flight.take() {

@@ -98,7 +98,7 @@ impl Seal {
     }
 }
 
-const _: () = assert!(codec::VERSION == 1, "a new codec is refused by its own version; no new VERSION is needed here");
+const _: () = assert!(codec::VERSION == 2, "a new codec is refused by its own version; no new VERSION is needed here");
 
 #[cfg(test)]
 mod tests {
@@ -129,6 +129,8 @@ mod tests {
             variance: Variance::default(),
             route: "r".into(),
             path: "/p".into(),
+            what: "GET h/p".into(),
+            took_millis: 1,
             tags: Box::default(),
             savings: None,
             stored_at: at,

@@ -1,0 +1,50 @@
+//! A request, as the cache sees it: what its key is made of, and what it asks of the store.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, Method};
+
+/// A request, as the cache sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// Name of the route.
+    pub route: &'a Arc<str>,
+    /// As sent.
+    pub method: &'a Method,
+    /// `http` or `https`, as the client meant.
+    pub scheme: &'a str,
+    /// Host with port, as the client meant.
+    pub host: &'a str,
+    /// As sent; for model calls without credentials.
+    pub path_and_query: &'a str,
+    /// As sent.
+    pub headers: &'a HeaderMap,
+    /// The values of the policy's extra key parts.
+    pub extra: &'a [(&'a str, &'a str)],
+    /// A model call's parts; makes any method cacheable under the policy's `ttl`.
+    pub model: Option<ModelKey<'a>>,
+    /// How long its answer may be kept, if the request says so; never longer than the policy's `ttl`.
+    pub ttl: Option<Duration>,
+    /// What of its body tells a POST that only reads from another; makes POST cacheable.
+    pub body: Option<&'a [BodyPart]>,
+}
+
+/// A part of a body: its name and its text, which is empty if there is no such part.
+pub type BodyPart = (Box<str>, Box<[u8]>);
+
+/// What a model call's key is made of, beside the URI.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelKey<'a> {
+    /// Provider name.
+    pub provider: &'a str,
+    /// Operation.
+    pub operation: &'a str,
+    /// Model, for people; it is in the body or the path.
+    pub model: &'a str,
+    /// API version and beta headers, sorted by name.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Whose entry it is; empty with `share`.
+    pub tenant: &'a [u8],
+    /// The canonical body.
+    pub body: &'a [u8],
+}
