@@ -54,9 +54,14 @@ fuzz_target!(|input: &[u8]| {
         if let Some(other) = with_model(&bytes, "other-model") {
             let after = read(call.0, call.1, &other).expect("still a body");
             assert_eq!(after.model.as_deref(), Some("other-model"), "{call:?}");
-            assert_eq!((after.stream, after.max_output, after.n, after.has_tools), (facts.stream, facts.max_output, facts.n, facts.has_tools));
+            assert_eq!(
+                (after.stream, after.max_output, after.n, after.has_tools),
+                (facts.stream, facts.max_output, facts.n, facts.has_tools)
+            );
         }
-        if call.0 == Api::OpenAi && let Some(asking) = with_include_usage(&bytes) {
+        if call.0 == Api::OpenAi
+            && let Some(asking) = with_include_usage(&bytes)
+        {
             let after = read(call.0, call.1, &asking).expect("still a body");
             assert!(after.include_usage && after.model == facts.model && after.stream == facts.stream, "{call:?}");
         }

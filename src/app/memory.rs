@@ -60,11 +60,42 @@ pub fn register(app: &Arc<App>) {
 }
 
 /// For `/health`: a process without much memory left serves on as long as it can.
-pub fn dependency(app: &App) -> Option<Dependency> {
-    let pressure = &app.shared.pressure;
+pub fn dependency(pressure: &Pressure) -> Option<Dependency> {
     let budget = pressure.budget()?;
     let level = pressure.level();
     let state = if level == Level::Easy { State::Ok } else { State::Degraded };
     let detail = format!("{} MiB of {} MiB: {}", pressure.resident() >> 20, budget >> 20, words(level));
     Some(Dependency { name: "memory".to_owned(), state, detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_says_how_memory_is_and_what_follows() {
+        let pressure = Pressure::new(Some(100 << 20));
+        let said = |mib: u64| {
+            pressure.note(mib << 20);
+            dependency(&pressure).map(|memory| (memory.state, memory.detail)).expect("there is a budget")
+        };
+        assert_eq!(said(50), (State::Ok, "50 MiB of 100 MiB: within the budget".to_owned()));
+        assert_eq!(said(92).0, State::Degraded);
+        assert_eq!(said(97), (State::Degraded, "97 MiB of 100 MiB: new requests are refused".to_owned()));
+        assert_eq!(said(10).0, State::Ok);
+        assert!(dependency(&Pressure::new(None)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_size_of_the_process_is_noted_until_nobody_cares() {
+        let pressure = Arc::new(Pressure::new(Some(1)));
+        watch(&pressure);
+        tokio::time::sleep(LOOK).await;
+        assert!(pressure.resident() > 1 << 20);
+        assert_eq!(pressure.level(), Level::Full);
+        let weak = Arc::downgrade(&pressure);
+        drop(pressure);
+        tokio::time::sleep(2 * LOOK).await;
+        assert_eq!(weak.strong_count(), 0);
+    }
 }

@@ -174,7 +174,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         })
         .chain(redis(app))
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
-        .chain(memory::dependency(app))
+        .chain(memory::dependency(&app.shared.pressure))
         .collect()
 }
 

@@ -191,6 +191,23 @@ fn a_body_that_trickles_is_ended_and_grpc_may_wait() {
 }
 
 #[test]
+fn a_reader_behind_the_least_rate_is_ended_long_before_it_is_idle_for_too_long() {
+    // 36 (slow read): a byte now and then keeps no connection.
+    let world = World::with("  bounds: {min_rate: 1GiB}\n", |wire| {
+        wire.head();
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = [b"10000\r\n".to_vec(), vec![b'a'; 0x10000], b"\r\n".to_vec()].concat();
+        while wire.try_send(&chunk) {}
+    });
+    let mut slow = world.client();
+    slow.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    slow.until("a");
+    world.metric("outrigger_timeouts_total{target=\"client\",bound=\"min_rate\"}", "1");
+    world.metric("outrigger_connections{door=\"inbound\"}", "0");
+    world.nothing_leaks();
+}
+
+#[test]
 fn one_address_cannot_take_the_whole_house() {
     let world = World::with("  bounds: {max_connections_per_ip: 1}\n", ok);
     let mut first = world.client();

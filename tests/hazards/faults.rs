@@ -118,7 +118,7 @@ fn resets_at_every_place_are_answered_or_visible() {
 
 #[test]
 fn a_head_without_end_from_a_target_is_502() {
-    // 37: a bound on what a target may send before its body.
+    // 37 (pingora MAX_HEADER_SIZE).
     let world = World::new(|wire| {
         let head = wire.request().unwrap_or_default();
         if head.contains("/fields") {

@@ -324,6 +324,7 @@ const ROWS: &[Row] = &[
             "bounds::a_slow_head_and_a_slow_body_are_ended",
             "bounds::a_body_that_trickles_is_ended_and_grpc_may_wait",
             "bounds::a_slow_reader_holds_back_the_origin_and_not_memory",
+            "bounds::a_reader_behind_the_least_rate_is_ended_long_before_it_is_idle_for_too_long",
             "bounds::one_address_cannot_take_the_whole_house",
             "bounds::a_head_that_never_ends_is_no_memory",
         ],

@@ -32,7 +32,7 @@ const MIN_RATE: Key = Key::new(
     "min_rate",
     SIZE_OR_OFF,
     "Bytes per second below which a client is too slow: 408 for its request's body, the connection's end for its answers. It may be \
-     5s behind; only waiting for the client counts. Tunnels and gRPC are free of it.",
+     5s behind; only waiting for the client counts. Over HTTP/2 an answer's rate is that of its connection. Tunnels and gRPC are free of it.",
 )
 .within("1B", "1GiB")
 .default("off")
