@@ -77,8 +77,8 @@ async fn fills_and_evictions_are_counted_by_reason_and_age() {
     world.get("/a", &[]).await;
     world.get("/b", &[]).await;
     world.call(&chat("hello"), &[]).await;
-    world.until_metric("outrigger_cache_fills_total{result=\"stored\",route=\"shop\"}", 2.0).await;
-    world.until_metric("outrigger_cache_fills_total{result=\"cut or filtered\",route=\"chat\"}", 1.0).await;
+    world.until_metric("outrigger_cache_fills_total{route=\"shop\",result=\"stored\"}", 2.0).await;
+    world.until_metric("outrigger_cache_fills_total{route=\"chat\",result=\"cut or filtered\"}", 1.0).await;
     assert_eq!(world.purge(json!({"prefix": "/"})).await, 2);
     world.until_metric("outrigger_cache_evictions_total{reason=\"purged\"}", 2.0).await;
     world.until_metric("outrigger_cache_eviction_age_seconds_count{reason=\"purged\"}", 2.0).await;
