@@ -217,7 +217,7 @@ async fn the_wrong_form_of_url_is_said() {
     for (url, advice) in [
         (format!("redis-cluster://127.0.0.1:{port}"), "use a URL that begins with `redis://`"),
         (format!("rediss://127.0.0.1:{port}"), "its port does not speak TLS"),
-        (format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"), "Sentinel"),
+        (format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"), "a Redis and no Sentinel"),
     ] {
         let replica = Replica::start(&origin, &redis(&url)).await;
         says(&replica, advice).await;

@@ -21,6 +21,10 @@ const KNOWN: &[(&str, &str)] = &[
     ("UnknownCA", "Redis does not accept the client certificate in `store.redis_tls.cert`; use one of an authority that Redis trusts"),
     ("DecryptError", "Redis does not accept the client certificate in `store.redis_tls.cert`; use one of an authority that Redis trusts"),
     ("InvalidContentType", "the port does not speak TLS; use Redis' TLS port, or a URL that begins with `redis` instead of `rediss`"),
+    (
+        "unknown command 'SENTINEL'",
+        "what answers is a Redis and no Sentinel; name the Sentinels' own ports in `store.redis` (usually 26379)",
+    ),
     ("Missing primary address", "the Sentinels do not know the master named in `store.redis`; correct `sentinelServiceName`"),
     ("Failed to connect to all sentinel nodes", "no Sentinel answers at the addresses in `store.redis`"),
     ("cluster support disabled", "Redis is not a Cluster; use a URL that begins with `redis://`"),
