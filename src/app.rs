@@ -8,6 +8,7 @@ pub mod certificates;
 mod memory;
 mod operator;
 mod store;
+mod warm;
 
 use std::{
     io,
@@ -24,9 +25,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use http::Uri;
 pub use operator::Desk;
 use parking_lot::Mutex;
-use tokio::{sync::watch, task::LocalSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::LocalSet,
+};
 
 use crate::{
     admin::{self, Listeners, Settings},
@@ -104,6 +109,8 @@ pub struct App {
     /// What the two doors speak with clients.
     terminators: [Arc<Terminator>; 2],
     phase: watch::Sender<Phase>,
+    /// Requests that fill the cache, to the first worker.
+    warm: mpsc::Sender<Uri>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
     /// What the file said when it was last looked at, or why it was refused.
@@ -155,6 +162,8 @@ impl App {
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
         let census: [Arc<Census>; 2] = Default::default();
         let mut workers = Vec::new();
+        let (warm, wanted) = mpsc::channel(warm::WAITING);
+        let mut wanted = Some(wanted);
         for at in 0..count {
             let part = WorkerPart {
                 shared: shared.clone(),
@@ -166,6 +175,7 @@ impl App {
                 terminators: terminators.clone(),
                 phase: phase.subscribe(),
                 alive: alive.clone(),
+                wanted: wanted.take(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             workers.push(std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
@@ -183,6 +193,7 @@ impl App {
                 redis,
                 terminators,
                 phase,
+                warm,
                 workers: Mutex::new(workers),
                 alive,
                 loaded: Mutex::new(Ok(reading.fingerprint)),
@@ -338,6 +349,8 @@ struct WorkerPart {
     terminators: [Arc<Terminator>; 2],
     phase: watch::Receiver<Phase>,
     alive: Arc<AtomicUsize>,
+    /// The first worker fills the cache.
+    wanted: Option<mpsc::Receiver<Uri>>,
 }
 
 impl WorkerPart {
@@ -352,6 +365,9 @@ impl WorkerPart {
         };
         let inbound = start(Door::Inbound, self.inbound.take());
         let outbound = start(Door::Outbound, self.outbound.take());
+        if let (Some(wanted), Some(_)) = (self.wanted.take(), &inbound) {
+            tokio::task::spawn_local(warm::until(self.phase.clone(), proxy.clone(), wanted));
+        }
         if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
             if let Some((listener, _)) = &inbound {
                 listener.leave();

@@ -283,3 +283,22 @@ fn changes_need_the_socket_or_a_token() {
     assert_eq!(post(&proxy, "secret-of-the-test"), 200);
     assert_eq!(proxy.exit(), 0);
 }
+
+#[test]
+fn what_is_listed_is_asked_for_at_the_start_and_what_a_file_names_on_demand() {
+    let app = App::start();
+    let warm = "  defaults: {cache: {ttl: 1h}}\n  warm: {paths: [/first], headers: {host: shop.example}, rate: 100}";
+    let home = Home::new(&(yaml(&app, warm) + QUICK));
+    let mut proxy = home.start();
+    app.wait_for("GET /first ");
+    fs::write(home.path("more.txt"), "# after the campaign\n/second?page=2\n").expect("written");
+    let order = |file: &str| run(&["warm", "--socket", &home.text("socket"), &home.text(file)]);
+    let (code, said, _) = order("more.txt");
+    assert!(code == Some(0) && said.contains("\"queued\": 1"), "{said}");
+    app.wait_for("GET /second?page=2 ");
+    fs::write(home.path("wrong.txt"), "no-slash\n").expect("written");
+    let (code, _, said) = order("wrong.txt");
+    assert!(code == Some(1) && said.contains("`no-slash` is not a path"), "{said}");
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit(), 0);
+}

@@ -89,6 +89,8 @@ pub enum Action {
         /// Mark them stale instead: they may still stand in where stale answers may, and can be confirmed cheaply.
         soft: bool,
     },
+    /// Fill the cache: with these paths, or, if there are none, with those of the configuration.
+    Warm(Vec<String>),
     /// Hold a breaker open.
     OpenBreaker(String),
     /// Close a breaker and forget its failures.

@@ -20,12 +20,13 @@ enum Page {
     Reload,
     Drain,
     Purge,
+    Warm,
     OpenBreaker(String),
     CloseBreaker(String),
 }
 
 /// Every page with its method, as listed to whoever asks for another.
-const LIST: [(&str, &str); 17] = [
+const LIST: [(&str, &str); 18] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -41,6 +42,7 @@ const LIST: [(&str, &str); 17] = [
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
+    ("POST", "/api/cache/warm"),
     ("POST", "/api/breakers/{name}/open"),
     ("POST", "/api/breakers/{name}/close"),
 ];
@@ -70,6 +72,7 @@ impl Page {
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,
             "/api/cache/purge" => Self::Purge,
+            "/api/cache/warm" => Self::Warm,
             _ => {
                 // a target's name may hold slashes
                 let (name, verb) = path.strip_prefix("/api/breakers/")?.rsplit_once('/')?;
@@ -84,7 +87,7 @@ impl Page {
     }
 
     fn changes(&self) -> bool {
-        matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::OpenBreaker(_) | Self::CloseBreaker(_))
+        matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::OpenBreaker(_) | Self::CloseBreaker(_))
     }
 }
 
@@ -142,6 +145,10 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             Ok((which, soft)) => Action::Purge { which, soft },
             Err(response) => return response,
         },
+        Page::Warm => match warm(request).await {
+            Ok(paths) => Action::Warm(paths),
+            Err(response) => return response,
+        },
     };
     tracing::info!(?action, "changed through the admin door");
     match operator.act(action).await {
@@ -154,12 +161,35 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
     }
 }
 
+async fn body(request: Request<Incoming>) -> Result<Bytes, Response<Full<Bytes>>> {
+    match tokio::time::timeout(READ, Limited::new(request.into_body(), MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        _ => Err(problem(StatusCode::BAD_REQUEST, "the body is too large, came too slowly or broke off")),
+    }
+}
+
+/// The paths in the body; an empty body names none.
+async fn warm(request: Request<Incoming>) -> Result<Vec<String>, Response<Full<Bytes>>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Named {
+        paths: Vec<String>,
+    }
+    let body = body(request).await?;
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let named = serde_json::from_slice(&body).map(|Named { paths }| paths);
+    named.map_err(|_| {
+        problem(
+            StatusCode::BAD_REQUEST,
+            r#"say which paths: {"paths": ["/", "/products?page=1"]}; an empty body means those of the configuration"#,
+        )
+    })
+}
+
 async fn purge(request: Request<Incoming>) -> Result<(Purge, bool), Response<Full<Bytes>>> {
-    let read = tokio::time::timeout(READ, Limited::new(request.into_body(), MAX_BODY).collect()).await;
-    let Ok(Ok(body)) = read else {
-        return Err(problem(StatusCode::BAD_REQUEST, "the body is too large, came too slowly or broke off"));
-    };
-    which(&body.to_bytes()).ok_or_else(|| {
+    which(&body(request).await?).ok_or_else(|| {
         let why = r#"say which entries: {"tag": ".."}, {"key": ".."}, {"route": ".."}, {"prefix": "/.."} or {"all": true}; with "soft": true they are marked stale"#;
         problem(StatusCode::BAD_REQUEST, why)
     })

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache, certificates, memory};
+use super::{App, Phase, cache, certificates, memory, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -135,6 +135,7 @@ impl Desk {
                 Ok(json!({"draining": true}))
             }
             Action::Purge { which, soft } => cache::purge(&app, which, soft),
+            Action::Warm(paths) => warm::want(&app, &paths),
             Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
             Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
         }

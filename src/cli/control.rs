@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::client::Client;
 use crate::admin::client::request;
 
+/// Paths in one request of `warm`.
+const TOGETHER: usize = 200;
+
 /// Where the running proxy's socket is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SocketArgs {
@@ -48,6 +51,15 @@ pub struct PurgeArgs {
     /// Mark them stale instead of dropping them: they may still stand in where stale answers may.
     #[arg(long)]
     soft: bool,
+}
+
+/// What `warm` takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WarmArgs {
+    #[command(flatten)]
+    socket: SocketArgs,
+    /// A file with a path in each line; `-` is standard input. Without one: the paths of `inbound.warm`.
+    file: Option<PathBuf>,
 }
 
 /// What `breaker` takes.
@@ -112,6 +124,24 @@ pub async fn purge(args: PurgeArgs) -> Result<(), String> {
         None => json!({"all": args.all, "soft": args.soft}),
     };
     act(&args.socket, "/api/cache/purge", Some(&body)).await
+}
+
+/// `outrigger warm`.
+///
+/// # Errors
+/// When the file cannot be read, or the proxy cannot be reached or refuses.
+pub async fn warm(args: WarmArgs) -> Result<(), String> {
+    let Some(file) = &args.file else { return act(&args.socket, "/api/cache/warm", None).await };
+    let read = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    let text = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let paths: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    if paths.is_empty() {
+        return Err(format!("there is no path in {}", file.display()));
+    }
+    for some in paths.chunks(TOGETHER) {
+        act(&args.socket, "/api/cache/warm", Some(&json!({ "paths": some }))).await?;
+    }
+    Ok(())
 }
 
 /// `outrigger breaker`.

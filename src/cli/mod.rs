@@ -49,6 +49,8 @@ enum Verb {
     Purge(control::PurgeArgs),
     /// Show the cache keys of a running proxy that save most.
     Top(top::TopArgs),
+    /// Let a running proxy fill its cache, with the paths of its configuration or of a file.
+    Warm(control::WarmArgs),
     /// Show a running proxy's breakers, or hold one open or closed.
     Breaker(control::BreakerArgs),
 }
@@ -89,6 +91,7 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => block_on(control::reload(args)),
         Verb::Purge(args) => block_on(control::purge(args)),
         Verb::Top(args) => block_on(top::top(args)),
+        Verb::Warm(args) => block_on(control::warm(args)),
         Verb::Breaker(args) => block_on(control::breaker(args)),
     }
 }

@@ -6,6 +6,7 @@ mod names;
 mod policies;
 mod process;
 mod tls;
+mod warm;
 
 use std::path::Path;
 

@@ -15,7 +15,7 @@ mod written;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
 pub use policies::{
@@ -71,12 +71,42 @@ pub struct Inbound {
     pub routes: Vec<Route>,
     /// Policies of requests that match no route.
     pub fallthrough: Policies,
+    /// Requests that fill the cache after the start.
+    pub warm: Warm,
     /// Ceilings that hold without being named.
     pub bounds: Bounds,
     /// What is refused beyond what is ambiguous.
     pub strict: Strict,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
+}
+
+/// How the cache is filled before anybody asks.
+#[derive(Debug, Clone)]
+pub struct Warm {
+    /// What is asked for, in this order.
+    pub targets: Vec<Uri>,
+    /// Sent with each.
+    pub headers: HeaderMap,
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// Requests a second.
+    pub rate: u32,
+    /// How long the first one is tried again while the app is not up yet.
+    pub wait: Duration,
+}
+
+impl Default for Warm {
+    fn default() -> Self {
+        Self { targets: Vec::new(), headers: HeaderMap::new(), concurrency: 2, rate: 10, wait: Duration::from_secs(60) }
+    }
+}
+
+impl Warm {
+    /// Between the beginnings of two requests.
+    pub fn pause(&self) -> Duration {
+        Duration::from_secs(1) / self.rate.max(1)
+    }
 }
 
 /// The door between the app and its providers.

@@ -8,7 +8,7 @@ mod words;
 
 use std::{fmt, marker::PhantomData, net::SocketAddr, path::PathBuf};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
@@ -317,6 +317,19 @@ impl Word for StatusCode {
 impl Word for PathBuf {
     fn word(text: &str) -> Result<Self, String> {
         if text.contains('\0') { Err("is not a path".into()) } else { Ok(Self::from(text)) }
+    }
+}
+
+/// What is asked for: a path, perhaps with a query.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Target(pub(super) Uri);
+
+impl Word for Target {
+    fn word(text: &str) -> Result<Self, String> {
+        match text.parse::<Uri>() {
+            Ok(uri) if text.starts_with('/') && !text.contains('#') => Ok(Self(uri)),
+            _ => Err(format!("{} is not a path; write one that begins with `/`, such as /products?page=1", quoted(text))),
+        }
     }
 }
 

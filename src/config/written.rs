@@ -13,7 +13,7 @@ use super::{
     RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        RedisUrl, ReplayWord, Share, ToolCallsWord, Usd, W,
+        RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd, W,
     },
 };
 
@@ -52,10 +52,24 @@ pub(super) struct Inbound {
     pub(super) defaults: Block,
     #[serde(default)]
     pub(super) routes: Items<Block>,
+    pub(super) warm: Option<Warm>,
     pub(super) bounds: Bounds,
     pub(super) strict_paths: W<bool>,
     pub(super) strict_headers: W<bool>,
     pub(super) server_timing: W<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Warm {
+    #[serde(default)]
+    pub(super) paths: Items<W<Target>>,
+    pub(super) file: Option<W<PathBuf>>,
+    #[serde(default)]
+    pub(super) headers: Vec<(W<HeaderName>, Option<W<Field>>)>,
+    pub(super) concurrency: W<Count>,
+    pub(super) rate: W<Count>,
+    pub(super) wait: W<Duration>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,7 +28,7 @@ impl Claims {
     pub fn of(exchange: &Exchange, route: &LiveRoute) -> Self {
         let arrival = &*exchange.arrival;
         let call = exchange.call.as_deref();
-        let own = (!route.limits.is_empty()).then(|| {
+        let own = (!route.limits.is_empty() && !exchange.is_ours).then(|| {
             route.limits.keyed(&KeyFacts {
                 client_ip: arrival.client,
                 caller: exchange.caller.as_deref(),

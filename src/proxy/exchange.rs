@@ -79,6 +79,8 @@ pub struct Exchange {
     /// Its place in its trace, where there is one.
     pub trace: Option<Trace>,
     span: Option<Span>,
+    /// Nobody asked but we ourselves, to fill the cache: it takes nothing from anybody's limits.
+    pub is_ours: bool,
     /// What limits have reserved.
     pub lease: Option<Lease>,
     /// Room that its body takes of the process's budget.
@@ -135,6 +137,7 @@ impl Exchange {
             cause: None,
             trace: None,
             span: None,
+            is_ours: false,
             lease: None,
             room: None,
             connection: None,

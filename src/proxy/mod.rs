@@ -20,6 +20,7 @@ mod request;
 mod strip;
 mod timing;
 mod tunnel;
+pub mod warm;
 mod worth;
 
 use std::{

@@ -42,6 +42,9 @@ mod usage;
 /// Streams and tunnels: as they come, both ways.
 mod streaming;
 
+/// Requests of our own that fill the cache.
+mod warming;
+
 /// A new file while requests are under way.
 mod reload;
 

@@ -28,6 +28,7 @@ impl Build<'_> {
             return app.map(|app| Inbound {
                 listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
                 tls: None,
+                warm: self.warm(None, &app),
                 app,
                 app_tls: TargetTls::default(),
                 app_protocol: Protocol::Auto,
@@ -58,10 +59,12 @@ impl Build<'_> {
         let limits = self.limits(Door::Inbound, "inbound.limits", place, written.limits, trusting);
         let fallthrough = self.block_policies(Door::Inbound, "inbound.defaults", written.defaults, Policies::default(), &[]);
         let routes = self.routes(Door::Inbound, written.routes, &fallthrough, &[], trusting);
+        let app = app?;
         Some(Inbound {
             listen: written.listen.0,
             tls,
-            app: app?,
+            warm: self.warm(written.warm, &app),
+            app,
             app_tls,
             app_protocol: written.app_protocol.0,
             trusted_proxies,

@@ -157,6 +157,21 @@ const SERVER_TIMING: Key = Key::new(
 )
 .default("false");
 
+static WARM: Table = Table::new(
+    "inbound.warm",
+    "GET requests that fill the cache after the start, and again with `outrigger warm`. They take nothing from anybody's limits, and wait while the door is busy.",
+    &[
+        Key::new("paths", Kind::List(&TARGET), "What is asked for, in this order.").eg("[/, \"/products?page=1\"]"),
+        Key::new("file", TEXT_FILE, "A file with a path in each line; `#` begins a remark.").eg("/etc/outrigger/warm.txt"),
+        Key::new("headers", Kind::Map { key: &FIELD_NAME, of: &FIELD }, "Sent with each; `host` is the name that clients ask for.")
+            .eg("{host: shop.example, accept-language: en}"),
+        Key::new("concurrency", COUNT_OF, "Requests under way at once.").within("1", "64").default("2"),
+        Key::new("rate", COUNT_OF, "Requests a second.").within("1", "10k").default("10"),
+        Key::new("wait", TIME_OF, "How long the first one is tried again while the app is not up yet.").within("0", "1h").default("60s"),
+    ],
+)
+.at_least_one(&[&["paths", "file"]]);
+
 static INBOUND: Table = Table::new(
     "inbound",
     "The door in front of the app.",
@@ -178,6 +193,7 @@ static INBOUND: Table = Table::new(
         IN_LIMITS,
         Key::new("defaults", Kind::Table(&INBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&INBOUND_ROUTE)), "Matches with their policies."),
+        Key::new("warm", Kind::Table(&WARM), "Requests that fill the cache after the start."),
         Key::new("bounds", Kind::Table(&INBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
         Key::new(
             "strict_paths",

@@ -10,7 +10,7 @@ use crate::config::{
     RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        ProviderName, RedisUrl, ReplayWord, Share, ToolCallsWord, Usd,
+        ProviderName, RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd,
     },
 };
 
@@ -52,6 +52,8 @@ scalars! {
     OTLP = Scalar::new::<OtlpUrl>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://collector:4318\"");
     NETS = Scalar::new::<Nets>("a CIDR, `private` or `loopback`", Json::Text, "private");
     PATH_PATTERN = Scalar::new::<PathPattern>("a path pattern", Json::Pattern(r"^/[^?# ]*$"), "/api/**");
+    TARGET = Scalar::new::<Target>("a path", Json::Pattern(r"^/[^# ]*$"), "/products");
+    TEXT_FILE = Scalar::new::<PathBuf>("the path of a file", Json::Text, "/etc/outrigger/warm.txt");
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
     MODEL = Scalar::new::<Glob>("a model name, `*` for any characters", Json::Text, "\"gpt-*\"");
     METHOD = Scalar::new::<Method>("a method", Json::Pattern("^[A-Z-]+$"), "GET");

@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 20] = [
+const APART: [(&str, &str); 21] = [
     ("inbound", "tls"),
     ("inbound", "app_tls"),
     ("outbound", "tls"),
@@ -38,6 +38,7 @@ const APART: [(&str, &str); 20] = [
     ("store", "redis"),
     ("store", "namespace"),
     ("outbound match", "provider"),
+    ("inbound.warm", "file"),
 ];
 
 /// A document in which `pick` chose the keys that are not required.

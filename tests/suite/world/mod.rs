@@ -78,6 +78,8 @@ pub struct World {
     pub dials: Dials,
     /// What all workers would share.
     pub shared: Arc<Shared>,
+    /// The proxy itself.
+    pub proxy: Rc<Proxy>,
     live: Arc<ArcSwap<Live>>,
     telemetry: Arc<Telemetry>,
     log: Lines,
@@ -105,7 +107,7 @@ impl World {
         tokio::task::spawn_local(proxy.clone().sweep());
         tokio::task::spawn_local(inbound.clone().sweep());
         tokio::task::spawn_local(outbound.clone().sweep());
-        Self { app, dials, shared, live, telemetry, log, inbound, outbound }
+        Self { app, dials, shared, proxy, live, telemetry, log, inbound, outbound }
     }
 
     /// A client from elsewhere, at the inbound door.
