@@ -292,7 +292,7 @@ fn what_is_listed_is_asked_for_at_the_start_and_what_a_file_names_on_demand() {
     let mut proxy = home.start();
     app.wait_for("GET /first ");
     fs::write(home.path("more.txt"), "# after the campaign\n/second?page=2\n").expect("written");
-    let order = |file: &str| run(&["warm", "--socket", &home.text("socket"), &home.text(file)]);
+    let order = |file: &str| run(&["warm", "--socket", &home.text("admin.sock"), &home.text(file)]);
     let (code, said, _) = order("more.txt");
     assert!(code == Some(0) && said.contains("\"queued\": 1"), "{said}");
     app.wait_for("GET /second?page=2 ");
