@@ -1,8 +1,9 @@
 //! The near end of the load bench: a closed loop of requests, or many streams of events, and one line of JSON.
 //!
-//! `load-client requests PORT PATH --connections N --seconds S [--body FILE] [--header 'Name: value']...`
+//! `load-client requests PORT PATH --connections N --seconds S [--warm-up S] [--among N] [--body FILE] [--header 'Name: value']...`
 //! `load-client events   PORT PATH --connections N --seconds S --body FILE [--header ...]`
 //!
+//! A `#` in PATH stands for a number of eight digits that grows with each request, and begins again after `--among` of them.
 //! Everything is counted between a warm-up (a tenth of the time, at least half a second) and the end; anything but a
 //! complete 200 is an error and is counted as such. Latencies: a request's from its first byte written to its last byte
 //! read; an event's from the time of sending in its `id`.
@@ -28,6 +29,12 @@ struct Job {
     connections: usize,
     length: Duration,
     request: Vec<u8>,
+    /// Where in the request the number stands that grows.
+    number_at: Option<usize>,
+    /// After so many it begins again.
+    among: u64,
+    next: Cell<u64>,
+    warm_up: Duration,
 }
 
 /// What was counted.
@@ -58,17 +65,24 @@ fn arguments() -> io::Result<Job> {
     };
     let port = next("a port")?.parse().map_err(|_| wrong("the port is not a number"))?;
     let path = next("a path")?;
-    let (mut connections, mut seconds, mut body, mut headers) = (1, 5.0, None, String::new());
+    let (mut connections, mut seconds, mut body, mut headers) = (1, 5.0_f64, None, String::new());
+    let (mut warm_up, mut among) = (None, 100_000_000);
     while let Ok(flag) = next("") {
         let value = next(&flag)?;
         match flag.as_str() {
             "--connections" => connections = value.parse().map_err(|_| wrong("--connections"))?,
             "--seconds" => seconds = value.parse().map_err(|_| wrong("--seconds"))?,
+            "--warm-up" => warm_up = Some(value.parse::<f64>().map_err(|_| wrong("--warm-up"))?),
+            "--among" => among = value.parse().map_err(|_| wrong("--among"))?,
             "--body" => body = Some(std::fs::read(value)?),
             "--header" => headers.push_str(&format!("{value}\r\n")),
             _ => return Err(wrong(&flag)),
         }
     }
+    let path = path.replace('#', "00000000");
+    let number = memmem::find(path.as_bytes(), b"00000000");
+    let verb = if body.is_some() { "POST " } else { "GET " };
+    let number_at = number.map(|at| verb.len() + at);
     let request = match body {
         None => format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\n{headers}\r\n").into_bytes(),
         Some(body) => {
@@ -80,7 +94,9 @@ fn arguments() -> io::Result<Job> {
             [head.into_bytes(), body].concat()
         }
     };
-    Ok(Job { events, port, connections, length: Duration::from_secs_f64(seconds), request })
+    let (length, next) = (Duration::from_secs_f64(seconds), Cell::new(0));
+    let warm_up = warm_up.map_or((length / 10).max(Duration::from_millis(500)), Duration::from_secs_f64);
+    Ok(Job { events, port, connections, length, request, number_at, among, next, warm_up })
 }
 
 async fn measure(job: Rc<Job>) -> String {
@@ -107,7 +123,7 @@ async fn measure(job: Rc<Job>) -> String {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
     }
-    tokio::time::sleep((job.length / 10).max(Duration::from_millis(500))).await;
+    tokio::time::sleep(job.warm_up).await;
     // The bench reads the proxy's CPU time at this line and at the last one.
     let _ = writeln!(io::stdout(), "begin").and_then(|()| io::stdout().flush());
     tally.counting.set(true);
@@ -123,13 +139,14 @@ async fn measure(job: Rc<Job>) -> String {
         latencies.get(at).map_or(0.0, |nanos| f64::from(*nanos) / 1000.0)
     };
     format!(
-        "{{\"done\":{},\"seconds\":{seconds:.4},\"per_second\":{:.1},\"errors\":{},\"error\":{:?},\"p50_us\":{:.1},\"p99_us\":{:.1}}}",
+        "{{\"done\":{},\"seconds\":{seconds:.4},\"per_second\":{:.1},\"errors\":{},\"error\":{:?},\"p50_us\":{:.1},\"p99_us\":{:.1},\"max_us\":{:.1}}}",
         tally.done.get(),
         tally.done.get() as f64 / seconds,
         tally.errors.get(),
         tally.last_error.borrow(),
         micros(0.5),
-        micros(0.99)
+        micros(0.99),
+        micros(1.0)
     )
 }
 
@@ -154,9 +171,14 @@ impl Tally {
 async fn ask(job: &Job, tally: &Tally) -> io::Result<()> {
     let mut stream = connect(job).await?;
     let mut buffer = vec![0; 128 * 1024];
+    let mut request = job.request.clone();
     loop {
+        if let Some(at) = job.number_at {
+            let number = job.next.replace(job.next.get() + 1) % job.among.max(1);
+            request[at..at + 8].copy_from_slice(format!("{number:08}").as_bytes());
+        }
         let began = Instant::now();
-        stream.write_all(&job.request).await?;
+        stream.write_all(&request).await?;
         let (mut held, mut wanted) = (0, None);
         while wanted.is_none_or(|wanted| held < wanted) {
             let read = stream.read(&mut buffer[held..]).await?;

@@ -285,7 +285,7 @@ class Outrigger(Peer):
         return text_of([self.binary, "--version"]).strip().rpartition(" ")[2]
 
     def start(self):
-        self.inbound, self.outbound, admin, probes = (free_port() for _ in range(4))
+        self.inbound, self.outbound, admin, self.probes = (free_port() for _ in range(4))
         config = os.path.join(self.work, "proxy.yaml")
         with open(config, "w", encoding="utf-8") as file:
             file.write(f"""
@@ -293,8 +293,7 @@ workers: 1
 inbound:
   listen: 127.0.0.1:{self.inbound}
   app: http://127.0.0.1:{self.origin}
-  limits:
-    - {{name: one, key: client_ip, requests: 2000000000, window: 1m}}
+  {self.limits()}
   routes:
     - {{name: kept, match: {{path: /cached/**}}, cache: {{ttl: 10m}}}}
 outbound:
@@ -303,16 +302,97 @@ outbound:
     openai: {{url: "http://127.0.0.1:{self.origin}"}}
   limits:
     - {{name: money, key: provider, usd: 1000000, window: 1d}}
-admin: {{listen: 127.0.0.1:{admin}, probes: 127.0.0.1:{probes}}}
-store: {{memory: 64MiB}}
+admin: {{listen: 127.0.0.1:{admin}, probes: 127.0.0.1:{self.probes}}}
+store: {{{self.store()}}}
 telemetry: {{log: json}}
 """)
         self.spawn([self.binary, "run", "--config", config])
         self.wait(self.inbound)
         self.wait(self.outbound)
 
+    def store(self):
+        return "memory: 64MiB"
+
+    def limits(self):
+        return "limits: [{name: one, key: client_ip, requests: 2000000000, window: 1m}]"
+
     def place(self, kind):
         return Place(self.outbound if kind in ("chat", "events") else self.inbound, super().place(kind).path)
 
 
-PEERS = [Peer, Nginx, Haproxy, Varnish, Outrigger]
+class Redis(Peer):
+    """The store of the next ones; shares the core of the origin and the load."""
+
+    name = "redis"
+
+    @classmethod
+    def missing(cls):
+        return None if found("redis-server") else "redis-server is not installed (tests/tools.sh)"
+
+    def start(self):
+        self.port = free_port()
+        self.spawn([found("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                    "--dir", self.work])
+        self.wait(self.port)
+
+
+class OutriggerRedis(Outrigger):
+    """With Redis on: every request is counted there by the limit; what is cached is found in memory."""
+
+    name = "outrigger+redis"
+    memory = "64MiB"
+
+    @classmethod
+    def missing(cls):
+        return super().missing() or Redis.missing()
+
+    def start(self):
+        self.redis = Redis(self.work, max(os.sched_getaffinity(0)), self.origin)
+        self.redis.start()
+        super().start()
+
+    def store(self):
+        return f'memory: {self.memory}, redis: "redis://127.0.0.1:{self.redis.port}", namespace: bench'
+
+    def stop(self):
+        super().stop()
+        self.redis.stop()
+
+
+class OutriggerCold(OutriggerRedis):
+    """What is cached is found in Redis: there is far more of it than fits into memory."""
+
+    name, memory = "outrigger+redis tier", "1MiB"
+
+    def limits(self):
+        return ""  # the look-up alone
+
+    def place(self, kind):
+        place = super().place(kind)
+        return Place(place.port, place.path.replace("/cached/", "/cached/#/"))
+
+    def warm(self, kind):
+        """The bench has filled it; whether Redis answers is asked of the proxy's own numbers."""
+        place, known = self.place(kind), self.hits()
+        for number in range(50):
+            url = f"http://127.0.0.1:{place.port}{place.path.replace('#', f'{number * 97:08}')}"
+            # The name the load asks for; another is another key.
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Host": "localhost"}), timeout=5).close()
+        if self.hits() < known + 40:
+            raise RuntimeError(f"{self.name}: {place.path} is not answered from Redis")
+
+    def hits(self):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.probes}/metrics", timeout=5) as answer:
+            return float((re.search(r'outrigger_cache_store_total{event="hit"} (\S+)', answer.read().decode()) or [0, 0])[1])
+
+
+class OutriggerStored(OutriggerRedis):
+    """As `outrigger`, with Redis on and nothing counted in it: the price of Redis being there."""
+
+    name = "outrigger+store"
+
+    def limits(self):
+        return ""
+
+
+PEERS = [Peer, Nginx, Haproxy, Varnish, Outrigger, OutriggerStored, OutriggerRedis, OutriggerCold]
