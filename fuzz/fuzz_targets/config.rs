@@ -25,7 +25,9 @@ fuzz_target!(|text: &str| {
         }
         Err(mistakes) => {
             assert!(!mistakes.is_empty());
-            let lines: Vec<&str> = text.split('\n').collect();
+            // As YAML counts them.
+            let plain = text.replace("\r\n", "\n").replace('\r', "\n");
+            let lines: Vec<&str> = plain.split('\n').collect();
             for mistake in mistakes.iter() {
                 assert!(!mistake.message.is_empty());
                 assert!((1..=lines.len() + 1).contains(&mistake.line), "line {} of {}", mistake.line, lines.len());

@@ -50,6 +50,21 @@ impl Fault {
     }
 }
 
+/// Lines as YAML counts them (1.2.2 section 5.4): they end with LF, CR LF, or a CR alone. What is masked is known by its line.
+pub(super) fn lines(source: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(source);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\r', '\n']) else {
+            rest = None;
+            return Some(text);
+        };
+        let (line, after) = text.split_at(end);
+        rest = Some(after.strip_prefix("\r\n").unwrap_or(&after[1..]));
+        Some(line)
+    })
+}
+
 impl Mistakes {
     /// One mistake without a place, such as a file that cannot be read.
     pub fn of_file(file: &str, message: impl Into<String>) -> Self {
@@ -60,7 +75,7 @@ impl Mistakes {
     pub(super) fn new(file: &str, source: &str, mut faults: Vec<Fault>, masks: &[(Mark, Mark)]) -> Self {
         faults.sort();
         faults.dedup();
-        let lines: Vec<&str> = source.lines().collect();
+        let lines: Vec<&str> = lines(source).collect();
         let list = faults
             .into_iter()
             .map(|fault| {

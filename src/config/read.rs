@@ -16,7 +16,7 @@ use self::{expand::Expander, walk::Walk};
 use super::{
     Config,
     build::Build,
-    error::{Fault, Mistakes},
+    error::{Fault, Mistakes, lines},
     written::Root,
 };
 
@@ -145,7 +145,7 @@ fn text_of(path: &Path) -> Result<String, Mistakes> {
 
 /// On a line that could not be parsed nothing is known to be a secret, so whatever looks like one is masked.
 fn suspicious(text: &str, at: Mark) -> Vec<(Mark, Mark)> {
-    let Some(line) = text.lines().nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
+    let Some(line) = lines(text).nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
     let mut out = Vec::new();
     let mut start: Option<(usize, bool, bool)> = None;
     let secret_line =

@@ -475,13 +475,22 @@ fn a_byte_order_mark_is_passed_over() {
 fn lies_within(text: &str) -> Result<(), TestCaseError> {
     let Err(mistakes) = parse(text, "f", &overrides(), &env) else { return Ok(()) };
     prop_assert!(!mistakes.is_empty() && !mistakes.to_string().is_empty());
-    let lines: Vec<&str> = text.split('\n').collect();
+    let lines: Vec<&str> = lines(text).collect();
     for mistake in mistakes.iter() {
         prop_assert!((1..=lines.len() + 1).contains(&mistake.line), "line {} of {:?}: {}", mistake.line, text, mistake.message);
         let length = lines.get(mistake.line - 1).map_or(0, |line| line.chars().count());
         prop_assert!((1..=length + 1).contains(&mistake.column), "column {} of {:?}: {}", mistake.column, text, mistake.message);
     }
     Ok(())
+}
+
+/// Found by fuzzing: a CR alone ends a line, and what is shown and masked is the line that the mistake is on.
+#[test]
+fn a_carriage_return_ends_a_line() {
+    let text = "outbound: {providers: {openai: {keys: [hunter2-hunter2-hunter2]}}}\rwrokers: 1\r";
+    let mistakes = parse(text, "f", &overrides(), &env).expect_err("a mistake");
+    let said = mistakes.to_string();
+    assert!(said.contains("f:2:1: ") && said.contains("| wrokers") && !said.contains("hunter2"), "{said}");
 }
 
 proptest! {

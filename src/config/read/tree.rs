@@ -7,7 +7,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
-use crate::config::error::{Fault, quoted};
+use crate::config::error::{Fault, lines, quoted};
 
 /// Deepest nesting that is read; the schema needs less than half.
 const MAX_DEPTH: usize = 32;
@@ -127,7 +127,7 @@ impl Stop {
         match self {
             Self::Refused(fault) => fault,
             Self::Syntax(at, info) => {
-                let line = source.lines().nth(at.line().saturating_sub(1)).unwrap_or("");
+                let line = lines(source).nth(at.line().saturating_sub(1)).unwrap_or("");
                 let hint = if info.contains("unknown anchor") {
                     "; the anchor must be written before the alias, and never around it"
                 } else if line.starts_with([' ', '\t']) && line.trim_start_matches(' ').starts_with('\t') {

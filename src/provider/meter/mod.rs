@@ -30,6 +30,8 @@ use crate::{
 /// Largest event that is looked into: the last event of the Responses API repeats the whole answer.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What was read from an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
@@ -242,9 +244,7 @@ impl Meter {
 impl Reader {
     fn feed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
-        if matches!(self.form, Form::Undecided) {
-            self.decide(piece);
-        }
+        let piece = if matches!(self.form, Form::Undecided) { self.decide(piece) } else { piece };
         let (wire, tally) = (self.wire, &mut self.tally);
         match &mut self.form {
             Form::Events(splitter) => splitter.feed(piece, |event| take(wire, tally, &event)),
@@ -257,16 +257,19 @@ impl Reader {
         }
     }
 
-    /// Tells the form by the first byte that is not blank: compatible servers are careless with `Content-Type`.
-    fn decide(&mut self, piece: &[u8]) {
-        let piece = piece.strip_prefix(b"\xef\xbb\xbf").unwrap_or(piece);
-        self.form = match piece.trim_ascii_start().first() {
-            None => return,
+    /// Tells the form by the first byte that says anything: compatible servers are careless with `Content-Type`. Gives the piece from
+    /// there on: blanks and byte order marks before it count for nothing, wherever they are cut.
+    fn decide<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
+        let says = |byte: &u8| !byte.is_ascii_whitespace() && !BYTE_ORDER_MARK.contains(byte);
+        let piece = &piece[piece.iter().position(says).unwrap_or(piece.len())..];
+        self.form = match piece.first() {
+            None => return piece,
             Some(b'[') if self.wire == Wire::Gemini => Form::Elements(whole::Elements::default()),
             Some(b'{' | b'[') => Form::Whole(whole::Whole::new(self.wire)),
             Some(b':' | b'd' | b'e' | b'i' | b'r') => Form::Events(Box::new(sse::Splitter::new(MAX_EVENT))),
             Some(_) => Form::Opaque,
         };
+        piece
     }
 
     fn end(&mut self, complete: bool) {
