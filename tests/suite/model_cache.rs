@@ -1,5 +1,6 @@
 //! Model calls from the cache: what is kept, how it is given again, and how the app steers it.
 
+use outrigger::clock::Chance;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World, chat, json as post, ms, pass, run, secs, settle};
@@ -154,5 +155,38 @@ fn the_app_steers_the_cache_with_cache_control() {
         assert!(asked("max-age=60").await);
         assert!(!asked("no-cache").await);
         assert!(asked("").await);
+    });
+}
+
+#[test]
+fn prompts_by_zipf_are_mostly_answered_from_the_store_and_save_what_they_cost() {
+    run(async {
+        const PROMPTS: usize = 40;
+        const ASKED: u32 = 600;
+        let world = world("").await;
+        let chance = Chance::seeded(7);
+        let mut sums: Vec<f64> = (1..=PROMPTS).map(|rank| 1.0 / rank as f64).collect();
+        (1..PROMPTS).for_each(|at| sums[at] += sums[at - 1]);
+        let (mut prices, mut hits, mut saved) = (vec![0; PROMPTS], 0, 0);
+        for _ in 0..ASKED {
+            let point = chance.unit() * sums[PROMPTS - 1];
+            let prompt = sums.partition_point(|sum| *sum < point);
+            let mut call = chat("gpt-4o-mini");
+            call["messages"][0]["content"] = json!(format!("question {prompt} {}", "and more ".repeat(prompt)));
+            let before = world.provider("openai").billed().2;
+            let answer = ask(&world, CHAT, &[], &call).await;
+            let price = world.provider("openai").billed().2 - before;
+            if is_hit(&answer) {
+                (hits, saved) = (hits + 1, saved + prices[prompt]);
+                assert_eq!(price, 0, "a hit is billed to nobody");
+            } else {
+                assert!(price > 0);
+                prices[prompt] = price;
+            }
+        }
+        assert!(f64::from(hits) / f64::from(ASKED) > 0.8, "{hits} of {ASKED}");
+        assert_eq!(world.provider("openai").billed().0, u64::from(ASKED - hits), "each prompt is asked once");
+        let usd = world.count("outrigger_cache_saved_usd_total", &[]);
+        assert!((usd - saved as f64 / 1e9).abs() < 1e-9, "{usd} saved, {saved} nano-dollars expected");
     });
 }
