@@ -24,8 +24,11 @@ pub enum Body {
     Empty,
     /// Everything at once.
     Full(Bytes),
-    /// From a socket, as it comes.
+    /// From an HTTP/1 socket, as it comes.
     Incoming(Incoming),
+    /// From an HTTP/2 stream, as it comes. It ends well with END_STREAM alone; hyper takes a reset or a GOAWAY without an error for
+    /// the end too, and what was taken back half-way would pass for the whole.
+    Http2(Incoming),
     /// Observed: usage, cache fill, the exchange's end.
     Tapped(Box<tap::Tap>),
     /// Anything else: replays, joined fills, tests.
@@ -38,6 +41,9 @@ pub enum BodyError {
     /// The sender's connection broke, or what it sent was malformed.
     #[error("{0}")]
     Broken(#[from] hyper::Error),
+    /// An HTTP/2 stream ended before its end.
+    #[error("the stream was reset before its end")]
+    Reset,
     /// No piece came for too long.
     #[error("no data for {0:?}")]
     Idle(std::time::Duration),
@@ -102,6 +108,7 @@ impl fmt::Debug for Body {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::Incoming(_) => f.write_str("Incoming"),
+            Self::Http2(_) => f.write_str("Http2"),
             Self::Tapped(_) => f.write_str("Tapped"),
             Self::Stream(_) => f.write_str("Stream"),
         }
@@ -120,15 +127,14 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Incoming(incoming) => {
-                let mut polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken);
-                if let Poll::Ready(Some(Ok(frame))) = &mut polled
-                    && let Some(trailers) = frame.trailers_mut()
-                {
-                    scrub(trailers);
+            Self::Incoming(incoming) => poll_socket(incoming, cx),
+            Self::Http2(incoming) => match poll_socket(incoming, cx) {
+                Poll::Ready(None) if !incoming.is_end_stream() => {
+                    *self = Self::Empty;
+                    Poll::Ready(Some(Err(BodyError::Reset)))
                 }
-                polled
-            }
+                polled => polled,
+            },
             Self::Tapped(tap) => Pin::new(&mut **tap).poll_frame(cx),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
@@ -138,7 +144,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
-            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Incoming(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
             Self::Tapped(tap) => tap.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
@@ -148,11 +154,21 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Incoming(incoming) | Self::Http2(incoming) => incoming.size_hint(),
             Self::Tapped(tap) => tap.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }
     }
+}
+
+fn poll_socket(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    let mut polled = Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken);
+    if let Poll::Ready(Some(Ok(frame))) = &mut polled
+        && let Some(trailers) = frame.trailers_mut()
+    {
+        scrub(trailers);
+    }
+    polled
 }
 
 /// A body whose length is known from elsewhere.

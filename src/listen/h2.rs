@@ -2,24 +2,14 @@
 //!
 //! The h2 crate judges frames; here are its bounds and what HTTP/1 behind us must not see of HTTP/2.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{future::Future, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Uri, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, rt::Executor, server::conn::http2};
+use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::TokioTimer;
 
-use crate::{
-    body::{Body, BodyError},
-    config::Bounds,
-    reject::Reject,
-};
+use crate::{config::Bounds, reject::Reject};
 
 /// Streams run on the connection's own worker.
 #[derive(Debug, Clone, Copy)]
@@ -52,37 +42,6 @@ pub fn builder(bounds: &Bounds) -> http2::Builder<Local> {
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     builder
-}
-
-/// A request body that ends well only with END_STREAM. hyper takes a RST_STREAM of NO_ERROR for the end too: what a client took
-/// back half-way would reach the app as a whole request.
-pub struct Whole(Body);
-
-impl Whole {
-    /// The body of a stream.
-    pub fn new(body: Incoming) -> Self {
-        Self(Body::Incoming(body))
-    }
-}
-
-impl HttpBody for Whole {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
-            None if !self.0.is_end_stream() => Poll::Ready(Some(Err(BodyError::Fill("the client took the request back".into())))),
-            polled => Poll::Ready(polled),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
 }
 
 const MAX_STREAMS: u32 = 100;

@@ -349,7 +349,7 @@ impl Listener {
             (true, _) => Body::Empty,
             // Outbound the body is needed before anybody can be asked: it is wanted at once.
             (false, Door::Inbound) if expects => Body::stream(Expected::new(Body::Incoming(body), session.clone())),
-            (false, _) if session.is_multiplexed() => Body::stream(h2::Whole::new(body)),
+            (false, _) if session.is_multiplexed() => Body::Http2(body),
             (false, _) => Body::Incoming(body),
         };
         let exchange = Exchange::begin(&self.proxy, worker, Rc::new(arrival));

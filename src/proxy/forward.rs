@@ -8,7 +8,6 @@ use std::{
 };
 
 use http::{HeaderMap, Request, StatusCode, Uri, Version, header, response};
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -26,7 +25,7 @@ pub struct Responded {
     /// Cleaned of what belongs to one hop.
     pub head: response::Parts,
     /// As it comes.
-    pub body: Incoming,
+    pub body: Body,
     /// To be released at the body's end.
     pub connection: Connection,
     /// From sending to the head.

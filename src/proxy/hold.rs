@@ -6,7 +6,6 @@ use std::{collections::VecDeque, pin::Pin, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{attempt::Attempted, forward::Responded, model::Plan};
@@ -35,12 +34,7 @@ pub enum Held {
 
 /// Reads an error's body, so that it can be understood and still be passed on. What breaks or stalls while it is read breaks
 /// for the client too: a part is never passed on as the whole.
-pub async fn error_body(
-    mut body: Incoming,
-    connection: Connection,
-    idle: Option<Duration>,
-    deadline: Deadline,
-) -> (Body, Option<Connection>) {
+pub async fn error_body(mut body: Body, connection: Connection, idle: Option<Duration>, deadline: Deadline) -> (Body, Option<Connection>) {
     let mut read = BytesMut::new();
     loop {
         let left = [idle, deadline.left(Instant::now())].into_iter().flatten().min();
@@ -55,7 +49,7 @@ pub async fn error_body(
             None => break,
             Some(Ok(Ok(piece))) => read.extend_from_slice(&piece),
             Some(Ok(Err(_))) => {}
-            Some(Err(error)) => return (Resumed::broken(read.freeze(), BodyError::Broken(error)), Some(connection)),
+            Some(Err(error)) => return (Resumed::broken(read.freeze(), error), Some(connection)),
         }
         if read.len() > MAX_ERROR {
             return (Body::stream(Resumed { held: VecDeque::from([read.freeze()]), rest: Rest::Coming(body) }), Some(connection));
@@ -71,7 +65,7 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
     let streams = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let mut meter = Meter::new(plan.api, plan.operation, &head.headers);
     if !streams || meter.is_blind() {
-        return Held::Content(Attempted { head, body: Body::Incoming(body), connection: Some(connection) });
+        return Held::Content(Attempted { head, body, connection: Some(connection) });
     }
     let mut held = VecDeque::new();
     let mut size = 0;
@@ -97,7 +91,7 @@ pub async fn until_content(plan: &Plan, responded: Responded, bound: Option<Dura
             // Broken before any content: as good as no answer.
             Err(cause) => {
                 error = Some(ErrorClass::Transient);
-                broken = Some(BodyError::Broken(cause));
+                broken = Some(cause);
                 break;
             }
         };
@@ -124,7 +118,7 @@ struct Resumed {
 }
 
 enum Rest {
-    Coming(Incoming),
+    Coming(Body),
     /// Said once; hyper itself says an error only once and then that all is over.
     Broken(Option<BodyError>),
 }
@@ -145,7 +139,7 @@ impl HttpBody for Resumed {
             return std::task::Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match &mut self.rest {
-            Rest::Coming(rest) => Pin::new(rest).poll_frame(cx).map_err(BodyError::Broken),
+            Rest::Coming(rest) => Pin::new(rest).poll_frame(cx),
             Rest::Broken(error) => std::task::Poll::Ready(error.take().map(Err)),
         }
     }

@@ -110,7 +110,7 @@ fn plain(proxy: &Proxy, responded: Responded) -> Tried {
     if head.status.as_u16() >= 400 {
         answer.hint = retry::hint(&head.headers, proxy.shared.clock.wall());
     }
-    answered(Attempted { head, body: Body::Incoming(body), connection: Some(connection) }, answer, None)
+    answered(Attempted { head, body, connection: Some(connection) }, answer, None)
 }
 
 /// A provider's error, understood by its body.

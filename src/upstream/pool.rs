@@ -7,10 +7,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, header, response::Parts};
 use http_body::Body as _;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
@@ -43,7 +40,7 @@ pub struct Received {
     /// As the target sent it.
     pub head: Parts,
     /// As it comes.
-    pub body: Incoming,
+    pub body: Body,
     /// Give it back with [`Connection::release`] at the body's end; dropping it closes.
     pub connection: Connection,
 }
@@ -106,7 +103,7 @@ impl Pool {
                         Ok(response) => {
                             own.ear.stop();
                             let (head, body) = response.into_parts();
-                            return Ok(Received { head, body, connection: Connection::Own(own) });
+                            return Ok(Received { head, body: Body::Incoming(body), connection: Connection::Own(own) });
                         }
                         Err(failed) => failed,
                     }
@@ -117,7 +114,7 @@ impl Pool {
                     match Box::pin(async move { seat.sender().try_send_request(request).await.map(|response| (response, seat)) }).await {
                         Ok((response, seat)) => {
                             let (head, body) = response.into_parts();
-                            return Ok(Received { head, body, connection: Connection::Stream(seat) });
+                            return Ok(Received { head, body: Body::Http2(body), connection: Connection::Stream(seat) });
                         }
                         Err(failed) => failed,
                     }

@@ -236,3 +236,26 @@ async fn readers_that_do_not_read_hold_up_nobody_else_on_their_connection() {
     drop(slow);
     proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_reset_half_way_is_visibly_cut() {
+    // HEADERS with status 200, DATA, then: RST_STREAM of NO_ERROR, of CANCEL; GOAWAY without an error, below the stream.
+    fn half(of: u32, end: &[u8]) -> Vec<u8> {
+        [&frame(HEADERS, 4, of, &[0x88])[..], &frame(0, 0, of, b"half"), end].concat()
+    }
+    let none: fn(u32) -> Vec<u8> = |of| half(of, &frame(RST_STREAM, 0, of, &[0; 4]));
+    let cancel: fn(u32) -> Vec<u8> = |of| half(of, &frame(RST_STREAM, 0, of, &8u32.to_be_bytes()));
+    let away: fn(u32) -> Vec<u8> = |of| half(of, &frame(GOAWAY, 0, 0, &[0; 8]));
+    let whole: fn(u32) -> Vec<u8> = |of| half(of, &frame(0, 1, of, b""));
+    for (answer, name, ends) in [(none, "NO_ERROR", false), (cancel, "CANCEL", false), (away, "GOAWAY", false), (whole, "END_STREAM", true)] {
+        let (address, _) = frames(answer).await;
+        let proxy = start(&Files::new(), &format!("  app: http://{address}\n  app_protocol: http2\n")).await;
+        let mut stream = TcpStream::connect(proxy.address).await.expect("listening");
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.expect("sent");
+        let mut said = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut said)).await.expect("an end");
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(said.ends_with("\r\n0\r\n\r\n"), ends, "{name}: {said}");
+        proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
+    }
+}
