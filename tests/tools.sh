@@ -17,6 +17,7 @@ if [ "${1:-}" = bench ]; then
     need nginx nginx-light
     need haproxy haproxy
     need varnishd varnish
+    need redis-server redis-server
     need python3 python3
     need taskset util-linux
 else
