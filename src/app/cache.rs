@@ -42,7 +42,7 @@ pub fn register(app: &Arc<App>) {
     metrics.register_histogram(Family::CacheEvictionAge, Box::new(ages));
 }
 
-/// For `/api/cache/top`: at most [`TOP`] keys, those that saved most of `by` first.
+/// For `/api/cache/top`: at most fifty keys, those that saved most of `by` first.
 pub fn top(app: &App, by: &str) -> Value {
     let (by, word) = By::ALL.into_iter().find(|(_, word)| *word == by).unwrap_or(By::ALL[0]);
     let row = |row: &Row| {

@@ -1,6 +1,6 @@
 //! The keys that save most: a table of fixed size, kept by the Space-Saving rule (Metwally et al., 2005) within small sets.
 //!
-//! A key lies in one set of [`WAYS`] rows. One that is not there takes the place of the least of them and inherits its
+//! A key lies in one set of eight rows. One that is not there takes the place of the least of them and inherits its
 //! weight, so that whatever saves more than an eighth of all that its set saves is never missed. What a row says it saved is
 //! counted from when it was taken in: never too much. One short lock of a set per hit, nothing allocated.
 
