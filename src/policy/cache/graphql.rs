@@ -54,8 +54,13 @@ impl Document {
     /// Reads a document; `None` if it is no executable one.
     pub fn read(source: &str) -> Option<Self> {
         let tokens = tokens(source)?;
-        Some(Self { operations: operations(&tokens)?, text: tokens.join(" ") })
+        Some(Self { operations: operations(&tokens)?, text: joined(&tokens) })
     }
+}
+
+/// One text for the same tokens: the blank keeps names and numbers apart.
+fn joined(tokens: &[&str]) -> String {
+    tokens.join(" ")
 }
 
 /// The tokens of a text, as they are written; `None` if a character belongs to none.
