@@ -247,7 +247,8 @@ async fn an_answer_that_is_reset_half_way_is_visibly_cut() {
     let cancel: fn(u32) -> Vec<u8> = |of| half(of, &frame(RST_STREAM, 0, of, &8u32.to_be_bytes()));
     let away: fn(u32) -> Vec<u8> = |of| half(of, &frame(GOAWAY, 0, 0, &[0; 8]));
     let whole: fn(u32) -> Vec<u8> = |of| half(of, &frame(0, 1, of, b""));
-    for (answer, name, ends) in [(none, "NO_ERROR", false), (cancel, "CANCEL", false), (away, "GOAWAY", false), (whole, "END_STREAM", true)] {
+    for (answer, name, ends) in [(none, "NO_ERROR", false), (cancel, "CANCEL", false), (away, "GOAWAY", false), (whole, "END_STREAM", true)]
+    {
         let (address, _) = frames(answer).await;
         let proxy = start(&Files::new(), &format!("  app: http://{address}\n  app_protocol: http2\n")).await;
         let mut stream = TcpStream::connect(proxy.address).await.expect("listening");

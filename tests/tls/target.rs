@@ -88,3 +88,28 @@ fn terms_that_cannot_apply_are_mistakes() {
         assert!(mistakes.contains(said), "{inbound}: {mistakes}");
     }
 }
+
+#[test]
+fn tls_to_redis_needs_a_url_that_asks_for_it_and_files_that_hold_what_they_should() {
+    let files = Files::new();
+    files.pair("c", &Ca::new("root").plain(&["redis"]));
+    let read = |store: &str| {
+        let file = files.write("proxy.yaml", &format!("inbound: {{app: 3000}}\nstore: {{{store}}}\n"));
+        outrigger::config::read::load_reading(&file, &Default::default(), &|_| None)
+    };
+    for (store, said) in [
+        ("redis: \"rediss://r\", namespace: n, redis_tls: {ca: nowhere.pem}", "cannot read `"),
+        ("redis: \"rediss://r\", namespace: n, redis_tls: {cert: c.crt}", "`cert` has no meaning without `key`"),
+        ("redis: \"redis://r:6379\", namespace: n, redis_tls: {}", "begin the URL with `rediss://`"),
+        ("redis_tls: {}", "`redis`"),
+    ] {
+        let mistakes = read(store).expect_err(store).to_string();
+        assert!(mistakes.contains(said) && mistakes.contains(":2:"), "{store}: {mistakes}");
+    }
+    let good = "redis: \"rediss://r\", namespace: n, redis_tls: {ca: c.crt, cert: c.crt, key: c.key}";
+    let reading = read(good).expect("good");
+    let tls = reading.config.store.redis.expect("configured").tls;
+    assert!(tls.ca.is_some() && tls.identity.is_some());
+    files.pair("c", &Ca::new("root").plain(&["redis"]));
+    assert_ne!(read(good).expect("good").fingerprint, reading.fingerprint, "new files are a new configuration");
+}

@@ -360,27 +360,6 @@ fn mistakes_in_routes_and_what_they_name() {
 }
 
 #[test]
-fn tls_to_redis_needs_a_url_that_asks_for_it_and_files_that_hold_what_they_should() {
-    let store = |url: &str, tls: &str| format!("{OUT}store: {{redis: \"{url}\", namespace: n, redis_tls: {tls}}}\n");
-    says(&store("rediss://r", "{ca: nowhere.pem}"), "2:60", "cannot read `nowhere.pem`");
-    says(&store("rediss://r", "{cert: c.pem}"), "2:56", "`key`");
-    says(&store("redis://r:6379", "{}"), "2:48", "begin the URL with `rediss://`");
-    says(&format!("{OUT}store: {{redis_tls: {{}}}}\n"), "2:9", "`redis`");
-
-    let dir = tempfile::tempdir().expect("a directory");
-    let made = rcgen::generate_simple_self_signed(["redis".to_owned()]).expect("made");
-    let (file, pem) = (dir.path().join("proxy.yaml"), dir.path().join("c.pem"));
-    std::fs::write(&pem, made.cert.pem() + &made.signing_key.serialize_pem()).expect("written");
-    std::fs::write(&file, store("rediss://r", "{ca: c.pem, cert: c.pem, key: c.pem}")).expect("written");
-    let reading = load_reading(&file, &overrides(), &env).expect("good");
-    let tls = reading.config.store.redis.expect("configured").tls;
-    assert!(tls.ca.is_some() && tls.identity.is_some());
-    std::fs::write(&pem, made.cert.pem() + "\n" + &made.signing_key.serialize_pem()).expect("written");
-    let again = load_reading(&file, &overrides(), &env).expect("good");
-    assert_ne!(again.fingerprint, reading.fingerprint, "a new file is a new configuration");
-}
-
-#[test]
 fn dangerous_things_need_to_be_said() {
     let keys = "outbound: {listen: \"0.0.0.0:8081\", providers: {openai: {keys: [sk-x]}}}\n";
     says(keys, "1:20", "`allow: [private]`");
