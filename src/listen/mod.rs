@@ -65,6 +65,8 @@ struct Peer {
     address: SocketAddr,
     text: PeerText,
     tls: bool,
+    /// The handshake agreed on HTTP/2: nothing else is understood.
+    chose_h2: bool,
     certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -193,8 +195,13 @@ impl Listener {
     {
         let bounds = self.proxy.bounds(self.door);
         let session = self.open_session(&bounds, held);
-        self.serve_session(stream, Peer { address: peer, text: PeerText::new(peer), tls: false, certificate: None }, session, &bounds)
-            .await;
+        self.serve_session(
+            stream,
+            Peer { address: peer, text: PeerText::new(peer), tls: false, chose_h2: false, certificate: None },
+            session,
+            &bounds,
+        )
+        .await;
     }
 
     async fn serve_tls(self: Rc<Self>, stream: TcpStream, peer: SocketAddr, held: Held, config: Arc<ServerConfig>) {
@@ -212,7 +219,9 @@ impl Listener {
             }
         };
         cells.handshake("ok");
-        self.serve_session(stream, Peer { address: peer, text: PeerText::new(peer), tls: true, certificate }, session, &bounds).await;
+        let chose_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let peer = Peer { address: peer, text: PeerText::new(peer), tls: true, chose_h2, certificate };
+        self.serve_session(stream, peer, session, &bounds).await;
     }
 
     fn open_session(&self, bounds: &Bounds, held: Option<Held>) -> Arc<Session> {
@@ -235,7 +244,11 @@ impl Listener {
     {
         let peer = Rc::new(peer);
         let mut stream = Watched::new(stream, session.clone());
-        let ended = match session.unless_ordered(|cx| stream.poll_is_h2(cx)).await {
+        let h2 = match peer.chose_h2 {
+            true => Some(Ok(stream.speaks_h2())),
+            false => session.unless_ordered(|cx| stream.poll_is_h2(cx)).await,
+        };
+        let ended = match h2 {
             Some(Ok(true)) => Box::pin(self.serve_h2(stream, &peer, session, bounds)).await,
             Some(Ok(false)) => self.serve_h1(stream, &peer, session, bounds).await,
             Some(Err(error)) => return tracing::debug!(%error, peer = %peer.address, "client connection broke"),

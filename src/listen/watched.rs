@@ -38,6 +38,12 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
+    /// The client speaks HTTP/2, as agreed on. To be said before anything is read.
+    pub fn speaks_h2(&mut self) -> bool {
+        self.multiplexed = true;
+        true
+    }
+
     /// Whether the client begins with the preface of HTTP/2. To be asked before anything is read.
     pub fn poll_is_h2(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
