@@ -139,19 +139,20 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mapped = dir.path().join("proxy.yaml");
     fs::write(&mapped, yaml(&read("kubernetes/configmap.yaml"))["data"]["proxy.yaml"].as_str().unwrap()).unwrap();
-    let readme = fs::read_to_string(deploy("../README.md")).unwrap();
+    let documents = ["../README.md", "guide/cache.md", "guide/protocol.md", "guide/redis.md"];
+    let text: String = documents.map(|name| fs::read_to_string(deploy(name)).unwrap()).concat();
     let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).unwrap();
     for name in ["tls.crt", "clients.crt", "ca.crt"] {
         fs::write(dir.path().join(name), made.cert.pem()).unwrap();
     }
     fs::write(dir.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
     let mut files = vec![mapped, deploy("compose/proxy.yaml")];
-    for (n, block) in readme.split("```yaml\n").skip(1).enumerate() {
-        let shown = dir.path().join(format!("readme-{n}.yaml"));
+    for (n, block) in text.split("```yaml\n").skip(1).enumerate() {
+        let shown = dir.path().join(format!("shown-{n}.yaml"));
         fs::write(&shown, block.split("```").next().unwrap()).unwrap();
         files.push(shown);
     }
-    assert!(files.len() > 3, "the README shows configurations");
+    assert!(files.len() > 3, "the documents show configurations");
     for file in files {
         passes(outrigger().arg("check").arg(&file));
     }

@@ -22,7 +22,7 @@ pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
     Limit, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
-pub use tls::{ClientAuth, Identity, ListenerTls, RedisTls, TargetTls, TlsVersion};
+pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 
 /// One running proxy. Built by [`read`] only.

@@ -1,7 +1,7 @@
 //! Certificates, keys and roots as meant: read from PEM files, proved to belong together, with what can be known of them
 //! beforehand. What is done with them is the business of `listen` and `upstream`.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
@@ -15,7 +15,7 @@ pub struct ListenerTls {
     /// What clients are shown: the first whose names cover the name they ask for (SNI), else the first.
     pub identities: Vec<Identity>,
     /// Authorities of clients' certificates; `None`: clients are not asked for one.
-    pub client_ca: Option<Vec<CertificateDer<'static>>>,
+    pub client_ca: Option<Authorities>,
     /// Whether a client without a certificate is let in.
     pub client_auth: ClientAuth,
     /// Oldest version that is spoken.
@@ -26,7 +26,7 @@ pub struct ListenerTls {
 #[derive(Debug, Clone)]
 pub struct TargetTls {
     /// Authorities of the target's certificate, beside or instead of the system's.
-    pub ca: Vec<CertificateDer<'static>>,
+    pub ca: Authorities,
     /// Whether the system's authorities count too.
     pub system_roots: bool,
     /// What the target is shown if it asks.
@@ -39,7 +39,7 @@ pub struct TargetTls {
 
 impl Default for TargetTls {
     fn default() -> Self {
-        Self { ca: Vec::new(), system_roots: true, identity: None, server_name: None, min_version: TlsVersion::Tls12 }
+        Self { ca: Authorities::default(), system_roots: true, identity: None, server_name: None, min_version: TlsVersion::Tls12 }
     }
 }
 
@@ -51,7 +51,7 @@ impl TargetTls {
             hash.update(&(bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
-        self.ca.iter().for_each(|ca| part(ca));
+        self.ca.0.iter().for_each(|ca| part(ca));
         part(&[u8::from(self.system_roots), self.min_version as u8]);
         self.identity.iter().for_each(|identity| identity.certified.cert.iter().for_each(|cert| part(cert)));
         part(self.server_name.as_ref().map(|name| name.to_str()).unwrap_or_default().as_bytes());
@@ -63,7 +63,7 @@ impl TargetTls {
 #[derive(Debug, Clone, Default)]
 pub struct RedisTls {
     /// Authorities that may have signed Redis' certificate; `None`: the system's.
-    pub ca: Option<Vec<CertificateDer<'static>>>,
+    pub ca: Option<Authorities>,
     /// For a Redis that asks for a client certificate.
     pub identity: Option<Identity>,
 }
@@ -98,8 +98,25 @@ impl TlsVersion {
     }
 }
 
+/// Certificates of those who sign others'.
+#[derive(Clone, Default)]
+pub struct Authorities(pub Vec<CertificateDer<'static>>);
+
+/// The admin door shows the configuration: how many they are says more than their bytes.
+impl fmt::Debug for Authorities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.0.len())
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("file", &self.file).field("names", &self.names).field("not_after", &self.not_after).finish()
+    }
+}
+
 /// A certificate with its chain and key, and what it says of itself.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Identity {
     /// For the handshake.
     pub certified: Arc<CertifiedKey>,

@@ -1,7 +1,7 @@
 //! A worker's connections to one target. No lock: a pool never leaves its thread.
 //!
 //! Idle HTTP/1 connections are a stack, so that the warmest is used first and the coldest age out. A connection's own task
-//! watches its socket while it is idle, so a close by the target is seen before reuse. HTTP/2 connections are in [`http2`].
+//! watches its socket while it is idle, so a close by the target is seen before reuse. HTTP/2 connections are in `http2`.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 

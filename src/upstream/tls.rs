@@ -38,7 +38,7 @@ impl ClientTls {
     /// The terms of `tls` for the target at `origin`; the error says what cannot be applied.
     pub fn new(origin: &Origin, tls: &TargetTls, protocol: Protocol, system: &mut SystemRoots) -> Result<Self, String> {
         let mut roots = if tls.system_roots { system.get().clone() } else { RootCertStore::empty() };
-        for authority in &tls.ca {
+        for authority in &tls.ca.0 {
             roots.add(authority.clone()).map_err(|error| format!("an authority in `ca` of {origin} cannot be used: {error}"))?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 
 use super::Build;
 use crate::config::{
-    Identity, ListenerTls, Origin, RedisTls, Scheme, TargetTls,
+    Authorities, Identity, ListenerTls, Origin, RedisTls, Scheme, TargetTls,
     error::quoted,
     scalars::{RedisUrl, W},
     tls, written,
@@ -87,9 +87,10 @@ impl Build<'_> {
         read.map_err(|message| self.fault(self.seen.value(&format!("{path}.cert")), message)).ok()
     }
 
-    fn authorities(&mut self, path: &str, file: &Path) -> Option<Vec<CertificateDer<'static>>> {
+    fn authorities(&mut self, path: &str, file: &Path) -> Option<Authorities> {
         let text = self.pem(path, file)?;
-        tls::certificates(&self.files.path(file), &text).map_err(|message| self.fault(self.seen.value(path), message)).ok()
+        let read = tls::certificates(&self.files.path(file), &text).map(Authorities);
+        read.map_err(|message| self.fault(self.seen.value(path), message)).ok()
     }
 
     fn pem(&mut self, path: &str, file: &Path) -> Option<Vec<u8>> {

@@ -61,7 +61,7 @@ fn verifier(meant: &RedisTls) -> Result<Arc<WebPkiServerVerifier>, String> {
         None => usual_roots(),
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
-            for authority in authorities {
+            for authority in &authorities.0 {
                 roots.add(authority.clone()).map_err(|error| format!("an authority in `ca` cannot be used: {error}"))?;
             }
             roots
