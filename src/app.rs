@@ -149,7 +149,7 @@ impl App {
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let terminators: [Arc<Terminator>; 2] = Default::default();
-        certificates::apply(&terminators, &config).map_err(StartError::Invalid)?;
+        certificates::prepare(&config).map_err(StartError::Invalid)?.apply(&terminators);
         certificates::say(&config, clock.wall());
         let count = config.workers.unwrap_or_else(cpu_quota).get();
         let inbound = config.inbound.as_ref().map(|door| bind_all(door.listen, "inbound", count)).transpose()?;
@@ -296,10 +296,12 @@ impl App {
         }
         let config = Arc::new(config);
         let fresh = Live::new(running.generation + 1, config.clone(), &self.shared)?;
+        let doors = certificates::prepare(&config)?;
+        // The last thing that can be refused, and it changes nothing then.
         if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
             redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
         }
-        certificates::apply(&self.terminators, &config)?;
+        doors.apply(&self.terminators);
         certificates::say(&config, self.shared.clock.wall());
         self.live.store(Arc::new(fresh));
         Ok(true)

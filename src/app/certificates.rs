@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use rustls::ServerConfig;
+
 use super::App;
 use crate::{
     admin::{Dependency, State},
@@ -17,13 +19,21 @@ use crate::{
 /// A certificate that runs out within this time is worth a word.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Has the doors serve new connections as `config` says. All or nothing.
-pub fn apply(doors: &[Arc<Terminator>; 2], config: &Config) -> Result<(), String> {
+/// What the doors will speak, ready to be put to work.
+pub struct Ready([Option<Arc<ServerConfig>>; 2]);
+
+/// Prepares what `config` says of the doors' TLS; nothing changes yet.
+pub fn prepare(config: &Config) -> Result<Ready, String> {
     let tls = [config.inbound.as_ref().and_then(|door| door.tls.as_ref()), config.outbound.as_ref().and_then(|door| door.tls.as_ref())];
     let [inbound, outbound] = tls.map(|tls| tls.map(tls::server_config).transpose());
-    let ready = [inbound?, outbound?];
-    doors.iter().zip(ready).for_each(|(door, config)| door.set(config));
-    Ok(())
+    Ok(Ready([inbound?, outbound?]))
+}
+
+impl Ready {
+    /// The doors serve new connections so from now on.
+    pub fn apply(self, doors: &[Arc<Terminator>; 2]) {
+        doors.iter().zip(self.0).for_each(|(door, config)| door.set(config));
+    }
 }
 
 /// Every certificate that a listener shows, with its door.
