@@ -4,6 +4,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rustls::{
+    RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
     sign::CertifiedKey,
 };
@@ -101,6 +102,24 @@ impl TlsVersion {
 /// Certificates of those who sign others'.
 #[derive(Clone, Default)]
 pub struct Authorities(pub Vec<CertificateDer<'static>>);
+
+impl Authorities {
+    /// Adds them to `roots`; the error says which cannot be used.
+    pub fn add_to(&self, roots: &mut RootCertStore) -> Result<(), String> {
+        let add = |authority: &CertificateDer<'static>| roots.add(authority.clone());
+        self.0.iter().try_for_each(add).map_err(|error| format!("an authority cannot be used: {error}"))
+    }
+}
+
+/// The system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` included); Mozilla's where an image has none. Read from disk.
+pub fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
 
 /// The admin door shows the configuration: how many they are says more than their bytes.
 impl fmt::Debug for Authorities {

@@ -53,9 +53,7 @@ pub fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, String> {
         None => builder.with_no_client_auth(),
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
-            for authority in &authorities.0 {
-                roots.add(authority.clone()).map_err(|error| format!("an authority in `client_ca` cannot be used: {error}"))?;
-            }
+            authorities.add_to(&mut roots).map_err(|why| format!("`client_ca`: {why}"))?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = match tls.client_auth {
                 ClientAuth::Require => verifier,

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use rustls::{CertificateError, ClientConfig, RootCertStore, pki_types::ServerName, sign::SingleCertAndKey};
 
-use crate::config::{Origin, Protocol, TargetTls};
+use crate::config::{Origin, Protocol, TargetTls, tls::system_roots};
 
 /// What a target's handshakes need.
 #[derive(Debug)]
@@ -17,20 +17,13 @@ pub struct ClientTls {
     pub name: ServerName<'static>,
 }
 
-/// The system's authorities, loaded when they are first needed; the built-in ones where an image has none.
+/// The system's authorities, loaded when they are first needed.
 #[derive(Debug, Default)]
 pub struct SystemRoots(Option<RootCertStore>);
 
 impl SystemRoots {
     fn get(&mut self) -> &RootCertStore {
-        self.0.get_or_insert_with(|| {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-            }
-            roots
-        })
+        self.0.get_or_insert_with(system_roots)
     }
 }
 
@@ -38,9 +31,7 @@ impl ClientTls {
     /// The terms of `tls` for the target at `origin`; the error says what cannot be applied.
     pub fn new(origin: &Origin, tls: &TargetTls, protocol: Protocol, system: &mut SystemRoots) -> Result<Self, String> {
         let mut roots = if tls.system_roots { system.get().clone() } else { RootCertStore::empty() };
-        for authority in &tls.ca.0 {
-            roots.add(authority.clone()).map_err(|error| format!("an authority in `ca` of {origin} cannot be used: {error}"))?;
-        }
+        tls.ca.add_to(&mut roots).map_err(|why| format!("`ca` of {origin}: {why}"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(tls.min_version.and_later())

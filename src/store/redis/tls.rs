@@ -14,7 +14,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::config::RedisTls;
+use crate::config::{RedisTls, tls::system_roots};
 
 /// Checks Redis' certificate with the newest authorities and shows the newest client certificate.
 #[derive(Debug)]
@@ -58,12 +58,10 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn verifier(meant: &RedisTls) -> Result<Arc<WebPkiServerVerifier>, String> {
     let roots = match &meant.ca {
-        None => usual_roots(),
+        None => system_roots(),
         Some(authorities) => {
             let mut roots = RootCertStore::empty();
-            for authority in &authorities.0 {
-                roots.add(authority.clone()).map_err(|error| format!("an authority in `ca` cannot be used: {error}"))?;
-            }
+            authorities.add_to(&mut roots)?;
             roots
         }
     };
@@ -72,16 +70,6 @@ fn verifier(meant: &RedisTls) -> Result<Arc<WebPkiServerVerifier>, String> {
 
 fn identity(meant: &RedisTls) -> Option<Arc<CertifiedKey>> {
     meant.identity.as_ref().map(|identity| identity.certified.clone())
-}
-
-/// The system's authorities, or the built-in ones where an image has none.
-fn usual_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
 }
 
 impl ServerCertVerifier for Tls {

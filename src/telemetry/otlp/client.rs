@@ -50,7 +50,7 @@ impl OtlpClient {
         let host = HeaderValue::from_str(&origin.authority()).map_err(|error| OtlpError::Endpoint(error.to_string()))?;
         let tls = match origin.scheme {
             Scheme::Http => None,
-            Scheme::Https => Some(connector(roots.unwrap_or_else(system_roots))?),
+            Scheme::Https => Some(connector(roots.unwrap_or_else(crate::config::tls::system_roots))?),
         };
         Ok(Self(Arc::new(Inner { origin, host, headers, tls, timeout, side, idle: Mutex::new(None) })))
     }
@@ -145,16 +145,6 @@ fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// The system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` included); Mozilla's where an image has none.
-fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    roots
 }
 
 impl fmt::Debug for OtlpClient {
