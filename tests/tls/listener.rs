@@ -142,6 +142,12 @@ async fn a_new_certificate_serves_new_connections_and_open_ones_stay() {
     assert_eq!(proxy.app.reload(false), Ok(true), "only the files have changed");
     assert_eq!(proxy.app.reload(false), Ok(false));
     assert!(shown(&connected().await.expect("TLS")) == leaf(&pairs[1]));
+    // The admin door shows the configuration so: by file and names, without bytes of certificates or keys.
+    let shown = format!("{:?}", proxy.app.live().config);
+    assert!(
+        shown.contains("tls.crt") && shown.contains("app.test") && !shown.contains("CertificateDer") && !shown.contains("0x"),
+        "{shown}"
+    );
     old.ready().await.expect("open");
     assert_eq!(whole(old.send_request(get("/")).await.expect("an answer")).await.0, 200);
     proxy.metric("outrigger_connections{door=\"inbound\"} 1").await;
