@@ -19,7 +19,7 @@ use outrigger::{
             top::Top,
             vary::Variance,
         },
-        limits::{Ask, Demand, KeyFacts, Limits},
+        limits::{Demand, KeyFacts, Limits, Question},
     },
     provider::Meter,
     route::{Query, Table},
@@ -70,7 +70,7 @@ fn limits(c: &mut Criterion) {
     c.bench_function("limit: key, admit, keep", |b| {
         b.iter(|| {
             let keyed = set.keyed(black_box(&facts));
-            limits.admit(&[Ask { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
+            limits.admit(&[Question { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
         });
     });
 }

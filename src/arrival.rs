@@ -57,7 +57,7 @@ pub struct ClientCertificate {
 }
 
 /// A request's head and who brought it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The listener.
     pub door: Door,

@@ -53,6 +53,14 @@ pub enum Join<C> {
 }
 
 impl<C> Join<C> {
+    /// The cause, if the call surely belongs to it.
+    pub fn sure(&self) -> Option<&Arc<Cause<C>>> {
+        match self {
+            Self::Sure(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
     /// The cause, sure or claimed.
     pub fn cause(&self) -> Option<&Arc<Cause<C>>> {
         match self {

@@ -31,6 +31,7 @@ pub mod store;
 pub mod telemetry;
 
 pub mod arrival;
+pub mod caller;
 pub mod reject;
 pub mod usage;
 

@@ -17,8 +17,8 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
-/// Where the numbers come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Where the numbers come from, the least certain first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UsageSource {
     /// Nothing is known.
     #[default]
@@ -33,6 +33,19 @@ impl Usage {
     /// All input, cached or not.
     pub fn total_input(&self) -> u64 {
         self.input.saturating_add(self.cache_read).saturating_add(self.cache_write).saturating_add(self.cache_write_1h)
+    }
+
+    /// The sum of two, class by class.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            input: self.input.saturating_add(other.input),
+            cache_read: self.cache_read.saturating_add(other.cache_read),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            cache_write_1h: self.cache_write_1h.saturating_add(other.cache_write_1h),
+            output: self.output.saturating_add(other.output),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+        }
     }
 
     /// Input and output.

@@ -12,7 +12,7 @@ use outrigger::{
     clock::{Clock, Instant},
     config::{self, Algorithm, Applies, KeyPart, Limit, Mode, OnStoreError, Secret, Unit, Unpriced},
     policy::limits::{
-        Ask, Demand, KeyFacts, Keyed, Lease, LimitSet, Limits,
+        Demand, KeyFacts, Keyed, Lease, LimitSet, Limits, Question,
         ring::{Ring, Shape},
     },
     reject::Limited,
@@ -118,7 +118,7 @@ impl Replica {
 
     async fn call(&self, tokens: u64) -> Result<Lease, Box<Limited>> {
         let keyed = self.keyed();
-        self.limits.admit_shared(&[Ask { keyed: &keyed, demand: Demand::call(Applies::All, tokens, 0) }], Instant::now()).await
+        self.limits.admit_shared(&[Question { keyed: &keyed, demand: Demand::call(Applies::All, tokens, 0) }], Instant::now()).await
     }
 
     async fn passed(&self, tries: usize) -> usize {

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["route"],
     &["policy", "cause", "provider", "upstream"],
     &["store", "telemetry"],
-    &["arrival", "reject", "usage"],
+    &["arrival", "caller", "reject", "usage"],
     &["body"],
     &["config", "clock", "pressure"],
 ];

@@ -2,6 +2,7 @@
 
 pub mod pieces;
 pub mod replay;
+pub mod resumed;
 pub mod tap;
 pub mod upload;
 

@@ -323,7 +323,7 @@ pub enum Fallback {
         /// Index into [`Outbound::providers`](super::Outbound::providers).
         provider: usize,
         /// Replaces the model in the body.
-        model: Option<String>,
+        model: Option<Arc<str>>,
     },
     /// A static answer.
     Respond {

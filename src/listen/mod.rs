@@ -365,7 +365,7 @@ impl Listener {
             (false, _) if session.is_multiplexed() => Body::Http2(body),
             (false, _) => Body::Incoming(body),
         };
-        let exchange = Exchange::begin(&self.proxy, worker, Rc::new(arrival));
+        let exchange = Exchange::begin(&self.proxy, worker, arrival);
         async move {
             let mut response = match checked {
                 Ok(()) => Proxy::handle(exchange, body, upgrade).await,

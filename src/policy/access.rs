@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config;
+use crate::config::{self, Mode};
 
 /// What the lists say of an address. `deny` wins; with an `allow` list, who is not on it is denied. An IPv4-mapped IPv6
 /// address is the IPv4 address.
@@ -12,6 +12,11 @@ pub fn allows(access: &config::Access, address: IpAddr) -> bool {
     let address = address.to_canonical();
     let among = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
     !among(&access.deny) && (access.allow.is_empty() || among(&access.allow))
+}
+
+/// Whether a route with this policy lets the address in; a policy that only observes lets everybody in.
+pub fn lets_in(policy: Option<&config::Access>, address: IpAddr) -> bool {
+    policy.is_none_or(|policy| policy.mode == Mode::Observe || allows(policy, address))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const BUDGET_SPAN: Duration = Duration::from_secs(10);
 
 /// How a try ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outcome {
+pub enum TryOutcome {
     /// With the head of an answer.
     Answer(Answer),
     /// Without one.
@@ -70,8 +70,8 @@ impl Answer {
 
 /// Where an exchange stands after a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tries {
-    /// Tries made at this target, this one included.
+pub struct Standing {
+    /// Standing made at this target, this one included.
     pub made: u32,
     /// See [`repeatable`].
     pub repeatable: bool,
@@ -81,6 +81,8 @@ pub struct Tries {
     pub left: Option<Duration>,
     /// What comes after this target.
     pub next: Next,
+    /// The client repeats a call that was given up: it gets one try, else its retries would multiply ours.
+    pub repeats: bool,
 }
 
 /// What comes after a target.
@@ -122,8 +124,8 @@ pub struct Judgement {
 /// Judges a try. `policy` of `None` retries nothing, but may go to the next target. A [`Verdict::TryAgain`] has been withdrawn
 /// from the budget.
 pub fn judge(
-    outcome: &Outcome,
-    tries: &Tries,
+    outcome: &TryOutcome,
+    tries: &Standing,
     policy: Option<&config::Retry>,
     budget: &Budget,
     chance: &Chance,
@@ -132,13 +134,14 @@ pub fn judge(
     let mut judgement = Judgement { verdict: otherwise(outcome, tries), budget_exhausted: false, observed: false };
     let Some(policy) = policy else { return judgement };
     let hint = match outcome {
-        Outcome::Answer(answer) => answer.hint.unwrap_or_default(),
+        TryOutcome::Answer(answer) => answer.hint.unwrap_or_default(),
         _ => Duration::ZERO,
     };
     let may = retryable(outcome, &policy.on)
         && (tries.repeatable || !may_be_processed(outcome))
         && tries.replayable
         && tries.made <= policy.max_retries
+        && !tries.repeats
         && hint <= policy.max_hint;
     if !may {
         return judgement;
@@ -177,6 +180,12 @@ pub fn repeatable(door: Door, method: &Method, headers: &HeaderMap, policy: Opti
     door == Door::Outbound || idempotent || headers.contains_key("idempotency-key") || policy.is_some_and(|policy| policy.any_method)
 }
 
+/// Whether the client says that it repeats a call by itself (`x-stainless-retry-count`: the SDKs of OpenAI and Anthropic).
+pub fn is_repeat(headers: &HeaderMap) -> bool {
+    let count = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
+    count.is_some_and(|count| count > 0)
+}
+
 /// A sending that got no byte of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Broke {
@@ -207,31 +216,31 @@ pub fn hint(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     }
 }
 
-fn retryable(outcome: &Outcome, on: &[RetryOn]) -> bool {
+fn retryable(outcome: &TryOutcome, on: &[RetryOn]) -> bool {
     let wanted = |what| on.contains(&what);
     match outcome {
-        Outcome::Answer(answer) if answer.spent => false,
-        Outcome::Answer(answer) => answer.advice.unwrap_or_else(|| wanted(RetryOn::Status(answer.status))),
-        Outcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => wanted(RetryOn::Connect),
-        Outcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | Outcome::BrokenStream => wanted(RetryOn::Reset),
-        Outcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
-        Outcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
-        Outcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) | Outcome::BreakerOpen => false,
+        TryOutcome::Answer(answer) if answer.spent => false,
+        TryOutcome::Answer(answer) => answer.advice.unwrap_or_else(|| wanted(RetryOn::Status(answer.status))),
+        TryOutcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => wanted(RetryOn::Connect),
+        TryOutcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | TryOutcome::BrokenStream => wanted(RetryOn::Reset),
+        TryOutcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
+        TryOutcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
+        TryOutcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) | TryOutcome::BreakerOpen => false,
     }
 }
 
 /// Without another try at this target: on to the next one if this was a failure, and may be.
-fn otherwise(outcome: &Outcome, tries: &Tries) -> Verdict {
+fn otherwise(outcome: &TryOutcome, tries: &Standing) -> Verdict {
     let failure = match outcome {
-        Outcome::Answer(answer) => {
+        TryOutcome::Answer(answer) => {
             answer.spent
                 || answer.elsewhere
                 || answer.status.is_server_error()
                 || matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
         }
         // The whole exchange is over, or it was the client's fault.
-        Outcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) => false,
-        Outcome::Timeout(_) | Outcome::Fault { .. } | Outcome::BrokenStream | Outcome::BreakerOpen => true,
+        TryOutcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) => false,
+        TryOutcome::Timeout(_) | TryOutcome::Fault { .. } | TryOutcome::BrokenStream | TryOutcome::BreakerOpen => true,
     };
     let possible = match tries.next {
         Next::Nothing => false,
@@ -243,12 +252,12 @@ fn otherwise(outcome: &Outcome, tries: &Tries) -> Verdict {
     if failure && possible { Verdict::NextTarget } else { Verdict::Keep }
 }
 
-fn may_be_processed(outcome: &Outcome) -> bool {
+fn may_be_processed(outcome: &TryOutcome) -> bool {
     match outcome {
-        Outcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => false,
-        Outcome::Fault { may_be_processed, .. } => *may_be_processed,
-        Outcome::Timeout(Bound::Connect) | Outcome::BreakerOpen => false,
-        Outcome::Timeout(_) | Outcome::Answer(_) | Outcome::BrokenStream => true,
+        TryOutcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => false,
+        TryOutcome::Fault { may_be_processed, .. } => *may_be_processed,
+        TryOutcome::Timeout(Bound::Connect) | TryOutcome::BreakerOpen => false,
+        TryOutcome::Timeout(_) | TryOutcome::Answer(_) | TryOutcome::BrokenStream => true,
     }
 }
 

@@ -22,15 +22,15 @@ fn policy() -> config::Retry {
     }
 }
 
-fn tries() -> Tries {
-    Tries { made: 1, repeatable: true, replayable: true, left: None, next: Next::Nothing }
+fn tries() -> Standing {
+    Standing { made: 1, repeatable: true, replayable: true, left: None, next: Next::Nothing, repeats: false }
 }
 
 fn answer(status: u16) -> Answer {
     Answer::new(StatusCode::from_u16(status).expect("a status"))
 }
 
-fn verdict(outcome: Outcome, tries: Tries, policy: &config::Retry) -> Verdict {
+fn verdict(outcome: TryOutcome, tries: Standing, policy: &config::Retry) -> Verdict {
     let now = Instant::now();
     judge(&outcome, &tries, Some(policy), &Budget::new(policy.budget, now), &Chance::seeded(1), now).verdict
 }
@@ -41,64 +41,64 @@ fn again(seconds: u64) -> Verdict {
 
 #[test]
 fn what_is_tried_again_and_what_is_not() {
-    let reset = |may_be_processed| Outcome::Fault { fault: Fault::Reset, may_be_processed };
-    let refused = Outcome::Fault { fault: Fault::Refused, may_be_processed: false };
-    let post = Tries { repeatable: false, ..tries() };
-    let hinted = |seconds| Outcome::Answer(Answer { hint: Some(Duration::from_secs(seconds)), ..answer(503) });
+    let reset = |may_be_processed| TryOutcome::Fault { fault: Fault::Reset, may_be_processed };
+    let refused = TryOutcome::Fault { fault: Fault::Refused, may_be_processed: false };
+    let post = Standing { repeatable: false, ..tries() };
+    let hinted = |seconds| TryOutcome::Answer(Answer { hint: Some(Duration::from_secs(seconds)), ..answer(503) });
     for (what, outcome, tries, expected) in [
-        ("a 503", Outcome::Answer(answer(503)), tries(), again(1)),
-        ("the second 503", Outcome::Answer(answer(503)), Tries { made: 2, ..tries() }, again(2)),
-        ("the third 503", Outcome::Answer(answer(503)), Tries { made: 3, ..tries() }, Verdict::Keep),
-        ("a 400", Outcome::Answer(answer(400)), tries(), Verdict::Keep),
-        ("a 500", Outcome::Answer(answer(500)), tries(), Verdict::Keep),
-        ("a 200", Outcome::Answer(answer(200)), tries(), Verdict::Keep),
-        ("a POST's 503", Outcome::Answer(answer(503)), post, Verdict::Keep),
+        ("a 503", TryOutcome::Answer(answer(503)), tries(), again(1)),
+        ("the second 503", TryOutcome::Answer(answer(503)), Standing { made: 2, ..tries() }, again(2)),
+        ("the third 503", TryOutcome::Answer(answer(503)), Standing { made: 3, ..tries() }, Verdict::Keep),
+        ("a 400", TryOutcome::Answer(answer(400)), tries(), Verdict::Keep),
+        ("a 500", TryOutcome::Answer(answer(500)), tries(), Verdict::Keep),
+        ("a 200", TryOutcome::Answer(answer(200)), tries(), Verdict::Keep),
+        ("a POST's 503", TryOutcome::Answer(answer(503)), post, Verdict::Keep),
         ("a refused connection", refused, tries(), again(1)),
         ("a POST's refused connection", refused, post, again(1)),
         ("a reset", reset(true), tries(), again(1)),
         ("a POST's reset", reset(true), post, Verdict::Keep),
         ("a POST's reset before it was sent", reset(false), post, again(1)),
-        ("a body that was not kept", Outcome::Answer(answer(503)), Tries { replayable: false, ..tries() }, Verdict::Keep),
-        ("a timeout that `on` does not name", Outcome::Timeout(Bound::ResponseHeader), tries(), Verdict::Keep),
-        ("a connect timeout", Outcome::Timeout(Bound::Connect), post, again(1)),
-        ("the end of all time", Outcome::Timeout(Bound::Total), Tries { next: Next::Target, ..tries() }, Verdict::Keep),
+        ("a body that was not kept", TryOutcome::Answer(answer(503)), Standing { replayable: false, ..tries() }, Verdict::Keep),
+        ("a timeout that `on` does not name", TryOutcome::Timeout(Bound::ResponseHeader), tries(), Verdict::Keep),
+        ("a connect timeout", TryOutcome::Timeout(Bound::Connect), post, again(1)),
+        ("the end of all time", TryOutcome::Timeout(Bound::Total), Standing { next: Next::Target, ..tries() }, Verdict::Keep),
         ("a hint", hinted(7), tries(), again(7)),
         ("a hint shorter than the pause", hinted(0), tries(), again(1)),
         ("a hint longer than max_hint", hinted(31), tries(), Verdict::Keep),
-        ("a deadline before the pause is over", hinted(7), Tries { left: Some(Duration::from_secs(7)), ..tries() }, Verdict::Keep),
-        ("a spent quota", Outcome::Answer(Answer { spent: true, ..answer(429) }), tries(), Verdict::Keep),
-        ("x-should-retry: false", Outcome::Answer(Answer { advice: Some(false), ..answer(503) }), tries(), Verdict::Keep),
-        ("x-should-retry: true", Outcome::Answer(Answer { advice: Some(true), ..answer(400) }), tries(), again(1)),
-        ("an open breaker", Outcome::BreakerOpen, tries(), Verdict::Keep),
-        ("a stream that broke at once", Outcome::BrokenStream, tries(), again(1)),
+        ("a deadline before the pause is over", hinted(7), Standing { left: Some(Duration::from_secs(7)), ..tries() }, Verdict::Keep),
+        ("a spent quota", TryOutcome::Answer(Answer { spent: true, ..answer(429) }), tries(), Verdict::Keep),
+        ("x-should-retry: false", TryOutcome::Answer(Answer { advice: Some(false), ..answer(503) }), tries(), Verdict::Keep),
+        ("x-should-retry: true", TryOutcome::Answer(Answer { advice: Some(true), ..answer(400) }), tries(), again(1)),
+        ("an open breaker", TryOutcome::BreakerOpen, tries(), Verdict::Keep),
+        ("a stream that broke at once", TryOutcome::BrokenStream, tries(), again(1)),
     ] {
         assert_eq!(verdict(outcome, tries, &policy()), expected, "{what}");
     }
     let timeouts = config::Retry { on: vec![RetryOn::Timeout], ..policy() };
-    assert_eq!(verdict(Outcome::Timeout(Bound::ResponseHeader), tries(), &timeouts), again(1));
+    assert_eq!(verdict(TryOutcome::Timeout(Bound::ResponseHeader), tries(), &timeouts), again(1));
 }
 
 #[test]
 fn what_falls_over_to_the_next_target() {
-    let last = Tries { made: 3, next: Next::Target, ..tries() };
-    let post = Tries { repeatable: false, ..last };
+    let last = Standing { made: 3, next: Next::Target, ..tries() };
+    let post = Standing { repeatable: false, ..last };
     let spent = Answer { spent: true, ..answer(429) };
     let bad_key = Answer { elsewhere: true, ..answer(401) };
     for (what, outcome, tries, expected) in [
-        ("the last 503", Outcome::Answer(answer(503)), last, Verdict::NextTarget),
-        ("a 500", Outcome::Answer(answer(500)), last, Verdict::NextTarget),
-        ("a 400", Outcome::Answer(answer(400)), last, Verdict::Keep),
-        ("a spent quota, at once", Outcome::Answer(spent), Tries { made: 1, ..last }, Verdict::NextTarget),
-        ("a bad key", Outcome::Answer(bad_key), last, Verdict::NextTarget),
-        ("an open breaker", Outcome::BreakerOpen, post, Verdict::NextTarget),
-        ("a POST that may have been processed", Outcome::Answer(answer(503)), post, Verdict::Keep),
-        ("the same, to a static answer", Outcome::Answer(answer(503)), Tries { next: Next::Answer, ..post }, Verdict::NextTarget),
-        ("no time left", Outcome::Answer(answer(503)), Tries { left: Some(Duration::ZERO), ..last }, Verdict::Keep),
+        ("the last 503", TryOutcome::Answer(answer(503)), last, Verdict::NextTarget),
+        ("a 500", TryOutcome::Answer(answer(500)), last, Verdict::NextTarget),
+        ("a 400", TryOutcome::Answer(answer(400)), last, Verdict::Keep),
+        ("a spent quota, at once", TryOutcome::Answer(spent), Standing { made: 1, ..last }, Verdict::NextTarget),
+        ("a bad key", TryOutcome::Answer(bad_key), last, Verdict::NextTarget),
+        ("an open breaker", TryOutcome::BreakerOpen, post, Verdict::NextTarget),
+        ("a POST that may have been processed", TryOutcome::Answer(answer(503)), post, Verdict::Keep),
+        ("the same, to a static answer", TryOutcome::Answer(answer(503)), Standing { next: Next::Answer, ..post }, Verdict::NextTarget),
+        ("no time left", TryOutcome::Answer(answer(503)), Standing { left: Some(Duration::ZERO), ..last }, Verdict::Keep),
     ] {
         assert_eq!(verdict(outcome, tries, &policy()), expected, "{what}");
     }
     let now = Instant::now();
-    let judged = judge(&Outcome::Answer(answer(503)), &last, None, &Budget::new(PLENTY, now), &Chance::seeded(1), now);
+    let judged = judge(&TryOutcome::Answer(answer(503)), &last, None, &Budget::new(PLENTY, now), &Chance::seeded(1), now);
     assert_eq!(judged.verdict, Verdict::NextTarget, "fallback needs no retry policy");
 }
 
@@ -106,7 +106,7 @@ fn what_falls_over_to_the_next_target() {
 fn observing_and_an_empty_budget_are_told_apart() {
     let now = Instant::now();
     let judged = |policy: &config::Retry| {
-        judge(&Outcome::Answer(answer(503)), &tries(), Some(policy), &Budget::new(policy.budget, now), &Chance::seeded(1), now)
+        judge(&TryOutcome::Answer(answer(503)), &tries(), Some(policy), &Budget::new(policy.budget, now), &Chance::seeded(1), now)
     };
     let observing = judged(&config::Retry { mode: Mode::Observe, ..policy() });
     assert_eq!((observing.verdict, observing.observed, observing.budget_exhausted), (Verdict::Keep, true, false));

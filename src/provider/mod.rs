@@ -36,4 +36,5 @@ pub use facts::{BodyProblem, Facts, read};
 pub use meter::{Finish, Gunzip, Meter, News, Observed};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path};
+pub use sse::is_stream;
 pub use strip::Strip;

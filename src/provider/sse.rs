@@ -11,6 +11,12 @@ use std::ops::Range;
 /// Largest event that is looked into; a larger one passes unparsed.
 pub const MAX_EVENT: usize = 1024 * 1024;
 
+/// Whether a `Content-Type` is that of a stream of events: server-sent, or Amazon's binary one.
+pub fn is_stream(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("text/event-stream") || essence.eq_ignore_ascii_case("application/vnd.amazon.eventstream")
+}
+
 /// One event, or another stretch of the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Event<'a> {

@@ -1,53 +1,51 @@
 //! Fallback picks the target, retry paces the tries, breaker and timeout guard each one.
 //!
-//! Read [`attempt`], then `try_target`. What one try does is in [`super::forward`], what its answer means in `judged`.
+//! Read [`attempt`], then `try_target`. What one try sends is in `request`, how it is sent in [`super::forward`], what its answer
+//! means in `judged`, what it costs in [`super::bill`].
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header, response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 use tokio::time::Instant;
 
 use super::{
     Proxy,
-    exchange::{Exchange, Tries},
+    ask::{Ask, Fallen},
+    bill::{Bill, Reading},
     forward::{self, Failed, TryBounds},
+    funds::Funds,
     judged::{self, Tried},
     live::{LiveProvider, LiveRoute, Worker},
-    model::Plan,
     request,
 };
 use crate::{
-    arrival::{Arrival, Door},
-    body::{Body, replay::Replay, upload::Progress},
+    arrival::Door,
+    body::{Body, replay::Replay, tap::TimeBounds},
     config::{Fallback, Mode},
     policy::{
-        retry::{self, Next, Outcome, Verdict},
+        breaker::Breaker,
+        retry::{self, Budget, Next, Standing, TryOutcome, Verdict},
         timeout::Deadline,
     },
     provider,
     reject::{Bound, Fault, Reject},
-    telemetry::trace::{ClientStart, Span, Trace},
     upstream::{Connection, Pool},
 };
 
-/// Everything that the tries of one request need. Holds nothing of the client, so a task can outlive it.
+/// What the tries of one request need beside what was asked. Holds nothing of the client: a task can outlive it.
 pub struct Sending {
-    pub(super) arrival: Rc<Arrival>,
-    worker: Rc<Worker>,
-    route_at: usize,
+    pub(super) ask: Rc<Ask>,
     body: Replay,
-    pub(super) upload: Rc<Progress>,
-    tries: Rc<Tries>,
-    pub(super) plan: Option<Plan>,
-    source: request::Source,
-    /// The fields, where something was added to what the source gives.
-    fixed: Option<Box<HeaderMap>>,
-    trace: Option<Trace>,
+    /// The fields, where something was added to those of the request.
+    edited: Option<Box<HeaderMap>>,
     pub(super) websocket: bool,
-    pub(super) deadline: Deadline,
+    /// Codings in which the answer can be read on the side.
+    codings: request::Codings,
+    /// Outbound: what pays for the tries.
+    pub(super) funds: Option<Funds>,
 }
 
-/// What came of it.
+/// An answer that may go to the client.
 pub struct Attempted {
     /// Cleaned; of the target, or of a static answer.
     pub head: response::Parts,
@@ -55,6 +53,10 @@ pub struct Attempted {
     pub body: Body,
     /// To be released at the body's end.
     pub connection: Option<Connection>,
+    /// Time bounds that whoever reads the body has to keep.
+    pub bounds: TimeBounds,
+    /// Model calls: what is known of the answer while it passes.
+    pub reading: Option<Rc<Reading>>,
 }
 
 /// Whose answer it is, if not the first target's: an extension of the answer's head. Such an answer is given and not kept,
@@ -70,106 +72,80 @@ pub enum Instead {
 /// One place to try.
 pub(super) struct Aim<'a> {
     pub(super) pool: &'a Rc<Pool>,
-    provider: Option<&'a LiveProvider>,
-    model: Option<&'a str>,
+    pub(super) provider: Option<&'a LiveProvider>,
+    /// The model to ask for in place of the one that the request names.
+    pub(super) model: Option<&'a Arc<str>>,
 }
 
 impl Sending {
-    /// Prepares the tries of `exchange`.
-    pub fn new(exchange: &Exchange, route_at: usize, body: Replay, websocket: bool) -> Self {
-        let timeouts = route_of(&exchange.worker, exchange.arrival.door, route_at).and_then(|route| route.policies.timeouts.as_ref());
-        Self {
-            deadline: crate::policy::timeout::deadline(exchange.arrival.at, timeouts, None),
-            plan: exchange.call.as_ref().map(|call| call.plan()),
-            source: request::Source::new(exchange, websocket),
-            fixed: None,
-            trace: exchange.trace.clone(),
-            arrival: exchange.arrival.clone(),
-            worker: exchange.worker.clone(),
-            upload: exchange.upload.clone(),
-            tries: exchange.tries.clone(),
-            route_at,
-            body,
-            websocket,
-        }
+    /// Prepares the tries of `ask`.
+    pub fn new(ask: Rc<Ask>, body: Replay, websocket: bool, looks_inside: bool, funds: Option<Funds>) -> Self {
+        let codings = request::Codings::of(&ask, looks_inside);
+        Self { ask, body, edited: None, websocket, codings, funds }
     }
 
-    /// The same request once more, if its body is in memory.
+    /// The same request once more, if its body is in memory; it costs what the first one has left.
     pub fn again(&self) -> Option<Self> {
         matches!(self.body, Replay::Whole(_)).then(|| Self {
-            arrival: self.arrival.clone(),
-            worker: self.worker.clone(),
-            route_at: self.route_at,
+            ask: self.ask.clone(),
             body: self.body.share(),
-            upload: self.upload.clone(),
-            tries: self.tries.clone(),
-            plan: self.plan.clone(),
-            source: self.source.clone(),
-            fixed: self.fixed.clone(),
-            trace: self.trace.clone(),
+            edited: self.edited.clone(),
             websocket: self.websocket,
-            deadline: self.deadline,
+            codings: self.codings,
+            funds: None,
         })
     }
 
-    /// For a fetch that belongs to no exchange: its tries are none of the one that it was made from.
-    pub fn in_background(mut self) -> Self {
-        self.tries = Rc::default();
-        self
-    }
-
-    /// Whose route it is, and which.
-    pub(super) fn place(&self) -> (Rc<Worker>, usize) {
-        (self.worker.clone(), self.route_at)
-    }
-
     /// Fields that the request to the target must carry beside its own (validators of a stored answer).
-    pub fn headers_mut(&mut self, proxy: &Proxy) -> &mut HeaderMap {
-        self.fixed.get_or_insert_with(|| Box::new(self.source.fields(proxy)))
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        let (ask, websocket, codings) = (&self.ask, self.websocket, self.codings);
+        self.edited.get_or_insert_with(|| Box::new(request::fields(ask, websocket, codings)))
+    }
+
+    /// The fields for one try.
+    pub(super) fn fields(&self) -> HeaderMap {
+        self.edited.as_deref().cloned().unwrap_or_else(|| request::fields(&self.ask, self.websocket, self.codings))
+    }
+
+    /// The body for the next try, with the model that the aim asks for.
+    fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
+        match (&self.body, aim.model) {
+            (Replay::Whole(bytes), Some(model)) if self.ask.call().is_some_and(|call| call.shape.model_in_path.is_none()) => {
+                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
+            }
+            _ => self.body.take(),
+        }
     }
 }
 
 /// Sends the request until an answer can be kept or nothing is left to try.
-pub async fn attempt(proxy: &Rc<Proxy>, mut sending: Sending) -> Result<Attempted, Reject> {
-    let worker = sending.worker.clone();
-    let Some(route) = route_of(&worker, sending.arrival.door, sending.route_at) else {
-        return Err(Reject::Internal("the route is gone".into()));
-    };
-    let cells = &worker.route(sending.arrival.door, sending.route_at).policies;
-    let first = first_aim(&worker, &sending);
+///
+/// # Errors
+/// No target gave an answer, or the client's time is over.
+pub async fn attempt(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempted, Reject> {
+    let ask = sending.ask.clone();
+    let worker = &ask.worker;
+    let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
+    let first = first_aim(worker, &ask);
     let mut rest = route.fallback.iter();
     let next = next_after(&rest);
-    let mut last = try_target(proxy, &mut sending, route, &first, next).await;
-    while let Ok(Last { move_on: true, .. }) = &last {
+    let mut last = try_target(proxy, sending, route, &first, next).await?;
+    while last.move_on {
         last = match rest.next() {
             None => break,
             Some(Fallback::Provider { provider, model }) => {
                 let provider = &worker.live.providers[*provider];
-                cells.fallback(&provider.name);
-                let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_deref() };
-                let next = next_after(&rest);
-                let mut last = try_target(proxy, &mut sending, route, &aim, next).await;
-                if let Ok(Last { answer: Ok(attempted), .. }) = &mut last {
-                    attempted.head.extensions.insert(Instead::Target);
-                }
-                last
+                let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_ref() };
+                fall_back(proxy, sending, route, &aim, next_after(&rest)).await?
             }
             Some(Fallback::Respond { status, body, content_type }) => {
-                cells.fallback("respond");
-                Ok(Last { answer: Ok(fixed(*status, body, content_type)), move_on: false })
+                ask.cells().policies.fallback("respond");
+                ask.tries.fallback.replace(Some(Fallen { to: "respond".into(), model: None }));
+                Last { answer: Ok(static_answer(*status, body, content_type)), move_on: false }
             }
         };
     }
-    let mut answer = last?.answer;
-    if let Ok(attempted) = &mut answer
-        && sending.plan.is_some()
-        && route.policies.retry.as_ref().is_some_and(|retry| retry.mode == Mode::Enforce)
-        && !attempted.head.status.is_success()
-    {
-        // Our policy has run: an SDK that tries again multiplies it.
-        attempted.head.headers.insert("x-should-retry", HeaderValue::from_static("false"));
-    }
-    answer
+    last.answer
 }
 
 /// What a target's last try gave, and whether what comes after it may be asked.
@@ -178,31 +154,80 @@ struct Last {
     move_on: bool,
 }
 
+/// The next target of a fallback: its own reservation first, because its key, model and price are others.
+async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
+    let ask = sending.ask.clone();
+    if let (Some(funds), Some(provider)) = (&mut sending.funds, aim.provider)
+        && let Err(reject) = funds.move_to(&ask, route, provider, aim.model.map(|model| &**model)).await
+    {
+        ask.tries.thrown_away(reject.reason());
+        return Ok(Last { answer: Err(reject), move_on: true });
+    }
+    let name = &aim.pool.target.name;
+    ask.cells().policies.fallback(name);
+    let mut last = try_target(proxy, sending, route, aim, next).await?;
+    if let Ok(attempted) = &mut last.answer {
+        attempted.head.extensions.insert(Instead::Target);
+        if !last.move_on {
+            ask.tries.fallback.replace(Some(Fallen { to: name.clone(), model: aim.model.cloned() }));
+        }
+    }
+    Ok(last)
+}
+
+/// What guards the tries at one target.
+struct Guards {
+    breaker: Option<Arc<Breaker>>,
+    budget: Arc<Budget>,
+    repeatable: bool,
+    /// Whether an unanswered request may be sent again without any policy.
+    idempotent: bool,
+    /// The client repeats a call that was given up.
+    repeats: bool,
+}
+
+impl Guards {
+    fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>) -> Self {
+        let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
+        let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
+        let group = route.group.as_deref();
+        let breaker = route.policies.breaker.as_ref();
+        let breaker = breaker.map(|terms| {
+            let model = model.map(|model| &**model);
+            ask.worker.breaker(&proxy.shared.breakers, terms, group, &target.name, model)
+        });
+        let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
+        let repeats = policy.is_some() && ask.door() == Door::Outbound && retry::is_repeat(&arrival.headers);
+        if policy.is_some() {
+            budget.deposit(Instant::now());
+            if repeats {
+                budget.drawn_by_caller(Instant::now());
+            }
+        }
+        Self {
+            breaker,
+            budget,
+            repeatable: retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy),
+            idempotent: retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None),
+            repeats,
+        }
+    }
+}
+
 /// All tries at one target. `Err`: the client is at fault or its time is over; nothing else may be tried.
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
-    let target = &aim.pool.target;
-    let cells = &aim.pool.cells;
-    let policy = route.policies.retry.as_ref();
-    let model = aim.model.or(sending.plan.as_ref().and_then(|plan| plan.model.as_deref())).map(str::to_owned);
-    let guard = route
-        .policies
-        .breaker
-        .as_ref()
-        .map(|terms| sending.worker.breaker(&proxy.shared.breakers, terms, route.group.as_deref(), &target.name, model.as_deref()));
-    let budget = sending.worker.budget(&proxy.shared.budgets, policy, route.group.as_deref(), &target.name);
-    if policy.is_some() {
-        budget.deposit(Instant::now());
-    }
-    let arrival = sending.arrival.clone();
-    let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
-    let idempotent = retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None);
+    let ask = sending.ask.clone();
+    let (target, cells, policy) = (&aim.pool.target, &aim.pool.cells, route.policies.retry.as_ref());
+    let guards = Guards::of(proxy, &ask, route, aim);
+    let retries = policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0) && guards.repeatable;
     let mut reconnected = false;
     let mut made = 0;
     loop {
-        let permit = match guard.as_ref().map(|breaker| breaker.permit(Instant::now())) {
+        let permit = match guards.breaker.as_ref().map(|breaker| breaker.permit(Instant::now())) {
             None => None,
             Some(Ok(permit)) => Some(permit),
             Some(Err(open)) => {
+                ask.tries.policy_ran.set(retries);
                 let reject = Reject::BreakerOpen { target: target.name.clone(), retry_after: open.retry_after };
                 return Ok(Last { answer: Err(reject), move_on: next != Next::Nothing });
             }
@@ -212,26 +237,26 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         };
         made += 1;
         let tried = one_try(proxy, sending, route, aim, body, made).await?;
+        let replayable = sending.body.can_repeat();
+        let reconnects = !reconnected && replayable && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent));
         if let Some(permit) = permit {
-            permit.settle(tried.for_breaker(), Instant::now(), &proxy.chance);
+            // A connection that was closed meanwhile says nothing of the target's health.
+            let vote = if reconnects { crate::policy::breaker::Outcome::Cancelled } else { tried.for_breaker() };
+            permit.settle(vote, Instant::now(), &proxy.chance);
         }
         cells.tried(tried.word);
-        let replayable = sending.body.can_repeat();
-        if let Some(broke) = tried.broke
-            && !reconnected
-            && replayable
-            && retry::safe_reconnect(broke, idempotent)
-        {
+        if reconnects {
             reconnected = true;
             made -= 1;
             cells.retried("safe_reconnect");
             continue;
         }
         // The time matters only to a policy or a deadline.
-        let timed = policy.is_some() || sending.deadline != Deadline::NONE;
-        let now = if timed { Instant::now() } else { arrival.at };
-        let standing = retry::Tries { made, repeatable, replayable, left: sending.deadline.left(now), next };
-        let judgement = retry::judge(&tried.outcome, &standing, policy, &budget, &proxy.chance, now);
+        let timed = policy.is_some() || ask.deadline() != Deadline::NONE;
+        let now = if timed { Instant::now() } else { ask.arrival.at };
+        let standing =
+            Standing { made, repeatable: guards.repeatable, replayable, left: ask.deadline().left(now), next, repeats: guards.repeats };
+        let judgement = retry::judge(&tried.outcome, &standing, policy, &guards.budget, &proxy.chance, now);
         if judgement.budget_exhausted {
             cells.budget_exhausted.inc();
         }
@@ -240,36 +265,67 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         }
         match judgement.verdict {
             Verdict::TryAgain { pause } => {
+                if !may_pay_again(sending, &ask, route, aim).await {
+                    return Ok(Last { answer: tried.answer, move_on: false });
+                }
                 cells.retried(tried.word);
+                ask.tries.thrown_away(tried.word);
                 drop(tried);
                 tokio::time::sleep(pause).await;
-                sending.tries.waited.set(sending.tries.waited.get() + pause);
+                ask.tries.wait(pause);
             }
-            Verdict::NextTarget => return Ok(Last { answer: tried.answer, move_on: true }),
-            Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
+            Verdict::NextTarget => {
+                ask.tries.thrown_away(tried.word);
+                return Ok(Last { answer: tried.answer, move_on: true });
+            }
+            Verdict::Keep => {
+                ask.tries.policy_ran.set(retries && replayable);
+                return Ok(Last { answer: tried.answer, move_on: false });
+            }
         }
     }
 }
 
+/// Whether limits have room for one more try at the same target.
+async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>) -> bool {
+    match (&mut sending.funds, aim.provider) {
+        (Some(funds), Some(provider)) => funds.again(ask, route, provider, aim.model.map(|model| &**model)).await.is_ok(),
+        _ => true,
+    }
+}
+
 /// One try. `Err`: the client's own fault, or its time is over.
-async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &Aim<'_>, body: Body, nth: u32) -> Result<Tried, Reject> {
-    let (target, cells) = (&aim.pool.target, &aim.pool.cells);
-    sending.tries.made.set(sending.tries.made.get() + 1);
-    sending.tries.target.replace(Some(target.name.clone()));
-    let (uri, mut headers) = sending.addressed(proxy, aim)?;
-    let mut span = sending.begin_span(proxy, aim, &uri, &mut headers, nth);
-    let bounds = TryBounds::new(route.policies.timeouts.as_ref(), sending.deadline);
-    let sent = forward::send(aim.pool, &sending.arrival, uri, headers, body, &sending.upload, bounds).await;
-    let tried = match sent {
-        Err(failed) => sending.failed(aim, failed),
+async fn one_try(
+    proxy: &Rc<Proxy>,
+    sending: &mut Sending,
+    route: &LiveRoute,
+    aim: &Aim<'_>,
+    body: Body,
+    nth: u32,
+) -> Result<Tried, Reject> {
+    let ask = sending.ask.clone();
+    ask.tries.begin(&aim.pool.target.name);
+    let (uri, mut headers) = request::addressed(sending, aim)?;
+    let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
+    let bill = match (&mut sending.funds, aim.provider) {
+        (Some(funds), Some(provider)) => Some(funds.open_bill(&ask, provider, aim.model)),
+        _ => None,
+    };
+    let body = match &bill {
+        Some(bill) if !matches!(body, Body::Empty) => bill.watch(body),
+        _ => body,
+    };
+    let bounds = TryBounds::new(route.policies.timeouts.as_ref(), ask.deadline());
+    let tried = match forward::send(aim.pool, &ask.arrival, uri, headers, body, &ask.upload, bounds).await {
+        Err(failed) => without_answer(sending, &ask, aim, bill, failed),
         Ok(responded) => {
-            sending.tries.last.set(Some(responded.took));
-            sending.tries.waited.set(sending.tries.waited.get() + responded.took);
-            cells.duration.observe_duration(responded.took);
+            ask.tries.last.set(Some(responded.took));
+            ask.tries.wait(responded.took);
+            aim.pool.cells.duration.observe_duration(responded.took);
             for bound in &responded.overran {
-                cells.timed_out(bound);
+                aim.pool.cells.timed_out(bound);
             }
-            judged::understand(proxy, sending, route, aim, responded).await
+            judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
     if let Some(span) = &mut span {
@@ -284,83 +340,37 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &Sending, route: &LiveRoute, aim: &
     tried
 }
 
-impl Sending {
-    /// The body for the next try, with the model that the aim asks for.
-    fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
-        match (&self.body, aim.model) {
-            (Replay::Whole(bytes), Some(model)) if self.plan.as_ref().is_some_and(|plan| !plan.model_in_path) => {
-                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
-            }
-            _ => self.body.take(),
+/// A try that got no head: its bill first, then what it means.
+fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<Bill>, failed: Failed) -> Result<Tried, Reject> {
+    let late = matches!(failed, Failed::Timeout(..));
+    if let (Some(bill), Some(funds)) = (bill, &mut sending.funds) {
+        // A target that was too slow may have done the work.
+        funds.put_back(if late { bill.unanswered() } else { bill.void() });
+    }
+    let (target, cells) = (&aim.pool.target, &aim.pool.cells);
+    match failed {
+        Failed::Client(reject) => Err(reject),
+        Failed::Timeout(bound, after) => {
+            ask.tries.wait(after);
+            cells.timed_out(bound.as_str());
+            let reject = Reject::Timeout { target: target.name.clone(), bound, after };
+            if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
         }
-    }
-
-    /// URI and fields for this aim.
-    fn addressed(&self, proxy: &Proxy, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
-        let mut headers = self.fixed.as_deref().cloned().unwrap_or_else(|| self.source.fields(proxy));
-        let uri = match (&self.plan, aim.provider) {
-            (Some(plan), Some(provider)) => {
-                headers.insert(header::HOST, aim.pool.target.authority.clone());
-                if aim.model.is_some() {
-                    // Another model changes the length.
-                    headers.remove(header::CONTENT_LENGTH);
+        Failed::Malformed(malformed) => {
+            let outcome = TryOutcome::Fault { fault: Fault::Malformed, may_be_processed: true };
+            Ok(Tried::rejected(malformed.into_reject(target), outcome))
+        }
+        Failed::Send(error) => {
+            let outcome = match error.timeout {
+                Some(_) => {
+                    cells.timed_out(Bound::Connect.as_str());
+                    TryOutcome::Timeout(Bound::Connect)
                 }
-                let own = std::ptr::eq(provider, &self.worker.live.providers[plan.provider_at]);
-                request::credential(&mut headers, provider, own, proxy);
-                plan.uri(provider, aim.model, own)
-            }
-            _ => {
-                // HTTP/1.0 may come without one; HTTP/1.1, in which it goes on, may not.
-                headers.entry(header::HOST).or_insert_with(|| aim.pool.target.authority.clone());
-                request::app_uri(&self.arrival.uri, &aim.pool.target.origin.base)
-            }
-        };
-        Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, headers))
-    }
-
-    /// The try's own span; its id leaves in `traceparent`.
-    fn begin_span(&self, proxy: &Proxy, aim: &Aim<'_>, uri: &Uri, headers: &mut HeaderMap, nth: u32) -> Option<Span> {
-        let trace = self.trace.as_ref()?;
-        let context = trace.child(&proxy.chance);
-        context.write(headers);
-        let origin = &aim.pool.target.origin;
-        let start = ClientStart {
-            method: &self.arrival.method,
-            scheme: if aim.pool.target.tls.is_some() { "https" } else { "http" },
-            host: &origin.host,
-            port: origin.port,
-            path: uri.path(),
-            resend: nth - 1,
-        };
-        Span::client(&context, trace.context.span_id, &start, proxy.shared.clock.wall())
-    }
-
-    fn failed(&self, aim: &Aim<'_>, failed: Failed) -> Result<Tried, Reject> {
-        let (target, cells) = (&aim.pool.target, &aim.pool.cells);
-        match failed {
-            Failed::Client(reject) => Err(reject),
-            Failed::Timeout(bound, after) => {
-                self.tries.waited.set(self.tries.waited.get() + after);
-                cells.timed_out(bound.as_str());
-                let reject = Reject::Timeout { target: target.name.clone(), bound, after };
-                if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, Outcome::Timeout(bound))) }
-            }
-            Failed::Malformed(malformed) => {
-                let outcome = Outcome::Fault { fault: Fault::Malformed, may_be_processed: true };
-                Ok(Tried::rejected(malformed.into_reject(target), outcome))
-            }
-            Failed::Send(error) => {
-                let outcome = match error.timeout {
-                    Some(_) => {
-                        cells.timed_out(Bound::Connect.as_str());
-                        Outcome::Timeout(Bound::Connect)
-                    }
-                    None => Outcome::Fault { fault: error.fault, may_be_processed: !error.unsent },
-                };
-                let unseen = error.unsent && error.timeout.is_none();
-                let broke = Some(retry::Broke { fault: error.fault, reused: error.reused, unseen });
-                Ok(Tried { broke, ..Tried::rejected(error.into_reject(target), outcome) })
-            }
+                None => TryOutcome::Fault { fault: error.fault, may_be_processed: !error.unsent },
+            };
+            let unseen = error.unsent && error.timeout.is_none();
+            let broke = Some(retry::Broke { fault: error.fault, reused: error.reused, unseen });
+            Ok(Tried { broke, ..Tried::rejected(error.into_reject(target), outcome) })
         }
     }
 }
@@ -373,26 +383,22 @@ fn next_after(rest: &std::slice::Iter<'_, Fallback>) -> Next {
     }
 }
 
-fn first_aim<'w>(worker: &'w Worker, sending: &Sending) -> Aim<'w> {
-    match &sending.plan {
-        None => Aim { pool: &worker.pools[0], provider: None, model: None },
-        Some(plan) => {
-            let provider = &worker.live.providers[plan.provider_at];
+fn first_aim<'w>(worker: &'w Worker, ask: &Ask) -> Aim<'w> {
+    match ask.call() {
+        None => Aim { pool: worker.app(), provider: None, model: None },
+        Some(call) => {
+            let provider = &worker.live.providers[call.provider_at];
             Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: None }
         }
     }
 }
 
-fn route_of(worker: &Worker, door: Door, at: usize) -> Option<&LiveRoute> {
-    worker.live.door(door).and_then(|door| door.routes.get(at))
-}
-
-fn fixed(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempted {
+fn static_answer(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempted {
     let mut response = Response::new(Body::full(body.to_owned()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
     response.headers_mut().insert("proxy-status", HeaderValue::from_static("outrigger; details=\"fallback\""));
     response.extensions_mut().insert(Instead::Fixed);
     let (head, body) = response.into_parts();
-    Attempted { head, body, connection: None }
+    Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None }
 }

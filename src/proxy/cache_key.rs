@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{HeaderMap, header};
 
 use super::{
+    ask::Ask,
     declared::{Declared, Part},
-    exchange::Exchange,
     live::LiveRoute,
     model::ModelCall,
 };
@@ -49,9 +49,9 @@ pub struct AskedCall<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn of(exchange: &'a Exchange, route: &'a LiveRoute, body: &'a Replay, declared: Option<&'a Declared>) -> Self {
+    pub(super) fn of(ask: &'a Ask, route: &'a LiveRoute, body: &'a Replay, declared: Option<&'a Declared>) -> Self {
         let body = if let Replay::Whole(bytes) = body { Some(&bytes[..]) } else { None };
-        let call = exchange.call.as_deref().map(|call: &ModelCall| AskedCall {
+        let call = ask.call().map(|call: &ModelCall| AskedCall {
             provider: &call.provider,
             shape: &call.shape,
             model: call.model.as_deref(),
@@ -60,7 +60,7 @@ impl<'a> Asked<'a> {
             rest: &call.rest,
             body,
         });
-        Self { arrival: &exchange.arrival, caller: exchange.caller.as_deref(), route: &route.name, call, declared }
+        Self { arrival: &ask.arrival, caller: ask.caller_name(), route: &route.name, call, declared }
     }
 }
 

@@ -5,18 +5,19 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Response, header};
+use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Proxy,
+    NOT_CACHED_FOR_MEMORY, Proxy,
     attempt::{Attempted, Instead, Sending, attempt},
     cache_key::{Asked, KeyParts, query},
     declared,
     exchange::Exchange,
     live::LiveRoute,
+    payer::{Payer, Payers},
     worth::Judge,
 };
 use crate::{
@@ -26,19 +27,18 @@ use crate::{
         replay::Replay,
         tap::{End, Observer, Tap, TimeBounds},
     },
-    config,
-    policy::cache::{Decision, Fill, HitInfo, Lookup, Outcome, Purge, Query, Recorder, flight::FallThrough, status},
+    policy::cache::{Decision, Fill, HitInfo, Join, Lookup, Outcome, Purge, Query, Recorder, flight::FallThrough},
     pressure::Level,
-    reject::Reject,
+    reject::{Bound, Reject},
     store::memory::Which,
-    telemetry::metrics::CacheOutcome,
+    telemetry::metrics::{CacheOutcome, GaugeGuard},
     upstream::Connection,
 };
 
 /// What the cache says to a request.
 pub enum Found {
-    /// Answer with this.
-    Answer(Response<Body>),
+    /// Answer with this, within these time bounds.
+    Answer(Response<Body>, TimeBounds),
     /// Ask upstream; the fill may store what comes.
     Forward(Option<Box<Fill>>),
 }
@@ -46,30 +46,24 @@ pub enum Found {
 /// Looks a request up, and waits if somebody already fetches what it asks for.
 ///
 /// # Errors
-/// `only-if-cached`, and nothing is stored.
-pub async fn look_up(
-    proxy: &Rc<Proxy>,
-    exchange: &mut Exchange,
-    route: &LiveRoute,
-    route_at: usize,
-    body: &mut Replay,
-) -> Result<Found, Reject> {
+/// `only-if-cached`, and nothing is stored; the end of the request's time.
+pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
     let Some(policy) = &route.policies.cache else { return Ok(Found::Forward(None)) };
     let declared = Box::pin(declared::read(proxy, exchange, route, body)).await?;
-    let parts = match KeyParts::of(&Asked::of(exchange, route, body, declared.as_ref()), policy) {
+    let ask = exchange.ask.clone();
+    let parts = match KeyParts::of(&Asked::of(&ask, route, body, declared.as_ref()), policy) {
         Ok(parts) => parts,
-        Err(reason) => return Ok(bypass(exchange, route_at, reason)),
+        Err(reason) => return Ok(bypass(exchange, reason)),
     };
-    let ttl = if exchange.call.is_some() { asked_ttl(&exchange.arrival)? } else { None };
+    let ttl = if ask.call().is_some() { asked_ttl(&ask.arrival)? } else { None };
     let clock = proxy.shared.clock;
-    let arrival = exchange.arrival.clone();
-    let ask = || parts.query(&arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.wall()));
-    let mut looked_up = ask();
+    let look = || parts.query(&ask.arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.wall()));
+    let mut looked_up = look();
     if let Lookup::Join(join) = looked_up {
-        looked_up = match Box::pin(join.respond(clock)).await {
-            Ok((response, info)) => Lookup::Hit(response, info),
+        looked_up = match Box::pin(joined(exchange, route, join)).await? {
+            Ok(answer) => return Ok(answer),
             // Whoever fetched has left or failed: one of those who wait fetches, not each of them.
-            Err((FallThrough::Failed, _)) => ask(),
+            Err((FallThrough::Failed, _)) => look(),
             Err((_, fill)) => Lookup::Miss(fill),
         };
     }
@@ -77,28 +71,58 @@ pub async fn look_up(
         // Boxed: without a store its size would be carried by every request in flight.
         looked_up = if fill.may_be_shared() { Box::pin(fill.look_shared(clock)).await } else { Lookup::Miss(fill) };
     }
-    let found = match looked_up {
-        Lookup::Hit(response, info) => answer(exchange, route_at, response, &info),
+    Ok(match looked_up {
+        Lookup::Hit(response, info) => hit(exchange, response, &info),
         Lookup::Stale { response, info, revalidate } => {
-            if let Some(fill) = revalidate.filter(|_| may_fill(proxy)) {
-                let sending = Sending::new(exchange, route_at, body.share(), false).in_background();
-                let bounds = body_bounds(exchange, route);
-                tokio::task::spawn_local(refresh(proxy.clone(), sending, fill, bounds));
+            if let Some(fill) = revalidate {
+                refresh(proxy, exchange, body, fill);
             }
-            answer(exchange, route_at, response, &info)
+            hit(exchange, response, &info)
         }
-        Lookup::Join(join) => match Box::pin(join.respond(clock)).await {
-            Ok((response, info)) => answer(exchange, route_at, response, &info),
-            Err((_, fill)) => forward(proxy, exchange, route_at, fill),
+        Lookup::Join(join) => match Box::pin(joined(exchange, route, join)).await? {
+            Ok(answer) => answer,
+            Err((_, fill)) => forward(proxy, exchange, fill),
         },
-        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(proxy, exchange, route_at, fill),
-        Lookup::Bypass(reason) => bypass(exchange, route_at, reason),
+        Lookup::Revalidate(fill) | Lookup::Miss(fill) => forward(proxy, exchange, fill),
+        Lookup::Bypass(reason) => bypass(exchange, reason),
         Lookup::OnlyIfCached => {
-            exchange.cache = CacheOutcome::Miss;
+            exchange.cache.outcome = CacheOutcome::Miss;
             return Err(Reject::NotCached);
         }
+    })
+}
+
+/// The answer of another request's fetch, within this request's own bounds; or the reason to fetch.
+///
+/// # Errors
+/// The request's time is over, or the fetch has no head within `response_header`.
+async fn joined(exchange: &mut Exchange, route: &LiveRoute, join: Box<Join>) -> Result<Result<Found, (FallThrough, Box<Fill>)>, Reject> {
+    let ask = exchange.ask.clone();
+    let now = Instant::now();
+    let head = ask.enforced_timeouts().and_then(|timeouts| timeouts.response_header).map(|after| (after, Bound::ResponseHeader));
+    let left = ask.deadline().left(now).map(|left| (left, Bound::Total));
+    let carrier = join.carrier();
+    let respond = join.respond(ask.proxy.shared.clock);
+    let responded = match head.into_iter().chain(left).min_by_key(|(after, _)| *after) {
+        None => respond.await,
+        Some((after, bound)) => match tokio::time::timeout(after, respond).await {
+            Ok(responded) => responded,
+            Err(_) => return Err(Reject::Timeout { target: "another request's fetch".into(), bound, after }),
+        },
     };
-    Ok(found)
+    let (response, info) = match responded {
+        Ok(answer) => answer,
+        Err(fall_through) => return Ok(Err(fall_through)),
+    };
+    if let (Some(call), Some(payers)) = (ask.call(), carrier.load::<Payers>()) {
+        // Whoever reads on may have to pay: should the leader leave.
+        let demands = super::demands::Demands::of(&ask, route);
+        exchange.seat = Some(payers.join(Payer::of(&ask, call, demands.own())));
+    }
+    note(exchange, &info);
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let bounds = ask.body_bounds(kind.is_some_and(crate::provider::is_stream));
+    Ok(Ok(Found::Answer(response, bounds)))
 }
 
 /// How long the answer to a model call may be kept, as the app asks with [`TTL`]: seconds, or a duration such as `10m`.
@@ -112,48 +136,63 @@ fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     })
 }
 
-/// Brings a stale answer up to date, from another replica if it has done so already.
-async fn refresh(proxy: Rc<Proxy>, sending: Sending, fill: Box<Fill>, bounds: TimeBounds) {
-    let fill = match fill.may_be_shared() {
-        false => fill,
-        true => match fill.look_shared(proxy.shared.clock).await {
-            Lookup::Miss(fill) | Lookup::Revalidate(fill) | Lookup::Stale { revalidate: Some(fill), .. } => fill,
-            _ => return,
-        },
-    };
-    fetch(proxy, sending, fill, bounds, None).await;
+/// Refreshes that one worker has under way at most; what is stale beyond them is refreshed by a later request.
+const REFRESHES: i64 = 16;
+
+/// Brings a stale answer up to date in the background: from another replica if that has done so already. It is an exchange of its
+/// own, with a log line; the proxy pays.
+fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill>) {
+    let most = exchange.ask.live_door().map_or(REFRESHES, |door| REFRESHES.min(door.bounds.max_requests as i64 / 2).max(1));
+    if !may_fill(proxy) || proxy.refreshes.get() >= most {
+        exchange.ask.cells().policies.filled("refresh put off");
+        return;
+    }
+    let under_way: GaugeGuard = proxy.refreshes.enter();
+    let ask = exchange.ask.refreshing();
+    let (looks_inside, body) = (exchange.cache.looks_inside, body.share());
+    let proxy = proxy.clone();
+    tokio::task::spawn_local(async move {
+        let fill = match fill.may_be_shared() {
+            false => fill,
+            true => match fill.look_shared(proxy.shared.clock).await {
+                Lookup::Miss(fill) | Lookup::Revalidate(fill) | Lookup::Stale { revalidate: Some(fill), .. } => fill,
+                _ => return,
+            },
+        };
+        let exchange = Exchange::of(ask.clone());
+        let sending = Sending::new(ask, body, false, looks_inside, None);
+        let fetched = fetch(proxy, sending, fill, None).await;
+        exchange.refreshed(fetched.status, fetched.complete);
+        drop(under_way);
+    });
 }
 
 /// Fetches with the right to store, in a task that outlives the client if others wait.
 ///
 /// # Errors
 /// As [`attempt`], unless a stale answer stands in.
-pub async fn fetch_and_fill(
-    proxy: &Rc<Proxy>,
-    exchange: &mut Exchange,
-    route: &LiveRoute,
-    route_at: usize,
-    sending: Sending,
-    fill: Box<Fill>,
-) -> Result<Attempted, Reject> {
+pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box<Fill>) -> Result<Attempted, Reject> {
     let (give, take) = oneshot::channel();
-    tokio::task::spawn_local(fetch(proxy.clone(), sending, fill, body_bounds(exchange, route), Some(give)));
+    if let Some(funds) = &sending.funds {
+        fill.carry(funds.payers().clone());
+    }
+    tokio::task::spawn_local(async move {
+        // Boxed by the spawn; its end is told to whoever waits.
+        let _ = fetch(sending.ask.proxy.clone(), sending, fill, Some(give)).await;
+    });
     let delivered = take.await.map_err(|_| Reject::Internal("the fetch ended without an answer".into()))??;
     if let Some(info) = &delivered.info {
-        note(exchange, route_at, info);
+        note(exchange, info);
     }
     Ok(delivered.attempted)
 }
 
-/// After an answer that the cache did not give: what a successful change makes invalid, the tags that the route purges, and
-/// why the cache had no part in it.
-pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &mut http::response::Parts) {
-    let arrival = &exchange.arrival;
+/// After an answer that the cache did not give: what a successful change makes invalid, and the tags that the route purges.
+pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http::response::Parts) {
+    let ask = &*exchange.ask;
+    let arrival = &ask.arrival;
     let now = proxy.shared.clock.wall();
-    if let (Some(reason), Some(config::Mode::Enforce)) = (exchange.bypass, route.policies.cache.as_ref().map(|policy| policy.mode)) {
-        head.headers.append(CACHE_STATUS, status::bypassed(reason));
-    }
-    if arrival.door == Door::Inbound && !arrival.method.is_safe() && !exchange.only_reads && exchange.worker.live.caches {
+    if arrival.door == Door::Inbound && !arrival.method.is_safe() && !exchange.cache.only_reads && ask.worker.live.caches {
         let query = query(arrival, &route.name, &[], None);
         proxy.shared.cache.invalidate(query, head.status, &head.headers, now);
     }
@@ -172,83 +211,93 @@ struct Delivered {
 
 type Give = oneshot::Sender<Result<Delivered, Reject>>;
 
-async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, bounds: TimeBounds, give: Option<Give>) {
-    let plan = sending.plan.clone();
-    let mut judge = Judge::new(&sending);
-    let mut give = give;
-    let mut again_unconditionally = false;
+/// How a fetch ended.
+struct Fetched {
+    /// The answer's, if one came.
+    status: Option<StatusCode>,
+    /// Whether all of it was read.
+    complete: bool,
+}
+
+impl Fetched {
+    const NOTHING: Self = Self { status: None, complete: false };
+
+    fn with(status: StatusCode) -> Self {
+        Self { status: Some(status), complete: true }
+    }
+}
+
+async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut give: Option<Give>) -> Fetched {
+    let ask = sending.ask.clone();
+    let mut judge = Judge::new(&ask);
+    let mut unconditional = false;
     loop {
-        if fill.is_revalidation() || again_unconditionally {
-            fill.request_headers(sending.headers_mut(&proxy));
+        if fill.is_revalidation() || unconditional {
+            fill.request_headers(sending.headers_mut());
         }
         let again = sending.again();
-        let Some(answer) = unless_deserted(Box::pin(attempt(&proxy, sending)), &mut give, &fill).await else { return };
+        let answer = unless_deserted(Box::pin(attempt(&proxy, &mut sending)), &mut give, &fill).await;
+        let Some(answer) = answer else { return Fetched::NOTHING };
         let now = proxy.shared.clock.wall();
         let attempted = match answer {
             Ok(attempted) => attempted,
             Err(reject) => {
-                let answer = match fill.on_failure(now) {
-                    Some((response, info)) => Ok(Delivered { attempted: whole(response), info: Some(info) }),
-                    None => Err(reject),
-                };
-                deliver(give, answer);
-                return;
+                deliver(give, fill.on_failure(now).map(Delivered::stored).ok_or(reject));
+                return Fetched::NOTHING;
             }
         };
-        let Attempted { mut head, body, connection } = attempted;
+        let Attempted { mut head, body, connection, bounds, reading } = attempted;
         let instead = head.extensions.get::<Instead>().copied();
+        let status = head.status;
         if instead == Some(Instead::Fixed) {
             // No target could answer: an old answer of its own goes before ours.
-            let delivered = match fill.on_failure(now) {
-                Some((response, info)) => Delivered { attempted: whole(response), info: Some(info) },
-                None => Delivered { attempted: Attempted { head, body, connection }, info: None },
-            };
-            deliver(give, Ok(delivered));
-            return;
+            let ours = || Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None };
+            deliver(give, Ok(fill.on_failure(now).map_or_else(ours, Delivered::stored)));
+            return Fetched::NOTHING;
         }
-        let delivered = match fill.on_head(head.status, &head.headers, now) {
-            Decision::NotModified(response, info) | Decision::Stale(response, info) => {
-                Delivered { attempted: whole(response), info: Some(info) }
-            }
+        let delivered = match fill.on_head(status, &head.headers, now) {
+            Decision::NotModified(response, info) | Decision::Stale(response, info) => Delivered::stored((response, info)),
             Decision::PassThrough(member) => {
                 if let Some(member) = member {
                     head.headers.append(CACHE_STATUS, member);
                 }
-                Delivered { attempted: Attempted { head, body, connection }, info: None }
+                Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None }
             }
-            Decision::Refetch(unconditional) => {
+            Decision::Refetch(next_fill) => {
                 drop((body, connection));
-                let Some(next) = again else {
+                let Some(mut next) = again else {
                     deliver(give, Err(Reject::Internal("the request cannot be sent twice".into())));
-                    return;
+                    return Fetched::NOTHING;
                 };
-                (fill, sending) = (unconditional, next);
-                again_unconditionally = true;
+                next.funds = sending.funds.take();
+                (fill, sending) = (next_fill, next);
+                unconditional = true;
                 continue;
             }
             Decision::Store(recorder) => {
                 if let Some(member) = recorder.cache_status().filter(|_| instead.is_none()) {
                     head.headers.append(CACHE_STATUS, member);
                 }
-                judge.answered(plan.as_ref(), &head);
+                judge.answered(reading.clone(), &head);
                 match recorder.reader() {
                     None => {
                         let observer = Box::new(Observing { recorder: Some(recorder), judge, proxy: proxy.clone() });
                         let body = Body::Tapped(Box::new(Tap::new(body, TimeBounds::default(), observer)));
-                        Delivered { attempted: Attempted { head, body, connection }, info: None }
+                        Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None }
                     }
                     Some(reader) => {
-                        let body_for_client = Body::sized(reader.into_body(), body.size_hint().exact());
-                        let delivered = Delivered { attempted: Attempted { head, body: body_for_client, connection: None }, info: None };
-                        deliver(give, Ok(delivered));
-                        pump(&proxy, body, connection, bounds, recorder, judge).await;
-                        return;
+                        let for_client = Body::sized(reader.into_body(), body.size_hint().exact());
+                        let bounds_of_none = TimeBounds::default();
+                        let attempted = Attempted { head, body: for_client, connection: None, bounds: bounds_of_none, reading };
+                        deliver(give, Ok(Delivered { attempted, info: None }));
+                        let complete = pump(&proxy, body, connection, bounds, recorder, judge).await;
+                        return Fetched { status: Some(status), complete };
                     }
                 }
             }
         };
         deliver(give, Ok(delivered));
-        return;
+        return Fetched::with(status);
     }
 }
 
@@ -276,8 +325,15 @@ async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 10;
 
-/// Reads a body for the store and for everybody who waits.
-async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds: TimeBounds, mut recorder: Recorder, mut judge: Judge) {
+/// Reads a body for the store and for everybody who waits; says whether all of it came.
+async fn pump(
+    proxy: &Proxy,
+    body: Body,
+    connection: Option<Connection>,
+    bounds: TimeBounds,
+    mut recorder: Recorder,
+    mut judge: Judge,
+) -> bool {
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(Unobserved))));
     let clock = proxy.shared.clock;
     let mut silent = 0;
@@ -288,7 +344,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
             Ok(Some(Err(_))) => {
                 judge.count_broken();
                 recorder.abandon();
-                return;
+                return false;
             }
             Err(_) => {
                 // Nothing comes and nobody waits: whoever asks next shall not wait for this.
@@ -296,7 +352,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
                 if !recorder.has_readers() && (judge.is_of_a_model() || silent > PATIENCE) {
                     judge.count_broken();
                     recorder.abandon();
-                    return;
+                    return false;
                 }
                 continue;
             }
@@ -317,7 +373,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
         if !recorder.has_readers() && (judge.is_of_a_model() || recorder.is_outgrown()) {
             judge.count_broken();
             recorder.abandon();
-            return;
+            return false;
         }
         recorder.ready().await;
     }
@@ -328,6 +384,7 @@ async fn pump(proxy: &Proxy, body: Body, connection: Option<Connection>, bounds:
     judge.count_joined(verdict, recorder.joined());
     let stored = recorder.complete(clock.wall(), verdict);
     judge.count_fill(verdict, stored);
+    true
 }
 
 fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
@@ -337,20 +394,24 @@ fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
     }
 }
 
-fn whole(response: Response<Body>) -> Attempted {
-    let (head, body) = response.into_parts();
-    Attempted { head, body, connection: None }
+impl Delivered {
+    /// An answer out of the store.
+    fn stored((response, info): (Response<Body>, HitInfo)) -> Self {
+        let (head, body) = response.into_parts();
+        let attempted = Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None };
+        Self { attempted, info: Some(info) }
+    }
 }
 
-fn answer(exchange: &mut Exchange, route_at: usize, response: Response<Body>, info: &HitInfo) -> Found {
-    note(exchange, route_at, info);
-    Found::Answer(response)
+fn hit(exchange: &mut Exchange, response: Response<Body>, info: &HitInfo) -> Found {
+    note(exchange, info);
+    Found::Answer(response, TimeBounds::default())
 }
 
-fn bypass(exchange: &mut Exchange, route_at: usize, reason: &'static str) -> Found {
-    exchange.cache = CacheOutcome::Bypass;
-    exchange.bypass = Some(reason);
-    exchange.worker.route(exchange.arrival.door, route_at).policies.bypassed(reason);
+fn bypass(exchange: &mut Exchange, reason: &'static str) -> Found {
+    exchange.cache.outcome = CacheOutcome::Bypass;
+    exchange.cache.bypass = Some(reason);
+    exchange.ask.cells().policies.bypassed(reason);
     Found::Forward(None)
 }
 
@@ -359,37 +420,28 @@ fn may_fill(proxy: &Proxy) -> bool {
     proxy.shared.pressure.level() == Level::Easy
 }
 
-fn forward(proxy: &Proxy, exchange: &mut Exchange, route_at: usize, fill: Box<Fill>) -> Found {
+fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
     if !may_fill(proxy) {
         // Whoever waits for this fill is told by its drop, and asks for itself.
-        return bypass(exchange, route_at, "memory");
+        return bypass(exchange, NOT_CACHED_FOR_MEMORY);
     }
-    exchange.cache = if fill.observed_hit() { CacheOutcome::ObservedHit } else { CacheOutcome::Miss };
+    exchange.cache.outcome = if fill.observed_hit() { CacheOutcome::ObservedHit } else { CacheOutcome::Miss };
     Found::Forward(Some(fill))
 }
 
 /// Writes down how the cache answered, and what that saved.
-fn note(exchange: &mut Exchange, route_at: usize, info: &HitInfo) {
-    exchange.cache = match info.outcome {
+fn note(exchange: &mut Exchange, info: &HitInfo) {
+    exchange.cache.outcome = match info.outcome {
         Outcome::Hit => CacheOutcome::Hit,
         Outcome::Stale => CacheOutcome::Stale,
         Outcome::Coalesced => CacheOutcome::Coalesced,
         Outcome::Revalidated => CacheOutcome::Revalidated,
     };
-    if let Some(call) = &mut exchange.call {
-        call.cached = true;
-    }
     if let (Some(savings), Outcome::Hit | Outcome::Stale) = (info.savings, info.outcome) {
-        let cells = &exchange.worker.route(exchange.arrival.door, route_at).policies;
+        let cells = &exchange.ask.cells().policies;
         cells.saved_tokens.add(savings.usage.total());
         cells.saved_nano_usd.add(savings.nano_usd);
     }
-}
-
-fn body_bounds(exchange: &Exchange, route: &LiveRoute) -> TimeBounds {
-    let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == config::Mode::Enforce);
-    let deadline = timeouts.and_then(|timeouts| timeouts.total).map(|total| exchange.arrival.at + total);
-    TimeBounds { idle: timeouts.and_then(|timeouts| timeouts.idle), deadline: deadline.filter(|_| exchange.call.is_none()) }
 }
 
 /// A request field of the app's, at the outbound door.

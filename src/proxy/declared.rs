@@ -37,30 +37,30 @@ pub type Part = (Box<str>, Box<[u8]>);
 /// # Errors
 /// A client that breaks off.
 pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Option<Declared>, Reject> {
-    let Some(policy) = route.policies.cache.as_ref().filter(|policy| applies(policy, exchange.arrival.door, &exchange.arrival.method))
-    else {
+    let ask = &*exchange.ask;
+    let Some(policy) = route.policies.cache.as_ref().filter(|policy| applies(policy, ask.door(), &ask.arrival.method)) else {
         return Ok(None);
     };
     let Some(declares) = &policy.body else { return Ok(None) };
     let read = match body {
         Replay::Whole(bytes) => Read::Whole(bytes.clone()),
         _ => match body.take() {
-            Some(streaming) => proxy.shared.bodies.clone().read_up_to(exchange, policy.max_request, streaming).await?,
+            Some(streaming) => proxy.shared.bodies.clone().read_up_to(ask, policy.max_request, streaming).await?,
             None => return Err(Reject::Internal("the request's body was lost before it was read".into())),
         },
     };
     let declared = match read {
         Read::Whole(bytes) => {
             *body = Replay::Whole(bytes.clone());
-            Declared::of(declares, &exchange.arrival.headers, &bytes, proxy.shared.cache.persisted())
+            Declared::of(declares, &ask.arrival.headers, &bytes, proxy.shared.cache.persisted())
         }
         Read::Partly(streaming, why) => {
             *body = Replay::new(streaming, 0);
             Declared { parts: Err(why), only_reads: *declares != CacheBody::GraphQl }
         }
     };
-    exchange.looks_inside = *declares == CacheBody::GraphQl && declared.parts.is_ok() && policy.mode == Mode::Enforce;
-    exchange.only_reads = declared.only_reads && policy.mode == Mode::Enforce;
+    exchange.cache.looks_inside = *declares == CacheBody::GraphQl && declared.parts.is_ok() && policy.mode == Mode::Enforce;
+    exchange.cache.only_reads = declared.only_reads && policy.mode == Mode::Enforce;
     Ok(Some(declared))
 }
 

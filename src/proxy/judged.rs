@@ -4,23 +4,26 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use super::{
     Proxy,
+    ask::Ask,
     attempt::{Aim, Attempted, Sending},
+    bill::Bill,
     forward::Responded,
     hold,
     live::LiveRoute,
-    model::Plan,
+    strip::Stripped,
 };
 use crate::{
-    body::Body,
-    config::Mode,
+    body::{
+        Body,
+        tap::{Tap, TimeBounds},
+    },
     policy::{
         breaker,
-        retry::{self, Answer, Broke, Outcome},
-        timeout::Deadline,
+        retry::{self, Answer, Broke, TryOutcome},
     },
     provider::{self, ErrorClass},
     reject::{Bound, Fault, Reject},
@@ -32,7 +35,7 @@ pub struct Tried {
     /// What the client gets, if this is kept.
     pub answer: Result<Attempted, Reject>,
     /// For retry and fallback.
-    pub outcome: Outcome,
+    pub outcome: TryOutcome,
     /// For metrics.
     pub word: &'static str,
     /// What went wrong with a connection.
@@ -42,22 +45,22 @@ pub struct Tried {
 
 impl Tried {
     /// A try that gave no answer.
-    pub fn rejected(reject: Reject, outcome: Outcome) -> Self {
+    pub fn rejected(reject: Reject, outcome: TryOutcome) -> Self {
         Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None }
     }
 
     /// How the breaker sees it.
     pub fn for_breaker(&self) -> breaker::Outcome {
         let (failed, retry_after) = match &self.outcome {
-            Outcome::Answer(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+            TryOutcome::Answer(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
                 return breaker::Outcome::Throttled { retry_after: answer.hint };
             }
-            Outcome::Answer(answer) => {
+            TryOutcome::Answer(answer) => {
                 (self.class.map_or_else(|| is_gateway_error(answer.status), ErrorClass::counts_for_breaker), answer.hint)
             }
-            Outcome::Fault { .. } | Outcome::Timeout(_) => (true, None),
-            Outcome::BrokenStream => (self.class.is_none_or(ErrorClass::counts_for_breaker), None),
-            Outcome::BreakerOpen => return breaker::Outcome::Cancelled,
+            TryOutcome::Fault { .. } | TryOutcome::Timeout(_) => (true, None),
+            TryOutcome::BrokenStream => (self.class.is_none_or(ErrorClass::counts_for_breaker), None),
+            TryOutcome::BreakerOpen => return breaker::Outcome::Cancelled,
         };
         if failed { breaker::Outcome::Failure { retry_after } } else { breaker::Outcome::Success }
     }
@@ -69,62 +72,88 @@ impl Tried {
 /// The client's time is over.
 pub async fn understand(
     proxy: &Rc<Proxy>,
-    sending: &Sending,
+    sending: &mut Sending,
     route: &LiveRoute,
     aim: &Aim<'_>,
+    bill: Option<Bill>,
     responded: Responded,
 ) -> Result<Tried, Reject> {
+    let ask = sending.ask.clone();
     let target = &aim.pool.target;
-    if responded.head.status == StatusCode::SWITCHING_PROTOCOLS && !sending.websocket {
-        let reject = Malformed("a switch of protocols that nobody asked for").into_reject(target);
-        return Ok(Tried::rejected(reject, Outcome::Fault { fault: Fault::Malformed, may_be_processed: true }));
-    }
-    let Some(plan) = sending.plan.as_ref().filter(|_| route.judges_answers()) else {
-        return Ok(plain(proxy, responded));
-    };
-    let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == Mode::Enforce);
-    let idle = timeouts.and_then(|timeouts| timeouts.idle);
     let status = responded.head.status;
-    if status.is_client_error() || status.is_server_error() {
-        return Ok(Box::pin(error(proxy, plan, responded, idle, sending.deadline)).await);
+    if status == StatusCode::SWITCHING_PROTOCOLS && !sending.websocket {
+        let reject = Malformed("a switch of protocols that nobody asked for").into_reject(target);
+        return Ok(Tried::rejected(reject, TryOutcome::Fault { fault: Fault::Malformed, may_be_processed: true }));
     }
-    let bound = timeouts.and_then(|timeouts| timeouts.first_token);
-    match Box::pin(hold::until_content(plan, responded, bound, idle, sending.deadline)).await {
-        hold::Held::Content(attempted) => Ok(answered(attempted, Answer::new(status), None)),
-        hold::Held::Error(attempted, class) => {
-            let outcome = if class.retryable() { Outcome::BrokenStream } else { Outcome::Answer(of_class(status, class, None, None)) };
+    let failed = status.is_client_error() || status.is_server_error();
+    let bill = match bill {
+        Some(bill) if failed => {
+            // Providers bill no errors.
+            if let Some(funds) = &mut sending.funds {
+                funds.put_back(bill.void());
+            }
+            None
+        }
+        bill => bill,
+    };
+    let judges = ask.call().is_some() && route.judges_answers();
+    if failed && judges {
+        return Ok(Box::pin(error(proxy, &ask, responded)).await);
+    }
+    let (attempted, hint) = open(proxy, &ask, bill, responded);
+    if failed || !judges {
+        return Ok(answered(attempted, Answer { hint, ..Answer::new(status) }, None));
+    }
+    match Box::pin(hold::until_content(&ask, attempted)).await {
+        hold::Beginning::Content(attempted) => Ok(answered(attempted, Answer::new(status), None)),
+        hold::Beginning::Error(attempted, class) => {
+            let outcome =
+                if class.retryable() { TryOutcome::BrokenStream } else { TryOutcome::Answer(of_class(status, class, None, None)) };
             Ok(Tried { answer: Ok(attempted), outcome, word: class.as_str(), broke: None, class: Some(class) })
         }
-        hold::Held::Timeout(bound, after) => {
+        hold::Beginning::Timeout(bound, after) => {
             aim.pool.cells.timed_out(bound.as_str());
             let reject = Reject::Timeout { target: target.name.clone(), bound, after };
-            if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, Outcome::Timeout(bound))) }
+            if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
         }
     }
 }
 
-/// An answer that is judged by its head alone.
-fn plain(proxy: &Proxy, responded: Responded) -> Tried {
-    let Responded { head, body, connection, .. } = responded;
-    let mut answer = Answer::new(head.status);
-    if head.status.as_u16() >= 400 {
-        answer.hint = retry::hint(&head.headers, proxy.shared.clock.wall());
+/// An answer as whoever reads it gets it: metered by its bill, without the usage that only the meter has asked for.
+fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
+    let Responded { mut head, body, connection, .. } = responded;
+    let hint = (head.status.as_u16() >= 400).then(|| retry::hint(&head.headers, proxy.shared.clock.wall())).flatten();
+    let streams = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(provider::is_stream);
+    let bounds = ask.body_bounds(streams);
+    let connection = Some(connection);
+    let Some(mut bill) = bill else { return (Attempted { head, body, connection, bounds, reading: None }, hint) };
+    let reading = bill.answered(&head);
+    let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(bill))));
+    if streams && ask.call().is_some_and(|call| call.asks_usage) {
+        head.headers.remove(header::CONTENT_LENGTH);
+        body = Body::stream(Stripped::new(body));
     }
-    answered(Attempted { head, body, connection: Some(connection) }, answer, None)
+    (Attempted { head, body, connection, bounds: TimeBounds::default(), reading: Some(reading) }, hint)
 }
 
 /// A provider's error, understood by its body.
-async fn error(proxy: &Proxy, plan: &Plan, responded: Responded, idle: Option<Duration>, deadline: Deadline) -> Tried {
+async fn error(proxy: &Proxy, ask: &Ask, responded: Responded) -> Tried {
     let Responded { head, body, connection, .. } = responded;
-    let (body, connection) = hold::error_body(body, connection, idle, deadline).await;
+    let idle = ask.enforced_timeouts().and_then(|timeouts| timeouts.idle);
+    let (body, connection) = hold::error_body(body, connection, idle, ask.deadline()).await;
     let bytes = match &body {
         Body::Full(bytes) => bytes.clone(),
         _ => bytes::Bytes::new(),
     };
-    let class = provider::classify(plan.api, head.status, &head.headers, &bytes);
-    let hint = provider::hint(plan.api, &head.headers, &bytes, proxy.shared.clock.wall());
+    let Some(api) = ask.call().map(|call| call.shape.api) else {
+        let attempted = Attempted { head, body, connection, bounds: ask.body_bounds(false), reading: None };
+        let answer = Answer::new(attempted.head.status);
+        return answered(attempted, answer, None);
+    };
+    let class = provider::classify(api, head.status, &head.headers, &bytes);
+    let hint = provider::hint(api, &head.headers, &bytes, proxy.shared.clock.wall());
     let answer = of_class(head.status, class, hint, provider::should_retry(&head.headers));
-    answered(Attempted { head, body, connection }, answer, Some(class))
+    answered(Attempted { head, body, connection, bounds: ask.body_bounds(false), reading: None }, answer, Some(class))
 }
 
 fn answered(attempted: Attempted, answer: Answer, class: Option<ErrorClass>) -> Tried {
@@ -134,7 +163,7 @@ fn answered(attempted: Attempted, answer: Answer, class: Option<ErrorClass>) -> 
         (None, 400..=499) => "status_4xx",
         (None, _) => "ok",
     };
-    Tried { answer: Ok(attempted), outcome: Outcome::Answer(answer), word, broke: None, class }
+    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class }
 }
 
 fn of_class(status: StatusCode, class: ErrorClass, hint: Option<Duration>, advice: Option<bool>) -> Answer {

@@ -80,6 +80,13 @@ pub struct LiveRoute {
     pub fallback: Vec<Fallback>,
 }
 
+impl LiveDoor {
+    /// Index of the route that answers when none matches.
+    pub fn fallthrough(&self) -> usize {
+        self.routes.len() - 1
+    }
+}
+
 impl LiveRoute {
     /// Whether a policy has to see the request's body before it is sent.
     pub fn reads_body(&self) -> bool {
@@ -341,6 +348,11 @@ impl Worker {
         let budget = all.get(&name, policy.budget, crate::clock::Instant::now());
         known.insert(name, budget.clone());
         budget
+    }
+
+    /// The app's pool: the first target, where there is an inbound door.
+    pub fn app(&self) -> &Rc<Pool> {
+        &self.pools[0]
     }
 
     /// The cells of a route.

@@ -4,17 +4,23 @@
 //! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
 //! the fill that can store, only a breaker yields the permit that records an outcome.
 
-mod admission;
+pub mod ask;
 pub mod attempt;
+pub mod bill;
 pub mod cache_key;
 mod cached;
 pub mod declared;
+mod demands;
+mod dress;
+pub mod ending;
 pub mod exchange;
 pub mod forward;
+mod funds;
 mod hold;
 mod judged;
 pub mod live;
 pub mod model;
+pub mod payer;
 mod read_first;
 mod request;
 mod strip;
@@ -32,7 +38,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 
@@ -44,9 +50,10 @@ use crate::{
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
+    caller::{Caller, KnownBy},
     cause::Causes,
     clock::{Chance, Clock, Instant},
-    config::{Applies, Bounds, CallerSource, Config, Mode},
+    config::{Applies, Bounds, CallerSource, Config},
     policy::{
         access,
         breaker::Breakers,
@@ -59,15 +66,21 @@ use crate::{
     route::Query,
     telemetry::{
         WorkerTelemetry,
-        metrics::{CacheOutcome, Finished},
+        metrics::{CacheOutcome, Finished, Gauge},
     },
     upstream::{Dial, headers},
 };
-use admission::Claims;
+use ask::Ask;
 use attempt::{Attempted, Sending, attempt};
 use cached::Found;
+use demands::Demands;
 use exchange::Exchange;
-use live::{Live, LiveDoor, LiveRoute, Worker};
+use funds::Funds;
+use live::{Live, LiveDoor, Worker};
+use payer::{Payer, Payers};
+
+const NOT_LET_IN: &str = "this address is not let in";
+const NOT_CACHED_FOR_MEMORY: &str = "memory";
 
 /// What all workers share and what lives on across reloads.
 pub struct Shared {
@@ -138,18 +151,29 @@ pub struct Proxy {
     dial: Rc<dyn Dial>,
     /// Takes keys in turn.
     turn: Cell<usize>,
+    /// Refreshes of stale answers under way.
+    refreshes: Gauge,
 }
 
 impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
-        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, turn: Cell::new(0) })
+        Rc::new(Self {
+            shared,
+            worker: RefCell::new(Rc::new(worker)),
+            live,
+            telemetry,
+            chance,
+            dial,
+            turn: Cell::new(0),
+            refreshes: Gauge::default(),
+        })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
     pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
-        let proxy = exchange.proxy.clone();
+        let proxy = exchange.ask.proxy.clone();
         match proxy.serve(&mut exchange, body, upgrade).await {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
@@ -157,14 +181,11 @@ impl Proxy {
                 tokio::task::spawn_local(tunnel::run(client, upstream, exchange));
                 response
             }
-            Err(reject) => {
-                let response = exchange.refuse(reject);
-                exchange.end_with(response, TimeBounds::default())
-            }
+            Err(reject) => Self::refuse(exchange, reject),
         }
     }
 
-    /// Answers a request that cannot be understood.
+    /// Answers a request that is refused.
     pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
@@ -174,7 +195,7 @@ impl Proxy {
     pub fn unreadable(&self, door: Door, code: StatusCode) {
         let worker = self.worker();
         let Some(live) = worker.live.door(door) else { return };
-        worker.route(door, live.routes.len() - 1).requests.finish(&Finished {
+        worker.route(door, live.fallthrough()).requests.finish(&Finished {
             code: code.as_u16(),
             cache: CacheOutcome::None,
             total: Duration::ZERO,
@@ -187,56 +208,72 @@ impl Proxy {
 
     /// The policies, in their order.
     async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
-        let (worker, arrival) = (exchange.worker.clone(), exchange.arrival.clone());
-        let door = worker.live.door(arrival.door).ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
+        let ask = exchange.ask.clone();
+        let arrival = &ask.arrival;
+        let door = ask.live_door().ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
+        // First what needs no route: a loop must not be counted twice, and a page in a browser must not reach a key.
         if self.shared.via[arrival.door as usize].is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
-        guard_outbound(door, &arrival)?;
-        if headers::max_forwards(&arrival) == Some(0) {
+        guard_outbound(door, arrival)?;
+        if headers::max_forwards(arrival) == Some(0) {
             // It may go no further: we are the recipient.
             let mut response = Response::new(Body::Empty);
             *response.status_mut() = StatusCode::NO_CONTENT;
             return Ok(Served::Response(response, TimeBounds::default()));
         }
-        let body = self.bound_upload(exchange, door, body)?;
+        let body = self.bound_upload(&ask, door, body)?;
 
-        // The route: by path; outbound then by operation and model, for which the body may have to be read.
-        let (route_at, mut body) = match arrival.door {
-            Door::Inbound => (route_inbound(door, &arrival)?, Replay::new(body, 0)),
+        // Route: by path; outbound then by operation and model, for which the body may have to be read.
+        let mut body = match arrival.door {
+            Door::Inbound => {
+                ask.routed(route_inbound(door, arrival)?);
+                Replay::new(body, 0)
+            }
             Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
         };
-        exchange.route = Some(route_at);
-        let route = &door.routes[route_at];
+        let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
-        if let Some(policy) = &route.policies.access
-            && policy.mode == Mode::Enforce
-            && !access::allows(policy, arrival.client)
-        {
-            return Err(Reject::Forbidden("this address is not let in".into()));
+        // Access before everything that counts: who is not let in uses up nobody's limit.
+        if !access::lets_in(route.policies.access.as_ref(), arrival.client) {
+            return Err(Reject::Forbidden(NOT_LET_IN.into()));
         }
-        exchange.caller = self.identify(exchange, door);
-        let claims = Claims::of(exchange, route);
-        model::ask_for_usage(exchange, route, &mut body);
+        // The caller before the limits: they are keyed by it.
+        ask.named(self.identify(&ask, door));
         exchange.trace(door);
-        claims.admit(self, exchange, Applies::All).await?;
-        let fill = match cached::look_up(self, exchange, route, route_at, &mut body).await? {
-            Found::Answer(response) => return Ok(Served::Response(response, TimeBounds::default())),
+        let demands = Demands::of(&ask, route);
+        // Limits that count every request before the cache: a hit counts too.
+        demands.admit(self, exchange, Applies::All).await?;
+        // Cache before limits that count misses: a hit costs the target nothing.
+        let fill = match cached::look_up(self, exchange, route, &mut body).await? {
+            Found::Answer(response, bounds) => return Ok(Served::Response(response, bounds)),
             Found::Forward(fill) => fill,
         };
-        // Only what goes on to the app can cause calls.
-        exchange.caused_from_now(claims.spendable());
-        claims.admit(self, exchange, Applies::Misses).await?;
+        // Cause after the cache: only what goes on to the app can cause calls.
+        exchange.caused_from_now(demands.spendable());
+        demands.admit(self, exchange, Applies::Misses).await?;
 
-        let websocket = upgrade.is_some() && headers::wants_websocket(&arrival);
+        // Tries last: fallback, retry, breaker and timeouts guard what is sent.
+        let websocket = upgrade.is_some() && headers::wants_websocket(arrival);
         let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
-        let sending = Sending::new(exchange, route_at, body, websocket);
-        let mut attempted = match fill {
-            None => attempt(self, sending).await?,
-            Some(fill) => Box::pin(cached::fetch_and_fill(self, exchange, route, route_at, sending, fill)).await?,
+        let funds = self.funds(exchange, &demands);
+        let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
+        let attempted = match fill {
+            None => attempt(self, &mut sending).await?,
+            Some(fill) => Box::pin(cached::fetch_and_fill(exchange, sending, fill)).await?,
         };
-        cached::after(self, exchange, route, &mut attempted.head);
-        Ok(attempted.into_served(exchange, route, upgrade))
+        // Invalidation after the answer: only a change that succeeded makes anything invalid.
+        cached::after(self, exchange, route, &attempted.head);
+        Ok(attempted.into_served(exchange, upgrade))
+    }
+
+    /// What pays for the tries of a model call: the exchange takes the first place among those who may be charged.
+    fn funds(&self, exchange: &mut Exchange, demands: &Demands) -> Option<Funds> {
+        let ask = exchange.ask.clone();
+        let call = ask.call()?;
+        let (payers, seat) = Payers::led_by(Payer::of(&ask, call, demands.own()));
+        exchange.seat = Some(seat);
+        Some(Funds::new(payers, exchange.take_funds().unwrap_or_default()))
     }
 
     /// The worker's view of the newest configuration.
@@ -275,9 +312,9 @@ impl Proxy {
         turn % count.max(1)
     }
 
-    fn bound_upload(&self, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
+    fn bound_upload(&self, ask: &Ask, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
         if matches!(body, Body::Empty) {
-            exchange.upload.finish();
+            ask.upload.finish();
             return Ok(body);
         }
         if let (Some(max), Some(announced)) = (door.bounds.max_body, body.exact_len())
@@ -285,39 +322,51 @@ impl Proxy {
         {
             return Err(Reject::BodyTooLarge(max));
         }
-        let bounds = match exchange.arrival.is_grpc() {
+        let bounds = match ask.arrival.is_grpc() {
             // Both halves stream, and one that is silent for long is in order.
             true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
             false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
         };
-        Ok(Body::stream(Upload::new(body, exchange.upload.clone(), bounds)))
+        Ok(Body::stream(Upload::new(body, ask.upload.clone(), bounds)))
     }
 
     /// Who is asking: the first source that can be trusted.
-    fn identify(&self, exchange: &Exchange, door: &LiveDoor) -> Option<Arc<str>> {
-        let arrival = &exchange.arrival;
-        if let Some(call) = &exchange.call {
-            return call.caller(arrival);
+    fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
+        match ask.call() {
+            Some(call) => call.caller(&ask.arrival),
+            None => caller(&door.caller, &ask.arrival),
         }
-        caller(&door.caller, arrival)
+    }
+
+    /// The present second as a `Date` field.
+    pub fn date(&self) -> HeaderValue {
+        // A date is always valid in a field.
+        HeaderValue::try_from(httpdate::fmt_http_date(self.shared.clock.wall())).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
 /// Who is asking at the inbound door: the first of `sources` that can be trusted.
-pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Arc<str>> {
-    sources.iter().find_map(|source| match source {
-        CallerSource::Header(name) if arrival.trusted => arrival.header(name).filter(|value| !value.is_empty()).map(Arc::from),
-        CallerSource::Header(_) => None,
-        CallerSource::ClientCert => arrival.certificate.as_ref().map(|certificate| certificate.name.clone()),
-        CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => Some(arrival.peer_text.text.clone()),
-        CallerSource::ClientIp => Some(arrival.client.to_string().into()),
+pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
+    sources.iter().find_map(|source| {
+        let (name, known_by): (Arc<str>, _) = match source {
+            CallerSource::Header(name) if arrival.trusted => {
+                (arrival.header(name).filter(|value| !value.is_empty())?.into(), KnownBy::Header)
+            }
+            CallerSource::Header(_) => return None,
+            CallerSource::ClientCert => (arrival.certificate.as_ref()?.name.clone(), KnownBy::Certificate),
+            CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => {
+                (arrival.peer_text.text.clone(), KnownBy::Address)
+            }
+            CallerSource::ClientIp => (arrival.client.to_string().into(), KnownBy::Address),
+        };
+        Some(Caller::new(name, known_by))
     })
 }
 
 impl Attempted {
     /// What goes to the client: an answer, or the two ends of a tunnel.
-    fn into_served(self, exchange: &mut Exchange, route: &LiveRoute, upgrade: Option<OnUpgrade>) -> Served {
-        let Self { mut head, body, connection } = self;
+    fn into_served(self, exchange: &mut Exchange, upgrade: Option<OnUpgrade>) -> Served {
+        let Self { mut head, body, connection, bounds, .. } = self;
         let tunnel = head.extensions.remove::<OnUpgrade>();
         if head.status == StatusCode::SWITCHING_PROTOCOLS
             && let (Some(client), Some(upstream)) = (upgrade, tunnel)
@@ -325,12 +374,6 @@ impl Attempted {
             return Served::Tunnel(Response::from_parts(head, Body::Empty), client, upstream);
         }
         exchange.connection = connection;
-        let timeouts = route.policies.timeouts.as_ref().filter(|timeouts| timeouts.mode == Mode::Enforce);
-        let streams = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-        let bounds = TimeBounds {
-            idle: timeouts.and_then(|timeouts| timeouts.idle),
-            deadline: timeouts.and_then(|timeouts| timeouts.total).filter(|_| !streams).map(|total| exchange.arrival.at + total),
-        };
         Served::Response(Response::from_parts(head, body), bounds)
     }
 }
@@ -368,7 +411,7 @@ fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
         operation: None,
         model: None,
     };
-    Ok(door.table.find_unambiguous(&query)?.copied().unwrap_or(door.routes.len() - 1))
+    Ok(door.table.find_unambiguous(&query)?.copied().unwrap_or(door.fallthrough()))
 }
 
 /// What the client did wrong while sending its body.

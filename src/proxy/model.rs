@@ -2,39 +2,40 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http::{Response, Uri, header, response};
+use http::{Response, Uri, header};
 use parking_lot::Mutex;
 
 use super::{
-    Exchange, Proxy,
+    Exchange, NOT_LET_IN, Proxy,
     live::{Live, LiveDoor, LiveProvider, LiveRoute},
+    payer::Account,
     request,
 };
 use crate::{
     arrival::Arrival,
-    body::{Body, BodyError, replay::Replay},
+    body::{Body, replay::Replay},
+    caller::{Caller, KnownBy},
     cause::Join,
     clock::Instant,
     config::{Api, Operation, Unit},
-    policy::limits::{Keyed, LimitSet},
-    provider::{self, Facts, Meter, Observed, Shape},
+    policy::{
+        access,
+        limits::{Keyed, LimitSet},
+    },
+    provider::{self, Facts, Shape},
     reject::Reject,
     route::Query,
-    telemetry::{
-        log::{Outcome, Tokens},
-        metrics,
-        trace::{GenAi, Span},
-    },
-    usage::UsageSource,
+    telemetry::metrics,
+    usage::Usage,
 };
 
-/// What the outbound door understood of a request, and what it used.
+/// What the outbound door understood of a request.
 pub struct ModelCall {
     /// The provider's name.
     pub provider: Arc<str>,
@@ -46,45 +47,41 @@ pub struct ModelCall {
     pub rest: String,
     /// What the body says, if it was read.
     pub facts: Option<Facts>,
-    /// The model that was asked for, or that answered.
+    /// The model that was asked for.
     pub model: Option<Arc<str>>,
-    /// Whether the answer streams.
+    /// Whether a stream was asked for.
     pub streams: bool,
     /// The inbound exchange that caused it.
     pub join: Join<Keyed>,
-    /// To the first event with content, from the arrival.
-    pub first_token: Option<Duration>,
-    /// Nano-dollars.
-    pub cost: Option<u64>,
+    /// What its tries have cost.
+    pub account: Arc<Account>,
     request_id: Arc<str>,
-    meter: Option<Meter>,
-    observed: Option<Observed>,
-    /// Recorded answers cost nothing.
-    pub cached: bool,
     /// The stream's usage is asked for on our account; the client does not get to see it.
     pub asks_usage: bool,
 }
 
-/// What the tries of a call need to know of it.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub struct Plan {
-    pub api: Api,
-    pub operation: Operation,
-    pub provider_at: usize,
-    /// What follows `/{provider}`, with the query.
-    pub rest: String,
-    pub model: Option<Arc<str>>,
-    pub model_in_path: bool,
-}
+/// Tokens of output that are reserved where the request sets no bound of its own.
+const UNBOUNDED_OUTPUT: u64 = 1024;
 
-impl Plan {
-    /// The target at `provider`, with another model where it stands in the path.
-    /// `own`: it is the one the app asked, whose credential may stand in the query.
+impl ModelCall {
+    /// The most that the call is expected to use: what is reserved for it.
+    pub fn estimate(&self) -> Usage {
+        let Some(facts) = &self.facts else { return Usage::default() };
+        let output = match self.shape.operation {
+            Operation::Embeddings => 0,
+            _ => facts.max_output.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(facts.n),
+        };
+        Usage { input: facts.estimated_input, output, ..Usage::default() }
+    }
+
+    /// The URI at `provider`, with another model where it stands in the path.
+    /// `own`: it is the provider that the app asked, whose credential may stand in the query.
     pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, http::Error> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
         let query = if own && provider.keys.is_empty() { query.to_owned() } else { request::without(query, "key") };
-        let swapped = model.filter(|_| self.model_in_path).and_then(|model| provider::with_model_in_path(self.api, path, model));
+        let swapped = model
+            .filter(|_| self.shape.model_in_path.is_some())
+            .and_then(|model| provider::with_model_in_path(self.shape.api, path, model));
         request::path_uri(format!("{}{}{query}", provider.base, swapped.as_deref().unwrap_or(path)))
     }
 }
@@ -93,9 +90,9 @@ impl Plan {
 ///
 /// # Errors
 /// Unknown provider, a body over the bound, no room for it, a client that breaks off.
-pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveDoor, body: Body) -> Result<(usize, Replay), Reject> {
-    let (arrival, worker) = (exchange.arrival.clone(), exchange.worker.clone());
-    let live = &worker.live;
+pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Replay, Reject> {
+    let ask = &*exchange.ask;
+    let (arrival, live) = (&ask.arrival, &ask.worker.live);
     let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |p| p.as_str()));
     let Some(provider_at) = live.providers.iter().position(|p| &*p.name == name) else {
         let known: Vec<&str> = live.providers.iter().map(|p| &*p.name).collect();
@@ -122,38 +119,47 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &mut Exchange, door: &LiveD
         shape,
         facts: None,
         join,
-        first_token: None,
-        cost: None,
-        request_id: exchange.request_id.clone(),
-        meter: None,
-        observed: None,
-        cached: false,
+        account: Arc::default(),
+        request_id: ask.request_id.clone(),
         asks_usage: false,
     });
-    let needs_model = {
-        let query = query(&arrival, &call);
-        call.shape.reads_body
-            && (door.table.needs_model(&query) || {
-                let at = door.table.find(&query).copied().unwrap_or(door.routes.len() - 1);
-                door.routes[at].reads_body()
-            })
-    };
-    let replay = if needs_model && !matches!(body, Body::Empty) {
-        exchange.call = Some(call);
-        let bytes = proxy.shared.bodies.clone().read(exchange, door, body).await?;
-        if let Some(read) = exchange.call.take() {
-            call = read;
-            call.read_body(&bytes);
-            Replay::Whole(bytes)
-        } else {
-            return Err(Reject::Internal("the call was lost while its body was read".into()));
+    if needs_body(door, &query(arrival, &call)) && call.shape.reads_body && !matches!(body, Body::Empty) {
+        if !lets_in(door, &query(arrival, &call), arrival.client) {
+            ask.understood(call);
+            return Err(Reject::Forbidden(NOT_LET_IN.into()));
         }
-    } else {
-        Replay::new(body, 0)
-    };
-    let at = door.table.find(&query(&arrival, &call)).copied().unwrap_or(door.routes.len() - 1);
-    exchange.call = Some(call);
-    Ok((at, replay))
+        let bytes = match proxy.shared.bodies.clone().read(ask, door, body).await {
+            Ok(bytes) => bytes,
+            Err(reject) => {
+                ask.understood(call);
+                return Err(reject);
+            }
+        };
+        call.read_body(&bytes);
+        let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
+        let replay = Replay::Whole(ask_for_usage(&mut call, &door.routes[at], bytes));
+        ask.understood(call);
+        ask.routed(at);
+        return Ok(replay);
+    }
+    let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
+    ask.understood(call);
+    ask.routed(at);
+    Ok(Replay::new(body, 0))
+}
+
+/// Whether the route depends on the model, or a policy of the route has to see the body.
+fn needs_body(door: &LiveDoor, query: &Query<'_>) -> bool {
+    door.table.needs_model(query) || {
+        let at = door.table.find(query).copied().unwrap_or(door.fallthrough());
+        door.routes[at].reads_body()
+    }
+}
+
+/// Whether any route that the call may turn out to take lets its address in: else its body need not be read.
+fn lets_in(door: &LiveDoor, query: &Query<'_>, client: IpAddr) -> bool {
+    let mut possible = door.table.possible(query).copied().chain([door.fallthrough()]);
+    possible.any(|at| access::lets_in(door.routes[at].policies.access.as_ref(), client))
 }
 
 /// A refusal before anything was understood: in the words of the provider that the path names.
@@ -169,22 +175,21 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
 }
 
 /// Asks for the usage of an OpenAI stream where a limit counts it and the client did not ask: one splice, no other byte changes.
-pub fn ask_for_usage(exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) {
-    let Some(call) = exchange.call.as_deref_mut() else { return };
-    let caused = match &call.join {
-        Join::Sure(cause) => cause.charge.as_ref().map(Keyed::set),
-        _ => None,
-    };
+fn ask_for_usage(call: &mut ModelCall, route: &LiveRoute, bytes: bytes::Bytes) -> bytes::Bytes {
+    let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
     let counts = |set: &LimitSet| set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd);
     let counted = counts(&route.limits) || caused.is_some_and(counts);
     let chat = call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions);
     let unasked = call.facts.as_ref().is_some_and(|facts| facts.stream && !facts.include_usage);
-    if let (true, Replay::Whole(bytes)) = (counted && chat && unasked, &*body)
-        && let Some(asking) = provider::with_include_usage(bytes)
+    if counted
+        && chat
+        && unasked
+        && let Some(asking) = provider::with_include_usage(&bytes)
     {
-        *body = Replay::Whole(asking);
         call.asks_usage = true;
+        return asking;
     }
+    bytes
 }
 
 fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
@@ -221,24 +226,12 @@ impl ModelCall {
     }
 
     /// The caller: that of the exchange that caused this call; from loopback also what the app says by itself.
-    pub fn caller(&self, arrival: &Arrival) -> Option<Arc<str>> {
+    pub fn caller(&self, arrival: &Arrival) -> Option<Caller> {
         if let Join::Sure(cause) = &self.join {
-            return cause.caller.clone();
+            return cause.caller.clone().map(|name| Caller::new(name, KnownBy::Cause));
         }
         let said = arrival.peer.ip().to_canonical().is_loopback().then(|| arrival.header("outrigger-caller")).flatten();
-        said.filter(|caller| !caller.is_empty() && caller.len() <= 256).map(Arc::from)
-    }
-
-    /// What the tries need to know of the call.
-    pub fn plan(&self) -> Plan {
-        Plan {
-            api: self.shape.api,
-            operation: self.shape.operation,
-            provider_at: self.provider_at,
-            rest: self.rest.clone(),
-            model: self.model.clone(),
-            model_in_path: self.shape.model_in_path.is_some(),
-        }
+        said.filter(|caller| !caller.is_empty() && caller.len() <= 256).map(|name| Caller::new(name, KnownBy::App))
     }
 
     /// A refusal in the provider's own words; one by a limit also in its header names.
@@ -263,123 +256,15 @@ impl ModelCall {
         response
     }
 
-    /// The answer's head is known: begin to meter its body.
-    pub fn answered(&mut self, head: &response::Parts) {
-        let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        self.streams = content_type.starts_with("text/event-stream") || content_type.starts_with("application/vnd.amazon.eventstream");
-        if head.status.is_success() && self.shape.reads_body && !self.cached {
-            self.meter = Some(Meter::new(self.shape.api, self.shape.operation, &head.headers));
+    /// `gen_ai.provider.name` of the wire format.
+    pub fn flavor(&self) -> &'static str {
+        match self.shape.api {
+            Api::OpenAi => "openai",
+            Api::Anthropic => "anthropic",
+            Api::Gemini => "gcp.gemini",
+            Api::Bedrock => "aws.bedrock",
+            Api::Plain => "_OTHER",
         }
-    }
-
-    /// A piece of the answer passes.
-    pub fn data(&mut self, piece: &Bytes, since: Instant) {
-        if let Some(meter) = &mut self.meter
-            && meter.feed(piece).first_content
-            && self.streams
-        {
-            self.first_token = Some(since.elapsed());
-        }
-    }
-
-    /// A stream breaks: says so in the protocol's own words, because no SDK notices a clean early end.
-    pub fn last_words(&self, error: &BodyError) -> Option<Bytes> {
-        let meter = self.meter.as_ref().filter(|_| self.streams)?;
-        Some(provider::stream_error(self.shape.api, self.shape.operation, &error.to_string(), meter.mid_event()))
-    }
-
-    /// What the call used, once it has ended.
-    pub fn tokens(&self) -> Option<Tokens> {
-        let observed = self.observed.as_ref()?;
-        (observed.source != UsageSource::Missing).then_some(Tokens { usage: observed.usage, source: observed.source })
-    }
-
-    /// The answer has ended: counts tokens and money.
-    pub fn settle(&mut self, proxy: &Proxy, prices: &provider::Prices, route: &str, outcome: Outcome, total: Duration) -> Settlement {
-        let Some(meter) = self.meter.take() else { return Settlement::Unknown };
-        let observed = meter.finish(outcome == Outcome::Complete, self.facts.as_ref().map_or(0, |facts| facts.estimated_input));
-        if self.model.is_none() {
-            self.model = observed.model.as_deref().map(Arc::from);
-        }
-        let model = self.model.clone().unwrap_or_else(|| "unknown".into());
-        self.cost = match observed.source {
-            UsageSource::Missing => None,
-            _ => observed
-                .model
-                .as_deref()
-                .and_then(|model| prices.cost(model, &observed.usage))
-                .or_else(|| prices.cost(&model, &observed.usage)),
-        };
-        proxy.telemetry.metrics.model_call(&metrics::ModelCall {
-            route,
-            provider: &self.provider,
-            flavor: flavor(self.shape.api),
-            operation: self.shape.operation.as_str(),
-            model: &model,
-            usage: observed.usage,
-            source: observed.source,
-            cost: self.cost,
-            duration: total,
-            first_token: self.first_token,
-            error: observed.error.map(|class| class.as_str()),
-            unattributed: self.join.cause().is_none(),
-        });
-        if let Some(cause) = self.join.cause() {
-            cause.spent.fetch_add(self.cost.unwrap_or(0), Relaxed);
-        }
-        let caller = self.join.cause().and_then(|cause| cause.caller.clone());
-        proxy.shared.spend.add(caller.as_deref().unwrap_or("unattributed"), self.cost.unwrap_or(0), observed.usage.total());
-        let settlement = match observed.source {
-            UsageSource::Missing => Settlement::Unknown,
-            _ => Settlement::Used { tokens: observed.usage.total(), nano_usd: self.cost.unwrap_or(0) },
-        };
-        self.observed = Some(observed);
-        settlement
-    }
-
-    /// The call's attributes.
-    pub fn describe(&self, span: &mut Span) {
-        let model = self.model.as_deref().unwrap_or_default();
-        let observed = self.observed.as_ref();
-        span.model_call(&GenAi {
-            operation: self.shape.operation.as_str(),
-            flavor: flavor(self.shape.api),
-            request_model: model,
-            response_model: observed.and_then(|observed| observed.model.as_deref()).unwrap_or(model),
-            stream: self.streams,
-            response_id: "",
-        });
-        if let Some(tokens) = self.tokens() {
-            span.usage(&tokens.usage);
-        }
-        if let Some(cost) = self.cost {
-            span.cost(cost);
-        }
-    }
-}
-
-/// What limits learn at the end of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
-    /// What it used.
-    Used {
-        /// Tokens of all classes.
-        tokens: u64,
-        /// Nano-dollars.
-        nano_usd: u64,
-    },
-    /// Nothing is known.
-    Unknown,
-}
-
-/// `gen_ai.provider.name` of a wire format.
-fn flavor(api: Api) -> &'static str {
-    match api {
-        Api::OpenAi => "openai",
-        Api::Anthropic => "anthropic",
-        Api::Gemini => "gcp.gemini",
-        Api::Bedrock => "aws.bedrock",
-        Api::Plain => "_OTHER",
     }
 }
 
@@ -401,7 +286,7 @@ pub struct Spent {
 const MAX_CALLERS: usize = 10_000;
 
 impl Spend {
-    fn add(&self, caller: &str, nano_usd: u64, tokens: u64) {
+    pub(super) fn add(&self, caller: &str, nano_usd: u64, tokens: u64) {
         let mut callers = self.0.lock();
         let name = if callers.len() < MAX_CALLERS || callers.contains_key(caller) { caller } else { metrics::OTHER };
         let spent = callers.entry(name.into()).or_default();

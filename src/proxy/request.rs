@@ -1,77 +1,108 @@
 //! The request that goes out: fields, target, credential.
 
-use std::{rc::Rc, sync::Arc};
-
 use http::{HeaderMap, HeaderValue, Uri, header, uri};
 
-use super::{Proxy, exchange::Exchange, live::LiveProvider};
+use super::{
+    Proxy,
+    ask::Ask,
+    attempt::{Aim, Sending},
+    live::LiveProvider,
+};
 use crate::{
-    arrival::{Arrival, Door},
-    cause::{self, Cause},
+    arrival::Door,
+    cause,
     config::Api,
-    policy::limits::Keyed,
+    reject::Reject,
+    telemetry::trace::{ClientStart, Span},
     upstream::headers::{self, Forwarding},
 };
 
-/// What the fields of a request are made of. Made anew for each try, so that no try has to keep a copy for the next.
-#[derive(Clone)]
-pub struct Source {
-    arrival: Rc<Arrival>,
-    request_id: Arc<str>,
-    cause: Option<Arc<Cause<Keyed>>>,
-    /// Codings in which the answer can be read on the side.
-    codings: Codings,
-    websocket: bool,
+/// URI and fields of a try at this aim.
+///
+/// # Errors
+/// The request's target is not valid behind the target's URL.
+pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
+    let mut fields = sending.fields();
+    let ask = &*sending.ask;
+    let target = &aim.pool.target;
+    let uri = match (ask.call(), aim.provider) {
+        (Some(call), Some(provider)) => {
+            fields.insert(header::HOST, target.authority.clone());
+            if aim.model.is_some() {
+                // Another model changes the length.
+                fields.remove(header::CONTENT_LENGTH);
+            }
+            let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
+            credential(&mut fields, provider, own, &ask.proxy);
+            call.uri(provider, aim.model.map(|model| &**model), own)
+        }
+        _ => {
+            // HTTP/1.0 may come without one; HTTP/1.1, in which it goes on, may not.
+            fields.entry(header::HOST).or_insert_with(|| target.authority.clone());
+            app_uri(&ask.arrival.uri, &target.origin.base)
+        }
+    };
+    Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, fields))
 }
 
-impl Source {
-    /// The source of `exchange`'s requests.
-    pub fn new(exchange: &Exchange, websocket: bool) -> Self {
-        Self {
-            arrival: exchange.arrival.clone(),
-            request_id: exchange.request_id.clone(),
-            cause: exchange.cause.as_ref().map(|running| running.cause.clone()),
-            codings: match exchange.call.as_deref() {
-                Some(call) if call.asks_usage => Codings::Identity,
-                Some(call) if call.shape.reads_body => Codings::Gzip,
-                None if exchange.looks_inside => Codings::Gzip,
-                _ => Codings::Any,
-            },
-            websocket,
-        }
-    }
+/// The try's own span; its id leaves in `traceparent`.
+pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut HeaderMap, nth: u32) -> Option<Span> {
+    let trace = ask.trace()?;
+    let context = trace.child(&ask.proxy.chance);
+    context.write(fields);
+    let origin = &aim.pool.target.origin;
+    let start = ClientStart {
+        method: &ask.arrival.method,
+        scheme: if aim.pool.target.tls.is_some() { "https" } else { "http" },
+        host: &origin.host,
+        port: origin.port,
+        path: uri.path(),
+        resend: nth - 1,
+    };
+    Span::client(&context, trace.context.span_id, &start, ask.proxy.shared.clock.wall())
+}
 
-    /// Fields of the request as any target gets them.
-    pub fn fields(&self, proxy: &Proxy) -> HeaderMap {
-        let inbound = self.arrival.door == Door::Inbound;
-        let forwarding =
-            Forwarding { via: &proxy.shared.via[self.arrival.door as usize], forwarded: inbound, host: None, upgrade: self.websocket };
-        let mut fields = headers::request(&self.arrival, &forwarding);
-        if inbound && let Ok(id) = HeaderValue::from_str(&self.request_id) {
-            fields.insert(cause::REQUEST_ID, id);
-        }
-        match &self.cause {
-            Some(cause) => cause::announce(&mut fields, cause),
-            None => cause::conceal(&mut fields),
-        }
-        narrow(&mut fields, self.codings);
-        if self.codings == Codings::Identity {
-            // The body was changed: its length is that of what is sent.
-            fields.remove(header::CONTENT_LENGTH);
-        }
-        fields
+/// Fields of the request as any target gets them. Made anew for each try: no try has to keep a copy for the next.
+pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap {
+    let inbound = ask.door() == Door::Inbound;
+    let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], forwarded: inbound, host: None, upgrade: websocket };
+    let mut fields = headers::request(&ask.arrival, &forwarding);
+    if inbound && let Ok(id) = HeaderValue::from_str(&ask.request_id) {
+        fields.insert(cause::REQUEST_ID, id);
     }
+    match ask.cause() {
+        Some(cause) => cause::announce(&mut fields, cause),
+        None => cause::conceal(&mut fields),
+    }
+    narrow(&mut fields, codings);
+    if codings == Codings::Identity {
+        // The body was changed: its length is that of what is sent.
+        fields.remove(header::CONTENT_LENGTH);
+    }
+    fields
 }
 
 /// Which content codings an answer may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Codings {
+pub(super) enum Codings {
     /// Whatever the client accepts.
     Any,
     /// Gzip or none: decoded on the side, for metering.
     Gzip,
     /// None: an event may have to be taken out.
     Identity,
+}
+
+impl Codings {
+    /// Of the answer to `ask`; `looks_inside`: it is looked into before it is stored.
+    pub(super) fn of(ask: &Ask, looks_inside: bool) -> Self {
+        match ask.call() {
+            Some(call) if call.asks_usage => Self::Identity,
+            Some(call) if call.shape.reads_body => Self::Gzip,
+            None if looks_inside => Self::Gzip,
+            _ => Self::Any,
+        }
+    }
 }
 
 /// Keeps to codings that can be read on the side; never adds one that the client does not accept.

@@ -13,7 +13,11 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{Proxy, exchange::Exchange};
+use super::{
+    Proxy,
+    ask::{Ask, Origin},
+    exchange::Exchange,
+};
 use crate::{
     arrival::{Arrival, Door, PeerText},
     body::Body,
@@ -32,7 +36,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What became of a request; label of `outrigger_cache_warmed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum Warmed {
     Stored,
     /// It was stored already.
     Hit,
@@ -42,7 +46,7 @@ enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl Warmed {
     fn as_str(self) -> &'static str {
         match self {
             Self::Stored => "stored",
@@ -98,7 +102,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
 }
 
 /// Asks until the app answers, whatever it says.
-async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: Instant) -> Outcome {
+async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: Instant) -> Warmed {
     let mut pause = FIRST_PAUSE;
     loop {
         let (status, outcome) = ask(proxy, target, headers).await;
@@ -112,7 +116,7 @@ async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: 
 }
 
 /// One request, to the last byte of its answer.
-async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCode, Outcome) {
+async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCode, Warmed) {
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
     // Answers are kept apart by scheme: what clients will ask over TLS is asked so here.
     let tls = proxy.worker().live.config.inbound.as_ref().is_some_and(|door| door.tls.is_some());
@@ -131,31 +135,30 @@ async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCod
         at: Instant::now(),
         interim: None,
     };
-    let mut exchange = Exchange::begin(proxy, proxy.worker(), Rc::new(arrival));
-    exchange.is_ours = true;
+    let exchange = Exchange::of(Ask::of(proxy, proxy.worker(), arrival, Origin::Warming));
     let response = Box::pin(Proxy::handle(exchange, Body::Empty, None)).await;
     let status = response.status();
     let cache = response.headers().get_all("cache-status").iter().filter_map(|field| field.to_str().ok());
     let ours = cache.filter_map(|field| field.strip_prefix("outrigger;")).next_back().unwrap_or_default().to_owned();
     let complete = response.into_body().collect().await.is_ok();
     let outcome = if !complete || status.is_server_error() {
-        Outcome::Failed
+        Warmed::Failed
     } else if ours.contains("stored") {
-        Outcome::Stored
+        Warmed::Stored
     } else if ours.contains("hit") {
-        Outcome::Hit
+        Warmed::Hit
     } else if status.is_client_error() {
-        Outcome::Failed
+        Warmed::Failed
     } else {
-        Outcome::NotStored
+        Warmed::NotStored
     };
-    if outcome == Outcome::Failed {
+    if outcome == Warmed::Failed {
         tracing::warn!(%target, %status, "warming: no answer that could be stored");
     }
     (status, outcome)
 }
 
-fn count(proxy: &Proxy, outcome: Outcome) {
+fn count(proxy: &Proxy, outcome: Warmed) {
     proxy.telemetry.metrics.counter(Family::CacheWarmed, &[outcome.as_str()]).inc();
 }
 

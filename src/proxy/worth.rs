@@ -4,55 +4,43 @@ use std::rc::Rc;
 
 use http::{HeaderMap, Method, header};
 
-use super::{
-    Proxy,
-    attempt::{Instead, Sending},
-    live::Worker,
-    model::Plan,
-};
+use super::{Proxy, ask::Ask, attempt::Instead, bill::Reading};
 use crate::{
-    arrival::Door,
     config::{CacheBody, Operation},
     policy::cache::{Verdict, entry::Savings, graphql::Inspector},
-    provider::{Finish, Gunzip, Meter},
+    provider::{Finish, Gunzip},
 };
 
 /// Looks on while an answer passes for the store.
 pub struct Judge {
-    meter: Option<(Meter, Plan)>,
+    ask: Rc<Ask>,
+    /// Of a model's answer.
+    reading: Option<Rc<Reading>>,
     /// Of the answer to a GraphQL query.
     graphql: Option<Inspection>,
     asks_graphql: bool,
     keeps_tool_calls: bool,
     instead: Option<Instead>,
-    worker: Rc<Worker>,
-    door: Door,
-    route_at: usize,
 }
 
 impl Judge {
-    /// Of the answer with this head to `sending`'s request.
-    pub fn new(sending: &Sending) -> Self {
-        let (worker, route_at) = sending.place();
-        let door = sending.arrival.door;
-        let policy = worker.live.door(door).and_then(|door| door.routes[route_at].policies.cache.as_ref());
-        let asks_graphql = sending.arrival.method == Method::POST && policy.is_some_and(|policy| policy.body == Some(CacheBody::GraphQl));
+    /// Of the answer to `ask`.
+    pub fn new(ask: &Rc<Ask>) -> Self {
+        let policy = ask.route().and_then(|route| route.policies.cache.as_ref());
+        let asks_graphql = ask.arrival.method == Method::POST && policy.is_some_and(|policy| policy.body == Some(CacheBody::GraphQl));
         let keeps_tool_calls = policy.is_some_and(|policy| policy.tool_calls);
-        Self { meter: None, graphql: None, asks_graphql, keeps_tool_calls, instead: None, worker, door, route_at }
+        Self { ask: ask.clone(), reading: None, graphql: None, asks_graphql, keeps_tool_calls, instead: None }
     }
 
     /// The head of the answer has come.
-    pub fn answered(&mut self, plan: Option<&Plan>, head: &http::response::Parts) {
-        self.meter = plan.map(|plan| (Meter::new(plan.api, plan.operation, &head.headers), plan.clone()));
+    pub fn answered(&mut self, reading: Option<Rc<Reading>>, head: &http::response::Parts) {
+        self.reading = reading;
         self.graphql = self.asks_graphql.then(|| Inspection::of(&head.headers));
         self.instead = head.extensions.get::<Instead>().copied();
     }
 
     /// A piece of its body passes.
     pub fn feed(&mut self, piece: &[u8]) {
-        if let Some((meter, _)) = &mut self.meter {
-            meter.feed(piece);
-        }
         if let Some(graphql) = &mut self.graphql {
             graphql.feed(piece);
         }
@@ -60,7 +48,7 @@ impl Judge {
 
     /// Whether the answer costs money.
     pub fn is_of_a_model(&self) -> bool {
-        self.meter.is_some()
+        self.reading.is_some()
     }
 
     /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut
@@ -74,8 +62,8 @@ impl Judge {
         {
             return Verdict::Discard("GraphQL errors, or no plain answer");
         }
-        let Some((meter, plan)) = self.meter.take() else { return Verdict::Store(None) };
-        let observed = meter.finish(true, 0);
+        let (Some(reading), Some(call)) = (&self.reading, self.ask.call()) else { return Verdict::Store(None) };
+        let Some(observed) = reading.observed() else { return Verdict::Discard("no end was seen") };
         if observed.error.is_some() {
             return Verdict::Discard("error inside a success");
         }
@@ -86,14 +74,14 @@ impl Judge {
             return Verdict::Discard("asks for tool calls");
         }
         // A page of a gateway, an empty object: complete, but no answer.
-        let answered = observed.finish.is_some() || matches!(plan.operation, Operation::Embeddings);
+        let answered = observed.finish.is_some() || matches!(call.shape.operation, Operation::Embeddings);
         if !(observed.terminal && answered) {
             return Verdict::Discard("no end was seen");
         }
         // The price that the call itself was charged: of the model that answered, else of the one that was asked.
         let live = proxy.worker();
         let price = |model: &str| live.live.prices.cost(model, &observed.usage);
-        let nano_usd = observed.model.as_deref().and_then(price).or_else(|| plan.model.as_deref().and_then(price)).unwrap_or(0);
+        let nano_usd = observed.model.as_deref().and_then(price).or_else(|| call.model.as_deref().and_then(price)).unwrap_or(0);
         Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
@@ -104,18 +92,18 @@ impl Judge {
             Verdict::Store(_) => "too large, no room, or changed meanwhile",
             Verdict::Discard(why) => why,
         };
-        self.worker.route(self.door, self.route_at).policies.filled(result);
+        self.ask.cells().policies.filled(result);
     }
 
     /// The fetch has ended before its end.
     pub fn count_broken(&self) {
-        self.worker.route(self.door, self.route_at).policies.filled("broken off");
+        self.ask.cells().policies.filled("broken off");
     }
 
     /// Counts what those who joined have saved: a call each.
     pub fn count_joined(&self, verdict: Verdict, joined: u64) {
         if let Verdict::Store(Some(savings)) = verdict {
-            let cells = &self.worker.route(self.door, self.route_at).policies;
+            let cells = &self.ask.cells().policies;
             cells.saved_tokens.add(savings.usage.total().saturating_mul(joined));
             cells.saved_nano_usd.add(savings.nano_usd.saturating_mul(joined));
         }

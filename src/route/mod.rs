@@ -89,6 +89,16 @@ impl<R> Table<R> {
         self.names_models && self.candidates(query.path).any(|(matches, _)| !matches.models.is_empty() && accepts(matches, query))
     }
 
+    /// The rows that may answer, whatever the model turns out to be, in order of precedence.
+    pub fn possible(&self, query: &Query<'_>) -> impl Iterator<Item = &R> {
+        let mut sure = false;
+        self.candidates(query.path).filter(|(matches, _)| accepts(matches, query)).map_while(move |(matches, row)| {
+            let before = sure;
+            sure = sure || matches.models.is_empty();
+            (!before).then_some(row)
+        })
+    }
+
     /// All rows in order of precedence.
     pub fn rows(&self) -> impl Iterator<Item = &(Match, R)> {
         self.rows.iter()

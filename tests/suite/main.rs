@@ -24,6 +24,9 @@ mod limits;
 /// Tokens and dollars: reserved, settled, and charged to the user whose request caused the call.
 mod spend;
 
+/// Who pays for a try.
+mod bills;
+
 /// Trying again: when, how long after, how often, and when not.
 mod retry;
 

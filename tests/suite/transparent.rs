@@ -56,7 +56,9 @@ fn answers_are_the_same_as_without_the_proxy() {
             let (status, headers, body) = direct(&world.app, asked(), "x=1").await;
             let through = world.client().ask(asked(), "x=1").await;
             assert_eq!((through.status.as_u16(), &through.body), (status, &body));
-            assert_eq!(fields(through.headers), fields(headers));
+            let mut added = through.headers;
+            assert!(added.remove("x-request-id").is_some(), "each answer tells the id under which the log has it");
+            assert_eq!(fields(added), fields(headers));
         }
     });
 }

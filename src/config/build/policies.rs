@@ -230,7 +230,7 @@ impl Build<'_> {
             } else if let Some(name) = item.provider {
                 let name = name.0.0;
                 match providers.iter().position(|provider| *provider.name == *name) {
-                    Some(provider) => out.push(Fallback::Provider { provider, model: item.model }),
+                    Some(provider) => out.push(Fallback::Provider { provider, model: item.model.map(Arc::from) }),
                     None if self.seen.broken(&format!("outbound.providers.{name}")) => {}
                     None => {
                         let at = self.seen.value(&format!("{here}.provider"));

@@ -3,7 +3,7 @@
 //! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. Dropped anywhere on the
 //! way, it stores nothing and whoever waited for it is told.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{any::Any, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
@@ -11,7 +11,7 @@ use super::{
     Cache, HitInfo, Outcome,
     answer::{Mark, answer},
     entry::Entry,
-    flight::{FallThrough, FlightReader, FlightWriter, Head},
+    flight::{Carrier, FallThrough, FlightReader, FlightWriter, Head},
     freshness::{Freshness, Source, Times, age_value},
     key::Keys,
     plan::{Place, Plan},
@@ -89,6 +89,13 @@ impl Fill {
     /// runs in a task of its own.
     pub fn reader(&self) -> Option<FlightReader> {
         self.flight.as_ref().map(FlightWriter::reader)
+    }
+
+    /// Hands `carried` to whoever joins the shared fetch.
+    pub fn carry(&self, carried: Arc<dyn Any + Send + Sync>) {
+        if let Some(flight) = &self.flight {
+            flight.carry(carried);
+        }
     }
 
     /// Whether anybody waits for the shared fetch beside its own client.
@@ -290,6 +297,11 @@ pub struct Join {
 }
 
 impl Join {
+    /// Leads to what the fetch's leader has handed over.
+    pub fn carrier(&self) -> Carrier {
+        self.reader.carrier()
+    }
+
     /// The answer, as soon as its head has come; its body streams as the fetch goes on. `Err`: fetch yourself, with a
     /// fill of your own that joins nobody.
     pub async fn respond(self, clock: Clock) -> Result<(Response<Body>, HitInfo), (FallThrough, Box<Fill>)> {

@@ -9,10 +9,11 @@
 //! as it is the only one; with others waiting, a reader that does not move for [`PATIENCE`] is cut off with an error.
 
 use std::{
+    any::Any,
     collections::HashMap,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -144,6 +145,19 @@ struct Flight {
     state: Mutex<State>,
     budget: Arc<Budget>,
     largest: u64,
+    /// What the leader hands to whoever joins.
+    carried: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Leads to what a flight's leader has handed over.
+#[derive(Debug)]
+pub struct Carrier(Arc<Flight>);
+
+impl Carrier {
+    /// What the leader has handed over, if it is of this type.
+    pub fn load<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.0.carried.get().cloned()?.downcast().ok()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -187,7 +201,7 @@ type Wakers = SmallVec<[Waker; 8]>;
 
 impl Flight {
     fn new(budget: Arc<Budget>, largest: u64) -> Self {
-        Self { state: Mutex::new(State::default()), budget, largest }
+        Self { state: Mutex::new(State::default()), budget, largest, carried: OnceLock::new() }
     }
 
     /// Changes the state and wakes all readers, after the lock is gone.
@@ -235,6 +249,11 @@ impl FlightWriter {
     /// A reader for the writer's own client; begins at the beginning, unless the flight is already outgrown.
     pub fn reader(&self) -> FlightReader {
         FlightReader::new(self.flight.clone())
+    }
+
+    /// Hands `carried` to whoever joins, once.
+    pub fn carry(&self, carried: Arc<dyn Any + Send + Sync>) {
+        let _ = self.flight.carried.set(carried);
     }
 
     /// How many have joined so far, whether they still read or not.
@@ -406,6 +425,11 @@ impl FlightReader {
         state.readers[free] = Some(place);
         drop(state);
         Self { flight, place: free }
+    }
+
+    /// Leads to what the leader has handed over.
+    pub fn carrier(&self) -> Carrier {
+        Carrier(self.flight.clone())
     }
 
     /// The head, as soon as it has come.

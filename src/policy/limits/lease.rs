@@ -90,6 +90,14 @@ impl Lease {
         }
     }
 
+    /// Parts with what changes with the target that is asked: tokens, dollars, and requests by provider or model. The rest is the
+    /// caller's own and stays, whoever answers.
+    pub fn take_moving(&mut self) -> Self {
+        let (moving, staying) = self.held.drain(..).partition(|held| held.rule.moves());
+        self.held = staying;
+        Self { held: moving }
+    }
+
     /// Takes over what another lease holds.
     pub fn join(&mut self, mut other: Self) {
         self.held.extend(other.held.drain(..));
@@ -129,6 +137,21 @@ impl Lease {
             shared: None,
             used: item.answer.used,
             resets: item.answer.resets,
+        });
+        Self { held: held.collect() }
+    }
+
+    /// A lease that has reserved nothing: what it is settled with is a debt in the current slot.
+    pub(super) fn unreserved(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
+        let held = rules.iter().zip(items).map(|(asked, item)| Held {
+            rule: asked.rule.clone(),
+            key: item.key,
+            reserved: 0,
+            slot: 0,
+            charged: true,
+            shared: asked.rule.inner.sharing.as_ref().and_then(|sharing| sharing.hold(asked, 0)).map(Box::new),
+            used: 0,
+            resets: 0,
         });
         Self { held: held.collect() }
     }

@@ -91,7 +91,7 @@ struct Keys {
 
 /// What a request asks of a set of limits.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct Question<'a> {
     /// The limits and whose they are.
     pub keyed: &'a Keyed,
     /// How much.
@@ -111,22 +111,29 @@ pub struct Demand {
     pub look: bool,
     /// Only limits that apply at this stage; `None`: all.
     pub stage: Option<Applies>,
+    /// Only what changes with the target that is asked: tokens, dollars, and requests by provider or model.
+    pub moves: bool,
 }
 
 impl Demand {
     /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
-        Self { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(stage) }
+        Self { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(stage), moves: false }
     }
 
     /// A model call at the outbound door.
     pub fn call(stage: Applies, tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 1, tokens, nano_usd, look: false, stage: Some(stage) }
+        Self { requests: 1, tokens, nano_usd, look: false, stage: Some(stage), moves: false }
     }
 
     /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
     pub fn caused(tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 0, tokens, nano_usd, look: false, stage: None }
+        Self { requests: 0, tokens, nano_usd, look: false, stage: None, moves: false }
+    }
+
+    /// A call that moves on to another target: see [`Lease::take_moving`].
+    pub fn moved(tokens: u64, nano_usd: u64) -> Self {
+        Self { requests: 1, tokens, nano_usd, look: false, stage: None, moves: true }
     }
 
     /// What must fit, and what is charged; `None`: the limit is not asked.
@@ -153,6 +160,8 @@ struct Rule {
     amount: u64,
     window: Duration,
     applies: Applies,
+    /// Its key names the provider or the model.
+    by_target: bool,
     on_store_error: OnStoreError,
     unpriced: Unpriced,
     meter: Meter,
@@ -230,7 +239,7 @@ impl Limits {
 
     /// Decides all asks together, in memory: a lease if every limit agrees, else the refusal of the one with the longest wait, and
     /// nothing is charged.
-    pub fn admit(&self, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+    pub fn admit(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
             return Ok(Lease::default());
@@ -247,12 +256,20 @@ impl Limits {
 
     /// The same, with the limits counted in Redis too: one round trip, after memory has agreed. Without a store, or with nothing
     /// to count, it does not wait at all.
-    pub async fn admit_shared(&self, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+    pub async fn admit_shared(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         match &self.inner.sharing {
             None => self.admit(asks, now),
             // boxed: without a store its size would be carried by every request in flight
             Some(sharing) => Box::pin(sharing.admit(&self.inner, asks, now)).await,
         }
+    }
+
+    /// Charges tokens and dollars that nobody has reserved: who takes over another's fetch pays what it comes to. Never refused; what
+    /// passes a limit is a debt.
+    pub fn charge(&self, keyed: &Keyed, tokens: u64, nano_usd: u64, now: Instant) {
+        let asks = [Question { keyed, demand: Demand { requests: 0, ..Demand::moved(0, 0) } }];
+        let (rules, items) = gather(&asks);
+        Lease::unreserved(&rules, &items).settle(tokens, nano_usd, now);
     }
 
     /// Whether limits are shared through a store.
@@ -356,6 +373,7 @@ impl Rule {
             amount: limit.amount,
             window: limit.window,
             applies: limit.applies,
+            by_target: limit.key.iter().any(|part| matches!(part, KeyPart::Provider | KeyPart::Model)),
             on_store_error: limit.on_store_error,
             unpriced: limit.unpriced,
             meter,
@@ -381,6 +399,11 @@ impl Rule {
             shared.finish()
         });
         Some(Keys { local: local.finish(), shared })
+    }
+
+    /// Whether what it counts changes with the target that is asked.
+    fn moves(&self) -> bool {
+        self.by_target || self.unit != Unit::Requests
     }
 
     /// What may be used at once.
@@ -409,12 +432,15 @@ struct Asked<'a> {
     shared: Option<u128>,
 }
 
-fn gather<'a>(asks: &'a [Ask<'a>]) -> Gathered<'a> {
+fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
     let (mut rules, mut items) = Gathered::default();
-    for Ask { keyed, demand } in asks {
+    for Question { keyed, demand } in asks {
         for (rule, keys) in keyed.set.0.iter().zip(&keyed.keys) {
             let Some(keys) = keys else { continue };
             if demand.stage.is_some_and(|stage| stage != rule.applies) {
+                continue;
+            }
+            if demand.moves && !rule.moves() {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };

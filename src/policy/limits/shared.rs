@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::{
-    Ask, Asked, Inner, Rule, gather,
+    Asked, Inner, Question, Rule, gather,
     lease::{self, Lease},
     table::{Answer, Item, Meter},
     tally,
@@ -80,7 +80,7 @@ impl Sharing {
 
     /// Decides in memory, then in Redis. If this future is dropped half-way, what it reserved in memory is given back as a
     /// cancelled request's; what Redis may have counted stays for its window.
-    pub(super) async fn admit(&self, inner: &Inner, asks: &[Ask<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+    pub(super) async fn admit(&self, inner: &Inner, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
             return Ok(Lease::default());
@@ -175,7 +175,7 @@ impl Sharing {
         asked.shared.map(|hash| self.store.tagged(&format!("{terms}:{hash:032x}")))
     }
 
-    fn hold(&self, asked: &Asked<'_>, slot: u64) -> Option<Hold> {
+    pub(super) fn hold(&self, asked: &Asked<'_>, slot: u64) -> Option<Hold> {
         let Meter::Window(shape) = &asked.rule.meter else { return None };
         Some(Hold { key: self.key(asked)?, width: shape.width(), reach: shape.reach(), slot })
     }

@@ -48,11 +48,11 @@ impl World {
     }
 
     fn admit(&self, keyed: &Keyed, demand: Demand) -> Result<Lease, Box<Limited>> {
-        self.limits.admit(&[Ask { keyed, demand }], self.now)
+        self.limits.admit(&[Question { keyed, demand }], self.now)
     }
 }
 
-const ARRIVAL: Demand = Demand { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(Applies::All) };
+const ARRIVAL: Demand = Demand { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(Applies::All), moves: false };
 
 #[tokio::test(start_paused = true)]
 async fn ten_a_minute_fixed_and_what_the_client_is_told() {
@@ -70,7 +70,8 @@ async fn ten_a_minute_fixed_and_what_the_client_is_told() {
     let refused = world.admit(&keyed, ARRIVAL).expect_err("the 11th");
     assert_eq!((refused.retry_after, &*refused.limit, refused.unit), (Some(Duration::from_secs(20)), "ten", "requests"));
     assert_eq!(told(refused.headers)[1], r#"ratelimit: "ten";r=0;t=20"#);
-    let after = world.limits.admit(&[Ask { keyed: &keyed, demand: ARRIVAL }], world.now + Duration::from_secs(20)).expect("a new window");
+    let after =
+        world.limits.admit(&[Question { keyed: &keyed, demand: ARRIVAL }], world.now + Duration::from_secs(20)).expect("a new window");
     assert_eq!(after.states().next().map(|state| state.remaining), Some(9));
 }
 
@@ -166,7 +167,10 @@ async fn several_asks_are_decided_together() {
     let outbound = world.limits.set(Door::Outbound, &[limit("provider", Unit::Tokens, 1_000, vec![])]);
     let (user, provider) = (world.keyed(&inbound, Some("ann")), world.keyed(&outbound, None));
     let asks = |tokens| {
-        [Ask { keyed: &provider, demand: Demand::call(Applies::All, tokens, 0) }, Ask { keyed: &user, demand: Demand::caused(tokens, 0) }]
+        [
+            Question { keyed: &provider, demand: Demand::call(Applies::All, tokens, 0) },
+            Question { keyed: &user, demand: Demand::caused(tokens, 0) },
+        ]
     };
     let refused = world.limits.admit(&asks(200), world.now).expect_err("above the user's");
     assert_eq!(&*refused.limit, "user");

@@ -26,6 +26,8 @@ pub enum Outcome {
     UpstreamBroken,
     /// The proxy answered by itself.
     Rejected,
+    /// The exchange was over already: what it cost became known later.
+    ChargedLate,
 }
 
 impl Outcome {
@@ -36,6 +38,7 @@ impl Outcome {
             Self::ClientGone => "client_gone",
             Self::UpstreamBroken => "upstream_broken",
             Self::Rejected => "rejected",
+            Self::ChargedLate => "charged_late",
         }
     }
 }
@@ -78,12 +81,18 @@ pub struct Record<'a> {
     pub status: u16,
     /// The reject's reason, if the proxy answered by itself.
     pub reason: Option<&'a str>,
+    /// The limit that refused.
+    pub limit: &'a str,
     /// What the cache did (`none`: the route has none).
     pub cache: &'a str,
     /// The target of the last try.
     pub target: &'a str,
     /// Tries made.
     pub tries: u32,
+    /// How the tries ended that were thrown away, in order.
+    pub thrown_away: &'a [&'static str],
+    /// The fallback that answered: a provider, or `respond`.
+    pub fallback: &'a str,
     /// To the last byte.
     pub total: Duration,
     /// The last try, to its response head.
@@ -100,8 +109,10 @@ pub struct Record<'a> {
     pub provider: &'a str,
     /// Operation, for model calls.
     pub operation: &'a str,
-    /// Model, for model calls.
+    /// Model calls: the model asked at the target that answered.
     pub model: &'a str,
+    /// Model calls: the model that the app asked for, if it is another.
+    pub asked_model: &'a str,
     /// Whether the model call streamed.
     pub stream: Option<bool>,
     /// What the model call used.
@@ -146,11 +157,17 @@ impl Record<'_> {
         }
         text(out, "outcome", self.outcome.as_str());
         text(out, "reason", self.reason.unwrap_or_default());
+        text(out, "limit", self.limit);
         if self.cache != "none" {
             text(out, "cache", self.cache);
         }
         text(out, "target", self.target);
         number(out, "tries", u64::from(self.tries));
+        if !self.thrown_away.is_empty() {
+            key(out, "thrown_away");
+            words(out, self.thrown_away);
+        }
+        text(out, "fallback", self.fallback);
         millis(out, "duration_ms", Some(self.total));
         millis(out, "upstream_ms", self.upstream);
         millis(out, "first_byte_ms", self.first_byte);
@@ -160,6 +177,7 @@ impl Record<'_> {
         text(out, "provider", self.provider);
         text(out, "operation", self.operation);
         text(out, "model", self.model);
+        text(out, "asked_model", self.asked_model);
         if let Some(stream) = self.stream {
             key(out, "stream");
             out.extend_from_slice(if stream { b"true" } else { b"false" });
@@ -204,7 +222,10 @@ impl Record<'_> {
             out.extend_from_slice(b" tries=");
             decimal(out, u64::from(self.tries), 0);
         }
+        pair(out, "limit", self.limit);
+        pair(out, "fallback", self.fallback);
         pair(out, "model", self.model);
+        pair(out, "asked_model", self.asked_model);
         if let Some(tokens) = &self.tokens {
             out.extend_from_slice(b" tokens=");
             decimal(out, tokens.usage.total_input(), 0);
@@ -219,6 +240,17 @@ impl Record<'_> {
         pair(out, "request_id", self.request_id);
         out.push(b'\n');
     }
+}
+
+/// A list of words of our own, which need no escaping.
+fn words(out: &mut Vec<u8>, words: &[&'static str]) {
+    out.push(b'[');
+    for (at, word) in words.iter().enumerate() {
+        out.extend_from_slice(if at == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(word.as_bytes());
+        out.push(b'"');
+    }
+    out.push(b']');
 }
 
 fn json_tokens(out: &mut Vec<u8>, tokens: &Tokens) {

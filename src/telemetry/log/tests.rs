@@ -31,9 +31,12 @@ fn record() -> Record<'static> {
         query: "",
         status: 200,
         reason: None,
+        limit: "",
         cache: "none",
         target: "app",
         tries: 1,
+        thrown_away: &[],
+        fallback: "",
         total: Duration::from_micros(1_500),
         upstream: None,
         first_byte: None,
@@ -43,6 +46,7 @@ fn record() -> Record<'static> {
         provider: "",
         operation: "",
         model: "",
+        asked_model: "",
         stream: None,
         tokens: None,
         cost: None,
@@ -83,6 +87,10 @@ fn a_model_call_says_what_it_used_and_cost() {
         trace_id: Some(TraceId::from(0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c)),
         door: Door::Outbound,
         cache: "miss",
+        limit: "budget",
+        thrown_away: &["status_5xx", "connect_failed"],
+        fallback: "groq",
+        asked_model: "gpt-4.1",
         provider: "openai",
         operation: "chat",
         model: "gpt-4o",
@@ -99,6 +107,8 @@ fn a_model_call_says_what_it_used_and_cost() {
     assert_eq!(value["tokens"], serde_json::json!({"source": "provider", "input": 10, "output": 3, "cache_read": 4}));
     assert_eq!(value["cost_usd"], 0.001_234_5);
     assert_eq!((value["stream"].as_bool(), value["first_token_ms"].as_u64()), (Some(true), Some(120)));
+    assert_eq!(value["thrown_away"], serde_json::json!(["status_5xx", "connect_failed"]));
+    assert_eq!((&value["limit"], &value["fallback"], &value["asked_model"]), (&"budget".into(), &"groq".into(), &"gpt-4.1".into()));
     assert_eq!((&value["outcome"], &value["cause"], &value["cache"]), (&"client_gone".into(), &"in-7".into(), &"miss".into()));
 }
 

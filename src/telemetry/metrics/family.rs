@@ -182,6 +182,7 @@ families! {
     CacheSavedUsd = Counter, Nano, "outrigger_cache_saved_usd_total", ["route"], "Dollars that model calls answered by the cache would have cost.";
     CacheStore = Counter, One, "outrigger_cache_store_total", ["event"], "What the cache's shared store was asked and told: hit, miss, purged, unreadable; stored, dropped, too_large.";
     CacheWarmed = Counter, One, "outrigger_cache_warmed_total", ["outcome"], "Requests of our own that fill the cache: stored, hit, not_stored, failed.";
+    CacheRefreshes = Counter, One, "outrigger_cache_refreshes_total", ["route", "result"], "Refreshes of stale answers in the background, by result.";
     StoreUp = Gauge, One, "outrigger_store_up", ["store"], "Whether the store answers: 1 or 0.";
     StoreErrors = Counter, One, "outrigger_store_errors_total", ["store", "operation"], "Store operations that failed or took too long.";
     PoolConnections = Gauge, One, "outrigger_pool_connections", ["target", "state"], "Upstream connections, idle or active.";

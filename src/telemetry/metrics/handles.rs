@@ -51,6 +51,11 @@ impl CacheOutcome {
         }
     }
 
+    /// Whether the answer came from the store, or from another request's fetch.
+    pub fn is_answer(self) -> bool {
+        self.looked_up() == Some(true)
+    }
+
     /// Whether a cache was asked, and whether it answered.
     fn looked_up(self) -> Option<bool> {
         match self {

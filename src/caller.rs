@@ -1,0 +1,63 @@
+//! Who is asking. A [`Caller`] is only made from a source that can be trusted.
+
+use std::sync::Arc;
+
+/// Somebody who asks, and how the proxy knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The name: the key of limits, the name in logs and books.
+    pub name: Arc<str>,
+    /// The source of the name.
+    pub known_by: KnownBy,
+    /// The plan or class the caller belongs to; no source of today gives one.
+    pub tier: Option<Arc<str>>,
+    /// Verified statements about the caller, by name; no source of today gives any.
+    pub claims: Option<Arc<[Claim]>>,
+}
+
+/// A verified statement about a caller: its name and value.
+pub type Claim = (Box<str>, Box<str>);
+
+/// Sources of a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KnownBy {
+    /// A header field that a trusted proxy has set.
+    Header,
+    /// A verified client certificate.
+    Certificate,
+    /// The client's address.
+    Address,
+    /// The inbound request that caused an outbound call.
+    Cause,
+    /// `outrigger-caller`, which an app on the same host has set.
+    App,
+    /// The proxy itself asks: it refreshes or warms its cache.
+    Proxy,
+}
+
+/// The name under which the proxy pays for what nobody asked for.
+pub const PROXY: &str = "outrigger";
+
+/// The name in the books of calls that cannot be attributed to anybody.
+pub const UNATTRIBUTED: &str = "unattributed";
+
+impl Caller {
+    /// A caller of this name.
+    pub fn new(name: impl Into<Arc<str>>, known_by: KnownBy) -> Self {
+        Self { name: name.into(), known_by, tier: None, claims: None }
+    }
+}
+
+impl KnownBy {
+    /// The word used in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Certificate => "certificate",
+            Self::Address => "address",
+            Self::Cause => "cause",
+            Self::App => "app",
+            Self::Proxy => "proxy",
+        }
+    }
+}

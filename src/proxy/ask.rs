@@ -1,0 +1,280 @@
+//! What was asked: the one record of a request that everything working for it shares.
+//!
+//! An [`Ask`] begins with the arrival. Each fact is added once, in the order of the story, and never changed: the route, the
+//! caller, the model call, the trace, the cause. Three cells tell progress: the upload, the tries, what was charged. A task that
+//! outlives the client holds the same record.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Proxy,
+    live::{LiveDoor, LiveRoute, Worker, WorkerRoute},
+    model::ModelCall,
+    read_first::Room,
+};
+use crate::{
+    arrival::{Arrival, Door},
+    body::{tap::TimeBounds, upload::Progress},
+    caller::Caller,
+    cause::{self, Cause},
+    clock::Instant,
+    config::{Mode, Timeouts},
+    policy::{
+        limits::Keyed,
+        timeout::{self, Deadline},
+    },
+    telemetry::trace::Trace,
+};
+
+/// What was asked.
+pub struct Ask {
+    pub(super) proxy: Rc<Proxy>,
+    /// The generation of the configuration it began with, and keeps.
+    pub worker: Rc<Worker>,
+    /// The request as it came in.
+    pub arrival: Arrival,
+    /// Wall time of the arrival.
+    pub at: SystemTime,
+    /// Who began it.
+    pub origin: Origin,
+    /// The request id, if it is a number of our own.
+    pub(super) own_id: Option<u128>,
+    /// The id that finds everything about this request.
+    pub request_id: Arc<str>,
+    route: OnceCell<usize>,
+    caller: OnceCell<Caller>,
+    call: OnceCell<Box<ModelCall>>,
+    trace: OnceCell<Trace>,
+    cause: OnceCell<Arc<Cause<Keyed>>>,
+    deadline: OnceCell<Deadline>,
+    /// Progress of the request's body.
+    pub upload: Rc<Progress>,
+    /// Progress of the tries.
+    pub tries: TryLog,
+    /// Room that the body takes of the process's budget, for as long as anybody may send it.
+    pub(super) room: RefCell<Option<Room>>,
+}
+
+/// Who began a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A client.
+    Client,
+    /// The proxy, to fill its cache: it takes nothing from anybody's limits.
+    Warming,
+    /// The proxy, to bring a stored answer up to date: it counts as nobody's request.
+    Refresh,
+}
+
+/// What the tries of one request did.
+#[derive(Debug, Default)]
+pub struct TryLog {
+    /// How many were made.
+    pub made: Cell<u32>,
+    /// Target of the last one.
+    pub target: RefCell<Option<Arc<str>>>,
+    /// Time spent waiting for upstreams, pauses included.
+    pub waited: Cell<Duration>,
+    /// Time of the last one, to its response head.
+    pub last: Cell<Option<Duration>>,
+    /// Time from the arrival to the first event with content.
+    pub first_token: Cell<Option<Duration>>,
+    /// A retry policy has decided that there is no further try.
+    pub policy_ran: Cell<bool>,
+    /// How each one but the last ended, in order; the first eight.
+    pub failed: RefCell<smallvec::SmallVec<[&'static str; 4]>>,
+    /// The answer that stands in for the first target's.
+    pub fallback: RefCell<Option<Fallen>>,
+}
+
+/// A fallback that answered.
+#[derive(Debug, Clone)]
+pub struct Fallen {
+    /// The provider, or `respond`.
+    pub to: Arc<str>,
+    /// The model asked there, if it is another.
+    pub model: Option<Arc<str>>,
+}
+
+impl Ask {
+    /// The record of `arrival`.
+    pub fn of(proxy: &Rc<Proxy>, worker: Rc<Worker>, arrival: Arrival, origin: Origin) -> Rc<Self> {
+        let (own_id, request_id) = request_id(&arrival);
+        Rc::new(Self {
+            proxy: proxy.clone(),
+            worker,
+            at: proxy.shared.clock.wall(),
+            origin,
+            own_id,
+            request_id,
+            arrival,
+            route: OnceCell::new(),
+            caller: OnceCell::new(),
+            call: OnceCell::new(),
+            trace: OnceCell::new(),
+            cause: OnceCell::new(),
+            deadline: OnceCell::new(),
+            upload: Rc::default(),
+            tries: TryLog::default(),
+            room: RefCell::new(None),
+        })
+    }
+
+    /// The same request, asked by the proxy itself in the background.
+    pub fn refreshing(&self) -> Rc<Self> {
+        let arrival = Arrival { interim: None, at: Instant::now(), ..self.arrival.clone() };
+        let again = Self::of(&self.proxy, self.worker.clone(), arrival, Origin::Refresh);
+        again.routed(self.route_at());
+        again.named(Some(Caller::new(crate::caller::PROXY, crate::caller::KnownBy::Proxy)));
+        again.upload.finish();
+        again
+    }
+
+    /// The route was found.
+    pub fn routed(&self, route_at: usize) {
+        let _ = self.route.set(route_at);
+        let timeouts = self.timeouts();
+        let _ = self.deadline.set(timeout::deadline(self.arrival.at, timeouts, timeout::caller_deadline(&self.arrival.headers)));
+    }
+
+    /// The caller is known, or known to be unknown.
+    pub fn named(&self, caller: Option<Caller>) {
+        if let Some(caller) = caller {
+            let _ = self.caller.set(caller);
+        }
+    }
+
+    /// The call was understood.
+    pub fn understood(&self, call: Box<ModelCall>) {
+        let _ = self.call.set(call);
+    }
+
+    /// The trace was begun or continued.
+    pub fn traced(&self, trace: Trace) {
+        let _ = self.trace.set(trace);
+    }
+
+    /// Outbound calls may refer to it from now on.
+    pub fn announced(&self, cause: Arc<Cause<Keyed>>) {
+        let _ = self.cause.set(cause);
+    }
+
+    /// The listener.
+    pub fn door(&self) -> Door {
+        self.arrival.door
+    }
+
+    /// The listener's part of the configuration; `None` if it is not open any more.
+    pub fn live_door(&self) -> Option<&LiveDoor> {
+        self.worker.live.door(self.arrival.door)
+    }
+
+    /// Index of the route in its door; the last one before a route was found.
+    pub fn route_at(&self) -> usize {
+        self.route.get().copied().unwrap_or_else(|| self.live_door().map_or(0, LiveDoor::fallthrough))
+    }
+
+    /// The route; `None` where its door is not open.
+    pub fn route(&self) -> Option<&LiveRoute> {
+        self.live_door().and_then(|door| door.routes.get(self.route_at()))
+    }
+
+    /// Name of the route.
+    pub fn route_name(&self) -> Arc<str> {
+        self.route().map(|route| route.name.clone()).unwrap_or_default()
+    }
+
+    /// Metric cells of the route.
+    pub fn cells(&self) -> &WorkerRoute {
+        self.worker.route(self.arrival.door, self.route_at())
+    }
+
+    /// Who asks, if anybody who can be trusted says so.
+    pub fn caller(&self) -> Option<&Caller> {
+        self.caller.get()
+    }
+
+    /// The caller's name.
+    pub fn caller_name(&self) -> Option<&str> {
+        self.caller.get().map(|caller| &*caller.name)
+    }
+
+    /// Outbound: what was understood of the request.
+    pub fn call(&self) -> Option<&ModelCall> {
+        self.call.get().map(|call| &**call)
+    }
+
+    /// Its place in its trace, where there is one.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.get()
+    }
+
+    /// Inbound: the record that outbound calls refer to.
+    pub fn cause(&self) -> Option<&Arc<Cause<Keyed>>> {
+        self.cause.get()
+    }
+
+    /// The end of all its tries: the route's `total`, or how long the caller is willing to wait.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline.get().copied().unwrap_or(Deadline::NONE)
+    }
+
+    /// Time bounds of the route, whether they enforce or observe.
+    pub fn timeouts(&self) -> Option<&Timeouts> {
+        self.route().and_then(|route| route.policies.timeouts.as_ref())
+    }
+
+    /// Time bounds of an answer's body. A total ends no stream: streams are long by nature.
+    pub fn body_bounds(&self, streams: bool) -> TimeBounds {
+        let Some(timeouts) = self.enforced_timeouts() else { return TimeBounds::default() };
+        let deadline = timeouts.total.filter(|_| !streams).map(|total| self.arrival.at + total);
+        TimeBounds { idle: timeouts.idle, deadline }
+    }
+
+    /// Time bounds of the route that are enforced.
+    pub fn enforced_timeouts(&self) -> Option<&Timeouts> {
+        self.timeouts().filter(|timeouts| timeouts.mode == Mode::Enforce)
+    }
+}
+
+impl TryLog {
+    /// A try at `target` begins.
+    pub fn begin(&self, target: &Arc<str>) {
+        self.made.set(self.made.get() + 1);
+        self.target.replace(Some(target.clone()));
+    }
+
+    /// Upstreams, or a pause before one, took this long.
+    pub fn wait(&self, time: Duration) {
+        self.waited.set(self.waited.get() + time);
+    }
+
+    /// A try was thrown away.
+    pub fn thrown_away(&self, word: &'static str) {
+        const MOST: usize = 8;
+        let mut failed = self.failed.borrow_mut();
+        if failed.len() < MOST {
+            failed.push(word);
+        }
+    }
+}
+
+/// What a trusted peer (outbound: the app) sent, or an unguessable number of our own and its digits.
+fn request_id(arrival: &Arrival) -> (Option<u128>, Arc<str>) {
+    let given = (arrival.door == Door::Outbound || arrival.trusted)
+        .then(|| arrival.header(cause::REQUEST_ID))
+        .flatten()
+        .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
+    match given {
+        Some(id) => (None, id.into()),
+        None => {
+            let id = crate::clock::unguessable_id();
+            (Some(id), std::str::from_utf8(&cause::hex_of(id)).unwrap_or_default().into())
+        }
+    }
+}

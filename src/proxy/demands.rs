@@ -1,0 +1,140 @@
+//! What a request asks of the limits: its own door's and, for a model call, those of the inbound route that caused it.
+
+use super::{
+    Proxy,
+    ask::{Ask, Origin},
+    exchange::Exchange,
+    live::LiveRoute,
+};
+use crate::{
+    arrival::Door,
+    clock::Instant,
+    config::{Applies, Unit},
+    policy::limits::{Demand, KeyFacts, Keyed, Lease, Question},
+    reject::Reject,
+};
+
+/// What a request asks of the limits, in whose name, at one target.
+pub struct Demands {
+    /// Limits of the door and the route; `None`: there are none.
+    own: Option<Keyed>,
+    tokens: u64,
+    nano_usd: u64,
+    unpriced: Option<Reject>,
+}
+
+impl Demands {
+    /// Of the target that was asked for.
+    pub fn of(ask: &Ask, route: &LiveRoute) -> Self {
+        let call = ask.call();
+        Self::with(ask, route, call.map(|call| &*call.provider), call.and_then(|call| call.model.as_deref()))
+    }
+
+    /// Of another target, or of the same one once more.
+    pub fn at(ask: &Ask, route: &LiveRoute, provider: &str, model: Option<&str>) -> Self {
+        let asked = ask.call().and_then(|call| call.model.as_deref());
+        Self::with(ask, route, Some(provider), model.or(asked))
+    }
+
+    fn with(ask: &Ask, route: &LiveRoute, provider: Option<&str>, model: Option<&str>) -> Self {
+        let arrival = &ask.arrival;
+        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming).then(|| {
+            route.limits.keyed(&KeyFacts {
+                client_ip: arrival.client,
+                caller: ask.caller_name(),
+                headers: &arrival.headers,
+                query: arrival.uri.query(),
+                route: &route.name,
+                provider,
+                model,
+            })
+        });
+        let mut demands = Self { own, tokens: 0, nano_usd: 0, unpriced: None };
+        let Some(call) = ask.call().filter(|call| call.shape.reads_body && call.facts.is_some()) else { return demands };
+        let usage = call.estimate();
+        demands.tokens = usage.total();
+        let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+        let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
+        if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
+            let model = model.unwrap_or_default();
+            match ask.worker.live.prices.cost(model, &usage) {
+                Some(cost) => demands.nano_usd = cost,
+                None if refuses => demands.unpriced = Some(Reject::Unpriced(model.into())),
+                None => {}
+            }
+        }
+        demands
+    }
+
+    /// The keys of the request's own limits.
+    pub fn own(&self) -> Option<&Keyed> {
+        self.own.as_ref()
+    }
+
+    /// The keys that outbound calls reserve against, if a limit counts what they use.
+    pub fn spendable(&self) -> Option<&Keyed> {
+        self.own.as_ref().filter(|keyed| keyed.set().counts(Unit::Tokens) || keyed.set().counts(Unit::NanoUsd))
+    }
+
+    /// Takes what applies at `stage` from all limits at once, or nothing.
+    ///
+    /// # Errors
+    /// A limit has no room, or the model has no price and needs one.
+    pub async fn admit(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
+        let ask = exchange.ask.clone();
+        let own = self.own.as_ref().filter(|keyed| keyed.set().applies(stage)).map(|keyed| Question {
+            keyed,
+            demand: match ask.door() {
+                Door::Inbound => Demand::arrival(stage),
+                Door::Outbound => Demand::call(stage, self.tokens, self.nano_usd),
+            },
+        });
+        let caused = match stage {
+            Applies::Misses => self.caused(&ask)?,
+            Applies::All => None,
+        };
+        if own.is_none() && caused.is_none() {
+            return Ok(());
+        }
+        let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(caused).collect();
+        // Inbound, nothing has been waited for since the arrival: a clock read saved is a clock read saved.
+        let now = if ask.door() == Door::Inbound { ask.arrival.at } else { Instant::now() };
+        let lease = proxy.shared.limits.admit_shared(&questions, now).await.map_err(Reject::Limited)?;
+        match &mut exchange.lease {
+            Some(held) => held.join(lease),
+            held => *held = Some(lease),
+        }
+        Ok(())
+    }
+
+    /// Reserves tokens and dollars for one more try at the same target.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn reserve_again(&self, ask: &Ask) -> Result<Lease, Reject> {
+        self.reserve(ask, Demand::caused(self.tokens, self.nano_usd)).await
+    }
+
+    /// Reserves for a try at another target: tokens, dollars, and requests where they are counted by provider or model.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn reserve_moved(&self, ask: &Ask) -> Result<Lease, Reject> {
+        self.reserve(ask, Demand::moved(self.tokens, self.nano_usd)).await
+    }
+
+    async fn reserve(&self, ask: &Ask, demand: Demand) -> Result<Lease, Reject> {
+        let own = self.own.as_ref().map(|keyed| Question { keyed, demand });
+        let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(self.caused(ask)?).collect();
+        ask.proxy.shared.limits.admit_shared(&questions, Instant::now()).await.map_err(Reject::Limited)
+    }
+
+    /// What is asked of the limits of the inbound route that caused the call.
+    fn caused<'a>(&self, ask: &'a Ask) -> Result<Option<Question<'a>>, Reject> {
+        if let Some(unpriced) = &self.unpriced {
+            return Err(unpriced.clone());
+        }
+        let keyed = ask.call().and_then(|call| call.join.sure()).and_then(|cause| cause.charge.as_ref());
+        Ok(keyed.map(|keyed| Question { keyed, demand: Demand::caused(self.tokens, self.nano_usd) }))
+    }
+}

@@ -1,0 +1,79 @@
+//! The last touch on every final answer of a door: refusals, hits and fallbacks included.
+//!
+//! A field that the app or the provider has set itself stays: what the proxy says stands beside it or not at all.
+
+use http::{HeaderName, HeaderValue, header, response};
+
+use super::{
+    ask::Ask,
+    exchange::{CacheNotes, Exchange},
+    timing::server_timing,
+};
+use crate::{arrival::Door, cause, config::Mode, policy::cache::status};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Outbound: provider and model of a fallback that answered.
+const ANSWERED_BY: HeaderName = HeaderName::from_static("outrigger-answered-by");
+
+/// Completes the head of a final answer.
+pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
+    let ask = &*exchange.ask;
+    // Beside what the app, or a refusal of a later stage, says of other limits.
+    for (name, value) in exchange.limit_fields() {
+        head.headers.append(name, value);
+    }
+    name_request(ask, head);
+    name_bypass(ask, &exchange.cache, head);
+    name_fallback(ask, head);
+    stop_retries(ask, head);
+    if ask.live_door().is_some_and(|door| door.server_timing) {
+        let (own, tries) = (exchange.answer.own.unwrap_or_default(), &ask.tries);
+        if let Some(value) = server_timing(own, tries.waited.get(), tries.made.get(), exchange.cache.outcome) {
+            head.headers.append(SERVER_TIMING, value);
+        }
+    }
+    if !head.headers.contains_key(header::DATE) {
+        // RFC 9110 section 6.6.1.
+        head.headers.insert(header::DATE, ask.proxy.date());
+    }
+}
+
+/// `x-request-id`, where the answer has none: the line in the log is found by it.
+fn name_request(ask: &Ask, head: &mut response::Parts) {
+    if !head.headers.contains_key(cause::REQUEST_ID)
+        && let Ok(id) = HeaderValue::from_str(&ask.request_id)
+    {
+        head.headers.insert(cause::REQUEST_ID, id);
+    }
+}
+
+/// `Cache-Status` where the cache had no part in the answer, with the reason.
+fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut response::Parts) {
+    let enforces = ask.route().and_then(|route| route.policies.cache.as_ref()).is_some_and(|policy| policy.mode == Mode::Enforce);
+    if let (Some(reason), true) = (cache.bypass, enforces) {
+        head.headers.append(CACHE_STATUS, status::bypassed(reason));
+    }
+}
+
+/// Who answered in place of the target that was asked.
+fn name_fallback(ask: &Ask, head: &mut response::Parts) {
+    let fallback = ask.tries.fallback.borrow();
+    let Some(fallen) = fallback.as_ref().filter(|_| ask.door() == Door::Outbound) else { return };
+    let text = match &fallen.model {
+        Some(model) => format!("{}/{model}", fallen.to),
+        None => fallen.to.to_string(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        head.headers.insert(ANSWERED_BY, value);
+    }
+}
+
+/// Tells an SDK that the call was retried already: its own retries would multiply ours. A policy that could not retry says nothing.
+fn stop_retries(ask: &Ask, head: &mut response::Parts) {
+    let failed = head.status.is_client_error() || head.status.is_server_error();
+    if failed && ask.door() == Door::Outbound && ask.tries.policy_ran.get() {
+        head.headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+}

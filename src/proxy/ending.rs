@@ -1,0 +1,243 @@
+//! The record of an exchange that is over, and its sinks.
+//!
+//! An [`Ending`] is built once. [`Ending::tell`] names every sink; a sink reads the ending and nothing else.
+
+use std::{rc::Rc, time::Duration};
+
+use super::{
+    ask::{Ask, Origin},
+    exchange::AnswerNotes,
+    model::ModelCall,
+    payer::{Charge, Charged, Payer},
+};
+use crate::{
+    clock::Instant,
+    policy::limits::Lease,
+    telemetry::{
+        log::{Outcome, Record, Tokens},
+        metrics::{CacheOutcome, Family, Finished},
+        trace::{GenAi, Span},
+    },
+    usage::UsageSource,
+};
+
+/// An exchange that is over.
+pub struct Ending {
+    /// What was asked.
+    pub ask: Rc<Ask>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When it ended.
+    pub at: Instant,
+    /// What the client was answered.
+    pub answer: AnswerNotes,
+    /// What the cache did.
+    pub cache: CacheOutcome,
+    /// What its tries have cost, as far as they have ended.
+    pub charged: Charged,
+}
+
+impl Ending {
+    /// Tells all sinks.
+    pub fn tell(&self, span: Option<Span>) {
+        count(self);
+        if let Some(span) = span {
+            end_span(self, span);
+        }
+        if self.ask.proxy.telemetry.log.enabled() {
+            log(self);
+        }
+    }
+
+    /// Time from the arrival to the last byte.
+    pub fn total(&self) -> Duration {
+        self.at.saturating_duration_since(self.ask.arrival.at)
+    }
+
+    /// Whether the answer came from the store, or from another request's fetch.
+    pub fn is_cached(&self) -> bool {
+        self.cache.is_answer()
+    }
+
+    /// Gives back or keeps what limits still hold of the request itself; what its tries cost is their bills' business.
+    pub fn settle(&self, lease: Lease) {
+        let answer = &self.answer;
+        let asked = self.ask.tries.made.get() > 0;
+        if self.ask.call().is_none() {
+            // Inbound, requests count as they came.
+            lease.keep();
+        } else if self.is_cached() {
+            // The request counts where the limit counts every one; tokens and dollars do not.
+            drop(lease);
+        } else if (1..400).contains(&answer.status) || asked && (answer.status == 0 || answer.timed_out) {
+            // Whoever hangs up or runs out of time has very likely been billed for.
+            lease.keep();
+        } else {
+            lease.refund();
+        }
+    }
+}
+
+/// Metrics of the route.
+fn count(ending: &Ending) {
+    let (ask, answer) = (&ending.ask, &ending.answer);
+    if ask.live_door().is_none() {
+        return;
+    }
+    if ask.origin == Origin::Refresh {
+        let result = match ending.outcome {
+            Outcome::Complete => "done",
+            Outcome::Rejected => "refused",
+            _ => "failed",
+        };
+        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[&ask.route_name(), result]).inc();
+        return;
+    }
+    ask.cells().requests.finish(&Finished {
+        code: answer.status,
+        cache: ending.cache,
+        total: ending.total(),
+        own: answer.own,
+        reject: answer.reject,
+        broken: ending.outcome == Outcome::UpstreamBroken,
+        at: ending.at,
+    });
+}
+
+/// The server span.
+fn end_span(ending: &Ending, mut span: Span) {
+    let (ask, answer) = (&ending.ask, &ending.answer);
+    let Some(tracer) = &ask.proxy.telemetry.tracer else { return };
+    span.route(ask.door().as_str(), &ask.route_name());
+    if answer.status != 0 {
+        span.status(answer.status);
+    }
+    if let Some(reason) = answer.reject {
+        span.error(reason);
+    }
+    span.set("outrigger.request_id", ask.request_id.to_string());
+    span.set("outrigger.cache", ending.cache.as_str());
+    span.set("outrigger.tries", i64::from(ask.tries.made.get()));
+    if let Some(call) = ask.call() {
+        describe(ending, call, &mut span);
+    }
+    tracer.end(span, ask.proxy.shared.clock.wall());
+}
+
+fn describe(ending: &Ending, call: &ModelCall, span: &mut Span) {
+    let model = call.model.as_deref().unwrap_or_default();
+    span.model_call(&GenAi {
+        operation: call.shape.operation.as_str(),
+        flavor: call.flavor(),
+        request_model: model,
+        response_model: ending.charged.model.as_deref().unwrap_or(model),
+        stream: ending.answer.streams.unwrap_or(call.streams),
+        response_id: "",
+    });
+    if let Some(tokens) = tokens(&ending.charged) {
+        span.usage(&tokens.usage);
+    }
+    if let Some(cost) = ending.charged.nano_usd {
+        span.cost(cost);
+    }
+}
+
+fn tokens(charged: &Charged) -> Option<Tokens> {
+    (charged.source != UsageSource::Missing).then_some(Tokens { usage: charged.usage, source: charged.source })
+}
+
+/// The access log.
+fn log(ending: &Ending) {
+    let (ask, answer) = (&*ending.ask, &ending.answer);
+    let call = ask.call();
+    let target = ask.tries.target.borrow();
+    let fallback = ask.tries.fallback.borrow();
+    let asked_model = call.and_then(|call| call.model.as_deref()).unwrap_or_default();
+    let fallen = fallback.as_ref().and_then(|fallen| fallen.model.as_deref());
+    let model = fallen.or(if asked_model.is_empty() { ending.charged.model.as_deref() } else { None }).unwrap_or(asked_model);
+    ask.proxy.telemetry.log.write(&Record {
+        trace_id: ask.trace().map(|trace| trace.context.trace_id),
+        caller: ask.caller_name().unwrap_or_default(),
+        status: answer.status,
+        reason: answer.reject,
+        limit: answer.limit.as_deref().unwrap_or_default(),
+        cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },
+        target: target.as_deref().unwrap_or_default(),
+        tries: ask.tries.made.get(),
+        thrown_away: &ask.tries.failed.borrow(),
+        fallback: fallback.as_ref().map(|fallen| &*fallen.to).unwrap_or_default(),
+        total: ending.total(),
+        upstream: ask.tries.last.get(),
+        first_byte: answer.first_byte,
+        first_token: ask.tries.first_token.get(),
+        bytes_in: answer.bytes_in + ask.upload.bytes.get(),
+        bytes_out: answer.bytes_out,
+        provider: call.map(|call| &*call.provider).unwrap_or_default(),
+        model,
+        asked_model: if model == asked_model { "" } else { asked_model },
+        stream: call.map(|call| answer.streams.unwrap_or(call.streams)),
+        tokens: tokens(&ending.charged),
+        cost: ending.charged.nano_usd,
+        outcome: ending.outcome,
+        ..asked(ask, &ask.route_name())
+    });
+}
+
+/// A line for a charge that came after its payer's exchange was over, so that the lines add up to the books.
+pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
+    if !ask.proxy.telemetry.log.enabled() {
+        return;
+    }
+    ask.proxy.telemetry.log.write(&Record {
+        caller: payer.name(),
+        cause: payer.cause.as_ref().map(|cause| &*cause.request_id).unwrap_or_default(),
+        provider: &charge.provider,
+        model: &charge.model,
+        tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
+        cost: charge.nano_usd,
+        outcome: Outcome::ChargedLate,
+        ..asked(ask, &ask.route_name())
+    });
+}
+
+/// What a line says of the request alone.
+fn asked<'a>(ask: &'a Ask, route: &'a str) -> Record<'a> {
+    let arrival = &ask.arrival;
+    let call = ask.call();
+    Record {
+        at: ask.at,
+        request_id: &ask.request_id,
+        trace_id: None,
+        door: arrival.door,
+        route,
+        caller: "",
+        client: arrival.client,
+        method: &arrival.method,
+        host: arrival.host(),
+        path: arrival.path(),
+        query: arrival.uri.query().unwrap_or_default(),
+        status: 0,
+        reason: None,
+        limit: "",
+        cache: "none",
+        target: "",
+        tries: 0,
+        thrown_away: &[],
+        fallback: "",
+        total: Duration::ZERO,
+        upstream: None,
+        first_byte: None,
+        first_token: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        provider: "",
+        operation: call.map(|call| call.shape.operation.as_str()).unwrap_or_default(),
+        model: "",
+        asked_model: "",
+        stream: None,
+        tokens: None,
+        cost: None,
+        cause: call.and_then(|call| call.join.cause()).map(|cause| &*cause.request_id).unwrap_or_default(),
+        outcome: Outcome::Complete,
+    }
+}

@@ -1,0 +1,240 @@
+//! Who is charged for a try.
+//!
+//! The one who asked pays. A fetch that others have joined outlives its leader: then the first who still reads pays, and the
+//! leader's reservation goes back. When nobody reads any more the one who left last pays for what came until then: otherwise
+//! hanging up would be free. What the proxy asks for by itself is paid by [`caller::PROXY`](crate::caller::PROXY).
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::{ask::Ask, model::ModelCall};
+use crate::{
+    caller,
+    cause::Cause,
+    clock::Instant,
+    policy::limits::{Keyed, Lease, Limits},
+    usage::{Usage, UsageSource},
+};
+
+/// Somebody who can be charged. Holds nothing of a worker: who joins a fetch may sit on another one.
+#[derive(Debug, Clone)]
+pub struct Payer {
+    /// The caller, in words.
+    pub caller: Option<Arc<str>>,
+    /// The inbound exchange behind the call, and whether the call surely belongs to it.
+    pub cause: Option<Arc<Cause<Keyed>>>,
+    /// Limits that are charged where nothing was reserved: the route's own, and those of the cause.
+    pub(super) keyed: SmallVec<[Keyed; 2]>,
+    /// What the exchange's log line tells.
+    pub(super) account: Arc<Account>,
+}
+
+/// What an exchange was charged, over all its tries.
+#[derive(Debug, Default)]
+pub struct Account(Mutex<Charged>);
+
+/// A sum of charges.
+#[derive(Debug, Clone, Default)]
+pub struct Charged {
+    /// Tries that were charged.
+    pub tries: u32,
+    /// Their tokens.
+    pub usage: Usage,
+    /// How the tokens are known: the least certain of all.
+    pub source: UsageSource,
+    /// Their price in nano-dollars; `None`: no price is known.
+    pub nano_usd: Option<u64>,
+    /// The provider that answered last.
+    pub provider: Option<Arc<str>>,
+    /// The model that was asked there.
+    pub model: Option<Arc<str>>,
+    closed: bool,
+}
+
+/// One try's price.
+#[derive(Debug, Clone)]
+pub struct Charge {
+    /// Tokens by class.
+    pub usage: Usage,
+    /// How they are known.
+    pub source: UsageSource,
+    /// Nano-dollars; `None`: no price is known.
+    pub nano_usd: Option<u64>,
+    /// The provider that was asked.
+    pub provider: Arc<str>,
+    /// The model that was asked, or that answered.
+    pub model: Arc<str>,
+}
+
+impl Account {
+    /// The exchange is over: what it was charged. A later charge gets a log line of its own.
+    pub fn close(&self) -> Charged {
+        let mut charged = self.0.lock();
+        charged.closed = true;
+        charged.clone()
+    }
+
+    /// Adds a charge; `false`: the exchange is over.
+    fn add(&self, charge: &Charge) -> bool {
+        let mut charged = self.0.lock();
+        charged.source = match charged.tries {
+            0 => charge.source,
+            _ => charged.source.min(charge.source),
+        };
+        charged.tries += 1;
+        charged.usage = charged.usage.plus(&charge.usage);
+        charged.nano_usd = match (charged.nano_usd, charge.nano_usd) {
+            (Some(sum), Some(more)) => Some(sum.saturating_add(more)),
+            (sum, more) => sum.or(more),
+        };
+        charged.provider = Some(charge.provider.clone());
+        charged.model = Some(charge.model.clone());
+        !charged.closed
+    }
+}
+
+impl Payer {
+    /// The one who asked `ask`.
+    pub fn of(ask: &Ask, call: &ModelCall, own: Option<&Keyed>) -> Self {
+        let caused = call.join.sure().and_then(|cause| cause.charge.as_ref());
+        Self {
+            caller: match ask.caller() {
+                Some(caller) => Some(caller.name.clone()),
+                None => call.join.cause().and_then(|cause| cause.caller.clone()),
+            },
+            cause: call.join.cause().cloned(),
+            keyed: own.into_iter().chain(caused).cloned().collect(),
+            account: call.account.clone(),
+        }
+    }
+
+    /// The name in the books.
+    pub fn name(&self) -> &str {
+        self.caller.as_deref().unwrap_or(caller::UNATTRIBUTED)
+    }
+}
+
+/// Those who may be charged for a fetch: its leader, then whoever joins, in order.
+#[derive(Debug)]
+pub struct Payers(Mutex<Seats>);
+
+#[derive(Debug, Default)]
+struct Seats {
+    taken: SmallVec<[Place; 1]>,
+    /// Who left last.
+    left: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    payer: Payer,
+    reads: bool,
+}
+
+/// A payer's place; dropped, its exchange is over and does not read on.
+#[derive(Debug)]
+#[must_use = "who drops its seat does not read on"]
+pub struct Seat {
+    payers: Arc<Payers>,
+    at: usize,
+}
+
+impl Payers {
+    /// Of a fetch that `leader` begins.
+    pub fn led_by(leader: Payer) -> (Arc<Self>, Seat) {
+        let seats = Seats { taken: [Place { payer: leader, reads: true }].into_iter().collect(), left: 0 };
+        let payers = Arc::new(Self(Mutex::new(seats)));
+        (payers.clone(), Seat { payers, at: 0 })
+    }
+
+    /// Somebody reads along from now on.
+    pub fn join(self: &Arc<Self>, payer: Payer) -> Seat {
+        let mut seats = self.0.lock();
+        seats.taken.push(Place { payer, reads: true });
+        Seat { payers: self.clone(), at: seats.taken.len() - 1 }
+    }
+
+    /// Charges a try that has ended, once. `lease` is what the leader has reserved for it. Gives back who paid, and whether the
+    /// payer's exchange was over already.
+    pub fn charge(&self, charge: &Charge, lease: Option<Lease>, limits: &Limits, now: Instant) -> (Payer, bool) {
+        let seats = self.0.lock();
+        let at = seats.taken.iter().position(|place| place.reads).unwrap_or(seats.left);
+        let payer = seats.taken[at].payer.clone();
+        // Under the lock: the payer's exchange closes its account only after it has left its seat.
+        let told = payer.account.add(charge);
+        drop(seats);
+        let (tokens, nano_usd) = (charge.usage.total(), charge.nano_usd.unwrap_or(0));
+        match lease {
+            Some(lease) if at == 0 => lease.settle(tokens, nano_usd, now),
+            lease => {
+                if let Some(lease) = lease {
+                    lease.refund();
+                }
+                if at > 0 {
+                    payer.keyed.iter().for_each(|keyed| limits.charge(keyed, tokens, nano_usd, now));
+                }
+            }
+        }
+        if let Some(cause) = &payer.cause {
+            cause.spent.fetch_add(nano_usd, Relaxed);
+        }
+        (payer, !told)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seats = self.payers.0.lock();
+        seats.taken[self.at].reads = false;
+        seats.left = self.at;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payer(name: &str) -> Payer {
+        Payer { caller: Some(name.into()), cause: None, keyed: SmallVec::new(), account: Arc::default() }
+    }
+
+    fn charge(nano_usd: u64) -> Charge {
+        let usage = Usage { output: 7, ..Usage::default() };
+        Charge { usage, source: UsageSource::Provider, nano_usd: Some(nano_usd), provider: "p".into(), model: "m".into() }
+    }
+
+    fn charged(payers: &Payers, nano_usd: u64) -> (String, bool) {
+        let clock = crate::clock::Clock::system();
+        let limits = Limits::new(10, &clock, None);
+        let (payer, late) = payers.charge(&charge(nano_usd), None, &limits, clock.now());
+        (payer.name().to_owned(), late)
+    }
+
+    #[test]
+    fn the_first_who_still_reads_pays_and_the_last_who_left_where_nobody_does() {
+        let (leader, first, second) = (payer("leader"), payer("first"), payer("second"));
+        let account = leader.account.clone();
+        let (payers, led) = Payers::led_by(leader);
+        assert_eq!(charged(&payers, 1).0, "leader");
+        let (one, two) = (payers.join(first), payers.join(second));
+        drop(led);
+        assert_eq!(account.close().nano_usd, Some(1));
+        assert_eq!(charged(&payers, 2).0, "first");
+        drop(one);
+        assert_eq!(charged(&payers, 3).0, "second");
+        drop(two);
+        assert_eq!(charged(&payers, 4), ("second".to_owned(), false), "its account is still open");
+    }
+
+    #[test]
+    fn a_charge_after_the_end_is_told_to_be_late() {
+        let leader = payer("leader");
+        let account = leader.account.clone();
+        let (payers, seat) = Payers::led_by(leader);
+        drop(seat);
+        account.close();
+        assert_eq!(charged(&payers, 5), ("leader".to_owned(), true));
+    }
+}
