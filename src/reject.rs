@@ -109,6 +109,8 @@ pub enum Bound {
     FirstToken,
     PerTry,
     Total,
+    /// How long the caller itself is willing to wait.
+    Caller,
     BodyIdle,
     BodyRate,
 }
@@ -122,9 +124,15 @@ impl Bound {
             Self::FirstToken => "first_token",
             Self::PerTry => "per_try",
             Self::Total => "total",
+            Self::Caller => "caller",
             Self::BodyIdle => "body_idle",
             Self::BodyRate => "min_rate",
         }
+    }
+
+    /// Whether no other target may be tried: the time of the whole request is over.
+    pub fn ends_all(self) -> bool {
+        matches!(self, Self::Total | Self::Caller)
     }
 
     /// Whether it is the client that took too long.
@@ -181,6 +189,7 @@ impl Reject {
                 Bound::FirstToken => "first_token_timeout",
                 Bound::PerTry => "per_try_timeout",
                 Bound::Total => "total_timeout",
+                Bound::Caller => "caller_timeout",
                 Bound::BodyIdle => "body_idle_timeout",
                 Bound::BodyRate => "body_too_slow",
             },
@@ -236,6 +245,9 @@ impl Reject {
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
             Self::Timeout { bound: Bound::BodyRate, after, .. } => {
                 format!("the request body was more than {after:?} behind its least rate (bounds.min_rate)")
+            }
+            Self::Timeout { target, bound: Bound::Caller, after } => {
+                format!("{target}: no answer within the {after:?} that the caller is willing to wait")
             }
             Self::Timeout { target, bound, after } => format!("{target}: {} of {after:?} passed", bound.as_str()),
             Self::NotCached => "only-if-cached was asked and there is no stored answer".into(),

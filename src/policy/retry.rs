@@ -225,7 +225,7 @@ fn retryable(outcome: &TryOutcome, on: &[RetryOn]) -> bool {
         TryOutcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | TryOutcome::BrokenStream => wanted(RetryOn::Reset),
         TryOutcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
         TryOutcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
-        TryOutcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) | TryOutcome::BreakerOpen => false,
+        TryOutcome::Timeout(Bound::Total | Bound::Caller | Bound::BodyIdle | Bound::BodyRate) | TryOutcome::BreakerOpen => false,
     }
 }
 
@@ -239,7 +239,7 @@ fn otherwise(outcome: &TryOutcome, tries: &Standing) -> Verdict {
                 || matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
         }
         // The whole exchange is over, or it was the client's fault.
-        TryOutcome::Timeout(Bound::Total | Bound::BodyIdle | Bound::BodyRate) => false,
+        TryOutcome::Timeout(Bound::Total | Bound::Caller | Bound::BodyIdle | Bound::BodyRate) => false,
         TryOutcome::Timeout(_) | TryOutcome::Fault { .. } | TryOutcome::BrokenStream | TryOutcome::BreakerOpen => true,
     };
     let possible = match tries.next {

@@ -1,15 +1,14 @@
-//! Time bounds: the deadline of a whole exchange, the nearest of several bounds, and what the caller itself is willing to wait.
+//! Time bounds: the deadline of a whole exchange, and what the caller itself is willing to wait.
 
 use std::time::Duration;
 
-use http::HeaderMap;
-use tokio::time::{sleep_until, timeout_at};
-
 use crate::{
+    arrival::Door,
     clock::Instant,
     config::{Mode, Timeouts},
     reject::Bound,
 };
+use http::HeaderMap;
 
 /// The end of an exchange, over all its tries; or none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,15 +18,16 @@ pub struct Deadline(Option<End>);
 struct End {
     at: Instant,
     after: Duration,
+    bound: Bound,
 }
 
 impl Deadline {
     /// No end.
     pub const NONE: Self = Self(None);
 
-    /// `total` after `start`; `None`: no end.
-    pub fn after(start: Instant, total: Option<Duration>) -> Self {
-        Self(total.map(|after| End { at: start + after, after }))
+    /// `after` the `start`, because of `bound`; `None`: no end.
+    pub fn after(start: Instant, after: Option<Duration>, bound: Bound) -> Self {
+        Self(after.map(|after| End { at: start + after, after, bound }))
     }
 
     /// The earlier of the two.
@@ -38,67 +38,14 @@ impl Deadline {
         }
     }
 
+    /// When it passes, which bound it is, and how much is left of it.
+    pub fn next(self, now: Instant) -> Option<(Instant, Bound, Duration)> {
+        self.0.map(|end| (end.at, end.bound, end.at.saturating_duration_since(now)))
+    }
+
     /// What is left of it; `None`: there is no end.
     pub fn left(self, now: Instant) -> Option<Duration> {
         self.0.map(|end| end.at.saturating_duration_since(now))
-    }
-
-    /// Waits for `pause`, unless the deadline would pass meanwhile: then it says so at once.
-    pub async fn pause(self, pause: Duration, now: Instant) -> Result<(), Passed> {
-        match self.0 {
-            Some(end) if now + pause >= end.at => Err(Passed { bound: Bound::Total, after: end.after }),
-            _ => {
-                sleep_until(now + pause).await;
-                Ok(())
-            }
-        }
-    }
-}
-
-/// A bound that passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passed {
-    /// Which.
-    pub bound: Bound,
-    /// How long it was.
-    pub after: Duration,
-}
-
-/// The nearest of several bounds; or none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Nearest(Option<(Instant, Passed)>);
-
-impl Nearest {
-    /// Begins with the deadline.
-    pub fn of(deadline: Deadline) -> Self {
-        Self(deadline.0.map(|end| (end.at, Passed { bound: Bound::Total, after: end.after })))
-    }
-
-    /// Adds a bound that began at `start`. Of two that end together the one added last is named, which is the more exact one.
-    pub fn and(self, bound: Bound, start: Instant, after: Option<Duration>) -> Self {
-        let Some(after) = after else { return self };
-        let at = start + after;
-        match self.0 {
-            Some((nearest, _)) if nearest < at => self,
-            _ => Self(Some((at, Passed { bound, after }))),
-        }
-    }
-
-    /// Runs `work` until it is done or the bound has passed. A bound that only observes is told to `observed` when it passes, and
-    /// the work goes on.
-    pub async fn hold<T>(self, mode: Mode, observed: impl FnOnce(Passed), work: impl Future<Output = T>) -> Result<T, Passed> {
-        let Some((at, passed)) = self.0 else { return Ok(work.await) };
-        if mode == Mode::Enforce {
-            return timeout_at(at, work).await.map_err(|_| passed);
-        }
-        let mut work = std::pin::pin!(work);
-        match timeout_at(at, &mut work).await {
-            Ok(done) => Ok(done),
-            Err(_) => {
-                observed(passed);
-                Ok(work.await)
-            }
-        }
     }
 }
 
@@ -106,18 +53,19 @@ impl Nearest {
 /// leaves the caller's.
 pub fn deadline(start: Instant, policy: Option<&Timeouts>, caller: Option<Duration>) -> Deadline {
     let total = policy.filter(|policy| policy.mode == Mode::Enforce).and_then(|policy| policy.total);
-    Deadline::after(start, total).earlier(Deadline::after(start, caller))
+    Deadline::after(start, total, Bound::Total).earlier(Deadline::after(start, caller, Bound::Caller))
 }
 
-/// How long the caller is willing to wait, if it says so: `x-stainless-read-timeout` and `x-stainless-timeout` (OpenAI's and
-/// Anthropic's SDKs) and `x-server-timeout` (Google's) in seconds, `grpc-timeout` in its own form. The shortest of them.
-pub fn caller_deadline(headers: &HeaderMap) -> Option<Duration> {
+/// How long the caller is willing to wait, if it says so. At both doors `grpc-timeout`; at the outbound one, in seconds,
+/// `x-stainless-read-timeout` and `x-stainless-timeout` (OpenAI's and Anthropic's SDKs) and `x-server-timeout` (Google's). The
+/// shortest of them.
+pub fn caller_deadline(headers: &HeaderMap, door: Door) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    ["x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout"]
-        .into_iter()
-        .filter_map(|name| seconds(text(name)?))
-        .chain(text("grpc-timeout").and_then(grpc))
-        .min()
+    let sdks: &[&str] = match door {
+        Door::Inbound => &[],
+        Door::Outbound => &["x-stainless-read-timeout", "x-stainless-timeout", "x-server-timeout"],
+    };
+    sdks.iter().filter_map(|name| seconds(text(name)?)).chain(text("grpc-timeout").and_then(grpc)).min()
 }
 
 /// Seconds, perhaps with a fraction; zero, words (`NOT_GIVEN`) and more than a year say nothing.
@@ -145,51 +93,9 @@ fn grpc(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
-    use tokio::time::sleep;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    #[tokio::test(start_paused = true)]
-    async fn the_nearest_bound_passes_first_and_says_its_name() {
-        let start = Instant::now();
-        let deadline = Deadline::after(start, Some(30 * SECOND));
-        let nearest = Nearest::of(deadline)
-            .and(Bound::ResponseHeader, start, Some(10 * SECOND))
-            .and(Bound::PerTry, start, Some(20 * SECOND))
-            .and(Bound::FirstToken, start, None);
-        let passed = nearest.hold(Mode::Enforce, |_| {}, pending::<()>()).await.expect_err("nothing comes");
-        assert_eq!(passed, Passed { bound: Bound::ResponseHeader, after: 10 * SECOND });
-        assert_eq!(start.elapsed(), 10 * SECOND);
-        let late = Nearest::of(deadline).and(Bound::ResponseHeader, Instant::now(), Some(25 * SECOND));
-        let passed = late.hold(Mode::Enforce, |_| {}, pending::<()>()).await.expect_err("nothing comes");
-        assert_eq!((passed.bound, start.elapsed()), (Bound::Total, 30 * SECOND));
-        assert_eq!(Nearest::default().hold(Mode::Enforce, |_| {}, async { 7 }).await, Ok(7));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bound_that_observes_is_told_and_waits() {
-        let start = Instant::now();
-        let mut told = None;
-        let nearest = Nearest::default().and(Bound::PerTry, start, Some(SECOND));
-        let done = nearest.hold(Mode::Observe, |passed| told = Some(passed.bound), sleep(3 * SECOND)).await;
-        assert_eq!((done, told, start.elapsed()), (Ok(()), Some(Bound::PerTry), 3 * SECOND));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_pause_goes_over_the_deadline() {
-        let start = Instant::now();
-        let deadline = Deadline::after(start, Some(5 * SECOND));
-        assert!(deadline.pause(3 * SECOND, start).await.is_ok());
-        assert_eq!(start.elapsed(), 3 * SECOND);
-        assert_eq!(deadline.left(Instant::now()), Some(2 * SECOND));
-        assert_eq!(deadline.pause(2 * SECOND, Instant::now()).await.expect_err("too long").bound, Bound::Total);
-        assert_eq!(start.elapsed(), 3 * SECOND, "it is said at once");
-        assert!(Deadline::NONE.pause(9 * SECOND, Instant::now()).await.is_ok());
-    }
 
     #[test]
     fn the_callers_own_deadline_in_every_form() {
@@ -212,7 +118,7 @@ mod tests {
             for (name, value) in fields {
                 headers.insert(*name, value.parse().expect("value"));
             }
-            assert_eq!(caller_deadline(&headers), expected.map(Duration::from_micros), "{fields:?}");
+            assert_eq!(caller_deadline(&headers, Door::Outbound), expected.map(Duration::from_micros), "{fields:?}");
         }
     }
 
@@ -224,5 +130,7 @@ mod tests {
         assert_eq!(deadline(start, Some(&policy), Some(5 * SECOND)).left(start), Some(5 * SECOND));
         assert_eq!(deadline(start, Some(&Timeouts { mode: Mode::Observe, ..policy }), None).left(start), None);
         assert_eq!(deadline(start, None, None), Deadline::NONE);
+        let whose = |caller| deadline(start, Some(&policy), caller).next(start).map(|(_, bound, _)| bound);
+        assert_eq!((whose(None), whose(Some(5 * SECOND))), (Some(Bound::Total), Some(Bound::Caller)));
     }
 }

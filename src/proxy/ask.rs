@@ -131,6 +131,9 @@ impl Ask {
         let again = Self::of(&self.proxy, self.worker.clone(), arrival, Origin::Refresh);
         again.routed(self.route_at());
         again.named(Some(Caller::new(crate::caller::PROXY, crate::caller::KnownBy::Proxy)));
+        if let Some(call) = self.call() {
+            again.understood(Box::new(call.uncaused()));
+        }
         again.upload.finish();
         again
     }
@@ -139,7 +142,8 @@ impl Ask {
     pub fn routed(&self, route_at: usize) {
         let _ = self.route.set(route_at);
         let timeouts = self.timeouts();
-        let _ = self.deadline.set(timeout::deadline(self.arrival.at, timeouts, timeout::caller_deadline(&self.arrival.headers)));
+        let _ =
+            self.deadline.set(timeout::deadline(self.arrival.at, timeouts, timeout::caller_deadline(&self.arrival.headers, self.door())));
     }
 
     /// The caller is known, or known to be unknown.

@@ -354,7 +354,7 @@ fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<
             ask.tries.wait(after);
             cells.timed_out(bound.as_str());
             let reject = Reject::Timeout { target: target.name.clone(), bound, after };
-            if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
+            if bound.ends_all() { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
         }
         Failed::Malformed(malformed) => {
             let outcome = TryOutcome::Fault { fault: Fault::Malformed, may_be_processed: true };

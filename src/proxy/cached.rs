@@ -15,7 +15,9 @@ use super::{
     attempt::{Attempted, Instead, Sending, attempt},
     cache_key::{Asked, KeyParts, query},
     declared,
+    demands::Demands,
     exchange::Exchange,
+    funds::Funds,
     live::LiveRoute,
     payer::{Payer, Payers},
     worth::Judge,
@@ -27,6 +29,7 @@ use crate::{
         replay::Replay,
         tap::{End, Observer, Tap, TimeBounds},
     },
+    config::Applies,
     policy::cache::{Decision, Fill, HitInfo, Join, Lookup, Outcome, Purge, Query, Recorder, flight::FallThrough},
     pressure::Level,
     reject::{Bound, Reject},
@@ -100,7 +103,7 @@ async fn joined(exchange: &mut Exchange, route: &LiveRoute, join: Box<Join>) -> 
     let ask = exchange.ask.clone();
     let now = Instant::now();
     let head = ask.enforced_timeouts().and_then(|timeouts| timeouts.response_header).map(|after| (after, Bound::ResponseHeader));
-    let left = ask.deadline().left(now).map(|left| (left, Bound::Total));
+    let left = ask.deadline().next(now).map(|(_, bound, left)| (left, bound));
     let carrier = join.carrier();
     let respond = join.respond(ask.proxy.shared.clock);
     let responded = match head.into_iter().chain(left).min_by_key(|(after, _)| *after) {
@@ -116,7 +119,7 @@ async fn joined(exchange: &mut Exchange, route: &LiveRoute, join: Box<Join>) -> 
     };
     if let (Some(call), Some(payers)) = (ask.call(), carrier.load::<Payers>()) {
         // Whoever reads on may have to pay: should the leader leave.
-        let demands = super::demands::Demands::of(&ask, route);
+        let demands = Demands::of(&ask, route);
         exchange.seat = Some(payers.join(Payer::of(&ask, call, demands.own())));
     }
     note(exchange, &info);
@@ -159,9 +162,18 @@ fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill
                 _ => return,
             },
         };
-        let exchange = Exchange::of(ask.clone());
-        let sending = Sending::new(ask, body, false, looks_inside, None);
-        let fetched = fetch(proxy, sending, fill, None).await;
+        let mut exchange = Exchange::of(ask.clone());
+        let Some(route) = ask.route() else { return };
+        let demands = Demands::of(&ask, route);
+        if ask.call().is_some()
+            && let Err(reject) = demands.admit(&proxy, &mut exchange, Applies::Misses).await
+        {
+            // The stale answer stands: a limit has no room for a fresh one.
+            exchange.refuse(reject);
+            return exchange.refreshed(None, true);
+        }
+        let funds = Funds::of(&mut exchange, &demands);
+        let fetched = fetch(proxy, Sending::new(ask.clone(), body, false, looks_inside, funds), fill, None).await;
         exchange.refreshed(fetched.status, fetched.complete);
         drop(under_way);
     });

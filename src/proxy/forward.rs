@@ -138,8 +138,7 @@ pub async fn send(
 /// Runs `send` within the nearest of the bounds.
 async fn within<T>(mut send: Pin<&mut impl Future<Output = T>>, progress: &Progress, bounds: TryBounds) -> Result<T, (Bound, Duration)> {
     let now = Instant::now();
-    let left = bounds.deadline.left(now);
-    let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), left.map(|left| (now + left, Bound::Total, left))]
+    let fixed = [bounds.per_try.map(|after| (now + after, Bound::PerTry, after)), bounds.deadline.next(now)]
         .into_iter()
         .flatten()
         .min_by_key(|(at, ..)| *at);

@@ -9,8 +9,9 @@ use super::{
     ask::Ask,
     bill::Bill,
     demands::Demands,
+    exchange::Exchange,
     live::{LiveProvider, LiveRoute},
-    payer::Payers,
+    payer::{Payer, Payers},
 };
 use crate::{policy::limits::Lease, reject::Reject};
 
@@ -22,9 +23,12 @@ pub struct Funds {
 }
 
 impl Funds {
-    /// What `lease` holds, for tries that `payers` pay.
-    pub fn new(payers: Arc<Payers>, lease: Lease) -> Self {
-        Self { payers, lease: Some(lease) }
+    /// What pays for the tries of a model call: `exchange` takes the first place among those who may be charged. `None`: it is none.
+    pub fn of(exchange: &mut Exchange, demands: &Demands) -> Option<Self> {
+        let ask = exchange.ask.clone();
+        let (payers, seat) = Payers::led_by(Payer::of(&ask, ask.call()?, demands.own()));
+        exchange.seat = Some(seat);
+        Some(Self { payers, lease: Some(exchange.take_funds().unwrap_or_default()) })
     }
 
     /// Those who may be charged.

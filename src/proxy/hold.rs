@@ -69,8 +69,7 @@ pub async fn until_content(ask: &Ask, attempted: Attempted) -> Beginning {
     let (first_token, idle) = (timeouts.and_then(|timeouts| timeouts.first_token), timeouts.and_then(|timeouts| timeouts.idle));
     let began = Instant::now();
     let until = first_token.map(|after| (began + after, Bound::FirstToken, after)).into_iter();
-    let left = ask.deadline().left(began).map(|left| (began + left, Bound::Total, left));
-    let until = until.chain(left).min_by_key(|(at, ..)| *at);
+    let until = until.chain(ask.deadline().next(began)).min_by_key(|(at, ..)| *at);
     let (mut held, mut size) = (Vec::new(), 0);
     let mut broken = None;
     while size < MAX_HELD {

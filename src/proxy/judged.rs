@@ -26,7 +26,7 @@ use crate::{
         retry::{self, Answer, Broke, TryOutcome},
     },
     provider::{self, ErrorClass},
-    reject::{Bound, Fault, Reject},
+    reject::{Fault, Reject},
     upstream::headers::Malformed,
 };
 
@@ -114,7 +114,7 @@ pub async fn understand(
         hold::Beginning::Timeout(bound, after) => {
             aim.pool.cells.timed_out(bound.as_str());
             let reject = Reject::Timeout { target: target.name.clone(), bound, after };
-            if bound == Bound::Total { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
+            if bound.ends_all() { Err(reject) } else { Ok(Tried::rejected(reject, TryOutcome::Timeout(bound))) }
         }
     }
 }

@@ -77,7 +77,6 @@ use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
-use payer::{Payer, Payers};
 
 const NOT_LET_IN: &str = "this address is not let in";
 const NOT_CACHED_FOR_MEMORY: &str = "memory";
@@ -256,7 +255,7 @@ impl Proxy {
         // Tries last: fallback, retry, breaker and timeouts guard what is sent.
         let websocket = upgrade.is_some() && headers::wants_websocket(arrival);
         let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
-        let funds = self.funds(exchange, &demands);
+        let funds = Funds::of(exchange, &demands);
         let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
         let attempted = match fill {
             None => attempt(self, &mut sending).await?,
@@ -265,15 +264,6 @@ impl Proxy {
         // Invalidation after the answer: only a change that succeeded makes anything invalid.
         cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange, upgrade))
-    }
-
-    /// What pays for the tries of a model call: the exchange takes the first place among those who may be charged.
-    fn funds(&self, exchange: &mut Exchange, demands: &Demands) -> Option<Funds> {
-        let ask = exchange.ask.clone();
-        let call = ask.call()?;
-        let (payers, seat) = Payers::led_by(Payer::of(&ask, call, demands.own()));
-        exchange.seat = Some(seat);
-        Some(Funds::new(payers, exchange.take_funds().unwrap_or_default()))
     }
 
     /// The worker's view of the newest configuration.

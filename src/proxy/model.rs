@@ -74,6 +74,21 @@ impl ModelCall {
         Usage { input: facts.estimated_input, output, ..Usage::default() }
     }
 
+    /// The same call, caused by nobody: the proxy itself asks and pays.
+    pub fn uncaused(&self) -> Self {
+        Self {
+            provider: self.provider.clone(),
+            shape: self.shape.clone(),
+            rest: self.rest.clone(),
+            facts: self.facts.clone(),
+            model: self.model.clone(),
+            join: Join::Unattributed,
+            account: Arc::default(),
+            request_id: self.request_id.clone(),
+            ..*self
+        }
+    }
+
     /// The URI at `provider`, with another model where it stands in the path.
     /// `own`: it is the provider that the app asked, whose credential may stand in the query.
     pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, http::Error> {

@@ -67,8 +67,9 @@ pub(super) fn route(matches: &Match) -> String {
         parts.push(matches.models.iter().map(|m| m.as_str()).collect::<Vec<_>>().join("|"));
     }
     for (name, value) in &matches.headers {
-        parts.push(match value.as_ref().and_then(|value| value.to_str().ok()) {
-            Some(value) => format!("{name}={value}"),
+        parts.push(match value {
+            // The value may be a secret, and the name stands in metrics and logs: 24 bits of a hash tell values apart.
+            Some(value) => format!("{name}=#{}", &blake3::hash(value.as_bytes()).to_hex()[..6]),
             None => name.as_str().to_owned(),
         });
     }
@@ -152,6 +153,12 @@ mod tests {
         assert_eq!(route(&matches), "GET|HEAD /api/**");
         matches.headers.push((http::HeaderName::from_static("x-beta"), None));
         assert_eq!(route(&matches), "GET|HEAD /api/** x-beta");
+        let secret = |value| {
+            let field = (http::HeaderName::from_static("x-key"), Some(http::HeaderValue::from_static(value)));
+            route(&Match { headers: vec![field], ..Match::default() })
+        };
+        assert!(secret("hunter2").starts_with("x-key=#") && !secret("hunter2").contains("hunter"), "{}", secret("hunter2"));
+        assert_ne!(secret("hunter2"), secret("hunter3"));
         assert_eq!(route(&Match::default()), "*");
         let outbound = Match { operations: vec![Operation::Chat], models: vec![Glob::new("gpt-*")], ..Match::default() };
         assert_eq!(route(&outbound), "chat gpt-*");

@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use super::{
     Cache, HitInfo, Outcome,
     answer::{Mark, answer},
+    carried::Carrier,
     entry::Entry,
-    flight::{Carrier, FallThrough, FlightReader, FlightWriter, Head},
+    flight::{FallThrough, FlightReader, FlightWriter, Head},
     freshness::{Freshness, Source, Times, age_value},
     key::Keys,
     plan::{Place, Plan},

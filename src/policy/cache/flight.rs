@@ -13,18 +13,22 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::{freshness::Freshness, key::Key, vary::Variance};
+pub use super::head::{FallThrough, Head};
+use super::{
+    carried::{Carried, Carrier},
+    key::Key,
+};
 use crate::{
     body::{Body, BodyError},
     store::memory::Budget,
@@ -42,32 +46,6 @@ const FAR_BEHIND: u64 = 16 * WINDOW;
 /// Bytes a piece costs beside its own.
 const PIECE_OVERHEAD: u64 = 64;
 const SHARDS: usize = 16;
-
-/// The head of a response that many may read.
-#[derive(Debug, Clone)]
-pub struct Head {
-    /// As received.
-    pub status: StatusCode,
-    /// Fields to send; no `Age`, no fields of a connection.
-    pub headers: HeaderMap,
-    /// Which requests it answers.
-    pub variance: Variance,
-    /// Age and lifetime.
-    pub fresh: Freshness,
-    /// Whether it stands in for an origin that failed.
-    pub stand_in: bool,
-}
-
-/// Why a reader must fetch for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FallThrough {
-    /// The response is not for sharing.
-    Private,
-    /// It is for other requests than this one (`Vary`, cookies, credentials).
-    OtherVariant,
-    /// The fetch failed before a head came.
-    Failed,
-}
 
 /// All flights by key.
 #[derive(Debug)]
@@ -141,23 +119,12 @@ impl Flights {
 }
 
 #[derive(Debug)]
-struct Flight {
+pub(super) struct Flight {
     state: Mutex<State>,
     budget: Arc<Budget>,
     largest: u64,
     /// What the leader hands to whoever joins.
-    carried: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-/// Leads to what a flight's leader has handed over.
-#[derive(Debug)]
-pub struct Carrier(Arc<Flight>);
-
-impl Carrier {
-    /// What the leader has handed over, if it is of this type.
-    pub fn load<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.0.carried.get().cloned()?.downcast().ok()
-    }
+    pub(super) carried: Carried,
 }
 
 #[derive(Debug, Default)]
@@ -201,7 +168,7 @@ type Wakers = SmallVec<[Waker; 8]>;
 
 impl Flight {
     fn new(budget: Arc<Budget>, largest: u64) -> Self {
-        Self { state: Mutex::new(State::default()), budget, largest, carried: OnceLock::new() }
+        Self { state: Mutex::new(State::default()), budget, largest, carried: Carried::default() }
     }
 
     /// Changes the state and wakes all readers, after the lock is gone.
@@ -253,7 +220,7 @@ impl FlightWriter {
 
     /// Hands `carried` to whoever joins, once.
     pub fn carry(&self, carried: Arc<dyn Any + Send + Sync>) {
-        let _ = self.flight.carried.set(carried);
+        self.flight.carried.set(carried);
     }
 
     /// How many have joined so far, whether they still read or not.
@@ -429,7 +396,7 @@ impl FlightReader {
 
     /// Leads to what the leader has handed over.
     pub fn carrier(&self) -> Carrier {
-        Carrier(self.flight.clone())
+        Carrier::of(self.flight.clone())
     }
 
     /// The head, as soon as it has come.

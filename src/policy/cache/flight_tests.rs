@@ -2,9 +2,16 @@
 
 use std::time::SystemTime;
 
+use http::StatusCode;
 use http_body_util::BodyExt;
 
-use super::{super::freshness::Source, *};
+use super::{
+    super::{
+        freshness::{Freshness, Source},
+        vary::Variance,
+    },
+    *,
+};
 
 fn head() -> Arc<Head> {
     let fresh = Freshness {

@@ -35,6 +35,7 @@
 //! alone, whatever else is in the key of the entry.
 
 mod answer;
+pub mod carried;
 pub mod codec;
 pub mod date;
 pub mod directives;
@@ -44,7 +45,8 @@ pub mod fill;
 pub mod flight;
 pub mod freshness;
 pub mod graphql;
-pub mod hit;
+pub mod head;
+mod hit;
 pub mod invalidate;
 pub mod key;
 mod plan;

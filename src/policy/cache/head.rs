@@ -1,0 +1,31 @@
+//! The head of a response that many may read, and the reasons why one of them must not.
+
+use http::{HeaderMap, StatusCode};
+
+use super::{freshness::Freshness, vary::Variance};
+
+/// The head of a response that many may read.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// As received.
+    pub status: StatusCode,
+    /// Fields to send; no `Age`, no fields of a connection.
+    pub headers: HeaderMap,
+    /// Which requests it answers.
+    pub variance: Variance,
+    /// Age and lifetime.
+    pub fresh: Freshness,
+    /// Whether it stands in for an origin that failed.
+    pub stand_in: bool,
+}
+
+/// Why a reader must fetch for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FallThrough {
+    /// The response is not for sharing.
+    Private,
+    /// It is for other requests than this one (`Vary`, cookies, credentials).
+    OtherVariant,
+    /// The fetch failed before a head came.
+    Failed,
+}
