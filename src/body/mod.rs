@@ -193,7 +193,8 @@ impl HttpBody for Sized {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        // Whoever writes it stops at its length: nobody asks again whether that was the end.
+        self.left == 0 || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

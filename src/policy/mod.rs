@@ -5,6 +5,7 @@ pub mod access;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;
+pub mod keyring;
 pub mod limits;
 pub mod retry;
 pub mod timeout;

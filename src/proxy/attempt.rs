@@ -24,11 +24,13 @@ use crate::{
     config::{Fallback, Mode},
     policy::{
         breaker::Breaker,
+        keyring::Refused,
         retry::{self, Budget, Next, Standing, TryOutcome, Verdict},
         timeout::Deadline,
     },
-    provider,
+    provider::{self, ErrorClass},
     reject::{Bound, Fault, Reject},
+    telemetry::metrics::Family,
     upstream::{Connection, Pool},
 };
 
@@ -221,6 +223,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     let guards = Guards::of(proxy, &ask, route, aim);
     let retries = policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0) && guards.repeatable;
     let mut reconnected = false;
+    let mut keys_left = aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1));
     let mut made = 0;
     loop {
         let permit = match guards.breaker.as_ref().map(|breaker| breaker.permit(Instant::now())) {
@@ -245,6 +248,14 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             permit.settle(vote, Instant::now(), &proxy.chance);
         }
         cells.tried(tried.word);
+        if tried.another_key && replayable && keys_left > 0 {
+            // Another key may do better at once; no retry policy is needed for it.
+            keys_left -= 1;
+            made -= 1;
+            cells.retried("another_key");
+            ask.tries.thrown_away(tried.word);
+            continue;
+        }
         if reconnects {
             reconnected = true;
             made -= 1;
@@ -305,7 +316,8 @@ async fn one_try(
 ) -> Result<Tried, Reject> {
     let ask = sending.ask.clone();
     ask.tries.begin(&aim.pool.target.name);
-    let (uri, mut headers) = request::addressed(sending, aim)?;
+    let key = aim.provider.and_then(|provider| provider.keyring.next(Instant::now()));
+    let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
     let bill = match (&mut sending.funds, aim.provider) {
         (Some(funds), Some(provider)) => Some(funds.open_bill(&ask, provider, aim.model)),
@@ -328,6 +340,7 @@ async fn one_try(
             judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
+    let tried = tried.map(|tried| Tried { another_key: judge_key(&ask, aim, key, &tried), ..tried });
     if let Some(span) = &mut span {
         match tried.as_ref().map(|tried| &tried.answer) {
             Ok(Ok(attempted)) => span.status(attempted.head.status.as_u16()),
@@ -338,6 +351,27 @@ async fn one_try(
         tracer.end(span, proxy.shared.clock.wall());
     }
     tried
+}
+
+/// Lets a key rest that was refused; says whether another one may serve.
+fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
+    let (Some(provider), Some(key)) = (aim.provider, key) else { return false };
+    let why = match tried.class {
+        Some(ErrorClass::Throttled) => Refused::Throttled(tried.hint()),
+        Some(ErrorClass::QuotaSpent | ErrorClass::BadKey) => Refused::Unusable,
+        _ => {
+            if tried.word == "ok" {
+                provider.keyring.accepted(key);
+            }
+            return false;
+        }
+    };
+    let (rest, another) = provider.keyring.refused(key, why, Instant::now());
+    ask.proxy.telemetry.metrics.counter(Family::KeyRests, &[&provider.name, tried.word]).inc();
+    if why == Refused::Unusable {
+        tracing::warn!(provider = %provider.name, key = key + 1, reason = tried.word, ?rest, "a configured key rests");
+    }
+    another
 }
 
 /// A try that got no head: its bill first, then what it means.

@@ -40,13 +40,24 @@ pub struct Tried {
     pub word: &'static str,
     /// What went wrong with a connection.
     pub broke: Option<Broke>,
+    /// The provider's error.
     pub(super) class: Option<ErrorClass>,
+    /// The key was refused and another one may serve.
+    pub(super) another_key: bool,
 }
 
 impl Tried {
     /// A try that gave no answer.
     pub fn rejected(reject: Reject, outcome: TryOutcome) -> Self {
-        Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None }
+        Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None, another_key: false }
+    }
+
+    /// How long the target asks to wait.
+    pub fn hint(&self) -> Option<Duration> {
+        match &self.outcome {
+            TryOutcome::Answer(answer) => answer.hint,
+            _ => None,
+        }
     }
 
     /// How the breaker sees it.
@@ -96,7 +107,8 @@ pub async fn understand(
         }
         bill => bill,
     };
-    let judges = ask.call().is_some() && route.judges_answers();
+    let pools_keys = aim.provider.is_some_and(|provider| provider.keys.len() > 1);
+    let judges = ask.call().is_some() && (route.judges_answers() || failed && pools_keys);
     if failed && judges {
         return Ok(Box::pin(error(proxy, &ask, responded)).await);
     }
@@ -109,7 +121,7 @@ pub async fn understand(
         hold::Beginning::Error(attempted, class) => {
             let outcome =
                 if class.retryable() { TryOutcome::BrokenStream } else { TryOutcome::Answer(of_class(status, class, None, None)) };
-            Ok(Tried { answer: Ok(attempted), outcome, word: class.as_str(), broke: None, class: Some(class) })
+            Ok(Tried { answer: Ok(attempted), outcome, word: class.as_str(), broke: None, class: Some(class), another_key: false })
         }
         hold::Beginning::Timeout(bound, after) => {
             aim.pool.cells.timed_out(bound.as_str());
@@ -163,7 +175,7 @@ fn answered(attempted: Attempted, answer: Answer, class: Option<ErrorClass>) -> 
         (None, 400..=499) => "status_4xx",
         (None, _) => "ok",
     };
-    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class }
+    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class, another_key: false }
 }
 
 fn of_class(status: StatusCode, class: ErrorClass, hint: Option<Duration>, advice: Option<bool>) -> Answer {

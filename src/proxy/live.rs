@@ -11,6 +11,7 @@ use crate::{
     config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Strict, Unit},
     policy::{
         breaker::{Breaker, Breakers},
+        keyring::Keyring,
         limits::LimitSet,
         retry::{Budget, Budgets},
     },
@@ -135,8 +136,10 @@ pub struct LiveProvider {
     pub target: usize,
     /// Path prefix.
     pub base: String,
-    /// Replace the app's credential, in turn.
+    /// Replace the app's credential.
     pub keys: Vec<Secret>,
+    /// Which of them is used next.
+    pub keyring: Arc<Keyring>,
 }
 
 impl Live {
@@ -180,6 +183,7 @@ impl Live {
                         target: add(provider.name.clone(), terms)?,
                         base: provider.url.base.clone(),
                         keys: provider.keys.clone(),
+                        keyring: shared.keyring(&provider.name, &provider.keys),
                     });
                 }
                 prices = Prices::new(&outbound.prices);

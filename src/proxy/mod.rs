@@ -30,7 +30,7 @@ pub mod warm;
 mod worth;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     rc::Rc,
     sync::{Arc, atomic::AtomicU8},
@@ -53,11 +53,12 @@ use crate::{
     caller::{Caller, KnownBy},
     cause::Causes,
     clock::{Chance, Clock, Instant},
-    config::{Applies, Bounds, CallerSource, Config},
+    config::{Applies, Bounds, CallerSource, Config, Secret},
     policy::{
         access,
         breaker::Breakers,
         cache::Cache,
+        keyring::Keyring,
         limits::{Keyed, Limits},
         retry::Budgets,
     },
@@ -95,6 +96,8 @@ pub struct Shared {
     pub budgets: Budgets,
     /// Whether targets could be reached, by name and origin; lives on across reloads.
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
+    /// The keys of each provider, by name and a hash of the keys.
+    pub keyrings: Mutex<HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>>,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
@@ -117,12 +120,28 @@ impl Shared {
             breakers: Breakers::default(),
             budgets: Budgets::default(),
             reached: Mutex::default(),
+            keyrings: Mutex::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
             bodies: read_first::BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],
         }
+    }
+}
+
+impl Shared {
+    /// The keyring of a provider: it lives on across reloads while the keys stay the same.
+    fn keyring(&self, provider: &Arc<str>, keys: &[Secret]) -> Arc<Keyring> {
+        let mut hasher = blake3::Hasher::new();
+        for key in keys {
+            hasher.update(&(key.reveal().len() as u64).to_le_bytes());
+            hasher.update(key.reveal().as_bytes());
+        }
+        let mut keyrings = self.keyrings.lock();
+        keyrings.retain(|(name, _), ring| name != provider || Arc::strong_count(ring) > 1);
+        let known = keyrings.entry((provider.clone(), *hasher.finalize().as_bytes()));
+        known.or_insert_with(|| Arc::new(Keyring::new(keys.len(), self.clock.now()))).clone()
     }
 }
 
@@ -148,8 +167,6 @@ pub struct Proxy {
     /// Jitter and sampling.
     pub chance: Chance,
     dial: Rc<dyn Dial>,
-    /// Takes keys in turn.
-    turn: Cell<usize>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
 }
@@ -158,16 +175,7 @@ impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
-        Rc::new(Self {
-            shared,
-            worker: RefCell::new(Rc::new(worker)),
-            live,
-            telemetry,
-            chance,
-            dial,
-            turn: Cell::new(0),
-            refreshes: Gauge::default(),
-        })
+        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, refreshes: Gauge::default() })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
@@ -293,13 +301,6 @@ impl Proxy {
                 pool.sweep(now);
             }
         }
-    }
-
-    /// The next of `count` things that are used in turn.
-    pub fn next_turn(&self, count: usize) -> usize {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        turn % count.max(1)
     }
 
     fn bound_upload(&self, ask: &Ask, door: &LiveDoor, body: Body) -> Result<Body, Reject> {

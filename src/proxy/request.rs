@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderValue, Uri, header, uri};
 
 use super::{
-    Proxy,
     ask::Ask,
     attempt::{Aim, Sending},
     live::LiveProvider,
@@ -11,7 +10,7 @@ use super::{
 use crate::{
     arrival::Door,
     cause,
-    config::Api,
+    config::{Api, Secret},
     reject::Reject,
     telemetry::trace::{ClientStart, Span},
     upstream::headers::{self, Forwarding},
@@ -21,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// The request's target is not valid behind the target's URL.
-pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>) -> Result<(Uri, HeaderMap), Reject> {
+pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, HeaderMap), Reject> {
     let mut fields = sending.fields();
     let ask = &*sending.ask;
     let target = &aim.pool.target;
@@ -33,7 +32,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>) -> Result<(Uri, Header
                 fields.remove(header::CONTENT_LENGTH);
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
-            credential(&mut fields, provider, own, &ask.proxy);
+            credential(&mut fields, provider, own, key);
             call.uri(provider, aim.model.map(|model| &**model), own)
         }
         _ => {
@@ -119,17 +118,14 @@ fn narrow(fields: &mut HeaderMap, codings: Codings) {
 
 /// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through to the
 /// provider it was meant for (`own`), and to no other.
-pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, own: bool, proxy: &Proxy) {
+pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, own: bool, key: Option<usize>) {
     if provider.keys.is_empty() && own {
         return;
     }
     for name in CREDENTIALS {
         fields.remove(name);
     }
-    if provider.keys.is_empty() {
-        return;
-    }
-    let key = provider.keys[proxy.next_turn(provider.keys.len())].reveal();
+    let Some(key) = key.and_then(|key| provider.keys.get(key)).map(Secret::reveal) else { return };
     let (name, value) = match provider.api {
         Api::Anthropic => ("x-api-key", HeaderValue::from_str(key)),
         Api::Gemini => ("x-goog-api-key", HeaderValue::from_str(key)),

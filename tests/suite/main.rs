@@ -27,6 +27,9 @@ mod spend;
 /// Who pays for a try.
 mod bills;
 
+/// Which of a provider's keys is used.
+mod keys;
+
 /// Trying again: when, how long after, how often, and when not.
 mod retry;
 

@@ -320,7 +320,7 @@ impl Join {
         if !(lives && head.variance.matches(&fill.request, &head.headers) && fill.plan.admits(head.fresh.source)) {
             return Err((FallThrough::OtherVariant, Box::new(fill)));
         }
-        let mut response = Response::new(reader.into_body());
+        let mut response = Response::new(Body::sized(reader.into_body(), content_length(&head.headers)));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers.clone();
         let member = Forwarded { collapsed: true, ..fill.why.into() };

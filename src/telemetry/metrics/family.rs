@@ -161,6 +161,7 @@ families! {
     Inflight = Gauge, One, "outrigger_inflight_requests", ["door"], "Requests that have begun and not ended.";
     Tries = Counter, One, "outrigger_tries_total", ["target", "outcome"], "Sendings to a target, by how they ended.";
     Retries = Counter, One, "outrigger_retries_total", ["target", "reason"], "Tries after the first, by why the one before failed.";
+    KeyRests = Counter, One, "outrigger_key_rests_total", ["provider", "reason"], "Times that a configured key was put to rest: throttled, quota_spent, bad_key.";
     RetryBudgetExhausted = Counter, One, "outrigger_retry_budget_exhausted_total", ["target"], "Retries not made because the target's retry budget was spent.";
     Fallbacks = Counter, One, "outrigger_fallbacks_total", ["route", "to"], "Requests that went on to a later target or a static answer.";
     Timeouts = Counter, One, "outrigger_timeouts_total", ["target", "bound"], "Time bounds that passed.";

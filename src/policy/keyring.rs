@@ -1,0 +1,134 @@
+//! Which of a provider's keys the next try uses. Keys are used in turn; one that was refused rests and the others serve.
+//!
+//! A throttled key rests until its reset. A key that is spent or refused rests for [`FIRST_REST`], doubled each time up to
+//! [`LONGEST_REST`]: it is asked again then, because quotas are raised and keys restored. Where every key rests, the one whose rest ends
+//! first is used: the provider says better than a guess what is wrong.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crate::clock::Instant;
+
+/// Rest of a key that was refused for the first time.
+pub const FIRST_REST: Duration = Duration::from_secs(60);
+/// Longest rest of a key that is refused again and again.
+pub const LONGEST_REST: Duration = Duration::from_secs(1_800);
+/// Rest of a throttled key whose provider does not say for how long.
+const THROTTLED_REST: Duration = Duration::from_secs(1);
+
+/// Why a key rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too fast; the time after which it works again, if the provider says so.
+    Throttled(Option<Duration>),
+    /// Its quota is spent, or it is not accepted.
+    Unusable,
+}
+
+/// The keys of one provider. Shared by all workers; lives on across reloads while the keys stay the same.
+#[derive(Debug)]
+pub struct Keyring {
+    started: Instant,
+    turn: AtomicUsize,
+    keys: Box<[Key]>,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    /// Milliseconds after the ring's start at which its rest ends; 0: it does not rest.
+    rests_until: AtomicU64,
+    /// Refusals in a row.
+    refusals: AtomicU32,
+}
+
+impl Keyring {
+    /// A ring of so many keys, none of which rests.
+    pub fn new(keys: usize, now: Instant) -> Self {
+        Self { started: now, turn: AtomicUsize::new(0), keys: (0..keys).map(|_| Key::default()).collect() }
+    }
+
+    /// The key for the next try; `None`: there are none.
+    pub fn next(&self, now: Instant) -> Option<usize> {
+        let count = self.keys.len();
+        let first = self.turn.fetch_add(1, Relaxed);
+        let now = self.millis(now);
+        let turns = (0..count).map(|at| first.wrapping_add(at) % count);
+        turns.min_by_key(|at| self.keys[*at].rests_until.load(Relaxed).saturating_sub(now))
+    }
+
+    /// A key was refused: it rests. Gives back how long, and whether another one does not.
+    pub fn refused(&self, key: usize, why: Refused, now: Instant) -> (Duration, bool) {
+        let Some(state) = self.keys.get(key) else { return (Duration::ZERO, false) };
+        let rest = match why {
+            Refused::Throttled(hint) => hint.unwrap_or(THROTTLED_REST).min(LONGEST_REST),
+            Refused::Unusable => {
+                let before = state.refusals.fetch_add(1, Relaxed).min(8);
+                (FIRST_REST * 2_u32.pow(before)).min(LONGEST_REST)
+            }
+        };
+        state.rests_until.store(self.millis(now + rest).max(1), Relaxed);
+        (rest, self.resting(now) < self.keys.len())
+    }
+
+    /// A key was accepted.
+    pub fn accepted(&self, key: usize) {
+        if let Some(state) = self.keys.get(key).filter(|state| state.rests_until.load(Relaxed) != 0) {
+            state.rests_until.store(0, Relaxed);
+            state.refusals.store(0, Relaxed);
+        }
+    }
+
+    /// How many keys rest.
+    pub fn resting(&self, now: Instant) -> usize {
+        let now = self.millis(now);
+        self.keys.iter().filter(|key| key.rests_until.load(Relaxed) > now).count()
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn keys_are_used_in_turn_and_a_refused_one_rests() {
+        let start = Instant::now();
+        let ring = Keyring::new(3, start);
+        assert_eq!([ring.next(start), ring.next(start), ring.next(start)], [Some(0), Some(1), Some(2)]);
+        assert_eq!(ring.refused(1, Refused::Unusable, start), (FIRST_REST, true));
+        let used: Vec<_> = (0..30).filter_map(|_| ring.next(start)).collect();
+        assert!(!used.contains(&1) && used.contains(&0) && used.contains(&2), "{used:?}");
+        let later = start + FIRST_REST + SECOND;
+        assert!((0..3).any(|_| ring.next(later) == Some(1)), "it is asked again");
+        assert_eq!(ring.refused(1, Refused::Unusable, later), (FIRST_REST * 2, true), "for longer each time");
+        ring.accepted(1);
+        assert_eq!((ring.resting(later), ring.refused(1, Refused::Unusable, later).0), (0, FIRST_REST));
+    }
+
+    #[test]
+    fn a_throttled_key_rests_until_its_reset_and_the_nearest_is_used_where_all_rest() {
+        let start = Instant::now();
+        let ring = Keyring::new(2, start);
+        assert_eq!(ring.refused(0, Refused::Throttled(Some(SECOND * 20)), start), (SECOND * 20, true));
+        assert_eq!(ring.refused(1, Refused::Throttled(Some(SECOND * 5)), start), (SECOND * 5, false));
+        assert_eq!((ring.next(start), ring.next(start)), (Some(1), Some(1)));
+        assert_eq!(Keyring::new(0, start).next(start), None);
+    }
+
+    #[test]
+    fn no_rest_is_longer_than_the_longest() {
+        let start = Instant::now();
+        let ring = Keyring::new(1, start);
+        for _ in 0..40 {
+            assert!(ring.refused(0, Refused::Unusable, start).0 <= LONGEST_REST);
+        }
+        assert_eq!(ring.refused(0, Refused::Throttled(Some(SECOND * 90_000)), start).0, LONGEST_REST);
+    }
+}
