@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
-    Limit, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Limit, Metering, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
@@ -132,6 +132,8 @@ pub struct Outbound {
     pub bounds: Bounds,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
+    /// How exactly model calls are metered.
+    pub metering: Metering,
     /// A join to an inbound exchange that ended longer ago than this enforces nothing.
     pub join_within: Duration,
     /// Prices that override or extend the built-in table.

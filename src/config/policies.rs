@@ -149,6 +149,16 @@ pub enum Unpriced {
     Refuse,
 }
 
+/// How exactly model calls are metered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Metering {
+    /// Streams are asked for their usage; what the app did not ask for is taken out again.
+    #[default]
+    Exact,
+    /// Calls go out as the app sent them: a stream without usage is estimated.
+    AsSent,
+}
+
 /// Response cache.
 #[derive(Debug, Clone)]
 pub struct Cache {

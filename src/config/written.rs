@@ -9,8 +9,8 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol,
-    RetryOn, Secret, TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
+    Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
         RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd, W,
@@ -90,6 +90,7 @@ pub(super) struct Outbound {
     pub(super) routes: Items<Block>,
     pub(super) bounds: Bounds,
     pub(super) server_timing: W<bool>,
+    pub(super) metering: W<Metering>,
     pub(super) join_within: W<Duration>,
     #[serde(default)]
     pub(super) prices: Items<Price>,

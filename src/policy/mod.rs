@@ -5,6 +5,7 @@ pub mod access;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;
+pub mod given_up;
 pub mod keyring;
 pub mod limits;
 pub mod retry;

@@ -119,6 +119,8 @@ pub struct Judgement {
     pub budget_exhausted: bool,
     /// A policy that only observes would have tried again.
     pub observed: bool,
+    /// The policy covers such a failure: what the client gets now is final.
+    pub ran: bool,
 }
 
 /// Judges a try. `policy` of `None` retries nothing, but may go to the next target. A [`Verdict::TryAgain`] has been withdrawn
@@ -131,18 +133,16 @@ pub fn judge(
     chance: &Chance,
     now: Instant,
 ) -> Judgement {
-    let mut judgement = Judgement { verdict: otherwise(outcome, tries), budget_exhausted: false, observed: false };
+    let mut judgement = Judgement { verdict: otherwise(outcome, tries), budget_exhausted: false, observed: false, ran: false };
     let Some(policy) = policy else { return judgement };
     let hint = match outcome {
         TryOutcome::Answer(answer) => answer.hint.unwrap_or_default(),
         _ => Duration::ZERO,
     };
-    let may = retryable(outcome, &policy.on)
-        && (tries.repeatable || !may_be_processed(outcome))
-        && tries.replayable
-        && tries.made <= policy.max_retries
-        && !tries.repeats
-        && hint <= policy.max_hint;
+    let covered =
+        retryable(outcome, &policy.on) && (tries.repeatable || !may_be_processed(outcome)) && tries.replayable && hint <= policy.max_hint;
+    judgement.ran = policy.mode == Mode::Enforce && policy.max_retries > 0 && (covered || tries.made > 1);
+    let may = covered && tries.made <= policy.max_retries && !tries.repeats;
     if !may {
         return judgement;
     }

@@ -10,6 +10,9 @@ use crate::{
 };
 use http::HeaderMap;
 
+/// How much longer than it says a caller is waited for.
+const CALLER_GRACE: Duration = Duration::from_secs(1);
+
 /// The end of an exchange, over all its tries; or none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deadline(Option<End>);
@@ -38,9 +41,13 @@ impl Deadline {
         }
     }
 
-    /// When it passes, which bound it is, and how much is left of it.
+    /// When what is under way is given up, which bound that is, and how much is left of it. A caller's clock began before ours: the
+    /// caller hangs up first and learns what its own timeout means, and only one that stays is told.
     pub fn next(self, now: Instant) -> Option<(Instant, Bound, Duration)> {
-        self.0.map(|end| (end.at, end.bound, end.at.saturating_duration_since(now)))
+        self.0.map(|end| {
+            let at = if end.bound == Bound::Caller { end.at + CALLER_GRACE } else { end.at };
+            (at, end.bound, at.saturating_duration_since(now))
+        })
     }
 
     /// What is left of it; `None`: there is no end.

@@ -35,6 +35,6 @@ pub use errors::{
 pub use facts::{BodyProblem, Facts, read};
 pub use meter::{Finish, Gunzip, Meter, News, Observed};
 pub use price::Prices;
-pub use rewrite::{with_include_usage, with_model, with_model_in_path};
+pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};
 pub use sse::is_stream;
 pub use strip::Strip;

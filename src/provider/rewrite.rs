@@ -83,6 +83,29 @@ pub fn with_include_usage(body: &Bytes) -> Option<Bytes> {
     Some(spliced(body, edits))
 }
 
+/// The body without `stream_options`, for a server that does not know it. `None`: not a JSON object, or no such member.
+pub fn without_stream_options(body: &Bytes) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    #[serde(field_identifier, rename_all = "snake_case")]
+    enum Key {
+        StreamOptions,
+    }
+    let members = json::members::<Key>(body)?;
+    let member = members.first()?;
+    let Key::StreamOptions = member.key;
+    // From the name's first quote to the comma behind the value, or from the comma before the name.
+    let name = memchr::memmem::rfind(&body[..member.value.start], b"\"stream_options\"")?;
+    let after = member.value.end + body[member.value.end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let place = match body.get(after) {
+        Some(b',') => name..after + 1,
+        _ => {
+            let before = body[..name].trim_ascii_end();
+            if before.ends_with(b",") { before.len() - 1..member.value.end } else { name..member.value.end }
+        }
+    };
+    Some(spliced(body, [(place, "")]))
+}
+
 /// The path with another model, for APIs that keep it there. `None`: it does not stand in this path.
 pub fn with_model_in_path(api: Api, path: &str, model: &str) -> Option<String> {
     /// What RFC 3986 section 3.3 allows in a segment beyond letters and digits, `:` excepted, because Gemini's verb follows one.
@@ -134,6 +157,21 @@ mod tests {
     fn usage(body: &str) -> Option<String> {
         let out = with_include_usage(&Bytes::copy_from_slice(body.as_bytes()))?;
         Some(String::from_utf8(out.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn stream_options_can_be_taken_out_again() {
+        for (body, without) in [
+            (r#"{"stream_options":{"include_usage":true},"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1 , "stream_options" : {"x":"\"stream_options\""} }"#, r#"{"a":1  }"#),
+            (r#"{"stream_options":null}"#, "{}"),
+            (r#"{ "a":[1], "stream_options":{}, "b":2}"#, r#"{ "a":[1],  "b":2}"#),
+        ] {
+            let out = without_stream_options(&Bytes::copy_from_slice(body.as_bytes())).expect(body);
+            assert_eq!(std::str::from_utf8(&out).expect("text"), without);
+            assert!(serde_json::from_slice::<Value>(&out).is_ok(), "{without}");
+        }
+        assert_eq!(without_stream_options(&Bytes::from_static(b"{}")), None);
     }
 
     #[test]

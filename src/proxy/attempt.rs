@@ -3,24 +3,27 @@
 //! Read [`attempt`], then `try_target`. What one try sends is in `request`, how it is sent in [`super::forward`], what its answer
 //! means in `judged`, what it costs in [`super::bill`].
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
+use http::{HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{
     Proxy,
     ask::{Ask, Fallen},
-    bill::{Bill, Reading},
+    bill::Bill,
     forward::{self, Failed, TryBounds},
-    funds::Funds,
     judged::{self, Tried},
-    live::{LiveProvider, LiveRoute, Worker},
+    live::{LiveRoute, Worker},
     request,
+    sending::{Aim, Attempted, Instead, Sending, call_id},
 };
 use crate::{
     arrival::Door,
-    body::{Body, replay::Replay, tap::TimeBounds},
+    body::{Body, tap::TimeBounds},
     config::{Fallback, Mode},
     policy::{
         breaker::Breaker,
@@ -28,103 +31,29 @@ use crate::{
         retry::{self, Budget, Next, Standing, TryOutcome, Verdict},
         timeout::Deadline,
     },
-    provider::{self, ErrorClass},
+    provider::ErrorClass,
     reject::{Bound, Fault, Reject},
     telemetry::metrics::Family,
-    upstream::{Connection, Pool},
 };
-
-/// What the tries of one request need beside what was asked. Holds nothing of the client: a task can outlive it.
-pub struct Sending {
-    pub(super) ask: Rc<Ask>,
-    body: Replay,
-    /// The fields, where something was added to those of the request.
-    edited: Option<Box<HeaderMap>>,
-    pub(super) websocket: bool,
-    /// Codings in which the answer can be read on the side.
-    codings: request::Codings,
-    /// Outbound: what pays for the tries.
-    pub(super) funds: Option<Funds>,
-}
-
-/// An answer that may go to the client.
-pub struct Attempted {
-    /// Cleaned; of the target, or of a static answer.
-    pub head: response::Parts,
-    /// To be passed on.
-    pub body: Body,
-    /// To be released at the body's end.
-    pub connection: Option<Connection>,
-    /// Time bounds that whoever reads the body has to keep.
-    pub bounds: TimeBounds,
-    /// Model calls: what is known of the answer while it passes.
-    pub reading: Option<Rc<Reading>>,
-}
-
-/// Whose answer it is, if not the first target's: an extension of the answer's head. Such an answer is given and not kept,
-/// because the first target's is asked for again once it is back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Instead {
-    /// Another target's.
-    Target,
-    /// Ours, from the configuration.
-    Fixed,
-}
-
-/// One place to try.
-pub(super) struct Aim<'a> {
-    pub(super) pool: &'a Rc<Pool>,
-    pub(super) provider: Option<&'a LiveProvider>,
-    /// The model to ask for in place of the one that the request names.
-    pub(super) model: Option<&'a Arc<str>>,
-}
-
-impl Sending {
-    /// Prepares the tries of `ask`.
-    pub fn new(ask: Rc<Ask>, body: Replay, websocket: bool, looks_inside: bool, funds: Option<Funds>) -> Self {
-        let codings = request::Codings::of(&ask, looks_inside);
-        Self { ask, body, edited: None, websocket, codings, funds }
-    }
-
-    /// The same request once more, if its body is in memory; it costs what the first one has left.
-    pub fn again(&self) -> Option<Self> {
-        matches!(self.body, Replay::Whole(_)).then(|| Self {
-            ask: self.ask.clone(),
-            body: self.body.share(),
-            edited: self.edited.clone(),
-            websocket: self.websocket,
-            codings: self.codings,
-            funds: None,
-        })
-    }
-
-    /// Fields that the request to the target must carry beside its own (validators of a stored answer).
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        let (ask, websocket, codings) = (&self.ask, self.websocket, self.codings);
-        self.edited.get_or_insert_with(|| Box::new(request::fields(ask, websocket, codings)))
-    }
-
-    /// The fields for one try.
-    pub(super) fn fields(&self) -> HeaderMap {
-        self.edited.as_deref().cloned().unwrap_or_else(|| request::fields(&self.ask, self.websocket, self.codings))
-    }
-
-    /// The body for the next try, with the model that the aim asks for.
-    fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
-        match (&self.body, aim.model) {
-            (Replay::Whole(bytes), Some(model)) if self.ask.call().is_some_and(|call| call.shape.model_in_path.is_none()) => {
-                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
-            }
-            _ => self.body.take(),
-        }
-    }
-}
 
 /// Sends the request until an answer can be kept or nothing is left to try.
 ///
 /// # Errors
 /// No target gave an answer, or the client's time is over.
 pub async fn attempt(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempted, Reject> {
+    let answer = try_targets(proxy, sending).await;
+    let failed = answer.as_ref().map_or(true, |attempted| !attempted.head.status.is_success());
+    if failed
+        && sending.ask.tries.policy_ran.get()
+        && let Some(call) = call_id(&sending.ask, &sending.body)
+    {
+        proxy.shared.given_up.remember(call, Instant::now());
+    }
+    answer
+}
+
+/// The target that was asked for, then those of the fallback.
+async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempted, Reject> {
     let ask = sending.ask.clone();
     let worker = &ask.worker;
     let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
@@ -189,7 +118,7 @@ struct Guards {
 }
 
 impl Guards {
-    fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>) -> Self {
+    fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, was_given_up: bool) -> Self {
         let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
         let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
         let group = route.group.as_deref();
@@ -199,7 +128,7 @@ impl Guards {
             ask.worker.breaker(&proxy.shared.breakers, terms, group, &target.name, model)
         });
         let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
-        let repeats = policy.is_some() && ask.door() == Door::Outbound && retry::is_repeat(&arrival.headers);
+        let repeats = policy.is_some() && ask.door() == Door::Outbound && (retry::is_repeat(&arrival.headers) || was_given_up);
         if policy.is_some() {
             budget.deposit(Instant::now());
             if repeats {
@@ -220,8 +149,10 @@ impl Guards {
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     let (target, cells, policy) = (&aim.pool.target, &aim.pool.cells, route.policies.retry.as_ref());
-    let guards = Guards::of(proxy, &ask, route, aim);
+    let guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
     let retries = policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0) && guards.repeatable;
+    // What ends the tries from outside (the caller's time, a limit) ends them after the policy has begun its work.
+    ask.tries.policy_ran.set(retries && ask.tries.made.get() > 0);
     let mut reconnected = false;
     let mut keys_left = aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1));
     let mut made = 0;
@@ -239,7 +170,13 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
         made += 1;
-        let tried = one_try(proxy, sending, route, aim, body, made).await?;
+        let tried = match one_try(proxy, sending, route, aim, body, made).await {
+            Ok(tried) => tried,
+            Err(reject) => {
+                ask.tries.policy_ran.set(retries);
+                return Err(reject);
+            }
+        };
         let replayable = sending.body.can_repeat();
         let reconnects = !reconnected && replayable && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent));
         if let Some(permit) = permit {
@@ -248,6 +185,12 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             permit.settle(vote, Instant::now(), &proxy.chance);
         }
         cells.tried(tried.word);
+        if tried.refuses_usage && sending.forget_usage() {
+            made -= 1;
+            cells.retried("stream_options");
+            ask.tries.thrown_away(tried.word);
+            continue;
+        }
         if tried.another_key && replayable && keys_left > 0 {
             // Another key may do better at once; no retry policy is needed for it.
             keys_left -= 1;
@@ -268,6 +211,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         let standing =
             Standing { made, repeatable: guards.repeatable, replayable, left: ask.deadline().left(now), next, repeats: guards.repeats };
         let judgement = retry::judge(&tried.outcome, &standing, policy, &guards.budget, &proxy.chance, now);
+        ask.tries.policy_ran.set(judgement.ran);
         if judgement.budget_exhausted {
             cells.budget_exhausted.inc();
         }
@@ -289,10 +233,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
                 ask.tries.thrown_away(tried.word);
                 return Ok(Last { answer: tried.answer, move_on: true });
             }
-            Verdict::Keep => {
-                ask.tries.policy_ran.set(retries && replayable);
-                return Ok(Last { answer: tried.answer, move_on: false });
-            }
+            Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
         }
     }
 }
@@ -340,7 +281,11 @@ async fn one_try(
             judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
-    let tried = tried.map(|tried| Tried { another_key: judge_key(&ask, aim, key, &tried), ..tried });
+    let tried = tried.map(|tried| Tried {
+        another_key: judge_key(&ask, aim, key, &tried),
+        refuses_usage: refuses_usage(&ask, aim, &tried),
+        ..tried
+    });
     if let Some(span) = &mut span {
         match tried.as_ref().map(|tried| &tried.answer) {
             Ok(Ok(attempted)) => span.status(attempted.head.status.as_u16()),
@@ -351,6 +296,20 @@ async fn one_try(
         tracer.end(span, proxy.shared.clock.wall());
     }
     tried
+}
+
+/// Whether the target refused the call because of the `stream_options` that the proxy has added; it is not sent them again.
+fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
+    let (Some(provider), Ok(attempted)) = (aim.provider, &tried.answer) else { return false };
+    let asks = ask.call().is_some_and(|call| call.asks_usage);
+    let Body::Full(bytes) = &attempted.body else { return false };
+    let refuses = asks
+        && matches!(attempted.head.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        && memchr::memmem::find(bytes, b"stream_options").is_some();
+    if refuses {
+        provider.refuses_usage.store(true, Relaxed);
+    }
+    refuses
 }
 
 /// Lets a key rest that was refused; says whether another one may serve.

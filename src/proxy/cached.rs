@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     NOT_CACHED_FOR_MEMORY, Proxy,
-    attempt::{Attempted, Instead, Sending, attempt},
+    attempt::attempt,
     cache_key::{Asked, KeyParts, query},
     declared,
     demands::Demands,
@@ -20,6 +20,7 @@ use super::{
     funds::Funds,
     live::LiveRoute,
     payer::{Payer, Payers},
+    sending::{Attempted, Instead, Sending},
     worth::Judge,
 };
 use crate::{

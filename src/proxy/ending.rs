@@ -129,7 +129,7 @@ fn describe(ending: &Ending, call: &ModelCall, span: &mut Span) {
     span.model_call(&GenAi {
         operation: call.shape.operation.as_str(),
         flavor: call.flavor(),
-        request_model: model,
+        request_model: if model.is_empty() { ending.charged.model.as_deref().unwrap_or_default() } else { model },
         response_model: ending.charged.model.as_deref().unwrap_or(model),
         stream: ending.answer.streams.unwrap_or(call.streams),
         response_id: "",

@@ -8,7 +8,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::{ask::Ask, attempt::Attempted};
+use super::{ask::Ask, sending::Attempted};
 use crate::{
     body::{Body, BodyError, resumed::Resumed},
     policy::timeout::Deadline,

@@ -9,11 +9,11 @@ use http::{StatusCode, header};
 use super::{
     Proxy,
     ask::Ask,
-    attempt::{Aim, Attempted, Sending},
     bill::Bill,
     forward::Responded,
     hold,
     live::LiveRoute,
+    sending::{Aim, Attempted, Sending},
     strip::Stripped,
 };
 use crate::{
@@ -44,12 +44,14 @@ pub struct Tried {
     pub(super) class: Option<ErrorClass>,
     /// The key was refused and another one may serve.
     pub(super) another_key: bool,
+    /// The target does not know `stream_options`, which the proxy has added.
+    pub(super) refuses_usage: bool,
 }
 
 impl Tried {
     /// A try that gave no answer.
     pub fn rejected(reject: Reject, outcome: TryOutcome) -> Self {
-        Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None, another_key: false }
+        Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None, another_key: false, refuses_usage: false }
     }
 
     /// How long the target asks to wait.
@@ -108,7 +110,8 @@ pub async fn understand(
         bill => bill,
     };
     let pools_keys = aim.provider.is_some_and(|provider| provider.keys.len() > 1);
-    let judges = ask.call().is_some() && (route.judges_answers() || failed && pools_keys);
+    let asks_usage = ask.call().is_some_and(|call| call.asks_usage);
+    let judges = ask.call().is_some() && (route.judges_answers() || failed && (pools_keys || asks_usage));
     if failed && judges {
         return Ok(Box::pin(error(proxy, &ask, responded)).await);
     }
@@ -121,7 +124,15 @@ pub async fn understand(
         hold::Beginning::Error(attempted, class) => {
             let outcome =
                 if class.retryable() { TryOutcome::BrokenStream } else { TryOutcome::Answer(of_class(status, class, None, None)) };
-            Ok(Tried { answer: Ok(attempted), outcome, word: class.as_str(), broke: None, class: Some(class), another_key: false })
+            Ok(Tried {
+                answer: Ok(attempted),
+                outcome,
+                word: class.as_str(),
+                broke: None,
+                class: Some(class),
+                another_key: false,
+                refuses_usage: false,
+            })
         }
         hold::Beginning::Timeout(bound, after) => {
             aim.pool.cells.timed_out(bound.as_str());
@@ -175,7 +186,7 @@ fn answered(attempted: Attempted, answer: Answer, class: Option<ErrorClass>) -> 
         (None, 400..=499) => "status_4xx",
         (None, _) => "ok",
     };
-    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class, another_key: false }
+    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class, another_key: false, refuses_usage: false }
 }
 
 fn of_class(status: StatusCode, class: ErrorClass, hint: Option<Duration>, advice: Option<bool>) -> Answer {

@@ -3,7 +3,13 @@
 //! [`Live`] is shared. Each worker keeps a [`Worker`] beside it: the same routes with the worker's own metric cells and
 //! connection pools, made anew when the generation changes, pools of unchanged targets kept.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use super::Shared;
 use crate::{
@@ -140,6 +146,8 @@ pub struct LiveProvider {
     pub keys: Vec<Secret>,
     /// Which of them is used next.
     pub keyring: Arc<Keyring>,
+    /// It has refused `stream_options`: its streams are not asked for their usage any more.
+    pub refuses_usage: AtomicBool,
 }
 
 impl Live {
@@ -184,6 +192,7 @@ impl Live {
                         base: provider.url.base.clone(),
                         keys: provider.keys.clone(),
                         keyring: shared.keyring(&provider.name, &provider.keys),
+                        refuses_usage: AtomicBool::new(false),
                     });
                 }
                 prices = Prices::new(&outbound.prices);

@@ -23,6 +23,7 @@ pub mod model;
 pub mod payer;
 mod read_first;
 mod request;
+mod sending;
 mod strip;
 mod timing;
 mod tunnel;
@@ -58,6 +59,7 @@ use crate::{
         access,
         breaker::Breakers,
         cache::Cache,
+        given_up::GivenUp,
         keyring::Keyring,
         limits::{Keyed, Limits},
         retry::Budgets,
@@ -72,12 +74,13 @@ use crate::{
     upstream::{Dial, headers},
 };
 use ask::Ask;
-use attempt::{Attempted, Sending, attempt};
+use attempt::attempt;
 use cached::Found;
 use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
+use sending::{Attempted, Sending};
 
 const NOT_LET_IN: &str = "this address is not let in";
 const NOT_CACHED_FOR_MEMORY: &str = "memory";
@@ -97,7 +100,9 @@ pub struct Shared {
     /// Whether targets could be reached, by name and origin; lives on across reloads.
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
     /// The keys of each provider, by name and a hash of the keys.
-    pub keyrings: Mutex<HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>>,
+    pub keyrings: Mutex<Keyrings>,
+    /// Model calls that were given up a moment ago.
+    pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
@@ -121,6 +126,7 @@ impl Shared {
             budgets: Budgets::default(),
             reached: Mutex::default(),
             keyrings: Mutex::default(),
+            given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
             bodies: read_first::BodyBudget::new(config.body_budget),
@@ -129,6 +135,9 @@ impl Shared {
         }
     }
 }
+
+/// By provider and a hash of its keys.
+type Keyrings = HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>;
 
 impl Shared {
     /// The keyring of a provider: it lives on across reloads while the keys stay the same.

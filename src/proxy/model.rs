@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     Exchange, NOT_LET_IN, Proxy,
-    live::{Live, LiveDoor, LiveProvider, LiveRoute},
+    live::{Live, LiveDoor, LiveProvider},
     payer::Account,
     request,
 };
@@ -23,11 +23,8 @@ use crate::{
     caller::{Caller, KnownBy},
     cause::Join,
     clock::Instant,
-    config::{Api, Operation, Unit},
-    policy::{
-        access,
-        limits::{Keyed, LimitSet},
-    },
+    config::{Api, Metering, Operation},
+    policy::{access, limits::Keyed},
     provider::{self, Facts, Shape},
     reject::Reject,
     route::Query,
@@ -138,7 +135,8 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         request_id: ask.request_id.clone(),
         asks_usage: false,
     });
-    if needs_body(door, &query(arrival, &call)) && call.shape.reads_body && !matches!(body, Body::Empty) {
+    let needed = needs_body(door, &query(arrival, &call)) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
+    if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
         if !lets_in(door, &query(arrival, &call), arrival.client) {
             ask.understood(call);
             return Err(Reject::Forbidden(NOT_LET_IN.into()));
@@ -152,7 +150,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         };
         call.read_body(&bytes);
         let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
-        let replay = Replay::Whole(ask_for_usage(&mut call, &door.routes[at], bytes));
+        let replay = Replay::Whole(ask_for_usage(&mut call, live, bytes));
         ask.understood(call);
         ask.routed(at);
         return Ok(replay);
@@ -189,22 +187,24 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
     }
 }
 
-/// Asks for the usage of an OpenAI stream where a limit counts it and the client did not ask: one splice, no other byte changes.
-fn ask_for_usage(call: &mut ModelCall, route: &LiveRoute, bytes: bytes::Bytes) -> bytes::Bytes {
-    let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
-    let counts = |set: &LimitSet| set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd);
-    let counted = counts(&route.limits) || caused.is_some_and(counts);
-    let chat = call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions);
+/// Asks for the usage of an OpenAI stream that the client did not ask for: one splice, no other byte changes.
+fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: bytes::Bytes) -> bytes::Bytes {
     let unasked = call.facts.as_ref().is_some_and(|facts| facts.stream && !facts.include_usage);
-    if counted
-        && chat
+    if is_metered_exactly(live, call)
         && unasked
+        && !live.providers[call.provider_at].refuses_usage.load(Relaxed)
         && let Some(asking) = provider::with_include_usage(&bytes)
     {
         call.asks_usage = true;
         return asking;
     }
     bytes
+}
+
+/// Whether the stream of a call has to be asked for its usage: OpenAI's chat and completions say nothing of it by themselves.
+fn is_metered_exactly(live: &Live, call: &ModelCall) -> bool {
+    let exact = live.config.outbound.as_ref().is_some_and(|outbound| outbound.metering == Metering::Exact);
+    exact && call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions)
 }
 
 fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
@@ -262,7 +262,12 @@ impl ModelCall {
             }),
             _ => None,
         };
+        let opens = matches!(reject, Reject::BreakerOpen { .. });
         let mut response = reject.respond(content_type, body);
+        if opens {
+            // An SDK would sleep that long, and fail late where it could fail at once; the body says when the next probe comes.
+            response.headers_mut().remove(header::RETRY_AFTER);
+        }
         if let Some(state) = state {
             let headers = response.headers_mut();
             headers.insert("x-should-retry", header::HeaderValue::from_static("false"));

@@ -4,8 +4,8 @@ use http::{HeaderMap, HeaderValue, Uri, header, uri};
 
 use super::{
     ask::Ask,
-    attempt::{Aim, Sending},
     live::LiveProvider,
+    sending::{Aim, Sending},
 };
 use crate::{
     arrival::Door,

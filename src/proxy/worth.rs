@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http::{HeaderMap, Method, header};
 
-use super::{Proxy, ask::Ask, attempt::Instead, bill::Reading};
+use super::{Proxy, ask::Ask, bill::Reading, sending::Instead};
 use crate::{
     config::{CacheBody, Operation},
     policy::cache::{Verdict, entry::Savings, graphql::Inspector},

@@ -135,13 +135,49 @@ fn retries_never_become_the_load() {
     run(async {
         let world = World::new(&outbound("{max_retries: 5, backoff: [1ms], budget: {ratio: 0.2, min_per_sec: 1}}")).await;
         world.provider("openai").script(std::iter::repeat_n("503", 2_000));
-        let body = chat("gpt-4o");
-        for _ in 0..100 {
+        let mut body = chat("gpt-4o");
+        for at in 0..100 {
+            body["seed"] = at.into();
             world.caller().call(CHAT, &body).await;
         }
         let tries = world.provider("openai").seen().len().max(world.count("outrigger_tries_total", &[]) as usize);
         assert!((101..=140).contains(&tries), "{tries} tries for 100 calls with a budget of a fifth");
         assert!(world.count("outrigger_retry_budget_exhausted_total", &[("target", "openai")]) > 50.0);
+    });
+}
+
+#[test]
+fn a_client_that_repeats_a_call_that_was_given_up_gets_one_try() {
+    run(async {
+        let world = World::new(&outbound("{max_retries: 2, backoff: [1ms]}")).await;
+        world.provider("openai").script(["503"; 20]);
+        let mut tries = Vec::new();
+        for (body, header) in
+            [(chat("gpt-4o"), "0"), (chat("gpt-4o"), "0"), (chat("gpt-4o"), "0"), (chat("o3"), "0"), (chat("o4-mini"), "1")]
+        {
+            let before = world.provider("openai").seen().len();
+            let request = json(CHAT).header("x-stainless-retry-count", header);
+            let answer = world.caller().ask(request, body.to_string()).await;
+            assert_eq!(answer.header("x-should-retry"), "false");
+            tries.push(world.provider("openai").seen().len() - before);
+        }
+        assert_eq!(tries, [3, 1, 1, 3, 1], "ours, two repeats, another call, one that says that it is a repeat");
+    });
+}
+
+#[test]
+fn a_failure_that_the_policy_does_not_cover_is_left_to_the_sdk() {
+    run(async {
+        for (retry, faults, expected) in [
+            ("{max_retries: 2, backoff: [1ms], on: [503]}", &["500"; 9][..], ""),
+            ("{max_retries: 2, backoff: [1ms]}", &["400"; 9], ""),
+            ("{max_retries: 0}", &["503"; 9], ""),
+            ("{max_retries: 1, backoff: [1ms]}", &["503", "400"], "false"),
+        ] {
+            let world = World::new(&outbound(retry)).await;
+            world.provider("openai").script(faults.iter().copied());
+            assert_eq!(world.caller().call(CHAT, &chat("gpt-4o")).await.header("x-should-retry"), expected, "{retry} {faults:?}");
+        }
     });
 }
 

@@ -107,9 +107,39 @@ fn the_log_line_of_a_call_tells_what_it_used() {
 }
 
 #[test]
+fn every_stream_is_asked_for_its_usage_whatever_policies_are_on() {
+    run(async {
+        let world = World::new("outbound: {providers: {openai: {url: 'http://o.test'}}}").await;
+        let mut body = chat("gpt-4o-mini");
+        body["stream"] = json!(true);
+        let answer = world.caller().call("/openai/v1/chat/completions", &body).await;
+        assert!(!answer.text().contains("\"usage\":{") && !answer.text().contains("\"choices\":[]"), "{}", answer.text());
+        assert_eq!(total(&world), world.provider("openai").billed());
+        let seen = world.provider("openai").seen();
+        assert!(seen[0].body.contains("include_usage"), "{}", seen[0].body);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_know_stream_options_is_not_sent_them_again() {
+    run(async {
+        let world =
+            World::new("inbound: {app: 'http://app.test'}\noutbound: {providers: {old: {api: openai, url: 'http://old.test'}}}").await;
+        world.provider("old").script(["no-stream-options", "no-stream-options"]);
+        let mut body = chat("gpt-4o-mini");
+        body["stream"] = json!(true);
+        for _ in 0..2 {
+            assert_eq!(world.caller().call("/old/v1/chat/completions", &body).await.status.as_u16(), 200);
+        }
+        let asked: Vec<bool> = world.provider("old").seen().iter().map(|seen| seen.body.contains("stream_options")).collect();
+        assert_eq!(asked, [true, false, false]);
+    });
+}
+
+#[test]
 fn a_stream_that_does_not_tell_and_one_that_is_cut_are_estimated_and_said_to_be() {
     run(async {
-        let world = World::new(YAML).await;
+        let world = World::new("outbound: {metering: as_sent, providers: {openai: {url: 'http://o.test'}}}").await;
         let mut body = chat("gpt-4o-mini");
         body["stream"] = json!(true);
         world.caller().call("/openai/v1/chat/completions", &body).await;

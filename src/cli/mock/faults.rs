@@ -43,6 +43,8 @@ pub struct Fault {
     pub(super) chunk: Option<u32>,
     pub(super) ping: Option<u32>,
     pub(super) no_usage: bool,
+    /// A server that does not know `stream_options`.
+    pub(super) no_stream_options: bool,
 }
 
 /// What happens in place of a response head.
@@ -115,6 +117,7 @@ impl FromStr for Fault {
                 "chunk" => fault.chunk = Some(number()?.max(1)),
                 "ping" => fault.ping = Some(number()?.max(1)),
                 "no-usage" => fault.no_usage = true,
+                "no-stream-options" => fault.no_stream_options = true,
                 status => match status.parse() {
                     Ok(status @ 400..=599) => fault.status = Some(status),
                     _ => return Err(unknown()),

@@ -137,6 +137,7 @@ impl Build<'_> {
             fallthrough,
             bounds: bounds(&written.bounds),
             server_timing: written.server_timing.0,
+            metering: written.metering.0,
             join_within: written.join_within.0,
             prices: self.prices(written.prices),
             providers,

@@ -4,8 +4,8 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, KeyPart, LogFormat, Mode, OnStoreError, Operation, Protocol, RetryOn,
-    TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, KeyPart, LogFormat, Metering, Mode, OnStoreError, Operation, Protocol,
+    RetryOn, TlsVersion, Unpriced,
     error::{did_you_mean, quoted},
 };
 
@@ -111,6 +111,7 @@ words! {
     Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
     Applies: "all" => Self::All, "misses" => Self::Misses;
     OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
+    Metering: "exact" => Self::Exact, "as_sent" => Self::AsSent;
     Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
     Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
     Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;

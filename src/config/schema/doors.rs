@@ -304,6 +304,8 @@ static OUTBOUND: Table = Table::new(
         Key::new("routes", Kind::List(&Kind::Table(&OUTBOUND_ROUTE)), "Matches with their policies."),
         Key::new("bounds", Kind::Table(&OUTBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),
         SERVER_TIMING,
+        Key::new("metering", METERING, "`exact`: streams are asked for their usage, and what the app did not ask for is taken out again. `as_sent`: calls go out as they came, and a stream without usage is estimated.")
+            .default("exact"),
         Key::new("join_within", TIME_OF, "A call counts for the inbound request that caused it until this long after that request ended.")
             .within("0", "1d")
             .default("5m"),

@@ -6,8 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, OnStoreError, Operation, Origin, PathPattern, Protocol,
-    RetryOn, Secret, TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
+    Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
         ProviderName, RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd,
@@ -76,6 +76,7 @@ scalars! {
     );
     APPLIES = Scalar::new::<Applies>("`all` or `misses`", Json::Words(&["all", "misses"]), "all");
     ON_STORE_ERROR = Scalar::new::<OnStoreError>("`local`, `allow` or `deny`", Json::Words(&["local", "allow", "deny"]), "deny");
+    METERING = Scalar::new::<Metering>("`exact` or `as_sent`", Json::Words(&["exact", "as_sent"]), "exact");
     UNPRICED = Scalar::new::<Unpriced>("`allow` or `refuse`", Json::Words(&["allow", "refuse"]), "refuse");
     COOKIES = Scalar::new::<Cookies>("`bypass` or `ignore`", Json::Words(&["bypass", "ignore"]), "ignore");
     LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");

@@ -101,6 +101,9 @@ fn choices(ask: &Ask<'_>, speak: impl Fn(u64) -> Spoken) -> Result<Vec<Spoken>, 
 
 fn includes_usage(ask: &Ask<'_>) -> Result<bool, Refusal> {
     let options = &ask.body["stream_options"];
+    if ask.fault.no_stream_options && !options.is_null() {
+        return Err(Refusal::bad("Unrecognized request argument supplied: stream_options"));
+    }
     if options.is_object() && !ask.streams() {
         return Err(Refusal::bad("The 'stream_options' parameter is only allowed when 'stream' is enabled."));
     }
