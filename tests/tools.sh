@@ -43,11 +43,16 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 [ "${1:-}" = bench ] && exit 0
 
-# A stamp holds the list that was installed, so that a changed list is installed again.
-if ! cat tests/requirements.txt tests/clients/requirements.txt tests/constraints.txt | cmp -s - "$tools/requirements.stamp"; then
+# A stamp holds the lists that were installed, so that changed ones are installed again.
+lists=(tests/requirements.txt tests/clients/requirements.txt tests/clients/earlier.txt tests/constraints.txt)
+if ! cat "${lists[@]}" | cmp -s - "$tools/requirements.stamp"; then
+    rm -rf "$tools/requirements.stamp" "$tools/earlier"
     python3 -m venv --clear "$tools/venv"
-    "$tools/venv/bin/pip" install -q --disable-pip-version-check -r tests/requirements.txt -c tests/constraints.txt
-    cat tests/requirements.txt tests/clients/requirements.txt tests/constraints.txt > "$tools/requirements.stamp"
+    pip() { "$tools/venv/bin/pip" install -q --disable-pip-version-check "$@"; }
+    pip -r tests/requirements.txt -c tests/constraints.txt
+    # --no-deps: what else these need is in the environment already.
+    pip --no-deps --target "$tools/earlier" -r tests/clients/earlier.txt
+    cat "${lists[@]}" > "$tools/requirements.stamp"
 fi
 if ! cmp -s tests/clients/package-lock.json "$tools/node/package-lock.stamp"; then
     mkdir -p "$tools/node"
