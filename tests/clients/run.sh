@@ -8,5 +8,5 @@ tools=${OUTRIGGER_TOOLS:-$PWD/target/tools}
 tests/tools.sh
 binary=$(realpath "${1:-target/debug/outrigger}")
 [ $# -eq 0 ] || shift
-cp tests/clients/sdk.mjs "$tools/node/" # Node looks for packages beside the file
+cp tests/clients/*.mjs "$tools/node/" # Node looks for packages beside the file
 exec "$tools/venv/bin/python" tests/clients/run.py "$binary" "$tools" "$@"

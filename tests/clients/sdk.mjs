@@ -1,8 +1,8 @@
-// The official Node SDKs through the outbound door, against `outrigger mock`.
+// The Node SDKs of OpenAI and Anthropic through the outbound door, against `outrigger mock`.
 //
-//   mkdir -p /tmp/sdk-node && cp tests/clients/package.json tests/clients/sdk.mjs /tmp/sdk-node/ && npm install --prefix /tmp/sdk-node
+//   tests/tools.sh && cp tests/clients/*.mjs target/tools/node/
 //   OPENAI_BASE_URL=http://127.0.0.1:8081/openai/v1 ANTHROPIC_BASE_URL=http://127.0.0.1:8081/anthropic \
-//   DIRECT_URL=http://127.0.0.1:9100 node /tmp/sdk-node/sdk.mjs
+//   DIRECT_URL=http://127.0.0.1:9100 node target/tools/node/sdk.mjs
 //
 // DIRECT_URL is the mock itself: everything is done there too, and must come out the same. (DIRECT_OPENAI_BASE_URL and
 // DIRECT_ANTHROPIC_BASE_URL override its `/v1` and root.) CACHED=1 checks the cache in place of transparency: run it with
@@ -10,73 +10,32 @@
 // Prints a line for every check, then `N passed, N failed`; exits 1 if one failed.
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 
 import Anthropic from "@anthropic-ai/sdk";
-import OpenAI from "openai";
 
-const env = process.env;
-const direct = env.DIRECT_URL.replace(/\/+$/, "");
-const cached = env.CACHED === "1";
-const GPT = "gpt-4o-mini", CLAUDE = "claude-sonnet-4-5", EMBED = "text-embedding-3-small";
+import {
+  asSent, both, cached, calls, check, CLAUDE, direct, EMBED, env, failing, fault, finish, fresh, GPT, leftEarly, oneByOne, requests, script, user,
+} from "./checks.mjs";
+
+// Another major of it, if one is named.
+const { default: OpenAI } = await import(env.OPENAI_PACKAGE ?? "openai");
 
 // Each SDK twice: [0] through the proxy, [1] straight.
-const openais = [env.OPENAI_BASE_URL, env.DIRECT_OPENAI_BASE_URL ?? `${direct}/v1`].map((baseURL) => new OpenAI({ baseURL, apiKey: "sk-test-one" }));
-const anthropics = [env.ANTHROPIC_BASE_URL, env.DIRECT_ANTHROPIC_BASE_URL ?? direct].map((baseURL) => new Anthropic({ baseURL, apiKey: "sk-ant-test" }));
-console.warn = () => {}; // model deprecations; the mock answers to every name
+const urls = {
+  openai: [env.OPENAI_BASE_URL, env.DIRECT_OPENAI_BASE_URL ?? `${direct}/v1`],
+  anthropic: [env.ANTHROPIC_BASE_URL, env.DIRECT_ANTHROPIC_BASE_URL ?? direct],
+};
+const openais = urls.openai.map((baseURL) => new OpenAI({ baseURL, apiKey: "sk-test-one" }));
+const anthropics = urls.anthropic.map((baseURL) => new Anthropic({ baseURL, apiKey: "sk-ant-test" }));
 
-let passed = 0, failed = 0;
-
-async function check(name, test) {
-  try {
-    await control("POST", "/mock/reset");
-    await test();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error?.name}: ${String(error?.message).slice(0, 600)}`);
-  }
-}
-
-async function control(method, path, body) {
-  const answer = await fetch(direct + path, { method, body: body && JSON.stringify(body) });
-  return answer.json();
-}
-
-const books = () => control("GET", "/mock/books");
-const fresh = () => `Question ${randomUUID()}`;
-const user = (content) => [{ role: "user", content }];
-const fault = (text) => ({ headers: { "x-mock-fault": text } });
-
-/** The same through the proxy and direct; returns what came. */
-async function both(run, clients) {
-  const results = [];
-  for (const client of clients) results.push(await run(client));
-  assert.deepEqual(results[0], results[1], `through the proxy ${JSON.stringify(results[0])}, direct ${JSON.stringify(results[1])}`);
-  return results[0];
-}
-
-async function eventually(what, test) {
-  for (const end = Date.now() + 3000; !(await test()); await sleep(20)) assert.ok(Date.now() < end, what);
-}
-
-/** Runs into an error; returns its outside and how many calls the provider saw. */
-async function failing(client, ask, script, errorClass) {
-  await control("POST", "/mock/reset");
-  await control("POST", "/mock/script", script);
-  try {
-    await ask(client);
-  } catch (error) {
-    assert.ok(error instanceof errorClass, `${error?.name} is no ${errorClass.name}: ${error?.message}`);
-    const seen = await control("GET", "/mock/requests");
-    const retries = seen.map((request) => Object.fromEntries(request.headers)["x-stainless-retry-count"]);
-    // A request id is new in every try.
-    const body = JSON.stringify(error.error ?? null).replaceAll(/req_\w+/g, "req");
-    return { status: error.status, body, calls: (await books()).requests, retries };
-  }
-  throw new Error(`no ${errorClass.name}`);
+/** Runs into an error of a class; returns its outside and how many calls the provider saw. */
+async function raised(client, ask, faults, errorClass) {
+  const { error, seen, calls } = await failing(() => ask(client), ...faults);
+  assert.ok(error instanceof errorClass, `${error?.name} is no ${errorClass.name}: ${error?.message}`);
+  const retries = seen.map((request) => Object.fromEntries(request.headers)["x-stainless-retry-count"]);
+  // A request id is new in every try.
+  const body = JSON.stringify(error.error ?? null).replaceAll(/req_\w+/g, "req");
+  return { name: error.constructor.name, status: error.status, body, calls, retries };
 }
 
 const askOpenai = (client) => client.chat.completions.create({ model: GPT, messages: user(fresh()) });
@@ -101,8 +60,7 @@ await check("openai: stream comes chunk by chunk", async () => {
       const text = chunk.choices[0]?.delta?.content;
       if (text) texts.push(text), at.push(Date.now());
     }
-    // 20 tokens at 50 per second last 0.4 s: a buffered stream would come all at once.
-    assert.ok(at.at(-1) - at[0] > 250, `chunks came within ${at.at(-1) - at[0]} ms`);
+    oneByOne(at);
     return texts;
   }, openais);
   assert.equal(texts.length, 20);
@@ -149,7 +107,7 @@ await check("anthropic: stream comes chunk by chunk", async () => {
     const texts = [], at = [];
     stream.on("text", (text) => (texts.push(text), at.push(Date.now())));
     await stream.finalMessage();
-    assert.ok(at.at(-1) - at[0] > 250, `chunks came within ${at.at(-1) - at[0]} ms`);
+    oneByOne(at);
     return texts;
   }, anthropics);
   assert.equal(texts.length, 20);
@@ -186,8 +144,8 @@ await check("openai: an error event raises", async () => {
 await check("anthropic: an error event raises", async () => {
   const [, type] = await both(async (client) => {
     try {
-      const stream = client.messages.stream({ model: CLAUDE, max_tokens: 50, messages: user(fresh()) }, fault("error-in-stream=overloaded_error;after=6"));
-      await stream.finalMessage();
+      const how = fault("error-in-stream=overloaded_error;after=6");
+      await client.messages.stream({ model: CLAUDE, max_tokens: 50, messages: user(fresh()) }, how).finalMessage();
     } catch (error) {
       return [error.name, error.error?.error?.type];
     }
@@ -197,51 +155,44 @@ await check("anthropic: an error event raises", async () => {
 });
 
 await check("openai: a client that leaves releases the provider", async () => {
-  for (const client of openais) {
-    await control("POST", "/mock/reset");
+  await leftEarly(async (client) => {
     const stream = await streamOpenai(client, "tokens=1000;rate=50");
-    let number = 0;
-    for await (const _ of stream) if (++number === 4) break;
-    stream.controller.abort();
-    await eventually("the provider still answers a client that left", async () => (await books()).in_flight === 0);
-    const after = await books();
-    assert.ok(after.abandoned === 1 && after.total.output < 200, JSON.stringify(after));
-  }
+    return [stream, () => stream.controller.abort()];
+  }, openais);
 });
 
 function errorChecks(name, SDK, clients, ask, overloaded) {
   const once = clients.map((client) => client.withOptions({ maxRetries: 0 }));
   return [
     [`${name}: 429 is RateLimitError`, async () => {
-      const answer = await both((client) => failing(client, ask, ["429;retry-after=1"], SDK.RateLimitError), once);
+      const answer = await both((client) => raised(client, ask, ["429;retry-after=1"], SDK.RateLimitError), once);
       assert.equal(answer.calls, 1);
     }],
     [`${name}: 429 with Retry-After is retried by the SDK after that time`, async () => {
-      const calls = await both(async (client) => {
-        await control("POST", "/mock/reset");
-        await control("POST", "/mock/script", ["429;retry-after=1"]);
+      const seen = await both(async (client) => {
+        await script("429;retry-after=1");
         const begun = Date.now();
         await ask(client);
         assert.ok(Date.now() - begun > 900 && Date.now() - begun < 3000, `${Date.now() - begun} ms`);
-        return (await books()).requests;
+        return calls();
       }, clients);
-      assert.equal(calls, 2);
+      assert.equal(seen, 2);
     }],
     [`${name}: 500 is InternalServerError after the SDK's own retries`, async () => {
-      const answer = await both((client) => failing(client, ask, Array(3).fill("500;retry-after-ms=50"), SDK.InternalServerError), clients);
+      const answer = await both((client) => raised(client, ask, Array(3).fill("500;retry-after-ms=50"), SDK.InternalServerError), clients);
       assert.deepEqual([answer.calls, answer.retries], [3, ["0", "1", "2"]]);
     }],
     [`${name}: ${overloaded} is retried as often as direct`, async () => {
-      const answer = await both((client) => failing(client, ask, Array(3).fill(`${overloaded};retry-after-ms=50`), SDK.APIError), clients);
+      const answer = await both((client) => raised(client, ask, Array(3).fill(`${overloaded};retry-after-ms=50`), SDK.APIError), clients);
       assert.deepEqual([answer.status, answer.calls], [overloaded, 3]);
     }],
     [`${name}: x-should-retry: false is obeyed`, async () => {
-      const answer = await both((client) => failing(client, ask, ["503;should-retry=false"], SDK.APIError), clients);
+      const answer = await both((client) => raised(client, ask, ["503;should-retry=false"], SDK.APIError), clients);
       assert.equal(answer.calls, 1);
     }],
-    [`${name}: a spent quota looks the same`, () => both((client) => failing(client, ask, ["quota"], SDK.RateLimitError), once)],
+    [`${name}: a spent quota looks the same`, () => both((client) => raised(client, ask, ["quota"], SDK.RateLimitError), once)],
     [`${name}: a bad key is AuthenticationError`, () =>
-      both((client) => failing(client.withOptions({ apiKey: "sk-invalid" }), ask, [], SDK.AuthenticationError), once)],
+      both((client) => raised(client.withOptions({ apiKey: "sk-invalid" }), ask, [], SDK.AuthenticationError), once)],
   ];
 }
 
@@ -253,7 +204,7 @@ if (cached) {
     assert.deepEqual(second.data.choices, first.data.choices);
     assert.equal(second.data.id, first.data.id);
     assert.match(second.response.headers.get("cache-status") ?? "none", /;\s*hit\b/);
-    assert.equal((await books()).requests, 1);
+    assert.equal(await calls(), 1);
   });
   await check("cache: a stream is replayed", async () => {
     const messages = user(fresh());
@@ -264,9 +215,19 @@ if (cached) {
     };
     const first = await run();
     assert.deepEqual(await run(), first);
-    assert.equal((await books()).requests, 1);
+    assert.equal(await calls(), 1);
   });
 } else {
+  await check("openai, anthropic: the request reaches the provider as sent", async () => {
+    await asSent((client) => client.chat.completions.create({ model: GPT, messages: user("the same") }), openais);
+    await asSent((client) => client.messages.create({ model: CLAUDE, max_tokens: 20, messages: user("the same") }), anthropics);
+  });
+  await check("openai, anthropic: the base URL's environment variable is enough", async () => {
+    await askOpenai(new OpenAI({ apiKey: "sk-test" }));
+    await askAnthropic(new Anthropic({ apiKey: "sk-ant-test" }));
+    const vias = (await requests()).map((request) => Object.fromEntries(request.headers).via);
+    assert.ok(vias.length === 2 && vias.every(Boolean), `through the proxy: ${vias}`);
+  });
   const checks = [
     ...errorChecks("openai", OpenAI, openais, askOpenai, 503),
     ...errorChecks("anthropic", Anthropic, anthropics, askAnthropic, 529),
@@ -274,5 +235,4 @@ if (cached) {
   for (const [name, test] of checks) await check(name, test);
 }
 
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+finish();

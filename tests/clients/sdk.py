@@ -1,8 +1,8 @@
-"""The official Python SDKs through the outbound door, against `outrigger mock`.
+"""The Python SDKs of OpenAI and Anthropic through the outbound door, against `outrigger mock`.
 
-    python3 -m venv /tmp/sdk && /tmp/sdk/bin/pip install -r tests/clients/requirements.txt
+    tests/tools.sh
     OPENAI_BASE_URL=http://127.0.0.1:8081/openai/v1 ANTHROPIC_BASE_URL=http://127.0.0.1:8081/anthropic \
-    DIRECT_URL=http://127.0.0.1:9100 /tmp/sdk/bin/python tests/clients/sdk.py
+    DIRECT_URL=http://127.0.0.1:9100 target/tools/venv/bin/python tests/clients/sdk.py
 
 DIRECT_URL is the mock itself: everything is done there too, and must come out the same. (DIRECT_OPENAI_BASE_URL and
 DIRECT_ANTHROPIC_BASE_URL override its `/v1` and root.) CACHED=1 checks the cache in place of transparency: run it with
@@ -12,86 +12,24 @@ Prints a line for every check, then `N passed, N failed`; exits 1 if one failed.
 
 import json
 import os
-import sys
 import threading
 import time
-import urllib.request
-import uuid
-import warnings
 
 import anthropic
 import openai
 
-DIRECT = os.environ["DIRECT_URL"].rstrip("/")
+from checks import (CACHED, DIRECT, as_sent, books, both, calls, check, control, equal, eventually, fault, finish, fresh, left_early,
+                    one_by_one, same, script, user)
+
 OPENAI = os.environ["OPENAI_BASE_URL"]
 ANTHROPIC = os.environ["ANTHROPIC_BASE_URL"]
 DIRECT_OPENAI = os.environ.get("DIRECT_OPENAI_BASE_URL", DIRECT + "/v1")
 DIRECT_ANTHROPIC = os.environ.get("DIRECT_ANTHROPIC_BASE_URL", DIRECT)
-CACHED = os.environ.get("CACHED") == "1"
-warnings.simplefilter("ignore", DeprecationWarning)  # of models; the mock answers to every name
 GPT, CLAUDE, EMBED = "gpt-4o-mini", "claude-sonnet-4-5", "text-embedding-3-small"
 
 # Each SDK twice: [0] through the proxy, [1] straight.
 openais = [openai.OpenAI(base_url=url, api_key="sk-test-one") for url in (OPENAI, DIRECT_OPENAI)]
 anthropics = [anthropic.Anthropic(base_url=url, api_key="sk-ant-test") for url in (ANTHROPIC, DIRECT_ANTHROPIC)]
-
-passed = failed = 0
-
-
-def check(name, test):
-    """Runs one check; what it raises is its failure."""
-    global passed, failed
-    try:
-        control("POST", "/mock/reset")
-        test()
-    except Exception as error:  # a check may fail in any way
-        failed += 1
-        print(f"FAIL {name}: {type(error).__name__}: {str(error)[:600]}", flush=True)
-    else:
-        passed += 1
-        print(f"ok   {name}", flush=True)
-
-
-def control(method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(DIRECT + path, data=data, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10) as answer:
-        return json.load(answer)
-
-
-def books():
-    return control("GET", "/mock/books")
-
-
-def same(proxied, direct, what):
-    assert proxied == direct, f"{what}: through the proxy {proxied!r}, direct {direct!r}"
-
-
-def both(run, clients, what="result"):
-    """The same through the proxy and direct; returns what came."""
-    proxied, direct = (run(client) for client in clients)
-    same(proxied, direct, what)
-    return proxied
-
-
-def fresh():
-    """A prompt that no cache has seen."""
-    return f"Question {uuid.uuid4()}"
-
-
-def user(text):
-    return [{"role": "user", "content": text}]
-
-
-def fault(text):
-    return {"x-mock-fault": text}
-
-
-def eventually(what, test, seconds=3.0):
-    end = time.monotonic() + seconds
-    while not test():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
 
 
 # --- answers ------------------------------------------------------------------------------------
@@ -130,10 +68,7 @@ def chat_stream():
             if chunk.choices and chunk.choices[0].delta.content:
                 texts.append(chunk.choices[0].delta.content)
                 at.append(time.monotonic())
-        # 20 tokens at 50 per second last 0.4 s: a buffered stream would come all at once
-        spread = at[-1] - at[0]
-        assert spread > 0.25, f"chunks came within {spread:.3f} s: not one by one"
-        assert max(b - a for a, b in zip(at, at[1:])) < 0.2, "chunks came in lumps"
+        one_by_one(at)
         return texts, usage.completion_tokens
     texts, tokens = both(run, openais)
     assert len(texts) == tokens == 20
@@ -201,7 +136,7 @@ def messages_stream():
                 texts.append(text)
                 at.append(time.monotonic())
             final = stream.get_final_message()
-        assert at[-1] - at[0] > 0.25, "not one by one"
+        one_by_one(at)
         return texts, final.usage.output_tokens, final.stop_reason
     assert len(both(run, anthropics)[0]) == 20
 
@@ -213,10 +148,9 @@ def count_tokens():
 
 # --- errors and retries -------------------------------------------------------------------------
 
-def failing(client, call, script, error_class):
-    """Runs into `script`; returns the error's outside and how many calls the provider saw."""
-    control("POST", "/mock/reset")
-    control("POST", "/mock/script", script)
+def failing(client, call, faults, error_class):
+    """Runs into `faults`; returns the error's outside and how many calls the provider saw."""
+    script(*faults)
     try:
         call(client)
     except error_class as error:
@@ -224,7 +158,7 @@ def failing(client, call, script, error_class):
         body.pop("request_id", None)
         seen = control("GET", "/mock/requests")
         counts = [dict(request["headers"]).get("x-stainless-retry-count") for request in seen]
-        return {"type": type(error).__name__, "status": error.status_code, "body": body, "calls": books()["requests"], "retries": counts}
+        return {"type": type(error).__name__, "status": error.status_code, "body": body, "calls": calls(), "retries": counts}
     raise AssertionError(f"no {error_class.__name__}")
 
 
@@ -240,30 +174,29 @@ def error_checks(module, clients, ask, overloaded):
     def limited():
         once = [client.with_options(max_retries=0) for client in clients]
         answer = both(lambda client: failing(client, ask, ["429;retry-after=1"], module.RateLimitError), once)
-        same(answer["calls"], 1, "calls")
+        equal(answer["calls"], 1, "calls")
 
     def limited_then_waits():
         def run(client):
-            control("POST", "/mock/reset")
-            control("POST", "/mock/script", ["429;retry-after=1"])
+            script("429;retry-after=1")
             begun = time.monotonic()
             ask(client)
             assert 0.9 < time.monotonic() - begun < 3, "Retry-After is not what the SDK waited for"
-            return books()["requests"]
-        same(both(run, clients), 2, "calls")
+            return calls()
+        equal(both(run, clients), 2, "calls")
 
     def broken():
         answer = both(lambda client: failing(client, ask, ["500;retry-after-ms=50"] * 3, module.InternalServerError), clients)
-        same(answer["calls"], 3, "calls (one and two retries of the SDK)")
-        same(answer["retries"], ["0", "1", "2"], "retry counts")
+        equal(answer["calls"], 3, "calls (one and two retries of the SDK)")
+        equal(answer["retries"], ["0", "1", "2"], "retry counts")
 
     def busy():
         answer = both(lambda client: failing(client, ask, [f"{overloaded};retry-after-ms=50"] * 3, module.APIStatusError), clients)
-        same((answer["status"], answer["calls"]), (overloaded, 3), "status and calls")
+        equal((answer["status"], answer["calls"]), (overloaded, 3), "status and calls")
 
     def final():
         answer = both(lambda client: failing(client, ask, ["503;should-retry=false"], module.APIStatusError), clients)
-        same(answer["calls"], 1, "calls")
+        equal(answer["calls"], 1, "calls")
 
     def quota():
         once = [client.with_options(max_retries=0) for client in clients]
@@ -279,8 +212,7 @@ def error_checks(module, clients, ask, overloaded):
 
     def reset():
         def run(client):
-            control("POST", "/mock/reset")
-            control("POST", "/mock/script", ["reset", "reset", "reset"])
+            script("reset", "reset", "reset")
             try:
                 ask(client)
             except module.APIError as error:
@@ -329,7 +261,7 @@ def cut_anthropic():
                 return list(stream.text_stream)
         except Exception:
             return "raised"
-    same(both(run, anthropics), "raised", "outcome")
+    equal(both(run, anthropics), "raised", "outcome")
 
 
 def error_event_openai():
@@ -352,34 +284,27 @@ def error_event_anthropic():
         except anthropic.APIStatusError as error:
             return type(error).__name__, error.body["error"]["type"]
         raise AssertionError("no error")
-    same(both(run, anthropics)[1], "overloaded_error", "error type")
+    equal(both(run, anthropics)[1], "overloaded_error", "error type")
 
 
 def cancel():
-    for client in openais:
-        control("POST", "/mock/reset")
+    def start(client):
         stream = openai_stream(client, fault="tokens=1000;rate=50")
-        for number, _ in enumerate(stream):
-            if number == 3:
-                break
-        same(books()["in_flight"], 1, "answers under way")
-        stream.close()
-        eventually("the provider still answers a client that left", lambda: books()["in_flight"] == 0)
-        line = books()
-        assert line["abandoned"] == 1 and line["total"]["output"] < 200, line
+        return stream, stream.close
+    left_early(start, openais)
 
 
 def timeout():
     def run(client):
-        control("POST", "/mock/reset")
+        script()
         try:
             client.with_options(timeout=0.3, max_retries=0).chat.completions.create(
                 model=GPT, messages=user(fresh()), extra_headers=fault("hang"))
         except openai.APITimeoutError:
             eventually("the provider still works for a client that left", lambda: books()["in_flight"] == 0)
-            return books()["requests"]
+            return calls()
         raise AssertionError("no timeout")
-    same(both(run, openais), 1, "calls")
+    equal(both(run, openais), 1, "calls")
 
 
 def parallel():
@@ -400,21 +325,17 @@ def parallel():
 
 
 def headers():
-    """What reaches the provider through the proxy is what reaches it direct, but for the hop itself."""
-    codings = []
-    hop = {"host", "connection", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "traceparent", "tracestate"}
+    as_sent(lambda client: client.chat.completions.create(model=GPT, messages=user("the same"), extra_headers={"X-Own": "a, b"}), openais)
+    as_sent(lambda client: client.messages.create(model=CLAUDE, max_tokens=20, messages=user("the same")), anthropics)
 
-    def run(client):
-        control("POST", "/mock/reset")
-        client.chat.completions.create(model=GPT, messages=user("the same"), extra_headers={"X-Own": "a, b"})
-        request = control("GET", "/mock/requests")[0]
-        fields = sorted((name, value) for name, value in request["headers"] if name not in hop)
-        codings.append({coding.strip() for name, value in fields if name == "accept-encoding" for coding in value.split(",")})
-        return [field for field in fields if field[0] != "accept-encoding"], request["body"], request["path"].removeprefix("/v1")
-    fields, _, _ = both(run, openais, "request at the provider")
-    # Usage is read on the side, so codings are narrowed to those that can be; none is added.
-    assert codings[0] <= codings[1], codings
-    assert not any(name.startswith("outrigger") or "outrigger" in value for name, value in fields), fields
+
+def variables():
+    """An app whose code knows nothing of the proxy."""
+    script()
+    assert openai.OpenAI(api_key="sk-test").models.list().data
+    assert anthropic.Anthropic(api_key="sk-ant-test").messages.create(model=CLAUDE, max_tokens=20, messages=user(fresh())).content
+    assert all("via" in dict(request["headers"]) for request in control("GET", "/mock/requests")), "not through the proxy"
+    equal(calls(), 2, "calls")
 
 
 # --- cache --------------------------------------------------------------------------------------
@@ -427,7 +348,7 @@ def cached():
     same(second.parse().model_dump(), first.parse().model_dump(), "cached answer")
     status = second.headers.get("cache-status", "")
     assert "hit" in [part.strip() for part in status.replace(",", ";").split(";")], f"Cache-Status: {status!r}"
-    same(books()["requests"], 1, "calls")
+    equal(calls(), 1, "calls")
 
 
 def cached_stream():
@@ -438,7 +359,7 @@ def cached_stream():
         return [chunk.model_dump() for chunk in stream]
     first, second = run(), run()
     same(second, first, "replayed stream")
-    same(books()["requests"], 1, "calls")
+    equal(calls(), 1, "calls")
 
 
 def cached_apart():
@@ -446,22 +367,30 @@ def cached_apart():
     openais[0].chat.completions.create(model=GPT, messages=user(prompt))
     openais[0].chat.completions.create(model=GPT, messages=user(prompt), temperature=0)
     openais[0].with_options(api_key="sk-test-two").chat.completions.create(model=GPT, messages=user(prompt))
-    same(books()["requests"], 3, "calls: another temperature and another credential are other questions")
+    equal(calls(), 3, "calls: another temperature and another credential are other questions")
 
 
 def error_not_cached():
     prompt = fresh()
     client = openais[0].with_options(max_retries=0)
-    control("POST", "/mock/script", ["400"])
+    script("400")
     try:
         client.chat.completions.create(model=GPT, messages=user(prompt))
         raise AssertionError("no error")
     except openai.BadRequestError:
         client.chat.completions.create(model=GPT, messages=user(prompt))
-    same(books()["requests"], 2, "calls")
+    equal(calls(), 2, "calls")
+
+
+def meant():
+    """PYTHONPATH can bring another major; it must not bring the usual one unnoticed."""
+    print(f"     openai {openai.__version__}, anthropic {anthropic.__version__}")
+    major = os.environ.get("OPENAI_MAJOR", "")
+    assert openai.__version__.startswith(major), f"openai {openai.__version__} in place of {major}"
 
 
 def main():
+    check("the SDKs are those that are meant", meant)
     check("openai: chat", chat)
     check("openai: tool call", tools)
     check("openai: stream comes chunk by chunk", chat_stream)
@@ -486,11 +415,11 @@ def main():
         check("cache: other questions and other credentials are apart", cached_apart)
         check("cache: errors are not cached", error_not_cached)
     else:
-        check("openai: the request reaches the provider as sent", headers)
+        check("openai, anthropic: the request reaches the provider as sent", headers)
+        check("openai, anthropic: the base URL's environment variable is enough", variables)
         error_checks(openai, openais, ask_openai, 503)
         error_checks(anthropic, anthropics, ask_anthropic, 529)
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    finish()
 
 
 if __name__ == "__main__":

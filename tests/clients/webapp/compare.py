@@ -2,11 +2,10 @@
 
 Apps (each alone behind a proxy that names no policy, `outrigger run --app PORT`):
 
-    python3 -m venv /tmp/web && /tmp/web/bin/pip install -r tests/clients/webapp/requirements.txt
-    /tmp/web/bin/gunicorn -k gthread --threads 16 --keep-alive 5 -b 127.0.0.1:3001 httpbin:app
-    mkdir -p /tmp/web-node && cp tests/clients/webapp/package.json /tmp/web-node/ && npm install --ignore-scripts --prefix /tmp/web-node
-    HOST=127.0.0.1 PORT=3002 /tmp/web-node/node_modules/.bin/y-websocket
-    PORT=3003 /tmp/web-node/node_modules/.bin/mcp-server-everything sse
+    tests/tools.sh
+    target/tools/venv/bin/gunicorn -k gthread --threads 16 --keep-alive 5 -b 127.0.0.1:3001 httpbin:app
+    HOST=127.0.0.1 PORT=3002 target/tools/node/node_modules/.bin/y-websocket
+    PORT=3003 target/tools/node/node_modules/.bin/mcp-server-everything sse
 
 Then, for each of `httpbin`, `websocket` and `sse`:
 
