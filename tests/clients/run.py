@@ -250,6 +250,36 @@ def part_policies():
          ("Node SDKs", node("policies.mjs")))
 
 
+def part_given_up():
+    """One failing call costs the tries that are configured."""
+    policies = PROVIDERS + """
+    closed-openai: {api: openai, url: "http://127.0.0.1:{closed}"}
+    closed-anthropic: {api: anthropic, url: "http://127.0.0.1:{closed}"}
+  defaults:
+    timeouts: {response_header: 200ms}
+    retry: {max_retries: 2, backoff: [10ms], on: [connect, reset, timeout, 503], budget: {min_per_sec: 100}}
+  routes:
+    - match: {models: [cannot]}
+      retry: {max_retries: 2, backoff: [10ms], on: [connect]}
+    - match: {models: [rests]}
+      fallback: [{respond: {status: 503, body: "The assistant is resting."}}]
+    - match: {models: [late]}
+      timeouts: {response_header: 100ms, total: 250ms}
+    - match: {operation: other}
+      retry: {max_retries: 2, backoff: [10ms], on: [500], replay_buffer: 1KiB}
+    - match: {models: [breaking]}
+      retry: {max_retries: 2, backoff: [10ms], budget: {min_per_sec: 100}}
+      breaker: {consecutive: 2, ratio: off, open: {base: 3s, max: 3s}}
+    - match: {models: [unretried]}
+      retry: {mode: off}
+      breaker: {consecutive: 2, ratio: off, open: {base: 4s, max: 4s}}
+"""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        sdks("given up", policies.replace("{closed}", str(closed.getsockname()[1])), ("Python SDKs", python("given_up.py")),
+             ("Python SDKs, the majors before", python("given_up.py", **EARLIER_PYTHON)), ("Node SDKs", node("given_up.mjs")))
+
+
 def part_cached():
     """The SDKs with a cache in front of chat calls."""
     sdks("cached", PROVIDERS + "  defaults: {cache: {ttl: 1h}}\n",
