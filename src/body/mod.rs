@@ -3,6 +3,7 @@
 pub mod pieces;
 pub mod replay;
 pub mod resumed;
+pub mod room;
 pub mod tap;
 pub mod upload;
 

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Body, BodyError};
+use super::{Body, BodyError, room::Room};
 
 /// The source of a request's bodies, one for each try.
 pub enum Replay {
@@ -30,27 +30,31 @@ pub struct Kept {
     pieces: Vec<Bytes>,
     size: u64,
     limit: u64,
-    /// Sent more than `limit`: cannot be repeated.
+    /// Room that the pieces take.
+    room: Room,
+    /// Sent more than `limit`, or than there was room for: cannot be repeated.
     overflowed: bool,
     /// What no try has read yet; absent while a try reads it.
     rest: Option<Body>,
 }
 
 impl Replay {
-    /// Keeps up to `limit` bytes for another try; 0 keeps nothing.
-    pub fn new(body: Body, limit: u64) -> Self {
+    /// Keeps nothing of a body that streams.
+    pub fn new(body: Body) -> Self {
         match body {
             Body::Empty => Self::Whole(Bytes::new()),
             Body::Full(bytes) => Self::Whole(bytes),
-            body if limit == 0 || body.exact_len().is_some_and(|len| len > limit) => Self::Once(Some(body)),
-            body => Self::Kept(Rc::new(RefCell::new(Kept { pieces: Vec::new(), size: 0, limit, overflowed: false, rest: Some(body) }))),
+            body => Self::Once(Some(body)),
         }
     }
 
-    /// Keeps up to `limit` bytes of a body that could be sent once and has not been.
-    pub fn keeping(self, limit: u64) -> Self {
+    /// Keeps up to `limit` bytes, in `room`, of a body that could be sent once and has not been; 0 keeps nothing.
+    pub fn keeping(self, limit: u64, room: impl FnOnce() -> Room) -> Self {
         match self {
-            Self::Once(Some(body)) => Self::new(body, limit),
+            Self::Once(Some(body)) if limit > 0 && body.exact_len().is_none_or(|len| len <= limit) => {
+                let kept = Kept { pieces: Vec::new(), size: 0, limit, room: room(), overflowed: false, rest: Some(body) };
+                Self::Kept(Rc::new(RefCell::new(kept)))
+            }
             other => other,
         }
     }
@@ -116,9 +120,10 @@ impl HttpBody for Copy {
             match frame.data_ref() {
                 Some(piece) if !kept.overflowed => {
                     kept.size += piece.len() as u64;
-                    if kept.size > kept.limit {
+                    if kept.size > kept.limit || !kept.room.take(piece.len() as u64) {
                         kept.overflowed = true;
                         kept.pieces = Vec::new();
+                        kept.room.clear();
                     } else {
                         kept.pieces.push(piece.clone());
                         this.at += 1;
@@ -162,6 +167,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::body::room::BodyBudget;
 
     struct Pieces(VecDeque<&'static str>);
 
@@ -174,7 +180,12 @@ mod tests {
     }
 
     fn streaming(limit: u64) -> Replay {
-        Replay::new(Body::stream(Pieces(VecDeque::from(["ab", "cd", "ef"]))), limit)
+        within(limit, u64::MAX)
+    }
+
+    fn within(limit: u64, budget: u64) -> Replay {
+        let body = Body::stream(Pieces(VecDeque::from(["ab", "cd", "ef"])));
+        Replay::new(body).keeping(limit, || BodyBudget::new(budget).room())
     }
 
     async fn read(body: Body) -> Bytes {
@@ -200,8 +211,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_that_the_process_has_no_room_for_passes_once() {
+        let mut replay = within(100, 3);
+        assert_eq!(read(replay.take().expect("first")).await, "abcdef");
+        assert!(replay.take().is_none());
+    }
+
+    #[tokio::test]
     async fn a_whole_body_repeats_for_ever() {
-        let mut replay = Replay::new(Body::full("x"), 0);
+        let mut replay = Replay::new(Body::full("x"));
         for _ in 0..3 {
             assert_eq!(read(replay.take().expect("again")).await, "x");
         }

@@ -15,11 +15,10 @@ use super::{
     Proxy,
     live::{LiveDoor, LiveRoute, Worker, WorkerRoute},
     model::ModelCall,
-    read_first::Room,
 };
 use crate::{
     arrival::{Arrival, Door},
-    body::{tap::TimeBounds, upload::Progress},
+    body::{room::Room, tap::TimeBounds, upload::Progress},
     caller::Caller,
     cause::{self, Cause},
     clock::Instant,

@@ -10,7 +10,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::{HeaderMap, Method, header};
 use serde_json::value::RawValue;
 
-use super::{Exchange, Proxy, live::LiveRoute, read_first::Read};
+use super::{
+    Exchange, Proxy,
+    live::LiveRoute,
+    read_first::{self, Read},
+};
 use crate::{
     arrival::Door,
     body::replay::Replay,
@@ -45,7 +49,7 @@ pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, bod
     let read = match body {
         Replay::Whole(bytes) => Read::Whole(bytes.clone()),
         _ => match body.take() {
-            Some(streaming) => proxy.shared.bodies.clone().read_up_to(ask, policy.max_request, streaming).await?,
+            Some(streaming) => read_first::read_up_to(ask, policy.max_request, streaming).await?,
             None => return Err(Reject::Internal("the request's body was lost before it was read".into())),
         },
     };
@@ -55,7 +59,7 @@ pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, bod
             Declared::of(declares, &ask.arrival.headers, &bytes, proxy.shared.cache.persisted())
         }
         Read::Partly(streaming, why) => {
-            *body = Replay::new(streaming, 0);
+            *body = Replay::new(streaming);
             Declared { parts: Err(why), only_reads: *declares != CacheBody::GraphQl }
         }
     };

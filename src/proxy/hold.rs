@@ -71,6 +71,7 @@ pub async fn until_content(ask: &Ask, attempted: Attempted) -> Beginning {
     let until = first_token.map(|after| (began + after, Bound::FirstToken, after)).into_iter();
     let until = until.chain(ask.deadline().next(began)).min_by_key(|(at, ..)| *at);
     let (mut held, mut size) = (Vec::new(), 0);
+    let mut room = ask.proxy.shared.bodies.room();
     let mut broken = None;
     while size < MAX_HELD {
         // A stream that goes silent before its first content is given up like one that has none in time.
@@ -86,7 +87,12 @@ pub async fn until_content(ask: &Ask, attempted: Attempted) -> Beginning {
         match frame.map(Frame::into_data) {
             Ok(Ok(piece)) => {
                 size += piece.len();
+                let fits = room.take(piece.len() as u64);
                 held.push(piece);
+                if !fits {
+                    // No memory to hold it back: what comes is committed.
+                    break;
+                }
             }
             Ok(Err(_)) => break,
             // Broken before any content: as good as no answer.

@@ -48,6 +48,7 @@ use crate::{
     body::{
         Body,
         replay::Replay,
+        room::BodyBudget,
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
@@ -108,7 +109,7 @@ pub struct Shared {
     /// Dollars by caller.
     pub spend: model::Spend,
     /// Bytes of request bodies that were read before they were sent.
-    pub bodies: Arc<read_first::BodyBudget>,
+    pub bodies: Arc<BodyBudget>,
     /// How hard memory presses.
     pub pressure: Arc<Pressure>,
     /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
@@ -129,7 +130,7 @@ impl Shared {
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
-            bodies: read_first::BodyBudget::new(config.body_budget),
+            bodies: BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],
         }
@@ -244,7 +245,7 @@ impl Proxy {
         let mut body = match arrival.door {
             Door::Inbound => {
                 ask.routed(route_inbound(door, arrival)?);
-                Replay::new(body, 0)
+                Replay::new(body)
             }
             Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
         };
@@ -271,7 +272,8 @@ impl Proxy {
 
         // Tries last: fallback, retry, breaker and timeouts guard what is sent.
         let websocket = upgrade.is_some() && headers::wants_websocket(arrival);
-        let body = body.keeping(route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer));
+        let kept = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
+        let body = body.keeping(kept, || self.shared.bodies.room());
         let funds = Funds::of(exchange, &demands);
         let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
         let attempted = match fill {

@@ -15,7 +15,7 @@ use super::{
     Exchange, NOT_LET_IN, Proxy,
     live::{Live, LiveDoor, LiveProvider},
     payer::Account,
-    request,
+    read_first, request,
 };
 use crate::{
     arrival::Arrival,
@@ -141,7 +141,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
             ask.understood(call);
             return Err(Reject::Forbidden(NOT_LET_IN.into()));
         }
-        let bytes = match proxy.shared.bodies.clone().read(ask, door, body).await {
+        let bytes = match read_first::read(ask, door, body).await {
             Ok(bytes) => bytes,
             Err(reject) => {
                 ask.understood(call);
@@ -158,7 +158,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
     ask.understood(call);
     ask.routed(at);
-    Ok(Replay::new(body, 0))
+    Ok(Replay::new(body))
 }
 
 /// Whether the route depends on the model, or a policy of the route has to see the body.

@@ -1,12 +1,6 @@
 //! Request bodies that are read before they are sent, each up to a bound and all within a budget of the process.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -16,13 +10,6 @@ use crate::{
     body::{Body, BodyError, resumed::Resumed},
     reject::Reject,
 };
-
-/// Room for request bodies that must be read before they are sent, for the whole process.
-#[derive(Debug)]
-pub struct BodyBudget {
-    limit: u64,
-    used: AtomicU64,
-}
 
 /// Largest body that is read first where the door sets no `max_body`.
 const MAX_READ: u64 = 32 << 20;
@@ -38,89 +25,56 @@ pub enum Read {
     Partly(Body, &'static str),
 }
 
-impl BodyBudget {
-    /// Room for `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0) })
+/// Reads all of `body`, without which the request cannot go on.
+///
+/// # Errors
+/// A body over the bound, no room for it, a client that breaks off.
+pub async fn read(ask: &Ask, door: &LiveDoor, body: Body) -> Result<Bytes, Reject> {
+    let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);
+    match collect(ask, max, body, false).await? {
+        Read::Whole(bytes) => Ok(bytes),
+        Read::Partly(_, TOO_LARGE) => Err(Reject::BodyTooLarge(max)),
+        Read::Partly(..) => Err(Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())),
     }
+}
 
-    /// Bytes held now.
-    pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
+/// Reads `body` if it is no larger than `max`, there is room, and it has no trailers.
+///
+/// # Errors
+/// A client that breaks off.
+pub async fn read_up_to(ask: &Ask, max: u64, body: Body) -> Result<Read, Reject> {
+    collect(ask, max, body, true).await
+}
+
+/// Without `trailers`, those are left out: no API of a model has any.
+async fn collect(ask: &Ask, max: u64, mut body: Body, trailers: bool) -> Result<Read, Reject> {
+    if body.exact_len().is_some_and(|len| len > max) {
+        return Ok(Read::Partly(body, TOO_LARGE));
     }
-
-    /// Reads all of `body`, without which the request cannot go on.
-    ///
-    /// # Errors
-    /// A body over the bound, no room for it, a client that breaks off.
-    pub async fn read(self: Arc<Self>, ask: &Ask, door: &LiveDoor, body: Body) -> Result<Bytes, Reject> {
-        let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);
-        match self.collect(ask, max, body, false).await? {
-            Read::Whole(bytes) => Ok(bytes),
-            Read::Partly(_, TOO_LARGE) => Err(Reject::BodyTooLarge(max)),
-            Read::Partly(..) => Err(Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())),
-        }
-    }
-
-    /// Reads `body` if it is no larger than `max`, there is room, and it has no trailers.
-    ///
-    /// # Errors
-    /// A client that breaks off.
-    pub async fn read_up_to(self: Arc<Self>, ask: &Ask, max: u64, body: Body) -> Result<Read, Reject> {
-        self.collect(ask, max, body, true).await
-    }
-
-    /// Without `trailers`, those are left out: no API of a model has any.
-    async fn collect(self: Arc<Self>, ask: &Ask, max: u64, mut body: Body, trailers: bool) -> Result<Read, Reject> {
-        if body.exact_len().is_some_and(|len| len > max) {
-            return Ok(Read::Partly(body, TOO_LARGE));
-        }
-        let mut room = Room { budget: self, taken: 0 };
-        let (mut frames, mut size) = (VecDeque::new(), 0);
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| broken(ask, &error))?;
-            let len = frame.data_ref().map(|piece| piece.len() as u64);
-            frames.push_back(frame);
-            let problem = match len {
-                None => Some("request trailers").filter(|_| trailers),
-                Some(len) if size + len > max => Some(TOO_LARGE),
-                Some(len) if !room.take(len) => Some(NO_ROOM),
-                Some(len) => {
-                    size += len;
-                    None
-                }
-            };
-            if let Some(problem) = problem {
-                return Ok(Read::Partly(Resumed::frames(frames, body), problem));
+    let mut room = ask.proxy.shared.bodies.room();
+    let (mut frames, mut size) = (VecDeque::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| broken(ask, &error))?;
+        let len = frame.data_ref().map(|piece| piece.len() as u64);
+        frames.push_back(frame);
+        let problem = match len {
+            None => Some("request trailers").filter(|_| trailers),
+            Some(len) if size + len > max => Some(TOO_LARGE),
+            Some(len) if !room.take(len) => Some(NO_ROOM),
+            Some(len) => {
+                size += len;
+                None
             }
+        };
+        if let Some(problem) = problem {
+            return Ok(Read::Partly(Resumed::frames(frames, body), problem));
         }
-        ask.room.replace(Some(room));
-        let mut pieces: Vec<Bytes> = frames.into_iter().filter_map(|frame| frame.into_data().ok()).collect();
-        Ok(Read::Whole(if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() }))
     }
+    ask.room.replace(Some(room));
+    let mut pieces: Vec<Bytes> = frames.into_iter().filter_map(|frame| frame.into_data().ok()).collect();
+    Ok(Read::Whole(if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() }))
 }
 
 fn broken(ask: &Ask, error: &BodyError) -> Reject {
     ask.upload.failure().map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure)
-}
-
-/// Bytes held of the budget; given back when dropped.
-pub struct Room {
-    budget: Arc<BodyBudget>,
-    taken: u64,
-}
-
-impl Room {
-    /// Whether there was room for so many bytes more.
-    fn take(&mut self, bytes: u64) -> bool {
-        let before = self.budget.used.fetch_add(bytes, Relaxed);
-        self.taken += bytes;
-        before + bytes <= self.budget.limit
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.taken, Relaxed);
-    }
 }

@@ -1,0 +1,76 @@
+//! Room for the bodies that the process holds in memory: bodies that are read before they are sent, those that are kept for
+//! another try, beginnings of answers that are held back. One budget for all of them, counted in bytes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// The budget of the process.
+#[derive(Debug)]
+pub struct BodyBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl BodyBudget {
+    /// Room for `limit` bytes.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
+    }
+
+    /// Bytes held now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Room for a body; it takes nothing yet.
+    pub fn room(self: &Arc<Self>) -> Room {
+        Room { budget: self.clone(), taken: 0 }
+    }
+}
+
+/// Bytes held of the budget; given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    budget: Arc<BodyBudget>,
+    taken: u64,
+}
+
+impl Room {
+    /// Whether there was room for so many bytes more. They count in either case until [`clear`](Self::clear) or the drop.
+    pub fn take(&mut self, bytes: u64) -> bool {
+        let before = self.budget.used.fetch_add(bytes, Relaxed);
+        self.taken += bytes;
+        before + bytes <= self.budget.limit
+    }
+
+    /// Gives everything back: the bytes are gone.
+    pub fn clear(&mut self) {
+        self.budget.used.fetch_sub(std::mem::take(&mut self.taken), Relaxed);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_comes_back() {
+        let budget = BodyBudget::new(100);
+        let (mut one, mut two) = (budget.room(), budget.room());
+        assert!(one.take(60) && !two.take(60));
+        assert_eq!(budget.used(), 120, "what is held is counted, with or without room");
+        two.clear();
+        assert_eq!(budget.used(), 60);
+        assert!(two.take(40));
+        drop((one, two));
+        assert_eq!(budget.used(), 0);
+    }
+}
