@@ -3,10 +3,7 @@
 //! Read [`attempt`], then `try_target`. What one try sends is in `request`, how it is sent in [`super::forward`], what its answer
 //! means in `judged`, what it costs in [`super::bill`].
 
-use std::{
-    rc::Rc,
-    sync::{Arc, atomic::Ordering::Relaxed},
-};
+use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use tokio::time::Instant;
@@ -16,20 +13,19 @@ use super::{
     ask::{Ask, Fallen},
     bill::Bill,
     forward::{self, Failed, TryBounds},
+    guards::{FreeTries, Guards, RECONNECT},
     judged::{self, Tried},
     live::{LiveRoute, Worker},
     request,
     sending::{Aim, Attempted, Instead, Sending, call_id},
 };
 use crate::{
-    arrival::Door,
     body::{Body, tap::TimeBounds},
-    config::{Fallback, Mode},
+    config::Fallback,
     policy::{
-        breaker::Breaker,
+        breaker,
         keyring::Refused,
-        retry::{self, Budget, Next, Standing, TryOutcome, Verdict},
-        timeout::Deadline,
+        retry::{self, Next, TryOutcome, Verdict},
     },
     provider::ErrorClass,
     reject::{Bound, Fault, Reject},
@@ -106,111 +102,42 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
     Ok(last)
 }
 
-/// What guards the tries at one target.
-struct Guards {
-    breaker: Option<Arc<Breaker>>,
-    budget: Arc<Budget>,
-    repeatable: bool,
-    /// Whether an unanswered request may be sent again without any policy.
-    idempotent: bool,
-    /// The client repeats a call that was given up.
-    repeats: bool,
-}
-
-impl Guards {
-    fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, was_given_up: bool) -> Self {
-        let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
-        let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
-        let group = route.group.as_deref();
-        let breaker = route.policies.breaker.as_ref();
-        let breaker = breaker.map(|terms| {
-            let model = model.map(|model| &**model);
-            ask.worker.breaker(&proxy.shared.breakers, terms, group, &target.name, model)
-        });
-        let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
-        let repeats = policy.is_some() && ask.door() == Door::Outbound && (retry::is_repeat(&arrival.headers) || was_given_up);
-        if policy.is_some() {
-            budget.deposit(Instant::now());
-            if repeats {
-                budget.drawn_by_caller(Instant::now());
-            }
-        }
-        Self {
-            breaker,
-            budget,
-            repeatable: retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy),
-            idempotent: retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None),
-            repeats,
-        }
-    }
-}
-
 /// All tries at one target. `Err`: the client is at fault or its time is over; nothing else may be tried.
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
-    let (target, cells, policy) = (&aim.pool.target, &aim.pool.cells, route.policies.retry.as_ref());
+    let cells = &aim.pool.cells;
     let guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
-    let retries = policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0) && guards.repeatable;
     // What ends the tries from outside (the caller's time, a limit) ends them after the policy has begun its work.
-    ask.tries.policy_ran.set(retries && ask.tries.made.get() > 0);
-    let mut reconnected = false;
-    let mut keys_left = aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1));
+    ask.tries.policy_ran.set(guards.retries && ask.tries.made.get() > 0);
+    let mut free = FreeTries::at(aim);
     let mut made = 0;
     loop {
-        let permit = match guards.breaker.as_ref().map(|breaker| breaker.permit(Instant::now())) {
-            None => None,
-            Some(Ok(permit)) => Some(permit),
-            Some(Err(open)) => {
-                ask.tries.policy_ran.set(retries);
-                let reject = Reject::BreakerOpen { target: target.name.clone(), retry_after: open.retry_after };
-                return Ok(Last { answer: Err(reject), move_on: next != Next::Nothing });
+        let permit = match guards.permit(&aim.pool.target.name) {
+            Ok(permit) => permit,
+            Err(open) => {
+                ask.tries.policy_ran.set(guards.retries);
+                return Ok(Last { answer: Err(open), move_on: next != Next::Nothing });
             }
         };
         let Some(body) = sending.next_body(aim) else {
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
         made += 1;
-        let tried = match one_try(proxy, sending, route, aim, body, made).await {
-            Ok(tried) => tried,
-            Err(reject) => {
-                ask.tries.policy_ran.set(retries);
-                return Err(reject);
-            }
-        };
-        let replayable = sending.body.can_repeat();
-        let reconnects = !reconnected && replayable && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent));
+        let tried = one_try(proxy, sending, route, aim, body, made).await;
+        let tried = tried.inspect_err(|_| ask.tries.policy_ran.set(guards.retries))?;
+        let again = free.next(sending, &tried, &guards);
         if let Some(permit) = permit {
             // A connection that was closed meanwhile says nothing of the target's health.
-            let vote = if reconnects { crate::policy::breaker::Outcome::Cancelled } else { tried.for_breaker() };
+            let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
             permit.settle(vote, Instant::now(), &proxy.chance);
         }
         cells.tried(tried.word);
-        if tried.refuses_usage && sending.forget_usage() {
+        if let Some(why) = again {
             made -= 1;
-            cells.retried("stream_options");
-            ask.tries.thrown_away(tried.word);
+            cells.retried(why);
             continue;
         }
-        if tried.another_key && replayable && keys_left > 0 {
-            // Another key may do better at once; no retry policy is needed for it.
-            keys_left -= 1;
-            made -= 1;
-            cells.retried("another_key");
-            ask.tries.thrown_away(tried.word);
-            continue;
-        }
-        if reconnects {
-            reconnected = true;
-            made -= 1;
-            cells.retried("safe_reconnect");
-            continue;
-        }
-        // The time matters only to a policy or a deadline.
-        let timed = policy.is_some() || ask.deadline() != Deadline::NONE;
-        let now = if timed { Instant::now() } else { ask.arrival.at };
-        let standing =
-            Standing { made, repeatable: guards.repeatable, replayable, left: ask.deadline().left(now), next, repeats: guards.repeats };
-        let judgement = retry::judge(&tried.outcome, &standing, policy, &guards.budget, &proxy.chance, now);
+        let judgement = guards.judge(proxy, sending, route, &tried, made, next);
         ask.tries.policy_ran.set(judgement.ran);
         if judgement.budget_exhausted {
             cells.budget_exhausted.inc();
@@ -219,10 +146,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             cells.retried("observed");
         }
         match judgement.verdict {
-            Verdict::TryAgain { pause } => {
-                if !may_pay_again(sending, &ask, route, aim).await {
-                    return Ok(Last { answer: tried.answer, move_on: false });
-                }
+            Verdict::TryAgain { pause } if may_pay_again(sending, &ask, route, aim).await => {
                 cells.retried(tried.word);
                 ask.tries.thrown_away(tried.word);
                 drop(tried);
@@ -233,7 +157,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
                 ask.tries.thrown_away(tried.word);
                 return Ok(Last { answer: tried.answer, move_on: true });
             }
-            Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
+            Verdict::TryAgain { .. } | Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
         }
     }
 }

@@ -5,13 +5,14 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     NOT_CACHED_FOR_MEMORY, Proxy,
+    ask::Ask,
     attempt::attempt,
     cache_key::{Asked, KeyParts, query},
     declared,
@@ -242,7 +243,6 @@ impl Fetched {
 
 async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut give: Option<Give>) -> Fetched {
     let ask = sending.ask.clone();
-    let mut judge = Judge::new(&ask);
     let mut unconditional = false;
     loop {
         if fill.is_revalidation() || unconditional {
@@ -259,59 +259,52 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
                 return Fetched::NOTHING;
             }
         };
-        let Attempted { mut head, body, connection, bounds, reading } = attempted;
-        let instead = head.extensions.get::<Instead>().copied();
-        let status = head.status;
-        if instead == Some(Instead::Fixed) {
+        let status = attempted.head.status;
+        if attempted.head.extensions.get::<Instead>() == Some(&Instead::Fixed) {
             // No target could answer: an old answer of its own goes before ours.
-            let ours = || Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None };
-            deliver(give, Ok(fill.on_failure(now).map_or_else(ours, Delivered::stored)));
+            deliver(give, Ok(fill.on_failure(now).map_or_else(|| Delivered { attempted, info: None }, Delivered::stored)));
             return Fetched::NOTHING;
         }
-        let delivered = match fill.on_head(status, &head.headers, now) {
-            Decision::NotModified(response, info) | Decision::Stale(response, info) => Delivered::stored((response, info)),
-            Decision::PassThrough(member) => {
-                if let Some(member) = member {
-                    head.headers.append(CACHE_STATUS, member);
-                }
-                Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None }
+        match fill.on_head(status, &attempted.head.headers, now) {
+            Decision::NotModified(response, info) | Decision::Stale(response, info) => {
+                deliver(give, Ok(Delivered::stored((response, info))));
             }
+            Decision::PassThrough(member) => deliver(give, Ok(Delivered::fresh(attempted, member))),
+            Decision::Store(recorder) => return store(&proxy, &ask, attempted, recorder, give).await,
             Decision::Refetch(next_fill) => {
-                drop((body, connection));
+                drop(attempted);
                 let Some(mut next) = again else {
                     deliver(give, Err(Reject::Internal("the request cannot be sent twice".into())));
                     return Fetched::NOTHING;
                 };
                 next.funds = sending.funds.take();
-                (fill, sending) = (next_fill, next);
-                unconditional = true;
+                (fill, sending, unconditional) = (next_fill, next, true);
                 continue;
             }
-            Decision::Store(recorder) => {
-                if let Some(member) = recorder.cache_status().filter(|_| instead.is_none()) {
-                    head.headers.append(CACHE_STATUS, member);
-                }
-                judge.answered(reading.clone(), &head);
-                match recorder.reader() {
-                    None => {
-                        let observer = Box::new(Observing { recorder: Some(recorder), judge, proxy: proxy.clone() });
-                        let body = Body::Tapped(Box::new(Tap::new(body, TimeBounds::default(), observer)));
-                        Delivered { attempted: Attempted { head, body, connection, bounds, reading }, info: None }
-                    }
-                    Some(reader) => {
-                        let for_client = Body::sized(reader.into_body(), body.size_hint().exact());
-                        let bounds_of_none = TimeBounds::default();
-                        let attempted = Attempted { head, body: for_client, connection: None, bounds: bounds_of_none, reading };
-                        deliver(give, Ok(Delivered { attempted, info: None }));
-                        let complete = pump(&proxy, body, connection, bounds, recorder, judge).await;
-                        return Fetched { status: Some(status), complete };
-                    }
-                }
-            }
-        };
-        deliver(give, Ok(delivered));
+        }
         return Fetched::with(status);
     }
+}
+
+/// Gives an answer that may be stored to its client and to the store: read once, for all who wait.
+async fn store(proxy: &Rc<Proxy>, ask: &Rc<Ask>, attempted: Attempted, recorder: Recorder, give: Option<Give>) -> Fetched {
+    let status = attempted.head.status;
+    let instead = attempted.head.extensions.get::<Instead>().is_some();
+    let mut judge = Judge::new(ask);
+    judge.answered(attempted.reading.clone(), &attempted.head);
+    let Delivered { attempted, .. } = Delivered::fresh(attempted, recorder.cache_status().filter(|_| !instead));
+    let Some(reader) = recorder.reader() else {
+        let observer = Box::new(Observing { recorder: Some(recorder), judge, proxy: proxy.clone() });
+        let body = Body::Tapped(Box::new(Tap::new(attempted.body, TimeBounds::default(), observer)));
+        deliver(give, Ok(Delivered { attempted: Attempted { body, ..attempted }, info: None }));
+        return Fetched::with(status);
+    };
+    let Attempted { head, body, connection, bounds, reading } = attempted;
+    let for_client = Body::sized(reader.into_body(), body.size_hint().exact());
+    let attempted = Attempted { head, body: for_client, connection: None, bounds: TimeBounds::default(), reading };
+    deliver(give, Ok(Delivered { attempted, info: None }));
+    let complete = pump(proxy, body, connection, bounds, recorder, judge).await;
+    Fetched { status: Some(status), complete }
 }
 
 /// The attempt's answer, or `None` once the only client that wanted it has left.
@@ -408,6 +401,14 @@ fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
 }
 
 impl Delivered {
+    /// A target's answer, with this member of `Cache-Status`.
+    fn fresh(mut attempted: Attempted, member: Option<HeaderValue>) -> Self {
+        if let Some(member) = member {
+            attempted.head.headers.append(CACHE_STATUS, member);
+        }
+        Self { attempted, info: None }
+    }
+
     /// An answer out of the store.
     fn stored((response, info): (Response<Body>, HitInfo)) -> Self {
         let (head, body) = response.into_parts();

@@ -98,9 +98,9 @@ def eventually(what, test, seconds=3.0):
 
 
 def one_by_one(at):
-    """20 pieces at 50 a second last 0.4 s: a buffered stream would come all at once, or in lumps."""
-    spread = at[-1] - at[0]
-    assert spread > 0.25, f"pieces came within {spread:.3f} s: not one by one"
+    """20 pieces at 50 a second come at 20 instants; on a busy machine at fewer, of a buffered stream at one or two."""
+    instants = 1 + sum(later - earlier > 0.005 for earlier, later in zip(at, at[1:]))
+    assert instants >= 5, f"pieces came at {instants} instants: not one by one"
     assert max(b - a for a, b in zip(at, at[1:])) < 0.2, "pieces came in lumps"
 
 

@@ -1,0 +1,130 @@
+//! What guards the tries at one target, and which tries are free: those that no policy need allow.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{
+    Proxy,
+    ask::Ask,
+    judged::Tried,
+    live::LiveRoute,
+    sending::{Aim, Sending},
+};
+use crate::{
+    arrival::Door,
+    config::Mode,
+    policy::{
+        breaker::{Breaker, Permit},
+        retry::{self, Budget, Judgement, Next, Standing},
+        timeout::Deadline,
+    },
+    reject::Reject,
+};
+
+/// What guards the tries at one target.
+pub(super) struct Guards {
+    breaker: Option<Arc<Breaker>>,
+    budget: Arc<Budget>,
+    repeatable: bool,
+    /// Whether an unanswered request may be sent again without any policy.
+    idempotent: bool,
+    /// The client repeats a call that was given up.
+    repeats: bool,
+    /// Whether a policy tries again at all.
+    pub(super) retries: bool,
+}
+
+impl Guards {
+    /// Of the tries at `aim`.
+    pub(super) fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, was_given_up: bool) -> Self {
+        let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
+        let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
+        let group = route.group.as_deref();
+        let breaker = route.policies.breaker.as_ref();
+        let breaker = breaker.map(|terms| {
+            let model = model.map(|model| &**model);
+            ask.worker.breaker(&proxy.shared.breakers, terms, group, &target.name, model)
+        });
+        let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
+        let repeats = policy.is_some() && ask.door() == Door::Outbound && (retry::is_repeat(&arrival.headers) || was_given_up);
+        if policy.is_some() {
+            budget.deposit(Instant::now());
+            if repeats {
+                budget.drawn_by_caller(Instant::now());
+            }
+        }
+        let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
+        Self {
+            breaker,
+            budget,
+            repeatable,
+            idempotent: retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None),
+            repeats,
+            retries: repeatable && policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0),
+        }
+    }
+
+    /// The breaker's permit for a try; `None`: there is no breaker.
+    ///
+    /// # Errors
+    /// The breaker is open.
+    pub(super) fn permit(&self, target: &Arc<str>) -> Result<Option<Permit>, Reject> {
+        let permit = self.breaker.as_ref().map(|breaker| breaker.permit(Instant::now())).transpose();
+        permit.map_err(|open| Reject::BreakerOpen { target: target.clone(), retry_after: open.retry_after })
+    }
+
+    /// What follows a try, by the retry policy.
+    pub(super) fn judge(&self, proxy: &Proxy, sending: &Sending, route: &LiveRoute, tried: &Tried, made: u32, next: Next) -> Judgement {
+        let (ask, policy) = (&sending.ask, route.policies.retry.as_ref());
+        // The time matters only to a policy or a deadline.
+        let timed = policy.is_some() || ask.deadline() != Deadline::NONE;
+        let now = if timed { Instant::now() } else { ask.arrival.at };
+        let standing = Standing {
+            made,
+            repeatable: self.repeatable,
+            replayable: sending.body.can_repeat(),
+            left: ask.deadline().left(now),
+            next,
+            repeats: self.repeats,
+        };
+        retry::judge(&tried.outcome, &standing, policy, &self.budget, &proxy.chance, now)
+    }
+}
+
+/// Tries that no policy need allow: the target has done nothing, or another key may do better at once.
+pub(super) struct FreeTries {
+    reconnected: bool,
+    keys: usize,
+}
+
+/// Why a free try follows: the connection was closed before anybody looked at the request.
+pub(super) const RECONNECT: &str = "safe_reconnect";
+
+impl FreeTries {
+    /// At `aim`, before the first try.
+    pub(super) fn at(aim: &Aim<'_>) -> Self {
+        Self { reconnected: false, keys: aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1)) }
+    }
+
+    /// Why a free try follows this one; `None`: none does.
+    pub(super) fn next(&mut self, sending: &mut Sending, tried: &Tried, guards: &Guards) -> Option<&'static str> {
+        if !sending.body.can_repeat() {
+            return None;
+        }
+        if tried.refuses_usage && sending.forget_usage() {
+            sending.ask.tries.thrown_away(tried.word);
+            return Some("stream_options");
+        }
+        if tried.another_key && self.keys > 0 {
+            self.keys -= 1;
+            sending.ask.tries.thrown_away(tried.word);
+            return Some("another_key");
+        }
+        if !self.reconnected && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent)) {
+            self.reconnected = true;
+            return Some(RECONNECT);
+        }
+        None
+    }
+}
