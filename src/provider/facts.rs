@@ -50,6 +50,23 @@ pub enum BodyProblem {
     NotJson,
 }
 
+impl Facts {
+    /// Of a body that nobody has read: its input is estimated from its length alone.
+    pub fn unread(bytes: u64) -> Self {
+        Self { n: 1, estimated_input: by_length(bytes), ..Self::default() }
+    }
+
+    /// Most tokens of output that the call can come to, if it names a bound.
+    pub fn most_output(&self) -> Option<u64> {
+        self.max_output.map(|most| most.saturating_mul(self.n.max(1)))
+    }
+}
+
+/// Tokens of a prompt of which only the length is known.
+pub fn by_length(bytes: u64) -> u64 {
+    bytes.div_ceil(ASCII_BYTES_PER_TOKEN)
+}
+
 /// Reads a whole body. Multipart forms (audio, images) give their model only.
 pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
     if body.trim_ascii().is_empty() {

@@ -32,7 +32,7 @@ pub use errors::{
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, stream_error},
 };
-pub use facts::{BodyProblem, Facts, read};
+pub use facts::{BodyProblem, Facts, by_length, read};
 pub use meter::{Finish, Gunzip, Meter, News, Observed};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};

@@ -154,7 +154,9 @@ impl Bill {
             }
             return;
         };
-        let mut observed = meter.finish(complete, call.facts.as_ref().map_or(0, |facts| facts.estimated_input));
+        // A prompt that nobody read is estimated from its length; it is never free.
+        let unread = || provider::by_length(ask.upload.bytes.get());
+        let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
         if observed.source == UsageSource::Missing
             && observed.error.is_none()
             && let Some(facts) = &call.facts
