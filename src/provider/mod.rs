@@ -24,6 +24,7 @@ pub mod price;
 pub mod rewrite;
 pub mod sse;
 pub mod strip;
+pub mod text;
 
 pub use call::{Shape, recognise};
 pub use canonical::{cacheable, canonical, canonical_json};
@@ -33,7 +34,7 @@ pub use errors::{
     render::{LimitState, limit_headers, render, stream_error},
 };
 pub use facts::{BodyProblem, Facts, by_length, read};
-pub use meter::{Finish, Gunzip, Meter, News, Observed};
+pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};
 pub use sse::is_stream;

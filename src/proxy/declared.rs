@@ -302,7 +302,10 @@ mod tests {
             encoder.finish().expect("memory")
         };
         let query = of("gzip", &gzip(r#"{"query":"{ a }"}"#));
-        assert_eq!((query.parts.expect("a query"), query.only_reads), (declared(&CacheBody::GraphQl, r#"{"query":"{ a }"}"#).parts.expect("one"), true));
+        assert_eq!(
+            (query.parts.expect("a query"), query.only_reads),
+            (declared(&CacheBody::GraphQl, r#"{"query":"{ a }"}"#).parts.expect("one"), true)
+        );
         let mutation = of("gzip", &gzip(r#"{"query":"mutation { a }"}"#));
         assert_eq!((mutation.parts.err(), mutation.only_reads), (Some("GraphQL mutation"), false));
         for (coding, body) in [("gzip", &b"{}"[..]), ("compress", b"{}"), ("br", b"")] {

@@ -51,10 +51,7 @@ fn a_route_by_model_a_price_and_a_limit_see_the_text_and_the_provider_gets_the_b
             let world = World::new(LIMITED).await;
             world.provider("anthropic").script(["slow=10s", "slow=10s"]);
             // Each may cost $0.30 of output.
-            let together = futures_util::join!(
-                send(&world, MESSAGES, coding, body.clone()),
-                send(&world, MESSAGES, coding, body.clone()),
-            );
+            let together = futures_util::join!(send(&world, MESSAGES, coding, body.clone()), send(&world, MESSAGES, coding, body.clone()),);
             let mut statuses = [together.0.status, together.1.status];
             statuses.sort();
             assert_eq!(statuses, [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS], "{coding}");
@@ -76,7 +73,15 @@ fn what_cannot_be_read_is_refused_where_a_policy_must_read_it() {
         for (coding, body, status, reason) in [
             ("compress", message().into_bytes(), 415, "coding_unknown"),
             ("gzip", message().into_bytes(), 400, "coding_broken"),
-            ("gzip", { let whole = gzip(message()); whole[..whole.len() - 4].to_vec() }, 400, "coding_broken"),
+            (
+                "gzip",
+                {
+                    let whole = gzip(message());
+                    whole[..whole.len() - 4].to_vec()
+                },
+                400,
+                "coding_broken",
+            ),
             ("gzip, gzip", bomb, 413, "decoded_too_large"),
         ] {
             for (path, kind) in [(MESSAGES, "anthropic"), (CHAT, "openai")] {

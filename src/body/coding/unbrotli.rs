@@ -35,16 +35,8 @@ impl Unbrotli {
         let (mut left, mut at) = (piece.len(), 0);
         loop {
             let (mut room, mut written) = (self.out.len(), 0);
-            let result = BrotliDecompressStream(
-                &mut left,
-                &mut at,
-                piece,
-                &mut room,
-                &mut written,
-                &mut self.out,
-                &mut self.total,
-                &mut self.state,
-            );
+            let result =
+                BrotliDecompressStream(&mut left, &mut at, piece, &mut room, &mut written, &mut self.out, &mut self.total, &mut self.state);
             if written > 0 {
                 next(&self.out[..written])?;
             }
