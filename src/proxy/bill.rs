@@ -217,8 +217,7 @@ impl Bill {
     }
 
     fn price(&self, asked: Option<&str>, answering: Option<&str>, usage: &Usage) -> Option<u64> {
-        let prices = &self.ask.worker.live.prices;
-        answering.and_then(|model| prices.cost(model, usage)).or_else(|| asked.and_then(|model| prices.cost(model, usage)))
+        self.ask.worker.live.prices.cost_of(asked, answering, usage)
     }
 
     fn count(&self, call: &ModelCall, observed: &Observed) {

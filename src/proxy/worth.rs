@@ -81,10 +81,9 @@ impl Judge {
         if !(observed.terminal && ended) {
             return Verdict::Discard("no end was seen");
         }
-        // The price that the call itself was charged: of the model that answered, else of the one that was asked.
-        let live = proxy.worker();
-        let price = |model: &str| live.live.prices.cost(model, &observed.usage);
-        let nano_usd = observed.model.as_deref().and_then(price).or_else(|| call.model.as_deref().and_then(price)).unwrap_or(0);
+        // The price that the call itself was charged.
+        let prices = &proxy.worker().live.prices;
+        let nano_usd = prices.cost_of(call.model.as_deref(), observed.model.as_deref(), &observed.usage).unwrap_or(0);
         Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
