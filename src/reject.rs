@@ -29,6 +29,8 @@ pub enum Reject {
     Loop,
     /// More than `max_body` bytes.
     BodyTooLarge(u64),
+    /// A policy must read the body, and its content coding does not let it.
+    BodyCoded(Coded),
     /// The client stopped sending its body, or sent it malformed.
     BodyBroken(Cow<'static, str>),
     /// A limit is spent.
@@ -66,6 +68,17 @@ pub enum Reject {
     NotCached,
     /// The proxy's own fault.
     Internal(Cow<'static, str>),
+}
+
+/// How a content coding hides a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Coded {
+    /// A coding that the proxy cannot decode, as `Content-Encoding` names it.
+    Unknown(Box<str>),
+    /// The body is not in the coding that it names, or it is cut.
+    Broken,
+    /// The decoded text has more than so many bytes.
+    TooLarge(u64),
 }
 
 /// A spent limit.
@@ -151,7 +164,9 @@ impl Reject {
             Self::Forbidden(_) | Self::Unpriced(_) => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyCoded(Coded::Unknown(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyCoded(Coded::Broken) => StatusCode::BAD_REQUEST,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_) | Self::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { .. } => StatusCode::BAD_GATEWAY,
@@ -172,6 +187,9 @@ impl Reject {
             Self::Loop => "loop",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BodyBroken(_) => "body_broken",
+            Self::BodyCoded(Coded::Unknown(_)) => "coding_unknown",
+            Self::BodyCoded(Coded::Broken) => "coding_broken",
+            Self::BodyCoded(Coded::TooLarge(_)) => "decoded_too_large",
             Self::Limited(_) => "limited",
             Self::Unpriced(_) => "unpriced_model",
             Self::Overloaded(_) => "overloaded",
@@ -201,7 +219,9 @@ impl Reject {
     /// The `Proxy-Status` error type (RFC 9209 section 2.3).
     pub fn proxy_status_error(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::MethodNotAllowed => "http_request_error",
+            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::BodyCoded(_) | Self::MethodNotAllowed => {
+                "http_request_error"
+            }
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
@@ -232,6 +252,7 @@ impl Reject {
             Self::MethodNotAllowed => "this method is not proxied".into(),
             Self::Loop => "the request has already passed through this proxy (Via)".into(),
             Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (bounds.max_body)"),
+            Self::BodyCoded(coded) => coded.detail(),
             Self::Limited(limited) => limited.detail(),
             Self::Unpriced(model) => {
                 format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
@@ -341,6 +362,22 @@ impl Reject {
             }
         }
         response
+    }
+}
+
+impl Coded {
+    fn detail(&self) -> String {
+        match self {
+            Self::Unknown(name) => format!(
+                "a policy of this route must read the body, and its content coding `{name}` is unknown: send it as gzip, deflate, zstd or br, or without a coding"
+            ),
+            Self::Broken => "a policy of this route must read the body, and it is not what its Content-Encoding says, or it is cut: \
+                             send it again, or without a coding"
+                .into(),
+            Self::TooLarge(most) => format!(
+                "a policy of this route must read the body, and its decoded text has more than {most} bytes: send it without a coding, send less, or raise bounds.max_body"
+            ),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ fn split(pieces: &[&[u8]], max: usize) -> Vec<Seen> {
         assert!(event.range.end > at, "no stretch is empty");
         at = event.range.end;
         assert!(event.data.is_none() || matches!(event.end, End::Complete | End::Cut));
+        let part = if matches!(event.end, End::Part | End::Oversized) { event.range.end - event.range.start } else { 0 };
+        assert_eq!(event.part.len() as u64, part, "the parts are all of an oversized event");
         if let Some(data) = event.data {
             events.push((event.name.to_vec(), data.to_vec()));
         }

@@ -133,6 +133,17 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
+/// A value that has the shape of `T`, or nothing: one odd value must not hide its neighbours.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Perhaps<T>(pub Option<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Perhaps<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(reader)?.get();
+        Ok(Self(serde_json::from_str(raw).ok()))
+    }
+}
+
 /// A text that may also be a number or a boolean; arrays, objects and `null` are nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text(pub Option<String>);

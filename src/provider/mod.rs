@@ -24,6 +24,7 @@ pub mod price;
 pub mod rewrite;
 pub mod sse;
 pub mod strip;
+pub mod text;
 
 pub use call::{Shape, recognise};
 pub use canonical::{cacheable, canonical, canonical_json};
@@ -32,8 +33,8 @@ pub use errors::{
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, stream_error},
 };
-pub use facts::{BodyProblem, Facts, read};
-pub use meter::{Finish, Gunzip, Meter, News, Observed};
+pub use facts::{BodyProblem, Facts, by_length, read};
+pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};
 pub use sse::is_stream;

@@ -62,12 +62,44 @@ impl Prices {
         Self { overrides: specific_first(overrides.collect()), known: specific_first(known()) }
     }
 
-    /// Nano-USD of a call; `None`: the model has no price. Saturates.
+    /// Nano-USD of a call by the model that was asked for and the one that answered; `None`: neither has a price. Saturates.
+    ///
+    /// The operator's price wins under either name: first the one of the model that was asked for (a deployment, an alias), then
+    /// the one of the model that answered. In the built-in table the model that answered comes first, because the provider
+    /// bills that one: `gpt-4o` may answer as `gpt-4o-2024-05-13`, which costs twice as much.
+    pub fn cost_of(&self, asked: Option<&str>, answering: Option<&str>, usage: &Usage) -> Option<u64> {
+        let own = || asked.and_then(|model| self.own(model)).or_else(|| self.own(answering?));
+        let known = || answering.and_then(|model| self.known(model)).or_else(|| self.known(asked?));
+        Some(own().or_else(known)?.cost(usage))
+    }
+
+    /// Nano-USD of a call of which one name is known; `None`: the model has no price. Saturates.
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<u64> {
-        let entry = self.find(model)?;
-        let rates = match entry.long {
+        self.cost_of(Some(model), None, usage)
+    }
+
+    /// Whether the model has a price.
+    pub fn knows(&self, model: &str) -> bool {
+        self.own(model).or_else(|| self.known(model)).is_some()
+    }
+
+    /// What the operator has set for the model: as it is named, else as the built-in table would name it.
+    fn own(&self, model: &str) -> Option<&Entry> {
+        let find = |name: &str| self.overrides.iter().position(|entry| entry.model.matches(name));
+        find(model).or_else(|| find(plain(model))).map(|at| &self.overrides[at])
+    }
+
+    /// What the built-in table has for the model.
+    fn known(&self, model: &str) -> Option<&Entry> {
+        self.known.iter().find(|entry| entry.model.matches(plain(model)))
+    }
+}
+
+impl Entry {
+    fn cost(&self, usage: &Usage) -> u64 {
+        let rates = match self.long {
             Some((above, rates)) if usage.total_input() > above => rates,
-            _ => entry.rates,
+            _ => self.rates,
         };
         let parts = [
             (usage.input, rates.input),
@@ -76,24 +108,15 @@ impl Prices {
             (usage.cache_write_1h, rates.cache_write_1h),
             (usage.output, rates.output),
         ];
-        Some(parts.iter().fold(0u64, |sum, (tokens, rate)| sum.saturating_add(tokens.saturating_mul(*rate))))
+        parts.iter().fold(0, |sum, (tokens, rate)| sum.saturating_add(tokens.saturating_mul(*rate)))
     }
+}
 
-    /// Whether the model has a price.
-    pub fn knows(&self, model: &str) -> bool {
-        self.find(model).is_some()
-    }
-
-    fn find(&self, model: &str) -> Option<&Entry> {
-        let find = |entries: &'_ [Entry], name: &str| entries.iter().position(|entry| entry.model.matches(name));
-        if let Some(at) = find(&self.overrides, model) {
-            return self.overrides.get(at);
-        }
-        // Gateways put a vendor in front (`openai/gpt-4o`), Gemini `models/`, Bedrock `eu.anthropic.`.
-        let name = model.rsplit('/').next().unwrap_or(model);
-        let name = name.rsplit_once("anthropic.").map_or(name, |(_, name)| name);
-        find(&self.known, name).and_then(|at| self.known.get(at))
-    }
+/// A model's name without what stands in front: gateways put a vendor there (`openai/gpt-4o`), Gemini `models/`, Bedrock
+/// `eu.anthropic.`.
+fn plain(model: &str) -> &str {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    name.rsplit_once("anthropic.").map_or(name, |(_, name)| name)
 }
 
 fn specific_first(mut entries: Vec<Entry>) -> Vec<Entry> {
@@ -328,6 +351,36 @@ mod tests {
         }
         let all = Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, reasoning: 0 };
         assert_eq!(prices.cost("house/model", &all), Some(13), "an unknown cache price is the input price");
+    }
+
+    #[test]
+    fn the_operators_price_wins_under_either_name_and_then_the_model_that_answered() {
+        let price = |model: &str, input| Price {
+            model: Glob::new(model),
+            input,
+            output: 0,
+            cached_input: None,
+            cache_write: None,
+            cache_write_1h: None,
+        };
+        let own = Prices::new(&[price("prod-*", 10), price("prod-eu", 11), price("gpt-4", 20), price("free", 0)]);
+        let table = Prices::new(&[]);
+        for (what, prices, asked, answering, expected) in [
+            ("a deployment with a price", &own, Some("prod-eu"), Some("gpt-4"), Some(11)),
+            ("one by a pattern, the answer by its name", &own, Some("prod-us"), Some("gpt-4"), Some(10)),
+            ("the answer alone", &own, Some("gpt-4-latest"), Some("gpt-4"), Some(20)),
+            ("a price of nothing is a price", &own, Some("free"), Some("gpt-4o-2024-08-06"), Some(0)),
+            ("with a vendor in front", &own, Some("azure/gpt-4"), None, Some(20)),
+            ("no price of the operator's", &own, Some("gpt-4o"), Some("gpt-4o-2024-05-13"), Some(5_000)),
+            ("the table by the answer", &table, Some("gpt-4o"), Some("gpt-4o-2024-05-13"), Some(5_000)),
+            ("the table by what was asked", &table, Some("gpt-4o"), Some("unheard-of"), Some(2_500)),
+            ("nobody said what was asked", &table, None, Some("gpt-4o"), Some(2_500)),
+            ("nobody said what answered", &table, Some("gpt-4o"), None, Some(2_500)),
+            ("neither has a price", &table, Some("unheard-of"), Some("gpt-99"), None),
+            ("neither is known", &own, None, None, None),
+        ] {
+            assert_eq!(prices.cost_of(asked, answering, &input(1)), expected, "{what}");
+        }
     }
 
     proptest! {

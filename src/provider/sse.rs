@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-/// Largest event that is looked into; a larger one passes unparsed.
+/// Largest event that is held; a larger one is given in parts.
 pub const MAX_EVENT: usize = 1024 * 1024;
 
 /// Whether a `Content-Type` is that of a stream of events: server-sent, or Amazon's binary one.
@@ -24,6 +24,8 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// The `data` field; `None` if there is none (comments, blank lines, oversized events).
     pub data: Option<&'a [u8]>,
+    /// The bytes of a part of an oversized event; else nothing.
+    pub part: &'a [u8],
     /// Where the bytes lie, counted from the first byte of the stream.
     pub range: Range<u64>,
     /// How the stretch ended.
@@ -37,7 +39,9 @@ pub enum End {
     Complete,
     /// The LF of a CRLF whose CR ended the stretch before, which came in an earlier piece.
     LineFeed,
-    /// Part of an event larger than the bound.
+    /// Part of an event larger than the bound; more of it follows.
+    Part,
+    /// The last part of such an event.
     Oversized,
     /// The stream ended without an empty line.
     Cut,
@@ -117,15 +121,14 @@ impl Splitter {
     pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(Event<'_>)) {
         let mut rest = piece;
         if self.boundary.take_line_feed(rest) {
-            each(Event { name: b"", data: None, range: self.advance(1), end: End::LineFeed });
+            each(Event { name: b"", data: None, part: b"", range: self.advance(1), end: End::LineFeed });
             rest = &rest[1..];
         }
         while let Some(len) = self.boundary.find(rest) {
             let (event, after) = rest.split_at(len);
             rest = after;
             if self.oversized || self.held.len() + len > self.max {
-                let held = std::mem::take(&mut self.held).len();
-                each(Event { name: b"", data: None, range: self.advance(held + len), end: End::Oversized });
+                self.part(event, End::Oversized, &mut each);
                 self.oversized = false;
                 self.first = false;
             } else if self.held.is_empty() {
@@ -139,13 +142,22 @@ impl Splitter {
             }
         }
         if self.oversized || self.held.len() + rest.len() > self.max {
-            let held = std::mem::take(&mut self.held).len();
             self.oversized = true;
-            if held + rest.len() > 0 {
-                each(Event { name: b"", data: None, range: self.advance(held + rest.len()), end: End::Oversized });
-            }
+            self.part(rest, End::Part, &mut each);
         } else {
             self.held.extend_from_slice(rest);
+        }
+    }
+
+    /// Gives a part of an oversized event: what is held of it, and `bytes`, with which `end` comes.
+    fn part(&mut self, bytes: &[u8], end: End, each: &mut impl FnMut(Event<'_>)) {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            let end = if bytes.is_empty() { end } else { End::Part };
+            each(Event { name: b"", data: None, part: &held, range: self.advance(held.len()), end });
+        }
+        if !bytes.is_empty() {
+            each(Event { name: b"", data: None, part: bytes, range: self.advance(bytes.len()), end });
         }
     }
 
@@ -167,7 +179,7 @@ impl Splitter {
         let raw = if std::mem::take(&mut self.first) { raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(raw) } else { raw };
         self.joined.clear();
         let (name, data) = fields(raw, &mut self.joined);
-        each(Event { name, data, range, end });
+        each(Event { name, data, part: b"", range, end });
     }
 
     fn advance(&mut self, len: usize) -> Range<u64> {
@@ -279,10 +291,11 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_event_passes_unparsed_and_the_next_is_seen() {
+    fn an_oversized_event_comes_in_parts_and_the_next_is_seen() {
         let (events, ranges) = split(&[b"data: aaaa", b"aaaaaaaaaa", b"a\n\ndata: b\n\n"], 12);
         assert_eq!(events, [(vec![], b"b".to_vec())]);
-        assert!(ranges[..ranges.len() - 1].iter().all(|(_, end)| *end == End::Oversized), "{ranges:?}");
+        let ends: Vec<_> = ranges.iter().map(|(_, end)| *end).collect();
+        assert_eq!(ends, [End::Part, End::Part, End::Oversized, End::Complete]);
         let (events, _) = split(&[b"data: aaaaaaaaaaaaaa\n\ndata: b\n\n"], 12);
         assert_eq!(events.len(), 1, "also when it lies in one piece");
     }

@@ -28,7 +28,7 @@ use crate::{
     },
     clock::Instant,
     policy::limits::Lease,
-    provider::{self, ErrorClass, Meter, Observed},
+    provider::{self, ErrorClass, Facts, Meter, Observed},
     telemetry::metrics,
     usage::{Usage, UsageSource},
 };
@@ -133,7 +133,9 @@ impl Bill {
     /// The head of a successful answer has come: its body is metered from here on.
     pub fn answered(&mut self, head: &response::Parts) -> Rc<Reading> {
         if let Some(call) = self.ask.call().filter(|call| call.shape.reads_body) {
-            self.reading.meter.replace(Some(Meter::new(call.shape.api, call.shape.operation, &head.headers)));
+            let most_output = call.facts.as_ref().and_then(Facts::most_output);
+            let meter = Meter::new(call.shape.api, call.shape.operation, &head.headers).at_most(most_output);
+            self.reading.meter.replace(Some(meter));
             let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
@@ -154,7 +156,9 @@ impl Bill {
             }
             return;
         };
-        let mut observed = meter.finish(complete, call.facts.as_ref().map_or(0, |facts| facts.estimated_input));
+        // A prompt that nobody read is estimated from its length; it is never free.
+        let unread = || provider::by_length(ask.upload.bytes.get());
+        let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
         if observed.source == UsageSource::Missing
             && observed.error.is_none()
             && let Some(facts) = &call.facts
@@ -213,8 +217,7 @@ impl Bill {
     }
 
     fn price(&self, asked: Option<&str>, answering: Option<&str>, usage: &Usage) -> Option<u64> {
-        let prices = &self.ask.worker.live.prices;
-        answering.and_then(|model| prices.cost(model, usage)).or_else(|| asked.and_then(|model| prices.cost(model, usage)))
+        self.ask.worker.live.prices.cost_of(asked, answering, usage)
     }
 
     fn count(&self, call: &ModelCall, observed: &Observed) {
@@ -254,10 +257,12 @@ impl Observer for Bill {
         self.settle(matches!(end, End::Complete));
     }
 
-    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end.
+    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end. Behind the protocol's own
+    /// end there is nothing more to say.
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
         let call = self.ask.call()?;
-        let mid_event = self.reading.meter.borrow().as_ref().filter(|_| self.reading.streams())?.mid_event();
+        let meter = self.reading.meter.borrow();
+        let mid_event = meter.as_ref().filter(|meter| self.reading.streams() && !meter.has_ended())?.mid_event();
         Some(provider::stream_error(call.shape.api, call.shape.operation, &error.to_string(), mid_event))
     }
 }

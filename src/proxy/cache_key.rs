@@ -58,7 +58,7 @@ impl<'a> Asked<'a> {
             facts: call.facts.as_ref(),
             streams: call.streams,
             rest: &call.rest,
-            body,
+            body: call.text.as_deref().or(body),
         });
         Self { arrival: &ask.arrival, caller: ask.caller_name(), route: &route.name, call, declared }
     }

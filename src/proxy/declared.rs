@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     arrival::Door,
-    body::replay::Replay,
+    body::{
+        coding::{self, Text},
+        replay::Replay,
+    },
     config::{Cache, CacheBody, FieldPath, Mode},
     policy::cache::graphql::{Document, Kind, Operations, Persisted},
     provider::canonical_json,
@@ -94,6 +97,9 @@ fn part(name: &str, text: impl Into<Vec<u8>>) -> Part {
     (name.into(), text.into().into())
 }
 
+/// Largest text of an encoded body that is looked into. Plain bodies are bounded by `cache.max_request`.
+const LARGEST_TEXT: u64 = 8 << 20;
+
 /// A JSON object as it came in a body.
 struct Json {
     /// The media type: what is read as something else may be answered with something else.
@@ -104,9 +110,14 @@ struct Json {
 
 impl Json {
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, &'static str> {
-        if headers.contains_key(header::CONTENT_ENCODING) {
-            return Err("encoded request body");
-        }
+        let decoded = match coding::decode(headers, body, LARGEST_TEXT) {
+            Text::Plain => None,
+            Text::Decoded(text) => Some(text),
+            Text::Unknown(_) => return Err("request body in an unknown coding"),
+            Text::Broken => return Err("request body is not in the coding that it names"),
+            Text::TooLarge(_) => return Err("request body too large once it is decoded"),
+        };
+        let body = decoded.as_deref().unwrap_or(body);
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let (Some(kind), None) = (types.next().and_then(|value| value.to_str().ok()), types.next()) else {
             return Err("request body without one content-type");
@@ -279,9 +290,32 @@ mod tests {
             Declared::of(&CacheBody::All, &headers, b"{}", &Persisted::default()).parts.expect("understood")
         };
         assert_ne!(json("application/json"), json("application/a+json"), "an app may tell them apart");
-        let mut encoded = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
-        encoded.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
-        assert!(Declared::of(&CacheBody::All, &encoded, b"{}", &Persisted::default()).parts.is_err());
+    }
+
+    #[test]
+    fn an_encoded_body_asks_what_its_text_asks() {
+        use std::io::Write;
+        let of = |coding: &'static str, body: &[u8]| {
+            let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+            headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(coding));
+            Declared::of(&CacheBody::GraphQl, &headers, body, &Persisted::default())
+        };
+        let gzip = |text: &str| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(text.as_bytes()).expect("memory");
+            encoder.finish().expect("memory")
+        };
+        let query = of("gzip", &gzip(r#"{"query":"{ a }"}"#));
+        assert_eq!(
+            (query.parts.expect("a query"), query.only_reads),
+            (declared(&CacheBody::GraphQl, r#"{"query":"{ a }"}"#).parts.expect("one"), true)
+        );
+        let mutation = of("gzip", &gzip(r#"{"query":"mutation { a }"}"#));
+        assert_eq!((mutation.parts.err(), mutation.only_reads), (Some("GraphQL mutation"), false));
+        for (coding, body) in [("gzip", &b"{}"[..]), ("compress", b"{}"), ("br", b"")] {
+            let hidden = of(coding, body);
+            assert!(hidden.parts.is_err() && !hidden.only_reads, "{coding}: it may change something");
+        }
     }
 
     #[test]

@@ -105,6 +105,12 @@ impl LiveRoute {
             || self.limits.counts(Unit::NanoUsd)
     }
 
+    /// Whether a policy has to understand what the body says: where it cannot be read, the request is refused.
+    pub fn needs_text(&self) -> bool {
+        let swaps_model = |fallback: &Fallback| matches!(fallback, Fallback::Provider { model: Some(_), .. });
+        self.limits.counts(Unit::Tokens) || self.limits.counts(Unit::NanoUsd) || self.fallback.iter().any(swaps_model)
+    }
+
     /// The route as the admin API shows it.
     pub fn describe(&self) -> serde_json::Value {
         let policies = &self.policies;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use http::{Response, Uri, header};
 use parking_lot::Mutex;
 
@@ -23,9 +24,12 @@ use crate::{
     caller::{Caller, KnownBy},
     cause::Join,
     clock::Instant,
-    config::{Api, Metering, Operation},
-    policy::{access, limits::Keyed},
-    provider::{self, Facts, Shape},
+    config::{Api, Metering, Operation, Unit},
+    policy::{
+        access,
+        limits::{Keyed, LimitSet},
+    },
+    provider::{self, BodyProblem, Facts, Shape},
     reject::Reject,
     route::Query,
     telemetry::metrics,
@@ -44,6 +48,8 @@ pub struct ModelCall {
     pub rest: String,
     /// What the body says, if it was read.
     pub facts: Option<Facts>,
+    /// The body's text, where it came in a content coding and was read.
+    pub text: Option<Bytes>,
     /// The model that was asked for.
     pub model: Option<Arc<str>>,
     /// Whether a stream was asked for.
@@ -78,6 +84,7 @@ impl ModelCall {
             shape: self.shape.clone(),
             rest: self.rest.clone(),
             facts: self.facts.clone(),
+            text: self.text.clone(),
             model: self.model.clone(),
             join: Join::Unattributed,
             account: Arc::default(),
@@ -130,12 +137,13 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         rest: rest.to_owned(),
         shape,
         facts: None,
+        text: None,
         join,
         account: Arc::default(),
         request_id: ask.request_id.clone(),
         asks_usage: false,
     });
-    let needed = needs_body(door, &query(arrival, &call)) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
+    let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
     if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
         if !lets_in(door, &query(arrival, &call), arrival.client) {
             ask.understood(call);
@@ -148,7 +156,18 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
                 return Err(reject);
             }
         };
-        call.read_body(&bytes);
+        match read_first::text_of(ask, door, &bytes) {
+            Ok(text) => {
+                call.read_body(text.as_ref().unwrap_or(&bytes));
+                call.text = text;
+            }
+            Err(hidden) if needs_text(door, &query(arrival, &call), &call) => {
+                ask.understood(call);
+                return Err(hidden);
+            }
+            // It passes unread, and the cache has no part in it.
+            Err(_) => {}
+        }
         let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
         let replay = Replay::Whole(ask_for_usage(&mut call, live, bytes));
         ask.understood(call);
@@ -167,6 +186,22 @@ fn needs_body(door: &LiveDoor, query: &Query<'_>) -> bool {
         let at = door.table.find(query).copied().unwrap_or(door.fallthrough());
         door.routes[at].reads_body()
     }
+}
+
+/// Whether the route, or a policy of it, cannot do without what the body says.
+fn needs_text(door: &LiveDoor, query: &Query<'_>, call: &ModelCall) -> bool {
+    let at = door.table.find(query).copied().unwrap_or(door.fallthrough());
+    door.table.needs_model(query) || door.routes[at].needs_text() || spends(call)
+}
+
+/// Whether limits of the inbound route that caused the call count what it uses.
+fn spends(call: &ModelCall) -> bool {
+    call.join.sure().and_then(|cause| cause.charge.as_ref()).is_some_and(|keyed| counts(keyed.set()))
+}
+
+/// Whether any of the limits counts what calls use.
+fn counts(set: &LimitSet) -> bool {
+    set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd)
 }
 
 /// Whether any route that the call may turn out to take lets its address in: else its body need not be read.
@@ -188,13 +223,15 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
 }
 
 /// Asks for the usage of an OpenAI stream that the client did not ask for: one splice, no other byte changes.
-fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: bytes::Bytes) -> bytes::Bytes {
+fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: Bytes) -> Bytes {
     let unasked = call.facts.as_ref().is_some_and(|facts| facts.stream && !facts.include_usage);
     if is_metered_exactly(live, call)
         && unasked
         && !live.providers[call.provider_at].refuses_usage.load(Relaxed)
-        && let Some(asking) = provider::with_include_usage(&bytes)
+        && let Some(asking) = provider::with_include_usage(call.text.as_ref().unwrap_or(&bytes))
     {
+        // A text that came in a coding goes on without it.
+        call.text = None;
         call.asks_usage = true;
         return asking;
     }
@@ -230,8 +267,12 @@ pub fn split(path: &str) -> (&str, &str) {
 
 impl ModelCall {
     fn read_body(&mut self, body: &[u8]) {
-        // What cannot be read passes: the provider says better what is wrong with it.
-        if let Ok(facts) = provider::read(self.shape.api, self.shape.operation, body) {
+        // What cannot be read passes, because the provider says better what is wrong with it; it is not free for that.
+        let read = match provider::read(self.shape.api, self.shape.operation, body) {
+            Err(BodyProblem::NotJson) => Ok(Facts::unread(body.len() as u64)),
+            read => read,
+        };
+        if let Ok(facts) = read {
             if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
                 self.model = Some(model.into());
             }

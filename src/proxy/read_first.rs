@@ -7,8 +7,12 @@ use http_body_util::BodyExt;
 
 use super::{ask::Ask, live::LiveDoor};
 use crate::{
-    body::{Body, BodyError, resumed::Resumed},
-    reject::Reject,
+    body::{
+        Body, BodyError,
+        coding::{self, Text},
+        resumed::Resumed,
+    },
+    reject::{Coded, Reject},
 };
 
 /// Largest body that is read first where the door sets no `max_body`.
@@ -16,6 +20,33 @@ const MAX_READ: u64 = 32 << 20;
 
 const TOO_LARGE: &str = "request body too large";
 const NO_ROOM: &str = "no room for the request body";
+
+/// The largest body that is read first at `door`, and the largest text of one in a content coding.
+fn most(door: &LiveDoor) -> u64 {
+    door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ)
+}
+
+/// The text of a body that was read, if it came in a content coding; its bytes stay as they are. The text takes room of the
+/// budget like the body itself.
+///
+/// # Errors
+/// A coding that is unknown or broken, a text over the bound, no room for it.
+pub fn text_of(ask: &Ask, door: &LiveDoor, body: &[u8]) -> Result<Option<Bytes>, Reject> {
+    match coding::decode(&ask.arrival.headers, body, most(door)) {
+        Text::Plain => Ok(None),
+        Text::Decoded(text) => match ask.room.borrow_mut().as_mut().is_none_or(|room| room.take(text.len() as u64)) {
+            true => Ok(Some(text)),
+            false => Err(no_room()),
+        },
+        Text::Unknown(name) => Err(Reject::BodyCoded(Coded::Unknown(name.into()))),
+        Text::Broken => Err(Reject::BodyCoded(Coded::Broken)),
+        Text::TooLarge(most) => Err(Reject::BodyCoded(Coded::TooLarge(most))),
+    }
+}
+
+fn no_room() -> Reject {
+    Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())
+}
 
 /// What came of reading a body that is also sent if it cannot be read.
 pub enum Read {
@@ -30,11 +61,11 @@ pub enum Read {
 /// # Errors
 /// A body over the bound, no room for it, a client that breaks off.
 pub async fn read(ask: &Ask, door: &LiveDoor, body: Body) -> Result<Bytes, Reject> {
-    let max = door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ);
+    let max = most(door);
     match collect(ask, max, body, false).await? {
         Read::Whole(bytes) => Ok(bytes),
         Read::Partly(_, TOO_LARGE) => Err(Reject::BodyTooLarge(max)),
-        Read::Partly(..) => Err(Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())),
+        Read::Partly(..) => Err(no_room()),
     }
 }
 

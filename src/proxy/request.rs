@@ -28,8 +28,11 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
         (Some(call), Some(provider)) => {
             fields.insert(header::HOST, target.authority.clone());
             if aim.model.is_some() {
-                // Another model changes the length.
+                // Another model changes the length, and stands in a text without a coding.
                 fields.remove(header::CONTENT_LENGTH);
+                if call.text.is_some() && call.shape.model_in_path.is_none() {
+                    fields.remove(header::CONTENT_ENCODING);
+                }
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
             credential(&mut fields, provider, own, key);
@@ -75,8 +78,9 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap 
     }
     narrow(&mut fields, codings);
     if codings == Codings::Identity {
-        // The body was changed: its length is that of what is sent.
+        // The body was changed: its length is that of what is sent, and it has no coding.
         fields.remove(header::CONTENT_LENGTH);
+        fields.remove(header::CONTENT_ENCODING);
     }
     fields
 }

@@ -105,7 +105,9 @@ impl Sending {
     pub(super) fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
         match (&self.body, aim.model) {
             (Replay::Whole(bytes), Some(model)) if self.ask.call().is_some_and(|call| call.shape.model_in_path.is_none()) => {
-                Some(Body::full(provider::with_model(bytes, model).unwrap_or_else(|| bytes.clone())))
+                // Another model stands in the text, which goes on without a coding.
+                let text = self.ask.call().and_then(|call| call.text.as_ref()).unwrap_or(bytes);
+                Some(Body::full(provider::with_model(text, model).unwrap_or_else(|| text.clone())))
             }
             _ => self.body.take(),
         }

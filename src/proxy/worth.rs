@@ -6,9 +6,10 @@ use http::{HeaderMap, Method, header};
 
 use super::{Proxy, ask::Ask, bill::Reading, sending::Instead};
 use crate::{
+    body::coding::{Codings, Decoder},
     config::{CacheBody, Operation},
     policy::cache::{Verdict, entry::Savings, graphql::Inspector},
-    provider::{Finish, Gunzip},
+    provider::Finish,
 };
 
 /// Looks on while an answer passes for the store.
@@ -73,15 +74,16 @@ impl Judge {
         if observed.tool_calls && !self.keeps_tool_calls {
             return Verdict::Discard("asks for tool calls");
         }
-        // A page of a gateway, an empty object: complete, but no answer.
-        let answered = observed.finish.is_some() || matches!(call.shape.operation, Operation::Embeddings);
-        if !(observed.terminal && answered) {
+        if !observed.answered {
+            return Verdict::Discard("no answer");
+        }
+        let ended = observed.finish.is_some() || matches!(call.shape.operation, Operation::Embeddings);
+        if !(observed.terminal && ended) {
             return Verdict::Discard("no end was seen");
         }
-        // The price that the call itself was charged: of the model that answered, else of the one that was asked.
-        let live = proxy.worker();
-        let price = |model: &str| live.live.prices.cost(model, &observed.usage);
-        let nano_usd = observed.model.as_deref().and_then(price).or_else(|| call.model.as_deref().and_then(price)).unwrap_or(0);
+        // The price that the call itself was charged.
+        let prices = &proxy.worker().live.prices;
+        let nano_usd = prices.cost_of(call.model.as_deref(), observed.model.as_deref(), &observed.usage).unwrap_or(0);
         Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
@@ -110,32 +112,35 @@ impl Judge {
     }
 }
 
-/// Whether a GraphQL answer is one: JSON, plain or gzip, without `errors`.
+/// Whether a GraphQL answer is one: JSON, in a coding or not, without `errors`.
 enum Inspection {
     Plain(Inspector),
-    Gzip(Box<Gunzip>, Inspector),
+    Coded(Box<Decoder>, Inspector),
     /// A stream, a page, another coding: nothing that could be looked into.
     Opaque,
 }
 
 impl Inspection {
     fn of(head: &HeaderMap) -> Self {
-        let text = |name| head.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
-        let kind = text(header::CONTENT_TYPE);
+        let kind = head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
         let essence = kind.split(';').next().unwrap_or_default().trim();
-        match text(header::CONTENT_ENCODING).as_str() {
+        match Codings::of(head) {
             _ if !(essence == "application/json" || essence.ends_with("+json")) => Self::Opaque,
-            "" | "identity" => Self::Plain(Inspector::default()),
-            "gzip" | "x-gzip" => Self::Gzip(Box::default(), Inspector::default()),
-            _ => Self::Opaque,
+            Codings::Plain => Self::Plain(Inspector::default()),
+            Codings::Known(codings) => Self::Coded(Box::new(Decoder::new(&codings)), Inspector::default()),
+            Codings::Unknown(_) => Self::Opaque,
         }
     }
 
     fn feed(&mut self, piece: &[u8]) {
         match self {
             Self::Plain(inspector) => inspector.feed(piece),
-            Self::Gzip(gunzip, inspector) => {
-                if !gunzip.feed(piece, |piece| inspector.feed(piece)) {
+            Self::Coded(decoder, inspector) => {
+                let take = &mut |piece: &[u8]| {
+                    inspector.feed(piece);
+                    true
+                };
+                if decoder.feed(piece, take).is_err() {
                     *self = Self::Opaque;
                 }
             }
@@ -145,7 +150,7 @@ impl Inspection {
 
     fn is_clean(&self) -> bool {
         match self {
-            Self::Plain(inspector) | Self::Gzip(_, inspector) => inspector.is_clean(),
+            Self::Plain(inspector) | Self::Coded(_, inspector) => inspector.is_clean(),
             Self::Opaque => false,
         }
     }

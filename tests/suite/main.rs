@@ -45,6 +45,9 @@ mod fallback;
 /// What calls used and cost, however they were answered.
 mod usage;
 
+/// Request bodies in a content coding: read on the side, or refused where a policy must read them.
+mod coded;
+
 /// Streams and tunnels: as they come, both ways.
 mod streaming;
 

@@ -8,7 +8,12 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
-use crate::{clock, config::Api, usage::Usage};
+use crate::{
+    body::coding::{self, Text},
+    clock,
+    config::Api,
+    usage::Usage,
+};
 
 use super::{
     anthropic,
@@ -138,7 +143,7 @@ pub(super) async fn handle(ledger: Arc<Ledger>, steer: Steer, request: Request<I
     }
     let value = match endpoint {
         Endpoint::Models | Endpoint::Model(_) => Value::Null,
-        _ => match serde_json::from_slice(&body) {
+        _ => match serde_json::from_slice(&decoded(&parts.headers, &body)) {
             Ok(value @ Value::Object(_)) => value,
             _ => return Ok(exchange.refused(ticket, &Refusal::bad("We could not parse the JSON body of your request."))),
         },
@@ -366,6 +371,15 @@ fn half(value: &Value, within: Within, ticket: Ticket, steer: Steer) -> Response
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(whole.len()));
     response
+}
+
+/// The text of a request's body; of one that cannot be decoded its bytes, which then are no JSON.
+fn decoded(headers: &HeaderMap, body: &Bytes) -> Bytes {
+    const MOST: u64 = 64 << 20;
+    match coding::decode(headers, body, MOST) {
+        Text::Decoded(text) => text,
+        _ => body.clone(),
+    }
 }
 
 fn wants_stream(body: &[u8]) -> bool {

@@ -6,11 +6,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Finish, Wire, counts};
-use crate::{
-    provider::json::{self, Text},
-    usage::Usage,
-};
+use super::{Finish, Wire, figures::Figures};
+use crate::provider::json::{self, Text};
 
 /// Raw members of an answer.
 #[derive(Default, Deserialize)]
@@ -52,6 +49,14 @@ pub(super) struct Answer<'a> {
     /// The Responses API's events.
     #[serde(borrow)]
     response: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    /// Whether a response is made behind its answer.
+    #[serde(borrow)]
+    background: Option<&'a RawValue>,
+    /// What InvokeModel says at the end of a stream, beside the model's own words.
+    #[serde(borrow, rename = "amazon-bedrock-invocationMetrics")]
+    metrics: Option<&'a RawValue>,
 }
 
 impl<'a> Answer<'a> {
@@ -68,16 +73,37 @@ impl<'a> Answer<'a> {
         json::lenient(self.model?.get().as_bytes())
     }
 
-    pub fn usage(&self, wire: Wire) -> Option<Usage> {
-        match self.usage {
-            Some(usage) => counts::read(wire, usage.get().as_bytes()),
-            None => object::<Self>(self.x_groq?)?.usage(wire),
+    /// What it says of usage, wherever it does: as documented, under `x_groq`, in a choice (Moonshot), in its message.
+    pub fn figures(&self, wire: Wire) -> Option<Figures> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Choice<'a> {
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
         }
+        let read = |raw: &RawValue| Figures::read(wire, raw.get().as_bytes());
+        let within = |raw: Option<&'a RawValue>| object::<Self>(raw?)?.usage.and_then(read);
+        let of_choice = || {
+            let choices: Vec<Choice<'_>> = json::lenient(self.choices?.get().as_bytes())?;
+            choices.iter().rev().find_map(|choice| read(choice.usage?))
+        };
+        (self.metrics.and_then(read))
+            .or_else(|| self.usage.and_then(read))
+            .or_else(|| within(self.x_groq))
+            .or_else(of_choice)
+            .or_else(|| within(self.message))
     }
 
-    /// `earlier` with the figures of this answer laid over it.
-    pub fn usage_over(&self, earlier: Usage) -> Option<Usage> {
-        counts::overlay(earlier, self.usage?.get().as_bytes())
+    /// The same, of a whole answer, whose own members some models of Bedrock put their counts into.
+    pub fn figures_of(&self, wire: Wire, json: &[u8]) -> Option<Figures> {
+        self.figures(wire).or_else(|| (wire == Wire::Bedrock).then(|| Figures::read(wire, json)).flatten())
+    }
+
+    /// The work that goes on behind the answer, if it is a response made in the background.
+    pub fn background(&self) -> Option<(Box<str>, bool)> {
+        let id: String = json::lenient(self.id?.get().as_bytes())?;
+        let goes_on = matches!(word(self.status).as_str(), "queued" | "in_progress");
+        (self.background?.get() == "true" && !id.is_empty() && id.len() <= 256).then(|| (id.into(), goes_on))
     }
 
     /// Whether it carries an error in one of the known shapes.

@@ -1,94 +1,51 @@
 //! What a call cost, read from its answer while it passes: usage, model, how it ended, errors inside a 200.
 //!
 //! [`Meter::feed`] never changes, keeps or delays a byte of the answer; a content event without usage costs a few substring
-//! searches and no allocation. Streams: the last usage that is not null wins (OpenAI), later figures overwrite earlier ones
-//! (Anthropic), none are ever added up. Where an answer has no usage, tokens are estimated from bytes
-//! ([`ASCII_BYTES_PER_TOKEN`](super::facts::ASCII_BYTES_PER_TOKEN)) and from content events, each of which is at least one
-//! token, and marked as estimated.
+//! searches and no allocation. Streams: later figures lie over earlier ones, none are ever added up. Nothing is too large to be
+//! looked into: what cannot be held is condensed as it passes, and its usage is found behind any amount of images. Where an
+//! answer has no usage, tokens are estimated from its words ([`text`](super::text)) and from content events, each of which is
+//! at least one token; they are marked as estimated, and never more than the call's own bound ([`Meter::at_most`]).
 
 mod answer;
-mod counts;
-mod gunzip;
+mod condense;
+mod figures;
+mod frames;
+#[cfg(test)]
+mod hazards;
+mod large;
+#[cfg(test)]
+mod matrix;
+mod observed;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tools;
 mod whole;
 
-use std::fmt;
-
-pub use gunzip::Gunzip;
-
 use http::{HeaderMap, header};
 
-use super::{errors::ErrorClass, facts, sse};
+pub use observed::{Finish, News, Observed, Work};
+
+use self::{figures::Figures, large::LargeEvent};
+use super::{errors::ErrorClass, sse, text::Spoken};
 use crate::{
+    body::coding::{Codings, Decoder},
     config::{Api, Operation},
     usage::{Usage, UsageSource},
 };
 
-/// Largest event that is looked into: the last event of the Responses API repeats the whole answer.
-const MAX_EVENT: usize = 4 * 1024 * 1024;
+/// Largest event that is held; a larger one is condensed as it passes.
+const HELD_EVENT: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// What was read from an answer.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Observed {
-    /// Tokens, as far as known; see `source`.
-    pub usage: Usage,
-    /// Where the figures come from. Missing: nothing is known, or nothing was done (an error before any content).
-    pub source: UsageSource,
-    /// The model that answered, in the provider's words (often with a date).
-    pub model: Option<String>,
-    /// Why the answer ended.
-    pub finish: Option<Finish>,
-    /// An error inside a 200.
-    pub error: Option<ErrorClass>,
-    /// Whether the protocol's own end was seen: `[DONE]`, `message_stop`, a terminal Responses event, Gemini's finish
-    /// reason; of an answer that is no stream, its complete JSON.
-    pub terminal: bool,
-    /// Events that carried content.
-    pub content_events: u64,
-    /// Tokens of output that passed, by our own count.
-    pub estimated_output: u64,
-    /// Whether it asks for tool calls.
-    pub tool_calls: bool,
-    /// The answer was larger than what is looked into; something may have been missed.
-    pub flawed: bool,
-}
-
-/// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Finish {
-    /// It was done.
-    Stop,
-    /// A bound on tokens or the context was reached.
-    Length,
-    /// It was withheld or cut because of its content.
-    ContentFilter,
-    /// It asks for tool calls.
-    ToolCalls,
-    /// Anything else.
-    Other,
-}
-
-/// What a piece brought for the first time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct News {
-    /// The first content. Of an answer that is no stream: its first byte, unless it looks like an error.
-    pub first_content: bool,
-    /// An error inside a 200.
-    pub error: Option<ErrorClass>,
-    /// The protocol's own end.
-    pub ended: bool,
-}
 
 /// Reads one answer.
 #[derive(Debug)]
 pub struct Meter {
-    gunzip: Option<Box<Gunzip>>,
+    decoder: Option<Box<Decoder>>,
     reader: Reader,
+    /// Most tokens of output that the call can come to.
+    most_output: Option<u64>,
 }
 
 /// The wire formats that are understood.
@@ -112,6 +69,12 @@ struct Reader {
     form: Form,
     tally: Tally,
     bytes: u64,
+    /// The head announces events.
+    events: bool,
+    /// The answer may be sound or plain text.
+    any_form: bool,
+    /// The event under way, which is too large to be held.
+    large: Option<Box<LargeEvent>>,
 }
 
 #[derive(Debug)]
@@ -120,16 +83,19 @@ enum Form {
     Undecided,
     Events(Box<sse::Splitter>),
     Elements(whole::Elements),
-    Whole(whole::Whole),
-    /// Nothing to learn: another coding, another format.
+    Frames(Box<frames::Frames>),
+    Whole(Box<whole::Whole>),
+    /// Nothing to learn: another operation, another coding, sound.
     Opaque,
+    /// No JSON and no stream, where one of them is due.
+    Foreign,
 }
 
 /// What has been learned so far.
 #[derive(Debug, Default)]
 struct Tally {
-    usage: Option<Usage>,
-    /// The usage is the final one, not a running figure.
+    figures: Option<Figures>,
+    /// The figures are the final ones, not running ones.
     settled: bool,
     model: Option<String>,
     finish: Option<Finish>,
@@ -138,11 +104,13 @@ struct Tally {
     /// Content has passed.
     started: bool,
     content_events: u64,
-    ascii: u64,
-    other: u64,
-    /// Tokens of output by another count than that of the events.
+    /// The words of content events.
+    spoken: Spoken,
+    /// Tokens of output by another count than that of the words.
     estimated: u64,
     tool_calls: bool,
+    /// A response made in the background, and whether it goes on.
+    work: Option<(Box<str>, bool)>,
     flawed: bool,
 }
 
@@ -151,43 +119,50 @@ impl Meter {
     /// [`Shape`](super::call::Shape) says, not the provider's). Only for successes: what an error status means is
     /// [`classify`](super::errors::classify)'s.
     pub fn new(api: Api, operation: Operation, headers: &HeaderMap) -> Self {
-        let wire = match (api, operation) {
-            (Api::OpenAi, Operation::Chat | Operation::Completions) => Wire::Chat,
-            (Api::OpenAi, Operation::Responses) => Wire::Responses,
-            (Api::OpenAi, Operation::Embeddings) => Wire::Embeddings,
-            (Api::OpenAi, Operation::Images | Operation::Audio) => Wire::Media,
-            (Api::Anthropic, Operation::Messages) => Wire::Anthropic,
-            (Api::Gemini, Operation::Chat) => Wire::Gemini,
-            (Api::Bedrock, Operation::Chat) => Wire::Bedrock,
-            _ => Wire::Unknown,
-        };
-        let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok()).unwrap_or_default().trim();
-        let coding = text(header::CONTENT_ENCODING);
-        let gzip = coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip");
-        let plain = coding.is_empty() || coding.eq_ignore_ascii_case("identity");
-        let content_type = text(header::CONTENT_TYPE);
-        let form = if wire == Wire::Unknown || !(gzip || plain) {
+        let wire = Wire::of(api, operation);
+        let codings = Codings::of(headers);
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+        let is = |kind: &str| content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+        let form = if wire == Wire::Unknown || matches!(codings, Codings::Unknown(_)) {
             Form::Opaque
-        } else if content_type.starts_with("text/event-stream") {
-            Form::Events(Box::new(sse::Splitter::new(MAX_EVENT)))
-        } else if content_type.starts_with("application/vnd.amazon.eventstream") {
-            // Binary frames around JSON; the last one has the usage in clear text.
-            Form::Whole(whole::Whole::new(wire))
+        } else if is("application/vnd.amazon.eventstream") {
+            Form::Frames(Box::default())
         } else {
             Form::Undecided
         };
-        let gunzip = (gzip && !matches!(form, Form::Opaque)).then(|| Box::new(Gunzip::new()));
-        Self { gunzip, reader: Reader { wire, form, tally: Tally::default(), bytes: 0 } }
+        let decoder = match codings {
+            Codings::Known(codings) if !matches!(form, Form::Opaque) => Some(Box::new(Decoder::new(&codings))),
+            _ => None,
+        };
+        let mut tally = Tally::default();
+        if wire == Wire::Bedrock && !matches!(form, Form::Frames(_)) {
+            tally.figure(counted(headers));
+        }
+        let reader =
+            Reader { wire, form, tally, bytes: 0, events: is("text/event-stream"), any_form: operation == Operation::Audio, large: None };
+        // Vectors are no tokens.
+        let most_output = (operation == Operation::Embeddings).then_some(0);
+        Self { decoder, reader, most_output }
+    }
+
+    /// With the bound that the call sets to its output, all choices together: no estimate goes beyond it.
+    pub fn at_most(mut self, most_output: Option<u64>) -> Self {
+        self.most_output = most_output.or(self.most_output);
+        self
     }
 
     /// Reads the next piece, as it came from the provider.
     pub fn feed(&mut self, piece: &[u8]) -> News {
         let tally = &self.reader.tally;
         let (started, error, ended) = (tally.started, tally.error, tally.terminal);
-        match &mut self.gunzip {
+        match &mut self.decoder {
             None => self.reader.feed(piece),
-            Some(gunzip) => {
-                if !gunzip.feed(piece, |piece| self.reader.feed(piece)) {
+            Some(decoder) => {
+                let take = &mut |piece: &[u8]| {
+                    self.reader.feed(piece);
+                    true
+                };
+                if decoder.feed(piece, take).is_err() {
                     self.reader.form = Form::Opaque;
                 }
             }
@@ -205,26 +180,40 @@ impl Meter {
         matches!(&self.reader.form, Form::Events(splitter) if splitter.mid_event())
     }
 
+    /// Whether the protocol's own end has passed: what comes after it is no part of the answer, and nothing is added to it.
+    pub fn has_ended(&self) -> bool {
+        match &self.reader.form {
+            Form::Whole(whole) => whole.is_complete(),
+            _ => self.reader.tally.terminal,
+        }
+    }
+
     /// Whether nothing can be learned from this answer, also not when its content begins: do not wait for it.
     pub fn is_blind(&self) -> bool {
-        matches!(self.reader.form, Form::Opaque)
+        matches!(self.reader.form, Form::Opaque | Form::Foreign)
     }
 
     /// What was learned. `complete`: the answer came to its end. `estimated_input` is used where the provider did not say.
     pub fn finish(mut self, complete: bool, estimated_input: u64) -> Observed {
-        self.reader.end(complete);
-        let Reader { wire, form, tally, bytes } = self.reader;
-        let streamed = matches!(form, Form::Events(_) | Form::Elements(_));
-        let seen = tally.ascii.div_ceil(facts::ASCII_BYTES_PER_TOKEN) + tally.other.div_ceil(facts::OTHER_BYTES_PER_TOKEN);
-        let estimated_output = seen.max(tally.content_events).max(tally.estimated);
-        let (usage, source) = match tally.usage {
-            Some(usage) if tally.settled || !streamed => (usage, UsageSource::Provider),
+        self.reader.end();
+        let answered = self.reader.answers() && (complete || self.reader.tally.terminal);
+        let Reader { wire, form, tally, bytes, .. } = self.reader;
+        let seen = tally.spoken.tokens().max(tally.content_events).max(tally.estimated);
+        let estimated_output = self.most_output.map_or(seen, |most| seen.min(most));
+        let figures = tally.figures.map(|figures| figures.usage(wire));
+        let estimate = Usage { input: estimated_input, output: estimated_output, ..Usage::default() };
+        let (usage, source) = match figures {
+            Some(usage) if tally.settled => (usage, UsageSource::Provider),
             // Cut: the running figure may be old.
             Some(usage) => (Usage { output: usage.output.max(estimated_output), ..usage }, UsageSource::Estimated),
-            None if bytes == 0 || matches!(form, Form::Opaque | Form::Undecided) => (Usage::default(), UsageSource::Missing),
+            None if bytes == 0 || matches!(form, Form::Opaque | Form::Foreign | Form::Undecided) => {
+                (Usage::default(), UsageSource::Missing)
+            }
             None if tally.error.is_some() && tally.content_events == 0 => (Usage::default(), UsageSource::Missing),
-            None if matches!(wire, Wire::Media | Wire::Bedrock) => (Usage::default(), UsageSource::Missing),
-            None => (Usage { input: estimated_input, output: estimated_output, ..Usage::default() }, UsageSource::Estimated),
+            None if wire == Wire::Media => (Usage::default(), UsageSource::Missing),
+            // Its usage comes with a later answer.
+            None if matches!(tally.work, Some((_, true))) => (Usage::default(), UsageSource::Missing),
+            None => (estimate, UsageSource::Estimated),
         };
         Observed {
             usage,
@@ -233,6 +222,8 @@ impl Meter {
             finish: tally.finish,
             error: tally.error,
             terminal: tally.terminal,
+            answered,
+            work: tally.work.map(|(id, goes_on)| if goes_on { Work::GoesOn(id) } else { Work::Ended(id) }),
             content_events: tally.content_events,
             estimated_output,
             tool_calls: tally.tool_calls || tally.finish == Some(Finish::ToolCalls),
@@ -241,19 +232,50 @@ impl Meter {
     }
 }
 
+impl Wire {
+    fn of(api: Api, operation: Operation) -> Self {
+        match (api, operation) {
+            (Api::OpenAi, Operation::Chat | Operation::Completions) => Self::Chat,
+            (Api::OpenAi, Operation::Responses) => Self::Responses,
+            (Api::OpenAi, Operation::Embeddings) => Self::Embeddings,
+            (Api::OpenAi, Operation::Images | Operation::Audio) => Self::Media,
+            (Api::Anthropic, Operation::Messages) => Self::Anthropic,
+            (Api::Gemini, Operation::Chat | Operation::Embeddings) => Self::Gemini,
+            (Api::Bedrock, Operation::Chat | Operation::Embeddings) => Self::Bedrock,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What InvokeModel says in header fields, whatever the model's own words are.
+fn counted(headers: &HeaderMap) -> Option<Figures> {
+    let count = |name: &str| headers.get(format!("x-amzn-bedrock-{name}-token-count"))?.to_str().ok()?.trim().parse().ok();
+    Figures::counted(count("input"), count("output"), count("cache-read-input"), count("cache-write-input"))
+}
+
 impl Reader {
     fn feed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         let piece = if matches!(self.form, Form::Undecided) { self.decide(piece) } else { piece };
-        let (wire, tally) = (self.wire, &mut self.tally);
+        let (wire, tally, large) = (self.wire, &mut self.tally, &mut self.large);
         match &mut self.form {
-            Form::Events(splitter) => splitter.feed(piece, |event| take(wire, tally, &event)),
-            Form::Elements(elements) => elements.feed(piece, MAX_EVENT, |element| {
+            Form::Events(splitter) => splitter.feed(piece, |event| take(wire, tally, large, &event)),
+            Form::Elements(elements) => elements.feed(piece, |element, condensed| {
                 tally.tool_calls = tally.tool_calls || tools::asks(wire, element);
-                stream::gemini(tally, element);
+                tally.flawed |= condensed.is_some_and(|condensed| condensed.flawed);
+                stream::gemini(tally, element, condensed);
             }),
+            Form::Frames(frames) => {
+                let fits = frames.feed(piece, |kind, data, condensed| {
+                    tally.tool_calls = tally.tool_calls || tools::asks(wire, data);
+                    stream::bedrock(tally, kind, data, condensed);
+                });
+                if !fits {
+                    self.form = Form::Foreign;
+                }
+            }
             Form::Whole(whole) => whole.feed(piece, tally),
-            Form::Opaque | Form::Undecided => {}
+            Form::Opaque | Form::Foreign | Form::Undecided => {}
         }
     }
 
@@ -262,96 +284,90 @@ impl Reader {
     fn decide<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
         let says = |byte: &u8| !byte.is_ascii_whitespace() && !BYTE_ORDER_MARK.contains(byte);
         let piece = &piece[piece.iter().position(says).unwrap_or(piece.len())..];
+        let events = || Form::Events(Box::new(sse::Splitter::new(HELD_EVENT)));
         self.form = match piece.first() {
             None => return piece,
             Some(b'[') if self.wire == Wire::Gemini => Form::Elements(whole::Elements::default()),
-            Some(b'{' | b'[') => Form::Whole(whole::Whole::new(self.wire)),
-            Some(b':' | b'd' | b'e' | b'i' | b'r') => Form::Events(Box::new(sse::Splitter::new(MAX_EVENT))),
-            Some(_) => Form::Opaque,
+            Some(b'{' | b'[') => Form::Whole(Box::new(whole::Whole::new(self.wire))),
+            Some(_) if self.events => events(),
+            Some(_) if self.any_form => Form::Opaque,
+            Some(b':' | b'd' | b'e' | b'i' | b'r') => events(),
+            Some(_) => Form::Foreign,
         };
         piece
     }
 
-    fn end(&mut self, complete: bool) {
-        let (wire, tally) = (self.wire, &mut self.tally);
+    fn end(&mut self) {
+        let (wire, tally, large) = (self.wire, &mut self.tally, &mut self.large);
         match &mut self.form {
-            Form::Events(splitter) => splitter.finish(|event| take(wire, tally, &event)),
-            Form::Whole(whole) => whole.finish(tally, complete),
-            Form::Elements(_) | Form::Opaque | Form::Undecided => {}
+            Form::Events(splitter) => {
+                splitter.finish(|event| take(wire, tally, large, &event));
+                if let Some(large) = large.take() {
+                    take_large(wire, tally, *large);
+                }
+            }
+            Form::Whole(whole) => whole.finish(tally),
+            Form::Elements(_) | Form::Frames(_) | Form::Opaque | Form::Foreign | Form::Undecided => {}
         }
+    }
+
+    /// Whether what came is an answer; see [`Observed::answered`].
+    fn answers(&self) -> bool {
+        let tally = &self.tally;
+        let says = match &self.form {
+            Form::Opaque => self.wire == Wire::Unknown || self.bytes > 0,
+            Form::Undecided | Form::Foreign => false,
+            Form::Whole(whole) => whole.says_something(),
+            Form::Events(_) | Form::Elements(_) | Form::Frames(_) => {
+                tally.started || tally.terminal || tally.finish.is_some() || tally.figures.is_some() || tally.work.is_some()
+            }
+        };
+        says && tally.error.is_none()
     }
 }
 
-fn take(wire: Wire, tally: &mut Tally, event: &sse::Event<'_>) {
-    tally.flawed |= event.end == sse::End::Oversized;
+fn take(wire: Wire, tally: &mut Tally, large: &mut Option<Box<LargeEvent>>, event: &sse::Event<'_>) {
+    if !event.part.is_empty() {
+        large.get_or_insert_default().feed(event.part);
+    }
+    if event.end == sse::End::Oversized
+        && let Some(large) = large.take()
+    {
+        take_large(wire, tally, *large);
+    }
     if let Some(data) = event.data {
         tally.tool_calls = tally.tool_calls || tools::asks(wire, data);
-        stream::event(wire, tally, event.name, data);
+        stream::event(wire, tally, event.name, data, None);
     }
+}
+
+fn take_large(wire: Wire, tally: &mut Tally, large: LargeEvent) {
+    let (name, data) = large.take();
+    tally.flawed |= data.flawed;
+    tally.tool_calls = tally.tool_calls || tools::asks(wire, &data.json) || data.dropped && tools::can_ask(wire);
+    stream::event(wire, tally, &name, &data.json, Some(&data));
 }
 
 impl Tally {
-    fn content(&mut self, text: &[u8]) {
+    /// Content passes; `large`: `text` is what was kept of it.
+    fn content(&mut self, text: &[u8], large: Option<&condense::Condensed>) {
         self.started = true;
         self.content_events += 1;
-        let other = text.iter().filter(|byte| !byte.is_ascii()).count();
-        self.other += other as u64;
-        self.ascii += (text.len() - other) as u64;
+        match large {
+            None => self.spoken.string(text),
+            Some(large) => self.spoken.add(large.words),
+        }
+    }
+
+    /// The provider says more of usage.
+    fn figure(&mut self, later: Option<Figures>) {
+        if let Some(later) = later {
+            self.figures.get_or_insert_default().overlay(later);
+        }
     }
 
     /// The first error is the one that counts.
     fn failed(&mut self, class: ErrorClass) {
         self.error.get_or_insert(class);
-    }
-}
-
-impl Finish {
-    /// The word used in logs; OpenAI's where it has one.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ContentFilter => "content_filter",
-            Self::ToolCalls => "tool_calls",
-            Self::Other => "other",
-        }
-    }
-
-    fn openai(reason: &str) -> Option<Self> {
-        Some(match reason {
-            "" => return None,
-            "stop" => Self::Stop,
-            "length" => Self::Length,
-            "content_filter" => Self::ContentFilter,
-            "tool_calls" | "function_call" => Self::ToolCalls,
-            _ => Self::Other,
-        })
-    }
-
-    fn anthropic(reason: &str) -> Option<Self> {
-        Some(match reason {
-            "" => return None,
-            "end_turn" | "stop_sequence" => Self::Stop,
-            "max_tokens" | "model_context_window_exceeded" => Self::Length,
-            "refusal" | "guardrail_intervened" | "content_filtered" => Self::ContentFilter,
-            "tool_use" => Self::ToolCalls,
-            _ => Self::Other,
-        })
-    }
-
-    fn gemini(reason: &str) -> Option<Self> {
-        Some(match reason {
-            "" | "FINISH_REASON_UNSPECIFIED" => return None,
-            "STOP" => Self::Stop,
-            "MAX_TOKENS" => Self::Length,
-            "SAFETY" | "RECITATION" | "PROHIBITED_CONTENT" | "BLOCKLIST" | "SPII" | "IMAGE_SAFETY" => Self::ContentFilter,
-            _ => Self::Other,
-        })
-    }
-}
-
-impl fmt::Debug for Gunzip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gunzip")
     }
 }

@@ -3,25 +3,26 @@
 
 use std::sync::LazyLock;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem::Finder;
 
-use super::{Finish, Tally, Wire, answer::Answer};
+use super::{Finish, Tally, Wire, answer::Answer, condense::Condensed, frames::Kind};
 use crate::provider::{errors::classify_inside, json};
 
-/// Takes one event. `name` is its `event` field, empty if there is none.
-pub(super) fn event(wire: Wire, tally: &mut Tally, name: &[u8], data: &[u8]) {
+/// Takes one event. `name` is its `event` field, empty if there is none. `large`: `data` is what was kept of a large one.
+pub(super) fn event(wire: Wire, tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     match wire {
-        Wire::Chat => chat(tally, data),
-        Wire::Responses => responses(tally, named(name, data), data),
-        Wire::Anthropic => anthropic(tally, named(name, data), data),
-        Wire::Gemini => gemini(tally, data),
+        Wire::Chat => chat(tally, data, large),
+        Wire::Responses => responses(tally, named(name, data), data, large),
+        Wire::Anthropic => anthropic(tally, named(name, data), data, large),
+        Wire::Gemini => gemini(tally, data, large),
         Wire::Media | Wire::Embeddings => media(tally, named(name, data), data),
         Wire::Bedrock | Wire::Unknown => {}
     }
 }
 
-/// OpenAI chat and completions. Every chunk may carry usage (compatible servers count up): the last that is not null wins.
-fn chat(tally: &mut Tally, data: &[u8]) {
+/// OpenAI chat and completions. Every chunk may carry usage (compatible servers count up): the last that says something wins.
+fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     if data.trim_ascii() == b"[DONE]" {
         tally.terminal = true;
@@ -32,9 +33,9 @@ fn chat(tally: &mut Tally, data: &[u8]) {
         .filter_map(|key| json::string_after(data, key))
         .find(|text| !text.is_empty());
     match text {
-        Some(text) => tally.content(text),
+        Some(text) => tally.content(text, large),
         // A tool call begins with its name and no arguments yet.
-        None if non_null(data, &keys.tool_calls) => tally.content(b""),
+        None if non_null(data, &keys.tool_calls) => tally.content(b"", large),
         None => {}
     }
     if tally.model.is_none() {
@@ -55,59 +56,65 @@ fn chat(tally: &mut Tally, data: &[u8]) {
     if answer.is_error() {
         tally.failed(classify_inside(data));
     }
-    if let Some(usage) = answer.usage(Wire::Chat) {
-        tally.usage = Some(usage);
+    if let Some(figures) = answer.figures(Wire::Chat) {
+        tally.figure(Some(figures));
         tally.settled = answer.has_no_choices() || tally.finish.is_some();
     }
 }
 
 /// OpenAI Responses: usage stands in the terminal event alone, and no `[DONE]` follows.
-fn responses(tally: &mut Tally, name: &[u8], data: &[u8]) {
+fn responses(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     match name {
         _ if name.ends_with(b".delta") => {
             // Sound is base64 and says nothing of tokens.
             let text = if name == b"response.audio.delta" { None } else { json::string_after(data, &KEYS.delta) };
-            tally.content(text.unwrap_or_default());
+            tally.content(text.unwrap_or_default(), large.filter(|_| text.is_some()));
         }
-        b"response.completed" | b"response.incomplete" | b"response.failed" => {
+        b"response.completed" | b"response.incomplete" | b"response.failed" | b"response.cancelled" => {
             tally.terminal = true;
             let Some(answer) = Answer::read(data) else {
                 return;
             };
             if let Some(answer) = answer.inner() {
-                tally.usage = answer.usage(Wire::Responses).or(tally.usage);
-                tally.settled = tally.usage.is_some();
+                tally.figure(answer.figures(Wire::Responses));
+                tally.settled = tally.figures.is_some();
                 tally.model = answer.model().or(tally.model.take());
                 tally.finish = answer.finish(Wire::Responses).or(tally.finish);
+                tally.work = answer.background().or(tally.work.take()).map(|(id, _)| (id, false));
             }
             if name == b"response.failed" {
                 tally.failed(classify_inside(data));
             }
         }
-        b"response.created" => tally.model = Answer::read(data).and_then(|answer| answer.inner()?.model()),
+        b"response.created" | b"response.queued" | b"response.in_progress" => {
+            if let Some(answer) = Answer::read(data).and_then(|answer| answer.inner()) {
+                tally.model = answer.model().or(tally.model.take());
+                tally.work = answer.background().or(tally.work.take());
+            }
+        }
         b"error" => tally.failed(classify_inside(data)),
         _ => {}
     }
 }
 
 /// Anthropic Messages: `message_start` has the input, every `message_delta` overwrites with cumulative figures.
-fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8]) {
+fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     match name {
         b"content_block_delta" => {
             let text = [&keys.text, &keys.partial_json, &keys.thinking].into_iter().find_map(|key| json::string_after(data, key));
-            tally.content(text.unwrap_or_default());
+            tally.content(text.unwrap_or_default(), large);
         }
         b"message_start" => {
             if let Some(message) = Answer::read(data).and_then(|answer| answer.inner()) {
-                tally.usage = message.usage(Wire::Anthropic);
+                tally.figure(message.figures(Wire::Anthropic));
                 tally.model = message.model();
             }
         }
         b"message_delta" => {
             if let Some(answer) = Answer::read(data) {
-                if let Some(usage) = answer.usage_over(tally.usage.unwrap_or_default()) {
-                    tally.usage = Some(usage);
+                if let Some(figures) = answer.figures(Wire::Anthropic) {
+                    tally.figure(Some(figures));
                     tally.settled = true;
                 }
                 tally.finish = answer.finish(Wire::Anthropic).or(tally.finish);
@@ -120,11 +127,11 @@ fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8]) {
 }
 
 /// Gemini: every chunk carries running usage, the last wins; a finish reason is the only end there is.
-pub(super) fn gemini(tally: &mut Tally, data: &[u8]) {
+pub(super) fn gemini(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     match json::string_after(data, &keys.text) {
-        Some(text) if !text.is_empty() => tally.content(text),
-        _ if non_null(data, &keys.function_call) || non_null(data, &keys.inline_data) => tally.content(b""),
+        Some(text) if !text.is_empty() => tally.content(text, large),
+        _ if non_null(data, &keys.function_call) || non_null(data, &keys.inline_data) => tally.content(b"", large),
         _ => {}
     }
     let Some(answer) = Answer::read(data) else {
@@ -133,10 +140,10 @@ pub(super) fn gemini(tally: &mut Tally, data: &[u8]) {
     if answer.is_error() {
         tally.failed(classify_inside(data));
     }
-    tally.usage = answer.usage(Wire::Gemini).or(tally.usage);
+    tally.figure(answer.figures(Wire::Gemini));
     tally.finish = answer.finish(Wire::Gemini).or(tally.finish);
     tally.terminal |= tally.finish.is_some();
-    tally.settled = tally.terminal && tally.usage.is_some();
+    tally.settled = tally.terminal && tally.figures.is_some();
     if tally.model.is_none() {
         tally.model = answer.model();
     }
@@ -146,13 +153,62 @@ pub(super) fn gemini(tally: &mut Tally, data: &[u8]) {
 fn media(tally: &mut Tally, name: &[u8], data: &[u8]) {
     if name.ends_with(b".delta") || name.ends_with(b".partial_image") {
         let text = if name.starts_with(b"transcript") { json::string_after(data, &KEYS.delta) } else { None };
-        tally.content(text.unwrap_or_default());
+        tally.content(text.unwrap_or_default(), None);
     } else if name.ends_with(b".completed") || name.ends_with(b".done") {
         tally.terminal = true;
-        tally.usage = Answer::read(data).and_then(|answer| answer.usage(Wire::Media)).or(tally.usage);
-        tally.settled = tally.usage.is_some();
+        tally.figure(Answer::read(data).and_then(|answer| answer.figures(Wire::Media)));
+        tally.settled = tally.figures.is_some();
     } else if name == b"error" {
         tally.failed(classify_inside(data));
+    }
+}
+
+/// Bedrock: the events of ConverseStream, and those of InvokeModel, which carry the model's own.
+pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option<&Condensed>) {
+    let keys = &*KEYS;
+    if kind.exception {
+        let said =
+            serde_json::json!({"__type": kind.name, "message": json::string_after(data, &keys.message).map(String::from_utf8_lossy)});
+        tally.failed(classify_inside(said.to_string().as_bytes()));
+        return;
+    }
+    match kind.name.as_str() {
+        "contentBlockDelta" => {
+            let text = [&keys.text, &keys.input].into_iter().find_map(|key| json::string_after(data, key));
+            tally.content(text.unwrap_or_default(), large);
+        }
+        "messageStop" => tally.finish = Answer::read(data).and_then(|answer| answer.finish(Wire::Bedrock)).or(tally.finish),
+        "metadata" => {
+            tally.terminal = true;
+            tally.figure(Answer::read(data).and_then(|answer| answer.figures(Wire::Bedrock)));
+            tally.settled = tally.figures.is_some();
+        }
+        "chunk" => {
+            let encoded = json::string_after(data, &keys.bytes).unwrap_or_default();
+            match BASE64_STANDARD.decode(encoded) {
+                Ok(own) if large.is_none() => own_words(tally, &own),
+                // Too large to be held: what it says of usage comes with the last one.
+                _ => tally.content(b"", large),
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An event in a model's own words, and Bedrock's own figures beside it.
+fn own_words(tally: &mut Tally, data: &[u8]) {
+    let keys = &*KEYS;
+    tally.tool_calls = tally.tool_calls || super::tools::asks(Wire::Anthropic, data);
+    let name = named(b"", data);
+    if !name.is_empty() {
+        anthropic(tally, name, data, None);
+    } else if let Some(text) = [&keys.output_text, &keys.generation, &keys.text].into_iter().find_map(|key| json::string_after(data, key)) {
+        tally.content(text, None);
+    }
+    if keys.metrics.find(data).is_some() {
+        tally.terminal = true;
+        tally.figure(Answer::read(data).and_then(|answer| answer.figures(Wire::Bedrock)));
+        tally.settled = tally.figures.is_some();
     }
 }
 
@@ -198,6 +254,12 @@ struct Keys {
     function_call: Finder<'static>,
     inline_data: Finder<'static>,
     kind: Finder<'static>,
+    message: Finder<'static>,
+    input: Finder<'static>,
+    bytes: Finder<'static>,
+    output_text: Finder<'static>,
+    generation: Finder<'static>,
+    metrics: Finder<'static>,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
@@ -219,4 +281,10 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
     function_call: Finder::new(b"\"functionCall\""),
     inline_data: Finder::new(b"\"inlineData\""),
     kind: Finder::new(b"\"type\""),
+    message: Finder::new(b"\"message\""),
+    input: Finder::new(b"\"input\""),
+    bytes: Finder::new(b"\"bytes\""),
+    output_text: Finder::new(b"\"outputText\""),
+    generation: Finder::new(b"\"generation\""),
+    metrics: Finder::new(b"\"amazon-bedrock-invocationMetrics\""),
 });

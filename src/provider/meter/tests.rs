@@ -18,7 +18,7 @@ const SSE: &str = "text/event-stream; charset=utf-8";
 const JSON: &str = "application/json";
 const INPUT: u64 = 77;
 
-fn headers(content_type: &str, coding: &str) -> HeaderMap {
+pub fn headers(content_type: &str, coding: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, coding)] {
         if !value.is_empty() {
@@ -161,7 +161,7 @@ fn one_json_answer() {
     meter.feed(&text[..text.len() / 2]);
     let cut = meter.finish(false, INPUT);
     assert_eq!((cut.source, cut.terminal), (UsageSource::Estimated, false));
-    assert!(cut.usage.output > 50);
+    assert!((5..=15).contains(&cut.usage.output), "the words, and not the JSON around them: {cut:?}");
 }
 
 #[test]
@@ -233,17 +233,6 @@ fn codings_and_formats() {
     assert_eq!(careless.usage, plain.usage, "a stream under the wrong content type");
     assert_eq!(observe(CHAT, "text/html", b"<html>").source, UsageSource::Missing);
     assert_eq!(observe(CHAT, JSON, b"").source, UsageSource::Missing);
-}
-
-#[test]
-fn a_bomb_is_decoded_in_bounded_pieces() {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(&vec![b' '; 20_000_000]).expect("memory");
-    let bomb = encoder.finish().expect("memory");
-    let mut most = 0;
-    assert!(Gunzip::new().feed(&bomb, |piece| most = most.max(piece.len())));
-    assert!(most <= 16 * 1024);
 }
 
 proptest! {

@@ -18,6 +18,11 @@ pub(super) fn asks(wire: Wire, data: &[u8]) -> bool {
     }
 }
 
+/// Whether answers over this wire can ask for tool calls.
+pub(super) fn can_ask(wire: Wire) -> bool {
+    matches!(wire, Wire::Chat | Wire::Responses | Wire::Anthropic | Wire::Gemini | Wire::Bedrock)
+}
+
 /// Whether the key stands there with more than null or an empty list.
 fn is_given(data: &[u8], key: &[u8]) -> bool {
     memmem::find_iter(data, key).any(|at| {

@@ -1,168 +1,153 @@
-//! Answers that are one JSON text, kept as far as their usage can be found: all of it up to a bound, or, for large ones, the
-//! beginning and the end.
+//! Answers that are one JSON text, condensed while they pass: their usage is found wherever it stands, and however large the
+//! answer is. And the elements of a list that comes in pieces.
 
 use memchr::memmem;
 
-use super::{Tally, Wire, answer::Answer, counts, tools};
-use crate::provider::{errors::classify_inside, facts};
+use super::{Tally, Wire, answer::Answer, condense::Condenser, large::Gathered, tools};
+use crate::provider::errors::classify_inside;
 
-/// Bytes kept of an answer whose text may hold `"usage"` anywhere.
-const KEPT: usize = 8 * 1024 * 1024;
-/// Bytes kept at either end where usage stands at the beginning or at the end (embeddings, images), and of what is too large.
-const END: usize = 64 * 1024;
+/// Bytes at the beginning that tell an error from an answer.
+const START: usize = 32;
 
 /// An answer under way.
 #[derive(Debug)]
 pub(super) struct Whole {
     wire: Wire,
-    head: Vec<u8>,
-    most: usize,
-    /// The last bytes beyond the head; at least `END` of them once there are so many, at most twice that.
-    tail: Vec<u8>,
-    seen: u64,
-    /// The beginning looks like an error, which is said as soon as it is complete.
-    suspect: bool,
+    condenser: Condenser,
+    start: Vec<u8>,
+    looks: Looks,
+}
+
+/// What the beginning looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    Unknown,
+    /// An error, which is said as soon as it is complete.
+    Error,
+    Answer,
 }
 
 impl Whole {
     pub fn new(wire: Wire) -> Self {
-        let most = match wire {
-            Wire::Embeddings | Wire::Media | Wire::Bedrock => END,
-            _ => KEPT,
-        };
-        Self { wire, head: Vec::new(), most, tail: Vec::new(), seen: 0, suspect: false }
+        Self { wire, condenser: Condenser::default(), start: Vec::new(), looks: Looks::Unknown }
+    }
+
+    /// Whether all of the JSON has come.
+    pub fn is_complete(&self) -> bool {
+        self.condenser.is_complete()
+    }
+
+    /// Whether it is a JSON text with something in it.
+    pub fn says_something(&self) -> bool {
+        self.condenser.is_complete() && !matches!(&self.condenser.condensed().json[..], b"{}" | b"[]" | b"[{}]" | b"null" | b"\"\"")
     }
 
     pub fn feed(&mut self, piece: &[u8], tally: &mut Tally) {
-        let first = self.seen == 0;
-        self.seen += piece.len() as u64;
-        let (head, rest) = piece.split_at(piece.len().min(self.most - self.head.len()));
-        self.head.extend_from_slice(head);
-        if !rest.is_empty() {
-            self.tail.extend_from_slice(&rest[rest.len().saturating_sub(END)..]);
-            if self.tail.len() > 2 * END {
-                self.tail.drain(..self.tail.len() - END);
-            }
+        self.condenser.feed(piece);
+        if self.looks == Looks::Unknown {
+            let room = START - self.start.len();
+            self.start.extend_from_slice(&piece[..piece.len().min(room)]);
+            self.looks = looks(&self.start);
+            tally.started |= self.looks == Looks::Answer;
         }
-        if first {
-            // `{"error"`, `{"type":"error"`, `[{"error"`, also indented.
-            self.suspect = memmem::find(&self.head[..self.head.len().min(32)], b"\"error\"").is_some();
-            tally.started |= !self.suspect;
-        }
-        if self.suspect && self.head.ends_with(b"}") && self.head.len() <= END {
-            if is_error(&self.head) {
-                tally.failed(classify_inside(&self.head));
-                self.suspect = false;
+        if self.looks == Looks::Error && self.condenser.is_complete() {
+            let json = self.condenser.condensed().json;
+            match Answer::read(&json).is_some_and(|answer| answer.is_error()) {
+                true => tally.failed(classify_inside(&json)),
+                false => tally.started = true,
             }
-        } else if self.suspect && self.head.len() > END {
-            self.suspect = false;
-            tally.started = true;
+            self.looks = Looks::Answer;
         }
     }
 
-    /// Reads what was kept. `complete`: the answer came to its end.
-    pub fn finish(&self, tally: &mut Tally, complete: bool) {
-        let wire = self.wire;
-        tally.tool_calls = tools::asks(wire, &self.head) || tools::asks(wire, &self.tail);
-        tally.flawed = self.seen > self.head.len() as u64 && self.most == KEPT;
-        if let Some(answer) = Answer::read(&self.head) {
-            tally.terminal = complete;
-            tally.model = answer.model();
-            tally.usage = answer.usage(wire);
-            tally.finish = answer.finish(wire);
-            if is_error(&self.head) {
-                tally.failed(classify_inside(&self.head));
-            } else if tally.usage.is_none() && matches!(wire, Wire::Chat | Wire::Responses | Wire::Anthropic | Wire::Gemini) {
-                // Too high by the JSON around the text, which is the safe side of a limit.
-                tally.estimated = facts::estimate(&self.head);
-            }
-        } else {
-            tally.usage = last_usage(wire, &self.tail).or_else(|| last_usage(wire, &self.head));
-            tally.model = model(&self.head).or_else(|| model(&self.tail));
-            tally.terminal = complete && tally.usage.is_some();
-            tally.estimated = if matches!(wire, Wire::Embeddings | Wire::Media | Wire::Bedrock) {
-                0
-            } else {
-                self.seen.div_ceil(facts::ASCII_BYTES_PER_TOKEN)
-            };
+    /// Reads what was kept.
+    pub fn finish(&self, tally: &mut Tally) {
+        let condensed = self.condenser.condensed();
+        let json = &condensed.json[..];
+        tally.tool_calls = tools::asks(self.wire, json) || condensed.dropped && tools::can_ask(self.wire);
+        tally.flawed = condensed.flawed;
+        tally.terminal = self.condenser.is_complete();
+        tally.estimated = condensed.words.tokens();
+        let Some(answer) = Answer::read(json) else { return };
+        tally.model = answer.model();
+        tally.figure(answer.figures_of(self.wire, json));
+        tally.finish = answer.finish(self.wire);
+        tally.work = answer.background();
+        if answer.is_error() {
+            tally.failed(classify_inside(json));
         }
-        tally.settled = tally.usage.is_some();
+        // Of one that is cut, the figures may be cut too.
+        tally.settled = tally.figures.is_some() && tally.terminal;
     }
 }
 
-fn is_error(json: &[u8]) -> bool {
-    Answer::read(json).is_some_and(|answer| answer.is_error())
-}
-
-/// The last usage object in a piece of JSON text.
-fn last_usage(wire: Wire, text: &[u8]) -> Option<crate::usage::Usage> {
-    let mut end = text.len();
-    while let Some(at) = memmem::rfind(&text[..end], b"\"usage\"") {
-        if let Some(value) = crate::provider::json::value_at(&text[at + 7..])
-            && let Some(len) = object_len(value)
-            && let Some(usage) = counts::read(wire, &value[..len])
-        {
-            return Some(usage);
-        }
-        end = at;
+/// `{"error"`, `{"type":"error"`, `[{"error"`, also indented, are the beginning of an error.
+fn looks(start: &[u8]) -> Looks {
+    if memmem::find(start, b"\"error\"").is_some() {
+        return Looks::Error;
     }
-    None
-}
-
-/// Bytes of the JSON object that `text` begins with.
-fn object_len(text: &[u8]) -> Option<usize> {
-    let mut values = serde_json::Deserializer::from_slice(text.strip_prefix(b"{").map(|_| text)?).into_iter::<serde::de::IgnoredAny>();
-    values.next()?.ok()?;
-    Some(values.byte_offset())
-}
-
-fn model(text: &[u8]) -> Option<String> {
-    let raw = crate::provider::json::string_after(text, &memmem::Finder::new("\"model\""))?;
-    std::str::from_utf8(raw).ok().filter(|model| !model.contains('\\') && model.len() <= 256).map(str::to_owned)
+    // The first key says enough, unless it is one that says what the rest is.
+    let first_key = start.split(|byte| *byte == b'"').nth(1).filter(|_| memchr::memchr_iter(b'"', start).count() > 1);
+    match first_key {
+        Some(key) if !matches!(key, b"type" | b"object") => Looks::Answer,
+        _ if start.len() == START => Looks::Answer,
+        _ => Looks::Unknown,
+    }
 }
 
 /// Splits a JSON array that comes in pieces into its elements (Gemini's streams without `alt=sse`).
 #[derive(Debug, Default)]
 pub(super) struct Elements {
-    held: Vec<u8>,
+    gathered: Gathered,
     depth: usize,
     in_string: bool,
     escaped: bool,
-    dropped: bool,
 }
 
 impl Elements {
-    /// Gives every object that ends in `piece` to `each`; one larger than `max` is dropped.
-    pub fn feed(&mut self, piece: &[u8], max: usize, mut each: impl FnMut(&[u8])) {
-        for &byte in piece {
-            let inside = self.depth > 1;
+    /// Gives every object that ends in `piece` to `each`.
+    pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(&[u8], Option<&super::condense::Condensed>)) {
+        // Where the element's bytes in this piece begin.
+        let mut start = (self.depth > 1).then_some(0);
+        let mut at = 0;
+        while at < piece.len() {
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
+                if std::mem::take(&mut self.escaped) {
+                    at += 1;
+                    continue;
+                }
+                let Some(found) = memchr::memchr2(b'"', b'\\', &piece[at..]) else { break };
+                at += found;
+                match piece[at] {
                     b'"' => self.in_string = false,
-                    _ => {}
+                    _ => self.escaped = true,
                 }
-            } else {
-                match byte {
-                    b'"' => self.in_string = true,
-                    b'{' | b'[' => self.depth += 1,
-                    b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-                    _ => {}
-                }
+                at += 1;
+                continue;
             }
-            if inside || self.depth > 1 {
-                self.dropped |= self.held.len() >= max;
-                if !self.dropped {
-                    self.held.push(byte);
-                }
-                if self.depth == 1 {
-                    if !std::mem::take(&mut self.dropped) {
-                        each(&self.held);
+            match piece[at] {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    if self.depth == 2 {
+                        start = Some(at);
                     }
-                    self.held.clear();
                 }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 1
+                        && let Some(start) = start.take()
+                    {
+                        self.gathered.feed(&piece[start..=at]);
+                        self.gathered.give(&mut each);
+                    }
+                }
+                _ => {}
             }
+            at += 1;
+        }
+        if let Some(start) = start {
+            self.gathered.feed(&piece[start..]);
         }
     }
 }

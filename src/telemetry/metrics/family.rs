@@ -31,6 +31,19 @@ impl Unit {
             Self::Nano => 1e9,
         }
     }
+
+    /// The exposed number that is nearest to a raw one. Printed it is the very decimal up to 8 million dollars; beyond, two
+    /// amounts that are a nano-dollar apart may be the same number to whoever reads it as a float, as Prometheus does.
+    pub fn exposed(self, raw: i128) -> f64 {
+        const EXACT: u128 = 1 << 53;
+        match self {
+            Self::Nano if raw.unsigned_abs() > EXACT => {
+                let (sign, raw) = (if raw < 0 { "-" } else { "" }, raw.unsigned_abs());
+                format!("{sign}{}.{:09}", raw / 1_000_000_000, raw % 1_000_000_000).parse().unwrap_or(f64::MAX)
+            }
+            _ => raw as f64 / self.per_unit(),
+        }
+    }
 }
 
 /// One row of the table.

@@ -188,12 +188,21 @@ impl Inner {
 
     fn gather(&self) -> Vec<Snapshot> {
         let mut all: Vec<Snapshot> = FAMILIES.iter().map(|spec| Snapshot { spec, series: BTreeMap::new() }).collect();
-        for worker in self.workers.read().iter() {
-            for snapshot in &mut all {
-                let spec = snapshot.spec;
-                worker.shard.each(spec.family, |labels, cell| add(&mut snapshot.series, labels.to_vec(), read(spec, cell)));
+        let workers = self.workers.read();
+        for snapshot in &mut all {
+            // Whole numbers are added up as such: dollars lose nothing by being counted at several workers.
+            let mut sums: BTreeMap<Vec<Arc<str>>, i128> = BTreeMap::new();
+            for worker in workers.iter() {
+                worker.shard.each(snapshot.spec.family, |labels, cell| match cell {
+                    Cell::Counter(counter) => *sums.entry(labels.to_vec()).or_default() += i128::from(counter.get()),
+                    Cell::Gauge(gauge) => *sums.entry(labels.to_vec()).or_default() += i128::from(gauge.get()),
+                    Cell::Histogram(histogram) => add(&mut snapshot.series, labels.to_vec(), read(snapshot.spec, histogram)),
+                });
             }
+            let unit = snapshot.spec.unit;
+            snapshot.series.extend(sums.into_iter().map(|(labels, sum)| (labels, Value::Number(unit.exposed(sum)))));
         }
+        drop(workers);
         let process = process::read().into_iter().map(|(family, value)| (family, vec![(Vec::new(), value)]));
         let called: Vec<_> = self.callbacks.lock().iter().map(|(family, read)| (*family, read())).collect();
         for (family, readings) in process.chain(called) {
@@ -253,17 +262,10 @@ fn mismatch<T: Default>(family: Family, cell: &Cell) -> T {
     T::default()
 }
 
-fn read(spec: &Spec, cell: &Cell) -> Value {
-    let per_unit = spec.unit.per_unit();
-    match (cell, spec.kind) {
-        (Cell::Counter(counter), _) => Value::Number(counter.get() as f64 / per_unit),
-        (Cell::Gauge(gauge), _) => Value::Number(gauge.get() as f64 / per_unit),
-        (Cell::Histogram(histogram), kind) => {
-            let (buckets, sum) = histogram.read();
-            let bounds = if let Kind::Histogram(bounds) = kind { bounds } else { &[] };
-            Value::Histogram { bounds, buckets, sum: sum as f64 / per_unit }
-        }
-    }
+fn read(spec: &Spec, histogram: &Histogram) -> Value {
+    let (buckets, sum) = histogram.read();
+    let bounds = if let Kind::Histogram(bounds) = spec.kind { bounds } else { &[] };
+    Value::Histogram { bounds, buckets, sum: sum as f64 / spec.unit.per_unit() }
 }
 
 fn add(series: &mut BTreeMap<Vec<Arc<str>>, Value>, labels: Vec<Arc<str>>, value: Value) {

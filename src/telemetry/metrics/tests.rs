@@ -181,3 +181,25 @@ async fn promtool_accepts_a_full_scrape() {
     let out = child.wait_with_output().expect("ran");
     assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
 }
+
+/// To the nano-dollar, and without the tail that adding floats up would leave (0.1 + 0.2 is 0.30000000000000004).
+#[tokio::test(start_paused = true)]
+async fn dollars_are_exact_over_all_workers() {
+    for amounts in [
+        &[100_000_000_u64, 200_000_000][..],
+        &[1, 2, 999_999_997],
+        &[123_456_789_012_345, 1],
+        &[8_000_000_123_456_789, 1],
+        &[333_333_333, 333_333_333, 333_333_333],
+    ] {
+        let metrics = metrics();
+        for amount in amounts {
+            metrics.worker().counter(Family::Cost, &["chat", "openai", "gpt-4o"]).add(*amount);
+        }
+        let sum: u64 = amounts.iter().sum();
+        let exact = format!("{}.{:09}", sum / 1_000_000_000, sum % 1_000_000_000);
+        let line = lines(&metrics, Family::Cost).concat();
+        let printed = line.rsplit(' ').next().expect("a number");
+        assert_eq!(printed, exact.trim_end_matches('0').trim_end_matches('.'), "{amounts:?}");
+    }
+}

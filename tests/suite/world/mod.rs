@@ -88,7 +88,8 @@ pub struct World {
 }
 
 impl World {
-    /// The world of this proxy.yaml. Providers are mocks, one for each that is configured.
+    /// The world of this proxy.yaml. Providers are mocks, one for each that is configured; one whose name begins with `scripted` is
+    /// the app, which answers as it is told.
     pub async fn new(yaml: &str) -> Self {
         let config = Arc::new(parse(yaml).unwrap_or_else(|mistakes| panic!("{mistakes}")));
         let clock = Clock::fixed(SystemTime::UNIX_EPOCH + secs(BEGIN));
@@ -100,6 +101,7 @@ impl World {
         let live = Arc::new(ArcSwap::from_pointee(live));
         let app = Origin::default();
         let names = config.outbound.iter().flat_map(|outbound| &outbound.providers).map(|provider| provider.name.to_string());
+        let names = names.filter(|name| !name.starts_with("scripted"));
         let dials = Dials::new(app.clone(), names);
         let proxy = Proxy::new(shared.clone(), live.clone(), telemetry.worker(), Chance::seeded(7), Rc::new(dials.clone()));
         let inbound = Listener::new(Door::Inbound, proxy.clone(), Default::default(), Default::default());

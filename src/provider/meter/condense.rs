@@ -1,0 +1,572 @@
+//! One JSON text of any size, condensed while it passes: everything that metering reads stays, within a bound, and what is
+//! long is skipped without being kept.
+//!
+//! Strings are cut to [`STRING`] bytes and lists of numbers to [`SCALARS`]. Beyond [`MOST`] bytes only the members of
+//! [`ESSENTIAL`] are kept, so that usage is found behind megabytes of images, vectors or log probabilities. What is kept is
+//! JSON again, also where the input is cut. The skipped text is counted ([`Spoken`]), base64 as media.
+
+use crate::provider::text::Spoken;
+
+/// Bytes of a string that are kept: enough for any name and for the words of an error.
+const STRING: usize = 2 * 1024;
+/// Numbers and words of a list that are kept.
+const SCALARS: u32 = 8;
+/// Bytes that are kept of anything.
+const MOST: usize = 192 * 1024;
+/// Bytes that are kept of essential members beyond that.
+const RESERVE: usize = 64 * 1024;
+/// Containers within each other that are kept.
+const DEEPEST: usize = 64;
+/// Bytes of a key or a number that are looked at.
+const WORD: usize = 64;
+
+/// Members that are kept as long as there is any room.
+const ESSENTIAL: [&str; 21] = [
+    "usage",
+    "usageMetadata",
+    "usage_metadata",
+    "x_groq",
+    "amazon-bedrock-invocationMetrics",
+    "error",
+    "model",
+    "modelVersion",
+    "finish_reason",
+    "finishReason",
+    "stop_reason",
+    "stopReason",
+    "status",
+    "background",
+    "id",
+    "object",
+    "type",
+    "incomplete_details",
+    "promptFeedback",
+    "response",
+    "message",
+];
+
+/// Members whose strings are the answer's own words.
+const SPEAKING: [&str; 6] = ["choices", "output", "content", "candidates", "outputs", "completion"];
+
+/// Members whose strings are no words of the answer, wherever they stand.
+const SILENT: [&str; 14] = [
+    "logprobs",
+    "logprobsResult",
+    "embedding",
+    "instructions",
+    "tools",
+    "id",
+    "object",
+    "type",
+    "role",
+    "model",
+    "encrypted_content",
+    "signature",
+    "thoughtSignature",
+    "finish_reason",
+];
+
+/// A text under way.
+#[derive(Debug, Default)]
+pub(super) struct Condenser {
+    kept: Vec<u8>,
+    levels: Vec<Level>,
+    /// Open containers within a value that is not kept.
+    skipped: u32,
+    state: State,
+    /// The member under way: its key without quotes, up to [`WORD`] bytes.
+    key: Vec<u8>,
+    /// The value under way.
+    value: Value,
+    words: Vec<u8>,
+    escaped: bool,
+    string_start: usize,
+    /// Where the last escape of the kept string begins.
+    last_escape: usize,
+    own: Spoken,
+    all: Spoken,
+    flawed: bool,
+    dropped: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    array: bool,
+    /// Members that were kept.
+    members: u32,
+    /// Of them numbers, words and strings.
+    scalars: u32,
+    mood: Mood,
+}
+
+/// What a container or value is to metering.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mood {
+    essential: bool,
+    speaks: bool,
+    silent: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Value {
+    keep: bool,
+    mood: Mood,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// Before the first byte.
+    #[default]
+    Start,
+    /// A value is due; `first`: or the end of its list.
+    Value {
+        first: bool,
+    },
+    /// A key is due; `first`: or the end of its object.
+    Key {
+        first: bool,
+    },
+    Colon,
+    /// A comma or the end of the container.
+    After,
+    InKey,
+    InString,
+    /// A number or word.
+    InScalar,
+    /// A string within what is not kept.
+    InSkippedString,
+    Skipping,
+    /// The text is complete; what follows counts for nothing.
+    Complete,
+    /// This is no JSON.
+    Broken,
+}
+
+/// A condensed text.
+pub(super) struct Condensed {
+    /// JSON.
+    pub json: Vec<u8>,
+    /// The answer's own words.
+    pub words: Spoken,
+    /// Essential members are missing.
+    pub flawed: bool,
+    /// Parts of the answer itself are missing.
+    pub dropped: bool,
+}
+
+impl Condenser {
+    /// Whether all of the text has come.
+    pub fn is_complete(&self) -> bool {
+        self.state == State::Complete
+    }
+
+    /// Whether it is no JSON.
+    #[cfg(test)]
+    pub fn is_broken(&self) -> bool {
+        self.state == State::Broken
+    }
+
+    /// Bytes that are held.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.kept.capacity() + self.words.capacity() + self.key.capacity()
+    }
+
+    /// What is kept so far, closed so that it is JSON.
+    pub fn condensed(&self) -> Condensed {
+        let mut json = self.kept.clone();
+        if self.state == State::InString && self.value.keep {
+            json.truncate(self.safe_end());
+            json.push(b'"');
+        }
+        json.extend(self.levels.iter().rev().map(|level| if level.array { b']' } else { b'}' }));
+        let words = if self.own.is_silent() { self.all } else { self.own };
+        Condensed { json, words, flawed: self.flawed, dropped: self.dropped }
+    }
+
+    /// Takes the next piece.
+    pub fn feed(&mut self, piece: &[u8]) {
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let read = match self.state {
+                State::InString | State::InSkippedString | State::InKey => self.in_string(rest),
+                State::InScalar => self.in_scalar(rest),
+                State::Skipping => self.skip(rest),
+                State::Complete | State::Broken => return,
+                _ => {
+                    self.token(rest[0]);
+                    1
+                }
+            };
+            rest = &rest[read..];
+        }
+    }
+
+    fn token(&mut self, byte: u8) {
+        if matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+            return;
+        }
+        match (self.state, byte) {
+            (State::Key { .. }, b'"') => {
+                self.key.clear();
+                self.state = State::InKey;
+            }
+            (State::Key { first: true }, b'}') | (State::Value { first: true }, b']') | (State::After, b'}' | b']') => self.close(byte),
+            (State::Colon, b':') => self.state = State::Value { first: false },
+            (State::After, b',') => {
+                let array = self.levels.last().is_some_and(|level| level.array);
+                self.state = if array { State::Value { first: false } } else { State::Key { first: false } };
+            }
+            (State::Start | State::Value { .. }, _) => self.begin(byte),
+            _ => self.state = State::Broken,
+        }
+    }
+
+    /// The first byte of a value.
+    fn begin(&mut self, byte: u8) {
+        let container = matches!(byte, b'{' | b'[');
+        self.value = self.judge(container);
+        match byte {
+            b'{' | b'[' if self.value.keep => {
+                self.lead();
+                self.kept.push(byte);
+                self.levels.push(Level { array: byte == b'[', members: 0, scalars: 0, mood: self.value.mood });
+                self.state = if byte == b'[' { State::Value { first: true } } else { State::Key { first: true } };
+            }
+            b'{' | b'[' => {
+                self.skipped = 1;
+                self.state = State::Skipping;
+            }
+            b'"' => {
+                if self.value.keep {
+                    self.lead();
+                    self.kept.push(b'"');
+                    (self.string_start, self.last_escape) = (self.kept.len(), usize::MAX);
+                }
+                self.state = State::InString;
+            }
+            b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
+                self.words.clear();
+                self.words.push(byte);
+                self.state = State::InScalar;
+            }
+            _ => self.state = State::Broken,
+        }
+    }
+
+    /// Whether the value that begins is kept, and what it is.
+    fn judge(&mut self, container: bool) -> Value {
+        let Some(level) = self.levels.last() else { return Value { keep: true, mood: Mood::default() } };
+        let named = |names: &[&str]| !level.array && names.iter().any(|name| name.as_bytes() == self.key);
+        let mood = Mood {
+            essential: level.mood.essential || named(&["usage", "usageMetadata", "usage_metadata", "x_groq", "error"]),
+            speaks: level.mood.speaks || named(&SPEAKING),
+            silent: level.mood.silent || named(&SILENT),
+        };
+        let held = self.kept.len();
+        let room = held < MOST || held < MOST + RESERVE && (mood.essential || named(&ESSENTIAL));
+        let keep = room
+            && (!container || self.levels.len() < DEEPEST)
+            && (container || !level.array || level.scalars < SCALARS)
+            && self.key.len() < WORD;
+        self.dropped |= container && !keep && !mood.silent;
+        // Numbers of a list are left out by the million; that is no loss.
+        self.flawed |= !room && (mood.essential || named(&ESSENTIAL));
+        Value { keep, mood }
+    }
+
+    /// What stands before a value that is kept: a comma, its key.
+    fn lead(&mut self) {
+        let Some(level) = self.levels.last_mut() else { return };
+        if level.members > 0 {
+            self.kept.push(b',');
+        }
+        level.members += 1;
+        if !level.array {
+            self.kept.push(b'"');
+            self.kept.extend_from_slice(&self.key);
+            self.kept.extend_from_slice(b"\":");
+        }
+    }
+
+    fn close(&mut self, byte: u8) {
+        let Some(level) = self.levels.pop().filter(|level| level.array == (byte == b']')) else {
+            self.state = State::Broken;
+            return;
+        };
+        let _ = level;
+        self.kept.push(byte);
+        self.done();
+    }
+
+    /// A value has ended.
+    fn done(&mut self) {
+        self.key.clear();
+        self.state = if self.levels.is_empty() { State::Complete } else { State::After };
+    }
+
+    fn in_string(&mut self, rest: &[u8]) -> usize {
+        if self.escaped {
+            self.take(&rest[..1]);
+            self.escaped = false;
+            return 1;
+        }
+        let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        self.take(&rest[..end]);
+        match rest.get(end) {
+            None => end,
+            Some(b'"') => {
+                self.end_string();
+                end + 1
+            }
+            Some(_) => {
+                if self.state == State::InString && self.value.keep && self.kept.len() - self.string_start < STRING {
+                    self.last_escape = self.kept.len();
+                }
+                self.take(&rest[end..=end]);
+                self.escaped = true;
+                end + 1
+            }
+        }
+    }
+
+    /// A piece of the string under way.
+    fn take(&mut self, raw: &[u8]) {
+        if self.state == State::InKey {
+            let room = WORD.saturating_sub(self.key.len());
+            self.key.extend_from_slice(&raw[..raw.len().min(room)]);
+            return;
+        }
+        let mood = self.value.mood;
+        if !mood.silent {
+            if mood.speaks { &mut self.own } else { &mut self.all }.feed(raw);
+        }
+        if self.state == State::InString && self.value.keep {
+            let room = STRING.saturating_sub(self.kept.len() - self.string_start);
+            self.kept.extend_from_slice(&raw[..raw.len().min(room)]);
+        }
+    }
+
+    fn end_string(&mut self) {
+        match self.state {
+            State::InKey => self.state = State::Colon,
+            State::InSkippedString => {
+                self.own.end();
+                self.all.end();
+                self.state = State::Skipping;
+            }
+            _ => {
+                self.own.end();
+                self.all.end();
+                if self.value.keep {
+                    self.kept.truncate(self.safe_end());
+                    self.kept.push(b'"');
+                    self.count_scalar();
+                }
+                self.done();
+            }
+        }
+    }
+
+    /// Where the kept string can end: not within an escape, nor within a character.
+    fn safe_end(&self) -> usize {
+        const LONGEST_ESCAPE: usize = 6;
+        let mut end = self.kept.len();
+        if end - self.string_start < STRING && !self.escaped {
+            // Nothing was cut; at most an escape is not complete yet, where the input is cut.
+            let tail = self.kept.get(self.last_escape..).unwrap_or_default();
+            return if tail.starts_with(b"\\u") && tail.len() < LONGEST_ESCAPE {
+                self.last_escape
+            } else {
+                whole_characters(&self.kept, end)
+            };
+        }
+        if end.saturating_sub(self.last_escape) < LONGEST_ESCAPE && self.last_escape < end {
+            end = self.last_escape;
+        }
+        whole_characters(&self.kept, end)
+    }
+
+    fn in_scalar(&mut self, rest: &[u8]) -> usize {
+        let end = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\t' | b'\r')).unwrap_or(rest.len());
+        let room = WORD.saturating_sub(self.words.len());
+        self.words.extend_from_slice(&rest[..end.min(room)]);
+        if end < rest.len() {
+            if self.value.keep && self.words.len() < WORD {
+                self.lead();
+                self.kept.extend_from_slice(&self.words);
+                self.count_scalar();
+            }
+            self.done();
+        }
+        end
+    }
+
+    fn count_scalar(&mut self) {
+        if let Some(level) = self.levels.last_mut() {
+            level.scalars += 1;
+        }
+    }
+
+    /// Passes over a container that is not kept.
+    fn skip(&mut self, rest: &[u8]) -> usize {
+        for (at, byte) in rest.iter().enumerate() {
+            match byte {
+                b'"' => {
+                    self.state = State::InSkippedString;
+                    return at + 1;
+                }
+                b'{' | b'[' => self.skipped += 1,
+                b'}' | b']' => {
+                    self.skipped -= 1;
+                    if self.skipped == 0 {
+                        self.done();
+                        return at + 1;
+                    }
+                }
+                _ => {}
+            }
+        }
+        rest.len()
+    }
+}
+
+/// The largest end up to `end` at which UTF-8 is whole.
+fn whole_characters(text: &[u8], end: usize) -> usize {
+    let start = end.saturating_sub(4);
+    let tail = &text[start..end];
+    // The last byte that is no continuation begins the last character.
+    match tail.iter().rposition(|byte| byte & 0xc0 != 0x80) {
+        Some(at) => {
+            let need = match tail[at] {
+                0xf0.. => 4,
+                0xe0.. => 3,
+                0xc0.. => 2,
+                _ => 1,
+            };
+            if tail.len() - at < need { start + at } else { end }
+        }
+        None => end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn condensed(text: &[u8], size: usize) -> (Condensed, Condenser) {
+        let mut condenser = Condenser::default();
+        text.chunks(size).for_each(|piece| condenser.feed(piece));
+        (condenser.condensed(), condenser)
+    }
+
+    fn read(text: &str) -> Json {
+        let (kept, condenser) = condensed(text.as_bytes(), 7);
+        assert!(condenser.is_complete(), "{text}");
+        serde_json::from_slice(&kept.json).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&kept.json)))
+    }
+
+    #[test]
+    fn a_small_text_stays_as_it_is() {
+        for text in [
+            r#"{"a":[1,2.5,-3e9,true,false,null,"x",{"b":[]},{}],"c":{"d":"e\"f\\"},"é":"語"}"#,
+            r#" [ { "error" : { "code" : 429 } } ] "#,
+            r#""text""#,
+            "{}",
+            "[]",
+        ] {
+            assert_eq!(read(text), serde_json::from_str::<Json>(text).expect("JSON"), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_strings_and_lists_of_numbers_are_cut_and_what_follows_is_found() {
+        let image = "A".repeat(12 << 20);
+        let vector = vec!["0.0123"; 200_000].join(",");
+        let text =
+            format!(r#"{{"candidates":[{{"data":"{image}","v":[{vector}]}}],"usageMetadata":{{"totalTokenCount":3,"by":[{{"n":1}}]}}}}"#);
+        let (kept, condenser) = condensed(text.as_bytes(), 16_384);
+        assert!(condenser.is_complete() && !kept.flawed);
+        assert!(condenser.held() < 16_384, "{}", condenser.held());
+        let json: Json = serde_json::from_slice(&kept.json).expect("JSON");
+        assert_eq!(json["usageMetadata"], json!({"totalTokenCount": 3, "by": [{"n": 1}]}));
+        assert_eq!(json["candidates"][0]["v"].as_array().map(Vec::len), Some(SCALARS as usize));
+        assert_eq!(kept.words.tokens(), 1_000, "one image");
+    }
+
+    #[test]
+    fn beyond_the_bound_only_what_is_essential_is_kept() {
+        let token = r#"{"token":"x","logprob":-0.5,"top_logprobs":[{"token":"y","logprob":-1}]}"#;
+        let logprobs = vec![token; 40_000].join(",");
+        let text = format!(
+            r#"{{"id":"1","choices":[{{"logprobs":{{"content":[{logprobs}]}},"message":{{"content":"hi there"}},"finish_reason":"stop"}}],"model":"m","other":[1],"usage":{{"prompt_tokens":7,"details":{{"cached":1}}}}}}"#
+        );
+        let (kept, condenser) = condensed(text.as_bytes(), 16_384);
+        assert!(condenser.held() < 3 * (MOST + RESERVE), "{}", condenser.held());
+        let json: Json = serde_json::from_slice(&kept.json).expect("JSON");
+        assert_eq!(json["usage"], json!({"prompt_tokens": 7, "details": {"cached": 1}}));
+        assert_eq!((&json["model"], &json["choices"][0]["finish_reason"], &json["other"]), (&json!("m"), &json!("stop"), &Json::Null));
+        assert!(!kept.flawed);
+        assert_eq!(kept.words.tokens(), 2, "log probabilities are no words");
+    }
+
+    #[test]
+    fn nothing_holds_more_than_the_bound() {
+        let many = r#"{"usage":{"a":1}},"#.repeat(100_000);
+        let (kept, condenser) = condensed(format!("[{many}1]").as_bytes(), 16_384);
+        assert!(condenser.is_complete() && kept.dropped);
+        assert!(condenser.held() < 3 * (MOST + RESERVE), "{}", condenser.held());
+        assert!(serde_json::from_slice::<Json>(&kept.json).is_ok());
+        let keys = format!("{{\"{}\":1,\"usage\":2}}", "k".repeat(1 << 20));
+        assert_eq!(read(&keys), json!({"usage": 2}));
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let (kept, condenser) = condensed(deep.as_bytes(), 100);
+        assert!(condenser.is_complete() && kept.json.len() == 2 * DEEPEST);
+        let usages = format!("{{{}\"model\":\"m\"}}", r#""usage":{"a":1},"#.repeat(100_000));
+        let (kept, condenser) = condensed(usages.as_bytes(), 1_000);
+        assert!(kept.flawed && condenser.held() < 3 * (MOST + RESERVE));
+    }
+
+    #[test]
+    fn what_is_no_json_is_told() {
+        for text in ["<html>", "data: x", "{]", "[}", "{\"a\" 1}", "{,}", "[1 2]", "x", "]", "{\"a\":}"] {
+            let (_, condenser) = condensed(text.as_bytes(), 3);
+            assert!(condenser.is_broken(), "{text}");
+        }
+        for text in ["", "  ", "{\"a\":1", "[", "\"x", "{\"a\":1,"] {
+            let (_, condenser) = condensed(text.as_bytes(), 3);
+            assert!(!condenser.is_broken() && !condenser.is_complete(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cut_anywhere_it_is_still_json(
+            words in prop::collection::vec(prop::sample::select(vec!["語", r"\u8a9e", r"\\", r#"\""#, r"\n", "a", "éa"]), 0..12),
+            long in prop::bool::ANY,
+            at in any::<prop::sample::Index>(),
+            size in 1usize..50,
+        ) {
+            let words = if long { words.concat().repeat(400) } else { words.concat() };
+            let text = format!(r#"{{"choices":[{{"text":"{words}","n":[1,2,{{"x":true}}]}}],"usage":{{"total_tokens":12}}}}"#);
+            let (whole, _) = condensed(text.as_bytes(), text.len());
+            let (pieces, _) = condensed(text.as_bytes(), size);
+            prop_assert_eq!(&whole.json, &pieces.json);
+            prop_assert_eq!(whole.words.tokens(), pieces.words.tokens());
+            prop_assert!(serde_json::from_slice::<Json>(&whole.json).is_ok());
+            let cut = &text.as_bytes()[..at.index(text.len() - 1) + 1];
+            let (cut, _) = condensed(cut, size);
+            prop_assert!(serde_json::from_slice::<Json>(&cut.json).is_ok(), "{}", String::from_utf8_lossy(&cut.json));
+        }
+
+        #[test]
+        fn garbage_never_panics(text in prop::collection::vec(prop::sample::select(b"{}[]\",:\\u1a \xc3\xe8n".to_vec()), 0..200), size in 1usize..20) {
+            let (whole, _) = condensed(&text, text.len().max(1));
+            let (pieces, _) = condensed(&text, size);
+            prop_assert_eq!(whole.json, pieces.json);
+        }
+    }
+}
