@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, uri};
 use super::{Proxy, exchange::Exchange, live::LiveProvider};
 use crate::{
     arrival::{Arrival, Door},
+    body::accept::accepts,
     cause::{self, Cause},
     config::Api,
     policy::limits::Keyed,
@@ -76,12 +77,12 @@ enum Codings {
 
 /// Keeps to codings that can be read on the side; never adds one that the client does not accept.
 fn narrow(fields: &mut HeaderMap, codings: Codings) {
-    let Some(accepted) = fields.get(header::ACCEPT_ENCODING) else { return };
-    let gzip = accepted.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")));
+    if codings == Codings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
+        return;
+    }
     let narrowed = match codings {
-        Codings::Any => return,
-        Codings::Gzip if gzip => "gzip",
-        Codings::Gzip | Codings::Identity => "identity",
+        Codings::Gzip if accepts(fields, b"gzip") => "gzip",
+        _ => "identity",
     };
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }
