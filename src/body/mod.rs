@@ -1,5 +1,6 @@
 //! The one body type. Pieces pass as they come; whoever must see them does so through one [`tap`].
 
+pub mod accept;
 pub mod coding;
 pub mod pieces;
 pub mod replay;

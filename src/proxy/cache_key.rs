@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     arrival::Arrival,
-    body::replay::Replay,
+    body::{accept::accepts, replay::Replay},
     config::{self, KeyPart, Operation},
     policy::{
         cache::{ModelKey, Query},
@@ -133,8 +133,7 @@ impl ModelParts {
             KEY_HEADERS.into_iter().filter_map(|name| Some((name, joined(&arrival.headers, name)?))).collect();
         // A stream does not answer a call that wanted none, nor one without usage a call that wanted it.
         headers.push(("stream", format!("{}/{}", call.streams, facts.include_usage)));
-        let gzip = arrival.headers.get(header::ACCEPT_ENCODING).is_some_and(|v| memchr::memmem::find(v.as_bytes(), b"gzip").is_some());
-        headers.push(("gzip", gzip.to_string()));
+        headers.push(("gzip", accepts(&arrival.headers, b"gzip").to_string()));
         let mut tenant = Vec::new();
         if !policy.share {
             tenant.extend_from_slice(credential(&arrival.headers, arrival.uri.query()).unwrap_or_default());

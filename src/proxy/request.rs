@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     arrival::Door,
+    body::accept::accepts,
     cause,
     config::{Api, Secret},
     reject::Reject,
@@ -110,12 +111,12 @@ impl Codings {
 
 /// Keeps to codings that can be read on the side; never adds one that the client does not accept.
 fn narrow(fields: &mut HeaderMap, codings: Codings) {
-    let Some(accepted) = fields.get(header::ACCEPT_ENCODING) else { return };
-    let gzip = accepted.to_str().is_ok_and(|text| text.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip")));
+    if codings == Codings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
+        return;
+    }
     let narrowed = match codings {
-        Codings::Any => return,
-        Codings::Gzip if gzip => "gzip",
-        Codings::Gzip | Codings::Identity => "identity",
+        Codings::Gzip if accepts(fields, b"gzip") => "gzip",
+        _ => "identity",
     };
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }

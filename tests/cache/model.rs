@@ -59,6 +59,26 @@ async fn the_same_prompt_is_found_and_another_is_not() {
 }
 
 #[tokio::test]
+async fn a_refused_coding_is_neither_asked_for_nor_given() {
+    let play = |seen: &Seen| {
+        let json = completion("hello", "stop").to_string();
+        if seen.header("accept-encoding") != Some("gzip") {
+            return answer(200, &[("content-type", "application/json")], json);
+        }
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut gzip, json.as_bytes()).expect("in memory");
+        answer(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], gzip.finish().expect("in memory"))
+    };
+    let world = World::new("", CACHED, play).await;
+    for (accepted, coded, fetched) in
+        [("gzip, br", true, 1), ("br, gzip;q=0", false, 2), ("*;q=0, identity", false, 2), ("GZIP;q=0.5", true, 2), ("br", false, 2)]
+    {
+        let got = world.call(&chat("hello"), &[("accept-encoding", accepted)]).await;
+        assert_eq!((got.header("content-encoding") == Some("gzip"), world.origin.count()), (coded, fetched), "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_gone_after_its_time() {
     const TTL: Duration = Duration::from_millis(300);
     let shorten = |config: &mut outrigger::config::Config| {

@@ -3,6 +3,8 @@
 
 use http::{HeaderMap, HeaderName, header};
 
+use crate::body::accept::thousandths;
+
 /// Fields a response varies on, with the request's normalised values; `None`: the request had no such field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Variance {
@@ -95,19 +97,6 @@ fn weigh(member: &[u8]) -> (u16, Vec<u8>) {
         }
     }
     (quality, token)
-}
-
-fn thousandths(text: &[u8]) -> Option<u16> {
-    let (whole, fraction) = match text.split_first()? {
-        (digit @ b'0'..=b'1', []) => (u16::from(digit - b'0'), &[][..]),
-        (digit @ b'0'..=b'1', [b'.', fraction @ ..]) if fraction.len() <= 3 => (u16::from(digit - b'0'), fraction),
-        _ => return None,
-    };
-    let mut value = whole * 1000;
-    for (digit, place) in fraction.iter().zip([100, 10, 1]) {
-        value += digit.is_ascii_digit().then(|| u16::from(digit - b'0') * place)?;
-    }
-    (value <= 1000).then_some(value)
 }
 
 /// Whether the stored response is in the one language that is preferred to all others.

@@ -1,0 +1,124 @@
+//! Which content codings a client accepts (RFC 9110 section 12.5.3). The one reader of `Accept-Encoding` for everything that
+//! chooses, narrows or remembers a coding.
+
+use http::{HeaderMap, header};
+
+/// Whether a client with these request fields accepts an answer in `coding` (the value of `Content-Encoding`).
+///
+/// A client that says nothing accepts no coding: the RFC allows any, but many such clients can decode none. Where a coding is
+/// named twice, the refusal counts. A weight that cannot be read is a refusal.
+pub fn accepts(request: &HeaderMap, coding: &[u8]) -> bool {
+    coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|one| !one.is_empty()).all(|one| accepts_one(request, one))
+}
+
+fn accepts_one(request: &HeaderMap, coding: &[u8]) -> bool {
+    let (mut named, mut any) = (None, None);
+    for member in request.get_all(header::ACCEPT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
+        let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let token = parts.next().unwrap_or_default();
+        let wanted = parts.all(|part| {
+            part.split_at_checked(2)
+                .is_some_and(|(name, weight)| name.eq_ignore_ascii_case(b"q=") && thousandths(weight).is_some_and(|weight| weight > 0))
+        });
+        let said = if token == b"*" {
+            &mut any
+        } else if is_same(token, coding) {
+            &mut named
+        } else {
+            continue;
+        };
+        *said = Some(wanted && said.unwrap_or(true));
+    }
+    named.or(any).unwrap_or(coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Coding names have no case, and `gzip` and `compress` an old name each (RFC 9110 section 8.4.1).
+fn is_same(a: &[u8], b: &[u8]) -> bool {
+    without_x(a).eq_ignore_ascii_case(without_x(b))
+}
+
+fn without_x(coding: &[u8]) -> &[u8] {
+    match coding {
+        [b'x' | b'X', b'-', name @ ..] if name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"compress") => name,
+        _ => coding,
+    }
+}
+
+/// A weight (RFC 9110 section 12.4.2) in thousandths; `None` if it is none.
+pub fn thousandths(text: &[u8]) -> Option<u16> {
+    let (whole, fraction) = match text.split_first()? {
+        (digit @ b'0'..=b'1', []) => (u16::from(digit - b'0'), &[][..]),
+        (digit @ b'0'..=b'1', [b'.', fraction @ ..]) if fraction.len() <= 3 => (u16::from(digit - b'0'), fraction),
+        _ => return None,
+    };
+    let mut value = whole * 1000;
+    for (digit, place) in fraction.iter().zip([100, 10, 1]) {
+        value += digit.is_ascii_digit().then(|| u16::from(digit - b'0') * place)?;
+    }
+    (value <= 1000).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn asks(lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::ACCEPT_ENCODING, HeaderValue::from_str(line).expect("value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_coding_is_accepted_by_name_and_weight() {
+        for (asked, coding, expected) in [
+            (&[][..], "gzip", false),
+            (&[], "identity", true),
+            (&[""], "gzip", false),
+            (&["gzip"], "gzip", true),
+            (&["GZip"], "gzip", true),
+            (&["gzip"], "x-gzip", true),
+            (&["x-gzip"], "gzip", true),
+            (&["x-br"], "br", false),
+            (&["gzip"], "br", false),
+            (&["gzip, deflate, br"], "br", true),
+            (&["gzip", "br"], "br", true),
+            (&["gzip;q=0"], "gzip", false),
+            (&["gzip; q=0.000"], "gzip", false),
+            (&["gzip ;Q=0"], "gzip", false),
+            (&["gzip;q=0.001"], "gzip", true),
+            (&["gzip;q=1.000"], "gzip", true),
+            (&["gzip;q=2"], "gzip", false),
+            (&["gzip;q=x"], "gzip", false),
+            (&["gzip;q"], "gzip", false),
+            (&["gzipped"], "gzip", false),
+            (&["identity, notgzip"], "gzip", false),
+            (&["*"], "gzip", true),
+            (&["*;q=0"], "gzip", false),
+            (&["*;q=0"], "identity", false),
+            (&["*;q=0, identity"], "identity", true),
+            (&["identity;q=0"], "identity", false),
+            (&["br"], "identity", true),
+            (&["*, gzip;q=0"], "gzip", false),
+            (&["*;q=0, gzip"], "gzip", true),
+            (&["gzip, gzip;q=0"], "gzip", false),
+            (&["gzip, br"], "gzip, br", true),
+            (&["gzip"], "gzip, br", false),
+            (&[], "", true),
+        ] {
+            assert_eq!(accepts(&asks(asked), coding.as_bytes()), expected, "{asked:?} {coding}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics_and_a_refusal_is_heard(line in "[ -~]{0,40}") {
+            accepts(&asks(&[&line]), b"gzip");
+            prop_assert!(!accepts(&asks(&[&line, "gzip;q=0"]), b"gzip"));
+        }
+    }
+}
