@@ -161,8 +161,8 @@ impl HttpBody for Tap {
             }
             Poll::Ready(Some(Err(error))) => {
                 let words = this.observer.last_words(&error);
-                this.end(End::Broken(&error));
                 this.inner = Body::Empty;
+                this.end(End::Broken(&error));
                 this.broken = Some((error, false));
                 match words.filter(|words| !words.is_empty()) {
                     Some(words) => Poll::Ready(Some(Ok(Frame::data(words)))),
@@ -188,6 +188,8 @@ impl Drop for Tap {
     fn drop(&mut self) {
         // hyper stops polling a body whose announced length has passed: that is a complete end.
         let end = if self.inner.is_end_stream() { End::Complete } else { End::Abandoned };
+        // What stands inside ends first: an exchange is told of its end when its bills are settled.
+        self.inner = Body::Empty;
         self.end(end);
     }
 }

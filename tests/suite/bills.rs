@@ -133,6 +133,10 @@ fn a_leader_alone_that_leaves_pays_for_what_was_streamed() {
             let sum = sums(&world).await;
             about(sum, billed(&world));
             assert_eq!(spent_by(&world, "leader"), sum);
+            if cache.is_empty() {
+                let lines: Vec<_> = world.log().await.into_iter().filter(|line| line["model"] == "gpt-4o").collect();
+                assert_eq!((lines.len(), &lines[0]["outcome"]), (1, &json!("client_gone")), "one line tells it all: {lines:?}");
+            }
         });
     }
 }
