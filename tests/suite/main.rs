@@ -30,6 +30,9 @@ mod bills;
 /// Which of a provider's keys is used.
 mod keys;
 
+/// Who waits for whom, and for how long.
+mod seams;
+
 /// Trying again: when, how long after, how often, and when not.
 mod retry;
 
