@@ -108,10 +108,12 @@ fn top(c: &mut Criterion) {
         body: [].into(),
         trailers: None,
         pauses: None,
+        dated: false,
         fresh: Freshness {
             received: std::time::UNIX_EPOCH,
             initial_age: Duration::ZERO,
             lifetime: Duration::from_secs(60),
+            overdue: Duration::ZERO,
             source: Source::Forced,
             no_cache: false,
             stale_while_revalidate: Duration::ZERO,

@@ -10,9 +10,15 @@ mod invalidation;
 mod load;
 #[path = "cache/model.rs"]
 mod model;
+#[path = "cache/oracle/mod.rs"]
+mod oracle;
+#[path = "cache/random.rs"]
+mod random;
 #[path = "cache/seen.rs"]
 mod seen;
 #[path = "cache/stale.rs"]
 mod stale;
+#[path = "cache/variants.rs"]
+mod variants;
 #[path = "cache/world.rs"]
 mod world;

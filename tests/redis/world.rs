@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     path::Path,
     sync::{
@@ -41,15 +40,20 @@ pub struct Origin {
 
 impl Origin {
     pub async fn start() -> Self {
+        Self::playing(|request, n| Some(origin_answer(request, n))).await
+    }
+
+    /// What `play` says; `None` closes the connection.
+    pub async fn playing(play: impl Fn(&Request<Incoming>, usize) -> Option<Response<Full<Bytes>>> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let (addr, asked) = (listener.local_addr().expect("bound"), Arc::new(AtomicUsize::new(0)));
-        let count = asked.clone();
+        let (count, play) = (asked.clone(), Arc::new(play));
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                let count = count.clone();
+                let (count, play) = (count.clone(), play.clone());
                 let answer = service_fn(move |request: Request<Incoming>| {
-                    let n = count.fetch_add(1, SeqCst) + 1;
-                    async move { Ok::<_, Infallible>(origin_answer(&request, n)) }
+                    let answer = play(&request, count.fetch_add(1, SeqCst) + 1);
+                    async move { answer.ok_or_else(|| std::io::Error::other("the script says so")) }
                 });
                 tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), answer));
             }

@@ -32,7 +32,7 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced:
         }
         shaped(entry.status, headers, Body::Empty)
     } else {
-        match if conditional { range::part(request, &entry.headers, entry.len) } else { Part::Whole } {
+        match if conditional { range::part(request, &entry.headers, entry.dated, entry.len) } else { Part::Whole } {
             Part::Whole => shaped(entry.status, entry.headers.clone(), entry.whole(paced)),
             Part::Bytes(first, last) => {
                 let mut headers = entry.headers.clone();

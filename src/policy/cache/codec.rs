@@ -17,7 +17,7 @@ use super::{
 use crate::usage::Usage;
 
 /// Format version, the first byte. Any change of the format is a new number.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 impl Entry {
     /// The entry as bytes.
@@ -29,7 +29,7 @@ impl Entry {
         out.option(self.trailers.as_ref(), Writer::fields);
         let fresh = &self.fresh;
         out.time(fresh.received);
-        for duration in [fresh.initial_age, fresh.lifetime, fresh.stale_while_revalidate, fresh.stale_if_error] {
+        for duration in [fresh.initial_age, fresh.lifetime, fresh.overdue, fresh.stale_while_revalidate, fresh.stale_if_error] {
             out.duration(duration);
         }
         out.0.push(match fresh.source {
@@ -38,7 +38,8 @@ impl Entry {
             Source::Heuristic => 2,
             Source::Nothing => 3,
         });
-        out.0.push(u8::from(fresh.no_cache) | u8::from(fresh.may_be_stale) << 1 | u8::from(self.is_softly_purged()) << 2);
+        let flags = [fresh.no_cache, fresh.may_be_stale, self.is_softly_purged(), self.dated];
+        out.0.push(flags.iter().rev().fold(0, |byte, flag| byte << 1 | u8::from(*flag)));
         out.number(self.variance.fields.len() as u64);
         for (name, value) in &self.variance.fields {
             out.bytes(name.as_str().as_bytes());
@@ -79,7 +80,7 @@ impl Entry {
         let headers = read.fields()?;
         let trailers = read.option(Reader::fields)?;
         let received = read.time()?;
-        let (initial_age, lifetime) = (read.duration()?, read.duration()?);
+        let (initial_age, lifetime, overdue) = (read.duration()?, read.duration()?, read.duration()?);
         let (stale_while_revalidate, stale_if_error) = (read.duration()?, read.duration()?);
         let source = match read.byte()? {
             0 => Source::Explicit,
@@ -89,11 +90,12 @@ impl Entry {
             _ => return None,
         };
         let flags = read.byte()?;
-        if flags > 7 {
+        if flags > 15 {
             return None;
         }
-        let (no_cache, may_be_stale) = (flags & 1 != 0, flags & 2 != 0);
-        let fresh = Freshness { received, initial_age, lifetime, source, no_cache, stale_while_revalidate, stale_if_error, may_be_stale };
+        let (no_cache, may_be_stale, dated) = (flags & 1 != 0, flags & 2 != 0, flags & 8 != 0);
+        let fresh =
+            Freshness { received, initial_age, lifetime, overdue, source, no_cache, stale_while_revalidate, stale_if_error, may_be_stale };
         let mut variance = Variance::default();
         for _ in 0..read.count()? {
             let name = HeaderName::from_bytes(read.bytes()?).ok()?;
@@ -121,8 +123,23 @@ impl Entry {
             _ => return None,
         };
         let (pauses, body) = read.body(paced)?;
-        let new =
-            NewEntry { status, headers, body, trailers, pauses, fresh, variance, route, path, what, took_millis, tags, savings, stored_at };
+        let new = NewEntry {
+            status,
+            headers,
+            body,
+            trailers,
+            pauses,
+            dated,
+            fresh,
+            variance,
+            route,
+            path,
+            what,
+            took_millis,
+            tags,
+            savings,
+            stored_at,
+        };
         let entry = Self::new(new);
         if flags & 4 != 0 {
             crate::store::memory::Stored::soften(&entry);

@@ -36,6 +36,8 @@ pub struct Entry {
     pub trailers: Option<HeaderMap>,
     /// Milliseconds of pause before each piece, for streams that may be replayed as they came.
     pub pauses: Option<Arc<[u32]>>,
+    /// Whether its `Last-Modified` names these bytes and no others; see [`date_names_bytes`](super::validate::date_names_bytes).
+    pub dated: bool,
     /// Age and lifetime.
     pub fresh: Freshness,
     /// Which requests it answers.
@@ -75,6 +77,7 @@ pub struct NewEntry {
     pub body: Arc<[Bytes]>,
     pub trailers: Option<HeaderMap>,
     pub pauses: Option<Arc<[u32]>>,
+    pub dated: bool,
     pub fresh: Freshness,
     pub variance: Variance,
     pub route: Arc<str>,
@@ -91,8 +94,8 @@ impl Entry {
     pub fn new(new: NewEntry) -> Self {
         let len = new.body.iter().map(|piece| piece.len() as u64).sum();
         let pauses = new.pauses.filter(|pauses| pauses.len() == new.body.len());
-        let NewEntry { status, headers, body, trailers, fresh, variance, route, path, what, took_millis, tags, savings, stored_at, .. } =
-            new;
+        let NewEntry { status, headers, body, trailers, dated, fresh, variance, route, path, what, .. } = new;
+        let NewEntry { took_millis, tags, savings, stored_at, .. } = new;
         Self {
             status,
             headers,
@@ -100,6 +103,7 @@ impl Entry {
             len,
             trailers,
             pauses,
+            dated,
             fresh,
             variance,
             route,
@@ -121,6 +125,7 @@ impl Entry {
             body: self.body.clone(),
             trailers: self.trailers.clone(),
             pauses: self.pauses.clone(),
+            dated: self.dated,
             fresh,
             variance,
             route: self.route.clone(),

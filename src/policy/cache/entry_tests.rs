@@ -19,10 +19,12 @@ fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
         body: pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect(),
         trailers: None,
         pauses: pauses.map(Arc::from),
+        dated: true,
         fresh: Freshness {
             received: now,
             initial_age: Duration::from_millis(1500),
             lifetime: Duration::from_secs(60),
+            overdue: Duration::from_secs(7),
             source: Source::Forced,
             no_cache: false,
             stale_while_revalidate: Duration::ZERO,
@@ -45,7 +47,7 @@ fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
 fn assert_same(a: &Entry, b: &Entry) {
     assert_eq!((a.status, &a.headers, &a.body, &a.trailers, &a.pauses), (b.status, &b.headers, &b.body, &b.trailers, &b.pauses));
     assert_eq!((&a.fresh, &a.variance, &a.route, &a.path, &a.tags), (&b.fresh, &b.variance, &b.route, &b.path, &b.tags));
-    assert_eq!((&a.what, a.took_millis), (&b.what, b.took_millis));
+    assert_eq!((&a.what, a.took_millis, a.dated), (&b.what, b.took_millis, b.dated));
     assert_eq!((a.savings, a.stored_at, a.len, a.is_softly_purged()), (b.savings, b.stored_at, b.len, b.is_softly_purged()));
 }
 

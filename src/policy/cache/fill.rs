@@ -3,7 +3,11 @@
 //! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. Dropped anywhere on the
 //! way, it stores nothing and whoever waited for it is told.
 
-use std::{any::Any, sync::Arc, time::SystemTime};
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
@@ -18,10 +22,14 @@ use super::{
     plan::{Place, Plan},
     recorder::Recorder,
     status::{Forward, Forwarded},
-    storable, validate,
+    storable,
+    validate::{self, About},
     vary::Variance,
 };
-use crate::{body::Body, clock::Clock};
+use crate::{
+    body::{Body, accept::accepts},
+    clock::Clock,
+};
 
 /// A forwarded request that may store its answer.
 #[derive(Debug)]
@@ -33,8 +41,8 @@ pub struct Fill {
     pub(super) method: Method,
     pub(super) request: HeaderMap,
     pub(super) why: Forward,
-    /// What is stored and may be freshened, or stand in for a failure.
-    pub(super) candidates: Vec<Arc<Entry>>,
+    /// The stored response that the request selects. It alone may be validated, freshened, or stand in for a failure.
+    pub(super) selected: Option<Arc<Entry>>,
     pub(super) flight: Option<FlightWriter>,
     pub(super) requested: SystemTime,
     pub(super) epoch: [u64; 2],
@@ -56,18 +64,18 @@ pub enum Decision {
     Stale(Response<Body>, HitInfo),
     /// Send it on as it is, with this member of `Cache-Status` (none in observe mode).
     PassThrough(Option<HeaderValue>),
-    /// A 304 about something that is not stored: ask again; [`Fill::request_headers`] now asks unconditionally.
+    /// A 304 about something else than was asked about: ask again; [`Fill::request_headers`] now asks unconditionally.
     Refetch(Box<Fill>),
 }
 
 impl Fill {
-    /// Makes the request that goes to the origin conditional, if something stored can be validated. `Range` and the
+    /// Makes the request that goes to the origin conditional, if the selected response can be validated. `Range` and the
     /// client's own conditions then go; they are answered from the store.
     pub fn request_headers(&self, headers: &mut HeaderMap) {
         if self.unconditional {
-            validate::make_conditional(headers, std::iter::empty());
-        } else if self.sends_validators() {
-            validate::make_conditional(headers, self.validated().map(|entry| &entry.headers));
+            validate::make_conditional(headers, None);
+        } else if let Some(old) = self.validated() {
+            validate::make_conditional(headers, Some(&old.headers));
         }
     }
 
@@ -76,9 +84,9 @@ impl Fill {
         self.observed_hit
     }
 
-    /// Whether the stored response can be validated.
+    /// Whether the selected response is validated.
     pub fn is_revalidation(&self) -> bool {
-        self.sends_validators()
+        self.validated().is_some()
     }
 
     /// Why the request goes forward, as a member of `Cache-Status`; for answers that come from neither store nor origin.
@@ -115,8 +123,10 @@ impl Fill {
         if self.method == Method::HEAD {
             return self.on_head_answer(status, headers, now);
         }
-        if status == StatusCode::NOT_MODIFIED && self.sends_validators() {
-            return self.on_not_modified(headers, now);
+        if status == StatusCode::NOT_MODIFIED
+            && let Some(old) = self.validated().cloned()
+        {
+            return self.on_not_modified(&old, headers, now);
         }
         if matches!(status.as_u16(), 500 | 502..=504)
             && let Some((response, info)) = self.stand_in(Some(status), now)
@@ -152,12 +162,10 @@ impl Fill {
         self.stand_in(None, now)
     }
 
-    fn sends_validators(&self) -> bool {
-        self.method == Method::GET && !self.unconditional && !self.plan.observe && self.validated().next().is_some()
-    }
-
-    fn validated(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.candidates.iter().filter(|entry| storable::has_validator(&entry.headers))
+    /// The selected response, if the origin is asked about it.
+    fn validated(&self) -> Option<&Arc<Entry>> {
+        let asks = self.method == Method::GET && !self.unconditional && !self.plan.observe;
+        self.selected.as_ref().filter(|entry| asks && storable::has_validator(&entry.headers))
     }
 
     fn judged(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Result<Freshness, &'static str> {
@@ -172,10 +180,15 @@ impl Fill {
         if status != StatusCode::OK {
             return Err("status");
         }
+        // Its key knows only whether the client accepts gzip.
+        if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !accepts(&self.request, coding.as_bytes())) {
+            return Err("coding");
+        }
         Ok(Freshness {
             received: now,
-            initial_age: std::time::Duration::ZERO,
+            initial_age: Duration::ZERO,
             lifetime: ttl,
+            overdue: Duration::ZERO,
             source: Source::Forced,
             no_cache: false,
             stale_while_revalidate: self.plan.terms.stale_while_revalidate.unwrap_or_default(),
@@ -184,24 +197,15 @@ impl Fill {
         })
     }
 
-    fn on_not_modified(mut self, answer_fields: &HeaderMap, now: SystemTime) -> Decision {
-        let validated: Vec<Arc<Entry>> = self.validated().cloned().collect();
-        let Some(which) = validate::confirmed(answer_fields, validated.iter().map(|entry| &entry.headers)) else {
-            self.forget_candidates(now);
+    fn on_not_modified(mut self, old: &Arc<Entry>, said: &HeaderMap, now: SystemTime) -> Decision {
+        if !validate::confirms(said, &old.headers) {
+            self.forget_selected(now);
             self.unconditional = true;
             return Decision::Refetch(Box::new(self));
-        };
-        let old = &validated[which];
-        let fields = validate::updated(&old.headers, &storable::stored_fields(answer_fields, now));
-        // The age of the answer is the age of the confirmation.
-        let mut judged_fields = fields.clone();
-        judged_fields.insert(header::AGE, HeaderValue::from(age_value(answer_fields).as_secs()));
-        let judged = self.judged(old.status, &judged_fields, now);
-        let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
+        }
         let mut member = Forwarded { status: Some(StatusCode::NOT_MODIFIED), ..self.why.into() };
-        let entry = match (judged, variance) {
-            (Ok(fresh), Some(variance)) => {
-                let entry = Arc::new(old.freshened(fields, fresh, variance, now));
+        let entry = match self.freshened(old, said, now) {
+            Ok(entry) => {
                 member.stored = self.cache.store(&self.keys, self.epoch, entry.clone(), Some(old), now);
                 if let Some(flight) = self.flight.take() {
                     flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
@@ -209,8 +213,8 @@ impl Fill {
                 entry
             }
             // Confirmed for this request, but from now on not to be stored.
-            _ => {
-                self.forget_candidates(now);
+            Err(fields) => {
+                self.forget_selected(now);
                 if let Some(flight) = self.flight.take() {
                     flight.private();
                 }
@@ -223,27 +227,42 @@ impl Fill {
     }
 
     /// HEAD stores nothing, but it may freshen what GET stored, or show that it is out of date (RFC 9111 section 4.3.5).
-    fn on_head_answer(self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
+    fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: SystemTime) -> Decision {
         let member = Forwarded { status: Some(status), ..self.why.into() }.value();
-        let about = self.candidates.iter().filter(|old| self.why != Forward::VaryMiss && old.status == status && status == StatusCode::OK);
-        for old in about {
-            let fields = validate::updated(&old.headers, &storable::stored_fields(headers, now));
-            let fresh = self.judged(status, &fields, now);
-            match (validate::head_agrees(&old.headers, old.len, headers), fresh) {
-                (true, Ok(fresh)) => {
-                    let entry = Arc::new(old.freshened(fields, fresh, old.variance.clone(), now));
+        let old = self.selected.as_ref().filter(|old| status == StatusCode::OK && old.status == status);
+        match old.map(|old| (old, validate::said_by_head(old, said))) {
+            Some((old, About::Same)) => match self.freshened(old, said, now) {
+                Ok(entry) => {
                     self.cache.store(&self.keys, self.epoch, entry, Some(old), now);
                 }
-                _ => crate::store::memory::Stored::soften(&**old),
-            }
+                Err(_) => self.cache.forget(self.keys.entry, old, now),
+            },
+            Some((old, About::Other)) => self.cache.soften(self.keys.entry, old, now),
+            Some((_, About::Unknown)) | None => {}
         }
         Decision::PassThrough(Some(member))
+    }
+
+    /// The stored response with the fields of an answer that confirms it; its age is the age of that answer. `Err`: the fields, where it may
+    /// not be stored any more.
+    fn freshened(&self, old: &Entry, said: &HeaderMap, now: SystemTime) -> Result<Arc<Entry>, HeaderMap> {
+        let fields = validate::updated(&old.headers, &storable::stored_fields(said, now));
+        let mut judged = fields.clone();
+        judged.insert(header::AGE, HeaderValue::from(age_value(said).as_secs()));
+        let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
+        match (self.judged(old.status, &judged, now), variance) {
+            (Ok(fresh), Some(variance)) => {
+                let variance = variance.with_names_of(&old.variance, &self.request);
+                Ok(Arc::new(old.freshened(fields, fresh, variance, now)))
+            }
+            _ => Err(fields),
+        }
     }
 
     fn pass_through(mut self, status: StatusCode, reason: &'static str, now: SystemTime) -> Decision {
         if status != StatusCode::NOT_MODIFIED && !status.is_server_error() {
             // The origin has answered anew, and what it says now may not be stored.
-            self.forget_candidates(now);
+            self.forget_selected(now);
         }
         if status.is_success() {
             self.not_shared(now);
@@ -263,10 +282,10 @@ impl Fill {
     }
 
     fn stand_in(&mut self, said: Option<StatusCode>, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
-        if self.plan.observe || self.why == Forward::VaryMiss {
+        if self.plan.observe {
             return None;
         }
-        let entry = self.candidates.iter().find(|entry| entry.fresh.usable_on_error(self.plan.asked_stale_if_error, now))?.clone();
+        let entry = self.selected.clone().filter(|entry| entry.fresh.usable_on_error(self.plan.asked_stale_if_error, now))?;
         if let Some(flight) = self.flight.take() {
             flight.resolve(head_of(&entry, true), &entry.body, entry.trailers.clone());
         }
@@ -280,11 +299,8 @@ impl Fill {
         Some((answer(&entry, &self.request, self.method == Method::HEAD, self.plan.paced, mark, now), info))
     }
 
-    fn forget_candidates(&mut self, now: SystemTime) {
-        if self.why == Forward::VaryMiss {
-            self.candidates.clear();
-        }
-        for old in self.candidates.drain(..) {
+    fn forget_selected(&mut self, now: SystemTime) {
+        if let Some(old) = self.selected.take() {
             self.cache.forget(self.keys.entry, &old, now);
         }
     }

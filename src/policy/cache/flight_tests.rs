@@ -18,6 +18,7 @@ fn head() -> Arc<Head> {
         received: SystemTime::UNIX_EPOCH,
         initial_age: Duration::ZERO,
         lifetime: Duration::from_secs(60),
+        overdue: Duration::ZERO,
         source: Source::Explicit,
         no_cache: false,
         stale_while_revalidate: Duration::ZERO,

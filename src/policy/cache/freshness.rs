@@ -42,8 +42,10 @@ pub struct Freshness {
     pub received: SystemTime,
     /// `corrected_initial_age` of section 4.2.3.
     pub initial_age: Duration,
-    /// `freshness_lifetime` of section 4.2.1, on the scale of the age.
+    /// `freshness_lifetime` of section 4.2.1, on the scale of the age; zero where that is negative.
     pub lifetime: Duration,
+    /// How negative it is: `Expires` was this long before `Date`.
+    pub overdue: Duration,
     /// Where the lifetime comes from.
     pub source: Source,
     /// Never used without asking the origin.
@@ -76,7 +78,7 @@ impl Freshness {
         let date = date::of(headers.get(header::DATE)).unwrap_or(times.received);
         let initial_age = initial_age(headers, date, times);
         let (source, lifetime) = match terms.forced {
-            Some(ttl) => (Source::Forced, ttl.saturating_add(initial_age)),
+            Some(ttl) => (Source::Forced, Ok(ttl.saturating_add(initial_age))),
             None => lifetime(status, headers, directives, date),
         };
         let strict = directives.must_revalidate || directives.proxy_revalidate || directives.no_cache;
@@ -88,7 +90,8 @@ impl Freshness {
         Self {
             received: times.received,
             initial_age,
-            lifetime,
+            lifetime: lifetime.unwrap_or_default(),
+            overdue: lifetime.err().unwrap_or_default(),
             source,
             no_cache: directives.no_cache && terms.forced.is_none(),
             stale_while_revalidate: window(terms.stale_while_revalidate, directives.stale_while_revalidate),
@@ -109,7 +112,7 @@ impl Freshness {
 
     /// How long it has been stale; zero while fresh.
     pub fn staleness(&self, now: SystemTime) -> Duration {
-        self.age(now).saturating_sub(self.lifetime)
+        self.age(now).saturating_add(self.overdue).saturating_sub(self.lifetime)
     }
 
     /// Whether it is fresh (`freshness_lifetime > current_age`).
@@ -188,9 +191,12 @@ pub fn age_value(headers: &HeaderMap) -> Duration {
     first.and_then(|value| delta_seconds(value.trim_ascii())).unwrap_or_default()
 }
 
-fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, date: SystemTime) -> (Source, Duration) {
+/// A lifetime, or how far below zero it is.
+type Lifetime = Result<Duration, Duration>;
+
+fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, date: SystemTime) -> (Source, Lifetime) {
     if let Some(lifetime) = said.s_maxage.or(said.max_age) {
-        return (Source::Explicit, lifetime);
+        return (Source::Explicit, Ok(lifetime));
     }
     if !said.targeted && headers.contains_key(header::EXPIRES) {
         return (Source::Explicit, expires(headers, date));
@@ -198,17 +204,17 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, 
     if (is_heuristically_cacheable(status) || said.public)
         && let Some(modified) = date::of(headers.get(header::LAST_MODIFIED))
     {
-        return (Source::Heuristic, (since(modified, date) / 10).min(HEURISTIC_MAX));
+        return (Source::Heuristic, Ok((since(modified, date) / 10).min(HEURISTIC_MAX)));
     }
-    (Source::Nothing, Duration::ZERO)
+    (Source::Nothing, Ok(Duration::ZERO))
 }
 
 /// `Expires` minus `Date`; invalid or contradictory values are in the past (sections 4.2.1 and 5.3).
-fn expires(headers: &HeaderMap, date: SystemTime) -> Duration {
+fn expires(headers: &HeaderMap, date: SystemTime) -> Lifetime {
     let mut lines = headers.get_all(header::EXPIRES).iter().map(|value| date::parse(value.as_bytes()));
     match (lines.next().flatten(), lines.next()) {
-        (Some(at), None) => since(date, at),
-        _ => Duration::ZERO,
+        (Some(at), None) => at.duration_since(date).map_err(|before| before.duration()),
+        _ => Ok(Duration::ZERO),
     }
 }
 
@@ -318,6 +324,26 @@ mod tests {
         let asked = RequestDirectives::default();
         assert_eq!(window.usable(&asked, false, at(3)), Use::StaleWhileRevalidate);
         assert_eq!(window.usable(&asked, false, at(6)), Use::Validate);
+    }
+
+    #[test]
+    fn what_expired_before_its_date_is_stale_for_as_long() {
+        let terms =
+            Terms { stale_if_error: Some(Duration::from_secs(60)), stale_while_revalidate: Some(Duration::from_secs(40)), forced: None };
+        let fresh = of(200, &[("expires", day(-30)), ("date", day(0))], terms);
+        let patient = RequestDirectives { max_stale: Some(Duration::from_secs(35)), ..Default::default() };
+        let asked = RequestDirectives::default();
+        assert_eq!((fresh.staleness(at(0)).as_secs(), fresh.is_fresh(at(0))), (30, false));
+        for (after, in_background, in_need, to_the_patient) in
+            [(5, Use::StaleWhileRevalidate, true, Use::Stale), (9, Use::StaleWhileRevalidate, true, Use::StaleWhileRevalidate)]
+        {
+            assert_eq!(fresh.usable(&asked, false, at(after)), in_background, "{after}");
+            assert_eq!(fresh.usable_on_error(None, at(after)), in_need, "{after}");
+            assert_eq!(fresh.usable(&patient, false, at(after)), to_the_patient, "{after}");
+        }
+        assert_eq!(fresh.usable(&asked, false, at(11)), Use::Validate);
+        assert!(fresh.usable_on_error(None, at(30)) && !fresh.usable_on_error(None, at(31)));
+        assert!(!fresh.is_beyond_use(at(30)) && fresh.is_beyond_use(at(31)));
     }
 
     #[test]

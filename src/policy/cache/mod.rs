@@ -93,7 +93,7 @@ pub use self::{
 use crate::{
     body::Body,
     config,
-    store::memory::{self, Memory, Reason, Which},
+    store::memory::{self, Memory, Reason, Stored, Which},
 };
 
 /// How long requests for a key do not wait for each other after its answer turned out not to be for sharing.
@@ -220,8 +220,8 @@ impl Cache {
             return Lookup::Miss(Box::new(fill));
         }
         let slot = self.memory.get(&keys.entry);
-        let (why, candidates) = match select(slot.as_deref(), &plan, query.headers) {
-            Selected::None(why, candidates) => (why, candidates),
+        let (why, selected) = match select(slot.as_deref(), &plan, query.headers) {
+            Selected::None(why) => (why, None),
             Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
                 Use::Fresh | Use::Stale => {
                     let (response, info) = self.serve(keys.entry, &entry, Outcome::Hit, plan, &query, now);
@@ -233,7 +233,7 @@ impl Cache {
                     let writer = if query.method == Method::HEAD { None } else { self.flights.lead(keys.entry, plan.max_body) };
                     let revalidate = writer.map(|writer| {
                         let mut fill = self.fill(policy, plan, keys, &query, Forward::Stale, now);
-                        fill.candidates = vec![entry];
+                        fill.selected = Some(entry);
                         fill.flight = Some(writer);
                         Box::new(fill)
                     });
@@ -241,7 +241,7 @@ impl Cache {
                 }
                 Use::Validate => {
                     let fresh = entry.fresh.is_fresh(now) && !entry.fresh.no_cache && !entry.is_softly_purged();
-                    (if fresh { Forward::Request } else { Forward::Stale }, vec![entry])
+                    (if fresh { Forward::Request } else { Forward::Stale }, Some(entry))
                 }
             },
         };
@@ -249,7 +249,7 @@ impl Cache {
             return Lookup::OnlyIfCached;
         }
         let mut fill = self.fill(policy, plan, keys, &query, why, now);
-        fill.candidates = candidates;
+        fill.selected = selected;
         if asked.only_if_cached {
             // Another replica may have it; see `Fill::look_shared`.
             fill.only_if_cached = true;
@@ -356,14 +356,14 @@ impl Cache {
             || asked.min_fresh.is_some()
             || (conditional && !fill.plan.model && !fill.is_revalidation())
             // Each request has to be validated by itself.
-            || fill.candidates.iter().any(|entry| entry.fresh.no_cache)
+            || fill.selected.as_ref().is_some_and(|entry| entry.fresh.no_cache)
             || self.not_shared.contains(&fill.keys.entry, now);
         if !alone {
             match self.flights.join(fill.keys.entry, fill.plan.max_body) {
                 Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Join { reader, fill }))),
                 Joined::Leader(writer) => {
                     // Between the look into the store and the list of flights one may have landed.
-                    let landed = fill.candidates.is_empty() && fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
+                    let landed = fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
                     if landed {
                         return None;
                     }
@@ -384,7 +384,7 @@ impl Cache {
             method: query.method.clone(),
             request: query.headers.clone(),
             why,
-            candidates: Vec::new(),
+            selected: None,
             flight: None,
             requested: now,
             epoch: [self.changed.count(), self.purges.load(Relaxed)],
@@ -430,6 +430,15 @@ impl Cache {
             (kept.len() < old.len()).then_some(kept)
         });
         debug_assert!(forgotten.is_ok(), "what was there fits");
+        if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
+            tier.write(key, self.memory.get(&key), stamp, now);
+        }
+    }
+
+    /// Marks `entry` stale, in memory and in Redis.
+    fn soften(&self, key: Key, entry: &Entry, now: SystemTime) {
+        let stamp = self.tier.as_ref().map(|tier| tier.stamp());
+        entry.soften();
         if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
             tier.write(key, self.memory.get(&key), stamp, now);
         }

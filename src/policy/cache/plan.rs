@@ -16,8 +16,6 @@ use crate::{config, store::memory::Slot};
 
 /// Bytes of the words for what was asked.
 const LONGEST_WHAT: usize = 200;
-/// Most variants asked about in one conditional request.
-const MAX_VALIDATED: usize = 8;
 
 /// The policy and the request as far as a look-up needs them.
 #[derive(Debug, Clone, Copy)]
@@ -102,23 +100,24 @@ impl Plan {
     }
 }
 
+/// Which stored response a request selects.
 pub(super) enum Selected {
     Entry(Arc<Entry>),
-    /// Why, and the variants that may be asked about.
-    None(Forward, Vec<Arc<Entry>>),
+    /// None, and why.
+    None(Forward),
 }
 
-/// The newest variant for the request (RFC 9111 section 4.1).
+/// The newest variant for the request (RFC 9111 section 4.1). A variant for other requests has no part in this one, also not as
+/// something that the origin could confirm: its coding or language may be one that the client does not accept.
 pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMap) -> Selected {
-    let Some(slot) = slot else { return Selected::None(Forward::UriMiss, Vec::new()) };
+    let Some(slot) = slot else { return Selected::None(Forward::UriMiss) };
     let mut matching = slot.variants().iter().filter(|entry| entry.variance.matches(request, &entry.headers)).peekable();
     if matching.peek().is_none() {
-        let tagged = slot.variants().iter().filter(|entry| entry.headers.contains_key(header::ETAG) && plan.admits(entry.fresh.source));
-        return Selected::None(Forward::VaryMiss, tagged.take(MAX_VALIDATED).cloned().collect());
+        return Selected::None(Forward::VaryMiss);
     }
     match matching.find(|entry| plan.admits(entry.fresh.source)) {
         Some(entry) => Selected::Entry(entry.clone()),
-        None => Selected::None(Forward::Miss, Vec::new()),
+        None => Selected::None(Forward::Miss),
     }
 }
 

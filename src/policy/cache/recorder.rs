@@ -140,7 +140,7 @@ impl Recorder {
                 writer.snapshot().is_some_and(|(pieces, trailers)| {
                     let entry = Arc::new(entry(&fill, &head, pieces, trailers, pauses, savings, now));
                     self.cache.top.record(self.keys.entry, &entry, writer.joined());
-                    self.cache.store(&self.keys, fill.epoch, entry, None, now)
+                    self.cache.store(&self.keys, fill.epoch, entry, fill.selected.as_ref(), now)
                 })
             }
             Verdict::Discard(_) => false,
@@ -231,6 +231,7 @@ fn entry(
         body: pieces.into(),
         trailers,
         pauses: stream.map(Arc::from),
+        dated: super::validate::date_names_bytes(&head.headers),
         fresh: head.fresh.clone(),
         variance: head.variance.clone(),
         route: fill.place.route.clone(),

@@ -1,11 +1,11 @@
 //! Validation (RFC 9111 section 4.3): a client's condition answered from the store, the condition we send to the origin,
 //! and what its 304 (or its answer to HEAD) changes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 
-use super::date;
+use super::{date, entry::Entry};
 
 /// Whether the client already has the stored response: the answer is then 304.
 ///
@@ -68,56 +68,46 @@ fn lists(line: &[u8], etag: &[u8]) -> bool {
 const CONDITIONS: [HeaderName; 5] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
 
-/// Turns the client's request into one about the stored responses: its own conditions and its range go, ours come.
-///
-/// `stored` are the candidates: the one that is stale, or all variants if none matches. Only the first one's
-/// `Last-Modified` is sent, and only if it is the sole candidate.
-pub fn make_conditional<'a>(request: &mut HeaderMap, stored: impl Iterator<Item = &'a HeaderMap>) {
+/// Turns the client's request into one about the stored response, if there is one: the client's conditions and its range go,
+/// ours come.
+pub fn make_conditional(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
     for name in CONDITIONS {
         request.remove(name);
     }
     request.remove(header::RANGE);
-    let mut tags: Vec<u8> = Vec::new();
-    let (mut count, mut modified) = (0, None);
-    for fields in stored {
-        count += 1;
-        modified = fields.get(header::LAST_MODIFIED);
-        let Some(etag) = fields.get(header::ETAG) else { continue };
-        if !tags.is_empty() {
-            tags.extend_from_slice(b", ");
+    let Some(stored) = stored else { return };
+    for (condition, validator) in [(header::IF_NONE_MATCH, header::ETAG), (header::IF_MODIFIED_SINCE, header::LAST_MODIFIED)] {
+        if let Some(value) = stored.get(validator) {
+            request.insert(condition, value.clone());
         }
-        tags.extend_from_slice(etag.as_bytes());
-    }
-    if !tags.is_empty()
-        && let Ok(tags) = HeaderValue::from_bytes(&tags)
-    {
-        request.insert(header::IF_NONE_MATCH, tags);
-    }
-    if let (1, Some(modified)) = (count, modified) {
-        request.insert(header::IF_MODIFIED_SINCE, modified.clone());
     }
 }
 
-/// Which candidate a 304 speaks of (RFC 9111 section 4.3.4): the one with its entity tag; without a tag the only one.
-/// `None`: the origin speaks of something we do not have.
-pub fn confirmed<'a>(answer: &HeaderMap, mut stored: impl ExactSizeIterator<Item = &'a HeaderMap>) -> Option<usize> {
-    let alone = stored.len() == 1;
-    match answer.get(header::ETAG) {
-        Some(etag) => stored.position(|fields| match fields.get(header::ETAG) {
-            Some(ours) => same_weakly(ours.as_bytes(), etag.as_bytes()),
-            None => alone && !is_weak(etag.as_bytes()) && fields.contains_key(header::LAST_MODIFIED),
-        }),
-        None => alone.then_some(0),
+/// Whether a 304 speaks of the one stored response that was asked about (RFC 9111 section 4.3.4). It does if it names the same tag,
+/// compared weakly; without a tag, the same date; and if it names nothing.
+pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
+    let same_date = || answer.get(header::LAST_MODIFIED) == stored.get(header::LAST_MODIFIED);
+    match (answer.get(header::ETAG), stored.get(header::ETAG)) {
+        (Some(theirs), Some(ours)) => same_weakly(ours.as_bytes(), theirs.as_bytes()),
+        (Some(_), None) => stored.contains_key(header::LAST_MODIFIED) && same_date(),
+        (None, _) => !answer.contains_key(header::LAST_MODIFIED) || same_date(),
     }
 }
 
-/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its
-/// namesakes, but for those without which the stored bytes cannot be read.
+/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its namesakes.
+///
+/// Not those without which the stored bytes cannot be read. And unless the answer has the same strong tag, not those that name the
+/// bytes either: the same text in another coding may have the same weak tag, and must not lend its own names to our bytes.
 pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
-    const OF_THE_BODY: [&str; 4] = ["content-length", "content-encoding", "content-range", "content-md5"];
+    const OF_THE_BODY: [&str; 5] = ["content-length", "content-encoding", "content-language", "content-range", "content-md5"];
+    let same_bytes = match (stored.get(header::ETAG), answer.get(header::ETAG)) {
+        (Some(ours), Some(theirs)) => same_strongly(ours.as_bytes(), theirs.as_bytes()),
+        _ => false,
+    };
     let mut fields = stored.clone();
     for name in answer.keys() {
-        if OF_THE_BODY.contains(&name.as_str()) {
+        let names_bytes = [header::ETAG, header::LAST_MODIFIED].contains(name);
+        if OF_THE_BODY.contains(&name.as_str()) || (names_bytes && !same_bytes) {
             continue;
         }
         let mut values = answer.get_all(name).iter();
@@ -131,14 +121,48 @@ pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
     fields
 }
 
-/// Whether an answer to HEAD is about the stored body (section 4.3.5): same entity tag, date and length, where given.
-pub fn head_agrees(stored: &HeaderMap, stored_len: u64, answer: &HeaderMap) -> bool {
-    let same = |name: HeaderName| match (stored.get(&name), answer.get(&name)) {
-        (Some(ours), Some(theirs)) => ours == theirs,
-        _ => true,
-    };
+/// What an answer to HEAD says about a stored response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// It is what a GET would give now.
+    Same,
+    /// A GET would give something else now.
+    Other,
+    /// Nothing that can be compared.
+    Unknown,
+}
+
+/// What an answer to HEAD says about a stored response (section 4.3.5). Something must prove that both are the same: the same tag,
+/// or the same date if that names the bytes. An app may well answer HEAD without its coding, and then with another tag and length.
+pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
+    let both = |name: HeaderName| stored.headers.get(&name).zip(answer.get(&name));
+    let (tags, dates) = (both(header::ETAG), both(header::LAST_MODIFIED));
+    if tags.is_some_and(|(ours, theirs)| !same_weakly(ours.as_bytes(), theirs.as_bytes()))
+        || dates.is_some_and(|(ours, theirs)| ours != theirs)
+    {
+        return About::Other;
+    }
+    if stored.headers.get(header::CONTENT_ENCODING) != answer.get(header::CONTENT_ENCODING) {
+        return About::Unknown;
+    }
     let length = answer.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
-    same(header::ETAG) && same(header::LAST_MODIFIED) && length.is_none_or(|length| length == stored_len)
+    if length.is_some_and(|length| length != stored.len) {
+        return About::Other;
+    }
+    let proved = match tags {
+        Some((ours, theirs)) => ours == theirs,
+        None => dates.is_some() && stored.dated && !answer.contains_key(header::ETAG),
+    };
+    if proved { About::Same } else { About::Unknown }
+}
+
+/// Whether `Last-Modified` names the bytes of a response that has just come, so that a range or a HEAD may rely on it: it is the only name,
+/// there is no coding that has the same date, and the second in which it was modified is over (RFC 9110 section 8.8.2.2).
+pub fn date_names_bytes(fields: &HeaderMap) -> bool {
+    let only = !fields.contains_key(header::ETAG) && !fields.contains_key(header::CONTENT_ENCODING);
+    let over =
+        |(modified, date): (SystemTime, SystemTime)| date.duration_since(modified).is_ok_and(|after| after >= Duration::from_secs(1));
+    only && date::of(fields.get(header::LAST_MODIFIED)).zip(date::of(fields.get(header::DATE))).is_some_and(over)
 }
 
 /// The fields of a 304 made from a stored response (RFC 9110 section 15.4.5): all but those that describe a body.
@@ -155,11 +179,19 @@ pub fn not_modified_fields(stored: &HeaderMap) -> HeaderMap {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::Arc;
 
+    use bytes::Bytes;
+    use http::{HeaderValue, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::cache::{
+        directives::ResponseDirectives,
+        entry::NewEntry,
+        freshness::{Freshness, Terms, Times},
+        vary::Variance,
+    };
 
     fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -213,23 +245,34 @@ mod tests {
     #[test]
     fn our_condition_replaces_the_clients() {
         let mut request = map(&[("if-none-match", "\"theirs\""), ("range", "bytes=0-1"), ("if-range", "\"x\""), ("foo", "1")]);
-        make_conditional(&mut request, [map(&[("etag", "\"a\""), ("last-modified", OLD)])].iter());
+        make_conditional(&mut request, Some(&map(&[("etag", "\"a\""), ("last-modified", OLD)])));
         assert_eq!(request, map(&[("foo", "1"), ("if-none-match", "\"a\""), ("if-modified-since", OLD)]));
-        let mut request = HeaderMap::new();
-        make_conditional(&mut request, [map(&[("etag", "\"a\"")]), map(&[("etag", "W/\"b\""), ("last-modified", OLD)])].iter());
-        assert_eq!(request, map(&[("if-none-match", "\"a\", W/\"b\"")]));
+        make_conditional(&mut request, None);
+        assert_eq!(request, map(&[("foo", "1")]));
     }
 
     #[test]
     fn a_304_confirms_what_it_names() {
-        let (a, b, dated) = (map(&[("etag", "\"a\"")]), map(&[("etag", "\"b\"")]), map(&[("last-modified", OLD)]));
-        let both = [a.clone(), b];
-        assert_eq!(confirmed(&map(&[("etag", "\"b\"")]), both.iter()), Some(1));
-        assert_eq!(confirmed(&map(&[("etag", "\"c\"")]), both.iter()), None);
-        assert_eq!(confirmed(&HeaderMap::new(), both.iter()), None);
-        assert_eq!(confirmed(&HeaderMap::new(), [a.clone()].iter()), Some(0));
-        assert_eq!(confirmed(&map(&[("etag", "\"c\"")]), [a].iter()), None);
-        assert_eq!(confirmed(&map(&[("last-modified", OLD)]), [dated].iter()), Some(0));
+        let (tag, other, weak) = (("etag", "\"a\""), ("etag", "\"b\""), ("etag", "W/\"a\""));
+        let (old, new) = (("last-modified", OLD), ("last-modified", NEW));
+        for (stored, answer, expected) in [
+            (vec![tag], vec![tag], true),
+            (vec![tag], vec![other], false),
+            (vec![tag], vec![weak], true),
+            (vec![weak], vec![tag], true),
+            (vec![tag], vec![], true),
+            (vec![tag, old], vec![old], true),
+            (vec![tag, old], vec![new], false),
+            (vec![tag, old], vec![tag, new], true),
+            (vec![tag], vec![old], false),
+            (vec![old], vec![old], true),
+            (vec![old], vec![new], false),
+            (vec![old], vec![], true),
+            (vec![old], vec![tag, old], true),
+            (vec![old], vec![tag], false),
+        ] {
+            assert_eq!(confirms(&map(&answer), &map(&stored)), expected, "{stored:?} {answer:?}");
+        }
     }
 
     #[test]
@@ -251,12 +294,71 @@ mod tests {
     }
 
     #[test]
-    fn head_speaks_of_the_stored_body_or_not() {
-        let stored = map(&[("etag", "\"a\""), ("content-length", "5")]);
-        assert!(head_agrees(&stored, 5, &HeaderMap::new()));
-        assert!(head_agrees(&stored, 5, &map(&[("content-length", "5"), ("etag", "\"a\"")])));
-        assert!(!head_agrees(&stored, 5, &map(&[("content-length", "6")])));
-        assert!(!head_agrees(&stored, 5, &map(&[("etag", "\"b\"")])));
+    fn only_the_same_strong_tag_lends_its_names() {
+        let (strong, weak) = (("etag", "\"a\""), ("etag", "W/\"a\""));
+        let (old, new) = (("last-modified", OLD), ("last-modified", NEW));
+        for (stored, answer, expected) in [
+            (vec![strong, old], vec![strong, new], vec![strong, new]),
+            (vec![weak, old], vec![strong, new], vec![weak, old]),
+            (vec![weak, old], vec![weak, new], vec![weak, old]),
+            (vec![strong], vec![weak], vec![strong]),
+            (vec![old], vec![strong, old], vec![old]),
+        ] {
+            assert_eq!(updated(&map(&stored), &map(&answer)), map(&expected), "{stored:?} {answer:?}");
+        }
+    }
+
+    fn stored(lines: &[(&'static str, &str)]) -> Entry {
+        let (headers, at) = (map(lines), SystemTime::UNIX_EPOCH);
+        let times = Times { requested: at, received: at };
+        Entry::new(NewEntry {
+            status: StatusCode::OK,
+            dated: date_names_bytes(&headers),
+            fresh: Freshness::of(StatusCode::OK, &headers, &ResponseDirectives::default(), Terms::default(), times),
+            headers,
+            body: Arc::from([Bytes::from_static(b"12345")]),
+            trailers: None,
+            pauses: None,
+            variance: Variance::default(),
+            route: "r".into(),
+            path: "/p".into(),
+            what: "GET h/p".into(),
+            took_millis: 1,
+            tags: Box::default(),
+            savings: None,
+            stored_at: at,
+        })
+    }
+
+    #[test]
+    fn head_proves_that_nothing_changed_or_that_something_did_or_nothing() {
+        let (tag, other, weak) = (("etag", "\"a\""), ("etag", "\"b\""), ("etag", "W/\"a\""));
+        let (old, new, date, same_second) = (("last-modified", OLD), ("last-modified", NEW), ("date", NEW), ("date", OLD));
+        let (gzip, length, longer) = (("content-encoding", "gzip"), ("content-length", "5"), ("content-length", "6"));
+        for (ours, theirs, expected) in [
+            (vec![tag], vec![tag], About::Same),
+            (vec![tag], vec![tag, length], About::Same),
+            (vec![tag], vec![tag, longer], About::Other),
+            (vec![tag], vec![other], About::Other),
+            (vec![weak], vec![weak], About::Same),
+            (vec![weak], vec![tag], About::Unknown),
+            (vec![tag], vec![], About::Unknown),
+            (vec![tag], vec![length], About::Unknown),
+            (vec![tag], vec![longer], About::Other),
+            (vec![], vec![length], About::Unknown),
+            (vec![], vec![tag, length], About::Unknown),
+            (vec![old, date], vec![old], About::Same),
+            (vec![old, date], vec![new], About::Other),
+            (vec![old, date], vec![old, longer], About::Other),
+            (vec![old, date], vec![old, tag], About::Unknown),
+            (vec![old, same_second], vec![old], About::Unknown),
+            (vec![weak, gzip], vec![tag, longer], About::Unknown),
+            (vec![weak, gzip], vec![other, longer], About::Other),
+            (vec![weak, gzip], vec![weak, gzip], About::Same),
+            (vec![old, date, gzip], vec![old, gzip], About::Unknown),
+        ] {
+            assert_eq!(said_by_head(&stored(&ours), &map(&theirs)), expected, "{ours:?} {theirs:?}");
+        }
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! Which requests a stored response answers (RFC 9111 section 4.1): the fields that `Vary` names, normalised where two
-//! spellings mean the same.
+//! spellings mean the same. A response with a content coding is never for those who do not accept it, also where `Vary` forgets to
+//! say so (nginx without `gzip_vary`).
 
 use http::{HeaderMap, HeaderName, header};
 
-use crate::body::accept::thousandths;
+use crate::body::accept::{accepts, thousandths};
 
 /// Fields a response varies on, with the request's normalised values; `None`: the request had no such field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +34,9 @@ impl Variance {
         if names.len() > MAX_FIELDS {
             return None;
         }
+        if coding(response).is_some() && !names.contains(&header::ACCEPT_ENCODING) {
+            names.push(header::ACCEPT_ENCODING);
+        }
         let fields = names.into_iter().map(|name| {
             let value = normalised(&name, request);
             (name, value)
@@ -45,14 +49,43 @@ impl Variance {
         self.fields.is_empty()
     }
 
+    /// The same, with the names of `other` too: a response that has varied on a field does not cease to with a 304.
+    pub fn with_names_of(mut self, other: &Self, request: &HeaderMap) -> Self {
+        for (name, _) in &other.fields {
+            if !self.fields.iter().any(|(known, _)| known == name) {
+                self.fields.push((name.clone(), normalised(name, request)));
+            }
+        }
+        self.fields.sort_unstable_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        self
+    }
+
     /// Whether `request` asks for the same variant. `stored` are the fields of the stored response: one in exactly the
-    /// language that the request prefers to all others matches whatever else it accepts.
+    /// language that the request prefers to all others matches whatever else it accepts, and so does a coding that it
+    /// accepts, if `Vary` does not name `Accept-Encoding`.
     pub fn matches(&self, request: &HeaderMap, stored: &HeaderMap) -> bool {
         self.fields.iter().all(|(name, value)| {
             let asked = normalised(name, request);
-            asked == *value || (*name == header::ACCEPT_LANGUAGE && speaks(stored, asked.as_deref()))
+            asked == *value
+                || match *name {
+                    header::ACCEPT_LANGUAGE => speaks(stored, asked.as_deref()),
+                    header::ACCEPT_ENCODING => !names(stored, name) && coding(stored).is_some_and(|coding| accepts(request, coding)),
+                    _ => false,
+                }
         })
     }
+}
+
+/// The content coding of a response, if it has one.
+fn coding(response: &HeaderMap) -> Option<&[u8]> {
+    let mut lines = response.get_all(header::CONTENT_ENCODING).iter().map(|line| line.as_bytes().trim_ascii());
+    lines.find(|line| !line.is_empty() && !line.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether `Vary` names a field.
+fn names(response: &HeaderMap, field: &HeaderName) -> bool {
+    let members = response.get_all(header::VARY).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    members.map(<[u8]>::trim_ascii).any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
 /// The value of a field: lines joined, white space around commas gone; `Accept-*` lists also in lower case and sorted by
@@ -171,6 +204,38 @@ mod tests {
         ] {
             assert_eq!(variance.matches(&map(&[("accept-language", asked)]), &stored), expected, "{asked}");
         }
+    }
+
+    #[test]
+    fn a_coding_is_for_those_who_accept_it_whatever_vary_says() {
+        let gzip = ("accept-encoding", "gzip");
+        for (vary, first, second, expected) in [
+            ("", vec![gzip], vec![("accept-encoding", "br, gzip")], true),
+            ("", vec![gzip], vec![("accept-encoding", "br")], false),
+            ("", vec![gzip], vec![("accept-encoding", "gzip;q=0")], false),
+            ("", vec![gzip], vec![], false),
+            // An app that gives it to everybody may.
+            ("", vec![], vec![], true),
+            ("", vec![], vec![gzip], true),
+            ("", vec![], vec![("accept-encoding", "br")], false),
+            // Another value may choose another answer.
+            ("accept-encoding", vec![gzip], vec![("accept-encoding", "br, gzip")], false),
+            ("foo", vec![gzip, ("foo", "1")], vec![gzip], false),
+        ] {
+            let stored = map(&[("vary", vary), ("content-encoding", "gzip")]);
+            let variance = Variance::of(&stored, &map(&first)).expect("not *");
+            assert_eq!(variance.matches(&map(&second), &stored), expected, "{vary}: {first:?} then {second:?}");
+        }
+        let plain = map(&[("content-encoding", "identity")]);
+        assert!(Variance::of(&plain, &map(&[gzip])).expect("not *").is_empty());
+    }
+
+    #[test]
+    fn what_has_varied_does_not_cease_to() {
+        let asked = map(&[("a", "1"), ("b", "2")]);
+        let (old, new) = (map(&[("vary", "b")]), map(&[("vary", "a")]));
+        let both = Variance::of(&new, &asked).expect("not *").with_names_of(&Variance::of(&old, &asked).expect("not *"), &asked);
+        assert_eq!(Some(both), Variance::of(&map(&[("vary", "a, b")]), &asked));
     }
 
     #[test]

@@ -241,6 +241,7 @@ mod tests {
             body: Arc::from([]),
             trailers: None,
             pauses: None,
+            dated: false,
             variance: Variance::default(),
             route: "route".into(),
             path: "/shop/1".into(),

@@ -224,8 +224,8 @@ impl Fill {
         let slot = cache.memory.get(&self.keys.entry);
         let entry = match select(slot.as_deref(), &self.plan, &self.request) {
             Selected::Entry(entry) => entry,
-            Selected::None(why, candidates) => {
-                (self.why, self.candidates) = (why, candidates);
+            Selected::None(why) => {
+                (self.why, self.selected) = (why, None);
                 return self.go_forward();
             }
         };
@@ -235,7 +235,7 @@ impl Fill {
             Use::Fresh | Use::Stale => Outcome::Hit,
             Use::StaleWhileRevalidate => Outcome::Stale,
             Use::Validate => {
-                (self.why, self.candidates) = (Forward::Stale, vec![entry]);
+                (self.why, self.selected) = (Forward::Stale, Some(entry));
                 return self.go_forward();
             }
         };
@@ -252,7 +252,7 @@ impl Fill {
         if self.flight.is_none() && !head {
             self.flight = cache.flights.lead(self.keys.entry, self.plan.max_body);
         }
-        (self.why, self.candidates) = (Forward::Stale, vec![entry]);
+        (self.why, self.selected) = (Forward::Stale, Some(entry));
         Lookup::Stale { response, info, revalidate: self.flight.is_some().then_some(self) }
     }
 

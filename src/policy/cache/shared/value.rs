@@ -98,7 +98,7 @@ impl Seal {
     }
 }
 
-const _: () = assert!(codec::VERSION == 2, "a new codec is refused by its own version; no new VERSION is needed here");
+const _: () = assert!(codec::VERSION == 3, "a new codec is refused by its own version; no new VERSION is needed here");
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +126,7 @@ mod tests {
             body: Arc::from([Bytes::from_static(body.as_bytes())]),
             trailers: None,
             pauses: None,
+            dated: false,
             variance: Variance::default(),
             route: "r".into(),
             path: "/p".into(),
