@@ -8,6 +8,8 @@ pub mod headers;
 mod http2;
 pub mod interim;
 pub mod pool;
+mod race;
+pub mod resolve;
 pub mod tls;
 
 use std::sync::{
@@ -24,6 +26,7 @@ use crate::{
 
 pub use connect::{Dial, Dialer, Stream};
 pub use pool::{Connection, Pool, Received};
+pub use resolve::Resolver;
 
 /// One place a request can be sent. Shared by all workers; the pools are not.
 #[derive(Debug)]

@@ -178,7 +178,8 @@ static INBOUND: Table = Table::new(
     &[
         Key::new("listen", ADDRESS, "Where clients connect.").default("0.0.0.0:8080"),
         tls::TLS,
-        Key::new("app", APP, "The app: a URL, or a port of this machine.").says("required, unless `--app` is given"),
+        Key::new("app", APP, "The app: a URL, or a port of this machine (at 127.0.0.1 or ::1, whichever answers).")
+            .says("required, unless `--app` is given"),
         tls::target_tls("app_tls"),
         tls::protocol("app_protocol"),
         Key::new(

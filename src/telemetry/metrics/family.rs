@@ -201,6 +201,7 @@ families! {
     StoreErrors = Counter, One, "outrigger_store_errors_total", ["store", "operation"], "Store operations that failed or took too long.";
     PoolConnections = Gauge, One, "outrigger_pool_connections", ["target", "state"], "Upstream connections, idle or active.";
     PoolConnects = Counter, One, "outrigger_pool_connects_total", ["target", "outcome"], "Upstream connections opened or not.";
+    DnsAnswers = Counter, One, "outrigger_dns_answers_total", ["outcome"], "Names of targets asked for a new connection: cached, looked_up, kept (the resolver failed or hung, its last good answer was used), failed.";
     Tokens = Counter, One, "outrigger_tokens_total", ["route", "provider", "model", "class", "source"], "Tokens of model calls, in classes that do not overlap, by where the number comes from.";
     Cost = Counter, Nano, "outrigger_cost_usd_total", ["route", "provider", "model"], "Dollars of model calls.";
     UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model has no price.";
