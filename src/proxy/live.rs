@@ -170,7 +170,16 @@ impl Live {
             None => None,
             Some(inbound) => {
                 let (origin, protocol) = (&inbound.app, inbound.app_protocol);
-                add("app".into(), TargetTerms { origin, tls: &inbound.app_tls, protocol, keep_idle: APP_KEEP_IDLE })?;
+                add(
+                    "app".into(),
+                    TargetTerms {
+                        origin,
+                        tls: &inbound.app_tls,
+                        protocol,
+                        keep_idle: APP_KEEP_IDLE,
+                        max_connections: inbound.app_max_connections,
+                    },
+                )?;
                 let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
                 Some(LiveDoor {
                     port: inbound.listen.port(),
@@ -190,7 +199,13 @@ impl Live {
             Some(outbound) => {
                 for provider in &outbound.providers {
                     let (origin, protocol) = (&provider.url, provider.protocol);
-                    let terms = TargetTerms { origin, tls: &provider.tls, protocol, keep_idle: PROVIDER_KEEP_IDLE };
+                    let terms = TargetTerms {
+                        origin,
+                        tls: &provider.tls,
+                        protocol,
+                        keep_idle: PROVIDER_KEEP_IDLE,
+                        max_connections: provider.max_connections,
+                    };
                     providers.push(LiveProvider {
                         name: provider.name.clone(),
                         api: provider.api,

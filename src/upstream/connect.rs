@@ -143,7 +143,7 @@ async fn shake_hands(tcp: TcpStream, host: &str, tls: &ClientTls, http1: bool) -
 }
 
 fn error(fault: Fault, detail: String) -> SendError {
-    SendError { fault, detail, reused: false, unsent: true, body: false, timeout: None }
+    SendError { fault, detail, reused: false, unsent: true, timeout: None }
 }
 
 impl Stream {

@@ -44,7 +44,8 @@ fn hangs() -> (mpsc::Sender<()>, Resolver) {
 
 async fn dial(resolver: &Resolver, host: &str, port: u16) -> Result<Stream, SendError> {
     let origin = Origin::parse(&format!("http://{host}:{port}")).expect("a URL");
-    let terms = TargetTerms { origin: &origin, tls: &TargetTls::default(), protocol: Protocol::Auto, keep_idle: PATIENCE };
+    let terms =
+        TargetTerms { origin: &origin, tls: &TargetTls::default(), protocol: Protocol::Auto, keep_idle: PATIENCE, max_connections: 100 };
     let target = Target::new("app".into(), terms, &mut SystemRoots::default()).expect("a target");
     Dialer::new(resolver.clone(), Metrics::new(Clock::system()).worker()).dial(&target, true).await
 }

@@ -182,6 +182,7 @@ static INBOUND: Table = Table::new(
             .says("required, unless `--app` is given"),
         tls::target_tls("app_tls"),
         tls::protocol("app_protocol"),
+        tls::max_connections("app_max_connections"),
         Key::new(
             "trusted_proxies",
             Kind::OneOrMany(&NETS),
@@ -237,6 +238,7 @@ static PROVIDER: Table = Table::new(
             .eg("[\"${OPENAI_API_KEY:-}\"]"),
         tls::target_tls("tls"),
         tls::protocol("protocol"),
+        tls::max_connections("max_connections"),
     ],
 )
 .foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);
