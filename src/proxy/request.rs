@@ -1,6 +1,6 @@
 //! The request that goes out: fields, target, credential.
 
-use http::{HeaderMap, HeaderValue, Uri, header, uri};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use super::{
     ask::Ask,
@@ -13,6 +13,7 @@ use crate::{
     cause,
     config::{Api, Secret},
     reject::Reject,
+    route::climbs,
     telemetry::trace::{ClientStart, Span},
     upstream::headers::{self, Forwarding},
 };
@@ -20,7 +21,7 @@ use crate::{
 /// URI and fields of a try at this aim.
 ///
 /// # Errors
-/// The request's target is not valid behind the target's URL.
+/// The request's target is not valid behind the target's URL, or leads out of its base path.
 pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, HeaderMap), Reject> {
     let mut fields = sending.fields();
     let ask = &*sending.ask;
@@ -45,7 +46,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
             app_uri(&ask.arrival.uri, &target.origin.base)
         }
     };
-    Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, fields))
+    Ok((uri?, fields))
 }
 
 /// The try's own span; its id leaves in `traceparent`.
@@ -152,14 +153,32 @@ pub fn without(query: &str, name: &str) -> String {
 }
 
 /// The request's own target, behind the app's base path.
-pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, http::Error> {
-    if base.is_empty() {
+///
+/// # Errors
+/// The path leads out of the base, or the two make no target.
+pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, Reject> {
+    // `*` is the whole server (RFC 9110 section 7.1).
+    if base.is_empty() || asked.path() == "*" {
         return Ok(asked.clone());
     }
-    path_uri(format!("{base}{}", asked.path_and_query().map_or("/", uri::PathAndQuery::as_str)))
+    let query = asked.query().map(|query| format!("?{query}")).unwrap_or_default();
+    below(base, asked.path(), &query)
 }
 
-/// A target in origin-form.
-pub fn path_uri(path: String) -> Result<Uri, http::Error> {
-    Ok(Uri::from_maybe_shared(bytes::Bytes::from(path))?)
+/// A target in origin-form: `path` behind `base`, then `query` with its `?`.
+///
+/// # Errors
+/// The path leads out of the base, where somebody else may live; or they make no target.
+pub fn below(base: &str, path: &str, query: &str) -> Result<Uri, Reject> {
+    if !base.is_empty() && climbs(path) {
+        return Err(Reject::BadRequest(CLIMBS.into()));
+    }
+    let target = bytes::Bytes::from(format!("{base}{path}{query}"));
+    Uri::from_maybe_shared(target).map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))
 }
+
+const CLIMBS: &str = "the path leads out of the target's base path (`..`, in whatever spelling)";
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
