@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod bill;
 pub mod cache_key;
 mod cached;
+mod credential;
 pub mod declared;
 mod demands;
 mod dress;

@@ -1,17 +1,16 @@
-//! The request that goes out: fields, target, credential.
+//! The request that goes out: fields and target.
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
 use super::{
     ask::Ask,
-    live::LiveProvider,
+    credential,
     sending::{Aim, Sending},
 };
 use crate::{
     arrival::Door,
     body::accept::accepts,
     cause,
-    config::{Api, Secret},
     reject::Reject,
     route::climbs,
     telemetry::trace::{ClientStart, Span},
@@ -37,7 +36,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
                 }
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
-            credential(&mut fields, provider, own, key);
+            credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)));
             call.uri(provider, aim.model.map(|model| &**model), own)
         }
         _ => {
@@ -120,36 +119,6 @@ fn narrow(fields: &mut HeaderMap, codings: Codings) {
         _ => "identity",
     };
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
-}
-
-/// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through to the
-/// provider it was meant for (`own`), and to no other.
-pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, own: bool, key: Option<usize>) {
-    if provider.keys.is_empty() && own {
-        return;
-    }
-    for name in CREDENTIALS {
-        fields.remove(name);
-    }
-    let Some(key) = key.and_then(|key| provider.keys.get(key)).map(Secret::reveal) else { return };
-    let (name, value) = match provider.api {
-        Api::Anthropic => ("x-api-key", HeaderValue::from_str(key)),
-        Api::Gemini => ("x-goog-api-key", HeaderValue::from_str(key)),
-        Api::OpenAi | Api::Bedrock | Api::Plain => ("authorization", HeaderValue::from_str(&format!("Bearer {key}"))),
-    };
-    if let Ok(mut value) = value {
-        value.set_sensitive(true);
-        fields.insert(name, value);
-    }
-}
-
-/// Where a provider's credential stands; Google's may also stand in the query, as `key`.
-const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
-
-/// A query, with its `?`, without the pairs of this name.
-pub fn without(query: &str, name: &str) -> String {
-    let kept: Vec<&str> = query.trim_start_matches('?').split('&').filter(|pair| pair.split('=').next() != Some(name)).collect();
-    if kept.iter().all(|pair| pair.is_empty()) { String::new() } else { format!("?{}", kept.join("&")) }
 }
 
 /// The request's own target, behind the app's base path.
