@@ -47,7 +47,7 @@ use crate::{
     proxy::{Proxy, Shared, live::Live},
     store::redis::Redis,
     telemetry::{Telemetry, metrics::Family},
-    upstream::Dialer,
+    upstream::{Dialer, Resolver},
 };
 
 /// Where the configuration comes from.
@@ -164,6 +164,7 @@ impl App {
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
+        let resolver = Resolver::default();
         for at in 0..count {
             let part = WorkerPart {
                 shared: shared.clone(),
@@ -175,6 +176,7 @@ impl App {
                 terminators: terminators.clone(),
                 phase: phase.subscribe(),
                 alive: alive.clone(),
+                resolver: resolver.clone(),
                 wanted: wanted.take(),
             };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -351,6 +353,7 @@ struct WorkerPart {
     terminators: [Arc<Terminator>; 2],
     phase: watch::Receiver<Phase>,
     alive: Arc<AtomicUsize>,
+    resolver: Resolver,
     /// The first worker fills the cache.
     wanted: Option<mpsc::Receiver<Uri>>,
 }
@@ -358,7 +361,8 @@ struct WorkerPart {
 impl WorkerPart {
     async fn run(mut self) {
         let mine = self.telemetry.worker();
-        let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
+        let dialer = Rc::new(Dialer::new(self.resolver.clone(), mine.metrics.clone()));
+        let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), dialer);
         tokio::task::spawn_local(proxy.clone().sweep());
         let start = |door: Door, socket: Option<TcpListener>| {
             let at = door as usize;

@@ -111,6 +111,8 @@ pub enum Fault {
     Reset,
     /// What came back is not HTTP.
     Malformed,
+    /// The target has as many connections as it may.
+    Full,
 }
 
 /// A time bound.
@@ -168,7 +170,7 @@ impl Reject {
             Self::BodyCoded(Coded::Unknown(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyCoded(Coded::Broken) => StatusCode::BAD_REQUEST,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded(_) | Self::BreakerOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded(_) | Self::BreakerOpen { .. } | Self::Connect { why: Fault::Full, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { .. } => StatusCode::BAD_GATEWAY,
             Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout { .. } | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
@@ -200,6 +202,7 @@ impl Reject {
                 Fault::Tls => "tls_failed",
                 Fault::Reset => "connection_reset",
                 Fault::Malformed => "malformed_response",
+                Fault::Full => "connections_full",
             },
             Self::Timeout { bound, .. } => match bound {
                 Bound::Connect => "connect_timeout",
@@ -233,6 +236,7 @@ impl Reject {
                 Fault::Tls => "tls_protocol_error",
                 Fault::Reset => "connection_terminated",
                 Fault::Malformed => "http_protocol_error",
+                Fault::Full => "connection_limit_reached",
             },
             Self::Timeout { bound: Bound::Connect, .. } => "connection_timeout",
             Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => "http_request_error",
@@ -280,7 +284,7 @@ impl Reject {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
             Self::BreakerOpen { retry_after, .. } => Some(ceil_secs(*retry_after).max(1)),
-            Self::Overloaded(_) => Some(1),
+            Self::Overloaded(_) | Self::Connect { why: Fault::Full, .. } => Some(1),
             _ => None,
         }
     }

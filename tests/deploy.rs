@@ -139,7 +139,7 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mapped = dir.path().join("proxy.yaml");
     fs::write(&mapped, yaml(&read("kubernetes/configmap.yaml"))["data"]["proxy.yaml"].as_str().unwrap()).unwrap();
-    let documents = ["../README.md", "guide/cache.md", "guide/protocol.md", "guide/redis.md"];
+    let documents = ["../README.md", "guide/cache.md", "guide/protocol.md", "guide/redis.md", "guide/targets.md"];
     let text: String = documents.map(|name| fs::read_to_string(deploy(name)).unwrap()).concat();
     let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).unwrap();
     for name in ["tls.crt", "clients.crt", "ca.crt"] {

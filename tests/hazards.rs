@@ -13,6 +13,8 @@ mod exchange;
 mod faults;
 #[path = "hazards/http2.rs"]
 mod http2;
+#[path = "hazards/reach.rs"]
+mod reach;
 #[path = "hazards/requests.rs"]
 mod requests;
 #[path = "hazards/responses.rs"]

@@ -191,7 +191,7 @@ mod tests {
         let report = check(&file, &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         for part in [
             "proxy.yaml: good",
-            "inbound   0.0.0.0:8080 -> http://127.0.0.1:3000",
+            "inbound   0.0.0.0:8080 -> http://localhost:3000",
             "  1 route\n",
             "cache 1m (observes only)",
             "limit inbound/client_ip/100-requests/1m: 100 requests in 1m, the whole door",

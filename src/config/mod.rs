@@ -61,6 +61,8 @@ pub struct Inbound {
     pub app_tls: TargetTls,
     /// What is spoken with the app.
     pub app_protocol: Protocol,
+    /// Most connections to the app.
+    pub app_max_connections: usize,
     /// Peers whose `X-Forwarded-*` and caller headers are believed. Empty: nobody.
     pub trusted_proxies: Vec<IpNet>,
     /// Sources of the caller; the first that can be trusted wins.
@@ -201,6 +203,8 @@ pub struct Provider {
     pub tls: TargetTls,
     /// What is spoken with it.
     pub protocol: Protocol,
+    /// Most connections to it.
+    pub max_connections: usize,
     /// Keys that replace the app's credential. Empty: the app's own passes through.
     pub keys: Vec<Secret>,
 }

@@ -174,10 +174,10 @@ impl Word for SocketAddr {
 }
 
 impl Word for Origin {
-    /// A URL, or a bare port of this machine.
+    /// A URL, or a bare port of this machine, at whichever loopback address somebody listens there.
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<u16>() {
-            Ok(port) if port > 0 => Self::parse(&format!("http://127.0.0.1:{port}")),
+            Ok(port) if port > 0 => Self::parse(&format!("http://localhost:{port}")),
             _ => Self::parse(text).map_err(|error| match Self::parse(&format!("http://{text}")) {
                 Ok(likely) if !text.contains("://") && text.contains([':', '.']) => format!("{error}; did you mean `{likely}`?"),
                 _ => error,

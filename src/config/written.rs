@@ -44,6 +44,7 @@ pub(super) struct Inbound {
     pub(super) app: Option<W<Origin>>,
     pub(super) app_tls: Option<TargetTls>,
     pub(super) app_protocol: W<Protocol>,
+    pub(super) app_max_connections: W<Count>,
     #[serde(default)]
     pub(super) trusted_proxies: Items<W<Nets>>,
     pub(super) caller: Items<W<CallerSource>>,
@@ -119,6 +120,7 @@ pub(super) struct Provider {
     pub(super) keys: Items<W<Secret>>,
     pub(super) tls: Option<TargetTls>,
     pub(super) protocol: W<Protocol>,
+    pub(super) max_connections: W<Count>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -223,6 +223,8 @@ fn retryable(outcome: &TryOutcome, on: &[RetryOn]) -> bool {
         TryOutcome::Answer(answer) => answer.advice.unwrap_or_else(|| wanted(RetryOn::Status(answer.status))),
         TryOutcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => wanted(RetryOn::Connect),
         TryOutcome::Fault { fault: Fault::Reset | Fault::Malformed, .. } | TryOutcome::BrokenStream => wanted(RetryOn::Reset),
+        // Another try would join the same queue.
+        TryOutcome::Fault { fault: Fault::Full, .. } => false,
         TryOutcome::Timeout(Bound::Connect) => wanted(RetryOn::Connect),
         TryOutcome::Timeout(Bound::ResponseHeader | Bound::FirstToken | Bound::PerTry) => wanted(RetryOn::Timeout),
         TryOutcome::Timeout(Bound::Total | Bound::Caller | Bound::BodyIdle | Bound::BodyRate) | TryOutcome::BreakerOpen => false,
@@ -254,7 +256,7 @@ fn otherwise(outcome: &TryOutcome, tries: &Standing) -> Verdict {
 
 fn may_be_processed(outcome: &TryOutcome) -> bool {
     match outcome {
-        TryOutcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls, .. } => false,
+        TryOutcome::Fault { fault: Fault::Dns | Fault::Refused | Fault::Tls | Fault::Full, .. } => false,
         TryOutcome::Fault { may_be_processed, .. } => *may_be_processed,
         TryOutcome::Timeout(Bound::Connect) | TryOutcome::BreakerOpen => false,
         TryOutcome::Timeout(_) | TryOutcome::Answer(_) | TryOutcome::BrokenStream => true,

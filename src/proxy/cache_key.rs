@@ -143,7 +143,7 @@ impl ModelParts {
             }
         }
         let (path, query) = call.rest.split_at(call.rest.find('?').unwrap_or(call.rest.len()));
-        let path = format!("{path}{}", super::request::without(query, "key"));
+        let path = format!("{path}{}", super::credential::without_key(query));
         Ok(Self {
             provider: call.provider.clone(),
             operation: call.shape.operation.as_str(),

@@ -48,9 +48,9 @@ pub enum Failed {
 }
 
 /// The time bounds of one try.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct TryBounds {
-    /// To an open connection.
+    /// To an open connection; `None`: written as `off`.
     pub connect: Option<Duration>,
     /// From the request fully sent to the head.
     pub response_header: Option<Duration>,
@@ -62,6 +62,15 @@ pub struct TryBounds {
     pub mode: Mode,
 }
 
+/// To an open connection, where no `timeouts` are written: the kernel alone would wait for two minutes.
+const CONNECT: Duration = Duration::from_secs(5);
+
+impl Default for TryBounds {
+    fn default() -> Self {
+        Self { connect: Some(CONNECT), response_header: None, per_try: None, deadline: Deadline::NONE, mode: Mode::Enforce }
+    }
+}
+
 impl TryBounds {
     /// The bounds that `timeouts` puts on a try, within `deadline`.
     pub fn new(timeouts: Option<&Timeouts>, deadline: Deadline) -> Self {
@@ -71,11 +80,11 @@ impl TryBounds {
         }
     }
 
-    /// The same for a policy that only observes: none.
+    /// The same for a policy that only observes: those that hold without one.
     fn enforced(self) -> Self {
         match self.mode {
             Mode::Enforce => self,
-            Mode::Observe => Self::default(),
+            Mode::Observe => Self { deadline: self.deadline, ..Self::default() },
         }
     }
 

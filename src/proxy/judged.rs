@@ -71,6 +71,8 @@ impl Tried {
             TryOutcome::Answer(answer) => {
                 (self.class.map_or_else(|| is_gateway_error(answer.status), ErrorClass::counts_for_breaker), answer.hint)
             }
+            // Our own bound, and no word of the target.
+            TryOutcome::Fault { fault: Fault::Full, .. } => return breaker::Outcome::Cancelled,
             TryOutcome::Fault { .. } | TryOutcome::Timeout(_) => (true, None),
             TryOutcome::BrokenStream => (self.class.is_none_or(ErrorClass::counts_for_breaker), None),
             TryOutcome::BreakerOpen => return breaker::Outcome::Cancelled,

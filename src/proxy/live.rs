@@ -15,6 +15,7 @@ use super::Shared;
 use crate::{
     arrival::Door,
     config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Strict, Unit},
+    fields::Claims,
     policy::{
         breaker::{Breaker, Breakers},
         keyring::Keyring,
@@ -63,6 +64,8 @@ pub struct LiveDoor {
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
     pub caller: Vec<CallerSource>,
+    /// Fields that not everybody may set.
+    pub claims: Arc<Claims>,
     /// Outbound: peers that may use the door; empty is anybody who can reach it.
     pub allow: Vec<ipnet::IpNet>,
     /// Outbound, where keys are configured: `Host` names that are believed beside loopback ones; `None` believes all.
@@ -170,7 +173,16 @@ impl Live {
             None => None,
             Some(inbound) => {
                 let (origin, protocol) = (&inbound.app, inbound.app_protocol);
-                add("app".into(), TargetTerms { origin, tls: &inbound.app_tls, protocol, keep_idle: APP_KEEP_IDLE })?;
+                add(
+                    "app".into(),
+                    TargetTerms {
+                        origin,
+                        tls: &inbound.app_tls,
+                        protocol,
+                        keep_idle: APP_KEEP_IDLE,
+                        max_connections: inbound.app_max_connections,
+                    },
+                )?;
                 let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
                 Some(LiveDoor {
                     port: inbound.listen.port(),
@@ -179,6 +191,7 @@ impl Live {
                     server_timing: inbound.server_timing,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
+                    claims: Arc::new(Claims::inbound(inbound.caller.iter().filter_map(header_of).cloned())),
                     ..door(Door::Inbound, parts, shared)
                 })
             }
@@ -190,7 +203,13 @@ impl Live {
             Some(outbound) => {
                 for provider in &outbound.providers {
                     let (origin, protocol) = (&provider.url, provider.protocol);
-                    let terms = TargetTerms { origin, tls: &provider.tls, protocol, keep_idle: PROVIDER_KEEP_IDLE };
+                    let terms = TargetTerms {
+                        origin,
+                        tls: &provider.tls,
+                        protocol,
+                        keep_idle: PROVIDER_KEEP_IDLE,
+                        max_connections: provider.max_connections,
+                    };
                     providers.push(LiveProvider {
                         name: provider.name.clone(),
                         api: provider.api,
@@ -224,6 +243,10 @@ impl Live {
             Door::Outbound => self.outbound.as_ref(),
         }
     }
+}
+
+fn header_of(source: &CallerSource) -> Option<&http::HeaderName> {
+    if let CallerSource::Header(name) = source { Some(name) } else { None }
 }
 
 struct DoorParts<'a> {
@@ -264,6 +287,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         server_timing: false,
         trusted: Vec::new(),
         caller: Vec::new(),
+        claims: Arc::new(Claims::NONE),
         allow: Vec::new(),
         hosts: None,
         table: Table::new(rows),

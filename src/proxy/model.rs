@@ -13,7 +13,7 @@ use http::{Response, Uri, header};
 use parking_lot::Mutex;
 
 use super::{
-    Exchange, NOT_LET_IN, Proxy,
+    Exchange, NOT_LET_IN, Proxy, credential,
     live::{Live, LiveDoor, LiveProvider},
     payer::Account,
     read_first, request,
@@ -95,13 +95,13 @@ impl ModelCall {
 
     /// The URI at `provider`, with another model where it stands in the path.
     /// `own`: it is the provider that the app asked, whose credential may stand in the query.
-    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, http::Error> {
+    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, Reject> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
-        let query = if own && provider.keys.is_empty() { query.to_owned() } else { request::without(query, "key") };
+        let query = if own && provider.keys.is_empty() { query.to_owned() } else { credential::without_credentials(query) };
         let swapped = model
             .filter(|_| self.shape.model_in_path.is_some())
             .and_then(|model| provider::with_model_in_path(self.shape.api, path, model));
-        request::path_uri(format!("{}{}{query}", provider.base, swapped.as_deref().unwrap_or(path)))
+        request::below(&provider.base, swapped.as_deref().unwrap_or(path), &query)
     }
 }
 

@@ -1,18 +1,19 @@
-//! The request that goes out: fields, target, credential.
+//! The request that goes out: fields and target.
 
-use http::{HeaderMap, HeaderValue, Uri, header, uri};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 use super::{
     ask::Ask,
-    live::LiveProvider,
+    credential,
     sending::{Aim, Sending},
 };
 use crate::{
     arrival::Door,
     body::accept::accepts,
     cause,
-    config::{Api, Secret},
+    fields::Claims,
     reject::Reject,
+    route::climbs,
     telemetry::trace::{ClientStart, Span},
     upstream::headers::{self, Forwarding},
 };
@@ -20,7 +21,7 @@ use crate::{
 /// URI and fields of a try at this aim.
 ///
 /// # Errors
-/// The request's target is not valid behind the target's URL.
+/// The request's target is not valid behind the target's URL, or leads out of its base path.
 pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, HeaderMap), Reject> {
     let mut fields = sending.fields();
     let ask = &*sending.ask;
@@ -36,7 +37,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
                 }
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
-            credential(&mut fields, provider, own, key);
+            credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)));
             call.uri(provider, aim.model.map(|model| &**model), own)
         }
         _ => {
@@ -45,7 +46,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
             app_uri(&ask.arrival.uri, &target.origin.base)
         }
     };
-    Ok((uri.map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))?, fields))
+    Ok((uri?, fields))
 }
 
 /// The try's own span; its id leaves in `traceparent`.
@@ -68,7 +69,9 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Heade
 /// Fields of the request as any target gets them. Made anew for each try: no try has to keep a copy for the next.
 pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap {
     let inbound = ask.door() == Door::Inbound;
-    let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], forwarded: inbound, host: None, upgrade: websocket };
+    let none = Claims::NONE;
+    let claims = ask.live_door().map_or(&none, |door| &door.claims);
+    let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], claims, forwarded: inbound, upgrade: websocket };
     let mut fields = headers::request(&ask.arrival, &forwarding);
     if inbound && let Ok(id) = HeaderValue::from_str(&ask.request_id) {
         fields.insert(cause::REQUEST_ID, id);
@@ -121,45 +124,33 @@ fn narrow(fields: &mut HeaderMap, codings: Codings) {
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
 }
 
-/// A configured key replaces the app's credential, in the provider's own field. Without one the app's passes through to the
-/// provider it was meant for (`own`), and to no other.
-pub fn credential(fields: &mut HeaderMap, provider: &LiveProvider, own: bool, key: Option<usize>) {
-    if provider.keys.is_empty() && own {
-        return;
-    }
-    for name in CREDENTIALS {
-        fields.remove(name);
-    }
-    let Some(key) = key.and_then(|key| provider.keys.get(key)).map(Secret::reveal) else { return };
-    let (name, value) = match provider.api {
-        Api::Anthropic => ("x-api-key", HeaderValue::from_str(key)),
-        Api::Gemini => ("x-goog-api-key", HeaderValue::from_str(key)),
-        Api::OpenAi | Api::Bedrock | Api::Plain => ("authorization", HeaderValue::from_str(&format!("Bearer {key}"))),
-    };
-    if let Ok(mut value) = value {
-        value.set_sensitive(true);
-        fields.insert(name, value);
-    }
-}
-
-/// Where a provider's credential stands; Google's may also stand in the query, as `key`.
-const CREDENTIALS: [&str; 4] = ["authorization", "x-api-key", "x-goog-api-key", "api-key"];
-
-/// A query, with its `?`, without the pairs of this name.
-pub fn without(query: &str, name: &str) -> String {
-    let kept: Vec<&str> = query.trim_start_matches('?').split('&').filter(|pair| pair.split('=').next() != Some(name)).collect();
-    if kept.iter().all(|pair| pair.is_empty()) { String::new() } else { format!("?{}", kept.join("&")) }
-}
-
 /// The request's own target, behind the app's base path.
-pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, http::Error> {
-    if base.is_empty() {
+///
+/// # Errors
+/// The path leads out of the base, or the two make no target.
+pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, Reject> {
+    // `*` is the whole server (RFC 9110 section 7.1).
+    if base.is_empty() || asked.path() == "*" {
         return Ok(asked.clone());
     }
-    path_uri(format!("{base}{}", asked.path_and_query().map_or("/", uri::PathAndQuery::as_str)))
+    let query = asked.query().map(|query| format!("?{query}")).unwrap_or_default();
+    below(base, asked.path(), &query)
 }
 
-/// A target in origin-form.
-pub fn path_uri(path: String) -> Result<Uri, http::Error> {
-    Ok(Uri::from_maybe_shared(bytes::Bytes::from(path))?)
+/// A target in origin-form: `path` behind `base`, then `query` with its `?`.
+///
+/// # Errors
+/// The path leads out of the base, where somebody else may live; or they make no target.
+pub fn below(base: &str, path: &str, query: &str) -> Result<Uri, Reject> {
+    if !base.is_empty() && climbs(path) {
+        return Err(Reject::BadRequest(CLIMBS.into()));
+    }
+    let target = bytes::Bytes::from(format!("{base}{path}{query}"));
+    Uri::from_maybe_shared(target).map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))
 }
+
+const CLIMBS: &str = "the path leads out of the target's base path (`..`, in whatever spelling)";
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

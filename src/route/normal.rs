@@ -1,4 +1,5 @@
-//! How an app behind the proxy might read a path: dot segments, doubled slashes, escapes, parameters, backslashes.
+//! How an app behind the proxy might read a path: dot segments, doubled slashes, escapes, parameters, backslashes; and whether it
+//! leads out of the directory that it is put into.
 
 use percent_encoding::percent_decode_str;
 
@@ -40,6 +41,73 @@ fn resolve(path: &str) -> String {
     resolved
 }
 
+/// Whether some server would read `path`, put behind a base path, as leaving that base: `/../x`, `/a/%2e%2e/..;/x`, `/..\x`.
+///
+/// Servers differ in what they decode, split and drop, so each segment counts for what takes it highest. A path that no server
+/// reads so is never refused as long as it has no escaped or doubled separators.
+pub fn climbs(path: &str) -> bool {
+    if !path.contains("..") && !path.contains(['%', '\\']) {
+        return false;
+    }
+    let mut depth = 0_usize;
+    for segment in path.split('/') {
+        let (ups, names) = parts(segment.as_bytes());
+        if ups > depth {
+            return true;
+        }
+        depth = if ups > 0 { depth - ups } else { depth + usize::from(names) };
+    }
+    false
+}
+
+/// How many parts of a segment lead up at most, and whether it has a name in every reading.
+fn parts(segment: &[u8]) -> (usize, bool) {
+    let cut = |part: &[u8]| part.split(|b| matches!(b, b';' | 0)).next().unwrap_or_default().trim_ascii().to_vec();
+    let split = |text: &[u8]| text.split(|b| matches!(b, b'/' | b'\\')).map(cut).collect::<Vec<_>>();
+    let is_name = |part: &Vec<u8>| !matches!(part.as_slice(), b"" | b"." | b"..");
+    let (mut ups, mut names) = (0, true);
+    let mut text = segment.to_vec();
+    // Decoded once by a server, and once more by what stands before it; what is left after three times is a name.
+    for _ in 0..4 {
+        let parts = split(&text);
+        ups = ups.max(parts.iter().filter(|part| *part == b"..").count());
+        // Some servers cut parameters off before they split.
+        names &= parts.iter().any(is_name) && split(&cut(&text)).iter().any(is_name);
+        if !text.contains(&b'%') {
+            break;
+        }
+        text = decoded(&text);
+    }
+    (ups, names)
+}
+
+/// Escapes decoded once, those that only careless servers know among them: `%c0%ae` (overlong UTF-8) and `%u002e`.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        let long = |digits: &[u8]| hex(&digits[..2]).filter(|high| *high == 0).and_then(|_| hex(&digits[2..]));
+        let (byte, length) = match rest {
+            [b'%', b'u' | b'U', digits @ ..] if digits.len() >= 4 => (long(&digits[..4]), 6),
+            [b'%', a, b, ..] => (hex(&[*a, *b]), 3),
+            _ => (None, 1),
+        };
+        out.push(byte.unwrap_or(rest[0]));
+        at += if byte.is_some() { length } else { 1 };
+        if let [.., high @ (0xc0 | 0xc1), low @ 0x80..0xc0] = out[..] {
+            out.truncate(out.len() - 2);
+            out.push((high & 1) << 6 | (low & 0x3f));
+        }
+    }
+    out
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -62,7 +130,128 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_leads_out_of_a_base_path_is_seen_in_every_spelling() {
+        for path in [
+            "/..",
+            "/../tenant-b",
+            "/%2e%2e/tenant-b",
+            "/%2E./x",
+            "/.%2e/x",
+            "/..;/x",
+            "/..;a=b/x",
+            "/%2e%2e%3bx/x",
+            "/..\\x",
+            "/..%5cx",
+            "/..%2fx",
+            "/..%2Fx",
+            "/%252e%252e/x",
+            "/%252e%252e%252fx",
+            "/a/../../x",
+            "/a/b/../..;/%2e%2E/x",
+            "/./../x",
+            "/a/.%00/../../x",
+            "//../x",
+            "/a//../../x",
+            "/;x/../x",
+            "/%20../x",
+            "/..%00/x",
+            "/..%00.html",
+            "/%c0%ae%c0%ae/x",
+            "/..%c0%afx",
+            "/%u002e%u002e/x",
+            "/a%2f..%2f../x",
+            "/a/..%2f..%2fx",
+        ] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in [
+            "/",
+            "/v1/chat/completions",
+            "/a/../b",
+            "/a/b/../../c",
+            "/a/..",
+            "/...",
+            "/..a/b",
+            "/a../b",
+            "/.well-known/x",
+            "/files/a%2fb",
+            "/100%25/%zz/%",
+            "/%2e/a",
+            "/caf%C3%A9/..",
+            "/model/arn:aws:bedrock:eu-west-1::x%2Fy/invoke",
+            "/v1beta/models/gemini-2.5-pro:generateContent",
+            "/a/%2e%2e/b",
+        ] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+
+    /// How one server reads a path.
+    #[derive(Debug, Clone, Copy)]
+    struct Server {
+        decodes: usize,
+        after_splitting: bool,
+        backslash: bool,
+        parameters: bool,
+        merges: bool,
+    }
+
+    impl Server {
+        /// Whether it finds what it is asked for below `/base`.
+        fn stays(self, path: &str) -> bool {
+            let mut whole = format!("/base{path}");
+            let decode = |text: &str| (0..self.decodes).fold(text.as_bytes().to_vec(), |text, _| decoded(&text));
+            if !self.after_splitting {
+                whole = String::from_utf8_lossy(&decode(&whole)).into_owned();
+            }
+            let mut stack: Vec<String> = Vec::new();
+            for segment in whole.split(|c| c == '/' || (c == '\\' && self.backslash)).skip(1) {
+                let mut segment = segment.to_owned();
+                if self.after_splitting {
+                    segment = String::from_utf8_lossy(&decode(&segment)).into_owned();
+                }
+                if self.parameters {
+                    segment.truncate(segment.find(';').unwrap_or(segment.len()));
+                }
+                match segment.as_str() {
+                    "." => {}
+                    "" if self.merges => {}
+                    ".." => {
+                        stack.pop();
+                        if stack.is_empty() {
+                            return false;
+                        }
+                    }
+                    _ => stack.push(segment),
+                }
+            }
+            stack.first().is_some_and(|first| first == "base")
+        }
+    }
+
     proptest! {
+        /// What is not refused stays below the base path, whoever reads it.
+        #[test]
+        fn nobody_climbs(
+            path in "(/|\\\\|a|b|\\.|;|%2e|%2E|%2f|%5C|%252e|%252f|%3b){0,14}",
+            decodes in 0usize..3, after_splitting: bool, backslash: bool, parameters: bool, merges: bool,
+        ) {
+            let path = format!("/{path}");
+            let server = Server { decodes, after_splitting, backslash, parameters, merges };
+            if !climbs(&path) {
+                prop_assert!(server.stays(&path), "{} by {:?}", path, server);
+            }
+        }
+
+        /// A path in plain spelling is refused where RFC 3986 leads out of the base, and nowhere else.
+        #[test]
+        fn plain_paths_are_read_as_rfc_3986_has_it(segments in proptest::collection::vec("a|b|\\.|\\.\\.|\\.\\.\\.", 0..8)) {
+            let path = format!("/{}", segments.join("/"));
+            let server = Server { decodes: 0, after_splitting: false, backslash: false, parameters: false, merges: false };
+            prop_assert_eq!(climbs(&path), !server.stays(&path), "{}", path);
+        }
+
         /// Of whatever path: a reading is another path, normal, and its own normal form.
         #[test]
         fn readings_are_normal(path in "/([a-c.;/\\\\]|%2e|%2F|%5c|%3b|%00|%zz|\\PC){0,16}") {

@@ -18,9 +18,14 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     SendError, Target,
+    race::{self, Ended},
+    resolve::{Resolver, Source},
     tls::{self, ClientTls},
 };
-use crate::reject::Fault;
+use crate::{
+    reject::Fault,
+    telemetry::metrics::{Family, WorkerMetrics},
+};
 
 /// A future that stays on its worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -32,8 +37,10 @@ pub trait Dial {
 }
 
 /// TCP and TLS.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Dialer;
+pub struct Dialer {
+    resolver: Resolver,
+    metrics: WorkerMetrics,
+}
 
 /// A connected byte stream.
 pub enum Stream {
@@ -45,10 +52,76 @@ pub enum Stream {
     Pipe(DuplexStream),
 }
 
+impl Dialer {
+    /// A worker's dialer; `resolver` is the process's.
+    pub fn new(resolver: Resolver, metrics: WorkerMetrics) -> Self {
+        Self { resolver, metrics }
+    }
+
+    /// The first of the target's addresses that answers. Where known ones do not, the name is looked up once more: what was
+    /// behind it may have moved.
+    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, SendError> {
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut failed: Option<SendError> = None;
+        loop {
+            let again = failed.is_some();
+            let found = match self.resolver.resolve(host, port, again).await {
+                Ok(found) => found,
+                Err(why) => {
+                    self.resolved("failed");
+                    return Err(failed.unwrap_or_else(|| error(Fault::Dns, format!("cannot resolve {host}: {why}"))));
+                }
+            };
+            self.resolved(found.source.as_str());
+            if let Some(failed) = failed
+                && found.addresses.iter().all(|address| tried.contains(address))
+            {
+                return Err(failed);
+            }
+            match race::first(&found.addresses, TcpStream::connect).await {
+                Ended::Won { with: stream, lost } => {
+                    lost.into_iter().for_each(|address| self.resolver.lost(host, address));
+                    let _ = stream.set_nodelay(true);
+                    let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+                    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes);
+                    return Ok(stream);
+                }
+                Ended::Failed(attempts) => {
+                    let error = error(Fault::Refused, unreachable(host, &attempts));
+                    self.resolver.doubt(host);
+                    if again || !matches!(found.source, Source::Cached | Source::Kept) {
+                        return Err(error);
+                    }
+                    tried = found.addresses;
+                    failed = Some(error);
+                }
+            }
+        }
+    }
+
+    fn resolved(&self, outcome: &str) {
+        if outcome != Source::Literal.as_str() {
+            self.metrics.counter(Family::DnsAnswers, &[outcome]).inc();
+        }
+    }
+}
+
+/// Which addresses were tried, and what came of each.
+fn unreachable(host: &str, attempts: &[(SocketAddr, io::Error)]) -> String {
+    match attempts {
+        [] => format!("{host} has no address"),
+        [(address, error)] => format!("cannot connect to {address}: {error}"),
+        several => {
+            let each: Vec<String> = several.iter().map(|(address, error)| format!("{address}: {error}")).collect();
+            format!("cannot connect to {host} ({})", each.join("; "))
+        }
+    }
+}
+
 impl Dial for Dialer {
     fn dial<'a>(&'a self, target: &'a Target, http1: bool) -> LocalFuture<'a, Result<Stream, SendError>> {
         Box::pin(async move {
-            let tcp = tcp(&target.origin.host, target.origin.port).await?;
+            let tcp = self.tcp(&target.origin.host, target.origin.port).await?;
             match &target.tls {
                 None => Ok(Stream::Tcp(tcp)),
                 Some(tls) => shake_hands(tcp, &target.origin.host, tls, http1).await,
@@ -61,28 +134,6 @@ impl Dial for Dialer {
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
-async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
-    let addresses: Vec<SocketAddr> = match host.parse() {
-        Ok(ip) => vec![SocketAddr::new(ip, port)],
-        Err(_) => {
-            tokio::net::lookup_host((host, port)).await.map_err(|e| error(Fault::Dns, format!("cannot resolve {host}: {e}")))?.collect()
-        }
-    };
-    let mut last = error(Fault::Dns, format!("{host} has no address"));
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                let _ = stream.set_nodelay(true);
-                let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
-                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes);
-                return Ok(stream);
-            }
-            Err(e) => last = error(Fault::Refused, format!("cannot connect to {address}: {e}")),
-        }
-    }
-    Err(last)
-}
-
 async fn shake_hands(tcp: TcpStream, host: &str, tls: &ClientTls, http1: bool) -> Result<Stream, SendError> {
     let config = if http1 { &tls.http1 } else { &tls.any };
     match TlsConnector::from(config.clone()).connect(tls.name.clone(), tcp).await {
@@ -92,7 +143,7 @@ async fn shake_hands(tcp: TcpStream, host: &str, tls: &ClientTls, http1: bool) -
 }
 
 fn error(fault: Fault, detail: String) -> SendError {
-    SendError { fault, detail, reused: false, unsent: true, body: false, timeout: None }
+    SendError { fault, detail, reused: false, unsent: true, timeout: None }
 }
 
 impl Stream {

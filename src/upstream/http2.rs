@@ -20,8 +20,12 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{SendError, Stream, Target};
-use crate::{arrival::Informed, body::Body, config::Protocol, telemetry::metrics::TargetCells};
+use super::{
+    SendError, Stream, Target,
+    pool::Freed,
+    slots::{self, Slot},
+};
+use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
 
 /// Most streams of one connection, whatever the target would take.
 const MAX_STREAMS: usize = 100;
@@ -70,6 +74,7 @@ pub struct Channel {
     /// No longer among the open ones.
     gone: Cell<bool>,
     cells: Rc<TargetCells>,
+    freed: Rc<Freed>,
 }
 
 /// A place among a connection's streams.
@@ -80,6 +85,27 @@ pub struct Seat(Rc<Channel>);
 pub struct Opening {
     ended: RefCell<Option<Option<SendError>>>,
     changed: Notify,
+}
+
+/// Whoever opens it. Those who wait are told of the end, however it comes: by a panic or because the task is dropped, too.
+pub struct Opener(Rc<Opening>);
+
+impl Opener {
+    /// The connection is open, or why it is not.
+    pub fn ended(self, error: Option<SendError>) {
+        *self.0.ended.borrow_mut() = Some(error);
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        let broke_off = || {
+            let detail = "opening the connection broke off".to_owned();
+            Some(SendError { fault: Fault::Reset, detail, reused: false, unsent: true, timeout: None })
+        };
+        self.0.ended.borrow_mut().get_or_insert_with(broke_off);
+        self.0.changed.notify_waiters();
+    }
 }
 
 impl Opening {
@@ -117,25 +143,20 @@ impl Channels {
         self.chose.set(Some(http2));
     }
 
-    /// The connection that is being opened; the caller opens it if there was none (`Err`).
-    pub fn opening(&self) -> Result<Rc<Opening>, Rc<Opening>> {
+    /// The connection that is being opened, and, if nobody opens it yet, the duty to do so.
+    pub fn opening(&self) -> (Rc<Opening>, Option<Opener>) {
         let mut opening = self.opening.borrow_mut();
         match &*opening {
-            Some(known) => Ok(known.clone()),
-            None => Err(opening.insert(Rc::default()).clone()),
+            Some(known) if known.ended.borrow().is_none() => (known.clone(), None),
+            _ => {
+                let fresh = opening.insert(Rc::default()).clone();
+                (fresh.clone(), Some(Opener(fresh)))
+            }
         }
     }
 
-    /// The connection is open, or why it is not.
-    pub fn opened(&self, ended: Option<SendError>) {
-        if let Some(opening) = self.opening.take() {
-            *opening.ended.borrow_mut() = Some(ended);
-            opening.changed.notify_waiters();
-        }
-    }
-
-    /// Begins HTTP/2 on a new connection, and waits until the target has said how many streams it takes.
-    pub async fn start(&self, stream: Stream, cells: &Rc<TargetCells>) -> Result<(), Unstarted> {
+    /// Begins HTTP/2 on a new connection in its place, and waits until the target has said how many streams it takes.
+    pub async fn start(&self, stream: Stream, slot: Slot, cells: &Rc<TargetCells>, freed: &Rc<Freed>) -> Result<(), Unstarted> {
         let stirred = Rc::new(Notify::new());
         let begun = Rc::new(Cell::new(false));
         let mut builder = http2::Builder::new(Local { stirred: stirred.clone(), begun: begun.clone() });
@@ -175,6 +196,7 @@ impl Channels {
         tokio::time::timeout(PATIENCE, settled).await.map_err(|_| Unstarted::Silent)??;
         begun.set(true);
         tokio::task::spawn_local(async move {
+            let _slot = slot;
             if let Err(error) = std::future::poll_fn(drive).await {
                 tracing::debug!(%error, "upstream connection ended");
             }
@@ -187,17 +209,19 @@ impl Channels {
             served: Cell::new(false),
             gone: Cell::new(false),
             cells: cells.clone(),
+            freed: freed.clone(),
         };
         cells.idle.inc();
         self.open.borrow_mut().push(Rc::new(channel));
         Ok(())
     }
 
-    /// Drops connections that were idle for too long or were closed.
-    pub fn sweep(&self, now: Instant, keep_idle: Duration) {
+    /// Drops connections that were idle for too long or were closed, and so many more idle ones as others wait for their places.
+    pub fn sweep(&self, now: Instant, keep_idle: Duration, wanted: &mut usize) {
         self.open.borrow_mut().retain(|channel| {
             let idle = channel.streams.get() == 0;
-            let keep = channel.sender.is_ready() && !(idle && now.duration_since(channel.idle_since.get()) >= keep_idle);
+            let given_up = idle && channel.sender.is_ready() && slots::is_wanted(wanted);
+            let keep = channel.sender.is_ready() && !given_up && !(idle && now.duration_since(channel.idle_since.get()) >= keep_idle);
             if !keep {
                 channel.go();
             }
@@ -245,6 +269,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let channel = &*self.0;
         channel.streams.set(channel.streams.get() - 1);
+        channel.freed.tell();
         if channel.streams.get() == 0 {
             channel.idle_since.set(Instant::now());
             channel.cells.active.dec();

@@ -18,7 +18,7 @@ use memchr::memmem;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::headers;
+use super::{headers, slots::Slot};
 use crate::arrival::Informed;
 
 /// Whom a connection's 1xx answers go to.
@@ -42,10 +42,11 @@ impl Ear {
     }
 }
 
-/// A connection to a target, heard.
+/// A connection to a target, heard; it holds its place among the target's connections until it is closed.
 #[derive(Debug)]
 pub struct Heard<S> {
     stream: S,
+    _slot: Option<Slot>,
     ear: Arc<Ear>,
     /// A 1xx head of which the end has not come.
     begun: Vec<u8>,
@@ -57,8 +58,8 @@ const INTERIM: &[u8] = b"HTTP/1.1 1";
 
 impl<S> Heard<S> {
     /// Listens on `stream` whenever `ear` does.
-    pub fn new(stream: S, ear: Arc<Ear>) -> Self {
-        Self { stream, ear, begun: Vec::new() }
+    pub fn new(stream: S, ear: Arc<Ear>, slot: Option<Slot>) -> Self {
+        Self { stream, _slot: slot, ear, begun: Vec::new() }
     }
 
     fn hear(&mut self, mut new: &[u8]) {
@@ -168,7 +169,7 @@ mod tests {
     fn heard(bytes: &[u8], step: usize) -> Vec<(u16, Vec<String>)> {
         let (notes, ear) = (Arc::new(Notes::default()), Arc::new(Ear::default()));
         ear.listen(Some(Informed { connection: notes.clone(), request: 1 }));
-        let mut heard = Heard::new((), ear.clone());
+        let mut heard = Heard::new((), ear.clone(), None);
         for piece in bytes.chunks(step) {
             if ear.listening.load(Relaxed) {
                 heard.hear(piece);

@@ -8,6 +8,9 @@ pub mod headers;
 mod http2;
 pub mod interim;
 pub mod pool;
+mod race;
+pub mod resolve;
+mod slots;
 pub mod tls;
 
 use std::sync::{
@@ -24,6 +27,8 @@ use crate::{
 
 pub use connect::{Dial, Dialer, Stream};
 pub use pool::{Connection, Pool, Received};
+pub use resolve::Resolver;
+use slots::Slots;
 
 /// One place a request can be sent. Shared by all workers; the pools are not.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub struct Target {
     pub protocol: Protocol,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
+    /// Places for its connections, over all workers.
+    slots: Slots,
     /// Tells TLS settings apart.
     mark: [u8; 32],
     /// How the last connection attempt ended.
@@ -57,6 +64,8 @@ pub struct TargetTerms<'a> {
     pub protocol: Protocol,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
+    /// Most connections, over all workers.
+    pub max_connections: usize,
 }
 
 /// Whether a target could be reached when it was last tried.
@@ -73,7 +82,7 @@ pub enum Reached {
 impl Target {
     /// A target; the error says what is wrong with it.
     pub fn new(name: Arc<str>, to: TargetTerms<'_>, system: &mut tls::SystemRoots) -> Result<Self, String> {
-        let TargetTerms { origin, tls, protocol, keep_idle } = to;
+        let TargetTerms { origin, tls, protocol, keep_idle, max_connections } = to;
         let authority =
             HeaderValue::from_str(&origin.authority()).map_err(|_| format!("`{origin}` has a host that is not valid in HTTP"))?;
         let mark = tls.mark();
@@ -81,12 +90,17 @@ impl Target {
             Scheme::Http => None,
             Scheme::Https => Some(tls::ClientTls::new(origin, tls, protocol, system)?),
         };
-        Ok(Self { name, origin: origin.clone(), authority, tls, protocol, keep_idle, mark, reached: Arc::default() })
+        let slots = Slots::new(max_connections);
+        Ok(Self { name, origin: origin.clone(), authority, tls, protocol, keep_idle, slots, mark, reached: Arc::default() })
     }
 
     /// Whether a connection to the other is as good as one to this: nobody else is at its end, and nothing else was agreed on.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        self.name == other.name && self.origin == other.origin && self.protocol == other.protocol && self.mark == other.mark
+        self.name == other.name
+            && self.origin == other.origin
+            && self.protocol == other.protocol
+            && self.mark == other.mark
+            && self.slots.most() == other.slots.most()
     }
 
     /// Takes over what is known of the same target from before a reload.
@@ -120,8 +134,6 @@ pub struct SendError {
     pub reused: bool,
     /// Nobody has seen the request: no byte of it has left, or the target says that it was not looked at.
     pub unsent: bool,
-    /// The client's body is at fault, not the target.
-    pub body: bool,
     /// The `connect` bound that passed, if that was it.
     pub timeout: Option<std::time::Duration>,
 }
@@ -136,6 +148,7 @@ impl SendError {
             Fault::Tls => "tls",
             Fault::Reset => "reset",
             Fault::Malformed => "malformed",
+            Fault::Full => "full",
         }
     }
 

@@ -3,18 +3,24 @@
 //! Idle HTTP/1 connections are a stack, so that the warmest is used first and the coldest age out. A connection's own task
 //! watches its socket while it is idle, so a close by the target is seen before reuse. HTTP/2 connections are in `http2`.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, header, response::Parts};
 use http_body::Body as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Dial, SendError, Stream, Target,
     http2::{self, Channels, Seat},
     interim::{Ear, Heard},
+    slots::{self, Slot},
 };
 use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
 
@@ -25,6 +31,7 @@ pub struct Pool {
     dial: Rc<dyn Dial>,
     idle: RefCell<Vec<Idle>>,
     channels: Channels,
+    freed: Rc<Freed>,
     /// What this target counts on this worker.
     pub cells: Rc<TargetCells>,
 }
@@ -33,6 +40,36 @@ struct Idle {
     sender: SendRequest<Body>,
     ear: Arc<Ear>,
     since: Instant,
+}
+
+/// Tells this worker's requests that wait for a connection that one is free again.
+#[derive(Default)]
+pub struct Freed {
+    waiting: Cell<usize>,
+    free: Notify,
+}
+
+impl Freed {
+    /// A connection, or a stream of one, is free.
+    pub fn tell(&self) {
+        if self.waiting.get() > 0 {
+            self.free.notify_one();
+        }
+    }
+
+    /// Counts a request that waits.
+    fn enter(self: &Rc<Self>) -> Waits {
+        self.waiting.set(self.waiting.get() + 1);
+        Waits(self.clone())
+    }
+}
+
+struct Waits(Rc<Freed>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
 }
 
 /// A response head, its body, and the connection that must be given back when the body has ended.
@@ -60,13 +97,20 @@ pub struct Own {
     pool: Rc<Pool>,
 }
 
+/// The time for a connection, the wait for its place included.
+#[derive(Clone, Copy)]
+struct Within {
+    until: Instant,
+    bound: Duration,
+}
+
 /// How often a request waits for a connection that others opened before it opens one for itself.
 const MAX_WAITS: u32 = 8;
 
 impl Pool {
     /// An empty pool.
     pub fn new(target: Arc<Target>, dial: Rc<dyn Dial>, cells: Rc<TargetCells>) -> Self {
-        Self { target, dial, idle: RefCell::default(), channels: Channels::default(), cells }
+        Self { target, dial, idle: RefCell::default(), channels: Channels::default(), freed: Rc::default(), cells }
     }
 
     /// Sends `request` over an idle or a new connection and waits for the response head; `upgrade` asks for a connection of its own.
@@ -82,17 +126,25 @@ impl Pool {
         upgrade: bool,
     ) -> Result<Received, SendError> {
         let own = upgrade || !http2::can_carry(&request);
+        let within = connect.map(|bound| Within { until: now + bound, bound });
+        // Whoever waits comes first.
+        let mut queues = self.freed.waiting.get() > 0;
         let mut waits = 0;
         loop {
-            let (connection, reused) = match self.check_out(now, own) {
+            let ready = if queues { None } else { self.check_out(now, own) };
+            queues = false;
+            let (connection, reused) = match ready {
                 Some(ready) => ready,
                 // A new connection's streams may all be taken by those who waited too: then for another one.
                 None if !own && self.channels.are_expected(&self.target) && waits < MAX_WAITS => {
                     waits += 1;
-                    Box::pin(self.join(connect)).await?;
+                    Box::pin(self.join(within)).await?;
                     continue;
                 }
-                None => (self.open(connect, own).await?, false),
+                None => match self.room(within).await? {
+                    Some(slot) => (self.open(slot, within, own).await?, false),
+                    None => continue,
+                },
             };
             let failed = match connection {
                 Connection::Own(mut own) => {
@@ -132,18 +184,21 @@ impl Pool {
         }
     }
 
-    /// Drops connections that were idle for too long or were closed. Called about once a second.
+    /// Drops connections that were idle for too long or were closed, and so many more as other workers wait for their places.
+    /// Called about once a second.
     pub fn sweep(&self, now: Instant) {
+        let mut wanted = self.target.slots.waiting().saturating_sub(self.freed.waiting.get());
         let mut idle = self.idle.borrow_mut();
         idle.retain(|c| {
-            let keep = !c.sender.is_closed() && now.duration_since(c.since) < self.target.keep_idle;
+            let open = !c.sender.is_closed() && now.duration_since(c.since) < self.target.keep_idle;
+            let keep = open && !slots::is_wanted(&mut wanted);
             if !keep {
                 self.cells.idle.dec();
             }
             keep
         });
         drop(idle);
-        self.channels.sweep(now, self.target.keep_idle);
+        self.channels.sweep(now, self.target.keep_idle, &mut wanted);
     }
 
     /// A connection that is open, and whether it has served before.
@@ -163,30 +218,75 @@ impl Pool {
         None
     }
 
-    /// Waits for a connection that all may use; opens it, in a task of its own, if nobody else does.
-    async fn join(self: &Rc<Self>, connect: Option<Duration>) -> Result<(), SendError> {
-        let opening = match self.channels.opening() {
-            Ok(known) => known,
-            Err(mine) => {
-                let pool = self.clone();
-                tokio::task::spawn_local(async move {
-                    let ended = pool.open(connect, false).await;
-                    // Released first: it is the first to be taken by those who wait.
-                    let error = ended.map(|connection| connection.release(Instant::now())).err();
-                    pool.channels.opened(error);
-                });
-                mine
-            }
-        };
-        opening.ended().await
+    /// A place for a new connection, at once or by waiting; `None`: a connection has become free meanwhile.
+    async fn room(&self, within: Option<Within>) -> Result<Option<Slot>, SendError> {
+        match self.target.slots.take() {
+            Some(slot) => Ok(Some(slot)),
+            None => Box::pin(self.wait_for_room(within)).await,
+        }
     }
 
-    async fn open(self: &Rc<Self>, connect: Option<Duration>, own: bool) -> Result<Connection, SendError> {
+    async fn wait_for_room(&self, within: Option<Within>) -> Result<Option<Slot>, SendError> {
+        let slots = &self.target.slots;
+        let Some(place) = slots.queue() else { return Err(self.full(&format!("{} requests wait for one", slots::QUEUE))) };
+        let (_counted, _waits) = (self.cells.waiting.enter(), self.freed.enter());
+        let free = async {
+            tokio::select! {
+                biased;
+                () = self.freed.free.notified() => None,
+                slot = place.slot() => slot,
+            }
+        };
+        match within {
+            None => Ok(free.await),
+            Some(Within { until, bound }) => {
+                tokio::time::timeout_at(until, free).await.map_err(|_| self.full(&format!("none became free within {bound:?}")))
+            }
+        }
+    }
+
+    /// Waits for a connection that all may use; opens it, in a task of its own, if nobody else does.
+    async fn join(self: &Rc<Self>, within: Option<Within>) -> Result<(), SendError> {
+        let (opening, opener) = self.channels.opening();
+        if let Some(opener) = opener {
+            let pool = self.clone();
+            tokio::task::spawn_local(async move {
+                // It may be for others, who came later.
+                let within = within.map(|Within { bound, .. }| Within { until: Instant::now() + bound, bound });
+                let ended = async {
+                    match pool.room(within).await? {
+                        Some(slot) => pool.open(slot, within, false).await.map(Some),
+                        None => Ok(None),
+                    }
+                };
+                let ended = ended.await;
+                // Released first: it is the first to be taken by those who wait.
+                let error = ended.map(|connection| connection.map(|connection| connection.release(Instant::now()))).err();
+                opener.ended(error);
+            });
+        }
+        let Some(Within { until, bound }) = within else { return opening.ended().await };
+        match tokio::time::timeout_at(until, opening.ended()).await {
+            Ok(ended) => ended,
+            Err(_) if self.target.slots.are_taken() => Err(self.full(&format!("none became free within {bound:?}"))),
+            Err(_) => Err(late(bound)),
+        }
+    }
+
+    /// No connection may be opened, and none became free.
+    fn full(&self, why: &str) -> SendError {
+        self.cells.connected("full");
+        let most = self.target.slots.most();
+        let detail = format!("there are {most} connections, as many as there may be (max_connections), and {why}");
+        SendError { fault: Fault::Full, unsent: true, ..broken(&detail, false) }
+    }
+
+    async fn open(self: &Rc<Self>, slot: Slot, within: Option<Within>, own: bool) -> Result<Connection, SendError> {
         let dialled = async {
             let stream = self.dial.dial(&self.target, own).await?;
             if !own && self.agreed_on_http2(&stream)? {
                 self.channels.learn(true);
-                Box::pin(self.channels.start(stream, &self.cells)).await.map_err(unstarted)?;
+                Box::pin(self.channels.start(stream, slot, &self.cells, &self.freed)).await.map_err(unstarted)?;
                 return match self.channels.reserve() {
                     Some(seat) => Ok(Connection::Stream(seat)),
                     None => Err(SendError { unsent: true, ..broken("closed at once", false) }),
@@ -196,7 +296,8 @@ impl Pool {
                 self.channels.learn(false);
             }
             let ear = Arc::new(Ear::default());
-            let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake::<_, Body>(TokioIo::new(Heard::new(stream, ear.clone())));
+            let heard = Heard::new(stream, ear.clone(), Some(slot));
+            let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake::<_, Body>(TokioIo::new(heard));
             let (sender, connection) = handshake.await.map_err(|e| explain(&e, false))?;
             // The task ends with its connection, which ends when the sender is dropped.
             tokio::task::spawn_local(async move {
@@ -207,13 +308,11 @@ impl Pool {
             self.cells.active.inc();
             Ok(Connection::Own(Own { sender: Some(sender), ear, pool: self.clone() }))
         };
-        let opened = match connect {
+        let opened = match within {
             None => dialled.await,
-            Some(bound) => match tokio::time::timeout(bound, dialled).await {
+            Some(Within { until, bound }) => match tokio::time::timeout_at(until, dialled).await {
                 Ok(opened) => opened,
-                Err(_) => {
-                    Err(SendError { timeout: Some(bound), unsent: true, ..broken(&format!("no connection within {bound:?}"), false) })
-                }
+                Err(_) => Err(late(bound)),
             },
         };
         self.cells.connected(opened.as_ref().err().map_or("ok", SendError::word));
@@ -251,10 +350,14 @@ impl Connection {
     pub fn release(self, now: Instant) {
         let Self::Own(mut own) = self else { return };
         if let Some(sender) = own.sender.take() {
-            own.pool.cells.active.dec();
-            if sender.is_ready() {
-                own.pool.cells.idle.inc();
-                own.pool.idle.borrow_mut().push(Idle { sender, ear: own.ear.clone(), since: now });
+            let pool = &own.pool;
+            pool.cells.active.dec();
+            // Requests of other workers wait for its place: they cannot use the connection itself.
+            let wanted_elsewhere = pool.target.slots.waiting() > pool.freed.waiting.get();
+            if sender.is_ready() && !wanted_elsewhere {
+                pool.cells.idle.inc();
+                pool.idle.borrow_mut().push(Idle { sender, ear: own.ear.clone(), since: now });
+                pool.freed.tell();
             }
         }
     }
@@ -278,7 +381,12 @@ impl Drop for Pool {
 }
 
 fn broken(detail: &str, reused: bool) -> SendError {
-    SendError { fault: Fault::Reset, detail: detail.into(), reused, unsent: false, body: false, timeout: None }
+    SendError { fault: Fault::Reset, detail: detail.into(), reused, unsent: false, timeout: None }
+}
+
+/// The bound passed without a connection.
+fn late(bound: Duration) -> SendError {
+    SendError { timeout: Some(bound), unsent: true, ..broken(&format!("no connection within {bound:?}"), false) }
 }
 
 /// No request has been sent yet.
@@ -290,11 +398,10 @@ fn unstarted(why: http2::Unstarted) -> SendError {
             SendError { fault: Fault::Malformed, ..broken("the target says nothing: it does not speak HTTP/2", false) }
         }
     };
-    SendError { unsent: true, body: false, ..error }
+    SendError { unsent: true, ..error }
 }
 
 fn explain(error: &hyper::Error, reused: bool) -> SendError {
-    let body = error.is_user();
     let mut fault = if error.is_parse() { Fault::Malformed } else { Fault::Reset };
     let (mut unsent, mut reused) = (false, reused);
     let mut detail = error.to_string();
@@ -308,5 +415,5 @@ fn explain(error: &hyper::Error, reused: bool) -> SendError {
         detail = format!("{detail}: {cause}");
         source = cause.source();
     }
-    SendError { fault, detail, reused, unsent, body, timeout: None }
+    SendError { fault, detail, reused, unsent, timeout: None }
 }

@@ -197,3 +197,51 @@ outbound:
         assert_eq!(model_of(&world.provider("backup").seen()[0].body), "gpt-4o", "no other model was asked for");
     });
 }
+
+/// What says who makes a call was meant for the provider that was asked, and for nobody else.
+#[test]
+fn another_owner_gets_the_call_and_nothing_of_who_makes_it() {
+    run(async {
+        const AWS: &str = "/aws/model/anthropic.claude-3/invoke";
+        let world = World::new(
+            "outbound:
+  providers:
+    openai: {url: 'http://o.test'}
+    backup: {api: openai, url: 'http://b.test'}
+    aws: {api: bedrock, url: 'http://a.test'}
+    spare: {api: bedrock, url: 'http://s.test'}
+  routes:
+  - {match: {provider: openai}, fallback: [{provider: openai, model: gpt-4o-mini}, {provider: backup}]}
+  - {match: {provider: aws}, fallback: [{provider: spare}]}
+",
+        )
+        .await;
+        let theirs = [
+            ("authorization", "Bearer sk-app"),
+            ("cookie", "session=1"),
+            ("openai-organization", "org-1"),
+            ("openai-project", "proj-1"),
+            ("x-amz-security-token", "token"),
+            ("x-amz-date", "20270101T000000Z"),
+            ("x-amz-content-sha256", "e3b0"),
+            ("helicone-auth", "Bearer h"),
+            ("baggage", "user=1"),
+        ];
+        let everybodys = [("openai-beta", "assistants=v2"), ("user-agent", "OpenAI/Python 3.57"), ("x-stainless-lang", "python")];
+        for (path, asked, other) in [(CHAT, "openai", "backup"), (AWS, "aws", "spare")] {
+            world.provider(asked).script(["503", "503"]);
+            let fields = theirs.iter().chain(&everybodys);
+            let call = fields.fold(crate::world::json(path), |call, (name, value)| call.header(*name, *value)).header("host", "localhost");
+            world.caller().ask(call, chat("gpt-4o").to_string()).await;
+            let (at_home, abroad) = (world.provider(asked).seen(), world.provider(other).seen());
+            assert!(!at_home.is_empty() && abroad.len() == 1, "{other} was asked");
+            for (name, _) in theirs {
+                assert!(at_home.iter().all(|seen| seen.header(name).is_some()), "{name} reaches {asked}");
+                assert_eq!(abroad[0].header(name), None, "{name} at {other}");
+            }
+            for (name, value) in everybodys {
+                assert_eq!(abroad[0].header(name), Some(value), "{name} at {other}");
+            }
+        }
+    });
+}

@@ -51,6 +51,9 @@ mod usage;
 /// Request bodies in a content coding: read on the side, or refused where a policy must read them.
 mod coded;
 
+/// How many connections a target may have, and who waits for one.
+mod connections;
+
 /// Streams and tunnels: as they come, both ways.
 mod streaming;
 

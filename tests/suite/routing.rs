@@ -2,7 +2,7 @@
 
 use http::{Method, Request, StatusCode};
 
-use crate::world::{World, chat, run};
+use crate::world::{World, chat, json, run};
 
 /// The route that counted one more request since it was last asked.
 struct Routes<'w> {
@@ -113,8 +113,8 @@ outbound:
             ("/anthropic/v1/messages", chat("claude-sonnet-4-5"), "claude"),
         ] {
             let before = routes.of(name);
-            let asked = crate::world::json(path).header("anthropic-version", "2023-06-01");
-            let asked = if path.starts_with("/openai") { crate::world::json(path) } else { asked };
+            let asked = json(path).header("anthropic-version", "2023-06-01");
+            let asked = if path.starts_with("/openai") { json(path) } else { asked };
             let answer = caller.ask(asked, body.to_string()).await;
             assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
             assert_eq!(routes.of(name), before + 1.0, "{path} {body}");
@@ -143,5 +143,36 @@ fn connect_and_trace_are_not_proxied() {
         let world = World::new("inbound: {app: 'http://app.test'}").await;
         let answer = world.client().ask(Request::builder().method(Method::TRACE).uri("/"), "").await;
         assert_eq!((answer.status, world.app.asked()), (StatusCode::METHOD_NOT_ALLOWED, 0));
+    });
+}
+
+/// A base path is a wall: behind it lives somebody else, and a configured key would open the door.
+#[test]
+fn no_path_leads_out_of_a_targets_base() {
+    run(async {
+        let world = World::new(
+            "inbound: {app: 'http://app.test/tenant-a', app_protocol: http1}
+outbound:
+  providers: {house: {api: openai, url: 'http://h.test/house', keys: [sk-house]}, plain: {api: plain, url: 'http://p.test'}}
+",
+        )
+        .await;
+        let call = async |path: String| world.caller().ask(json(&path).header("host", "localhost"), chat("gpt-4o").to_string()).await;
+        for climbing in
+            ["/../tenant-b", "/%2e%2e/tenant-b", "/a/.%2E/..;x/tenant-b", "/..%5Ctenant-b", "/..\\tenant-b", "/%252e%252e/tenant-b"]
+        {
+            let refused = world.client().get(climbing).await;
+            assert_eq!((refused.status, refused.json()["reason"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_request")), "{climbing}");
+            assert!(refused.text().contains("base path"), "{}", refused.text());
+            let refused = call(format!("/house{climbing}")).await;
+            assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{climbing}");
+            assert!(refused.text().contains("base path"), "{}", refused.text());
+        }
+        assert_eq!((world.app.asked(), world.provider("house").seen().len()), (0, 0));
+        // Within the base, and where there is none, a path is the target's own affair.
+        world.client().get("/a/../b?c=/../d").await;
+        assert_eq!(world.app.only().target, "/tenant-a/a/../b?c=/../d");
+        call("/plain/../x".to_owned()).await;
+        assert_eq!(world.provider("plain").seen()[0].path, "/../x");
     });
 }

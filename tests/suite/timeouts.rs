@@ -42,6 +42,20 @@ fn connect_bounds_the_connection() {
 }
 
 #[test]
+fn a_connection_is_bounded_where_nothing_is_said_and_by_a_policy_that_observes() {
+    run(async {
+        for yaml in ["inbound: {app: 'http://app.test'}", &inbound("{mode: observe, connect: 1s}")] {
+            let world = World::new(yaml).await;
+            world.dials.fail("app", [Failing::Hang]);
+            is(&world.client().get("/").await, "connect_timeout", 5_000);
+        }
+        let world = World::new(&inbound("{connect: off, per_try: 60s}")).await;
+        world.dials.fail("app", [Failing::Hang]);
+        is(&world.client().get("/").await, "per_try_timeout", 60_000);
+    });
+}
+
+#[test]
 fn response_header_counts_from_the_request_fully_sent() {
     run(async {
         let world = World::new(&inbound("{response_header: 5s}")).await;

@@ -260,3 +260,15 @@ async fn an_answer_that_is_reset_half_way_is_visibly_cut() {
         proxy.metric("outrigger_pool_connections{target=\"app\",state=\"active\"} 0").await;
     }
 }
+
+/// As many connections as there may be: requests wait for a stream of one, and no other is opened.
+#[tokio::test]
+async fn requests_wait_for_a_stream_where_no_connection_may_be_opened() {
+    let origin = Origin::start(None, 2).await;
+    let files = Files::new();
+    let app = format!("  app: http://{}\n  app_protocol: http2\n  app_max_connections: 1\n", origin.address);
+    let proxy = Arc::new(start(&files, &app).await);
+    many(&proxy, 50).await;
+    assert_eq!(connections(&origin), 1);
+    proxy.metric("outrigger_pool_waiting_requests{target=\"app\"} 0").await;
+}

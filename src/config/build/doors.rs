@@ -12,6 +12,9 @@ use crate::config::{
     written::{self, Items},
 };
 
+/// Connections of a target where the file says nothing.
+const MAX_CONNECTIONS: usize = 10_000;
+
 impl Build<'_> {
     pub(super) fn inbound(&mut self, written: Option<written::Inbound>) -> Option<Inbound> {
         let app = match &self.overrides.app {
@@ -32,6 +35,7 @@ impl Build<'_> {
                 app,
                 app_tls: TargetTls::default(),
                 app_protocol: Protocol::Auto,
+                app_max_connections: MAX_CONNECTIONS,
                 trusted_proxies: Vec::new(),
                 caller: vec![CallerSource::ClientIp],
                 limits: Vec::new(),
@@ -67,6 +71,7 @@ impl Build<'_> {
             app,
             app_tls,
             app_protocol: written.app_protocol.0,
+            app_max_connections: whole(&written.app_max_connections),
             trusted_proxies,
             caller,
             limits,
@@ -202,6 +207,7 @@ impl Build<'_> {
                 keys,
                 tls,
                 protocol: provider.protocol.0,
+                max_connections: whole(&provider.max_connections),
             });
         }
         out

@@ -55,7 +55,7 @@ fn no_file_is_a_transparent_proxy() {
     let app = Overrides { app: Some("3000".into()), ..overrides() };
     let config = without_file(&app, &env).expect("an app is enough");
     let inbound = config.inbound.expect("open");
-    assert_eq!((inbound.app.to_string().as_str(), inbound.listen.to_string().as_str()), ("http://127.0.0.1:3000", "0.0.0.0:8080"));
+    assert_eq!((inbound.app.to_string().as_str(), inbound.listen.to_string().as_str()), ("http://localhost:3000", "0.0.0.0:8080"));
     assert!(config.outbound.is_none() && inbound.routes.is_empty() && inbound.fallthrough.cache.is_none());
     assert_eq!(config.admin.listen.map(|a| a.to_string()).as_deref(), Some("127.0.0.1:9901"));
     assert_eq!(config.admin.probes.map(|a| a.to_string()).as_deref(), Some("0.0.0.0:9902"));
@@ -68,7 +68,7 @@ fn no_file_is_a_transparent_proxy() {
 #[test]
 fn the_bounds_without_a_file_are_those_of_an_empty_door() {
     let app = Overrides { app: Some("3000".into()), ..overrides() };
-    let (bare, written) = (without_file(&app, &env).expect("good"), good(IN));
+    let (bare, written) = (without_file(&app, &env).expect("good"), good("inbound: {app: 3000}\n"));
     assert_eq!(format!("{bare:?}"), format!("{written:?}"));
 }
 

@@ -23,7 +23,7 @@ fn listen_addresses_name_the_likely_one() {
 
 #[test]
 fn an_origin_may_be_a_port() {
-    assert_eq!(Origin::word("3000").map(|o| o.to_string()), Ok("http://127.0.0.1:3000".into()));
+    assert_eq!(Origin::word("3000").map(|o| o.to_string()), Ok("http://localhost:3000".into()));
     refused::<Origin>("0", "not a port");
     refused::<Origin>("99999", "from 1 to 65535");
     refused::<Origin>("localhost:3000", "http://");

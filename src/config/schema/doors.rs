@@ -178,9 +178,11 @@ static INBOUND: Table = Table::new(
     &[
         Key::new("listen", ADDRESS, "Where clients connect.").default("0.0.0.0:8080"),
         tls::TLS,
-        Key::new("app", APP, "The app: a URL, or a port of this machine.").says("required, unless `--app` is given"),
+        Key::new("app", APP, "The app: a URL, or a port of this machine (at 127.0.0.1 or ::1, whichever answers).")
+            .says("required, unless `--app` is given"),
         tls::target_tls("app_tls"),
         tls::protocol("app_protocol"),
+        tls::max_connections("app_max_connections"),
         Key::new(
             "trusted_proxies",
             Kind::OneOrMany(&NETS),
@@ -236,6 +238,7 @@ static PROVIDER: Table = Table::new(
             .eg("[\"${OPENAI_API_KEY:-}\"]"),
         tls::target_tls("tls"),
         tls::protocol("protocol"),
+        tls::max_connections("max_connections"),
     ],
 )
 .foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);

@@ -180,10 +180,13 @@ pub(super) const PURGE: Key = Key::new("purge", TAGS, "Tags whose entries are dr
 
 static TIMEOUTS_TABLE: Table = Table::new(
     "timeouts",
-    "Time bounds. What is not written is unbounded, `connect` aside; streams never end by an accident of a total.",
+    "Time bounds. What is not written is unbounded, `connect` aside, which is 5s even without this block; streams never end by an \
+     accident of a total.",
     &[
         MODE_KEY,
-        Key::new("connect", TIME_OR_OFF, "To an open connection, TLS included.").within("1ms", "1h").default("5s"),
+        Key::new("connect", TIME_OR_OFF, "To an open connection, TLS included: every address of the target's name is tried within it.")
+            .within("1ms", "1h")
+            .default("5s"),
         Key::new("response_header", TIME_OR_OFF, "From the request fully sent to the head of the response.").within("1ms", "1d").eg("10m"),
         Key::new("first_token", TIME_OR_OFF, "Streams only: to the first event.").within("1ms", "1d").eg("120s"),
         Key::new("idle", TIME_OR_OFF, "Between two pieces of a response body.").within("1ms", "1d").eg("60s"),

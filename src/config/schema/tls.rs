@@ -54,6 +54,19 @@ pub(super) const fn target_tls(name: &'static str) -> Key {
     Key::new(name, Kind::Table(&TARGET_TLS), "TLS with it, where its URL is https.").eg("{ca: /etc/outrigger/ca.crt}")
 }
 
+/// How many connections a target may have.
+pub(super) const fn max_connections(name: &'static str) -> Key {
+    Key::new(
+        name,
+        COUNT_OF,
+        "Most connections to it, over all workers, tunnels and idle ones included. Up to 1,024 requests wait for one, for \
+         `timeouts.connect` at most; beyond it 503.",
+    )
+    .within("1", "1M")
+    .default("10k")
+    .eg("200")
+}
+
 /// What is spoken with a target.
 pub(super) const fn protocol(name: &'static str) -> Key {
     Key::new(name, PROTOCOL, "HTTP version: `auto` is the target's choice over TLS and HTTP/1.1 in clear; gRPC needs HTTP/2.")

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, header};
 
 use super::{date, entry::Entry};
+use crate::fields::content_length;
 
 /// Whether the client already has the stored response: the answer is then 304.
 ///
@@ -145,7 +146,7 @@ pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
     if stored.headers.get(header::CONTENT_ENCODING) != answer.get(header::CONTENT_ENCODING) {
         return About::Unknown;
     }
-    let length = answer.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let length = content_length(answer).ok().flatten();
     if length.is_some_and(|length| length != stored.len) {
         return About::Other;
     }

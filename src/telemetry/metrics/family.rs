@@ -200,7 +200,9 @@ families! {
     StoreUp = Gauge, One, "outrigger_store_up", ["store"], "Whether the store answers: 1 or 0.";
     StoreErrors = Counter, One, "outrigger_store_errors_total", ["store", "operation"], "Store operations that failed or took too long.";
     PoolConnections = Gauge, One, "outrigger_pool_connections", ["target", "state"], "Upstream connections, idle or active.";
-    PoolConnects = Counter, One, "outrigger_pool_connects_total", ["target", "outcome"], "Upstream connections opened or not.";
+    PoolConnects = Counter, One, "outrigger_pool_connects_total", ["target", "outcome"], "Upstream connections opened or not, by outcome; full: there were max_connections of them.";
+    PoolWaiting = Gauge, One, "outrigger_pool_waiting_requests", ["target"], "Requests that wait because the target has as many connections as it may (max_connections).";
+    DnsAnswers = Counter, One, "outrigger_dns_answers_total", ["outcome"], "Names of targets asked for a new connection: cached, looked_up, kept (the resolver failed or hung, its last good answer was used), failed.";
     Tokens = Counter, One, "outrigger_tokens_total", ["route", "provider", "model", "class", "source"], "Tokens of model calls, in classes that do not overlap, by where the number comes from.";
     Cost = Counter, Nano, "outrigger_cost_usd_total", ["route", "provider", "model"], "Dollars of model calls.";
     UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model has no price.";

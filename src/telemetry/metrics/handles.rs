@@ -234,6 +234,8 @@ pub struct TargetCells {
     pub idle: Gauge,
     /// Upstream connections of this worker that carry a request.
     pub active: Gauge,
+    /// Requests of this worker that wait for one.
+    pub waiting: Gauge,
     tries: Words,
     retries: Words,
     timeouts: Words,
@@ -352,6 +354,7 @@ impl WorkerMetrics {
             budget_exhausted: self.counter(Family::RetryBudgetExhausted, &[target]),
             idle: self.gauge(Family::PoolConnections, &[target, "idle"]),
             active: self.gauge(Family::PoolConnections, &[target, "active"]),
+            waiting: self.gauge(Family::PoolWaiting, &[target]),
             tries: Words::new(self, Family::Tries, &[target]),
             retries: Words::new(self, Family::Retries, &[target]),
             timeouts: Words::new(self, Family::Timeouts, &[target]),

@@ -117,6 +117,14 @@ impl World {
         Client::new(self.inbound.clone(), "203.0.113.7")
     }
 
+    /// A client whose connections another worker serves.
+    pub fn client_elsewhere(&self) -> Client {
+        let proxy =
+            Proxy::new(self.shared.clone(), self.live.clone(), self.telemetry.worker(), Chance::seeded(8), Rc::new(self.dials.clone()));
+        tokio::task::spawn_local(proxy.clone().sweep());
+        Client::new(Listener::new(Door::Inbound, proxy, Default::default(), Default::default()), "203.0.113.8")
+    }
+
     /// The app as a client of its providers, at the outbound door.
     pub fn caller(&self) -> Client {
         Client::new(self.outbound.clone(), "127.0.0.1")

@@ -31,6 +31,8 @@ pub enum Failing {
     Refused,
     /// No answer, ever.
     Hang,
+    /// A mistake of our own.
+    Panic,
 }
 
 impl Dials {
@@ -58,10 +60,11 @@ impl Dial for Dials {
             let failing = self.0.failing.borrow_mut().get_mut(name).and_then(VecDeque::pop_front);
             match failing {
                 None => {}
+                Some(Failing::Panic) => panic!("told to panic"),
                 Some(Failing::Hang) => std::future::pending().await,
                 Some(Failing::Refused) => {
                     let detail = format!("cannot connect to {name}: refused");
-                    return Err(SendError { fault: Fault::Refused, detail, reused: false, unsent: true, body: false, timeout: None });
+                    return Err(SendError { fault: Fault::Refused, detail, reused: false, unsent: true, timeout: None });
                 }
             }
             let (ours, theirs) = tokio::io::duplex(PIPE);
