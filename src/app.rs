@@ -46,7 +46,7 @@ use crate::{
     policy::limits::Limits,
     proxy::{Proxy, Shared, live::Live},
     store::redis::Redis,
-    telemetry::{Telemetry, metrics::Family},
+    telemetry::{self, Telemetry, metrics::Family},
     upstream::Dialer,
 };
 
@@ -224,6 +224,7 @@ impl App {
                     self.shared.causes.sweep(CAUSE_KEEP, now);
                     self.shared.limits.sweep(now);
                     self.shared.cache.sweep(self.shared.clock.wall());
+                    telemetry::say_repeats();
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,

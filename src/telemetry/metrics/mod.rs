@@ -125,6 +125,9 @@ impl Metrics {
         {
             metrics.shared.counter(spec.family, &[]);
         }
+        for (family, known) in family::BORN {
+            known.iter().for_each(|labels| drop(metrics.shared.counter(*family, labels)));
+        }
         metrics
     }
 
