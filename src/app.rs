@@ -5,21 +5,19 @@
 
 mod cache;
 pub mod certificates;
+mod leave;
 mod memory;
 mod operator;
 mod store;
 mod warm;
+mod worker;
 
 use std::{
     io,
     net::TcpListener,
     num::NonZeroUsize,
     path::PathBuf,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
     time::Duration,
 };
@@ -28,26 +26,22 @@ use arc_swap::ArcSwap;
 use http::Uri;
 pub use operator::Desk;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, watch},
-    task::LocalSet,
-};
+use tokio::sync::{mpsc, watch};
+use worker::WorkerPart;
 
 use crate::{
     admin::{self, Listeners, Settings},
-    arrival::Door,
-    clock::{Chance, Clock, Instant},
+    clock::Clock,
     config::{
         Config,
         error::Mistakes,
         read::{self, Fingerprint, Overrides, Reading},
     },
-    listen::{self, Census, Listener, Terminator},
+    listen::{self, Census, Terminator},
     policy::limits::Limits,
-    proxy::{Proxy, Shared, live::Live},
+    proxy::{Shared, live::Live},
     store::redis::Redis,
-    telemetry::{self, Telemetry, metrics::Family},
-    upstream::Dialer,
+    telemetry::{Telemetry, metrics::Family},
 };
 
 /// Where the configuration comes from.
@@ -174,13 +168,9 @@ impl App {
                 census: census.clone(),
                 terminators: terminators.clone(),
                 phase: phase.subscribe(),
-                alive: alive.clone(),
                 wanted: wanted.take(),
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            workers.push(std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
-                LocalSet::new().block_on(&runtime, part.run());
-            })?);
+            workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
         let app = Arc::new_cyclic(|app| {
             let server = admin::serve(listeners, Settings::new(&config.admin), Desk::new(app.clone()));
@@ -205,58 +195,6 @@ impl App {
         store::say(app.redis.as_ref());
         memory::watch(&app.shared.pressure);
         Ok(app)
-    }
-
-    /// Serves until a signal ends it, then drains. Returns when everything is over.
-    pub async fn serve(self: Arc<Self>) -> io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut poll = tokio::time::interval(RELOAD_POLL);
-        let mut leaving = self.phase.subscribe();
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(true),
-                _ = poll.tick() => {
-                    self.reload_and_say(false);
-                    let now = Instant::now();
-                    self.shared.causes.sweep(CAUSE_KEEP, now);
-                    self.shared.limits.sweep(now);
-                    self.shared.cache.sweep(self.shared.clock.wall());
-                    telemetry::say_repeats();
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = leaving.wait_for(|phase| *phase > Phase::Running) => break,
-            }
-        }
-        self.drain().await;
-        Ok(())
-    }
-
-    /// Readiness has failed or will now: accept for `drain_delay`, finish what is in flight, flush, by the deadline.
-    pub async fn drain(&self) {
-        let shutdown = self.live.load().config.shutdown.clone();
-        let deadline = Instant::now() + shutdown.deadline;
-        tracing::info!(delay = ?shutdown.drain_delay, deadline = ?shutdown.deadline, "draining");
-        self.advance(Phase::Leaving);
-        tokio::time::sleep(shutdown.drain_delay.min(shutdown.deadline)).await;
-        self.advance(Phase::Closing);
-        let flush = FLUSH.min(shutdown.deadline / 4);
-        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() + flush < deadline {
-            tokio::time::sleep(POLL).await;
-        }
-        let cut = self.alive.load(Ordering::Acquire) > 0;
-        self.advance(Phase::Over);
-        if cut {
-            tracing::warn!("the deadline ended exchanges that were still in flight");
-        }
-        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            tokio::time::sleep(POLL).await;
-        }
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(200));
-        self.telemetry.clone().shutdown(left).await;
     }
 
     /// Begins to leave, as if a signal had come.
@@ -335,75 +273,16 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.advance(Phase::Over);
-        for worker in self.workers.lock().drain(..) {
-            let _ = worker.join();
-        }
-    }
-}
-
-/// What a worker's thread takes with it.
-struct WorkerPart {
-    shared: Arc<Shared>,
-    live: Arc<ArcSwap<Live>>,
-    telemetry: Arc<Telemetry>,
-    inbound: Option<TcpListener>,
-    outbound: Option<TcpListener>,
-    census: [Arc<Census>; 2],
-    terminators: [Arc<Terminator>; 2],
-    phase: watch::Receiver<Phase>,
-    alive: Arc<AtomicUsize>,
-    /// The first worker fills the cache.
-    wanted: Option<mpsc::Receiver<Uri>>,
-}
-
-impl WorkerPart {
-    async fn run(mut self) {
-        let mine = self.telemetry.worker();
-        let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
-        tokio::task::spawn_local(proxy.clone().sweep());
-        let start = |door: Door, socket: Option<TcpListener>| {
-            let at = door as usize;
-            let listener = Listener::new(door, proxy.clone(), self.census[at].clone(), self.terminators[at].clone());
-            socket.and_then(|socket| start_listener(listener, socket))
-        };
-        let inbound = start(Door::Inbound, self.inbound.take());
-        let outbound = start(Door::Outbound, self.outbound.take());
-        if let (Some(wanted), Some(_)) = (self.wanted.take(), &inbound) {
-            tokio::task::spawn_local(warm::until(self.phase.clone(), proxy.clone(), wanted));
-        }
-        if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
-            if let Some((listener, _)) = &inbound {
-                listener.leave();
+        let workers: Vec<JoinHandle<()>> = self.workers.lock().drain(..).collect();
+        // A worker that hangs does not hold up whoever leaves.
+        for _ in 0..JOIN_LOOKS {
+            if workers.iter().all(JoinHandle::is_finished) {
+                break;
             }
-            let _ = self.phase.wait_for(|phase| *phase >= Phase::Closing).await;
-            if let Some((listener, accepting)) = &inbound {
-                accepting.abort();
-                listener.finish();
-            }
-            // The app may still call providers while it finishes: outbound closes last.
-            self.until_empty(inbound.as_ref().map(|(listener, _)| listener)).await;
-            if let Some((listener, accepting)) = &outbound {
-                accepting.abort();
-                listener.finish();
-            }
-            self.until_empty(outbound.as_ref().map(|(listener, _)| listener)).await;
+            std::thread::sleep(JOIN_LOOK);
         }
-        drop(proxy);
-        self.alive.fetch_sub(1, Ordering::Release);
+        workers.into_iter().filter(JoinHandle::is_finished).for_each(|worker| drop(worker.join()));
     }
-
-    async fn until_empty(&self, listener: Option<&Rc<Listener>>) {
-        while listener.is_some_and(|listener| listener.open() > 0) && *self.phase.borrow() < Phase::Over {
-            tokio::time::sleep(POLL).await;
-        }
-    }
-}
-
-fn start_listener(listener: Rc<Listener>, socket: TcpListener) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
-    let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
-    tokio::task::spawn_local(listener.clone().sweep());
-    let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
-    Some((listener, accepting))
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
@@ -455,8 +334,6 @@ fn cpu_quota() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-const RELOAD_POLL: Duration = Duration::from_secs(2);
-const CAUSE_KEEP: Duration = Duration::from_secs(600);
-const POLL: Duration = Duration::from_millis(20);
-/// Kept of the deadline for exporting what is left.
-const FLUSH: Duration = Duration::from_secs(2);
+/// How long, and how often, a process that ends looks whether its workers have.
+const JOIN_LOOKS: u32 = 200;
+const JOIN_LOOK: Duration = Duration::from_millis(5);

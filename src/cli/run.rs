@@ -32,11 +32,14 @@ fn serve(args: &RunArgs) -> Result<(), StartError> {
     }
     // The side runtime: admin door, store, exports, signals. Workers have their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let app = App::start(source, reading).await?;
         say_where(&app);
         app.serve().await.map_err(StartError::Io)
-    })
+    });
+    // A file or a name that is still being read would be waited for.
+    runtime.shutdown_background();
+    served
 }
 
 /// The file that was asked for, or `proxy.yaml` here if nothing was asked for and it exists.

@@ -175,6 +175,12 @@ impl Listener {
         self.sessions.tell(Order::Finish);
     }
 
+    /// Has every connection look at [`Proxy::stop`].
+    pub fn look_at_stop(&self) {
+        // A connection that is woken polls what it waits for.
+        self.finish();
+    }
+
     /// Connections that are open.
     pub fn open(&self) -> usize {
         self.sessions.count()
@@ -290,7 +296,7 @@ impl Listener {
             let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
             move |request: Request<Incoming>| listener.clone().answer(request, peer.clone(), session.clone())
         });
-        let connection = h2::builder(bounds).serve_connection(TokioIo::new(stream), service);
+        let connection = h2::builder(bounds, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 

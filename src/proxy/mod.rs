@@ -50,6 +50,7 @@ use crate::{
         Body,
         replay::Replay,
         room::BodyBudget,
+        stop::Stop,
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
@@ -177,6 +178,8 @@ pub struct Proxy {
     pub telemetry: WorkerTelemetry,
     /// Jitter and sampling.
     pub chance: Chance,
+    /// The end of everything under way.
+    pub stop: Rc<Stop>,
     dial: Rc<dyn Dial>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
@@ -186,13 +189,23 @@ impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
-        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, refreshes: Gauge::default() })
+        Rc::new(Self {
+            shared,
+            worker: RefCell::new(Rc::new(worker)),
+            live,
+            telemetry,
+            chance,
+            stop: Rc::default(),
+            dial,
+            refreshes: Gauge::default(),
+        })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
     pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
         let proxy = exchange.ask.proxy.clone();
-        match proxy.serve(&mut exchange, body, upgrade).await {
+        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgrade)).await;
+        match served.unwrap_or(Err(Reject::Stopping)) {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
                 exchange.switching();

@@ -28,6 +28,8 @@ pub enum Outcome {
     Rejected,
     /// The exchange was over already: what it cost became known later.
     ChargedLate,
+    /// The proxy ended it, because its shutdown could not wait any longer.
+    Stopped,
 }
 
 impl Outcome {
@@ -39,6 +41,7 @@ impl Outcome {
             Self::UpstreamBroken => "upstream_broken",
             Self::Rejected => "rejected",
             Self::ChargedLate => "charged_late",
+            Self::Stopped => "stopped",
         }
     }
 }
