@@ -8,6 +8,7 @@ pub mod certificates;
 mod leave;
 mod memory;
 mod operator;
+mod reload;
 mod store;
 mod warm;
 mod worker;
@@ -26,6 +27,7 @@ use arc_swap::ArcSwap;
 use http::Uri;
 pub use operator::Desk;
 use parking_lot::Mutex;
+use reload::{LastReload, Reloading};
 use tokio::sync::{mpsc, watch};
 use worker::WorkerPart;
 
@@ -33,15 +35,14 @@ use crate::{
     admin::{self, Listeners, Settings},
     clock::Clock,
     config::{
-        Config,
         error::Mistakes,
-        read::{self, Fingerprint, Overrides, Reading},
+        read::{Overrides, Reading},
     },
     listen::{self, Census, Terminator},
     policy::limits::Limits,
     proxy::{Shared, live::Live},
     store::redis::Redis,
-    telemetry::{Telemetry, metrics::Family},
+    telemetry::Telemetry,
 };
 
 /// Where the configuration comes from.
@@ -107,11 +108,14 @@ pub struct App {
     warm: mpsc::Sender<Uri>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
-    /// What the file said when it was last looked at, or why it was refused.
-    loaded: Mutex<Result<Fingerprint, String>>,
+    /// The generation that workers prepare now.
+    next: watch::Sender<Option<Arc<Live>>>,
+    reloading: tokio::sync::Mutex<Reloading>,
+    last_reload: Mutex<LastReload>,
     /// Where the doors listen, as bound (port 0 resolved).
     pub addresses: Addresses,
-    _admin: admin::Server,
+    /// Until the process ends.
+    admin: Mutex<Option<admin::Server>>,
 }
 
 /// Where the doors listen.
@@ -135,11 +139,9 @@ impl App {
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
-        let shared = Arc::new(Shared {
-            limits: Limits::new(config.store.max_keys, &clock, redis.clone()),
-            cache: store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?,
-            ..Shared::new(&config, clock)
-        });
+        let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
+        let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
+        let shared = Arc::new(Shared::over(&config, clock, limits, cache));
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         let live = Arc::new(ArcSwap::from_pointee(live));
         let terminators: [Arc<Terminator>; 2] = Default::default();
@@ -155,6 +157,7 @@ impl App {
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
         let census: [Arc<Census>; 2] = Default::default();
+        let (next, (ready, prepared)) = (watch::Sender::new(None), mpsc::channel(2 * count));
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
@@ -168,6 +171,8 @@ impl App {
                 census: census.clone(),
                 terminators: terminators.clone(),
                 phase: phase.subscribe(),
+                next: next.subscribe(),
+                prepared: ready.clone(),
                 wanted: wanted.take(),
             };
             workers.push(part.start(format!("worker-{at}"), alive.clone())?);
@@ -186,9 +191,11 @@ impl App {
                 warm,
                 workers: Mutex::new(workers),
                 alive,
-                loaded: Mutex::new(Ok(reading.fingerprint)),
+                next,
+                reloading: tokio::sync::Mutex::new(Reloading { watched: reading.watched, prepared, old: Vec::new() }),
+                last_reload: Mutex::new(LastReload::started(clock.wall())),
                 addresses,
-                _admin: server,
+                admin: Mutex::new(Some(server)),
             }
         });
         operator::register(&app);
@@ -210,55 +217,6 @@ impl App {
     /// The configuration at work.
     pub fn live(&self) -> Arc<Live> {
         self.live.load_full()
-    }
-
-    /// Reads the file again; all or nothing. `Ok(false)`: its content has not changed.
-    ///
-    /// # Errors
-    /// Every mistake of the file, or what needs a restart. The running configuration is kept.
-    pub fn reload(&self, forced: bool) -> Result<bool, String> {
-        let Some(file) = &self.source.file else { return Ok(false) };
-        let reading =
-            read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
-        // A file that was refused is said once, not at every look.
-        let seen = reading.as_ref().map(|reading| reading.fingerprint).map_err(Clone::clone);
-        let mut loaded = self.loaded.lock();
-        if !forced && *loaded == seen {
-            return Ok(false);
-        }
-        *loaded = seen;
-        drop(loaded);
-        let config = reading?.config;
-        let running = self.live.load();
-        if let Some(what) = needs_restart(&running.config, &config) {
-            return Err(format!("{what} cannot change while running; it needs a restart"));
-        }
-        let config = Arc::new(config);
-        let fresh = Live::new(running.generation + 1, config.clone(), &self.shared)?;
-        let doors = certificates::prepare(&config)?;
-        // The last thing that can be refused, and it changes nothing then.
-        if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
-            redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
-        }
-        doors.apply(&self.terminators);
-        certificates::say(&config, self.shared.clock.wall());
-        self.live.store(Arc::new(fresh));
-        Ok(true)
-    }
-
-    fn reload_and_say(&self, forced: bool) {
-        let counter = |outcome| self.telemetry.metrics().shared().counter(Family::ConfigReloads, &[outcome]);
-        match self.reload(forced) {
-            Ok(false) => {}
-            Ok(true) => {
-                counter("applied").inc();
-                tracing::info!("the configuration was reloaded");
-            }
-            Err(why) => {
-                counter("refused").inc();
-                tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
-            }
-        }
     }
 
     fn advance(&self, to: Phase) {
@@ -299,33 +257,6 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
         sockets.push(socket);
     }
     Ok(sockets)
-}
-
-/// What a running process cannot change.
-fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
-    let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
-    let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
-    if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
-        return Some("a listener");
-    }
-    if running.admin.token != wanted.admin.token {
-        return Some("the admin token");
-    }
-    if format!("{:?}", running.telemetry) != format!("{:?}", wanted.telemetry) {
-        return Some("telemetry");
-    }
-    let budgets = |config: &Config| (config.memory_limit, config.body_budget, config.store.max_keys);
-    if budgets(running) != budgets(wanted) {
-        return Some("a budget of the process");
-    }
-    if running.workers != wanted.workers {
-        return Some("the number of workers");
-    }
-    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone(), r.timeout, r.encrypt));
-    if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
-        return Some("the store");
-    }
-    None
 }
 
 /// Whole processors that the cgroup allows, at least one.

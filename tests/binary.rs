@@ -4,6 +4,8 @@
 mod logs;
 #[path = "binary/process.rs"]
 mod process;
+#[path = "binary/reloads.rs"]
+mod reloads;
 #[path = "binary/stop.rs"]
 mod stop;
 

@@ -56,16 +56,15 @@ impl App {
         let mut look = tokio::time::interval(LOOK);
         let mut leaving = self.phase.subscribe();
         let mut first = None;
+        let mut housekeeping = tokio::spawn(std::future::ready(()));
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(true),
+                _ = hangup.recv() => drop(tokio::spawn(self.clone().reload_because(true))),
                 _ = look.tick() => {
-                    self.reload_and_say(false);
-                    let now = Instant::now();
-                    self.shared.causes.sweep(CAUSE_KEEP, now);
-                    self.shared.limits.sweep(now);
-                    self.shared.cache.sweep(self.shared.clock.wall());
                     telemetry::say_repeats();
+                    if housekeeping.is_finished() {
+                        housekeeping = tokio::spawn(self.clone().keep_house());
+                    }
                 }
                 signal = ending.next() => {
                     first = Some(signal);
@@ -75,7 +74,26 @@ impl App {
             }
         }
         self.leave_heeding(first, &mut ending).await;
+        // Here and not when the last handle of the app goes: a file that cannot be read may hold one.
+        drop(self.admin.lock().take());
         Ok(())
+    }
+
+    async fn reload_because(self: Arc<Self>, forced: bool) {
+        // It has been said and counted.
+        let _ = self.reload(forced).await;
+    }
+
+    /// Looks whether the file has changed, and forgets what is over: on a thread that may block, and never twice at once.
+    async fn keep_house(self: Arc<Self>) {
+        self.clone().reload_because(false).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            let (shared, now) = (&self.shared, Instant::now());
+            shared.causes.sweep(CAUSE_KEEP, now);
+            shared.limits.sweep(now);
+            shared.cache.sweep(shared.clock.wall());
+        })
+        .await;
     }
 
     /// Drains as `first` asks, or, where nobody has sent a signal yet, as configured; heeds the signals that follow.

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache, certificates, memory, warm};
+use super::{App, Phase, cache, certificates, memory, reload, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -41,6 +41,7 @@ pub fn register(app: &Arc<App>) {
     cache::register(app);
     certificates::register(app);
     memory::register(app);
+    reload::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
@@ -118,27 +119,28 @@ impl Operator for Desk {
     }
 
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
-        Box::pin(std::future::ready(self.act_now(action)))
+        let app = self.0.upgrade().ok_or_else(|| Refused::Conflict("the process is ending".into()));
+        Box::pin(async move { act(app?, action).await })
     }
 }
 
-impl Desk {
-    fn act_now(&self, action: Action) -> Result<Value, Refused> {
-        let Some(app) = self.0.upgrade() else { return Err(Refused::Conflict("the process is ending".into())) };
-        match action {
-            Action::Reload => match app.reload(true) {
-                Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
-                Err(why) => Err(Refused::Invalid(vec![why])),
-            },
-            Action::Drain => {
-                app.leave();
-                Ok(json!({"draining": true}))
-            }
-            Action::Purge { which, soft } => cache::purge(&app, which, soft),
-            Action::Warm(paths) => warm::want(&app, &paths),
-            Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
-            Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
+async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
+    match action {
+        Action::Reload => match app.reload(true).await {
+            Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
+            Err(why) => Err(Refused::Invalid(vec![why])),
+        },
+        Action::Drain => {
+            app.leave();
+            Ok(json!({"draining": true}))
         }
+        // It may look at every entry.
+        Action::Purge { which, soft } => tokio::task::spawn_blocking(move || cache::purge(&app, which, soft))
+            .await
+            .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
+        Action::Warm(paths) => warm::want(&app, &paths),
+        Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
+        Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
     }
 }
 
@@ -176,6 +178,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .chain(redis(app))
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
         .chain(memory::dependency(&app.shared.pressure))
+        .chain([reload::dependency(app)])
         .collect()
 }
 

@@ -45,6 +45,10 @@ pub(super) struct WorkerPart {
     pub(super) census: [Arc<Census>; 2],
     pub(super) terminators: [Arc<Terminator>; 2],
     pub(super) phase: watch::Receiver<Phase>,
+    /// The generation that comes next.
+    pub(super) next: watch::Receiver<Option<Arc<Live>>>,
+    /// Hears of generations that are prepared.
+    pub(super) prepared: mpsc::Sender<u64>,
     /// The first worker fills the cache.
     pub(super) wanted: Option<mpsc::Receiver<Uri>>,
 }
@@ -78,6 +82,7 @@ impl WorkerPart {
         let mine = self.telemetry.worker();
         let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), Rc::new(Dialer));
         tokio::task::spawn_local(proxy.clone().sweep());
+        tokio::task::spawn_local(prepare(proxy.clone(), self.next.clone(), self.prepared.clone()));
         let start = |door: Door, socket: Option<TcpListener>| {
             let at = door as usize;
             let listener = Listener::new(door, proxy.clone(), self.census[at].clone(), self.terminators[at].clone());
@@ -108,6 +113,17 @@ impl WorkerPart {
         while listener.open() > 0 && *self.phase.borrow() < Phase::Over {
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+/// Prepares generations that come, until the process has no more.
+async fn prepare(proxy: Rc<Proxy>, mut next: watch::Receiver<Option<Arc<Live>>>, prepared: mpsc::Sender<u64>) {
+    while next.changed().await.is_ok() {
+        let Some(live) = next.borrow_and_update().clone() else { continue };
+        let generation = live.generation;
+        proxy.prepare(live).await;
+        // A worker that is late is not waited for.
+        let _ = prepared.try_send(generation);
     }
 }
 

@@ -317,7 +317,7 @@ pub struct Redis {
 }
 
 /// Logs, traces, metrics.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
     /// Access log.
     pub log: LogFormat,

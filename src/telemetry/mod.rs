@@ -24,7 +24,7 @@ use otlp::{Otlp, OtlpError};
 use trace::Sampler;
 
 /// Longest wait for a log's last lines.
-pub const LAST_LINES: Duration = Duration::from_millis(500);
+pub const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why telemetry could not begin.
 #[derive(Debug, thiserror::Error)]

@@ -211,6 +211,8 @@ families! {
     TlsCertificateExpiry = Gauge, One, "outrigger_tls_certificate_expiry_timestamp_seconds", ["door", "file"], "When a listener's certificate runs out, in seconds since 1970.";
     MemoryBytes = Gauge, One, "outrigger_memory_bytes", ["kind"], "Memory: rss is what the process holds, budget what it may (memory_limit), cache and bodies are parts of it.";
     ConfigReloads = Counter, One, "outrigger_config_reloads_total", ["outcome"], "Reloads of the configuration, by outcome.";
+    ConfigLastReloadSuccessful = Gauge, One, "outrigger_config_last_reload_successful", [], "Whether what was last read of the configuration is at work: 1 or 0 (it was refused, the one before serves on).";
+    ConfigLastReloadSuccess = Gauge, One, "outrigger_config_last_reload_success_timestamp_seconds", [], "When the configuration at work was read, in seconds since 1970.";
     Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
     LogDropped = Counter, One, "outrigger_log_dropped_total", ["log"], "Lines of the access log and of the process log that were lost: their reader is too slow or gone, or a disk is full.";
     OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
