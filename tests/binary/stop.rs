@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{
     now,
-    process::{App, Home, Proxy, Reader, block_on, get, has, outrigger, run, try_get},
+    process::{App, Home, Proxy, Reader, block_on, get, has, metric, outrigger, run, try_get, until},
     yaml,
 };
 
@@ -51,10 +51,10 @@ impl Provider {
         Self { address, streaming }
     }
 
-    fn home(&self, deadline: &str) -> Home {
+    fn home(&self, policies: &str) -> Home {
         Home::new(&format!(
-            "outbound:\n  listen: 127.0.0.1:0\n  providers: {{openai: {{url: 'http://{}'}}}}\n\
-             admin: {{listen: 127.0.0.1:0, probes: off, socket: SOCKET}}\nshutdown: {{drain_delay: 0s, deadline: {deadline}}}\n",
+            "outbound:\n  listen: 127.0.0.1:0\n  providers: {{openai: {{url: 'http://{}'}}}}\n  defaults: {{{policies}}}\n\
+             admin: {{listen: 127.0.0.1:0, probes: off, socket: SOCKET}}\nshutdown: {{drain_delay: 0s, deadline: 2s}}\n",
             self.address
         ))
     }
@@ -64,26 +64,33 @@ impl Provider {
     }
 }
 
+/// Asks for a stream over a connection of its own.
+fn ask(proxy: &Proxy) -> TcpStream {
+    let mut client = TcpStream::connect(proxy.outbound.expect("open")).expect("connects");
+    let head = "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json";
+    write!(client, "{head}\r\nContent-Length: {}\r\n\r\n{CALL}", CALL.len()).expect("sent");
+    client
+}
+
+/// All that still comes.
+fn rest(mut client: TcpStream) -> String {
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("the end");
+    String::from_utf8(answer).expect("UTF-8")
+}
+
 const CALL: &str = r#"{"model":"gpt-4o","stream":true,"messages":[]}"#;
 
 #[test]
 fn a_stream_that_is_cut_at_the_deadline_says_so_and_the_log_does_not_blame_the_client() {
     let provider = Provider::start();
-    let home = provider.home("2s");
+    let home = provider.home("");
     let mut proxy = home.start();
-    let mut client = TcpStream::connect(proxy.outbound.expect("open")).expect("connects");
-    write!(
-        client,
-        "POST /openai/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{CALL}",
-        CALL.len()
-    )
-    .expect("sent");
+    let client = ask(&proxy);
     provider.until_it_streams();
     let began = now();
     proxy.signal("TERM");
-    let mut answer = Vec::new();
-    client.read_to_end(&mut answer).expect("the end");
-    let answer = String::from_utf8(answer).expect("UTF-8");
+    let answer = rest(client);
     assert!(answer.contains("\"word\"") && answer.contains("data: {\"error\":{\"message\":\"the proxy is shutting down"), "{answer}");
     assert!(!answer.contains("[DONE]") && !answer.ends_with("0\r\n\r\n"), "it must not look complete: {answer}");
     let line = proxy.logged();
@@ -93,9 +100,30 @@ fn a_stream_that_is_cut_at_the_deadline_says_so_and_the_log_does_not_blame_the_c
 }
 
 #[test]
+fn everybody_who_reads_a_shared_stream_is_told() {
+    let provider = Provider::start();
+    let home = provider.home("cache: {ttl: 1h}");
+    let mut proxy = home.start();
+    let first = ask(&proxy);
+    provider.until_it_streams();
+    let second = ask(&proxy);
+    let in_hand = "outrigger_inflight_requests{door=\"outbound\"}";
+    until("both are served", || metric(proxy.admin, in_hand) == Some(2.0));
+    proxy.signal("TERM");
+    for client in [first, second] {
+        let answer = rest(client);
+        assert!(answer.contains("\"word\"") && answer.contains("the proxy is shutting down"), "{answer}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "it must not look complete: {answer}");
+        assert_eq!(proxy.logged()["outcome"], "stopped");
+    }
+    assert_eq!(proxy.exit(), 0);
+    assert!(provider.streaming.try_recv().is_err(), "the provider was asked once");
+}
+
+#[test]
 fn a_stream_over_http2_is_told_too() {
     let provider = Provider::start();
-    let home = provider.home("2s");
+    let home = provider.home("");
     let mut proxy = home.start();
     let outbound = proxy.outbound.expect("open");
     let (asked, answer) = channel();
