@@ -136,6 +136,7 @@ impl App {
     pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let config = Arc::new(reading.config);
+        memory::raise_descriptors(&config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;

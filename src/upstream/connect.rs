@@ -20,7 +20,7 @@ use super::{
     SendError, Target,
     tls::{self, ClientTls},
 };
-use crate::reject::Fault;
+use crate::{pressure::descriptors, reject::Fault};
 
 /// A future that stays on its worker.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -71,6 +71,9 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, SendError> {
     let mut last = error(Fault::Dns, format!("{host} has no address"));
     for address in addresses {
         match TcpStream::connect(address).await {
+            Ok(stream) if !descriptors::leaves_reserve(&stream) => {
+                return Err(error(Fault::Refused, "no file descriptor is left for it (ulimit -n)".to_owned()));
+            }
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
