@@ -153,6 +153,9 @@ impl App {
         let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
         let address = |sockets: &Option<Vec<TcpListener>>| sockets.as_ref().and_then(|s| s.first()).and_then(|s| s.local_addr().ok());
         let listeners = Listeners::bind(&config.admin).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        if let Some(why) = &listeners.no_socket {
+            tracing::warn!("{why}; `outrigger drain`, `reload` and the like will not find this proxy");
+        }
         let mut addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound), ..Addresses::default() };
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));

@@ -2,6 +2,8 @@
 
 #[path = "binary/logs.rs"]
 mod logs;
+#[path = "binary/means.rs"]
+mod means;
 #[path = "binary/process.rs"]
 mod process;
 #[path = "binary/reloads.rs"]
