@@ -6,6 +6,9 @@
 mod expand;
 mod files;
 #[cfg(test)]
+#[path = "read/shown_tests.rs"]
+mod shown;
+#[cfg(test)]
 mod tests;
 pub(super) mod tree;
 mod walk;
