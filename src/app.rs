@@ -144,6 +144,7 @@ impl App {
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
         let shared = Arc::new(Shared::over(&config, clock, limits, cache));
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
+        live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
         let terminators: [Arc<Terminator>; 2] = Default::default();
         certificates::prepare(&config).map_err(StartError::Invalid)?.apply(&terminators);

@@ -8,6 +8,8 @@ mod means;
 mod process;
 #[path = "binary/reloads.rs"]
 mod reloads;
+#[path = "binary/series.rs"]
+mod series;
 #[path = "binary/stop.rs"]
 mod stop;
 

@@ -67,7 +67,13 @@ pub fn register(app: &Arc<App>) {
     });
     asks(Family::BreakerState, |app| {
         let all = app.shared.breakers.snapshot(Instant::now());
-        all.iter().map(|b| (vec![b.name.to_string()], b.state as u8 as f64)).collect()
+        let live = app.live();
+        let routes = [&live.inbound, &live.outbound].into_iter().flatten().flat_map(|door| &door.routes);
+        // Nothing has been sent to it: its breaker, of whatever model, is closed.
+        let untried = live.targets.iter().map(|target| &target.name).filter(|name| all.iter().all(|b| b.name != **name));
+        let untried = untried.filter(|_| routes.clone().any(|route| route.policies.breaker.is_some()));
+        let known = all.iter().map(|b| (vec![b.name.to_string()], f64::from(b.state as u8)));
+        known.chain(untried.map(|name| (vec![name.to_string()], 0.0))).collect()
     });
     asks(Family::BreakerTransitions, |app| {
         let all = app.shared.breakers.snapshot(Instant::now());

@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-
 use super::Shared;
 use crate::{
     arrival::Door,
@@ -25,7 +23,7 @@ use crate::{
     },
     provider::Prices,
     route::Table,
-    telemetry::metrics::{DoorCells, Metrics, RequestCells, RouteCells, WorkerMetrics},
+    telemetry::metrics::{DoorCells, RequestCells, RouteCells, WorkerMetrics},
     upstream::{Dial, Pool, Target, TargetTerms, tls},
 };
 
@@ -219,20 +217,6 @@ impl Live {
         Ok(Self { generation, inbound, outbound, targets, providers, prices, caches, config })
     }
 
-    /// `fresh` is the newest from now on; what belongs to targets that it does not have is forgotten. Gives back the one before.
-    pub fn put_to_work(fresh: Arc<Self>, newest: &ArcSwap<Self>, shared: &Shared, metrics: &Metrics) -> Arc<Self> {
-        // Breakers and budgets are called by their target, and then perhaps by model and route.
-        let is_of_a_target = |name: &str| {
-            let target = name.split(['/', '@']).next().unwrap_or_default();
-            fresh.targets.iter().any(|known| *known.name == *target)
-        };
-        // First, so that no request of the generation before can put its terms back.
-        shared.breakers.retain(fresh.generation, is_of_a_target);
-        shared.budgets.retain(fresh.generation, is_of_a_target);
-        metrics.forget("target", |name| name != CLIENT && !is_of_a_target(name));
-        newest.swap(fresh)
-    }
-
     /// The door's routes; `None` if the configuration does not open it.
     pub fn door(&self, door: Door) -> Option<&LiveDoor> {
         match door {
@@ -292,8 +276,6 @@ const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Providers announce longer ones; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
-/// In metrics of time bounds clients stand among the targets.
-const CLIENT: &str = "client";
 const DOORS: [Door; 2] = [Door::Inbound, Door::Outbound];
 /// Routes that a worker resolves before it looks after its requests again.
 const SLICE: usize = 16;
@@ -455,6 +437,7 @@ mod tests {
     use crate::{
         clock::Clock,
         config::read::{self, Overrides},
+        telemetry::metrics::Metrics,
         upstream::Dialer,
     };
 

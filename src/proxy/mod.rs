@@ -16,6 +16,7 @@ pub mod ending;
 pub mod exchange;
 pub mod forward;
 mod funds;
+mod generation;
 mod guards;
 mod hold;
 mod judged;
