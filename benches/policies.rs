@@ -86,7 +86,7 @@ fn breaker(c: &mut Criterion) {
         successes: 2,
     };
     let now = Instant::now();
-    let (breaker, chance) = (Breakers::default().get(&"app".into(), &terms, now), Chance::seeded(1));
+    let (breaker, chance) = (Breakers::default().get(&"app".into(), &terms, 1, now), Chance::seeded(1));
     c.bench_function("breaker: permit and success", |b| {
         b.iter(|| breaker.permit(now).expect("closed").settle(Outcome::Success, now, &chance))
     });

@@ -5,21 +5,20 @@
 
 mod cache;
 pub mod certificates;
+mod leave;
 mod memory;
 mod operator;
+mod reload;
 mod store;
 mod warm;
+mod worker;
 
 use std::{
     io,
     net::TcpListener,
     num::NonZeroUsize,
     path::PathBuf,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     thread::JoinHandle,
     time::Duration,
 };
@@ -28,26 +27,23 @@ use arc_swap::ArcSwap;
 use http::Uri;
 pub use operator::Desk;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{mpsc, watch},
-    task::LocalSet,
-};
+use reload::{LastReload, Reloading};
+use tokio::sync::{mpsc, watch};
+use worker::WorkerPart;
 
 use crate::{
     admin::{self, Listeners, Settings},
-    arrival::Door,
-    clock::{Chance, Clock, Instant},
+    clock::Clock,
     config::{
-        Config,
         error::Mistakes,
-        read::{self, Fingerprint, Overrides, Reading},
+        read::{Overrides, Reading},
     },
-    listen::{self, Census, Listener, Terminator},
+    listen::{self, Census, Terminator},
     policy::limits::Limits,
-    proxy::{Proxy, Shared, live::Live},
+    proxy::{Shared, live::Live},
     store::redis::Redis,
-    telemetry::{Telemetry, metrics::Family},
-    upstream::{Dialer, Resolver},
+    telemetry::Telemetry,
+    upstream::Resolver,
 };
 
 /// Where the configuration comes from.
@@ -113,11 +109,14 @@ pub struct App {
     warm: mpsc::Sender<Uri>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
-    /// What the file said when it was last looked at, or why it was refused.
-    loaded: Mutex<Result<Fingerprint, String>>,
+    /// The generation that workers prepare now.
+    next: watch::Sender<Option<Arc<Live>>>,
+    reloading: tokio::sync::Mutex<Reloading>,
+    last_reload: Mutex<LastReload>,
     /// Where the doors listen, as bound (port 0 resolved).
     pub addresses: Addresses,
-    _admin: admin::Server,
+    /// Until the process ends.
+    admin: Mutex<Option<admin::Server>>,
 }
 
 /// Where the doors listen.
@@ -138,15 +137,15 @@ impl App {
     pub async fn start(source: Source, reading: Reading) -> Result<Arc<Self>, StartError> {
         let clock = Clock::system();
         let config = Arc::new(reading.config);
+        memory::raise_descriptors(&config);
         let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
-        let shared = Arc::new(Shared {
-            limits: Limits::new(config.store.max_keys, &clock, redis.clone()),
-            cache: store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?,
-            ..Shared::new(&config, clock)
-        });
+        let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
+        let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
+        let shared = Arc::new(Shared::over(&config, clock, limits, cache));
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
+        live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
         let terminators: [Arc<Terminator>; 2] = Default::default();
         certificates::prepare(&config).map_err(StartError::Invalid)?.apply(&terminators);
@@ -156,11 +155,15 @@ impl App {
         let outbound = config.outbound.as_ref().map(|door| bind_all(door.listen, "outbound", count)).transpose()?;
         let address = |sockets: &Option<Vec<TcpListener>>| sockets.as_ref().and_then(|s| s.first()).and_then(|s| s.local_addr().ok());
         let listeners = Listeners::bind(&config.admin).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        if let Some(why) = &listeners.no_socket {
+            tracing::warn!("{why}; `outrigger drain`, `reload` and the like will not find this proxy");
+        }
         let mut addresses = Addresses { inbound: address(&inbound), outbound: address(&outbound), ..Addresses::default() };
         let phase = watch::Sender::new(Phase::Running);
         let alive = Arc::new(AtomicUsize::new(count));
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
         let census: [Arc<Census>; 2] = Default::default();
+        let (next, (ready, prepared)) = (watch::Sender::new(None), mpsc::channel(2 * count));
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
@@ -175,14 +178,12 @@ impl App {
                 census: census.clone(),
                 terminators: terminators.clone(),
                 phase: phase.subscribe(),
-                alive: alive.clone(),
                 resolver: resolver.clone(),
+                next: next.subscribe(),
+                prepared: ready.clone(),
                 wanted: wanted.take(),
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            workers.push(std::thread::Builder::new().name(format!("worker-{at}")).spawn(move || {
-                LocalSet::new().block_on(&runtime, part.run());
-            })?);
+            workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
         let app = Arc::new_cyclic(|app| {
             let server = admin::serve(listeners, Settings::new(&config.admin), Desk::new(app.clone()));
@@ -198,66 +199,17 @@ impl App {
                 warm,
                 workers: Mutex::new(workers),
                 alive,
-                loaded: Mutex::new(Ok(reading.fingerprint)),
+                next,
+                reloading: tokio::sync::Mutex::new(Reloading { watched: reading.watched, prepared, old: Vec::new() }),
+                last_reload: Mutex::new(LastReload::started(clock.wall())),
                 addresses,
-                _admin: server,
+                admin: Mutex::new(Some(server)),
             }
         });
         operator::register(&app);
         store::say(app.redis.as_ref());
         memory::watch(&app.shared.pressure);
         Ok(app)
-    }
-
-    /// Serves until a signal ends it, then drains. Returns when everything is over.
-    pub async fn serve(self: Arc<Self>) -> io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut poll = tokio::time::interval(RELOAD_POLL);
-        let mut leaving = self.phase.subscribe();
-        loop {
-            tokio::select! {
-                _ = hangup.recv() => self.reload_and_say(true),
-                _ = poll.tick() => {
-                    self.reload_and_say(false);
-                    let now = Instant::now();
-                    self.shared.causes.sweep(CAUSE_KEEP, now);
-                    self.shared.limits.sweep(now);
-                    self.shared.cache.sweep(self.shared.clock.wall());
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = leaving.wait_for(|phase| *phase > Phase::Running) => break,
-            }
-        }
-        self.drain().await;
-        Ok(())
-    }
-
-    /// Readiness has failed or will now: accept for `drain_delay`, finish what is in flight, flush, by the deadline.
-    pub async fn drain(&self) {
-        let shutdown = self.live.load().config.shutdown.clone();
-        let deadline = Instant::now() + shutdown.deadline;
-        tracing::info!(delay = ?shutdown.drain_delay, deadline = ?shutdown.deadline, "draining");
-        self.advance(Phase::Leaving);
-        tokio::time::sleep(shutdown.drain_delay.min(shutdown.deadline)).await;
-        self.advance(Phase::Closing);
-        let flush = FLUSH.min(shutdown.deadline / 4);
-        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() + flush < deadline {
-            tokio::time::sleep(POLL).await;
-        }
-        let cut = self.alive.load(Ordering::Acquire) > 0;
-        self.advance(Phase::Over);
-        if cut {
-            tracing::warn!("the deadline ended exchanges that were still in flight");
-        }
-        while self.alive.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
-            tokio::time::sleep(POLL).await;
-        }
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(200));
-        self.telemetry.clone().shutdown(left).await;
     }
 
     /// Begins to leave, as if a signal had come.
@@ -275,55 +227,6 @@ impl App {
         self.live.load_full()
     }
 
-    /// Reads the file again; all or nothing. `Ok(false)`: its content has not changed.
-    ///
-    /// # Errors
-    /// Every mistake of the file, or what needs a restart. The running configuration is kept.
-    pub fn reload(&self, forced: bool) -> Result<bool, String> {
-        let Some(file) = &self.source.file else { return Ok(false) };
-        let reading =
-            read::load_reading(file, &self.source.overrides, &|name| std::env::var(name).ok()).map_err(|mistakes| mistakes.to_string());
-        // A file that was refused is said once, not at every look.
-        let seen = reading.as_ref().map(|reading| reading.fingerprint).map_err(Clone::clone);
-        let mut loaded = self.loaded.lock();
-        if !forced && *loaded == seen {
-            return Ok(false);
-        }
-        *loaded = seen;
-        drop(loaded);
-        let config = reading?.config;
-        let running = self.live.load();
-        if let Some(what) = needs_restart(&running.config, &config) {
-            return Err(format!("{what} cannot change while running; it needs a restart"));
-        }
-        let config = Arc::new(config);
-        let fresh = Live::new(running.generation + 1, config.clone(), &self.shared)?;
-        let doors = certificates::prepare(&config)?;
-        // The last thing that can be refused, and it changes nothing then.
-        if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
-            redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
-        }
-        doors.apply(&self.terminators);
-        certificates::say(&config, self.shared.clock.wall());
-        self.live.store(Arc::new(fresh));
-        Ok(true)
-    }
-
-    fn reload_and_say(&self, forced: bool) {
-        let counter = |outcome| self.telemetry.metrics().shared().counter(Family::ConfigReloads, &[outcome]);
-        match self.reload(forced) {
-            Ok(false) => {}
-            Ok(true) => {
-                counter("applied").inc();
-                tracing::info!("the configuration was reloaded");
-            }
-            Err(why) => {
-                counter("refused").inc();
-                tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
-            }
-        }
-    }
-
     fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let later = *phase < to;
@@ -336,77 +239,16 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.advance(Phase::Over);
-        for worker in self.workers.lock().drain(..) {
-            let _ = worker.join();
-        }
-    }
-}
-
-/// What a worker's thread takes with it.
-struct WorkerPart {
-    shared: Arc<Shared>,
-    live: Arc<ArcSwap<Live>>,
-    telemetry: Arc<Telemetry>,
-    inbound: Option<TcpListener>,
-    outbound: Option<TcpListener>,
-    census: [Arc<Census>; 2],
-    terminators: [Arc<Terminator>; 2],
-    phase: watch::Receiver<Phase>,
-    alive: Arc<AtomicUsize>,
-    resolver: Resolver,
-    /// The first worker fills the cache.
-    wanted: Option<mpsc::Receiver<Uri>>,
-}
-
-impl WorkerPart {
-    async fn run(mut self) {
-        let mine = self.telemetry.worker();
-        let dialer = Rc::new(Dialer::new(self.resolver.clone(), mine.metrics.clone()));
-        let proxy = Proxy::new(self.shared.clone(), self.live.clone(), mine, Chance::system(), dialer);
-        tokio::task::spawn_local(proxy.clone().sweep());
-        let start = |door: Door, socket: Option<TcpListener>| {
-            let at = door as usize;
-            let listener = Listener::new(door, proxy.clone(), self.census[at].clone(), self.terminators[at].clone());
-            socket.and_then(|socket| start_listener(listener, socket))
-        };
-        let inbound = start(Door::Inbound, self.inbound.take());
-        let outbound = start(Door::Outbound, self.outbound.take());
-        if let (Some(wanted), Some(_)) = (self.wanted.take(), &inbound) {
-            tokio::task::spawn_local(warm::until(self.phase.clone(), proxy.clone(), wanted));
-        }
-        if self.phase.wait_for(|phase| *phase >= Phase::Leaving).await.is_ok() {
-            if let Some((listener, _)) = &inbound {
-                listener.leave();
+        let workers: Vec<JoinHandle<()>> = self.workers.lock().drain(..).collect();
+        // A worker that hangs does not hold up whoever leaves.
+        for _ in 0..JOIN_LOOKS {
+            if workers.iter().all(JoinHandle::is_finished) {
+                break;
             }
-            let _ = self.phase.wait_for(|phase| *phase >= Phase::Closing).await;
-            if let Some((listener, accepting)) = &inbound {
-                accepting.abort();
-                listener.finish();
-            }
-            // The app may still call providers while it finishes: outbound closes last.
-            self.until_empty(inbound.as_ref().map(|(listener, _)| listener)).await;
-            if let Some((listener, accepting)) = &outbound {
-                accepting.abort();
-                listener.finish();
-            }
-            self.until_empty(outbound.as_ref().map(|(listener, _)| listener)).await;
+            std::thread::sleep(JOIN_LOOK);
         }
-        drop(proxy);
-        self.alive.fetch_sub(1, Ordering::Release);
+        workers.into_iter().filter(JoinHandle::is_finished).for_each(|worker| drop(worker.join()));
     }
-
-    async fn until_empty(&self, listener: Option<&Rc<Listener>>) {
-        while listener.is_some_and(|listener| listener.open() > 0) && *self.phase.borrow() < Phase::Over {
-            tokio::time::sleep(POLL).await;
-        }
-    }
-}
-
-fn start_listener(listener: Rc<Listener>, socket: TcpListener) -> Option<(Rc<Listener>, tokio::task::JoinHandle<()>)> {
-    let socket = tokio::net::TcpListener::from_std(socket).inspect_err(|error| tracing::error!(%error, "cannot listen")).ok()?;
-    tokio::task::spawn_local(listener.clone().sweep());
-    let accepting = tokio::task::spawn_local(listener.clone().accept(socket));
-    Some((listener, accepting))
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
@@ -425,41 +267,12 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
     Ok(sockets)
 }
 
-/// What a running process cannot change.
-fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
-    let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
-    let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
-    if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
-        return Some("a listener");
-    }
-    if running.admin.token != wanted.admin.token {
-        return Some("the admin token");
-    }
-    if format!("{:?}", running.telemetry) != format!("{:?}", wanted.telemetry) {
-        return Some("telemetry");
-    }
-    let budgets = |config: &Config| (config.memory_limit, config.body_budget, config.store.max_keys);
-    if budgets(running) != budgets(wanted) {
-        return Some("a budget of the process");
-    }
-    if running.workers != wanted.workers {
-        return Some("the number of workers");
-    }
-    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone(), r.timeout, r.encrypt));
-    if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
-        return Some("the store");
-    }
-    None
-}
-
 /// Whole processors that the cgroup allows, at least one.
 fn cpu_quota() -> NonZeroUsize {
     // The standard library reads the cgroup's quota, rounded down.
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-const RELOAD_POLL: Duration = Duration::from_secs(2);
-const CAUSE_KEEP: Duration = Duration::from_secs(600);
-const POLL: Duration = Duration::from_millis(20);
-/// Kept of the deadline for exporting what is left.
-const FLUSH: Duration = Duration::from_secs(2);
+/// How long, and how often, a process that ends looks whether its workers have.
+const JOIN_LOOKS: u32 = 200;
+const JOIN_LOOK: Duration = Duration::from_millis(5);

@@ -3,6 +3,8 @@
 //! Whoever watches the process notes its resident size a few times a second; a request reads one number. Nothing here is sticky:
 //! the level falls as soon as the size does, two points below where it rose, so that it does not flutter.
 
+pub mod descriptors;
+
 use std::{
     fs,
     sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},

@@ -39,6 +39,8 @@ pub enum Reject {
     Unpriced(Arc<str>),
     /// The process holds as much as it may.
     Overloaded(Cow<'static, str>),
+    /// The process leaves, and its shutdown may not take longer.
+    Stopping,
     /// The target's breaker is open.
     BreakerOpen {
         /// Which.
@@ -170,7 +172,9 @@ impl Reject {
             Self::BodyCoded(Coded::Unknown(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyCoded(Coded::Broken) => StatusCode::BAD_REQUEST,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded(_) | Self::BreakerOpen { .. } | Self::Connect { why: Fault::Full, .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded(_) | Self::Stopping | Self::BreakerOpen { .. } | Self::Connect { why: Fault::Full, .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Connect { .. } => StatusCode::BAD_GATEWAY,
             Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout { .. } | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
@@ -195,6 +199,7 @@ impl Reject {
             Self::Limited(_) => "limited",
             Self::Unpriced(_) => "unpriced_model",
             Self::Overloaded(_) => "overloaded",
+            Self::Stopping => "stopping",
             Self::BreakerOpen { .. } => "breaker_open",
             Self::Connect { why, .. } => match why {
                 Fault::Dns => "dns",
@@ -228,7 +233,7 @@ impl Reject {
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
-            Self::Overloaded(_) => "proxy_internal_response",
+            Self::Overloaded(_) | Self::Stopping => "proxy_internal_response",
             Self::BreakerOpen { .. } => "destination_unavailable",
             Self::Connect { why, .. } => match why {
                 Fault::Dns => "dns_error",
@@ -253,6 +258,7 @@ impl Reject {
                 why.to_string()
             }
             Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
             Self::Loop => "the request has already passed through this proxy (Via)".into(),
             Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (bounds.max_body)"),
@@ -284,7 +290,7 @@ impl Reject {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
             Self::BreakerOpen { retry_after, .. } => Some(ceil_secs(*retry_after).max(1)),
-            Self::Overloaded(_) | Self::Connect { why: Fault::Full, .. } => Some(1),
+            Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
             _ => None,
         }
     }
@@ -292,7 +298,7 @@ impl Reject {
     /// Whether the request's connection must not be used again (its framing can no longer be trusted).
     pub fn closes(&self) -> bool {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) => true,
+            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
             Self::Timeout { bound, .. } => bound.is_clients(),
             _ => false,
         }

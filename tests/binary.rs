@@ -1,7 +1,17 @@
 //! The real process: arguments, files, sockets, signals, exit codes. What a request meets inside is in `tests/suite`.
 
+#[path = "binary/logs.rs"]
+mod logs;
+#[path = "binary/means.rs"]
+mod means;
 #[path = "binary/process.rs"]
 mod process;
+#[path = "binary/reloads.rs"]
+mod reloads;
+#[path = "binary/series.rs"]
+mod series;
+#[path = "binary/stop.rs"]
+mod stop;
 
 use std::{
     fs,
@@ -224,24 +234,6 @@ fn sigterm_fails_readiness_first_then_finishes_what_is_in_flight_and_leaves_with
     assert_eq!(held.join().expect("an answer").text(), "hello");
     assert_eq!(proxy.exit(), 0);
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-}
-
-#[test]
-fn a_request_that_does_not_end_is_cut_at_the_deadline() {
-    let app = App::start();
-    let home = Home::new(&(yaml(&app, "") + "shutdown: {drain_delay: 0s, deadline: 2s}\n"));
-    let mut proxy = home.start();
-    let inbound = proxy.inbound;
-    let held = thread::spawn(move || try_get(inbound, "/hold").is_ok());
-    app.wait_for("/hold");
-    let began = now();
-    proxy.signal("TERM");
-    proxy.wait_for("deadline ended exchanges");
-    assert_eq!(proxy.exit(), 0);
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    assert!(!held.join().expect("the client ends"));
-    let line = proxy.logged();
-    assert_eq!((line["path"].as_str(), line["outcome"].as_str()), (Some("/hold"), Some("client_gone")), "it is in the log: {line:#}");
 }
 
 #[test]

@@ -381,3 +381,25 @@ async fn all_limits_of_a_request_lie_on_one_node_of_a_cluster() {
     assert_eq!(answer[0], 1);
     assert_eq!((one.passed(6).await, two.passed(20).await), (6, 4));
 }
+
+/// Rendering a page, a purge of everything, a configuration: what the process does beside its requests may take long.
+#[tokio::test]
+async fn what_goes_on_beside_requests_does_not_make_redis_late() {
+    let Some(server) = Server::start() else { return };
+    let beside = side();
+    let store = store_within(&server.url(), &beside, Duration::from_millis(50));
+    until(&store, true).await;
+    let (stalled, stall) = std::sync::mpsc::channel::<()>();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    beside.spawn(async move {
+        let _ = stalled.send(());
+        // The one thread of the runtime takes nothing else until it is let go.
+        let _ = held.recv();
+    });
+    stall.recv().expect("it is stalled");
+    for at in 0..200 {
+        store.set(&format!("k{at}"), "v".into(), PATIENCE).await.expect("Redis answers in time");
+    }
+    assert!(store.is_up());
+    drop(let_go);
+}

@@ -199,12 +199,12 @@ async fn what_is_wrong_with_tls_is_said_and_new_files_are_used_without_a_restart
     for name in ["ca.crt", "client.crt", "client.key"] {
         std::fs::copy(ours.file(name), others.file(name)).expect("copied");
     }
-    assert_eq!(watched.0.reload(false), Ok(true), "a new file is a new configuration");
+    assert_eq!(watched.0.reload(false).await, Ok(true), "a new file is a new configuration");
     watched.until_ready().await;
     watched.get("/c/a").await;
     watched.until(Event::Stored, 1).await;
     std::fs::write(others.file("client.key"), "nothing").expect("written");
-    let refused = watched.0.reload(false).expect_err("no key");
+    let refused = watched.0.reload(false).await.expect_err("no key");
     assert!(refused.contains("holds no private key"), "{refused}");
     assert_eq!(watched.health().0, State::Ok, "what is at work is kept");
 }

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::net::{TcpListener, UnixListener};
 
+use super::owner::make_private;
 use crate::{clock::unguessable_id, config};
 
 /// Bound and not yet served.
@@ -24,6 +25,8 @@ pub struct Listeners {
     pub probes: Option<TcpListener>,
     /// The command line's way in.
     pub socket: Option<Socket>,
+    /// Why there is none, though one is wanted: the proxy serves all the same.
+    pub no_socket: Option<BindError>,
 }
 
 /// The unix socket, bound under its name.
@@ -36,7 +39,7 @@ pub struct Socket {
 /// Removes the socket's file when dropped, if it is still ours.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
 }
@@ -60,8 +63,8 @@ pub enum BindError {
     /// There is something else than a socket.
     #[error("admin.socket: {0} exists and is not a socket; it is left alone")]
     NotASocket(PathBuf),
-    /// The directory is missing or not writable.
-    #[error("admin.socket: {path}: {error} (the directory must exist and be writable)")]
+    /// The directory is missing, not writable, or somebody else's.
+    #[error("admin.socket: {path} cannot be made: {error} (the directory must exist, be writable, and be this user's)")]
     Socket {
         /// The socket's path.
         path: PathBuf,
@@ -73,17 +76,26 @@ pub enum BindError {
 impl Listeners {
     /// Binds what is configured, on the current runtime.
     pub async fn bind(config: &config::Admin) -> Result<Self, BindError> {
-        Ok(Self {
-            admin: tcp("admin.listen", config.listen).await?,
-            probes: tcp("admin.probes", config.probes).await?,
-            socket: config.socket.as_deref().map(Socket::bind).transpose()?,
-        })
+        let (socket, no_socket) = match config.socket.as_deref().map(|path| socket(path, config.socket_is_usual)) {
+            None => (None, None),
+            Some(Ok(socket)) => (Some(socket), None),
+            Some(Err(why)) => (None, Some(why)),
+        };
+        Ok(Self { admin: tcp("admin.listen", config.listen).await?, probes: tcp("admin.probes", config.probes).await?, socket, no_socket })
     }
 }
 
 async fn tcp(what: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, BindError> {
     let Some(address) = address else { return Ok(None) };
     TcpListener::bind(address).await.map(Some).map_err(|error| BindError::Tcp { what, address, error })
+}
+
+/// The socket at `path`; where that is the usual one, in a directory of this user alone.
+fn socket(path: &Path, is_usual: bool) -> Result<Socket, BindError> {
+    if let (true, Some(dir)) = (is_usual, path.parent()) {
+        make_private(dir).map_err(|error| BindError::Socket { path: path.to_owned(), error })?;
+    }
+    Socket::bind(path)
 }
 
 impl Socket {

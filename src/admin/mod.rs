@@ -1,13 +1,14 @@
 //! The admin door: health, metrics and state for those who run the proxy; changes only for those who may.
 //!
-//! Three listeners, one set of pages. `admin` (loopback) shows everything and lets a bearer token change things; the
-//! unix socket (0600) is for the command line and needs no token; `probes` (all interfaces) has `/live`, `/ready` and
+//! Three listeners, one set of pages. `admin` (loopback) shows almost everything; a bearer token lets see the configuration and change
+//! things; the unix socket (0600) is for the command line and needs no token; `probes` (all interfaces) has `/live`, `/ready` and
 //! `/metrics` alone. What the pages show comes through [`Operator`], so that nothing here knows the rest of the proxy.
 
 mod access;
 mod bind;
 pub mod client;
 mod health;
+mod owner;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -131,14 +132,14 @@ pub struct Settings {
     pub token: Option<Secret>,
     /// `Host` names that are believed on the TCP listener beside loopback ones and its own address.
     pub hosts: Vec<String>,
-    /// The socket, named in refusals.
+    /// The socket, named in refusals; as bound.
     pub socket: Option<std::path::PathBuf>,
 }
 
 impl Settings {
     /// As configured.
     pub fn new(config: &config::Admin) -> Self {
-        Self { token: config.token.clone(), hosts: Vec::new(), socket: config.socket.clone() }
+        Self { token: config.token.clone(), hosts: Vec::new(), socket: None }
     }
 }
 
@@ -165,7 +166,8 @@ struct Shared {
 }
 
 /// Serves the listeners on the current runtime (the side runtime).
-pub fn serve(listeners: Listeners, settings: Settings, operator: Arc<dyn Operator>) -> Server {
+pub fn serve(listeners: Listeners, mut settings: Settings, operator: Arc<dyn Operator>) -> Server {
+    settings.socket = listeners.socket.as_ref().map(|socket| socket.file.path.clone());
     let shared = Arc::new(Shared { operator, settings });
     let mut tasks = JoinSet::new();
     let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());

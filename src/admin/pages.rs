@@ -86,6 +86,11 @@ impl Page {
         })
     }
 
+    /// Whether it shows what not everybody on this machine should see: places of secrets, names of neighbours, who may do what.
+    fn is_confidential(&self) -> bool {
+        matches!(self, Self::View(View::Config))
+    }
+
     fn changes(&self) -> bool {
         matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::OpenBreaker(_) | Self::CloseBreaker(_))
     }
@@ -109,8 +114,9 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         return response;
     }
-    if page.changes() && entrance != Entrance::Socket && !access::has_token(request.headers(), &shared.settings) {
-        return forbidden(shared);
+    let is_open = !page.changes() && !page.is_confidential();
+    if !is_open && entrance != Entrance::Socket && !access::has_token(request.headers(), &shared.settings) {
+        return forbidden(shared, if page.changes() { "changes are made" } else { "the configuration is shown" });
     }
     let operator = &shared.operator;
     let action = match page {
@@ -209,16 +215,16 @@ fn not_found(entrance: Entrance) -> Response<Full<Bytes>> {
     json_answer(StatusCode::NOT_FOUND, &json!({"error": "there is no such page", "pages": pages}))
 }
 
-fn forbidden(shared: &Shared) -> Response<Full<Bytes>> {
+fn forbidden(shared: &Shared, what: &str) -> Response<Full<Bytes>> {
     let socket = match &shared.settings.socket {
         Some(path) => format!("over the socket {}", path.display()),
-        None => "over admin.socket, which is not configured".to_owned(),
+        None => "over admin.socket, which there is none of".to_owned(),
     };
     let token = match &shared.settings.token {
         Some(_) => "with `Authorization: Bearer <admin.token>`; the request had none, or another".to_owned(),
         None => "with a bearer token, once admin.token (OUTRIGGER_ADMIN_TOKEN) is set".to_owned(),
     };
-    problem(StatusCode::FORBIDDEN, &format!("changes are made {socket}, or {token}"))
+    problem(StatusCode::FORBIDDEN, &format!("{what} {socket}, or {token}"))
 }
 
 fn problem(status: StatusCode, why: &str) -> Response<Full<Bytes>> {

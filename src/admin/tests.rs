@@ -62,7 +62,13 @@ impl World {
     async fn new(token: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("directory");
         let any = Some("127.0.0.1:0".parse().expect("address"));
-        let config = config::Admin { listen: any, probes: any, token: token.map(Secret::new), socket: Some(dir.path().join("admin.sock")) };
+        let config = config::Admin {
+            listen: any,
+            probes: any,
+            token: token.map(Secret::new),
+            socket: Some(dir.path().join("admin.sock")),
+            socket_is_usual: false,
+        };
         let fake = Arc::new(Fake::default());
         let listeners = Listeners::bind(&config).await.expect("binds");
         let server = serve(listeners, Settings::new(&config), fake.clone());
@@ -125,8 +131,35 @@ async fn without_a_token_tcp_changes_nothing_and_says_how() {
     let (status, _, body) = world.admin(Method::POST, "/api/cache/purge", &[("authorization", "Bearer ")]).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     assert!(body.contains("OUTRIGGER_ADMIN_TOKEN"), "{body}");
-    assert_eq!(world.admin(Method::GET, "/api/config", &[]).await.0, StatusCode::OK, "looking is free");
+    assert_eq!(world.admin(Method::GET, "/api/routes", &[]).await.0, StatusCode::OK, "looking is free");
     assert!(world.fake.acted.lock().is_empty());
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_to_whoever_may_change_it() {
+    let world = World::new(Some("s3cret")).await;
+    for headers in [&[] as &[(&str, &str)], &[("authorization", "Bearer wrong")]] {
+        let (status, _, body) = world.admin(Method::GET, "/api/config", headers).await;
+        assert!(status == StatusCode::FORBIDDEN && body.contains("the configuration is shown"), "{body}");
+    }
+    assert_eq!(world.admin(Method::GET, "/api/config", &[("authorization", "Bearer s3cret")]).await.0, StatusCode::OK);
+    let answer = client::request(&world.socket(), Method::GET, "/api/config", None).await.expect("answer");
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_be_made_is_said_and_the_doors_open_all_the_same() {
+    let dir = tempfile::tempdir().expect("directory");
+    let any = Some("127.0.0.1:0".parse().expect("address"));
+    let socket = Some(dir.path().join("no/such/admin.sock"));
+    let config = config::Admin { listen: any, probes: any, token: None, socket, socket_is_usual: false };
+    let listeners = Listeners::bind(&config).await.expect("binds");
+    assert!(listeners.no_socket.as_ref().is_some_and(|why| why.to_string().contains("no/such/admin.sock")));
+    let server = serve(listeners, Settings::new(&config), Arc::new(Fake::default()));
+    let (status, _, _) = ask(server.admin().expect("bound"), Method::GET, "/health", &[]).await;
+    assert_eq!(status, StatusCode::OK);
+    let (_, _, said) = ask(server.admin().expect("bound"), Method::POST, "/api/drain", &[]).await;
+    assert!(said.contains("there is none of"), "{said}");
 }
 
 #[tokio::test]

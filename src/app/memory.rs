@@ -1,4 +1,4 @@
-//! Watching the process's memory, off the way of any request; what operators see of it.
+//! What the process may use: its memory, watched off the way of any request, and its file descriptors; what operators see of them.
 
 use std::{
     sync::{Arc, Weak},
@@ -8,12 +8,30 @@ use std::{
 use super::App;
 use crate::{
     admin::{Dependency, State},
-    pressure::{self, Level, Pressure},
+    config::{Bounds, Config},
+    pressure::{self, Level, Pressure, descriptors},
     telemetry::metrics::Family,
 };
 
 /// How often the process's size is read: often enough that a burst does not outrun the last tenth of the budget.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// Connections that a door should be able to have where nobody has said a number.
+const FEW: usize = 2_000;
+
+/// Takes all the file descriptors that may be had, and says if they are too few.
+pub fn raise_descriptors(config: &Config) {
+    let bounds = [config.inbound.as_ref().map(|door| &door.bounds), config.outbound.as_ref().map(|door| &door.bounds)];
+    // Whoever has not said a number does not count on the usual one either.
+    let wanted = |bounds: &Bounds| match bounds.max_connections {
+        usual if usual == Bounds::default().max_connections => usual.min(FEW),
+        said => said,
+    };
+    let connections: usize = bounds.into_iter().flatten().map(wanted).sum();
+    if let Some(complaint) = descriptors::raise().and_then(|limit| limit.complaint(connections as u64)) {
+        tracing::warn!("{complaint}");
+    }
+}
 
 /// Notes the process's size until nobody has `pressure` any more. Without a budget there is nothing to watch.
 pub fn watch(pressure: &Arc<Pressure>) {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache, certificates, memory, warm};
+use super::{App, Phase, cache, certificates, memory, reload, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -41,6 +41,7 @@ pub fn register(app: &Arc<App>) {
     cache::register(app);
     certificates::register(app);
     memory::register(app);
+    reload::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
@@ -66,7 +67,13 @@ pub fn register(app: &Arc<App>) {
     });
     asks(Family::BreakerState, |app| {
         let all = app.shared.breakers.snapshot(Instant::now());
-        all.iter().map(|b| (vec![b.name.to_string()], b.state as u8 as f64)).collect()
+        let live = app.live();
+        let routes = [&live.inbound, &live.outbound].into_iter().flatten().flat_map(|door| &door.routes);
+        // Nothing has been sent to it: its breaker, of whatever model, is closed.
+        let untried = live.targets.iter().map(|target| &target.name).filter(|name| all.iter().all(|b| b.name != **name));
+        let untried = untried.filter(|_| routes.clone().any(|route| route.policies.breaker.is_some()));
+        let known = all.iter().map(|b| (vec![b.name.to_string()], f64::from(b.state as u8)));
+        known.chain(untried.map(|name| (vec![name.to_string()], 0.0))).collect()
     });
     asks(Family::BreakerTransitions, |app| {
         let all = app.shared.breakers.snapshot(Instant::now());
@@ -118,27 +125,28 @@ impl Operator for Desk {
     }
 
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
-        Box::pin(std::future::ready(self.act_now(action)))
+        let app = self.0.upgrade().ok_or_else(|| Refused::Conflict("the process is ending".into()));
+        Box::pin(async move { act(app?, action).await })
     }
 }
 
-impl Desk {
-    fn act_now(&self, action: Action) -> Result<Value, Refused> {
-        let Some(app) = self.0.upgrade() else { return Err(Refused::Conflict("the process is ending".into())) };
-        match action {
-            Action::Reload => match app.reload(true) {
-                Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
-                Err(why) => Err(Refused::Invalid(vec![why])),
-            },
-            Action::Drain => {
-                app.leave();
-                Ok(json!({"draining": true}))
-            }
-            Action::Purge { which, soft } => cache::purge(&app, which, soft),
-            Action::Warm(paths) => warm::want(&app, &paths),
-            Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
-            Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
+async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
+    match action {
+        Action::Reload => match app.reload(true).await {
+            Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
+            Err(why) => Err(Refused::Invalid(vec![why])),
+        },
+        Action::Drain => {
+            app.leave();
+            Ok(json!({"draining": true}))
         }
+        // It may look at every entry.
+        Action::Purge { which, soft } => tokio::task::spawn_blocking(move || cache::purge(&app, which, soft))
+            .await
+            .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
+        Action::Warm(paths) => warm::want(&app, &paths),
+        Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
+        Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
     }
 }
 
@@ -176,6 +184,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .chain(redis(app))
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
         .chain(memory::dependency(&app.shared.pressure))
+        .chain([reload::dependency(app)])
         .collect()
 }
 

@@ -16,7 +16,8 @@ const LARGEST_SHARE: u64 = 8;
 /// How long Redis may be away before it is said.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Begins to connect on the current runtime, where Redis is configured. One that is away joins later.
+/// Begins to connect, where Redis is configured. One that is away joins later. What goes on behind requests is done on the current
+/// runtime.
 ///
 /// # Errors
 /// The URL is none.

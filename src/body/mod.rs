@@ -6,6 +6,7 @@ pub mod pieces;
 pub mod replay;
 pub mod resumed;
 pub mod room;
+pub mod stop;
 pub mod tap;
 pub mod upload;
 
@@ -54,6 +55,9 @@ pub enum BodyError {
     /// The exchange's total time is over.
     #[error("the request's total time is over")]
     Deadline,
+    /// The process leaves, and what is left of the answer would take longer than its shutdown may.
+    #[error("the proxy is shutting down and cannot wait for the rest of this answer")]
+    Stopping,
     /// More than `max_body`.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),

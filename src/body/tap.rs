@@ -23,6 +23,10 @@ pub trait Observer {
     fn data(&mut self, piece: &Bytes);
     /// Trailers passed.
     fn trailers(&mut self, _trailers: &HeaderMap) {}
+    /// Whether a body that waits must end now, as broken ([`BodyError::Stopping`]).
+    fn must_stop(&self) -> bool {
+        false
+    }
     /// Called exactly once.
     fn end(&mut self, end: End<'_>);
     /// An error is about to reach the reader; the last chance to say it in the protocol's own words.
@@ -141,6 +145,9 @@ impl HttpBody for Tap {
             } else if let Poll::Ready(error) = timer.poll(cx) {
                 polled = Poll::Ready(Some(Err(error)));
             }
+        }
+        if polled.is_pending() && this.observer.must_stop() {
+            polled = Poll::Ready(Some(Err(BodyError::Stopping)));
         }
         match polled {
             Poll::Pending => Poll::Pending,

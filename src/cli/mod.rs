@@ -9,7 +9,7 @@ pub mod mock;
 pub mod run;
 mod top;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -109,6 +109,7 @@ fn block_on<E: std::fmt::Display>(verb: impl Future<Output = Result<(), E>>) -> 
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("outrigger: {error}");
+    // Standard error may be gone; the exit code says it too.
+    let _ = writeln!(std::io::stderr(), "outrigger: {error}");
     ExitCode::FAILURE
 }

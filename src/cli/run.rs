@@ -2,43 +2,44 @@
 
 use std::{path::Path, process::ExitCode};
 
-use super::{RunArgs, fail};
+use super::RunArgs;
 use crate::{
     app::{App, Source, StartError},
     config::{LogFormat, read},
-    telemetry::init_process_log,
+    telemetry::{LAST_LINES, end_process_log, init_process_log},
 };
 
 /// Serves; the exit code is 0 after a clean shutdown.
 pub fn run(args: &RunArgs) -> ExitCode {
     init_process_log(LogFormat::Json, args.log_level);
+    let served = serve(args);
+    let last = served.as_ref().err().map(|error| format!("outrigger: {error}"));
+    // Through the log's own writer: standard error may be a pipe that nobody reads.
+    end_process_log(last.as_deref(), LAST_LINES);
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve(args: &RunArgs) -> Result<(), StartError> {
     let source = Source { file: file(args), overrides: args.overrides() };
     let env = |name: &str| std::env::var(name).ok();
     let reading = match &source.file {
         Some(file) => read::load_reading(file, &source.overrides, &env),
         None => read::parse_reading("", "(no file)", &source.overrides, &env),
     };
-    let reading = match reading {
-        Ok(reading) => reading,
-        Err(mistakes) => return fail(&mistakes),
-    };
+    let reading = reading?;
     for note in &reading.notes {
         tracing::warn!(line = note.line, column = note.column, "{}", note.message);
     }
     // The side runtime: admin door, store, exports, signals. Workers have their own.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
         let app = App::start(source, reading).await?;
         say_where(&app);
         app.serve().await.map_err(StartError::Io)
     });
-    match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    // A file or a name that is still being read would be waited for.
+    runtime.shutdown_background();
+    served
 }
 
 /// The file that was asked for, or `proxy.yaml` here if nothing was asked for and it exists.

@@ -136,9 +136,11 @@ impl Excerpt {
         if skip > 0 {
             text.push('…');
         }
+        let credentials = credentials(line);
         for (n, c) in line.chars().enumerate().skip(skip).take(EXCERPT) {
             let here = Mark { line: at.line, column: u32::try_from(n + 1).unwrap_or(u32::MAX) };
-            let hidden = masks.iter().any(|(from, to)| *from <= here && here < *to) && !c.is_whitespace() && !"{}[]\"'".contains(c);
+            let masked = masks.iter().any(|(from, to)| *from <= here && here < *to) && !c.is_whitespace() && !"{}[]\"'".contains(c);
+            let hidden = masked || credentials.iter().any(|place| place.contains(&n));
             text.push(match c {
                 _ if hidden => '*',
                 c if c.is_control() => ' ',
@@ -150,6 +152,18 @@ impl Excerpt {
         }
         Self { text, caret: column - skip + usize::from(skip > 0) }
     }
+}
+
+/// Where user information stands in the URLs of a line, in characters.
+fn credentials(line: &str) -> Vec<std::ops::Range<usize>> {
+    let count = |text: &str| text.chars().count();
+    let of_url = |(at, scheme): (usize, &str)| {
+        let start = at + scheme.len();
+        let authority = line[start..].split(|c: char| c.is_whitespace() || "/?#\"'}],".contains(c)).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        Some(count(&line[..start])..count(&line[..start]) + count(user))
+    };
+    line.match_indices("://").filter_map(of_url).collect()
 }
 
 /// A value as shown in a message: in backticks, on one line, not too long.
@@ -207,6 +221,13 @@ mod tests {
         let text =
             Mistakes::new("f", "keys: [sk-secret] # x\n", vec![Fault::new(mark(1, 1), "m")], &[(mark(1, 8), mark(1, 17))]).to_string();
         assert!(!text.contains("secret") && text.contains("keys: [*********] # x"), "{text}");
+    }
+
+    #[test]
+    fn what_a_url_says_of_its_user_is_never_shown() {
+        let line = "app: http://Jürgen:geheim@h/x, b: 'https://plain/@' # https://me@x";
+        let text = Mistakes::new("f", line, vec![Fault::new(mark(1, 1), "m")], &[]).to_string();
+        assert!(text.contains("app: http://*************@h/x, b: 'https://plain/@' # https://**@x"), "{text}");
     }
 
     #[test]

@@ -290,6 +290,8 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// 0600 unix socket of the command line. `None`: none.
     pub socket: Option<PathBuf>,
+    /// Whether the socket is where it usually is: its directory is then made, for this user alone.
+    pub socket_is_usual: bool,
 }
 
 /// Shared state.
@@ -321,7 +323,7 @@ pub struct Redis {
 }
 
 /// Logs, traces, metrics.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
     /// Access log.
     pub log: LogFormat,
@@ -359,9 +361,19 @@ pub struct Shutdown {
 pub const ADMIN_PORT: u16 = 9901;
 
 /// Where the socket of the admin door at `port` is, unless the file says another place: proxy and command line agree on it.
+/// A place of this user alone: `$XDG_RUNTIME_DIR`, else a directory below that of temporary files.
 pub fn usual_socket(port: u16, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
-    let dir = env("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')).unwrap_or_else(|| "/tmp".to_owned());
-    PathBuf::from(dir).join(format!("outrigger-{port}.sock"))
+    let own = || temporary(env).join(format!("outrigger-{}", rustix::process::geteuid().as_raw()));
+    absolute(env("XDG_RUNTIME_DIR")).unwrap_or_else(own).join(format!("outrigger-{port}.sock"))
+}
+
+/// The directory of temporary files.
+pub fn temporary(env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    absolute(env("TMPDIR")).unwrap_or_else(|| PathBuf::from("/tmp"))
+}
+
+fn absolute(dir: Option<String>) -> Option<PathBuf> {
+    dir.map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
 impl fmt::Display for Api {

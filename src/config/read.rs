@@ -6,9 +6,13 @@
 mod expand;
 mod files;
 #[cfg(test)]
+#[path = "read/shown_tests.rs"]
+mod shown;
+#[cfg(test)]
 mod tests;
 pub(super) mod tree;
 mod walk;
+mod watched;
 
 use std::{io::Read, path::Path};
 
@@ -20,6 +24,7 @@ use super::{
     written::Root,
 };
 
+pub use self::watched::Watched;
 pub(super) use self::{files::Files, tree::Mark, walk::Seen};
 pub use super::build::Note;
 
@@ -44,6 +49,8 @@ pub struct Reading {
     pub notes: Vec<Note>,
     /// Tells contents apart: the text of the file, and of every secret and certificate that it names.
     pub fingerprint: Fingerprint,
+    /// The files, to be looked at for changes; `None`: the text came from none.
+    pub watched: Option<Watched>,
 }
 
 /// Identifies the content of a configuration (BLAKE3).
@@ -63,8 +70,22 @@ pub fn load(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<Str
 /// # Errors
 /// As [`load`].
 pub fn load_reading(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
-    let text = text_of(path)?;
-    parse_reading(&text, &path.display().to_string(), overrides, env)
+    load_watched(path, overrides, env).0
+}
+
+/// [`load_reading`], and the files to watch, also where the file is refused.
+pub fn load_watched(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> (Result<Reading, Mistakes>, Watched) {
+    let text = match text_of(path) {
+        Ok(text) => text,
+        Err(mistakes) => return (Err(mistakes), Watched::unread(path)),
+    };
+    if text.len() as u64 > MAX_FILE {
+        return (Err(too_large(&path.display().to_string())), Watched::unread(path));
+    }
+    let (reading, mut files) = parse_with_files(&text, &path.display().to_string(), overrides, env);
+    let content = watched::close(std::mem::take(&mut files.content), Some(text.as_bytes()));
+    let watched = Watched::new(path, files, content);
+    (reading.map(|reading| Reading { watched: Some(watched.clone()), ..reading }), watched)
 }
 
 /// Reads a text; `file` is its name in messages, and relative `{file: ...}` paths start in its directory.
@@ -88,12 +109,21 @@ pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>)
 /// # Errors
 /// As [`parse`].
 pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
-    if text.len() as u64 > MAX_FILE {
-        return Err(Mistakes::of_file(file, "is larger than 1MiB"));
-    }
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let tree = tree::read(text);
+    parse_with_files(text, file, overrides, env).0
+}
+
+fn parse_with_files(
+    written: &str,
+    file: &str,
+    overrides: &Overrides,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> (Result<Reading, Mistakes>, Files) {
     let dir = Path::new(file).parent().unwrap_or(Path::new(""));
+    if written.len() as u64 > MAX_FILE {
+        return (Err(too_large(file)), Files::new(dir));
+    }
+    let text = written.strip_prefix('\u{FEFF}').unwrap_or(written);
+    let tree = tree::read(text);
     let mut walk = Walk::new(Expander::new(env, dir));
     let value = walk.root(&tree.root);
     let Walk { mut expander, mut faults, mut seen, .. } = walk;
@@ -120,14 +150,18 @@ pub fn parse_reading(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn
         }
     }
     notes.sort_by_key(|note| (note.line, note.column));
-    match config {
+    let reading = match config {
         Some(config) if faults.is_empty() => {
-            files::part(&mut expander.files.content, text.as_bytes());
-            let fingerprint = Fingerprint(*expander.files.content.finalize().as_bytes());
-            Ok(Reading { config, notes, fingerprint })
+            let fingerprint = watched::close(expander.files.content.clone(), Some(written.as_bytes()));
+            Ok(Reading { config, notes, fingerprint, watched: None })
         }
         _ => Err(Mistakes::new(file, text, faults, &seen.masks)),
-    }
+    };
+    (reading, expander.files)
+}
+
+fn too_large(file: &str) -> Mistakes {
+    Mistakes::of_file(file, "is larger than 1MiB")
 }
 
 fn text_of(path: &Path) -> Result<String, Mistakes> {

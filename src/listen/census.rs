@@ -46,6 +46,8 @@ pub enum Full {
     Door,
     /// `max_connections_per_ip` are open from there.
     Address,
+    /// All descriptors but the reserve are in use.
+    Descriptors,
 }
 
 impl Census {
@@ -123,6 +125,11 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Refusal {
     /// Answers 503 on `stream` and closes it.
     pub fn say(this: &Rc<Self>, mut stream: TcpStream, full: Full) {
+        if full == Full::Descriptors {
+            // Its descriptor is of the reserve: there is no time to wait for the client.
+            let _ = stream.try_write(&answer(full));
+            return;
+        }
         if this.busy.get() >= AT_ONCE {
             return;
         }
@@ -147,6 +154,7 @@ fn answer(full: Full) -> Vec<u8> {
     let why = match full {
         Full::Door => "the listener has as many connections as it may (max_connections)",
         Full::Address => "this address has as many connections as it may (max_connections_per_ip)",
+        Full::Descriptors => "the process has as many connections as it has file descriptors for (ulimit -n)",
     };
     let (head, body) = Reject::Overloaded(why.into()).into_response().into_parts();
     let body = match body {

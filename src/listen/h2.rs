@@ -2,30 +2,31 @@
 //!
 //! The h2 crate judges frames; here are its bounds and what HTTP/1 behind us must not see of HTTP/2.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::TokioTimer;
 
-use crate::{config::Bounds, reject::Reject};
+use crate::{body::stop::Stop, config::Bounds, reject::Reject};
 
-/// Streams run on the connection's own worker.
-#[derive(Debug, Clone, Copy)]
-pub struct Local;
+/// Streams run on the connection's own worker, and hear of its stop.
+#[derive(Debug, Clone)]
+pub struct Local(Rc<Stop>);
 
 impl<F: Future + 'static> Executor<F> for Local {
     fn execute(&self, task: F) {
+        let stop = self.0.clone();
         tokio::task::spawn_local(async move {
-            task.await;
+            stop.woken(pin!(task)).await;
         });
     }
 }
 
 /// A server with tight bounds. None is left to a default: hyper's are not stable.
-pub fn builder(bounds: &Bounds) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
+pub fn builder(bounds: &Bounds, stop: &Rc<Stop>) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local(stop.clone()));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)

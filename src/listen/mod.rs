@@ -43,7 +43,7 @@ use crate::{
     body::Body,
     clock::Instant,
     config::Bounds,
-    pressure::Level,
+    pressure::{Level, descriptors},
     proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
     telemetry::metrics::{Family, GaugeGuard},
@@ -116,10 +116,16 @@ impl Listener {
             match socket.accept().await {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    let seat = match self.seat(peer) {
+                    let seat = match self.seat(&stream, peer) {
                         Ok(seat) => seat,
                         Err(full) => {
                             cells.accept_errors.inc();
+                            if full == Full::Descriptors {
+                                tracing::warn!(
+                                    door = self.door.as_str(),
+                                    "no file descriptor is left for another client: {NO_DESCRIPTORS}"
+                                );
+                            }
                             Refusal::say(&self.refusal, stream, full);
                             continue;
                         }
@@ -132,9 +138,9 @@ impl Listener {
                     }
                 }
                 Err(error) => {
-                    // Most likely out of file descriptors: waiting is all that helps, and the kernel keeps the queue.
+                    // Most likely even the reserve is spent: waiting is all that helps, and the kernel keeps the queue.
                     cells.accept_errors.inc();
-                    tracing::warn!(%error, door = self.door.as_str(), "cannot accept");
+                    tracing::warn!(%error, door = self.door.as_str(), "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -142,7 +148,10 @@ impl Listener {
     }
 
     /// A place for a new connection, if there is one.
-    fn seat(&self, peer: SocketAddr) -> Result<Seat, Full> {
+    fn seat(&self, stream: &TcpStream, peer: SocketAddr) -> Result<Seat, Full> {
+        if !descriptors::leaves_reserve(stream) {
+            return Err(Full::Descriptors);
+        }
         let worker = self.proxy.worker();
         let Some(door) = worker.live.door(self.door) else { return Err(Full::Door) };
         // All clients of a trusted proxy come from its address.
@@ -173,6 +182,12 @@ impl Listener {
     pub fn finish(&self) {
         self.leaving.set(true);
         self.sessions.tell(Order::Finish);
+    }
+
+    /// Has every connection look at [`Proxy::stop`].
+    pub fn look_at_stop(&self) {
+        // A connection that is woken polls what it waits for.
+        self.finish();
     }
 
     /// Connections that are open.
@@ -290,7 +305,7 @@ impl Listener {
             let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
             move |request: Request<Incoming>| listener.clone().answer(request, peer.clone(), session.clone())
         });
-        let connection = h2::builder(bounds).serve_connection(TokioIo::new(stream), service);
+        let connection = h2::builder(bounds, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
@@ -414,6 +429,7 @@ fn to_origin_form(arrival: &mut Arrival) {
 const HYPER_MAX_HEADERS: usize = 100;
 /// Bytes of an answer that wait for a client, beside one piece of it.
 const BUFFER: usize = 64 << 10;
+const NO_DESCRIPTORS: &str = "close some, or raise the limit (`ulimit -Hn`, systemd LimitNOFILE=, docker --ulimit nofile=)";
 const BACKLOG: i32 = 4096;
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);

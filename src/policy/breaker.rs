@@ -369,34 +369,48 @@ impl Drop for Permit {
 
 /// The breakers of the process, by target; they live on across reloads.
 #[derive(Debug, Default)]
-pub struct Breakers(Mutex<HashMap<Arc<str>, Arc<Breaker>>>);
+pub struct Breakers(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_name: HashMap<Arc<str>, Arc<Breaker>>,
+    /// The newest generation of the configuration.
+    generation: u64,
+}
 
 impl Breakers {
-    /// The breaker of a target: the one there is, with these terms from now on, or a new one. For load time: keep the result.
-    pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, now: Instant) -> Arc<Breaker> {
-        let mut breakers = self.0.lock();
-        let breaker = match breakers.get(name) {
-            Some(known) if known.terms == *terms => return known.clone(),
-            Some(known) => Arc::new(known.successor(terms.clone(), now)),
+    /// The breaker of a target, for a request of this generation of the configuration: the one there is, with these terms from now on,
+    /// or a new one. A request of an older generation changes nothing: it takes what there is, or one for itself alone. For load
+    /// time: keep the result.
+    pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, generation: u64, now: Instant) -> Arc<Breaker> {
+        let mut known = self.0.lock();
+        let is_old = generation < known.generation;
+        let breaker = match known.by_name.get(name) {
+            Some(breaker) if is_old || breaker.terms == *terms => return breaker.clone(),
+            Some(breaker) => Arc::new(breaker.successor(terms.clone(), now)),
             None => Arc::new(Breaker::new(terms.clone(), now)),
         };
-        breakers.insert(name.clone(), breaker.clone());
+        if !is_old {
+            known.by_name.insert(name.clone(), breaker.clone());
+        }
         breaker
     }
 
     /// The breaker of a target, if it has one.
     pub fn find(&self, name: &str) -> Option<Arc<Breaker>> {
-        self.0.lock().get(name).cloned()
+        self.0.lock().by_name.get(name).cloned()
     }
 
-    /// Forgets the breakers of targets that are no more.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|name, _| keep(name));
+    /// Begins a generation of the configuration: forgets the breakers of targets that are no more.
+    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
+        let mut known = self.0.lock();
+        known.generation = known.generation.max(generation);
+        known.by_name.retain(|name, _| keep(name));
     }
 
     /// All of them, by name.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
-        let mut all: Vec<_> = self.0.lock().iter().map(|(name, breaker)| breaker.snapshot(name, now)).collect();
+        let mut all: Vec<_> = self.0.lock().by_name.iter().map(|(name, breaker)| breaker.snapshot(name, now)).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }

@@ -152,14 +152,27 @@ async fn by_hand_it_stays_open_until_it_is_closed() {
 async fn breakers_live_on_with_new_terms() {
     let (breakers, chance, now) = (Breakers::default(), Chance::seeded(1), Instant::now());
     let name: Arc<str> = "openai".into();
-    let first = breakers.get(&name, &terms(), now);
-    assert!(Arc::ptr_eq(&first, &breakers.get(&name, &terms(), now)));
+    let first = breakers.get(&name, &terms(), 1, now);
+    assert!(Arc::ptr_eq(&first, &breakers.get(&name, &terms(), 1, now)));
     (0..5).for_each(|_| first.permit(now).expect("closed").settle(FAILURE, now, &chance));
-    let second = breakers.get(&name, &config::Breaker { consecutive: 3, ..terms() }, now);
+    let second = breakers.get(&name, &config::Breaker { consecutive: 3, ..terms() }, 1, now);
     assert!(second.permit(now).is_err(), "still open");
     assert_eq!(breakers.snapshot(now)[0].transitions, [0, 0, 1]);
-    breakers.retain(|name| name != "openai");
+    breakers.retain(2, |name| name != "openai");
     assert!(breakers.find("openai").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_an_older_generation_changes_nothing() {
+    let (breakers, now) = (Breakers::default(), Instant::now());
+    let (name, gone): (Arc<str>, Arc<str>) = ("openai".into(), "gone".into());
+    let other = config::Breaker { consecutive: 3, ..terms() };
+    breakers.retain(2, |_| true);
+    let newest = breakers.get(&name, &other, 2, now);
+    assert!(Arc::ptr_eq(&newest, &breakers.get(&name, &terms(), 1, now)), "its terms are not put back");
+    assert!(Arc::ptr_eq(&newest, &breakers.get(&name, &other, 2, now)));
+    breakers.get(&gone, &terms(), 1, now);
+    assert!(breakers.find("gone").is_none(), "what is gone does not come back");
 }
 
 #[test]

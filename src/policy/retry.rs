@@ -309,25 +309,38 @@ impl Budget {
 
 /// The budgets of the process, by target; they live on across reloads as long as their terms do.
 #[derive(Debug, Default)]
-pub struct Budgets(Mutex<HashMap<Arc<str>, Arc<Budget>>>);
+pub struct Budgets(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_name: HashMap<Arc<str>, Arc<Budget>>,
+    /// The newest generation of the configuration.
+    generation: u64,
+}
 
 impl Budgets {
-    /// The budget of a target: the one there is, or a new one. For load time: keep the result.
-    pub fn get(&self, name: &Arc<str>, terms: RetryBudget, now: Instant) -> Arc<Budget> {
-        let mut budgets = self.0.lock();
-        match budgets.get(name) {
-            Some(known) if known.terms == terms => known.clone(),
+    /// The budget of a target, for a request of this generation of the configuration: the one there is, or a new one. A request of
+    /// an older generation changes nothing: it takes what there is, or one for itself alone. For load time: keep the result.
+    pub fn get(&self, name: &Arc<str>, terms: RetryBudget, generation: u64, now: Instant) -> Arc<Budget> {
+        let mut known = self.0.lock();
+        let is_old = generation < known.generation;
+        match known.by_name.get(name) {
+            Some(budget) if is_old || budget.terms == terms => budget.clone(),
             _ => {
                 let budget = Arc::new(Budget::new(terms, now));
-                budgets.insert(name.clone(), budget.clone());
+                if !is_old {
+                    known.by_name.insert(name.clone(), budget.clone());
+                }
                 budget
             }
         }
     }
 
-    /// Forgets the budgets of targets that are no more.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|name, _| keep(name));
+    /// Begins a generation of the configuration: forgets the budgets of targets that are no more.
+    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
+        let mut known = self.0.lock();
+        known.generation = known.generation.max(generation);
+        known.by_name.retain(|name, _| keep(name));
     }
 }
 

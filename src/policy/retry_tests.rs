@@ -204,5 +204,18 @@ fn threads_never_draw_more_than_there_is() {
     assert!(drawn <= 50, "{drawn}");
     let after = Budgets::default();
     let name: Arc<str> = "t".into();
-    assert!(Arc::ptr_eq(&after.get(&name, PLENTY, now), &after.get(&name, PLENTY, now)));
+    assert!(Arc::ptr_eq(&after.get(&name, PLENTY, 1, now), &after.get(&name, PLENTY, 1, now)));
+}
+
+#[test]
+fn a_request_of_an_older_generation_changes_no_budget() {
+    let (budgets, now) = (Budgets::default(), Instant::now());
+    let (name, gone): (Arc<str>, Arc<str>) = ("t".into(), "gone".into());
+    let other = RetryBudget { ratio: 0.5, min_per_sec: 1.0 };
+    budgets.get(&gone, PLENTY, 1, now);
+    budgets.retain(2, |name| name != "gone");
+    let newest = budgets.get(&name, other, 2, now);
+    assert!(Arc::ptr_eq(&newest, &budgets.get(&name, PLENTY, 1, now)), "its terms are not put back");
+    let alone = budgets.get(&gone, PLENTY, 1, now);
+    assert!(!Arc::ptr_eq(&alone, &budgets.get(&gone, PLENTY, 1, now)), "what is gone does not come back");
 }

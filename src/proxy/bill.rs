@@ -257,6 +257,10 @@ impl Observer for Bill {
         self.settle(matches!(end, End::Complete));
     }
 
+    fn must_stop(&self) -> bool {
+        self.ask.proxy.stop.is_on()
+    }
+
     /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end. Behind the protocol's own
     /// end there is nothing more to say.
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {

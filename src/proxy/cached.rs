@@ -3,7 +3,7 @@
 //! A fetch that may be stored is a task of its own, so that no client's cancel hurts another; a fetch that nobody waits for any
 //! more and that costs money is given up.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
@@ -175,7 +175,8 @@ fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill
             return exchange.refreshed(None, true);
         }
         let funds = Funds::of(&mut exchange, &demands);
-        let fetched = fetch(proxy, Sending::new(ask.clone(), body, false, looks_inside, funds), fill, None).await;
+        let stop = proxy.stop.clone();
+        let fetched = stop.woken(pin!(fetch(proxy, Sending::new(ask.clone(), body, false, looks_inside, funds), fill, None))).await;
         exchange.refreshed(fetched.status, fetched.complete);
         drop(under_way);
     });
@@ -192,7 +193,8 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
     }
     tokio::task::spawn_local(async move {
         // Boxed by the spawn; its end is told to whoever waits.
-        let _ = fetch(sending.ask.proxy.clone(), sending, fill, Some(give)).await;
+        let stop = sending.ask.proxy.stop.clone();
+        let _ = stop.woken(pin!(fetch(sending.ask.proxy.clone(), sending, fill, Some(give)))).await;
     });
     let delivered = take.await.map_err(|_| Reject::Internal("the fetch ended without an answer".into()))??;
     if let Some(info) = &delivered.info {

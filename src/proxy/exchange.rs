@@ -153,7 +153,10 @@ impl Exchange {
     /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.answer.reject = Some(reject.reason());
-        self.answer.timed_out = matches!(&reject, Reject::Timeout { bound, .. } if *bound != Bound::Connect && !bound.is_clients());
+        self.answer.timed_out = match &reject {
+            Reject::Timeout { bound, .. } => *bound != Bound::Connect && !bound.is_clients(),
+            reject => *reject == Reject::Stopping,
+        };
         if let Reject::Limited(limited) = &reject {
             self.answer.limit = Some(limited.limit.clone());
         }
@@ -218,12 +221,17 @@ impl Exchange {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let rejected = self.answer.reject.is_some() && outcome == Outcome::Complete;
+        let outcome = match outcome {
+            Outcome::Complete if self.answer.reject.is_some() => Outcome::Rejected,
+            // What ends badly while the process leaves is ended by us.
+            Outcome::ClientGone | Outcome::UpstreamBroken if self.ask.proxy.stop.is_on() => Outcome::Stopped,
+            outcome => outcome,
+        };
         // First the seat, then the account: a charge that finds the seat taken finds the account open.
         drop(self.seat.take());
         let ending = Ending {
             ask: self.ask.clone(),
-            outcome: if rejected { Outcome::Rejected } else { outcome },
+            outcome,
             at,
             answer: std::mem::take(&mut self.answer),
             cache: self.cache.outcome,
@@ -262,6 +270,10 @@ impl Observer for Exchange {
         }
         self.ask.upload.abandon();
         self.finish(outcome, now);
+    }
+
+    fn must_stop(&self) -> bool {
+        self.ask.proxy.stop.is_last()
     }
 }
 

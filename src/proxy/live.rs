@@ -300,6 +300,10 @@ const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
 /// Providers announce longer ones; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
+const DOORS: [Door; 2] = [Door::Inbound, Door::Outbound];
+/// Routes that a worker resolves before it looks after its requests again.
+const SLICE: usize = 16;
+
 /// Where nothing retries.
 const NO_BUDGET: config::RetryBudget = config::RetryBudget { ratio: 0.0, min_per_sec: 0.0 };
 const MAX_BREAKERS: usize = 512;
@@ -328,16 +332,53 @@ pub struct WorkerRoute {
     pub policies: RouteCells,
 }
 
+impl WorkerRoute {
+    fn new(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) -> Self {
+        Self { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) }
+    }
+}
+
 impl Worker {
     /// Resolves the worker's side of `live`, keeping the pools of targets that stay the same.
     pub fn new(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Option<&Self>) -> Self {
-        let cells = |door: Door, routes: Option<&LiveDoor>| {
-            let routes = routes.map_or(&[][..], |door| &door.routes);
-            routes
-                .iter()
-                .map(|route| WorkerRoute { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) })
-                .collect()
-        };
+        let routes = DOORS.map(|door| {
+            let routes = live.door(door).map_or(&[][..], |door| &door.routes);
+            routes.iter().map(|route| WorkerRoute::new(metrics, door, route)).collect()
+        });
+        Self::with(routes, live, metrics, dial, earlier)
+    }
+
+    /// As [`Worker::new`], in slices: between them the worker's requests go on.
+    pub async fn prepare(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Rc<Self>) -> Self {
+        let mut routes = [Vec::new(), Vec::new()];
+        for door in DOORS {
+            let slices = live.door(door).map_or(&[][..], |door| &door.routes).chunks(SLICE);
+            for slice in slices {
+                routes[door as usize].extend(slice.iter().map(|route| WorkerRoute::new(metrics, door, route)));
+                tokio::task::yield_now().await;
+            }
+        }
+        Self::with(routes, live, metrics, dial, Some(&earlier))
+    }
+
+    /// Frees a worker's side of a generation that no request holds any more, in slices too.
+    pub async fn retire(self) {
+        let Self { inbound, outbound, .. } = self;
+        for mut routes in [inbound, outbound] {
+            while !routes.is_empty() {
+                routes.truncate(routes.len().saturating_sub(SLICE));
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn with(
+        [inbound, outbound]: [Vec<WorkerRoute>; 2],
+        live: Arc<Live>,
+        metrics: &WorkerMetrics,
+        dial: &Rc<dyn Dial>,
+        earlier: Option<&Self>,
+    ) -> Self {
         let known = |target: &Target| earlier?.pools.iter().find(|pool| pool.target.is_same_as(target)).cloned();
         let pools = live
             .targets
@@ -348,8 +389,8 @@ impl Worker {
             })
             .collect();
         Self {
-            inbound: cells(Door::Inbound, live.inbound.as_ref()),
-            outbound: cells(Door::Outbound, live.outbound.as_ref()),
+            inbound,
+            outbound,
             doors: [metrics.door_cells("inbound"), metrics.door_cells("outbound")],
             breakers: RefCell::default(),
             budgets: RefCell::default(),
@@ -372,7 +413,7 @@ impl Worker {
         }
         // Model names come from clients: beyond a bound new ones share their provider's breaker.
         let name = if known.len() < MAX_BREAKERS { name } else { format!("{target}{group}") };
-        let breaker = all.get(&name.as_str().into(), terms, crate::clock::Instant::now());
+        let breaker = all.get(&name.as_str().into(), terms, self.live.generation, crate::clock::Instant::now());
         known.insert(name.into(), breaker.clone());
         breaker
     }
@@ -388,7 +429,7 @@ impl Worker {
         if let Some(budget) = known.get(&name) {
             return budget.clone();
         }
-        let budget = all.get(&name, policy.budget, crate::clock::Instant::now());
+        let budget = all.get(&name, policy.budget, self.live.generation, crate::clock::Instant::now());
         known.insert(name, budget.clone());
         budget
     }
@@ -409,5 +450,48 @@ impl Worker {
     /// The cells of a door.
     pub fn door(&self, door: Door) -> &DoorCells {
         &self.doors[door as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::pin, task::Context};
+
+    use super::*;
+    use crate::{
+        clock::Clock,
+        config::read::{self, Overrides},
+        telemetry::metrics::Metrics,
+        upstream::{Dialer, Resolver},
+    };
+
+    /// A request waits for one slice at most.
+    #[test]
+    fn a_generation_of_a_thousand_routes_is_prepared_and_freed_in_slices() {
+        let routes: String = (0..1_000).map(|at| format!("    - match: {{path: /r{at}}}\n")).collect();
+        let text = format!("inbound:\n  app: 'http://127.0.0.1:3000'\n  routes:\n{routes}");
+        let overrides = Overrides { memory_limit: Some(512 << 20), ..Overrides::default() };
+        let config = Arc::new(read::parse(&text, "f", &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}")));
+        let shared = Shared::new(&config, Clock::system());
+        let live = |generation| Arc::new(Live::new(generation, config.clone(), &shared).expect("good"));
+        let metrics = Metrics::new(Clock::system()).worker();
+        let dial: Rc<dyn Dial> = Rc::new(Dialer::new(Resolver::default(), metrics.clone()));
+        let earlier = Rc::new(Worker::new(live(1), &metrics, &dial, None));
+        let (fresh, slices) = slices(Worker::prepare(live(2), &metrics, &dial, earlier));
+        assert_eq!((fresh.inbound.len(), slices), (1_001, 1_001_usize.div_ceil(SLICE)));
+        assert_eq!(self::slices(fresh.retire()).1, slices);
+    }
+
+    /// What a future gives, and how often it lets others go first.
+    fn slices<T>(work: impl Future<Output = T>) -> (T, usize) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let _inside = runtime.enter();
+        let (mut work, mut cx) = (pin!(work), Context::from_waker(std::task::Waker::noop()));
+        (0..)
+            .find_map(|pauses| match work.as_mut().poll(&mut cx) {
+                std::task::Poll::Ready(done) => Some((done, pauses)),
+                std::task::Poll::Pending => None,
+            })
+            .expect("it ends")
     }
 }

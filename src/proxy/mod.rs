@@ -17,6 +17,7 @@ pub mod ending;
 pub mod exchange;
 pub mod forward;
 mod funds;
+mod generation;
 mod guards;
 mod hold;
 mod judged;
@@ -51,6 +52,7 @@ use crate::{
         Body,
         replay::Replay,
         room::BodyBudget,
+        stop::Stop,
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
@@ -121,10 +123,17 @@ pub struct Shared {
 impl Shared {
     /// Nothing counted, nothing open, nothing known; memory alone, no store.
     pub fn new(config: &Config, clock: Clock) -> Self {
+        let limits = Limits::new(config.store.max_keys, &clock, None);
+        let cache = Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config));
+        Self::over(config, clock, limits, cache)
+    }
+
+    /// As [`Shared::new`], over limits and a cache that may be shared with other replicas.
+    pub fn over(config: &Config, clock: Clock, limits: Limits, cache: Arc<Cache>) -> Self {
         Self {
             clock,
-            limits: Limits::new(config.store.max_keys, &clock, None),
-            cache: Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config)),
+            limits,
+            cache,
             breakers: Breakers::default(),
             budgets: Budgets::default(),
             reached: Mutex::default(),
@@ -174,10 +183,16 @@ pub struct Proxy {
     pub shared: Arc<Shared>,
     live: Arc<ArcSwap<Live>>,
     worker: RefCell<Rc<Worker>>,
+    /// The worker's view of the generation that comes next.
+    prepared: RefCell<Option<Rc<Worker>>>,
+    /// Views that requests may still hold.
+    retired: RefCell<Vec<Rc<Worker>>>,
     /// The worker's share of what the process says about itself.
     pub telemetry: WorkerTelemetry,
     /// Jitter and sampling.
     pub chance: Chance,
+    /// The end of everything under way.
+    pub stop: Rc<Stop>,
     dial: Rc<dyn Dial>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
@@ -187,13 +202,25 @@ impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
-        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, refreshes: Gauge::default() })
+        Rc::new(Self {
+            shared,
+            worker: RefCell::new(Rc::new(worker)),
+            prepared: RefCell::default(),
+            retired: RefCell::default(),
+            live,
+            telemetry,
+            chance,
+            stop: Rc::default(),
+            dial,
+            refreshes: Gauge::default(),
+        })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
     pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
         let proxy = exchange.ask.proxy.clone();
-        match proxy.serve(&mut exchange, body, upgrade).await {
+        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgrade)).await;
+        match served.unwrap_or(Err(Reject::Stopping)) {
             Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
             Ok(Served::Tunnel(response, client, upstream)) => {
                 exchange.switching();
@@ -294,10 +321,28 @@ impl Proxy {
         if Arc::ptr_eq(&newest, &known.live) {
             return known.clone();
         }
-        let fresh = Rc::new(Worker::new(Arc::clone(&newest), &self.telemetry.metrics, &self.dial, Some(&known)));
+        let prepared = self.prepared.take().filter(|prepared| Arc::ptr_eq(&prepared.live, &newest));
+        let fresh =
+            prepared.unwrap_or_else(|| Rc::new(Worker::new(Arc::clone(&newest), &self.telemetry.metrics, &self.dial, Some(&known))));
         drop(known);
-        self.worker.replace(fresh.clone());
+        let before = self.worker.replace(fresh.clone());
+        self.retired.borrow_mut().push(before);
         fresh
+    }
+
+    /// Prepares the worker's view of `live`, off the way of requests; they have it as soon as it is the newest.
+    pub async fn prepare(&self, live: Arc<Live>) {
+        let earlier = self.worker();
+        let prepared = Worker::prepare(live, &self.telemetry.metrics, &self.dial, earlier).await;
+        self.prepared.replace(Some(Rc::new(prepared)));
+    }
+
+    /// Frees views that nobody holds any more.
+    async fn free_retired(&self) {
+        let free: Vec<_> = self.retired.borrow_mut().extract_if(.., |worker| Rc::strong_count(worker) == 1).collect();
+        for worker in free.into_iter().filter_map(Rc::into_inner) {
+            worker.retire().await;
+        }
     }
 
     /// Ceilings of a door.
@@ -313,6 +358,7 @@ impl Proxy {
             for pool in &self.worker().pools {
                 pool.sweep(now);
             }
+            self.free_retired().await;
         }
     }
 

@@ -1,6 +1,6 @@
 //! Redis behind a fence: few verbs, each with a deadline, at most one try, and never a queue that grows.
 //!
-//! One client serves the process. It lives on the runtime it was started on and is awaited from the workers: that costs them
+//! One client serves the process. It lives on a thread of its own (`driver`) and is awaited from the workers: that costs them
 //! 2 to 3 microseconds a call more than a client each, and buys one connection, one state and one bound on memory per sidecar.
 //!
 //! fred keeps what it could not send, and its watchdog does not fire under load, so a gate stands in front: after
@@ -10,6 +10,7 @@
 //!
 //! A command without an answer may have been done: see [`StoreError::may_have_happened`].
 
+mod driver;
 pub mod journal;
 pub mod scripts;
 mod subscribe;
@@ -45,6 +46,7 @@ use crate::{
     clock,
     config::{self, Secret},
 };
+use driver::Driver;
 use tls::Tls;
 
 /// Commands in a row without an answer after which nothing more is sent.
@@ -93,7 +95,10 @@ pub struct Redis {
     /// Where the URL asks for TLS.
     tls: Option<Arc<Tls>>,
     trouble: ArcSwapOption<String>,
-    handle: Handle,
+    /// Drives the connection.
+    driver: Driver,
+    /// Runs what goes on behind requests.
+    behind: Handle,
     client: ArcSwapOption<WithOptions<Client>>,
     up: watch::Sender<bool>,
     open: AtomicBool,
@@ -106,9 +111,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts to connect, on `handle`, and returns at once; the error says what is wrong with the URL. Redis may be away and join
-    /// later. The connection ends when the last `Arc` is dropped.
-    pub fn start(config: &config::Redis, secret: Option<&Secret>, handle: &Handle) -> Result<Arc<Self>, String> {
+    /// Starts to connect, on a thread of its own, and returns at once; the error says what is wrong with the URL. Redis may be
+    /// away and join later. The connection ends when the last `Arc` is dropped. `behind` runs what goes on behind requests.
+    pub fn start(config: &config::Redis, secret: Option<&Secret>, behind: &Handle) -> Result<Arc<Self>, String> {
         let tls = url::asks_for_tls(config.url.reveal()).then(|| Tls::new(&config.tls)).transpose()?;
         let this = Arc::new(Self {
             namespace: config.namespace.clone(),
@@ -116,7 +121,8 @@ impl Redis {
             fred: url::parse(config.url.reveal(), tls.as_ref())?,
             tls,
             trouble: ArcSwapOption::empty(),
-            handle: handle.clone(),
+            driver: Driver::start().map_err(|error| format!("no thread for it: {error}"))?,
+            behind: behind.clone(),
             client: ArcSwapOption::empty(),
             up: watch::Sender::new(false),
             open: AtomicBool::new(false),
@@ -126,13 +132,13 @@ impl Redis {
             secret: ArcSwapOption::from(secret.map(|secret| Arc::new(derive_secret(secret)))),
             secret_is_given: secret.is_some(),
         });
-        handle.spawn(keep(Arc::downgrade(&this)));
+        this.driver.handle().spawn(keep(Arc::downgrade(&this)));
         Ok(this)
     }
 
-    /// The runtime of the connection, for work that goes on behind a request.
+    /// The runtime for work that goes on behind a request. It is not that of the connection, which nothing else may use.
     pub fn handle(&self) -> &Handle {
-        &self.handle
+        &self.behind
     }
 
     /// A key of this deployment.
@@ -237,7 +243,7 @@ impl Redis {
     }
 
     /// What replicas publish on `channel`, from now on. Goes on by itself over every outage, and says where it may have missed
-    /// something ([`Notice::Gap`]). Must be called where the runtime of [`start`](Self::start) is still alive.
+    /// something ([`Notice::Gap`]).
     pub fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Notices, StoreError> {
         subscribe::open(self, self.key(channel))
     }

@@ -11,17 +11,20 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-pub use log::init_process_log;
+pub use log::{end_process_log, init_process_log, say_repeats};
 pub use otlp::Tracer;
 
 use crate::{
     clock::{Clock, Instant},
     config,
 };
-use log::{Log, WorkerLog};
+use log::{Log, Output, WorkerLog, lines_lost, standard_output};
 use metrics::{Family, Metrics, WorkerMetrics};
 use otlp::{Otlp, OtlpError};
 use trace::Sampler;
+
+/// Longest wait for a log's last lines.
+pub const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why telemetry could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -59,21 +62,17 @@ pub struct WorkerTelemetry {
 impl Telemetry {
     /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set.
     pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle) -> Result<Arc<Self>, TelemetryError> {
-        Self::start_into(config, clock, side, Box::new(io::stdout()))
+        Self::start_into(config, clock, side, standard_output())
     }
 
     /// As [`Telemetry::start`], with the access log going to `out`.
     ///
     /// # Errors
     /// As [`Telemetry::start`].
-    pub fn start_into(
-        config: &config::Telemetry,
-        clock: Clock,
-        side: &Handle,
-        out: Box<dyn io::Write + Send>,
-    ) -> Result<Arc<Self>, TelemetryError> {
+    pub fn start_into(config: &config::Telemetry, clock: Clock, side: &Handle, out: Output) -> Result<Arc<Self>, TelemetryError> {
         let metrics = Metrics::new(clock);
-        let log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &[]), out)?;
+        let log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &["access"]), out)?;
+        metrics.register(Family::LogDropped, Box::new(|| vec![(vec!["process".to_owned()], lines_lost() as f64)]));
         let otlp = match config.otlp.as_deref().filter(|endpoint| !endpoint.is_empty()) {
             Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side)?),
             None => None,
@@ -104,8 +103,9 @@ impl Telemetry {
             Some(otlp) => otlp.shutdown(deadline).await,
             None => true,
         };
-        // what is already in memory is worth a moment even after the deadline
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100));
+        // What is already in memory is worth a moment even after the deadline, and never more than that: a pipe that nobody
+        // reads takes nothing, however long one waits.
+        let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), LAST_LINES);
         let (done, written) = tokio::sync::oneshot::channel();
         let spawned = std::thread::Builder::new().name("outrigger-log-end".into()).spawn(move || {
             let _ = done.send(self.log.shutdown(left));

@@ -23,6 +23,7 @@ use super::{
     tls::{self, ClientTls},
 };
 use crate::{
+    pressure::descriptors,
     reject::Fault,
     telemetry::metrics::{Family, WorkerMetrics},
 };
@@ -81,6 +82,9 @@ impl Dialer {
             match race::first(&found.addresses, TcpStream::connect).await {
                 Ended::Won { with: stream, lost } => {
                     lost.into_iter().for_each(|address| self.resolver.lost(host, address));
+                    if !descriptors::leaves_reserve(&stream) {
+                        return Err(error(Fault::Refused, "no file descriptor is left for it (ulimit -n)".to_owned()));
+                    }
                     let _ = stream.set_nodelay(true);
                     let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
                     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&probes);

@@ -40,29 +40,39 @@ pub struct Proxy {
     pub probes: Option<SocketAddr>,
 }
 
+/// Whoever should read what the proxy writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Reads all.
+    Reads,
+    /// Reads until it serves, and then no more, but keeps the pipe.
+    Stops,
+    /// Reads until it serves, and then closes the pipe.
+    Leaves,
+}
+
 impl Proxy {
     /// Starts `outrigger run` with these arguments and waits until it serves.
     pub fn start(arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut proxy = Self::spawn(arguments, environment);
+        let mut command = outrigger();
+        command.arg("run").args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
+        Self::start_command(command, Reader::Reads, Stdio::piped())
+    }
+
+    /// Starts a command that becomes a proxy, and waits until it serves; `said` reads its standard error.
+    pub fn start_command(command: Command, said: Reader, stdout: Stdio) -> Self {
+        let mut proxy = Self::spawn(command, said, stdout);
         let serving = proxy.wait_for("serving");
         let at = |door: &str| serving[door].as_str().and_then(|address| address.parse().ok());
         (proxy.inbound, proxy.outbound, proxy.admin, proxy.probes) = (at("inbound"), at("outbound"), at("admin"), at("probes"));
         proxy
     }
 
-    fn spawn(arguments: &[&str], environment: &[(&str, String)]) -> Self {
-        let mut child = outrigger()
-            .arg("run")
-            .args(arguments)
-            .envs(environment.iter().map(|(name, value)| (*name, value.as_str())))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
+    fn spawn(mut command: Command, said: Reader, stdout: Stdio) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().expect("starts");
         let pid = child.id();
-        let said = lines(child.stderr.take().expect("piped"));
-        let logged = lines(child.stdout.take().expect("piped"));
+        let said = lines(child.stderr.take().expect("piped"), said);
+        let logged = child.stdout.take().map_or_else(|| channel().1, |pipe| lines(pipe, Reader::Reads));
         let (_, ended) = channel();
         Self { child: Some(child), pid, said, logged, ended, heard: Vec::new(), inbound: None, outbound: None, admin: None, probes: None }
     }
@@ -80,6 +90,11 @@ impl Proxy {
                 Err(_) => panic!("it never said `{part}`; it said {:#?}", self.heard),
             }
         }
+    }
+
+    /// How many of the messages so far have this in them.
+    pub fn times_heard(&self, part: &str) -> usize {
+        self.heard.iter().filter(|line| line["message"].as_str().is_some_and(|message| message.contains(part))).count()
     }
 
     /// The next line of the access log.
@@ -267,15 +282,43 @@ pub fn mode(file: &Path) -> u32 {
 }
 
 /// Lines of JSON as they come; what is none is a message.
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<Value> {
+fn lines(pipe: impl Read + Send + 'static, reader: Reader) -> Receiver<Value> {
     let (send, receive) = channel();
     thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            let value = serde_json::from_str(&line).unwrap_or_else(|_| serde_json::json!({ "message": line }));
+        let mut pipe = BufReader::new(pipe);
+        let mut line = String::new();
+        while pipe.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
+            let text = line.trim_end();
+            let value: Value = serde_json::from_str(text).unwrap_or_else(|_| serde_json::json!({ "message": text }));
+            let serves = value["message"] == "serving";
             if send.send(value).is_err() {
                 return;
+            }
+            match reader {
+                Reader::Leaves if serves => return,
+                // The pipe stays open for as long as the test runs.
+                Reader::Stops if serves => loop {
+                    thread::park();
+                },
+                _ => line.clear(),
             }
         }
     });
     receive
+}
+
+/// Tries until something is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// The number of a series at the admin door; `None` if it has none.
+pub fn metric(admin: Option<SocketAddr>, series: &str) -> Option<f64> {
+    let text = get(admin, "/metrics").text();
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
 }

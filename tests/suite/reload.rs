@@ -3,7 +3,7 @@
 use http::{Request, StatusCode};
 use outrigger::policy::breaker::State;
 
-use crate::world::{Reply, World, ms, run, secs};
+use crate::world::{Reply, World, chat, ms, run, secs};
 
 fn door(rest: &str) -> String {
     format!("inbound: {{app: 'http://app.test', {rest}}}")
@@ -81,5 +81,44 @@ fn connections_to_a_target_that_stays_the_same_are_kept() {
         world.reload("inbound: {app: 'http://elsewhere.test'}").expect("good");
         world.client().get("/").await;
         assert_eq!(world.app.connections(), 2, "another place is another connection");
+    });
+}
+
+#[test]
+fn a_target_that_is_gone_leaves_breakers_and_metrics() {
+    run(async {
+        let providers = |names: &str| format!("outbound: {{providers: {{{names}}}, defaults: {{breaker: {{}}, retry: {{}}}}}}");
+        let world = World::new(&providers("openai: {}, house: {api: openai, url: 'http://house.test'}")).await;
+        let call = |provider: &str| format!("/{provider}/v1/chat/completions");
+        for provider in ["openai", "house"] {
+            world.caller().post(&call(provider), chat("m").to_string()).await;
+        }
+        assert!(world.breaker("house/m").is_some() && world.metrics().contains("target=\"house\""));
+        // One answer of the old generation is still under way.
+        let mut stream = chat("m");
+        stream["stream"] = true.into();
+        let mut opened = world.caller().open(Request::post(call("house")), stream.to_string()).await;
+        opened.text().await;
+        world.reload(&providers("openai: {}")).expect("good");
+        assert!(opened.whole().await.text().contains("[DONE]"));
+        assert_eq!(world.breaker("house/m"), None);
+        let metrics = world.metrics();
+        let left: Vec<&str> = metrics.lines().filter(|line| line.contains("target=\"house")).collect();
+        assert!(left.is_empty(), "{left:#?}");
+        assert!(metrics.contains("target=\"openai\"") && world.breaker("openai/m").is_some());
+    });
+}
+
+#[test]
+fn a_prepared_generation_is_not_at_work_before_it_is_the_newest() {
+    run(async {
+        let world = World::new(&door("caller: [client_ip]")).await;
+        let routes: Vec<String> = (0..100).map(|at| format!("{{match: {{path: /r{at}}}, access: {{deny: [0.0.0.0/0]}}}}")).collect();
+        let fresh = world.parse_next(&door(&format!("routes: [{}]", routes.join(", ")))).expect("good");
+        world.proxy.prepare(fresh.clone()).await;
+        assert_eq!(world.client().get("/r7").await.status, StatusCode::OK);
+        world.put_to_work(fresh);
+        assert_eq!(world.client().get("/r7").await.status, StatusCode::FORBIDDEN);
+        assert_eq!(world.proxy.worker().live.generation, 2);
     });
 }

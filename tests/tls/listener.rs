@@ -135,12 +135,12 @@ async fn a_new_certificate_serves_new_connections_and_open_ones_stay() {
 
     // Files are replaced one after the other: half a rotation is refused and changes nothing.
     files.write("tls.crt", &pairs[1].cert);
-    let refused = proxy.app.reload(false).expect_err("half a rotation");
+    let refused = proxy.app.reload(false).await.expect_err("half a rotation");
     assert!(refused.contains("does not belong to the certificate") && refused.contains("3:"), "{refused}");
     assert!(shown(&connected().await.expect("TLS")) == leaf(&pairs[0]));
     files.write("tls.key", &pairs[1].key);
-    assert_eq!(proxy.app.reload(false), Ok(true), "only the files have changed");
-    assert_eq!(proxy.app.reload(false), Ok(false));
+    assert_eq!(proxy.app.reload(false).await, Ok(true), "only the files have changed");
+    assert_eq!(proxy.app.reload(false).await, Ok(false));
     assert!(shown(&connected().await.expect("TLS")) == leaf(&pairs[1]));
     // The admin door shows the configuration so: by file and names, without bytes of certificates or keys.
     let shown = format!("{:?}", proxy.app.live().config);

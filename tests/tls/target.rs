@@ -67,7 +67,7 @@ async fn a_connection_of_other_terms_is_not_used_after_a_reload() {
     }
     // The authority is no longer believed: what was agreed on under it must not go on.
     files.write("ca.crt", &Ca::new("another").pem);
-    assert_eq!(proxy.app.reload(false), Ok(true));
+    assert_eq!(proxy.app.reload(false).await, Ok(true));
     assert_eq!(ask(&proxy, "/").await.0, 502);
     assert_eq!(origin.seen().iter().map(|seen| seen.connection).collect::<Vec<_>>(), [0, 0]);
 }

@@ -284,6 +284,11 @@ impl Build<'_> {
                 .headers
                 .into_iter()
                 .map(|(name, value)| (name.0, value.map(|value| value.0.0).filter(|value| value.as_bytes() != b"*")))
+                .map(|(name, mut value)| {
+                    // Many a shared secret is matched so: it is not shown with the configuration.
+                    value.iter_mut().for_each(|value| value.set_sensitive(true));
+                    (name, value)
+                })
                 .collect(),
             providers: names,
             operations: written.operation.into_iter().flatten().map(|operation| operation.0).collect(),

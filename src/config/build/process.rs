@@ -12,16 +12,18 @@ impl Build<'_> {
         if let Some(at) = listen
             && !at.ip().is_loopback()
         {
+            let unprotected = if token.is_none() { ", and `admin.token` is not set" } else { "" };
             let message = format!(
-                "`{at}` shows the whole state of the proxy to whoever reaches it; `probes` is the listener that may face the network"
+                "`{at}` shows the state of the proxy to whoever reaches it{unprotected}; `probes` is the listener that may face the network"
             );
             self.note(self.seen.value("admin.listen"), message);
         }
+        let socket_is_usual = written.socket.is_none();
         let socket = match written.socket {
             Some(word) => word.0.0,
             None => self.default_socket(listen.map_or(0, |at| at.port())),
         };
-        Admin { listen, probes: written.probes.0.0, token, socket }
+        Admin { listen, probes: written.probes.0.0, token, socket, socket_is_usual }
     }
 
     /// One per admin port, so that two proxies on a machine do not take each other's; none if the port is not known beforehand.

@@ -12,11 +12,11 @@ static ADMIN: Table = Table::new(
     &[
         Key::new("listen", ADDRESS_OR_OFF, "Everything; keep it on loopback.").default("127.0.0.1:9901"),
         Key::new("probes", ADDRESS_OR_OFF, "Only /live, /ready and /metrics; may face the network.").default("0.0.0.0:9902"),
-        Key::new("token", SECRET, "Bearer token that allows changes over TCP; without one, changes go only over the socket.")
+        Key::new("token", SECRET, "Bearer token that allows changes and /api/config over TCP; without one, both go only over the socket.")
             .default("\"${OUTRIGGER_ADMIN_TOKEN:-}\"")
             .eg("\"${OUTRIGGER_ADMIN_TOKEN:-}\""),
         Key::new("socket", PATH_OR_OFF, "Unix socket of the command line, readable by its owner alone.")
-            .says("outrigger-PORT.sock in `$XDG_RUNTIME_DIR`, else in /tmp; PORT is the admin port"),
+            .says("outrigger-PORT.sock in `$XDG_RUNTIME_DIR`, else in outrigger-UID/ below `$TMPDIR` or /tmp; PORT is the admin port"),
     ],
 );
 

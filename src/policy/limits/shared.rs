@@ -52,7 +52,7 @@ pub(super) struct Hold {
 }
 
 impl Sharing {
-    /// Begins to settle on the store's runtime, until dropped.
+    /// Begins to settle behind the requests, until dropped.
     pub(super) fn start(store: Arc<Redis>) -> Self {
         let (settlements, waiting) = mpsc::channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));

@@ -19,6 +19,8 @@ const SHARDS: usize = 64;
 const SHARD_BITS: u32 = SHARDS.trailing_zeros();
 /// Entries looked at for one that may go.
 const LOOK: usize = 16;
+/// Entries that a sweep looks at while it holds a lock.
+const SLICE: usize = 256;
 /// Expired entries dropped on the way, per new key.
 const TIDY: usize = 2;
 const EMPTY: u32 = u32::MAX;
@@ -145,20 +147,26 @@ impl Table {
     pub fn sweep(&self, now: u64) -> usize {
         let mut gone = 0;
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            let before = shard.entries.len();
             let mut place = 0;
-            while place < shard.entries.len() {
-                if shard.entries[place].until <= now {
-                    shard.remove(place);
-                } else {
-                    place += 1;
+            loop {
+                // Requests wait for this lock: it is held for a slice at a time. What moves in between is looked at next time.
+                let mut shard = shard.lock();
+                let before = shard.entries.len();
+                for _ in 0..SLICE.min(before.saturating_sub(place)) {
+                    if shard.entries[place].until <= now {
+                        shard.remove(place);
+                    } else {
+                        place += 1;
+                    }
+                }
+                gone += before - shard.entries.len();
+                if place >= shard.entries.len() {
+                    if shard.entries.len() * 4 < shard.entries.capacity() {
+                        shard.shrink();
+                    }
+                    break;
                 }
             }
-            if shard.entries.len() * 4 < shard.entries.capacity() {
-                shard.shrink();
-            }
-            gone += before - shard.entries.len();
         }
         self.keys.fetch_sub(gone, Relaxed);
         gone

@@ -40,7 +40,7 @@ pub(super) fn open(store: &Arc<Redis>, channel: String) -> Result<Notices, Store
     builder.with_performance_config(|performance| performance.default_command_timeout = Duration::from_secs(1));
     let client = builder.build_subscriber_client().map_err(|error| StoreError::Refused(error.details().to_owned()))?;
     let (notices, heard) = mpsc::channel(WAITING);
-    store.handle.spawn(listen(Arc::downgrade(store), client, channel, notices));
+    store.driver.handle().spawn(listen(Arc::downgrade(store), client, channel, notices));
     Ok(heard)
 }
 

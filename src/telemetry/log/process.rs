@@ -1,18 +1,169 @@
 //! The process's own log, written by everybody through `tracing` to standard error.
 
-use tracing::Level;
+use std::{
+    io::{self, Write as _},
+    sync::OnceLock,
+    time::Duration,
+};
 
-use crate::config::LogFormat;
+use parking_lot::Mutex;
+use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier, level_filters::LevelFilter, span, subscriber::Interest};
 
-/// Sends `tracing` events of at least `level` to standard error: JSON if the access log is JSON, else text. Called once
-/// at start; a later call changes nothing.
+use super::{
+    event::Said,
+    repeats::Repeats,
+    writer::{Lane, Output, Writer, standard_error},
+};
+use crate::{
+    clock::{Clock, Instant},
+    config::LogFormat,
+    telemetry::metrics::Counter,
+};
+
+/// The one log of the process; `tracing` has one place for it too.
+static LOG: OnceLock<ProcessLog> = OnceLock::new();
+
+/// Takes events, writes lines.
+#[derive(Debug)]
+struct ProcessLog {
+    format: LogFormat,
+    level: Level,
+    clock: Clock,
+    writer: Writer,
+    lane: Lane,
+    lost: Counter,
+    repeats: Mutex<Repeats>,
+}
+
+/// `tracing` wants a subscriber of its own.
+struct ToLog(&'static ProcessLog);
+
+/// Sends `tracing` events of at least `level` to standard error, and panics too. Called once at start; a later call changes
+/// nothing.
 pub fn init_process_log(format: LogFormat, level: Level) {
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).with_ansi(false);
-    let set = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text | LogFormat::Off => builder.try_init(),
-    };
-    if set.is_err() {
-        tracing::debug!("the process log is already set up");
+    let Ok(log) = ProcessLog::start(format, level, standard_error()) else { return };
+    let log = LOG.get_or_init(|| log);
+    if tracing::subscriber::set_global_default(ToLog(log)).is_ok() {
+        // The standard library's own hook writes to standard error, and would wait for its reader.
+        std::panic::set_hook(Box::new(|panic| {
+            let backtrace = std::backtrace::Backtrace::capture();
+            let traced = backtrace.status() == std::backtrace::BacktraceStatus::Captured;
+            let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+            match traced {
+                true => tracing::error!(thread, %backtrace, "{panic}"),
+                false => tracing::error!(thread, "{panic}"),
+            }
+        }));
     }
 }
+
+/// Says how often warnings were repeated, where their time is over. Call every few seconds.
+pub fn say_repeats() {
+    if let Some(log) = LOG.get() {
+        log.say_repeats(Some(Instant::now()));
+    }
+}
+
+/// Writes `last` (plain words), and what is buffered; waits at most `within`. Blocks. Nothing is written after it.
+pub fn end_process_log(last: Option<&str>, within: Duration) {
+    let Some(log) = LOG.get() else {
+        // Nobody is left to be told that this failed.
+        let _ = last.map(|last| writeln!(io::stderr(), "{last}"));
+        return;
+    };
+    log.say_repeats(None);
+    if let Some(last) = last {
+        log.lane.push(|out| {
+            out.extend_from_slice(last.as_bytes());
+            out.push(b'\n');
+        });
+    }
+    log.writer.shutdown(within);
+}
+
+/// Lines of the process log that were lost.
+pub(in crate::telemetry) fn lines_lost() -> u64 {
+    LOG.get().map_or(0, |log| log.lost.get())
+}
+
+impl ProcessLog {
+    fn start(format: LogFormat, level: Level, out: Output) -> io::Result<Self> {
+        let lost = Counter::default();
+        let writer = Writer::start("outrigger-say", lost.clone(), out)?;
+        let lane = writer.lane();
+        Ok(Self { format, level, clock: Clock::system(), writer, lane, lost, repeats: Mutex::default() })
+    }
+
+    fn takes(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= self.level
+    }
+
+    fn say(&self, from: Identifier, said: &Said, now: Instant) {
+        // What is no warning is said as often as it happens: somebody asked for it.
+        if said.level <= Level::WARN {
+            let mut repeats = self.repeats.lock();
+            let is_due = repeats.is_due(now);
+            if is_due {
+                drop(repeats);
+                self.say_repeats(Some(now));
+                repeats = self.repeats.lock();
+            }
+            if !repeats.is_new(from, said, now) {
+                return;
+            }
+        }
+        self.write(said, "");
+    }
+
+    fn say_repeats(&self, now: Option<Instant>) {
+        let mut repeats = self.repeats.lock();
+        if now.is_some_and(|now| !repeats.is_due(now)) {
+            return;
+        }
+        let lines = repeats.over(now);
+        drop(repeats);
+        for (said, more) in lines {
+            self.write(&said, &more);
+        }
+    }
+
+    fn write(&self, said: &Said, more: &str) {
+        let at = self.clock.wall();
+        self.lane.push(|out| said.write(out, self.format, at, more));
+    }
+}
+
+impl Subscriber for ToLog {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.0.takes(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.takes(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.0.level))
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.0.say(event.metadata().callsite(), &Said::of(event), Instant::now());
+    }
+
+    // Spans are not ours: every request has one over OTLP, where that is on.
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

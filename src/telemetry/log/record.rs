@@ -28,6 +28,8 @@ pub enum Outcome {
     Rejected,
     /// The exchange was over already: what it cost became known later.
     ChargedLate,
+    /// The proxy ended it, because its shutdown could not wait any longer.
+    Stopped,
 }
 
 impl Outcome {
@@ -39,6 +41,7 @@ impl Outcome {
             Self::UpstreamBroken => "upstream_broken",
             Self::Rejected => "rejected",
             Self::ChargedLate => "charged_late",
+            Self::Stopped => "stopped",
         }
     }
 }
@@ -314,7 +317,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// Escapes what RFC 8259 section 7 says must be; the input is UTF-8.
-fn escape(out: &mut Vec<u8>, value: &[u8]) {
+pub(super) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut done = 0;
     for (at, byte) in value.iter().enumerate() {
@@ -419,7 +422,7 @@ fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
 }
 
 /// RFC 3339 in UTC with milliseconds. Days to a date: Howard Hinnant, "chrono-compatible low-level date algorithms".
-fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
+pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
     let since = unix(at);
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let shifted = days + 719_468;

@@ -1,13 +1,16 @@
 //! Tests of lines and of the thread that writes them.
 
 use std::{
-    io,
+    io::{self, Write},
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    thread,
     time::{Duration, UNIX_EPOCH},
 };
 
 use http::Method;
 use opentelemetry::TraceId;
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
@@ -223,7 +226,7 @@ fn a_reader_that_does_not_read_costs_lines_but_nobody_waits() {
         worker.write(&Record { path: &long, ..record() });
     }
     assert!(dropped.get() > 0, "ten megabytes do not fit");
-    assert!(worker.buffer.lock().len() <= MAX_BUFFER);
+    assert!(worker.lane.as_ref().expect("a lane").waiting() <= MAX_BUFFER);
     assert!(!log.shutdown(Duration::from_millis(1)), "bounded in time");
     drop(gate);
     assert!(log.shutdown(Duration::from_secs(10)));
@@ -249,11 +252,67 @@ fn an_output_that_fails_is_counted() {
     assert_eq!(dropped.get(), 3);
 }
 
+/// Takes three bytes of a call, and fails at the calls in `fails`.
+struct Bad {
+    out: Out,
+    calls: usize,
+    fails: fn(usize) -> Option<io::ErrorKind>,
+}
+
+impl Write for Bad {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.calls += 1;
+        match (self.fails)(self.calls) {
+            Some(kind) => Err(kind.into()),
+            None => self.out.write(&bytes[..bytes.len().min(3)]),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn said_through(fails: fn(usize) -> Option<io::ErrorKind>, lines: &[&[u8]]) -> (String, u64) {
+    let (out, dropped) = (Out::default(), Counter::default());
+    let bad = Bad { out: out.clone(), calls: 0, fails };
+    let writer = Writer::start("test", dropped.clone(), Box::new(bad)).expect("starts");
+    let lane = writer.lane();
+    for line in lines {
+        let before = dropped.get() + lines_of(&out);
+        lane.push(|out| out.extend_from_slice(line));
+        // Each line is a write of its own.
+        while dropped.get() + lines_of(&out) == before {
+            thread::yield_now();
+        }
+    }
+    assert!(writer.shutdown(Duration::from_secs(10)));
+    let written = String::from_utf8(out.written.lock().clone()).expect("UTF-8");
+    (written, dropped.get())
+}
+
+fn lines_of(out: &Out) -> u64 {
+    lines(out) as u64
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_costs_the_lines_of_that_while() {
+    let full = |call: usize| (call == 2).then_some(io::ErrorKind::StorageFull);
+    // The first line breaks off after three bytes; the second stands on a line of its own.
+    assert_eq!(said_through(full, &[b"first\n", b"2nd\n"]), ("fir\n2nd\n".to_owned(), 1));
+}
+
+#[test]
+fn an_output_that_takes_nothing_now_is_waited_for_and_loses_nothing() {
+    let busy = |call: usize| (call % 2 == 1).then_some(io::ErrorKind::WouldBlock);
+    assert_eq!(said_through(busy, &[b"first\n", b"2nd\n"]), ("first\n2nd\n".to_owned(), 0));
+}
+
 #[test]
 fn switched_off_nothing_is_written() {
     let out = Out::default();
     let log = Log::start_into(LogFormat::Off, Counter::default(), Box::new(out.clone())).expect("starts");
     let worker = log.worker();
     worker.write(&record());
-    assert!(!worker.enabled() && log.shutdown(Duration::ZERO) && worker.buffer.lock().is_empty());
+    assert!(!worker.enabled() && log.shutdown(Duration::ZERO) && out.written.lock().is_empty());
 }

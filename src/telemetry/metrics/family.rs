@@ -213,8 +213,10 @@ families! {
     TlsCertificateExpiry = Gauge, One, "outrigger_tls_certificate_expiry_timestamp_seconds", ["door", "file"], "When a listener's certificate runs out, in seconds since 1970.";
     MemoryBytes = Gauge, One, "outrigger_memory_bytes", ["kind"], "Memory: rss is what the process holds, budget what it may (memory_limit), cache and bodies are parts of it.";
     ConfigReloads = Counter, One, "outrigger_config_reloads_total", ["outcome"], "Reloads of the configuration, by outcome.";
+    ConfigLastReloadSuccessful = Gauge, One, "outrigger_config_last_reload_successful", [], "Whether what was last read of the configuration is at work: 1 or 0 (it was refused, the one before serves on).";
+    ConfigLastReloadSuccess = Gauge, One, "outrigger_config_last_reload_success_timestamp_seconds", [], "When the configuration at work was read, in seconds since 1970.";
     Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
-    LogDropped = Counter, One, "outrigger_log_dropped_total", [], "Access log lines lost because whoever reads them is too slow.";
+    LogDropped = Counter, One, "outrigger_log_dropped_total", ["log"], "Lines of the access log and of the process log that were lost: their reader is too slow or gone, or a disk is full.";
     OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
     BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
     ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";
@@ -227,6 +229,15 @@ families! {
     GenAiOperationDuration = Histogram(GEN_AI_DURATION), Nano, "gen_ai.client.operation.duration", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"], "Duration of a model call.";
     GenAiFirstChunk = Histogram(GEN_AI_DURATION), Nano, "gen_ai.client.operation.time_to_first_chunk", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"], "Time to the first chunk of a streamed model call.";
 }
+
+/// Series that exist at 0 from the start, because their labels are known then. An alert on `increase()` sees only what grows
+/// within a series: one that is born at 1 has not grown.
+pub(super) const BORN: &[(Family, &[&[&str]])] = &[
+    (Family::AcceptErrors, &[&["inbound"], &["outbound"]]),
+    (Family::ConfigReloads, &[&["applied"], &["refused"]]),
+    (Family::LogDropped, &[&["access"], &["process"]]),
+    (Family::OtlpExports, &[&["traces", "ok"], &["traces", "error"], &["traces", "dropped"], &["metrics", "ok"], &["metrics", "error"]]),
+];
 
 impl Family {
     /// Its row.

@@ -37,6 +37,9 @@ pub enum CacheOutcome {
 }
 
 impl CacheOutcome {
+    /// Every outcome where a route has a cache.
+    pub const ALL: [Self; 7] = [Self::Hit, Self::Stale, Self::Miss, Self::Coalesced, Self::Bypass, Self::Revalidated, Self::ObservedHit];
+
     /// The word used in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -125,6 +125,9 @@ impl Metrics {
         {
             metrics.shared.counter(spec.family, &[]);
         }
+        for (family, known) in family::BORN {
+            known.iter().for_each(|labels| drop(metrics.shared.counter(*family, labels)));
+        }
         metrics
     }
 
@@ -147,6 +150,13 @@ impl Metrics {
     /// As [`Self::register`], for a histogram whose buckets are counted elsewhere, by the bounds of its family.
     pub fn register_histogram(&self, family: Family, read: Box<dyn Fn() -> Vec<Distribution> + Send + Sync>) {
         self.inner.distributions.lock().push((family, read));
+    }
+
+    /// Forgets the series whose `label` has a value that is gone. Whoever still has a handle counts into nothing.
+    pub fn forget(&self, label: &str, gone: impl Fn(&str) -> bool) {
+        for worker in self.inner.workers.read().iter() {
+            worker.shard.forget(label, &gone);
+        }
     }
 
     /// Every family that has a series, in the table's order.
@@ -192,12 +202,12 @@ impl Inner {
         for snapshot in &mut all {
             // Whole numbers are added up as such: dollars lose nothing by being counted at several workers.
             let mut sums: BTreeMap<Vec<Arc<str>>, i128> = BTreeMap::new();
-            for worker in workers.iter() {
-                worker.shard.each(snapshot.spec.family, |labels, cell| match cell {
-                    Cell::Counter(counter) => *sums.entry(labels.to_vec()).or_default() += i128::from(counter.get()),
-                    Cell::Gauge(gauge) => *sums.entry(labels.to_vec()).or_default() += i128::from(gauge.get()),
-                    Cell::Histogram(histogram) => add(&mut snapshot.series, labels.to_vec(), read(snapshot.spec, histogram)),
-                });
+            for (labels, cell) in workers.iter().flat_map(|worker| worker.shard.all(snapshot.spec.family)) {
+                match cell {
+                    Cell::Counter(counter) => *sums.entry(labels.into_vec()).or_default() += i128::from(counter.get()),
+                    Cell::Gauge(gauge) => *sums.entry(labels.into_vec()).or_default() += i128::from(gauge.get()),
+                    Cell::Histogram(histogram) => add(&mut snapshot.series, labels.into_vec(), read(snapshot.spec, &histogram)),
+                }
             }
             let unit = snapshot.spec.unit;
             snapshot.series.extend(sums.into_iter().map(|(labels, sum)| (labels, Value::Number(unit.exposed(sum)))));

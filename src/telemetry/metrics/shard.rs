@@ -61,10 +61,17 @@ impl Shard {
         series.entry(labels).or_insert_with(fresh).clone()
     }
 
-    /// Calls `with` for every series of the family.
-    pub(super) fn each(&self, family: Family, mut with: impl FnMut(&Labels, &Cell)) {
-        for (labels, cell) in self.families[family as usize].lock().iter() {
-            with(labels, cell);
+    /// Every series of the family. Whoever makes a new one waits no longer than it takes to copy them.
+    pub(super) fn all(&self, family: Family) -> Vec<(Labels, Cell)> {
+        self.families[family as usize].lock().iter().map(|(labels, cell)| (labels.clone(), cell.clone())).collect()
+    }
+
+    /// Forgets the series whose `label` has a value that is gone.
+    pub(super) fn forget(&self, label: &str, gone: &impl Fn(&str) -> bool) {
+        for (spec, series) in FAMILIES.iter().zip(&self.families) {
+            if let Some(at) = spec.labels.iter().position(|name| *name == label) {
+                series.lock().retain(|labels, _| !gone(&labels[at]));
+            }
         }
     }
 }

@@ -152,7 +152,7 @@ async fn a_scrape_has_build_info_and_the_process_and_escapes_labels() {
     let text = metrics.render();
     assert!(text.contains(&format!("outrigger_build_info{{version=\"{VERSION}\",commit=\"{COMMIT}\"}} 1\n")));
     assert!(text.contains("# TYPE process_resident_memory_bytes gauge\n"));
-    assert!(text.contains("outrigger_log_dropped_total 0\n"));
+    assert!(text.contains("outrigger_log_dropped_total{log=\"process\"} 0\n"));
     assert!(text.contains(r#"model="a\"b\\c\nd""#));
 }
 

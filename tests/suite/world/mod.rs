@@ -140,10 +140,22 @@ impl World {
     /// # Errors
     /// The file's mistakes; then the running configuration is kept.
     pub fn reload(&self, yaml: &str) -> Result<(), String> {
-        let config = parse(yaml)?;
-        let fresh = Live::new(self.live.load().generation + 1, Arc::new(config), &self.shared)?;
-        self.live.store(Arc::new(fresh));
+        let fresh = self.parse_next(yaml)?;
+        self.put_to_work(fresh);
         Ok(())
+    }
+
+    /// The next generation, from another proxy.yaml; nothing changes yet.
+    ///
+    /// # Errors
+    /// The file's mistakes.
+    pub fn parse_next(&self, yaml: &str) -> Result<Arc<Live>, String> {
+        Ok(Arc::new(Live::new(self.live.load().generation + 1, Arc::new(parse(yaml)?), &self.shared)?))
+    }
+
+    /// Makes a generation the newest.
+    pub fn put_to_work(&self, fresh: Arc<Live>) {
+        Live::put_to_work(fresh, &self.live, &self.shared, self.telemetry.metrics());
     }
 
     /// Everything that Prometheus would scrape.

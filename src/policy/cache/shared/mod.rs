@@ -132,7 +132,7 @@ pub(super) struct Tier {
 
 impl Cache {
     /// As [`Cache::new`], behind it a Redis that all replicas share; keys are made with its secret as soon as that is known.
-    /// `encrypt`: values are sealed with a key made from this secret. Must be called on the store's runtime.
+    /// `encrypt`: values are sealed with a key made from this secret.
     ///
     /// # Errors
     /// The store's client cannot be made.

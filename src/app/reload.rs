@@ -1,0 +1,237 @@
+//! Another configuration while the process runs: read, checked and prepared off the way of every request, then put to work at once.
+//!
+//! All or nothing, and one at a time, whoever asks: SIGHUP, the admin door, or the file itself. Files are read and parsed on a
+//! thread that may block. Every worker prepares its side of the new generation in slices; only when all have is it the newest.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::mpsc;
+
+use super::{App, certificates};
+use crate::{
+    admin::{Dependency, State},
+    clock::unix,
+    config::{
+        Config,
+        read::{self, Watched},
+    },
+    proxy::live::Live,
+    telemetry::metrics::Family,
+};
+
+/// Longest wait for the workers to prepare a generation. One that is slower does it when its next request comes.
+const PREPARE: Duration = Duration::from_secs(5);
+/// Most of a refusal that `/health` shows.
+const SHOWN: usize = 600;
+
+/// What only one reload at a time may use.
+pub(super) struct Reloading {
+    /// The files, where the configuration came from some.
+    pub(super) watched: Option<Watched>,
+    /// Generations that workers have prepared.
+    pub(super) prepared: mpsc::Receiver<u64>,
+    /// Generations that requests may still hold. They are large: the last request of one should not have to free it.
+    pub(super) old: Vec<Arc<Live>>,
+}
+
+/// How the last reload ended.
+#[derive(Debug)]
+pub(super) struct LastReload {
+    /// Why what is on disk is not at work.
+    refused: Option<String>,
+    /// When the configuration at work was read.
+    succeeded: SystemTime,
+}
+
+impl LastReload {
+    /// The start was the first one, and it succeeded.
+    pub(super) fn started(now: SystemTime) -> Self {
+        Self { refused: None, succeeded: now }
+    }
+}
+
+/// A configuration that can be put to work.
+struct Checked {
+    live: Arc<Live>,
+    doors: certificates::Ready,
+}
+
+impl App {
+    /// Reads the file again; all or nothing. `Ok(false)`: its content has not changed.
+    ///
+    /// # Errors
+    /// Every mistake of the file, or what needs a restart. The running configuration is kept.
+    pub async fn reload(self: &Arc<Self>, forced: bool) -> Result<bool, String> {
+        let mut reloading = self.reloading.lock().await;
+        reloading.old.retain(|live| Arc::strong_count(live) > 1);
+        let outcome = self.reload_alone(&mut reloading, forced).await;
+        drop(reloading);
+        let counter = |outcome| self.telemetry.metrics().shared().counter(Family::ConfigReloads, &[outcome]);
+        match &outcome {
+            Ok(false) => {}
+            Ok(true) => {
+                counter("applied").inc();
+                *self.last_reload.lock() = LastReload::started(self.shared.clock.wall());
+                tracing::info!("the configuration was reloaded");
+            }
+            Err(why) => {
+                counter("refused").inc();
+                self.last_reload.lock().refused = Some(why.clone());
+                tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
+            }
+        }
+        outcome
+    }
+
+    async fn reload_alone(self: &Arc<Self>, reloading: &mut Reloading, forced: bool) -> Result<bool, String> {
+        let Some(watched) = reloading.watched.clone() else { return Ok(false) };
+        let this = self.clone();
+        let work = move || {
+            let mut watched = watched;
+            let changed = watched.has_changed(this.shared.clock.wall());
+            match forced || changed {
+                true => this.check(),
+                false => (watched, Ok(None)),
+            }
+        };
+        let (watched, checked) = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a fault of this program: {error}"))?;
+        reloading.watched = Some(watched);
+        let Some(checked) = checked? else { return Ok(false) };
+        let fresh = checked.live;
+        self.prepare(reloading, &fresh).await;
+        checked.doors.apply(&self.terminators);
+        certificates::say(&fresh.config, self.shared.clock.wall());
+        reloading.old.push(Live::put_to_work(fresh, &self.live, &self.shared, self.telemetry.metrics()));
+        Ok(true)
+    }
+
+    /// Reads the file and tries all that can be refused. Blocks.
+    fn check(&self) -> (Watched, Result<Option<Checked>, String>) {
+        // A reload is only asked for where there is a file.
+        let file = self.source.file.as_deref().unwrap_or(std::path::Path::new(""));
+        let (reading, watched) = read::load_watched(file, &self.source.overrides, &|name| std::env::var(name).ok());
+        let checked = reading.map_err(|mistakes| mistakes.to_string()).and_then(|reading| self.check_config(reading.config));
+        (watched, checked.map(Some))
+    }
+
+    fn check_config(&self, config: Config) -> Result<Checked, String> {
+        let running = self.live.load();
+        if let Some(what) = needs_restart(&running.config, &config) {
+            return Err(format!("{what} cannot change while running; it needs a restart"));
+        }
+        let config = Arc::new(config);
+        let live = Arc::new(Live::new(running.generation + 1, config.clone(), &self.shared)?);
+        let doors = certificates::prepare(&config)?;
+        // The last thing that can be refused, and it changes nothing then.
+        if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
+            redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
+        }
+        Ok(Checked { live, doors })
+    }
+
+    /// Has every worker prepare `fresh`.
+    async fn prepare(&self, reloading: &mut Reloading, fresh: &Arc<Live>) {
+        let workers = self.alive.load(Ordering::Acquire);
+        self.next.send_replace(Some(fresh.clone()));
+        let all = async {
+            let mut ready = 0;
+            while ready < workers {
+                let Some(generation) = reloading.prepared.recv().await else { return };
+                ready += usize::from(generation == fresh.generation);
+            }
+        };
+        if tokio::time::timeout(PREPARE, all).await.is_err() {
+            tracing::warn!("a worker has not prepared the new configuration in {PREPARE:?}; it will do so on its next request");
+        }
+        self.next.send_replace(None);
+    }
+}
+
+/// What a running process cannot change.
+fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
+    let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
+    let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
+    if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
+        return Some("a listener");
+    }
+    if running.admin.token != wanted.admin.token {
+        return Some("the admin token");
+    }
+    // By value: what is secret has no text to compare.
+    if running.telemetry != wanted.telemetry {
+        return Some("telemetry");
+    }
+    let budgets = |config: &Config| (config.memory_limit, config.body_budget, config.store.max_keys);
+    if budgets(running) != budgets(wanted) {
+        return Some("a budget of the process");
+    }
+    if running.workers != wanted.workers {
+        return Some("the number of workers");
+    }
+    let redis = |config: &Config| config.store.redis.as_ref().map(|r| (r.url.clone(), r.namespace.clone(), r.timeout, r.encrypt));
+    if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
+        return Some("the store");
+    }
+    None
+}
+
+/// For `/health`: what is on disk should be what is at work.
+pub(super) fn dependency(app: &App) -> Dependency {
+    let generation = app.live().generation;
+    let last = app.last_reload.lock();
+    let (state, detail) = match &last.refused {
+        None => (State::Ok, format!("generation {generation}")),
+        Some(why) => {
+            let shown = &why[..why.floor_char_boundary(SHOWN)];
+            let rest = if shown.len() < why.len() { " ... (`outrigger check` says all)" } else { "" };
+            (State::Degraded, format!("what is on disk is refused, generation {generation} serves on: {shown}{rest}"))
+        }
+    };
+    Dependency { name: "configuration".to_owned(), state, detail }
+}
+
+/// The state of the last reload is asked for at every scrape.
+pub(super) fn register(app: &Arc<App>) {
+    let asks = |family, read: fn(&LastReload) -> f64| {
+        let app_seen = Arc::downgrade(app);
+        let read = move || app_seen.upgrade().map(|app| (Vec::new(), read(&app.last_reload.lock()))).into_iter().collect();
+        app.telemetry.metrics().register(family, Box::new(read));
+    };
+    asks(Family::ConfigLastReloadSuccessful, |last| f64::from(u8::from(last.refused.is_none())));
+    asks(Family::ConfigLastReloadSuccess, |last| unix(last.succeeded).as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(rest: &str) -> Config {
+        let text = format!("inbound: {{app: 'http://127.0.0.1:3000'}}\n{rest}");
+        let overrides = read::Overrides { memory_limit: Some(512 << 20), ..read::Overrides::default() };
+        read::parse(&text, "proxy.yaml", &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"))
+    }
+
+    #[test]
+    fn every_part_that_cannot_change_is_noticed_also_where_it_is_secret() {
+        let otlp = |token: &str| format!("telemetry: {{otlp: 'http://c:4318', otlp_headers: {{authorization: '{token}'}}}}\n");
+        let redis = |url: &str, secret: &str| format!("store: {{redis: '{url}', namespace: n, secret: {secret}}}\n");
+        let secret = "0123456789abcdef0123456789abcdef";
+        for (running, wanted, part) in [
+            (otlp("Bearer one"), otlp("Bearer two"), "telemetry"),
+            (otlp("Bearer one"), otlp("Bearer one").replace("authorization", "x-token"), "telemetry"),
+            (otlp("a"), otlp("a").replace("c:4318", "d:4318"), "telemetry"),
+            ("admin: {token: a-token-of-16-bytes}\n".into(), "admin: {token: b-token-of-16-bytes}\n".into(), "the admin token"),
+            ("admin: {listen: 127.0.0.1:9901}\n".into(), "admin: {listen: 127.0.0.1:9903}\n".into(), "a listener"),
+            (redis("redis://:one@h", secret), redis("redis://:two@h", secret), "the store"),
+            (redis("redis://h", secret), redis("redis://h", &secret.replace('0', "9")), "the store"),
+            ("workers: 1\n".into(), "workers: 2\n".into(), "the number of workers"),
+            ("memory_limit: 64MiB\n".into(), "memory_limit: 65MiB\n".into(), "a budget of the process"),
+        ] {
+            assert_eq!(needs_restart(&config(&running), &config(&wanted)), Some(part), "{running} -> {wanted}");
+            assert_eq!(needs_restart(&config(&running), &config(&running)), None, "{running}");
+        }
+    }
+}

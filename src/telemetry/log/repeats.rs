@@ -1,0 +1,100 @@
+//! Equal warnings are one line and then a count, so that what goes wrong a thousand times a second does not fill a disk.
+//!
+//! The first of equal warnings is written. Those that follow within [`WINDOW`] are counted; when it is over, one line says how
+//! many there were. Of one place in the code at most [`DISTINCT`] different warnings are written in a window: the others
+//! are counted together.
+
+use std::{collections::HashMap, time::Duration};
+
+use tracing::callsite::Identifier;
+
+use super::event::Said;
+use crate::clock::Instant;
+
+/// How long equal warnings are counted together.
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
+
+/// Most different warnings of one place within a window.
+pub(super) const DISTINCT: usize = 32;
+
+/// The warnings of the last window.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    places: HashMap<Identifier, Place>,
+    /// When the first window is over.
+    due: Option<Instant>,
+}
+
+/// Warnings of one place in the code.
+#[derive(Debug, Default)]
+struct Place {
+    known: Vec<Known>,
+    /// Different from those, and too many to be told apart; the last one stands for all.
+    others: Option<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    said: Said,
+    until: Instant,
+    more: u64,
+}
+
+impl Repeats {
+    /// Whether `said` is to be written; else it is counted.
+    pub(super) fn is_new(&mut self, from: Identifier, said: &Said, now: Instant) -> bool {
+        let until = now + WINDOW;
+        let place = self.places.entry(from).or_default();
+        if let Some(known) = place.known.iter_mut().find(|known| known.said == *said) {
+            known.more += 1;
+            return false;
+        }
+        self.due = Some(self.due.map_or(until, |due| due.min(until)));
+        if place.known.len() < DISTINCT {
+            place.known.push(Known { said: said.clone(), until, more: 0 });
+            return true;
+        }
+        let others = place.others.get_or_insert_with(|| Known { said: said.clone(), until, more: 0 });
+        others.more += 1;
+        others.said = said.clone();
+        false
+    }
+
+    /// Whether a window is over.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// A place and what it has said.
+    #[cfg(test)]
+    pub(super) fn any(&self) -> Option<(Identifier, Said)> {
+        self.places.iter().find_map(|(from, place)| Some((from.clone(), place.known.first()?.said.clone())))
+    }
+
+    /// What to say of the windows that are over at `now` (`None`: of all): a warning, and what follows its message.
+    /// A warning that repeats gets a new window; one that has not is forgotten.
+    pub(super) fn over(&mut self, now: Option<Instant>) -> Vec<(Said, String)> {
+        let mut lines = Vec::new();
+        let mut due: Option<Instant> = None;
+        let is_over = |known: &Known| now.is_none_or(|now| known.until <= now);
+        let mut keep = |known: &mut Known, others: &str| {
+            if is_over(known) {
+                if known.more == 0 {
+                    return false;
+                }
+                lines.push((known.said.clone(), format!(" (and {} {others} in the last {} s)", known.more, WINDOW.as_secs())));
+                known.more = 0;
+                known.until = now.unwrap_or(known.until) + WINDOW;
+            }
+            due = Some(due.map_or(known.until, |due| due.min(known.until)));
+            true
+        };
+        self.places.retain(|_, place| {
+            place.known.retain_mut(|known| keep(known, "more"));
+            place.others.take_if(|others| !keep(others, "others like it"));
+            !place.known.is_empty() || place.others.is_some()
+        });
+        self.due = due;
+        lines
+    }
+}

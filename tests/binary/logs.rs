@@ -1,0 +1,127 @@
+//! The logs of the real process: whoever reads them may be slow, gone, or a full disk, and the proxy serves on.
+
+use std::{fs::File, process::Stdio};
+
+use super::{
+    QUICK, now,
+    process::{App, Home, Proxy, Reader, get, metric, outrigger, until},
+    yaml,
+};
+
+/// Starts a proxy with `home`'s file; `said` reads its standard error.
+fn start(home: &Home, said: Reader, stdout: Stdio) -> Proxy {
+    let mut command = outrigger();
+    command.args(["run", "--config", &home.text("proxy.yaml")]);
+    Proxy::start_command(command, said, stdout)
+}
+
+const REFUSED: &str = "outrigger_config_reloads_total{outcome=\"refused\"}";
+const LOST: &str = "outrigger_log_dropped_total{log=\"process\"}";
+
+/// Files with many mistakes, each time others, so that much is to be said.
+fn make_it_talk(home: &Home, proxy: &Proxy, times: usize) {
+    for at in 0..times {
+        let before = metric(proxy.admin, REFUSED);
+        home.write(&(0..90).map(|mistake| format!("wrong-{at}-{mistake}: 1\n")).collect::<String>());
+        proxy.signal("HUP");
+        until("the file is refused", || metric(proxy.admin, REFUSED) > before);
+    }
+}
+
+fn serves_and_leaves(proxy: &mut Proxy) {
+    assert_eq!(get(proxy.inbound, "/").status.as_u16(), 200);
+    for path in ["/live", "/ready", "/metrics"] {
+        assert_eq!(get(proxy.probes, path).status.as_u16(), 200, "{path}");
+    }
+    assert_eq!(get(proxy.admin, "/health").status.as_u16(), 200);
+    let began = now();
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit(), 0);
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nothing() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + QUICK));
+    let mut proxy = start(&home, Reader::Stops, Stdio::null());
+    // A pipe holds 64 KiB.
+    make_it_talk(&home, &proxy, 20);
+    serves_and_leaves(&mut proxy);
+}
+
+#[test]
+fn a_reader_of_standard_error_that_leaves_costs_lines_and_they_are_counted() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + QUICK));
+    let mut proxy = start(&home, Reader::Leaves, Stdio::null());
+    assert_eq!(metric(proxy.admin, LOST), Some(0.0), "from the start");
+    make_it_talk(&home, &proxy, 2);
+    until("the lost lines are counted", || metric(proxy.admin, LOST) >= Some(2.0));
+    serves_and_leaves(&mut proxy);
+}
+
+#[test]
+fn a_full_disk_behind_both_logs_stops_nothing() {
+    let app = App::start();
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("opens"));
+    // Nothing can be read of where it listens.
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let (inbound, admin) = (free(), free());
+    let home = Home::new(&format!(
+        "inbound: {{listen: '{inbound}', app: 'http://{}'}}\nadmin: {{listen: '{admin}', probes: off, socket: SOCKET}}\n{QUICK}",
+        app.address
+    ));
+    let mut child = outrigger().args(["run", "--config", &home.text("proxy.yaml")]).stdout(full()).stderr(full()).spawn().expect("starts");
+    until("it serves", || super::try_get(Some(inbound), "/").is_ok());
+    until("both logs count", || {
+        let access = metric(Some(admin), "outrigger_log_dropped_total{log=\"access\"}");
+        metric(Some(admin), LOST) >= Some(1.0) && access >= Some(1.0)
+    });
+    assert_eq!(child.try_wait().expect("its status"), None);
+    let sent = std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().expect("kill");
+    assert!(sent.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn an_access_log_that_nobody_reads_loses_lines_and_no_request() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + QUICK));
+    let (unread, stdout) = std::io::pipe().expect("a pipe");
+    let mut proxy = start(&home, Reader::Reads, Stdio::from(stdout));
+    let long = format!("/{}", "x".repeat(50_000));
+    for _ in 0..120 {
+        assert_eq!(get(proxy.inbound, &long).status.as_u16(), 200);
+    }
+    let dropped = "outrigger_log_dropped_total{log=\"access\"}";
+    until("lost lines are counted", || metric(proxy.admin, dropped) > Some(0.0));
+    serves_and_leaves(&mut proxy);
+    drop(unread);
+}
+
+#[test]
+fn a_start_that_fails_with_nobody_to_tell_fails_with_1_and_in_time() {
+    let home = Home::new("wrong: 1\n");
+    let full = File::options().write(true).open("/dev/full").expect("opens");
+    let status = outrigger().args(["run", "--config", &home.text("proxy.yaml")]).stderr(full).status().expect("runs");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn equal_refusals_are_said_once() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + QUICK));
+    let mut proxy = start(&home, Reader::Reads, Stdio::null());
+    home.write("wrong: 1\n");
+    for times in 1..=5 {
+        proxy.signal("HUP");
+        until("the file is refused", || metric(proxy.admin, REFUSED) >= Some(f64::from(times)));
+    }
+    proxy.signal("TERM");
+    // The end says what was counted until then.
+    let count = proxy.wait_for("more in the last 60 s");
+    assert!(count["message"].as_str().expect("text").contains("was not reloaded"), "{count}");
+    assert_eq!(proxy.times_heard("was not reloaded"), 2, "one line and a count");
+    assert_eq!(proxy.exit(), 0);
+}
