@@ -223,7 +223,8 @@ impl App {
                 _ = poll.tick() => {
                     self.reload_and_say(false);
                     let now = Instant::now();
-                    self.shared.causes.sweep(CAUSE_KEEP, now);
+                    let join_within = self.live.load().config.outbound.as_ref().map_or(Duration::ZERO, |outbound| outbound.join_within);
+                    self.shared.causes.sweep(join_within, now);
                     self.shared.limits.sweep(now);
                     self.shared.cache.sweep(self.shared.clock.wall());
                 }
@@ -459,7 +460,6 @@ fn cpu_quota() -> NonZeroUsize {
 }
 
 const RELOAD_POLL: Duration = Duration::from_secs(2);
-const CAUSE_KEEP: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
 /// Kept of the deadline for exporting what is left.
 const FLUSH: Duration = Duration::from_secs(2);

@@ -55,7 +55,7 @@ use crate::{
         upload::{Failure, Upload, UploadBounds},
     },
     caller::{Caller, KnownBy},
-    cause::Causes,
+    cause::{Causes, WorkerCauses},
     clock::{Chance, Clock, Instant},
     config::{Applies, Bounds, CallerSource, Config, Secret},
     policy::{
@@ -179,6 +179,8 @@ pub struct Proxy {
     /// Jitter and sampling.
     pub chance: Chance,
     dial: Rc<dyn Dial>,
+    /// The worker's way of beginning exchanges that calls may refer to.
+    causes: WorkerCauses<Keyed>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
 }
@@ -187,7 +189,8 @@ impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
-        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, refreshes: Gauge::default() })
+        let causes = shared.causes.worker();
+        Rc::new(Self { shared, worker: RefCell::new(Rc::new(worker)), live, telemetry, chance, dial, causes, refreshes: Gauge::default() })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
@@ -305,7 +308,7 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Closes upstream connections that were idle for too long. Runs until dropped.
+    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -313,6 +316,7 @@ impl Proxy {
             for pool in &self.worker().pools {
                 pool.sweep(now);
             }
+            self.causes.sweep(now);
         }
     }
 
@@ -337,7 +341,7 @@ impl Proxy {
     /// Who is asking: the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
-            Some(call) => call.caller(&ask.arrival),
+            Some(call) => call.caller(),
             None => caller(&door.caller, &ask.arrival),
         }
     }
