@@ -8,6 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
 use outrigger::{
     arrival::Door,
+    cause::{Begin, Causes},
     clock::{Chance, Clock, Instant},
     config::{self, Applies, KeyPart, Match, PathPattern, Unit},
     policy::{
@@ -38,6 +39,23 @@ fn routes(c: &mut Criterion) {
     c.bench_function("route among 1,000, each under its own", |b| {
         b.iter(|| spread.find_unambiguous(&query(black_box("/s500/x"))).map(|row| *row.expect("a row")))
     });
+}
+
+fn causes(c: &mut Criterion) {
+    let start = Instant::now();
+    let causes: std::sync::Arc<Causes<[u64; 4]>> = Causes::new(start);
+    let worker = causes.worker();
+    let callers: Vec<std::sync::Arc<str>> = (0..100_000).map(|at| format!("user-{at:06}").into()).collect();
+    let route = "chat".into();
+    let mut at = 0;
+    let mut begin = |callers: &[std::sync::Arc<str>]| {
+        at += 1;
+        let begin =
+            Begin { request_id: None, caller: Some(&callers[at % callers.len()]), route: &route, charge: Some(&[1; 4]), trace_id: None };
+        worker.begin(&begin, start).end(start)
+    };
+    c.bench_function("cause: an exchange begins and ends, of 10 callers", |b| b.iter(|| begin(black_box(&callers[..10]))));
+    c.bench_function("cause: an exchange begins and ends, of 100,000 callers", |b| b.iter(|| begin(black_box(&callers))));
 }
 
 fn limits(c: &mut Criterion) {
@@ -146,5 +164,5 @@ fn top(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, routes, limits, breaker, meter, top);
+criterion_group!(benches, routes, causes, limits, breaker, meter, top);
 criterion_main!(benches);

@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
-use crate::clock::Instant;
+use crate::clock::{Instant, unguessable_id};
 
 /// Which listener a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,6 +46,57 @@ impl PeerText {
         Self { text: text.into(), field }
     }
 }
+
+/// The id that finds everything about a request. A number of our own stays a number until it is printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestId {
+    /// A number of our own; written as 32 digits.
+    Own(u128),
+    /// The text that a trusted peer sent.
+    Given(Arc<str>),
+}
+
+impl RequestId {
+    /// An unguessable number.
+    pub fn fresh() -> Self {
+        Self::Own(unguessable_id())
+    }
+
+    /// Its text; `room` is where the digits of a number go.
+    pub fn text<'a>(&'a self, room: &'a mut [u8; 32]) -> &'a str {
+        match self {
+            Self::Own(number) => {
+                *room = digits(*number);
+                // Digits are always text.
+                std::str::from_utf8(room).unwrap_or_default()
+            }
+            Self::Given(text) => text,
+        }
+    }
+
+    /// As the value of a field; `None`: a text that cannot stand in one.
+    pub fn field(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(self.text(&mut [0; 32])).ok()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text(&mut [0; 32]))
+    }
+}
+
+/// The 32 hexadecimal digits of a number.
+pub fn digits(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (at, byte) in number.to_be_bytes().into_iter().enumerate() {
+        digits[2 * at] = DIGITS[usize::from(byte >> 4)];
+        digits[2 * at + 1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
+}
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// What a verified client certificate says.
 #[derive(Debug)]
@@ -140,4 +191,19 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .get(http::header::CONTENT_TYPE)
         .and_then(|value| value.as_bytes().get(..TYPE.len()))
         .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_32_digits_or_the_text_that_was_given() {
+        let own = RequestId::Own(0x0123_4567_89ab_cdef_0000_0000_0000_00ff);
+        assert_eq!(own.to_string(), "0123456789abcdef00000000000000ff");
+        assert_eq!(own.field().expect("a field"), "0123456789abcdef00000000000000ff");
+        assert_eq!(RequestId::Given("lb-7".into()).text(&mut [0; 32]), "lb-7");
+        assert_eq!(RequestId::Given("a\nb".into()).field(), None);
+        assert_ne!(RequestId::fresh(), RequestId::fresh());
+    }
 }

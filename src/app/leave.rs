@@ -18,7 +18,6 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// For the same when a second signal has come.
 const AT_ONCE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(2);
-const CAUSE_KEEP: Duration = Duration::from_secs(600);
 
 /// A signal that ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +88,8 @@ impl App {
         self.clone().reload_because(false).await;
         let _ = tokio::task::spawn_blocking(move || {
             let (shared, now) = (&self.shared, Instant::now());
-            shared.causes.sweep(CAUSE_KEEP, now);
+            let outbound = self.live.load().config.outbound.as_ref().map(|outbound| outbound.join_within);
+            shared.causes.sweep(outbound.unwrap_or_default(), now);
             shared.limits.sweep(now);
             shared.cache.sweep(shared.clock.wall());
         })

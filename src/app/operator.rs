@@ -38,6 +38,22 @@ pub fn register(app: &Arc<App>) {
     };
     asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
     asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
+    asks(Family::CauseEntries, |app| {
+        let census = app.shared.causes.census();
+        let all = [("payee", census.payees), ("running", census.running), ("ended", census.ended), ("name", census.names)];
+        all.map(|(kind, n)| (vec![kind.to_owned()], n as f64)).into()
+    });
+    asks(Family::CauseBytes, |app| vec![(Vec::new(), app.shared.causes.census().bytes as f64)]);
+    asks(Family::CauseForgotten, |app| {
+        let census = app.shared.causes.census();
+        let all = [
+            ("payee", census.payees_forgotten),
+            ("ended", census.ended_forgotten),
+            ("name", census.names_forgotten),
+            ("turned_away", census.turned_away),
+        ];
+        all.map(|(kind, n)| (vec![kind.to_owned()], n as f64)).into()
+    });
     cache::register(app);
     certificates::register(app);
     memory::register(app);

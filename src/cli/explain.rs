@@ -19,6 +19,7 @@ use self::terms::{Applied, applied, usd};
 use super::fail;
 use crate::{
     arrival::{Arrival, Door, PeerText},
+    cause,
     clock::Instant,
     config::{
         Config, Limit, Operation, Policies, Route,
@@ -196,7 +197,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     let (name, policies) = found.map_or((&default_name, place.fallthrough), |at| (&place.routes[*at].name, &place.routes[*at].policies));
     let who = match &understood {
         None => config.inbound.as_ref().and_then(|inbound| caller(&inbound.caller, &arrival)).map(|caller| caller.name),
-        Some(_) => args.from.is_loopback().then(|| arrival.header("outrigger-caller").map(Arc::from)).flatten(),
+        Some(_) => args.from.is_loopback().then(|| cause::said_caller(&arrival.headers).map(Arc::from)).flatten(),
     };
     let declared = policies.cache.as_ref().filter(|policy| declared::applies(policy, door, &args.method)).and_then(|policy| {
         let persisted = Persisted::default();

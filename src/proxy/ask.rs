@@ -17,10 +17,10 @@ use super::{
     model::ModelCall,
 };
 use crate::{
-    arrival::{Arrival, Door},
+    arrival::{Arrival, Door, RequestId},
     body::{room::Room, tap::TimeBounds, upload::Progress},
     caller::Caller,
-    cause::{self, Cause},
+    cause::{self, Running},
     clock::Instant,
     config::{Mode, Timeouts},
     policy::{
@@ -41,15 +41,14 @@ pub struct Ask {
     pub at: SystemTime,
     /// Who began it.
     pub origin: Origin,
-    /// The request id, if it is a number of our own.
-    pub(super) own_id: Option<u128>,
-    /// The id that finds everything about this request.
-    pub request_id: Arc<str>,
+    request_id: OnceCell<RequestId>,
+    /// The request id as a provider sees it, if it is another.
+    pub(super) sent_id: OnceCell<RequestId>,
     route: OnceCell<usize>,
     caller: OnceCell<Caller>,
     call: OnceCell<Box<ModelCall>>,
     trace: OnceCell<Trace>,
-    cause: OnceCell<Arc<Cause<Keyed>>>,
+    token: OnceCell<u128>,
     deadline: OnceCell<Deadline>,
     /// Progress of the request's body.
     pub upload: Rc<Progress>,
@@ -103,20 +102,20 @@ pub struct Fallen {
 impl Ask {
     /// The record of `arrival`.
     pub fn of(proxy: &Rc<Proxy>, worker: Rc<Worker>, arrival: Arrival, origin: Origin) -> Rc<Self> {
-        let (own_id, request_id) = request_id(&arrival);
+        let request_id = given_id(proxy, &arrival).map_or_else(OnceCell::new, OnceCell::from);
         Rc::new(Self {
             proxy: proxy.clone(),
             worker,
             at: proxy.shared.clock.wall(),
             origin,
-            own_id,
             request_id,
+            sent_id: OnceCell::new(),
             arrival,
             route: OnceCell::new(),
             caller: OnceCell::new(),
             call: OnceCell::new(),
             trace: OnceCell::new(),
-            cause: OnceCell::new(),
+            token: OnceCell::new(),
             deadline: OnceCell::new(),
             upload: Rc::default(),
             tries: TryLog::default(),
@@ -163,8 +162,9 @@ impl Ask {
     }
 
     /// Outbound calls may refer to it from now on.
-    pub fn announced(&self, cause: Arc<Cause<Keyed>>) {
-        let _ = self.cause.set(cause);
+    pub fn announced(&self, running: &Running<Keyed>) {
+        let _ = self.token.set(running.token);
+        let _ = self.request_id.set(running.request_id.clone());
     }
 
     /// The listener.
@@ -217,9 +217,19 @@ impl Ask {
         self.trace.get()
     }
 
-    /// Inbound: the record that outbound calls refer to.
-    pub fn cause(&self) -> Option<&Arc<Cause<Keyed>>> {
-        self.cause.get()
+    /// Inbound: the token by which outbound calls refer to it.
+    pub fn token(&self) -> Option<u128> {
+        self.token.get().copied()
+    }
+
+    /// The id that finds everything about this request: as given, else its token, else a number of its own.
+    pub fn request_id(&self) -> &RequestId {
+        self.request_id.get_or_init(RequestId::fresh)
+    }
+
+    /// The same, if it is settled already.
+    pub fn settled_id(&self) -> Option<&RequestId> {
+        self.request_id.get()
     }
 
     /// The end of all its tries: the route's `total`, or how long the caller is willing to wait.
@@ -267,17 +277,14 @@ impl TryLog {
     }
 }
 
-/// What a trusted peer (outbound: the app) sent, or an unguessable number of our own and its digits.
-fn request_id(arrival: &Arrival) -> (Option<u128>, Arc<str>) {
-    let given = (arrival.door == Door::Outbound || arrival.trusted)
-        .then(|| arrival.header(cause::REQUEST_ID))
-        .flatten()
-        .filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
-    match given {
-        Some(id) => (None, id.into()),
-        None => {
-            let id = crate::clock::unguessable_id();
-            (Some(id), std::str::from_utf8(&cause::hex_of(id)).unwrap_or_default().into())
-        }
-    }
+/// The request id that a trusted peer (outbound: the app) sent.
+fn given_id(proxy: &Proxy, arrival: &Arrival) -> Option<RequestId> {
+    let id =
+        arrival.header(cause::REQUEST_ID).filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()))?;
+    let is_taken = match arrival.door {
+        Door::Outbound => true,
+        // A token belongs to the exchange that it was made for.
+        Door::Inbound => arrival.trusted && !proxy.shared.causes.is_token(id),
+    };
+    is_taken.then(|| RequestId::Given(id.into()))
 }

@@ -239,7 +239,7 @@ impl Bill {
             duration: self.began.elapsed(),
             first_token: self.first_token.map(|at| at.saturating_duration_since(self.began)),
             error: observed.error.map(|class| class.as_str()),
-            unattributed: call.join.cause().is_none(),
+            unattributed: call.join.is_unattributed(),
         });
     }
 }

@@ -43,7 +43,7 @@ pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
 /// `x-request-id`, where the answer has none: the line in the log is found by it.
 fn name_request(ask: &Ask, head: &mut response::Parts) {
     if !head.headers.contains_key(cause::REQUEST_ID)
-        && let Ok(id) = HeaderValue::from_str(&ask.request_id)
+        && let Some(id) = ask.request_id().field()
     {
         head.headers.insert(cause::REQUEST_ID, id);
     }

@@ -115,7 +115,7 @@ fn end_span(ending: &Ending, mut span: Span) {
     if let Some(reason) = answer.reject {
         span.error(reason);
     }
-    span.set("outrigger.request_id", ask.request_id.to_string());
+    span.set("outrigger.request_id", ask.request_id().to_string());
     span.set("outrigger.cache", ending.cache.as_str());
     span.set("outrigger.tries", i64::from(ask.tries.made.get()));
     if let Some(call) = ask.call() {
@@ -179,7 +179,7 @@ fn log(ending: &Ending) {
         tokens: tokens(&ending.charged),
         cost: ending.charged.nano_usd,
         outcome: ending.outcome,
-        ..asked(ask, &ask.route_name())
+        ..asked(ask, &ask.route_name(), &mut Default::default())
     });
 }
 
@@ -188,25 +188,29 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
     if !ask.proxy.telemetry.log.enabled() {
         return;
     }
+    let mut room = [0; 32];
+    let cause = payer.cause.as_ref().and_then(|cause| cause.request_id.as_ref());
     ask.proxy.telemetry.log.write(&Record {
         caller: payer.name(),
-        cause: payer.cause.as_ref().map(|cause| &*cause.request_id).unwrap_or_default(),
+        cause: cause.map(|id| id.text(&mut room)).unwrap_or_default(),
         provider: &charge.provider,
         model: &charge.model,
         tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
         cost: charge.nano_usd,
         outcome: Outcome::ChargedLate,
-        ..asked(ask, &ask.route_name())
+        ..asked(ask, &ask.route_name(), &mut Default::default())
     });
 }
 
-/// What a line says of the request alone.
-fn asked<'a>(ask: &'a Ask, route: &'a str) -> Record<'a> {
+/// What a line says of the request alone. The digits of its ids go into `room`.
+fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Record<'a> {
     let arrival = &ask.arrival;
     let call = ask.call();
+    let cause = call.and_then(|call| call.join.cause()?.request_id.as_ref());
+    let [own, causes, sent] = room;
     Record {
         at: ask.at,
-        request_id: &ask.request_id,
+        request_id: ask.request_id().text(own),
         trace_id: None,
         door: arrival.door,
         route,
@@ -237,7 +241,8 @@ fn asked<'a>(ask: &'a Ask, route: &'a str) -> Record<'a> {
         stream: None,
         tokens: None,
         cost: None,
-        cause: call.and_then(|call| call.join.cause()).map(|cause| &*cause.request_id).unwrap_or_default(),
+        cause: cause.map(|id| id.text(causes)).unwrap_or_default(),
+        sent_request_id: ask.sent_id.get().map(|id| id.text(sent)).unwrap_or_default(),
         outcome: Outcome::Complete,
     }
 }

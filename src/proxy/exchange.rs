@@ -23,7 +23,7 @@ use crate::{
         Body,
         tap::{End, Observer, Tap, TimeBounds},
     },
-    cause::Running,
+    cause::{Begin, Running},
     clock::Instant,
     policy::limits::{Keyed, Lease},
     reject::{Bound, Reject},
@@ -142,10 +142,19 @@ impl Exchange {
     pub fn caused_from_now(&mut self, keyed: Option<&Keyed>) {
         let ask = &self.ask;
         if ask.door() == Door::Inbound && ask.worker.live.outbound.is_some() {
-            let trace_id = ask.trace().map(|trace| u128::from_be_bytes(trace.context.trace_id.to_bytes()));
-            let (request_id, caller) = (ask.request_id.clone(), ask.caller().map(|caller| caller.name.clone()));
-            let running = ask.proxy.shared.causes.begin(ask.own_id, request_id, caller, ask.route_name(), trace_id, keyed.cloned());
-            ask.announced(running.cause.clone());
+            let trace_id = match ask.trace() {
+                Some(trace) => Some(trace.context.trace_id),
+                None => TraceContext::from_headers(&ask.arrival.headers).map(|context| context.trace_id),
+            };
+            let begin = Begin {
+                request_id: ask.settled_id(),
+                caller: ask.caller().map(|caller| &caller.name),
+                route: &ask.route_name(),
+                charge: keyed,
+                trace_id: trace_id.map(|id| u128::from_be_bytes(id.to_bytes())),
+            };
+            let running = ask.proxy.causes.begin(&begin, Instant::now());
+            ask.announced(&running);
             self.running = Some(running);
         }
     }
@@ -164,7 +173,7 @@ impl Exchange {
         match ask.call() {
             Some(call) => call.refuse(reject, ask.proxy.shared.clock.wall()),
             None if ask.arrival.wants_grpc_status() => reject.into_grpc(),
-            None if ask.door() == Door::Outbound => model::refuse_early(&ask.worker.live, &ask.arrival, reject, &ask.request_id),
+            None if ask.door() == Door::Outbound => model::refuse_early(&ask.worker.live, &ask.arrival, reject, ask.request_id()),
             None => reject.into_response(),
         }
     }

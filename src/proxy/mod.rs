@@ -57,7 +57,7 @@ use crate::{
         upload::{Failure, Upload, UploadBounds},
     },
     caller::{Caller, KnownBy},
-    cause::Causes,
+    cause::{Causes, WorkerCauses},
     clock::{Chance, Clock, Instant},
     config::{Applies, Bounds, CallerSource, Config, Secret},
     policy::{
@@ -194,6 +194,8 @@ pub struct Proxy {
     /// The end of everything under way.
     pub stop: Rc<Stop>,
     dial: Rc<dyn Dial>,
+    /// The worker's way of beginning exchanges that calls may refer to.
+    causes: WorkerCauses<Keyed>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
 }
@@ -202,6 +204,7 @@ impl Proxy {
     /// A worker's proxy over the configuration in `live`.
     pub fn new(shared: Arc<Shared>, live: Arc<ArcSwap<Live>>, telemetry: WorkerTelemetry, chance: Chance, dial: Rc<dyn Dial>) -> Rc<Self> {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
+        let causes = shared.causes.worker();
         Rc::new(Self {
             shared,
             worker: RefCell::new(Rc::new(worker)),
@@ -212,6 +215,7 @@ impl Proxy {
             chance,
             stop: Rc::default(),
             dial,
+            causes,
             refreshes: Gauge::default(),
         })
     }
@@ -350,7 +354,7 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Closes upstream connections that were idle for too long. Runs until dropped.
+    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -359,6 +363,7 @@ impl Proxy {
                 pool.sweep(now);
             }
             self.free_retired().await;
+            self.causes.sweep(now);
         }
     }
 
@@ -383,7 +388,7 @@ impl Proxy {
     /// Who is asking: the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
-            Some(call) => call.caller(&ask.arrival),
+            Some(call) => call.caller(),
             None => caller(&door.caller, &ask.arrival),
         }
     }

@@ -19,7 +19,7 @@ use super::{
     read_first, request,
 };
 use crate::{
-    arrival::Arrival,
+    arrival::{Arrival, RequestId},
     body::{Body, replay::Replay},
     caller::{Caller, KnownBy},
     cause::Join,
@@ -58,7 +58,7 @@ pub struct ModelCall {
     pub join: Join<Keyed>,
     /// What its tries have cost.
     pub account: Arc<Account>,
-    request_id: Arc<str>,
+    request_id: RequestId,
     /// The stream's usage is asked for on our account; the client does not get to see it.
     pub asks_usage: bool,
 }
@@ -128,7 +128,8 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let path = rest.split('?').next().unwrap_or_default();
     let shape = provider::recognise(provider.api, &arrival.method, path);
     let join_within = live.config.outbound.as_ref().map_or(Duration::ZERO, |o| o.join_within);
-    let join = proxy.shared.causes.join(&arrival.headers, join_within, Instant::now());
+    let same_host = arrival.peer.ip().to_canonical().is_loopback();
+    let join = proxy.shared.causes.join(&arrival.headers, same_host, join_within, Instant::now());
     let mut call = Box::new(ModelCall {
         provider: provider.name.clone(),
         provider_at,
@@ -140,7 +141,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         text: None,
         join,
         account: Arc::default(),
-        request_id: ask.request_id.clone(),
+        request_id: ask.request_id().clone(),
         asks_usage: false,
     });
     let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
@@ -211,11 +212,11 @@ fn lets_in(door: &LiveDoor, query: &Query<'_>, client: IpAddr) -> bool {
 }
 
 /// A refusal before anything was understood: in the words of the provider that the path names.
-pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: &str) -> Response<Body> {
+pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: &RequestId) -> Response<Body> {
     let (name, _) = split(arrival.path());
     match live.providers.iter().find(|provider| &*provider.name == name) {
         Some(provider) => {
-            let (content_type, body) = provider::render(provider.api, &reject, request_id);
+            let (content_type, body) = provider::render(provider.api, &reject, request_id.text(&mut [0; 32]));
             reject.respond(content_type, body)
         }
         None => reject.into_response(),
@@ -281,18 +282,18 @@ impl ModelCall {
         }
     }
 
-    /// The caller: that of the exchange that caused this call; from loopback also what the app says by itself.
-    pub fn caller(&self, arrival: &Arrival) -> Option<Caller> {
-        if let Join::Sure(cause) = &self.join {
-            return cause.caller.clone().map(|name| Caller::new(name, KnownBy::Cause));
-        }
-        let said = arrival.peer.ip().to_canonical().is_loopback().then(|| arrival.header("outrigger-caller")).flatten();
-        said.filter(|caller| !caller.is_empty() && caller.len() <= 256).map(|name| Caller::new(name, KnownBy::App))
+    /// The caller: that of the exchange that caused this call, or the one that the app on this host names.
+    pub fn caller(&self) -> Option<Caller> {
+        let known_by = match &self.join {
+            Join::Said(_) => KnownBy::App,
+            _ => KnownBy::Cause,
+        };
+        self.join.caller().map(|name| Caller::new(name.clone(), known_by))
     }
 
     /// A refusal in the provider's own words; one by a limit also in its header names.
     pub fn refuse(&self, reject: Reject, now: SystemTime) -> Response<Body> {
-        let (content_type, body) = provider::render(self.shape.api, &reject, &self.request_id);
+        let (content_type, body) = provider::render(self.shape.api, &reject, self.request_id.text(&mut [0; 32]));
         let state = match &reject {
             Reject::Limited(limited) => Some(provider::LimitState {
                 unit: limited.unit,

@@ -4,7 +4,7 @@
 //! leader's reservation goes back. When nobody reads any more the one who left last pays for what came until then: otherwise
 //! hanging up would be free. What the proxy asks for by itself is paid by [`caller::PROXY`](crate::caller::PROXY).
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -100,10 +100,7 @@ impl Payer {
     pub fn of(ask: &Ask, call: &ModelCall, own: Option<&Keyed>) -> Self {
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref());
         Self {
-            caller: match ask.caller() {
-                Some(caller) => Some(caller.name.clone()),
-                None => call.join.cause().and_then(|cause| cause.caller.clone()),
-            },
+            caller: ask.caller().map(|caller| &caller.name).or_else(|| call.join.recorded_caller()).cloned(),
             cause: call.join.cause().cloned(),
             keyed: own.into_iter().chain(caused).cloned().collect(),
             account: call.account.clone(),
@@ -178,7 +175,7 @@ impl Payers {
             }
         }
         if let Some(cause) = &payer.cause {
-            cause.spent.fetch_add(nano_usd, Relaxed);
+            cause.spend(nano_usd);
         }
         (payer, !told)
     }

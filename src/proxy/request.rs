@@ -73,12 +73,18 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap 
     let claims = ask.live_door().map_or(&none, |door| &door.claims);
     let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], claims, forwarded: inbound, upgrade: websocket };
     let mut fields = headers::request(&ask.arrival, &forwarding);
-    if inbound && let Ok(id) = HeaderValue::from_str(&ask.request_id) {
+    if inbound && let Some(id) = ask.request_id().field() {
         fields.insert(cause::REQUEST_ID, id);
     }
-    match ask.cause() {
-        Some(cause) => cause::announce(&mut fields, cause),
-        None => cause::conceal(&mut fields),
+    match ask.token() {
+        Some(token) => cause::announce(&mut fields, token),
+        None if inbound => cause::withdraw(&mut fields),
+        None => {
+            if let Some(id) = ask.proxy.shared.causes.conceal(&mut fields) {
+                // A later try sends the same.
+                let _ = ask.sent_id.set(id);
+            }
+        }
     }
     narrow(&mut fields, codings);
     if codings == Codings::Identity {

@@ -33,6 +33,9 @@ mod keys;
 /// Who waits for whom, and for how long.
 mod seams;
 
+/// Which request caused a call, under load and whatever is forged; ids that do not leave.
+mod causes;
+
 /// Trying again: when, how long after, how often, and when not.
 mod retry;
 

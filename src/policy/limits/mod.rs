@@ -23,6 +23,7 @@ mod table;
 
 use std::{
     collections::HashMap,
+    hash::{Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -82,7 +83,7 @@ pub struct Keyed {
     keys: SmallVec<[Option<Keys>; 4]>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Keys {
     local: Key,
     /// `None`: no Redis, or its secret is not known yet.
@@ -344,6 +345,22 @@ impl LimitSet {
         let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);
         let keys = self.0.iter().map(|rule| rule.keys(facts, secret.as_deref())).collect();
         Keyed { set: self.clone(), keys }
+    }
+}
+
+/// The same limits of the same generation, and the same keys.
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.set.0, &other.set.0) && self.keys == other.keys
+    }
+}
+
+impl Eq for Keyed {}
+
+impl Hash for Keyed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.set.0).cast::<()>().hash(state);
+        self.keys.hash(state);
     }
 }
 

@@ -124,6 +124,8 @@ pub struct Record<'a> {
     pub cost: Option<u64>,
     /// Request id of the inbound exchange that caused this one.
     pub cause: &'a str,
+    /// The request id as the provider sees it, if it is another.
+    pub sent_request_id: &'a str,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -193,6 +195,7 @@ impl Record<'_> {
             decimal(out, nano, 9);
         }
         text(out, "cause", self.cause);
+        text(out, "sent_request_id", self.sent_request_id);
         out.extend_from_slice(b"}\n");
     }
 

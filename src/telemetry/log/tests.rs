@@ -54,6 +54,7 @@ fn record() -> Record<'static> {
         tokens: None,
         cost: None,
         cause: "",
+        sent_request_id: "",
         outcome: Outcome::Complete,
     }
 }
@@ -102,6 +103,7 @@ fn a_model_call_says_what_it_used_and_cost() {
         cost: Some(1_234_500),
         first_token: Some(Duration::from_millis(120)),
         cause: "in-7",
+        sent_request_id: "out-7",
         outcome: Outcome::ClientGone,
         ..record()
     });
@@ -112,6 +114,7 @@ fn a_model_call_says_what_it_used_and_cost() {
     assert_eq!((value["stream"].as_bool(), value["first_token_ms"].as_u64()), (Some(true), Some(120)));
     assert_eq!(value["thrown_away"], serde_json::json!(["status_5xx", "connect_failed"]));
     assert_eq!((&value["limit"], &value["fallback"], &value["asked_model"]), (&"budget".into(), &"groq".into(), &"gpt-4.1".into()));
+    assert_eq!(value["sent_request_id"], "out-7");
     assert_eq!((&value["outcome"], &value["cause"], &value["cache"]), (&"client_gone".into(), &"in-7".into(), &"miss".into()));
 }
 

@@ -32,7 +32,7 @@ use parking_lot::Mutex;
 use tokio::task::LocalSet;
 
 pub use client::{Answer, Client, Opened, json, upload};
-pub use origin::{Origin, Reply};
+pub use origin::{Origin, Reply, Seen};
 pub use provider::{Dials, Failing, Provider};
 
 /// The wall time at which every world begins; a whole minute and hour.
