@@ -87,6 +87,14 @@ impl Reading {
         self.meter.borrow().as_ref().is_none_or(Meter::is_blind)
     }
 
+    /// Whether what comes is no answer, or has ended and was none; unknown for as long as it may become one.
+    pub fn is_no_answer(&self) -> bool {
+        match self.observed.get() {
+            Some(observed) => !observed.answered,
+            None => self.meter.borrow().as_ref().is_some_and(Meter::is_foreign),
+        }
+    }
+
     /// What was learned; `None` before the body has ended.
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.get()
