@@ -265,12 +265,15 @@ impl Observer for Bill {
         self.settle(matches!(end, End::Complete));
     }
 
-    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end. Behind the protocol's own
-    /// end there is nothing more to say.
+    /// Behind the protocol's own end nothing of a stream can break.
+    fn is_over(&self) -> bool {
+        self.reading.streams() && self.reading.meter.borrow().as_ref().is_some_and(Meter::has_ended)
+    }
+
+    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end.
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
         let call = self.ask.call()?;
-        let meter = self.reading.meter.borrow();
-        let mid_event = meter.as_ref().filter(|meter| self.reading.streams() && !meter.has_ended())?.mid_event();
+        let mid_event = self.reading.meter.borrow().as_ref().filter(|_| self.reading.streams())?.mid_event();
         Some(provider::stream_error(call.shape.api, call.shape.operation, &error.to_string(), mid_event))
     }
 }

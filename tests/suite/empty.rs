@@ -147,7 +147,9 @@ fn a_break_behind_the_protocols_own_end_is_no_failure_and_nothing_is_added() {
             let world = World::new(FALLBACK).await;
             let answer = call(&world, SSE, reply).await;
             assert!(answer.text().contains("[DONE]") && !answer.text().contains("error"), "{}", answer.text());
-            assert!(world.provider("backup").seen().is_empty());
+            assert!(!answer.broken && world.provider("backup").seen().is_empty());
+            let lines = world.log().await;
+            assert_eq!((lines.len(), lines[0]["outcome"].as_str()), (1, Some("complete")), "{lines:#?}");
         }
         let world = World::new(FALLBACK).await;
         let answer = call(&world, SSE, Reply::paced(ms(1), &["data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n"]).breaks()).await;
