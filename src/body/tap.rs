@@ -29,6 +29,10 @@ pub trait Observer {
     }
     /// Called exactly once.
     fn end(&mut self, end: End<'_>);
+    /// Whether all that the reader waits for has passed: a break is no failure any more, and the body ends well.
+    fn is_over(&self) -> bool {
+        false
+    }
     /// An error is about to reach the reader; the last chance to say it in the protocol's own words.
     /// The piece given back is sent first; the body still ends as broken.
     fn last_words(&mut self, _error: &BodyError) -> Option<Bytes> {
@@ -165,6 +169,11 @@ impl HttpBody for Tap {
                     this.end(End::Complete);
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) if this.observer.is_over() => {
+                this.inner = Body::Empty;
+                this.end(End::Complete);
+                Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
                 let words = this.observer.last_words(&error);

@@ -87,6 +87,14 @@ impl Reading {
         self.meter.borrow().as_ref().is_none_or(Meter::is_blind)
     }
 
+    /// Whether what comes is no answer, or has ended and was none; unknown for as long as it may become one.
+    pub fn is_no_answer(&self) -> bool {
+        match self.observed.get() {
+            Some(observed) => !observed.answered,
+            None => self.meter.borrow().as_ref().is_some_and(Meter::is_foreign),
+        }
+    }
+
     /// What was learned; `None` before the body has ended.
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.get()
@@ -261,12 +269,15 @@ impl Observer for Bill {
         self.ask.proxy.stop.is_on()
     }
 
-    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end. Behind the protocol's own
-    /// end there is nothing more to say.
+    /// Behind the protocol's own end nothing of a stream can break.
+    fn is_over(&self) -> bool {
+        self.reading.streams() && self.reading.meter.borrow().as_ref().is_some_and(Meter::has_ended)
+    }
+
+    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end.
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
         let call = self.ask.call()?;
-        let meter = self.reading.meter.borrow();
-        let mid_event = meter.as_ref().filter(|meter| self.reading.streams() && !meter.has_ended())?.mid_event();
+        let mid_event = self.reading.meter.borrow().as_ref().filter(|_| self.reading.streams())?.mid_event();
         Some(provider::stream_error(call.shape.api, call.shape.operation, &error.to_string(), mid_event))
     }
 }

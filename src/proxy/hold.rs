@@ -1,16 +1,17 @@
 //! Before the first byte goes to the client an answer can still be judged: an error by its body, a stream by its first
-//! event with content. After that it is committed.
+//! event with content, a small answer that is no stream by all of it. After that it is committed.
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::{ask::Ask, sending::Attempted};
+use super::{ask::Ask, bill::Reading, sending::Attempted};
 use crate::{
-    body::{Body, BodyError, resumed::Resumed},
+    body::{Body, BodyError, resumed::Resumed, room::Room},
     policy::timeout::Deadline,
     provider::ErrorClass,
     reject::Bound,
@@ -19,15 +20,19 @@ use crate::{
 
 /// Error bodies are small; what is larger is passed on unread.
 const MAX_ERROR: usize = 64 << 10;
-/// Bytes of events before the first one with content.
+/// Bytes of events before the first one with content, and of an answer that is no stream.
 const MAX_HELD: usize = 256 << 10;
+/// The longest pause within an answer that is held back to its end.
+const PAUSE: Duration = Duration::from_secs(1);
 
-/// What a stream began with.
+/// What an answer began with.
 pub enum Beginning {
-    /// Content, or an answer that is not a stream.
+    /// Content, or what cannot be judged.
     Content(Attempted),
-    /// An error inside of a 200.
+    /// An error inside of a 200, or a break.
     Error(Attempted, ErrorClass),
+    /// A 200 without an answer: nothing, comments alone, a page, JSON that is cut.
+    Empty(Attempted),
     /// Neither came in time.
     Timeout(Bound, Duration),
 }
@@ -59,60 +64,124 @@ pub async fn error_body(mut body: Body, connection: Connection, idle: Option<Dur
     (Body::full(read.freeze()), None)
 }
 
-/// Holds a stream back until its first event with content; anything else passes at once.
+/// Holds an answer back until it is known to be one: a stream until its first event with content, a small answer that is no
+/// stream until its end.
 pub async fn until_content(ask: &Ask, attempted: Attempted) -> Beginning {
-    let Attempted { head, mut body, connection, bounds, reading } = attempted;
-    let Some(reading) = reading.filter(|reading| reading.streams() && !reading.is_blind()) else {
-        return Beginning::Content(Attempted { head, body, connection, bounds, reading: None });
-    };
+    match attempted.reading.clone() {
+        Some(reading) if reading.is_blind() => Beginning::Content(attempted),
+        Some(reading) if reading.streams() => stream(ask, attempted, &reading).await,
+        Some(reading) if !matches!(attempted.head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => {
+            whole(ask, attempted, &reading).await
+        }
+        _ => Beginning::Content(attempted),
+    }
+}
+
+async fn stream(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Beginning {
     let timeouts = ask.enforced_timeouts();
     let (first_token, idle) = (timeouts.and_then(|timeouts| timeouts.first_token), timeouts.and_then(|timeouts| timeouts.idle));
     let began = Instant::now();
     let until = first_token.map(|after| (began + after, Bound::FirstToken, after)).into_iter();
     let until = until.chain(ask.deadline().next(began)).min_by_key(|(at, ..)| *at);
-    let (mut held, mut size) = (Vec::new(), 0);
-    let mut room = ask.proxy.shared.bodies.room();
-    let mut broken = None;
-    while size < MAX_HELD {
+    let mut ahead = Ahead::of(ask);
+    while ahead.size < MAX_HELD {
         // A stream that goes silent before its first content is given up like one that has none in time.
         let silent = idle.map(|after| (Instant::now() + after, Bound::FirstToken, after));
         let frame = match until.into_iter().chain(silent).min_by_key(|(at, ..)| *at) {
-            None => body.frame().await,
-            Some((at, bound, after)) => match tokio::time::timeout_at(at, body.frame()).await {
+            None => attempted.body.frame().await,
+            Some((at, bound, after)) => match tokio::time::timeout_at(at, attempted.body.frame()).await {
                 Ok(frame) => frame,
                 Err(_) => return Beginning::Timeout(bound, after),
             },
         };
-        let Some(frame) = frame else { break };
-        match frame.map(Frame::into_data) {
-            Ok(Ok(piece)) => {
-                size += piece.len();
-                let fits = room.take(piece.len() as u64);
-                held.push(piece);
-                if !fits {
-                    // No memory to hold it back: what comes is committed.
-                    break;
-                }
-            }
-            Ok(Err(_)) => break,
-            // Broken before any content: as good as no answer.
-            Err(cause) => {
-                broken = Some(cause);
-                break;
-            }
-        }
-        if reading.started() || reading.ended() || reading.error().is_some() {
+        if !ahead.take(frame) || reading.started() || reading.ended() || reading.error().is_some() {
             break;
         }
     }
-    let error = if broken.is_some() { Some(ErrorClass::Transient) } else { reading.error() };
-    let body = match broken {
-        Some(cause) => Resumed::broken(held, cause),
-        None => Resumed::coming(held, body),
-    };
-    let attempted = Attempted { head, body, connection, bounds, reading: Some(reading) };
-    match error {
-        Some(class) => Beginning::Error(attempted, class),
-        None => Beginning::Content(attempted),
+    ahead.judged(attempted, reading)
+}
+
+/// An answer that pauses for [`PAUSE`] is passed on: its client may live on what keeps the connection alive.
+async fn whole(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Beginning {
+    if attempted.body.exact_len().is_some_and(|len| len > MAX_HELD as u64) {
+        return Beginning::Content(attempted);
+    }
+    let mut ahead = Ahead::of(ask);
+    while ahead.size < MAX_HELD && !reading.is_no_answer() {
+        let now = Instant::now();
+        let due = ask.deadline().next(now).filter(|(at, ..)| *at <= now + PAUSE);
+        let frame = match tokio::time::timeout_at(due.map_or(now + PAUSE, |(at, ..)| at), attempted.body.frame()).await {
+            Ok(frame) => frame,
+            Err(_) => match due {
+                Some((_, bound, after)) => return Beginning::Timeout(bound, after),
+                None => break,
+            },
+        };
+        if !ahead.take(frame) {
+            break;
+        }
+    }
+    ahead.judged(attempted, reading)
+}
+
+/// What was read ahead of an answer.
+struct Ahead {
+    pieces: Vec<Bytes>,
+    size: usize,
+    room: Room,
+    end: ReadTo,
+}
+
+/// How far an answer was read.
+enum ReadTo {
+    /// More may come.
+    Middle,
+    End,
+    Break(BodyError),
+}
+
+impl Ahead {
+    fn of(ask: &Ask) -> Self {
+        Self { pieces: Vec::new(), size: 0, room: ask.proxy.shared.bodies.room(), end: ReadTo::Middle }
+    }
+
+    /// Takes a frame; `false`: no further one is to be read ahead.
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> bool {
+        match frame.map(|frame| frame.map(Frame::into_data)) {
+            Some(Ok(Ok(piece))) => {
+                self.size += piece.len();
+                let fits = self.room.take(piece.len() as u64);
+                self.pieces.push(piece);
+                // Without memory to hold it back, what comes is committed.
+                fits
+            }
+            Some(Ok(Err(_))) => false,
+            Some(Err(cause)) => {
+                self.end = ReadTo::Break(cause);
+                false
+            }
+            None => {
+                self.end = ReadTo::End;
+                false
+            }
+        }
+    }
+
+    /// The answer as it can be passed on, and what it began with.
+    fn judged(self, attempted: Attempted, reading: &Reading) -> Beginning {
+        let broken = matches!(self.end, ReadTo::Break(_));
+        let body = match self.end {
+            ReadTo::Middle => Resumed::coming(self.pieces, attempted.body),
+            ReadTo::End => Resumed::coming(self.pieces, Body::Empty),
+            ReadTo::Break(cause) => Resumed::broken(self.pieces, cause),
+        };
+        let attempted = Attempted { body, ..attempted };
+        match reading.error() {
+            Some(class) => Beginning::Error(attempted, class),
+            // Broken before anything was passed on: as good as no answer.
+            None if broken && !reading.ended() => Beginning::Error(attempted, ErrorClass::Transient),
+            None if reading.is_no_answer() => Beginning::Empty(attempted),
+            None => Beginning::Content(attempted),
+        }
     }
 }

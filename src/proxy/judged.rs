@@ -136,6 +136,10 @@ pub async fn understand(
                 refuses_usage: false,
             })
         }
+        hold::Beginning::Empty(attempted) => {
+            let class = Some(ErrorClass::Transient);
+            Ok(Tried { outcome: TryOutcome::BrokenStream, word: "no_answer", ..answered(attempted, Answer::new(status), class) })
+        }
         hold::Beginning::Timeout(bound, after) => {
             aim.pool.cells.timed_out(bound.as_str());
             let reject = Reject::Timeout { target: target.name.clone(), bound, after };

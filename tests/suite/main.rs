@@ -51,6 +51,9 @@ mod fallback;
 /// What calls used and cost, however they were answered.
 mod usage;
 
+/// A 200 that is no answer: tried again, passed over, never stored.
+mod empty;
+
 /// Request bodies in a content coding: read on the side, or refused where a policy must read them.
 mod coded;
 

@@ -193,6 +193,11 @@ impl Meter {
         matches!(self.reader.form, Form::Opaque | Form::Foreign)
     }
 
+    /// Whether this is no answer, whatever follows: a page where JSON or a stream is due.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.reader.form, Form::Foreign)
+    }
+
     /// What was learned. `complete`: the answer came to its end. `estimated_input` is used where the provider did not say.
     pub fn finish(mut self, complete: bool, estimated_input: u64) -> Observed {
         self.reader.end();

@@ -226,6 +226,11 @@ impl Origin {
         self.0.seen.borrow().clone()
     }
 
+    /// Forgets what it was asked.
+    pub fn forget(&self) {
+        self.0.seen.borrow_mut().clear();
+    }
+
     /// How many requests it was asked.
     pub fn asked(&self) -> usize {
         self.0.seen.borrow().len()
