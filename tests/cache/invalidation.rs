@@ -1,10 +1,13 @@
 //! What goes, when, and what stays: purges by operators, by routes, and by unsafe methods.
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use outrigger::policy::cache::Query;
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::oneshot;
 
-use crate::world::{World, answer, said};
+use crate::world::{Act, World, answer, said, streamed};
 
 const ROUTES: &str = "{name: shop, match: {path: /shop/**, methods: [GET, HEAD]}, cache: {ttl: 1h, tags: [catalog]}}, \
      {name: blog, match: {path: /blog/**}, cache: {ttl: 1h, stale_if_error: 1h, tags: [posts]}}, \
@@ -122,6 +125,65 @@ async fn a_route_purges_its_tags_after_a_success_only() {
     assert_eq!(kept(&world).await, PATHS);
     world.send(Method::POST, "/shop/order", &[]).await;
     assert_eq!(kept(&world).await, ["/blog/a", "/blog/tagged"]);
+}
+
+/// How something is changed while a fetch is under way.
+enum Change {
+    Request(Method, &'static str),
+    Purge(serde_json::Value),
+}
+
+#[tokio::test]
+async fn what_was_fetched_before_a_change_is_neither_kept_nor_shared_after_it() {
+    for (path, change) in [
+        ("/shop/a", Change::Request(Method::POST, "/shop/order")),
+        ("/blog/a", Change::Request(Method::PUT, "/blog/a")),
+        ("/blog/a", Change::Purge(json!({"tag": "posts"}))),
+        ("/blog/a", Change::Purge(json!({"prefix": "/blog"}))),
+        ("/blog/a", Change::Purge(json!({"all": true}))),
+    ] {
+        // The head comes before the change, or after it.
+        for head_first in [true, false] {
+            let (response, pieces) = streamed(&[]);
+            let (send, receive) = oneshot::channel();
+            let old = Mutex::new(Some(receive));
+            let world = World::new(ROUTES, "", move |seen| match old.lock().take() {
+                Some(old) if seen.method == Method::GET => Act::Later(old),
+                _ => answer(200, &[], "new"),
+            })
+            .await;
+            let mut held = Some((send, response));
+            let mut release = || {
+                let (send, response) = held.take().expect("once");
+                assert!(send.send(response).is_ok(), "the origin waits");
+            };
+            let first = tokio::spawn({
+                let client = world.client(&[]);
+                async move { client.get(path).await.expect("an answer") }
+            });
+            world.until("a fetch", |world| world.origin.count() == 1).await;
+            if head_first {
+                release();
+            }
+            match &change {
+                Change::Request(method, path) => {
+                    world.client(&[]).send(method.clone(), path, Bytes::new()).await.expect("an answer");
+                }
+                Change::Purge(what) => {
+                    world.purge(what.clone()).await;
+                }
+            }
+            let after = world.client(&[]).get(path).await.expect("an answer");
+            assert_eq!(after.text(), "new", "{path}, asked after the change");
+            if !head_first {
+                release();
+            }
+            pieces.try_send(Ok(Bytes::from_static(b"old"))).expect("read");
+            drop(pieces);
+            assert_eq!(first.await.expect("no panic").text(), "old", "it asked before the change");
+            assert_eq!(world.get(path, &[]).await.text(), "new", "{path}, later");
+        }
+    }
 }
 
 #[tokio::test]

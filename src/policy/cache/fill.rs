@@ -16,10 +16,10 @@ use super::{
     answer::{Mark, answer},
     carried::Carrier,
     entry::Entry,
-    flight::{FallThrough, FlightReader, FlightWriter, Head},
+    flight::{Born, FallThrough, FlightReader, FlightWriter, Head},
     freshness::{Freshness, Source, Times, age_value},
     key::Keys,
-    plan::{Place, Plan},
+    plan::{Home, Plan},
     recorder::Recorder,
     status::{Forward, Forwarded},
     storable,
@@ -37,7 +37,7 @@ use crate::{
 pub struct Fill {
     pub(super) cache: Arc<Cache>,
     pub(super) plan: Plan,
-    pub(super) place: Place,
+    pub(super) home: Arc<Home>,
     pub(super) keys: Keys,
     pub(super) method: Method,
     pub(super) request: HeaderMap,
@@ -46,7 +46,8 @@ pub struct Fill {
     pub(super) selected: Option<Arc<Entry>>,
     pub(super) flight: Option<FlightWriter>,
     pub(super) requested: SystemTime,
-    pub(super) epoch: [u64; 2],
+    /// How much had been told of changes and purges before it was sent.
+    pub(super) told: u64,
     pub(super) observed_hit: bool,
     /// Whether the request must not be conditional, because the origin's 304 made no sense.
     pub(super) unconditional: bool,
@@ -117,7 +118,7 @@ impl Fill {
     pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
         if self.plan.observe {
             return match self.judged(status, headers, now) {
-                Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(self.cache, self.keys, self.plan)),
+                Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(&self)),
                 _ => Decision::PassThrough(None),
             };
         }
@@ -161,6 +162,11 @@ impl Fill {
     /// The origin could not be asked (no connection, timeout, open breaker): a stale answer, if one is allowed.
     pub fn on_failure(mut self, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
         self.stand_in(None, now)
+    }
+
+    /// When and where its fetch begins.
+    pub(super) fn born(&self) -> Born {
+        Born { told: self.told, home: self.home.clone() }
     }
 
     /// The selected response, if the origin is asked about it.
@@ -207,7 +213,7 @@ impl Fill {
         let mut member = Forwarded { status: Some(StatusCode::NOT_MODIFIED), ..self.why.into() };
         let entry = match self.freshened(old, said, now) {
             Ok(entry) => {
-                member.stored = self.cache.store(&self.keys, self.epoch, entry.clone(), Some(old), now);
+                member.stored = self.cache.store(&self.keys, self.told, entry.clone(), Some(old), now);
                 if let Some(flight) = self.flight.take() {
                     flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
                 }
@@ -234,7 +240,7 @@ impl Fill {
         match old.map(|old| (old, validate::said_by_head(old, said))) {
             Some((old, About::Same)) => match self.freshened(old, said, now) {
                 Ok(entry) => {
-                    self.cache.store(&self.keys, self.epoch, entry, Some(old), now);
+                    self.cache.store(&self.keys, self.told, entry, Some(old), now);
                 }
                 Err(_) => self.cache.forget(self.keys.entry, old, now),
             },

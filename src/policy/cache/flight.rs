@@ -28,6 +28,7 @@ pub use super::head::{FallThrough, Head};
 use super::{
     carried::{Carried, Carrier},
     key::Key,
+    plan::Home,
 };
 use crate::{
     body::{Body, BodyError},
@@ -46,6 +47,13 @@ const FAR_BEHIND: u64 = 16 * WINDOW;
 /// Bytes a piece costs beside its own.
 const PIECE_OVERHEAD: u64 = 64;
 const SHARDS: usize = 16;
+
+/// When and where a flight began, which tells whether something was purged since.
+#[derive(Debug, Clone)]
+pub struct Born {
+    pub(super) told: u64,
+    pub(super) home: Arc<Home>,
+}
 
 /// All flights by key.
 #[derive(Debug)]
@@ -71,29 +79,22 @@ impl Flights {
         Arc::new(Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), budget })
     }
 
-    /// Joins the flight of `key`, or begins it. A body larger than `largest` outgrows the flight.
-    pub fn join(self: &Arc<Self>, key: Key, largest: u64) -> Joined {
+    /// Joins the flight of `key` if `may_join` it, or begins one. A flight that may not be joined any more goes on for those who read
+    /// it, and the new one takes its place. A body larger than `largest` outgrows the flight.
+    pub fn join(self: &Arc<Self>, key: Key, largest: u64, may_join: impl FnOnce(&Born) -> bool, born: impl FnOnce() -> Born) -> Joined {
         let mut shard = self.shard(&key).lock();
-        if let Some(flight) = shard.get(&key) {
+        if let Some(flight) = shard.get(&key).filter(|flight| flight.born.as_ref().is_some_and(may_join)) {
             flight.state.lock().joined += 1;
             return Joined::Follower(FlightReader::new(flight.clone()));
         }
-        let flight = Arc::new(Flight::new(self.budget.clone(), largest));
+        let flight = Arc::new(Flight::new(self.budget.clone(), largest, Some(born())));
         shard.insert(key, flight.clone());
         Joined::Leader(FlightWriter { flight, listed: Some((self.clone(), key)) })
     }
 
-    /// Begins the flight of `key` unless there is one.
-    pub fn lead(self: &Arc<Self>, key: Key, largest: u64) -> Option<FlightWriter> {
-        match self.join(key, largest) {
-            Joined::Leader(writer) => Some(writer),
-            Joined::Follower(_) => None,
-        }
-    }
-
     /// A flight that nobody can join.
     pub fn alone(&self, largest: u64) -> FlightWriter {
-        FlightWriter { flight: Arc::new(Flight::new(self.budget.clone(), largest)), listed: None }
+        FlightWriter { flight: Arc::new(Flight::new(self.budget.clone(), largest, None)), listed: None }
     }
 
     /// Flights under way that can be joined.
@@ -123,8 +124,9 @@ pub(super) struct Flight {
     state: Mutex<State>,
     budget: Arc<Budget>,
     largest: u64,
-    /// What the leader hands to whoever joins.
     pub(super) carried: Carried,
+    /// Of one that can be joined.
+    born: Option<Born>,
 }
 
 #[derive(Debug, Default)]
@@ -167,8 +169,8 @@ impl Place {
 type Wakers = SmallVec<[Waker; 8]>;
 
 impl Flight {
-    fn new(budget: Arc<Budget>, largest: u64) -> Self {
-        Self { state: Mutex::new(State::default()), budget, largest, carried: Carried::default() }
+    fn new(budget: Arc<Budget>, largest: u64, born: Option<Born>) -> Self {
+        Self { state: Mutex::new(State::default()), budget, largest, carried: Carried::default(), born }
     }
 
     /// Changes the state and wakes all readers, after the lock is gone.

@@ -33,12 +33,23 @@ fn flights(limit: u64) -> (Arc<Flights>, Arc<Budget>) {
     (Flights::new(budget.clone()), budget)
 }
 
+fn born(told: u64) -> Born {
+    Born { told, home: Arc::new(Home { tags: Vec::new(), route: "r".into(), path: "/p".into(), what: "GET h/p".into() }) }
+}
+
+fn leader_of(flights: &Arc<Flights>, largest: u64) -> Option<FlightWriter> {
+    match flights.join(Key::numbered(1), largest, |_| true, || born(0)) {
+        Joined::Leader(writer) => Some(writer),
+        Joined::Follower(_) => None,
+    }
+}
+
 fn leader(flights: &Arc<Flights>) -> FlightWriter {
-    flights.lead(Key::numbered(1), 1 << 20).expect("nobody leads")
+    leader_of(flights, 1 << 20).expect("nobody leads")
 }
 
 fn follower(flights: &Arc<Flights>) -> FlightReader {
-    match flights.join(Key::numbered(1), 1 << 20) {
+    match flights.join(Key::numbered(1), 1 << 20, |_| true, || born(0)) {
         Joined::Follower(reader) => reader,
         Joined::Leader(_) => panic!("somebody leads"),
     }
@@ -151,7 +162,7 @@ async fn a_failed_or_private_flight_lets_its_followers_fetch() {
     writer.push(b"part");
     writer.fail("upstream broke");
     assert_eq!(all(reader).await.expect_err("broken"), "upstream broke");
-    assert!(flights.lead(Key::numbered(1), 1).is_some(), "the key is free again");
+    assert!(leader_of(&flights, 1).is_some(), "the key is free again");
     assert_eq!(budget.used(), 0);
 }
 
@@ -167,7 +178,7 @@ async fn a_flight_can_end_in_a_stored_response() {
 #[tokio::test(start_paused = true)]
 async fn an_outgrown_flight_waits_for_a_lone_reader_and_holds_little() {
     let (flights, budget) = flights(64 << 20);
-    let writer = flights.lead(Key::numbered(1), 100_000).expect("nobody leads");
+    let writer = leader_of(&flights, 100_000).expect("nobody leads");
     let reader = writer.reader();
     writer.head(head());
     let piece = vec![7u8; 50_000];
@@ -198,7 +209,7 @@ async fn an_outgrown_flight_waits_for_a_lone_reader_and_holds_little() {
 #[tokio::test(start_paused = true)]
 async fn a_stuck_reader_is_cut_when_others_wait() {
     let (flights, _) = flights(64 << 20);
-    let writer = flights.lead(Key::numbered(1), 100_000).expect("nobody leads");
+    let writer = leader_of(&flights, 100_000).expect("nobody leads");
     let (stuck, reading) = (writer.reader(), writer.reader());
     writer.head(head());
     let piece = vec![7u8; 50_000];

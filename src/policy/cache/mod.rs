@@ -49,6 +49,7 @@ pub mod head;
 mod hit;
 pub mod invalidate;
 pub mod key;
+mod known;
 mod plan;
 mod query;
 pub mod range;
@@ -75,12 +76,13 @@ use self::{
     answer::{Mark, answer},
     directives::RequestDirectives,
     entry::{Entry, Savings},
-    expiring::{Changed, Expiring},
-    flight::{Flights, Joined},
+    expiring::Expiring,
+    flight::{Born, FlightWriter, Flights, Joined},
     freshness::Use,
     key::{Key, KeyPart, Keys},
-    plan::{Place, Plan, Selected, bypasses, select},
-    shared::{Record, Tier},
+    known::{Fate, Record, Subject, Told},
+    plan::{Home, Plan, Selected, bypasses, select},
+    shared::Tier,
     status::Forward,
 };
 pub use self::{
@@ -110,10 +112,8 @@ pub struct Cache {
     tier: Option<Arc<Tier>>,
     observed: Expiring,
     not_shared: Expiring,
-    /// What was fetched before an invalidation must not be stored after it.
-    changed: Changed,
-    /// Raised by purges.
-    purges: AtomicU64,
+    /// What was fetched before a change or a purge is neither stored nor joined after it.
+    told: Told,
     /// What persisted GraphQL queries do.
     persisted: graphql::Persisted,
     /// The keys that save most.
@@ -192,8 +192,7 @@ impl Cache {
             tier,
             observed: Expiring::new(OBSERVED),
             not_shared: Expiring::new(NOT_SHARED),
-            changed: Changed::default(),
-            purges: AtomicU64::new(0),
+            told: Told::default(),
             persisted: graphql::Persisted::default(),
             top: top::Top::default(),
             counters: Default::default(),
@@ -230,7 +229,8 @@ impl Cache {
                 Use::StaleWhileRevalidate => {
                     let (response, info) = self.serve(keys.entry, &entry, Outcome::Stale, plan, &query, now);
                     // HEAD cannot bring the body anew; the next GET does.
-                    let writer = if query.method == Method::HEAD { None } else { self.flights.lead(keys.entry, plan.max_body) };
+                    let born = || Born { told: self.told.number(), home: Arc::new(Home::of(policy, &query)) };
+                    let writer = if query.method == Method::HEAD { None } else { self.lead(&keys, plan, born) };
                     let revalidate = writer.map(|writer| {
                         let mut fill = self.fill(policy, plan, keys, &query, Forward::Stale, now);
                         fill.selected = Some(entry);
@@ -276,14 +276,14 @@ impl Cache {
     }
 
     fn changed_here(&self, uri: Key, now: SystemTime) -> usize {
-        self.changed.add(uri);
+        self.told.tell(&Record::Changed(uri));
         self.observed.remove(&uri);
         let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
         self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
     }
 
-    /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is not stored. With
-    /// Redis all replicas do the same, as soon as they hear of it.
+    /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is neither stored nor joined
+    /// from now on. With Redis all replicas do the same, as soon as they hear of it.
     pub fn purge(&self, purge: &Purge, now: SystemTime) -> usize {
         let purged = self.purge_here(purge, now);
         if let Some(tier) = &self.tier {
@@ -293,7 +293,7 @@ impl Cache {
     }
 
     fn purge_here(&self, purge: &Purge, now: SystemTime) -> usize {
-        self.purges.fetch_add(1, Relaxed);
+        self.told.tell(&Record::Purged { which: purge.which.clone(), soft: purge.soft });
         self.observed.clear();
         self.memory.purge(&purge.which, purge.soft, now)
     }
@@ -359,7 +359,8 @@ impl Cache {
             || fill.selected.as_ref().is_some_and(|entry| entry.fresh.no_cache)
             || self.not_shared.contains(&fill.keys.entry, now);
         if !alone {
-            match self.flights.join(fill.keys.entry, fill.plan.max_body) {
+            let may_join = |born: &Born| self.may_join(&fill.keys, fill.plan, born);
+            match self.flights.join(fill.keys.entry, fill.plan.max_body, may_join, || fill.born()) {
                 Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Join { reader, fill }))),
                 Joined::Leader(writer) => {
                     // Between the look into the store and the list of flights one may have landed.
@@ -379,7 +380,7 @@ impl Cache {
         Fill {
             cache: self.clone(),
             plan,
-            place: Place::of(policy, query),
+            home: Arc::new(Home::of(policy, query)),
             keys,
             method: query.method.clone(),
             request: query.headers.clone(),
@@ -387,24 +388,41 @@ impl Cache {
             selected: None,
             flight: None,
             requested: now,
-            epoch: [self.changed.count(), self.purges.load(Relaxed)],
+            told: self.told.number(),
             observed_hit: false,
             unconditional: false,
             only_if_cached: false,
         }
     }
 
-    /// Whether nothing was invalidated or purged since `epoch` that the key could have belonged to.
-    fn is_current(&self, keys: &Keys, epoch: [u64; 2]) -> bool {
-        self.purges.load(Relaxed) == epoch[1] && !self.changed.since(epoch[0], &keys.uri)
+    /// Whether a fetch that began so is still good for a request that comes now. A model's answer has no tags of its own.
+    fn may_join(&self, keys: &Keys, plan: Plan, born: &Born) -> bool {
+        let Home { tags, route, path, .. } = &*born.home;
+        self.told.fate(born.told, Subject { keys, route, path, tags, may_have_more_tags: !plan.model }) == Fate::Lives
     }
 
-    /// Stores `entry`, fetched since `epoch`, in front of the other variants, in place of its likes and of `instead`.
-    fn store(&self, keys: &Keys, epoch: [u64; 2], entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
+    /// Begins a fetch unless a good one is under way.
+    fn lead(&self, keys: &Keys, plan: Plan, born: impl FnOnce() -> Born) -> Option<FlightWriter> {
+        match self.flights.join(keys.entry, plan.max_body, |under_way| self.may_join(keys, plan, under_way), born) {
+            Joined::Leader(writer) => Some(writer),
+            Joined::Follower(_) => None,
+        }
+    }
+
+    /// Stores `entry`, fetched after so much had been `told`, in front of the other variants, in place of its likes and of `instead`.
+    fn store(&self, keys: &Keys, told: u64, entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
         let key = keys.entry;
         // Taken first: what is purged after this is later than what is written.
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
-        if !self.is_current(keys, epoch) {
+        let is_current = || match self.told.fate(told, Subject::of(keys, &entry)) {
+            Fate::Lives => true,
+            Fate::Stale => {
+                entry.soften();
+                true
+            }
+            Fate::Gone => false,
+        };
+        if !is_current() {
             return false;
         }
         let stored = self.memory.update(key, now, |old| {
@@ -412,8 +430,8 @@ impl Cache {
                 old.iter().filter(|other| other.variance != entry.variance && !instead.is_some_and(|gone| Arc::ptr_eq(gone, other)));
             Some([entry.clone()].into_iter().chain(others.cloned()).collect())
         });
-        if stored.is_ok() && !self.is_current(keys, epoch) {
-            // Invalidated between the look and the storing, perhaps too early to be found there.
+        if stored.is_ok() && !is_current() {
+            // Changed between the look and the storing, perhaps too early to be found there.
             self.forget(key, &entry, now);
             return false;
         }

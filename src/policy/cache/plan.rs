@@ -33,14 +33,14 @@ pub(super) struct Plan {
 
 /// Where a new entry belongs.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Home {
     pub(super) tags: Vec<Arc<str>>,
     pub(super) route: Arc<str>,
     pub(super) path: Box<str>,
     pub(super) what: Arc<str>,
 }
 
-impl Place {
+impl Home {
     pub(super) fn of(policy: &config::Cache, query: &Query<'_>) -> Self {
         Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into(), what: Self::what(query) }
     }

@@ -15,7 +15,6 @@ use super::{
     fill::Fill,
     flight::{FlightReader, FlightWriter, Head},
     key::{Keys, uri_tag},
-    plan::Plan,
     status::Forwarded,
 };
 use crate::{
@@ -54,6 +53,7 @@ enum Kind {
     /// Keys, not bodies.
     Observing {
         lifetime: Duration,
+        told: u64,
     },
     Recording(Box<Recording>),
 }
@@ -75,9 +75,9 @@ impl Recorder {
         Self { cache, keys, expected, seen: 0, kind: Kind::Recording(Box::new(recording)) }
     }
 
-    pub(super) fn observing(cache: Arc<Cache>, keys: Keys, plan: Plan) -> Self {
-        let lifetime = plan.terms.forced.unwrap_or(Duration::from_secs(60));
-        Self { cache, keys, expected: None, seen: 0, kind: Kind::Observing { lifetime } }
+    pub(super) fn observing(fill: &Fill) -> Self {
+        let lifetime = fill.plan.terms.forced.unwrap_or(Duration::from_secs(60));
+        Self { cache: fill.cache.clone(), keys: fill.keys, expected: None, seen: 0, kind: Kind::Observing { lifetime, told: fill.told } }
     }
 
     /// The member of `Cache-Status` for the passing answer; none in observe mode.
@@ -125,8 +125,8 @@ impl Recorder {
             return false;
         }
         let recording = match self.kind {
-            Kind::Observing { lifetime } => {
-                if matches!(verdict, Verdict::Store(_)) {
+            Kind::Observing { lifetime, told } => {
+                if matches!(verdict, Verdict::Store(_)) && self.cache.told.number() == told {
                     self.cache.observed.insert(self.keys.entry, now + lifetime);
                 }
                 return false;
@@ -140,7 +140,7 @@ impl Recorder {
                 writer.snapshot().is_some_and(|(pieces, trailers)| {
                     let entry = Arc::new(entry(&fill, &head, pieces, trailers, pauses, savings, now));
                     self.cache.top.record(self.keys.entry, &entry, writer.joined());
-                    self.cache.store(&self.keys, fill.epoch, entry, fill.selected.as_ref(), now)
+                    self.cache.store(&self.keys, fill.told, entry, fill.selected.as_ref(), now)
                 })
             }
             Verdict::Discard(_) => false,
@@ -234,9 +234,9 @@ fn entry(
         dated: super::validate::date_names_bytes(&head.headers),
         fresh: head.fresh.clone(),
         variance: head.variance.clone(),
-        route: fill.place.route.clone(),
-        path: fill.place.path.clone(),
-        what: fill.place.what.clone(),
+        route: fill.home.route.clone(),
+        path: fill.home.path.clone(),
+        what: fill.home.what.clone(),
         took_millis: now.duration_since(fill.requested).map_or(0, |took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
         tags: tags(fill, &head.headers),
         savings,
@@ -246,7 +246,7 @@ fn entry(
 
 /// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI if more than it is in the key.
 fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
-    let mut tags: Vec<Arc<str>> = fill.place.tags.clone();
+    let mut tags: Vec<Arc<str>> = fill.home.tags.clone();
     if !fill.plan.model {
         let own = |name: &'static str, separator: u8| {
             let lines = headers.get_all(name).iter();

@@ -354,6 +354,52 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
 }
 
 #[tokio::test]
+async fn who_comes_after_a_change_joins_no_fetch_from_before_it() {
+    let clock = Clock::fixed(at(0));
+    let fresh = map(&[("cache-control", "max-age=60"), ("surrogate-key", "shoes")]);
+    let (hard, soft) = (|which| Purge { which, soft: false }, |which| Purge { which, soft: true });
+    let ours = [Which::Tag(Arc::from("catalog")), Which::Prefix("/a".into()), Which::Route(Arc::from("r")), Which::All];
+    // What is on its way may have any tag, as long as its head has not come.
+    let maybe = [hard(Which::Tag(Arc::from("shoes"))), hard(Which::Tag(Arc::from("hats")))];
+    let others = [hard(Which::Prefix("/b".into())), hard(Which::Route(Arc::from("other"))), soft(Which::Prefix("/b".into()))];
+    let cases = ours.clone().map(hard).into_iter().map(|purge| (purge, false, false));
+    let cases = cases.chain(ours.map(soft).into_iter().map(|purge| (purge, false, false)));
+    let cases = cases.chain(maybe.into_iter().zip([(false, false), (false, true)]).map(|(purge, (joins, keeps))| (purge, joins, keeps)));
+    for (purge, joins, keeps) in cases.chain(others.map(|purge| (purge, true, true))) {
+        let world = World::new(config::Cache { tags: vec![Arc::from("catalog")], ..policy() });
+        let before = forwarded(world.ask("/a", &[], 0));
+        let Lookup::Join(waiting) = world.ask("/a", &[], 0) else { panic!("somebody fetches") };
+        world.cache.purge(&purge, at(0));
+        let after = world.ask("/a", &[], 0);
+        assert_eq!(matches!(after, Lookup::Join(_)), joins, "{purge:?}");
+        let Decision::Store(mut recorder) = before.on_head(StatusCode::OK, &fresh, at(0)) else { panic!("storable") };
+        recorder.data(&Bytes::from_static(b"before"), Instant::now());
+        assert_eq!(recorder.complete(at(0), Verdict::Store(None)), keeps || purge.soft, "{purge:?}");
+        let (waited, _) = waiting.respond(clock).await.expect("it asked before the purge");
+        assert_eq!(text(waited).await, "before");
+        let Lookup::Miss(after) = after else { continue };
+        // What was marked stale is no answer for who asks later; what is fetched now is.
+        let Lookup::Join(_) = world.ask("/a", &[], 0) else {
+            assert!(keeps && !purge.soft, "{purge:?}");
+            continue;
+        };
+        assert!(finish(after.on_head(StatusCode::OK, &fresh, at(0)), "after", 0), "{purge:?}");
+        assert_eq!(hit(world.ask("/a", &[], 1)).await, "after", "{purge:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_by_tag_leaves_model_calls_without_it_alone() {
+    let world = World::new(config::Cache { ttl: Some(Duration::from_secs(3600)), tags: vec![Arc::from("chat")], ..policy() });
+    let none = HeaderMap::new();
+    for (tag, joins) in [("catalog", true), ("chat", false)] {
+        let _fetching = forwarded(world.model(b"{1}", &none, b"t", 0));
+        world.cache.purge(&Purge { which: Which::Tag(Arc::from(tag)), soft: false }, at(0));
+        assert_eq!(matches!(world.model(b"{1}", &none, b"t", 0), Lookup::Join(_)), joins, "{tag}");
+    }
+}
+
+#[tokio::test]
 async fn model_calls_are_kept_by_body_and_tenant_when_found_good() {
     let world = World::new(config::Cache { ttl: Some(Duration::from_secs(3600)), ..policy() });
     let none = HeaderMap::new();

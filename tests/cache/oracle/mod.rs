@@ -372,7 +372,8 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let meanwhile = prop_oneof![2 => Just(Meanwhile::Nothing), 1 => Just(Meanwhile::Change)];
+    let meanwhile =
+        prop_oneof![2 => Just(Meanwhile::Nothing), 1 => Just(Meanwhile::Change), 1 => Just(Meanwhile::Post), 1 => Just(Meanwhile::Purge)];
     let failing = prop_oneof![3 => Just(Failing::No), 1 => Just(Failing::With503), 1 => Just(Failing::Unreachable)];
     prop_oneof![
         16 => ask().prop_map(Step::Ask),

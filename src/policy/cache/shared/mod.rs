@@ -6,7 +6,7 @@
 //! - Purges go through a journal ([`crate::store::redis::journal`]): every replica purges its memory when it hears of one, and
 //!   every value in Redis carries the number of the last purge its writer had heard of, so that what was purged later is
 //!   not used, whoever wrote it and however late. Nothing is searched for in Redis; what was purged goes with its TTL. The room
-//!   for all this is fixed ([`known`]).
+//!   for all this is fixed ([`known`](super::known)).
 //! - Whoever may have missed a purge (a new connection, a gap) reads the journal; if anything was said meanwhile, or the
 //!   journal is another, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis
 //!   is not asked.
@@ -16,7 +16,6 @@
 //!
 //! Freshness goes by wall clocks: those of the replicas have to agree to about a second.
 
-mod known;
 mod talk;
 mod value;
 
@@ -32,11 +31,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 
-pub(super) use self::known::Record;
-use self::{
-    known::{Fate, Known},
-    value::{Seal, Stamp},
-};
+use self::value::Seal;
 use super::{
     Cache, Fill, HitInfo, Lookup, Outcome, Purge,
     answer::{Mark, answer},
@@ -45,6 +40,7 @@ use super::{
     fill::head_of,
     freshness::Use,
     key::{Key, Keys},
+    known::{Fate, Known, Record, Stamp, Subject},
     plan::{Selected, select},
     status::Forward,
     storable,
@@ -164,8 +160,9 @@ impl Cache {
     }
 
     /// Puts what Redis had into memory; whether a purge allows it.
-    fn admit(&self, keys: &Keys, epoch: [u64; 2], found: &[Arc<Entry>], now: SystemTime) -> bool {
-        if !self.is_current(keys, epoch) {
+    fn admit(&self, keys: &Keys, told: u64, found: &[Arc<Entry>], now: SystemTime) -> bool {
+        let is_current = |entry: &Arc<Entry>| self.told.fate(told, Subject::of(keys, entry)) == Fate::Lives;
+        if !found.iter().all(is_current) {
             return false;
         }
         let stored = self.memory.update(keys.entry, now, |old| {
@@ -180,7 +177,7 @@ impl Cache {
             all.sort_by_key(|entry| std::cmp::Reverse(entry.stored_at));
             Some(all)
         });
-        if stored.is_ok() && !self.is_current(keys, epoch) {
+        if stored.is_ok() && !found.iter().all(is_current) {
             self.memory.remove(&keys.entry, now, Reason::Purged);
             return false;
         }
@@ -213,7 +210,7 @@ impl Fill {
         let Some(tier) = &cache.tier else { return self.go_forward() };
         let found = tier.get(&self.keys).await;
         let now = clock.wall();
-        if found.is_empty() || !cache.admit(&self.keys, self.epoch, &found, now) {
+        if found.is_empty() || !cache.admit(&self.keys, self.told, &found, now) {
             return self.go_forward();
         }
         self.look_again(now)
@@ -250,7 +247,7 @@ impl Fill {
             return Lookup::Hit(response, info);
         }
         if self.flight.is_none() && !head {
-            self.flight = cache.flights.lead(self.keys.entry, self.plan.max_body);
+            self.flight = cache.lead(&self.keys, self.plan, || self.born());
         }
         (self.why, self.selected) = (Forward::Stale, Some(entry));
         Lookup::Stale { response, info, revalidate: self.flight.is_some().then_some(self) }
@@ -312,7 +309,7 @@ impl Tier {
         let alive: Vec<Arc<Entry>> = entries
             .into_iter()
             .filter(|entry| {
-                let fate = known.fate(stamp, keys, entry);
+                let fate = known.fate(stamp, Subject::of(keys, entry));
                 if fate == Fate::Stale {
                     entry.soften();
                 }

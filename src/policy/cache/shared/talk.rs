@@ -9,9 +9,8 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
+    super::known::{Known, PREFIXES, Record, Stamp},
     Cache, EVERYTHING, JOURNAL, Tier,
-    known::{Known, PREFIXES, Record},
-    value::Stamp,
 };
 use crate::{
     clock::Clock,

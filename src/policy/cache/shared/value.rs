@@ -5,7 +5,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
-use super::super::{codec, entry::Entry};
+use super::super::{codec, entry::Entry, known::Stamp};
 use crate::config::Secret;
 
 /// First byte. Any change of the format is a new number.
@@ -13,15 +13,6 @@ pub const VERSION: u8 = 1;
 const PLAIN: u8 = 0;
 const SEALED: u8 = 1;
 const NONCE: usize = 12;
-
-/// What a writer knew: everything up to a number of a journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// Which journal.
-    pub id: u64,
-    /// The last record that was heard.
-    pub number: u64,
-}
 
 /// Wraps and unwraps values, encrypted or not.
 pub struct Seal(Option<RandomizedNonceKey>);

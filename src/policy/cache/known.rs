@@ -1,18 +1,24 @@
-//! What this replica knows of the purges of all: for every entry found in Redis it says whether it was purged since it was
-//! written. Of fixed size, whatever is purged and however often.
+//! What is known of changes and purges: for everything that is stored or on its way it says whether it was purged since. Of fixed
+//! size, whatever is purged and however often.
 //!
-//! Tags, routes, keys and URIs are counted in slots by their hash. Two that share a slot are purged together in Redis: one
+//! There are two: of the changes in this process, in the order of [`Told`], and of those of all replicas, in the order of Redis'
+//! journal. Tags, routes, keys and URIs are counted in slots by their hash. Two that share a slot are purged together: one
 //! change in [`URIS`] (or [`NAMES`]) makes a given entry a miss for nothing, never the other way round. Of prefixes the last
 //! [`PREFIXES`] are known; one that is forgotten counts as a purge of everything.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::RwLock;
 
 use super::{
-    super::{
-        entry::Entry,
-        key::{Key, Keys},
-    },
-    value::Stamp,
+    entry::Entry,
+    key::{Key, Keys},
 };
 use crate::store::{
     memory::Which,
@@ -96,7 +102,38 @@ impl Record {
     }
 }
 
-/// What happened to an entry since it was written.
+/// Up to where changes are known: everything up to a number of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Which journal.
+    pub id: u64,
+    /// The last record that was heard.
+    pub number: u64,
+}
+
+/// What a purge may be about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its keys.
+    pub keys: &'a Keys,
+    /// Its route.
+    pub route: &'a str,
+    /// Its path and query.
+    pub path: &'a str,
+    /// Its tags.
+    pub tags: &'a [Arc<str>],
+    /// Whether it may have others, because its response has not come.
+    pub may_have_more_tags: bool,
+}
+
+impl<'a> Subject<'a> {
+    /// A stored response.
+    pub fn of(keys: &'a Keys, entry: &'a Entry) -> Self {
+        Self { keys, route: &entry.route, path: &entry.path, tags: &entry.tags, may_have_more_tags: false }
+    }
+}
+
+/// What happened to something since a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// Nothing that is known of.
@@ -117,6 +154,8 @@ pub struct Known {
     soft: Box<[u64]>,
     /// Ascending by number.
     prefixes: VecDeque<(u64, String)>,
+    /// The last purge of any tag, and the last that only marked stale.
+    tags: [u64; 2],
 }
 
 impl Known {
@@ -129,7 +168,10 @@ impl Known {
         let mut prefixes = journal.texts;
         prefixes.sort_unstable();
         let stamp = Stamp { id: journal.id, number: journal.number };
-        Self { stamp, all: journal.all, uris, hard, soft, prefixes: prefixes.into() }
+        // Which of them were tags is not written down.
+        let last = |slots: &[u64]| slots.iter().copied().max().unwrap_or(0);
+        let tags = [last(&hard), last(&soft)];
+        Self { stamp, all: journal.all, uris, hard, soft, prefixes: prefixes.into(), tags }
     }
 
     /// Up to where.
@@ -140,6 +182,9 @@ impl Known {
     /// One record more, the next one.
     pub fn hear(&mut self, number: u64, record: &Record) {
         self.stamp.number = number;
+        if let Record::Purged { which: Which::Tag(_), soft } = record {
+            self.tags[usize::from(*soft)] = number;
+        }
         match record.about() {
             About::All => self.all = number,
             About::Text(text) => {
@@ -164,18 +209,22 @@ impl Known {
         }
     }
 
-    /// What happened since `written` to an entry under `keys`.
-    pub fn fate(&self, written: Stamp, keys: &Keys, entry: &Entry) -> Fate {
-        if written.id != self.stamp.id || self.all > written.number {
+    /// What happened since `since`.
+    pub fn fate(&self, since: Stamp, subject: Subject<'_>) -> Fate {
+        if since == self.stamp {
+            return Fate::Lives;
+        }
+        if since.id != self.stamp.id || self.all > since.number {
             return Fate::Gone;
         }
-        let later = |last: u64| last > written.number;
-        if later(self.uris[uri_slot(&keys.uri)]) {
+        let later = |last: u64| last > since.number;
+        let Subject { keys, route, path, tags, may_have_more_tags } = subject;
+        if later(self.uris[uri_slot(&keys.uri)]) || (may_have_more_tags && later(self.tags[0])) {
             return Fate::Gone;
         }
-        let mut fate = Fate::Lives;
-        let tags = entry.tags.iter().map(|tag| name_slot(b't', tag));
-        for slot in [key_slot(&keys.entry), name_slot(b'r', &entry.route)].into_iter().chain(tags) {
+        let mut fate = if may_have_more_tags && later(self.tags[1]) { Fate::Stale } else { Fate::Lives };
+        let tags = tags.iter().map(|tag| name_slot(b't', tag));
+        for slot in [key_slot(&keys.entry), name_slot(b'r', route)].into_iter().chain(tags) {
             if later(self.hard[slot]) {
                 return Fate::Gone;
             }
@@ -185,7 +234,7 @@ impl Known {
         }
         for (_, text) in self.prefixes.iter().rev().take_while(|(number, _)| later(*number)) {
             match text.split_at_checked(2) {
-                Some((kind, prefix)) if entry.path.starts_with(prefix) => match kind {
+                Some((kind, prefix)) if path.starts_with(prefix) => match kind {
                     "s:" => fate = Fate::Stale,
                     _ => return Fate::Gone,
                 },
@@ -193,6 +242,44 @@ impl Known {
             }
         }
         fate
+    }
+}
+
+/// What was changed and purged in this process.
+#[derive(Debug)]
+pub struct Told {
+    known: RwLock<Known>,
+    /// The last number, for a look without the lock.
+    number: AtomicU64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { known: RwLock::new(Known::new(Journal::default())), number: AtomicU64::new(0) }
+    }
+}
+
+impl Told {
+    /// From now on everything from before is purged. To be called before anything is removed: what is stored meanwhile is then found by
+    /// one or the other.
+    pub fn tell(&self, record: &Record) {
+        let mut known = self.known.write();
+        let number = known.stamp().number + 1;
+        known.hear(number, record);
+        self.number.store(number, Ordering::Release);
+    }
+
+    /// How much was told so far.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    /// What happened to something after `number` things had been told.
+    pub fn fate(&self, number: u64, subject: Subject<'_>) -> Fate {
+        if number == self.number() {
+            return Fate::Lives;
+        }
+        self.known.read().fate(Stamp { id: 0, number }, subject)
     }
 }
 
@@ -218,7 +305,7 @@ fn shortened(prefix: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::SystemTime};
+    use std::time::SystemTime;
 
     use http::{HeaderMap, StatusCode};
     use proptest::prelude::*;
@@ -277,22 +364,26 @@ mod tests {
                 let (mut known, record) = (known(), purged(which, soft));
                 known.hear(11, &record);
                 let expected = if soft { Fate::Stale } else { Fate::Gone };
-                assert_eq!(known.fate(WRITTEN, &keys(), &entry()), expected, "{record:?}");
-                assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, &keys(), &entry()), Fate::Lives, "written later");
-                assert_eq!(known.fate(Stamp { id: 6, number: 11 }, &keys(), &entry()), Fate::Gone, "in another journal's time");
+                assert_eq!(known.fate(WRITTEN, Subject::of(&keys(), &entry())), expected, "{record:?}");
+                assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, Subject::of(&keys(), &entry())), Fate::Lives, "written later");
+                assert_eq!(
+                    known.fate(Stamp { id: 6, number: 11 }, Subject::of(&keys(), &entry())),
+                    Fate::Gone,
+                    "in another journal's time"
+                );
                 assert_eq!(Record::decode(&record.encode()), Some(record));
             }
             for which in others.clone() {
                 let mut known = known();
                 known.hear(11, &purged(which, soft));
-                assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+                assert_eq!(known.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Lives);
             }
         }
         let mut known = known();
         known.hear(11, &Record::Changed(keys().entry));
-        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+        assert_eq!(known.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Lives);
         known.hear(12, &Record::Changed(keys().uri));
-        assert_eq!((known.fate(WRITTEN, &keys(), &entry()), known.stamp().number), (Fate::Gone, 12));
+        assert_eq!((known.fate(WRITTEN, Subject::of(&keys(), &entry())), known.stamp().number), (Fate::Gone, 12));
     }
 
     #[test]
@@ -301,11 +392,28 @@ mod tests {
         for number in 11..11 + u64::from(PREFIXES) {
             known.hear(number, &purged(Which::Prefix(format!("/x/{number}")), false));
         }
-        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Lives);
+        assert_eq!(known.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Lives);
         known.hear(200, &purged(Which::Prefix("/y".into()), true));
         assert_eq!(known.prefixes.len(), PREFIXES as usize);
-        assert_eq!(known.fate(WRITTEN, &keys(), &entry()), Fate::Gone, "what was forgotten may have been about it");
-        assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, &keys(), &entry()), Fate::Lives);
+        assert_eq!(known.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Gone, "what was forgotten may have been about it");
+        assert_eq!(known.fate(Stamp { number: 11, ..WRITTEN }, Subject::of(&keys(), &entry())), Fate::Lives);
+    }
+
+    #[test]
+    fn what_is_on_its_way_may_have_any_tag() {
+        let (keys, told) = (keys(), Told::default());
+        let (own, none) = ([Arc::from("own")], []);
+        let coming = |tags, may_have_more_tags| Subject { keys: &keys, route: "route", path: "/shop/1", tags, may_have_more_tags };
+        let fates = |since| [coming(&own[..], false), coming(&none, false), coming(&none, true)].map(|subject| told.fate(since, subject));
+        told.tell(&purged(Which::Tag("own".into()), false));
+        assert_eq!(fates(0), [Fate::Gone, Fate::Lives, Fate::Gone]);
+        assert_eq!(fates(told.number()), [Fate::Lives; 3]);
+        told.tell(&purged(Which::Tag("own".into()), true));
+        assert_eq!(fates(1), [Fate::Stale, Fate::Lives, Fate::Stale]);
+        told.tell(&purged(Which::Route("other".into()), false));
+        assert_eq!(fates(2), [Fate::Lives; 3]);
+        told.tell(&Record::Changed(keys.uri));
+        assert_eq!(fates(3), [Fate::Gone; 3]);
     }
 
     proptest! {
