@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["store", "telemetry"],
     &["arrival", "caller", "reject", "usage"],
     &["body"],
-    &["config", "clock", "pressure"],
+    &["config", "clock", "fields", "pressure"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::{Body, BodyError};
+use crate::fields::Claims;
 
 /// What is known of an upload while others hold its body.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub struct Upload {
     inner: Body,
     progress: Rc<Progress>,
     bounds: UploadBounds,
+    /// What its trailers must not claim.
+    claims: Option<Arc<Claims>>,
     /// Slowness that is left, where that is bounded.
     credit: Duration,
     /// For the piece that has not come.
@@ -131,7 +135,12 @@ impl Progress {
 impl Upload {
     /// Counts `inner` into `progress`, within `bounds`.
     pub fn new(inner: Body, progress: Rc<Progress>, bounds: UploadBounds) -> Self {
-        Self { inner, progress, bounds, credit: GRACE, waiting: None }
+        Self { inner, progress, bounds, claims: None, credit: GRACE, waiting: None }
+    }
+
+    /// Without the trailers that not everybody may set.
+    pub fn scrubbed(self, claims: Arc<Claims>) -> Self {
+        Self { claims: Some(claims), ..self }
     }
 
     /// The piece that was awaited has come.
@@ -201,7 +210,10 @@ impl HttpBody for Upload {
                         this.progress.finish();
                         Poll::Ready(None)
                     }
-                    Some(Ok(frame)) => {
+                    Some(Ok(mut frame)) => {
+                        if let (Some(claims), Some(trailers)) = (&this.claims, frame.trailers_mut()) {
+                            claims.scrub(trailers);
+                        }
                         if let Some(piece) = frame.data_ref() {
                             let bytes = this.progress.bytes.get() + piece.len() as u64;
                             this.progress.bytes.set(bytes);

@@ -2,11 +2,11 @@
 //!
 //! hyper has parsed the head; here is what it accepts and a proxy must not. What is legal passes untouched.
 
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
 use crate::{
+    fields::{claims::folds_to, content_length, has_token},
     reject::Reject,
-    upstream::headers::{content_length, has_token},
 };
 
 /// Refuses a head that two parsers could read differently.
@@ -70,11 +70,11 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
             true
         }
     };
-    let length = content_length(headers).map_err(|malformed| Reject::BadRequest(malformed.0.into()))?;
+    let length = content_length(headers).map_err(|why| Reject::BadRequest(why.into()))?;
     if chunked && length.is_some() {
         return bad("both Content-Length and Transfer-Encoding");
     }
-    if headers.contains_key("content_length") || headers.contains_key("transfer_encoding") {
+    if headers.keys().any(is_alias_of_framing) {
         return bad("a field name that some servers read as a framing field");
     }
     // Any other upgrade is not passed on, and then its body is an ordinary one (some clients offer h2c with every request).
@@ -85,6 +85,12 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
         return bad("an upgrade with a body");
     }
     Ok(())
+}
+
+/// Whether a name is another spelling of a framing field to CGI, WSGI and PHP.
+fn is_alias_of_framing(name: &HeaderName) -> bool {
+    let alias = |of: &HeaderName| name != of && folds_to(name.as_str(), of.as_str());
+    matches!(name.as_str().as_bytes().first(), Some(b'c' | b't')) && (alias(&header::CONTENT_LENGTH) || alias(&header::TRANSFER_ENCODING))
 }
 
 /// `host[:port]` as RFC 3986 has it, without user information.
@@ -120,7 +126,7 @@ fn bad<T>(why: &'static str) -> Result<T, Reject> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderValue;
 
     use super::*;
 
@@ -161,6 +167,8 @@ mod tests {
             ("/", &[("host", "h"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
             ("/", &[("host", "h"), ("content-length", "1, 2")]),
             ("/", &[("host", "h"), ("content_length", "1")]),
+            ("/", &[("host", "h"), ("content.length", "1")]),
+            ("/", &[("host", "h"), ("transfer_encoding", "chunked")]),
             ("/", &[("host", "h"), ("connection", "upgrade"), ("upgrade", "websocket"), ("content-length", "3")]),
         ] {
             assert!(!verdict(Method::GET, uri, v11, fields), "{uri} {fields:?}");

@@ -15,6 +15,7 @@ use super::Shared;
 use crate::{
     arrival::Door,
     config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Strict, Unit},
+    fields::Claims,
     policy::{
         breaker::{Breaker, Breakers},
         keyring::Keyring,
@@ -63,6 +64,8 @@ pub struct LiveDoor {
     pub trusted: Vec<ipnet::IpNet>,
     /// Sources of the caller.
     pub caller: Vec<CallerSource>,
+    /// Fields that not everybody may set.
+    pub claims: Arc<Claims>,
     /// Outbound: peers that may use the door; empty is anybody who can reach it.
     pub allow: Vec<ipnet::IpNet>,
     /// Outbound, where keys are configured: `Host` names that are believed beside loopback ones; `None` believes all.
@@ -188,6 +191,7 @@ impl Live {
                     server_timing: inbound.server_timing,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
+                    claims: Arc::new(Claims::inbound(inbound.caller.iter().filter_map(header_of).cloned())),
                     ..door(Door::Inbound, parts, shared)
                 })
             }
@@ -241,6 +245,10 @@ impl Live {
     }
 }
 
+fn header_of(source: &CallerSource) -> Option<&http::HeaderName> {
+    if let CallerSource::Header(name) = source { Some(name) } else { None }
+}
+
 struct DoorParts<'a> {
     limits: &'a [config::Limit],
     routes: &'a [config::Route],
@@ -279,6 +287,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         server_timing: false,
         trusted: Vec::new(),
         caller: Vec::new(),
+        claims: Arc::new(Claims::NONE),
         allow: Vec::new(),
         hosts: None,
         table: Table::new(rows),

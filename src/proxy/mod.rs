@@ -331,7 +331,7 @@ impl Proxy {
             true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
             false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
         };
-        Ok(Body::stream(Upload::new(body, ask.upload.clone(), bounds)))
+        Ok(Body::stream(Upload::new(body, ask.upload.clone(), bounds).scrubbed(door.claims.clone())))
     }
 
     /// Who is asking: the first source that can be trusted.

@@ -11,6 +11,7 @@ use crate::{
     arrival::Door,
     body::accept::accepts,
     cause,
+    fields::Claims,
     reject::Reject,
     route::climbs,
     telemetry::trace::{ClientStart, Span},
@@ -68,7 +69,8 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Heade
 /// Fields of the request as any target gets them. Made anew for each try: no try has to keep a copy for the next.
 pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap {
     let inbound = ask.door() == Door::Inbound;
-    let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], forwarded: inbound, host: None, upgrade: websocket };
+    let claims = ask.worker.live.door(ask.door()).map_or(const { &Claims::NONE }, |door| &door.claims);
+    let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], claims, forwarded: inbound, upgrade: websocket };
     let mut fields = headers::request(&ask.arrival, &forwarding);
     if inbound && let Ok(id) = HeaderValue::from_str(&ask.request_id) {
         fields.insert(cause::REQUEST_ID, id);

@@ -204,10 +204,13 @@ const ROWS: &[Row] = &[
     ),
     row(
         21,
-        "underscores in field names",
+        "underscores in field names, and whatever else CGI, WSGI and PHP take for one",
         "Envoy headers_with_underscores_action; Traefik underscoreHeadersStrategy",
-        "aliases of framing fields always 400, others with strict_headers",
+        "aliases of framing fields always 400, of what is ours or trusted always removed (trailers too), others 400 with strict_headers",
         &[
+            "trust::what_is_legal_arrives_as_it_was_sent",
+            "trust::a_caller_header_is_believed_from_nobody_else_and_in_one_spelling",
+            "trust::trailers_claim_nothing",
             "strict::aliases_of_framing_fields_are_always_refused",
             "strict::what_servers_read_differently_passes_as_it_was_sent",
             "strict::strict_headers_refuses_what_servers_read_differently",

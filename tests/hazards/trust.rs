@@ -115,6 +115,21 @@ const PASSES: &[Passes] = &[
         &["6.6.6.6", "https", "evil", "prefix", "x-forwarded-port", "x-real-ip", "\r\nforwarded:"],
     ),
     passes(
+        "39 whatever else a proxy may have forwarded",
+        "oauth2-proxy headers",
+        "GET / HTTP/1.1\r\nHost: h\r\nX-Forwarded-User: root\r\nX-Forwarded-Email: root@h\r\nX-Forwarded-Client-Cert: Hash=1\r\n\r\n",
+        &[],
+        &["root", "hash"],
+    ),
+    passes(
+        "21 other spellings of what is ours",
+        "CGI 4.1.18 (RFC 3875), WSGI (PEP 3333), PHP",
+        "GET / HTTP/1.1\r\nHost: h\r\nX_Forwarded_For: 6.6.6.6\r\nx.forwarded.proto: https\r\nX-Forwarded_Host: evil\r\nX_Real_IP: 6.6.6.6\r\n\
+         X_Request_Id: 6.6.6.6\r\nOutrigger_Caller: mallory\r\nx~forwarded~user: root\r\n\r\n",
+        &["x-forwarded-for: 127.0.0.1\r\n", "x-forwarded-proto: http\r\n", "x-forwarded-host: h\r\n"],
+        &["6.6.6.6", "https", "evil", "mallory", "root"],
+    ),
+    passes(
         "39 names of our own",
         "own",
         "GET / HTTP/1.1\r\nHost: h\r\nOutrigger-Caller: mallory\r\nBaggage: outrigger=mallory,a=b\r\n\r\n",
@@ -162,13 +177,40 @@ fn a_trusted_peer_is_believed_from_the_right() {
     // 39 (Envoy headers.rst).
     let world = World::with("  trusted_proxies: [127.0.0.0/8]\n  limits:\n  - {key: client_ip, requests: 1, window: 1d}\n", ok);
     let ask = |list: &str| {
-        world.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Forwarded-For: {list}\r\nX-Forwarded-Proto: https\r\n\r\n"))
+        world.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-Forwarded-For: {list}\r\nX-Forwarded-Proto: https\r\nX-Forwarded-User: alice\r\nX_Forwarded_User: mallory\r\n\r\n"))
     };
     assert!(ask("6.6.6.6, 1.2.3.4").starts_with("HTTP/1.1 200 "));
     let got = world.origin.take().to_ascii_lowercase();
     assert!(got.contains("x-forwarded-for: 6.6.6.6, 1.2.3.4, 127.0.0.1\r\n") && got.contains("x-forwarded-proto: https\r\n"), "{got}");
+    assert!(got.contains("x-forwarded-user: alice\r\n") && !got.contains("mallory"), "21 but in its own spelling alone: {got}");
     assert!(ask("7.7.7.7, 1.2.3.4").starts_with("HTTP/1.1 429 "), "39 what a client writes before its own address changes nothing");
     assert!(ask("1.2.3.4, 5.6.7.8").starts_with("HTTP/1.1 200 "), "39 another client");
+}
+
+#[test]
+fn a_caller_header_is_believed_from_nobody_else_and_in_one_spelling() {
+    // 21, 39: an app that gets the field takes it for the gateway's word.
+    for (trusted, believed) in [("192.0.2.0/24", false), ("127.0.0.0/8", true)] {
+        let world = World::with(&format!("  trusted_proxies: [{trusted}]\n  caller: [header:x-user-id]\n"), ok);
+        world.ask("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nX-User-Id: alice\r\nX_User_Id: mallory\r\nx.user-id: mallory\r\n\r\n");
+        let got = world.origin.take().to_ascii_lowercase();
+        assert_eq!((got.contains("x-user-id: alice\r\n"), got.contains("mallory")), (believed, false), "{trusted}: {got}");
+    }
+}
+
+#[test]
+fn trailers_claim_nothing() {
+    // 21, 41 (RFC 9110 6.5.1): some apps merge them into the head.
+    let world = World::with("  trusted_proxies: [127.0.0.0/8]\n  caller: [header:x-user-id]\n", ok);
+    let mut client = world.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, X-Forwarded-For, X_Forwarded_For, X-User-Id, X-Request-Id, \
+         Via, Outrigger-Caller, Baggage\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 1\r\nX-Forwarded-For: mallory\r\nX_Forwarded_For: mallory\r\n\
+         X-User-Id: mallory\r\nX-Request-Id: mallory\r\nVia: mallory\r\nOutrigger-Caller: mallory\r\nBaggage: mallory=1\r\n\r\n",
+    );
+    assert!(client.response().starts_with("HTTP/1.1 200 "));
+    let got = world.origin.take().to_ascii_lowercase();
+    assert!(got.ends_with("0\r\nx-sum: 1\r\n\r\n") && !got.contains("mallory"), "{got}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{
     storable, validate,
     vary::Variance,
 };
-use crate::{body::Body, clock::Clock};
+use crate::{body::Body, clock::Clock, fields::content_length};
 
 /// A forwarded request that may store its answer.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl Fill {
             Ok(fresh) => fresh,
             Err(reason) => return self.pass_through(status, reason, now),
         };
-        let length = content_length(headers);
+        let length = content_length(headers).ok().flatten();
         if length.is_some_and(|length| length > self.plan.max_body) {
             return self.pass_through(status, "too large", now);
         }
@@ -320,7 +320,7 @@ impl Join {
         if !(lives && head.variance.matches(&fill.request, &head.headers) && fill.plan.admits(head.fresh.source)) {
             return Err((FallThrough::OtherVariant, Box::new(fill)));
         }
-        let mut response = Response::new(Body::sized(reader.into_body(), content_length(&head.headers)));
+        let mut response = Response::new(Body::sized(reader.into_body(), content_length(&head.headers).ok().flatten()));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers.clone();
         let member = Forwarded { collapsed: true, ..fill.why.into() };
@@ -336,15 +336,6 @@ impl Join {
 pub(super) fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
     let (headers, variance, fresh) = (entry.headers.clone(), entry.variance.clone(), entry.fresh.clone());
     Arc::new(Head { status: entry.status, headers, variance, fresh, stand_in })
-}
-
-/// The announced length; `None` if there is none or it is not one number.
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (lines.next(), lines.next()) {
-        (Some(value), None) => value.to_str().ok()?.trim().parse().ok(),
-        _ => None,
-    }
 }
 
 /// Fields of a provider's answer that speak of this one call or this one client.

@@ -12,7 +12,7 @@ use super::{
     status::Forward,
     storable::{self, Asker},
 };
-use crate::{config, store::memory::Slot};
+use crate::{config, fields, store::memory::Slot};
 
 /// Bytes of the words for what was asked.
 const LONGEST_WHAT: usize = 200;
@@ -140,9 +140,7 @@ pub(super) fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'st
     if !storable::is_cacheable_method(query.method) {
         return Some("method");
     }
-    let has_body = query.headers.contains_key(header::TRANSFER_ENCODING)
-        || query.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    if has_body {
+    if fields::announce_body(query.headers) {
         // A body that is in no key could choose the answer.
         return Some("request body");
     }

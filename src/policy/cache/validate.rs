@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::date;
+use crate::fields::content_length;
 
 /// Whether the client already has the stored response: the answer is then 304.
 ///
@@ -137,7 +138,7 @@ pub fn head_agrees(stored: &HeaderMap, stored_len: u64, answer: &HeaderMap) -> b
         (Some(ours), Some(theirs)) => ours == theirs,
         _ => true,
     };
-    let length = answer.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let length = content_length(answer).ok().flatten();
     same(header::ETAG) && same(header::LAST_MODIFIED) && length.is_none_or(|length| length == stored_len)
 }
 

@@ -1,0 +1,171 @@
+//! Fields that the proxy itself owns or believes, in every spelling that an app may take for them.
+//!
+//! CGI, WSGI, Rack and PHP make a variable of a field: letters upper case, everything that is no letter or digit an underscore.
+//! `X-Forwarded-For`, `X_Forwarded_For` and `x.forwarded.for` are one and the same `HTTP_X_FORWARDED_FOR`, and which of them an app
+//! sees is chance. So a name that folds into one of ours and is not spelled like it never passes, whoever sent it.
+//!
+//! | field | from a trusted peer | from others | another spelling |
+//! |---|---|---|---|
+//! | `x-forwarded-*`, `x-real-ip`, `forwarded`, headers of `caller` | passes | removed | removed |
+//! | `x-request-id` | passes | replaced | removed |
+//! | `outrigger-*` | removed | removed | removed |
+//!
+//! (`Via` and `baggage` have no other spelling.) As trailers, none of them passes.
+
+use http::{HeaderMap, HeaderName};
+
+/// The fields of a door that not everybody may set.
+#[derive(Debug, Clone)]
+pub struct Claims {
+    /// `caller` headers.
+    callers: Vec<HeaderName>,
+    /// Outbound, what the app says of itself is believed, and only our own names are nobody's.
+    inbound: bool,
+}
+
+/// Whose a field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Anybody's.
+    Anybodys,
+    /// Only a trusted peer may claim it.
+    Trusted,
+    /// Nobody's: our own, or a spelling that passes for one that is not everybody's.
+    Nobodys,
+}
+
+impl Claims {
+    /// Those of the outbound door: our own names alone.
+    pub const NONE: Self = Self { callers: Vec::new(), inbound: false };
+
+    /// Those of the inbound door, where `callers` are believed too.
+    pub fn inbound(callers: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self { callers: callers.into_iter().collect(), inbound: true }
+    }
+
+    /// Whose the field is.
+    pub fn whose(&self, name: &HeaderName) -> Whose {
+        let name = name.as_str();
+        let known = match name.as_bytes().first() {
+            Some(b'o') if begins_as(name, "outrigger-") => return Whose::Nobodys,
+            Some(b'x') if self.inbound => {
+                if begins_as(name, "x-forwarded-") {
+                    return if is_plain(name) { Whose::Trusted } else { Whose::Nobodys };
+                }
+                if folds_to(name, "x-request-id") {
+                    return if name == "x-request-id" { Whose::Anybodys } else { Whose::Nobodys };
+                }
+                folds_to(name, "x-real-ip").then_some("x-real-ip")
+            }
+            Some(b'f') if self.inbound && name == "forwarded" => return Whose::Trusted,
+            _ => None,
+        };
+        let known = known.or_else(|| self.callers.iter().map(HeaderName::as_str).find(|caller| folds_to(name, caller)));
+        match known {
+            None => Whose::Anybodys,
+            Some(known) if known == name => Whose::Trusted,
+            Some(_) => Whose::Nobodys,
+        }
+    }
+
+    /// Removes from a request's trailers what is not anybody's: an app that merges them into the head would believe it.
+    pub fn scrub(&self, trailers: &mut HeaderMap) {
+        const OURS: [&str; 4] = ["x-request-id", "via", "baggage", "traceparent"];
+        let is_claim = |name: &HeaderName| self.whose(name) != Whose::Anybodys || (self.inbound && OURS.contains(&name.as_str()));
+        let claims: Vec<HeaderName> = trailers.keys().filter(|name| is_claim(name)).cloned().collect();
+        for name in claims {
+            trailers.remove(name);
+        }
+    }
+}
+
+/// Whether `name`, which is lower case, becomes the same variable as `ours`.
+pub fn folds_to(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && begins_as(name, ours)
+}
+
+fn begins_as(name: &str, ours: &str) -> bool {
+    let fold = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'_' };
+    name.len() >= ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| fold(a) == fold(b))
+}
+
+/// Whether a name has letters, digits and hyphens alone.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> HeaderName {
+        HeaderName::from_bytes(text.as_bytes()).expect("a name")
+    }
+
+    fn claims() -> Claims {
+        Claims::inbound([name("x-user-id"), name("remote_user")])
+    }
+
+    #[test]
+    fn every_field_is_somebodys() {
+        for (text, whose) in [
+            ("x-forwarded-for", Whose::Trusted),
+            ("X-Forwarded-Anything", Whose::Trusted),
+            ("x-forwarded-client-cert", Whose::Trusted),
+            ("x-real-ip", Whose::Trusted),
+            ("forwarded", Whose::Trusted),
+            ("x-user-id", Whose::Trusted),
+            ("remote_user", Whose::Trusted),
+            ("x_forwarded_for", Whose::Nobodys),
+            ("X-Forwarded_For", Whose::Nobodys),
+            ("x.forwarded.for", Whose::Nobodys),
+            ("x-forwarded-client_cert", Whose::Nobodys),
+            ("x_real_ip", Whose::Nobodys),
+            ("x~real~ip", Whose::Nobodys),
+            ("x_request_id", Whose::Nobodys),
+            ("x-user_id", Whose::Nobodys),
+            ("remote-user", Whose::Nobodys),
+            ("outrigger-caller", Whose::Nobodys),
+            ("Outrigger_Caller", Whose::Nobodys),
+            ("x-request-id", Whose::Anybodys),
+            ("x-forwarded", Whose::Anybodys),
+            ("x-real-ip-2", Whose::Anybodys),
+            ("x_tenant", Whose::Anybodys),
+            ("via", Whose::Anybodys),
+            ("accept", Whose::Anybodys),
+        ] {
+            assert_eq!(claims().whose(&name(text)), whose, "{text}");
+        }
+        let outbound = Claims::NONE;
+        assert_eq!(outbound.whose(&name("x_forwarded_for")), Whose::Anybodys);
+        assert_eq!(outbound.whose(&name("outrigger.caller")), Whose::Nobodys);
+    }
+
+    proptest! {
+        /// Whatever stands in place of the hyphens: the app would take it for ours, so nobody may send it.
+        #[test]
+        fn no_spelling_passes(
+            ours in prop::sample::select(vec!["x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x-request-id", "x-user-id", "remote_user",
+                "outrigger-caller"]),
+            signs in prop::collection::vec(prop::sample::select("!#$%&'*+-.^_`|~".chars().collect::<Vec<_>>()), 3),
+            upper: bool,
+        ) {
+            let mut signs = signs.into_iter();
+            let spelled: String = ours.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { signs.next().unwrap_or('_') }).collect();
+            let sent = name(&if upper { spelled.to_uppercase() } else { spelled.clone() });
+            let whose = claims().whose(&sent);
+            if spelled == ours {
+                prop_assert_ne!(whose == Whose::Anybodys, ours != "x-request-id");
+            } else {
+                prop_assert_eq!(whose, Whose::Nobodys, "{}", spelled);
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert(sent, http::HeaderValue::from_static("mallory"));
+            trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+            claims().scrub(&mut trailers);
+            prop_assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status"]);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Readings of header fields that several modules need: each is made in one place, so that no two disagree.
+
+pub mod claims;
+
+use http::{HeaderMap, HeaderName, header};
+
+pub use claims::Claims;
+
+/// The one length that all `Content-Length` lines and list members agree on (RFC 9110 section 8.6); `None`: there is none.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn content_length(fields: &HeaderMap) -> Result<Option<u64>, &'static str> {
+    let mut length = None;
+    for value in fields.get_all(header::CONTENT_LENGTH) {
+        for part in value.as_bytes().split(|b| *b == b',') {
+            let part = part.trim_ascii();
+            if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
+                return Err("a Content-Length that is not a number");
+            }
+            let number: u64 = std::str::from_utf8(part).ok().and_then(|p| p.parse().ok()).ok_or("a Content-Length beyond 64 bits")?;
+            if length.is_some_and(|known| known != number) {
+                return Err("two different Content-Lengths");
+            }
+            length = Some(number);
+        }
+    }
+    Ok(length)
+}
+
+/// Whether a request with these fields announces a body.
+pub fn announce_body(fields: &HeaderMap) -> bool {
+    fields.contains_key(header::TRANSFER_ENCODING) || !matches!(content_length(fields), Ok(None | Some(0)))
+}
+
+/// Whether a list-valued field has `token`, in any case.
+pub fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    members(fields, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The members of a list-valued field, over all its lines.
+pub fn members(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    fields.get_all(name).iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in list {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn a_body_is_announced_by_a_length_or_a_coding() {
+        for (list, announced) in [
+            (&[][..], false),
+            (&[("content-length", "0")], false),
+            (&[("content-length", "00")], false),
+            (&[("content-length", "1")], true),
+            (&[("content-length", "x")], true),
+            (&[("transfer-encoding", "chunked")], true),
+        ] {
+            assert_eq!(announce_body(&fields(list)), announced, "{list:?}");
+        }
+    }
+
+    proptest! {
+        /// A list means the same in one line and in several (RFC 9110 section 5.3).
+        #[test]
+        fn lines_of_a_list_may_be_joined(lines in proptest::collection::vec("[0-9a, ]{0,4}", 0..4)) {
+            let several: HeaderMap = lines.iter().map(|line| (header::CONTENT_LENGTH, HeaderValue::from_str(line).expect("value"))).collect();
+            let mut one = HeaderMap::new();
+            if !lines.is_empty() {
+                one.insert(header::CONTENT_LENGTH, HeaderValue::from_str(&lines.join(", ")).expect("value"));
+            }
+            prop_assert_eq!(content_length(&several).ok(), content_length(&one).ok());
+            prop_assert_eq!(has_token(&several, header::CONTENT_LENGTH, "a"), has_token(&one, header::CONTENT_LENGTH, "a"));
+        }
+    }
+}
