@@ -2,7 +2,7 @@
 
 pub mod claims;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 
 pub use claims::Claims;
 
@@ -43,19 +43,9 @@ pub fn members(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u
     fields.get_all(name).iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Whether these are the fields of server-sent events.
-pub fn is_event_stream(fields: &HeaderMap) -> bool {
-    fields.get(header::CONTENT_TYPE).is_some_and(|value| is_type(value, "text/event-stream"))
-}
-
-/// Whether a `Content-Type` is this media type, with whatever parameters; types are read in any case (RFC 9110 section 8.3.1).
-pub fn is_type(value: &HeaderValue, wanted: &str) -> bool {
-    let bare = value.as_bytes().split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-    bare.eq_ignore_ascii_case(wanted.as_bytes())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -79,19 +69,6 @@ mod tests {
             (&[("transfer-encoding", "chunked")], true),
         ] {
             assert_eq!(announce_body(&fields(list)), announced, "{list:?}");
-        }
-    }
-
-    #[test]
-    fn an_event_stream_is_known_in_any_spelling() {
-        for (value, is) in [
-            ("text/event-stream", true),
-            ("Text/Event-Stream; charset=utf-8", true),
-            ("text/event-stream ;x", true),
-            ("text/event-streams", false),
-            ("text/html", false),
-        ] {
-            assert_eq!(is_event_stream(&fields(&[("content-type", value)])), is, "{value}");
         }
     }
 
