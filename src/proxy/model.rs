@@ -113,17 +113,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let ask = &*exchange.ask;
     let (arrival, live) = (&ask.arrival, &ask.worker.live);
     let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |p| p.as_str()));
-    let Some(provider_at) = live.providers.iter().position(|p| &*p.name == name) else {
-        let known: Vec<&str> = live.providers.iter().map(|p| &*p.name).collect();
-        return Err(Reject::NotFound(
-            format!(
-                "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}",
-                known.first().unwrap_or(&"openai"),
-                known.join(", ")
-            )
-            .into(),
-        ));
-    };
+    let provider_at = position(live, name)?;
     let provider = &live.providers[provider_at];
     let path = rest.split('?').next().unwrap_or_default();
     let shape = provider::recognise(provider.api, &arrival.method, path);
@@ -179,6 +169,19 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     ask.understood(call);
     ask.routed(at);
     Ok(Replay::new(body))
+}
+
+/// The provider that the path begins with.
+fn position(live: &Live, name: &str) -> Result<usize, Reject> {
+    live.providers.iter().position(|provider| &*provider.name == name).ok_or_else(|| {
+        let known: Vec<&str> = live.providers.iter().map(|provider| &*provider.name).collect();
+        let text = format!(
+            "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}",
+            known.first().unwrap_or(&"openai"),
+            known.join(", ")
+        );
+        Reject::NotFound(text.into())
+    })
 }
 
 /// Whether the route depends on the model, or a policy of the route has to see the body.

@@ -53,7 +53,6 @@ enum Kind {
     /// Keys, not bodies.
     Observing {
         lifetime: Duration,
-        told: u64,
     },
     Recording(Box<Recording>),
 }
@@ -77,7 +76,7 @@ impl Recorder {
 
     pub(super) fn observing(fill: &Fill) -> Self {
         let lifetime = fill.plan.terms.forced.unwrap_or(Duration::from_secs(60));
-        Self { cache: fill.cache.clone(), keys: fill.keys, expected: None, seen: 0, kind: Kind::Observing { lifetime, told: fill.told } }
+        Self { cache: fill.cache.clone(), keys: fill.keys, expected: None, seen: 0, kind: Kind::Observing { lifetime } }
     }
 
     /// The member of `Cache-Status` for the passing answer; none in observe mode.
@@ -125,8 +124,9 @@ impl Recorder {
             return false;
         }
         let recording = match self.kind {
-            Kind::Observing { lifetime, told } => {
-                if matches!(verdict, Verdict::Store(_)) && self.cache.told.number() == told {
+            Kind::Observing { lifetime } => {
+                // Nobody is answered with it, so a purge meanwhile does not matter: a POST that is declared to read purges its own URI.
+                if matches!(verdict, Verdict::Store(_)) {
                     self.cache.observed.insert(self.keys.entry, now + lifetime);
                 }
                 return false;

@@ -133,30 +133,7 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Appends the record as one JSON object and a line feed.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"timestamp\":\"");
-        timestamp(out, self.at);
-        out.push(b'"');
-        text(out, "request_id", self.request_id);
-        if let Some(id) = self.trace_id.filter(|id| *id != TraceId::INVALID) {
-            key(out, "trace_id");
-            out.push(b'"');
-            hex(out, &id.to_bytes());
-            out.push(b'"');
-        }
-        text(out, "door", self.door.as_str());
-        text(out, "route", self.route);
-        text(out, "caller", self.caller);
-        key(out, "client_ip");
-        out.push(b'"');
-        address(out, self.client);
-        out.push(b'"');
-        text(out, "method", self.method.as_str());
-        text(out, "host", self.host);
-        key(out, "path");
-        out.push(b'"');
-        escape(out, self.path.as_bytes());
-        masked_query(out, self.query);
-        out.push(b'"');
+        self.write_json_of_the_request(out);
         if self.status != 0 {
             number(out, "status", u64::from(self.status));
         }
@@ -197,6 +174,34 @@ impl Record<'_> {
         text(out, "cause", self.cause);
         text(out, "sent_request_id", self.sent_request_id);
         out.extend_from_slice(b"}\n");
+    }
+
+    /// What came in: the first half of the object.
+    fn write_json_of_the_request(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        timestamp(out, self.at);
+        out.push(b'"');
+        text(out, "request_id", self.request_id);
+        if let Some(id) = self.trace_id.filter(|id| *id != TraceId::INVALID) {
+            key(out, "trace_id");
+            out.push(b'"');
+            hex(out, &id.to_bytes());
+            out.push(b'"');
+        }
+        text(out, "door", self.door.as_str());
+        text(out, "route", self.route);
+        text(out, "caller", self.caller);
+        key(out, "client_ip");
+        out.push(b'"');
+        address(out, self.client);
+        out.push(b'"');
+        text(out, "method", self.method.as_str());
+        text(out, "host", self.host);
+        key(out, "path");
+        out.push(b'"');
+        escape(out, self.path.as_bytes());
+        masked_query(out, self.query);
+        out.push(b'"');
     }
 
     /// Appends the record as one line for a person.
