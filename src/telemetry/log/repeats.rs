@@ -82,7 +82,7 @@ impl Repeats {
                 if known.more == 0 {
                     return false;
                 }
-                lines.push((known.said.clone(), format!(" (and {} {others} in the last {} s)", known.more, WINDOW.as_secs())));
+                lines.push((known.until, known.said.clone(), format!(" (and {} {others} in the last {} s)", known.more, WINDOW.as_secs())));
                 known.more = 0;
                 known.until = now.unwrap_or(known.until) + WINDOW;
             }
@@ -95,6 +95,7 @@ impl Repeats {
             !place.known.is_empty() || place.others.is_some()
         });
         self.due = due;
-        lines
+        lines.sort_by_key(|(until, ..)| *until);
+        lines.into_iter().map(|(_, said, more)| (said, more)).collect()
     }
 }
