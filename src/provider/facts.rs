@@ -27,7 +27,7 @@ pub struct Facts {
     pub has_tools: bool,
     /// As asked; absent is not the same as the default.
     pub temperature: Option<f64>,
-    /// Tokens of input, from bytes, as [`text`](super::text) counts them. Counts the JSON around the text too, so it is more often
+    /// Tokens of input, from bytes, as [`super::text`] counts them. Counts the JSON around the text too, so it is more often
     /// too high than too low.
     pub estimated_input: u64,
 }

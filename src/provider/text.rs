@@ -1,6 +1,6 @@
 //! How many tokens a text comes to, from its bytes: no tokenizer, and never the bytes of an image.
 //!
-//! Base64 is not text. A run of more than [`MEDIA_BYTES`] of its characters is one image, sound or document, wherever it
+//! Base64 is not text. A run of more than `MEDIA_BYTES` of its characters is one image, sound or document, wherever it
 //! stands: alone in a string, behind `data:image/png;base64,`, or in the middle of a Markdown text.
 
 /// Bytes of ASCII text in a token; the usual figure for English at OpenAI and Anthropic.

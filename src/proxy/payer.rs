@@ -2,7 +2,7 @@
 //!
 //! The one who asked pays. A fetch that others have joined outlives its leader: then the first who still reads pays, and the
 //! leader's reservation goes back. When nobody reads any more the one who left last pays for what came until then: otherwise
-//! hanging up would be free. What the proxy asks for by itself is paid by [`caller::PROXY`](crate::caller::PROXY).
+//! hanging up would be free. What the proxy asks for by itself is paid by [`caller::PROXY`].
 
 use std::sync::Arc;
 

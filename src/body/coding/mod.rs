@@ -169,7 +169,7 @@ impl Decoder {
         }
     }
 
-    /// Decodes a piece and gives its text to `take` in pieces of at most [`PIECE`] bytes.
+    /// Decodes a piece and gives its text to `take` in pieces of at most `PIECE` bytes.
     ///
     /// # Errors
     /// The input is broken, or `take` wants no more. Both last.
