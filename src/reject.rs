@@ -37,6 +37,8 @@ pub enum Reject {
     Limited(Box<Limited>),
     /// A dollar limit applies and the model has no price.
     Unpriced(Arc<str>),
+    /// A limit in dollars or tokens applies, and nothing says what this would cost, in words.
+    Unmetered(Cow<'static, str>),
     /// The process holds as much as it may.
     Overloaded(Cow<'static, str>),
     /// The process leaves, and its shutdown may not take longer.
@@ -165,7 +167,7 @@ impl Reject {
             Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Forbidden(_) | Self::Unpriced(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -198,6 +200,7 @@ impl Reject {
             Self::BodyCoded(Coded::TooLarge(_)) => "decoded_too_large",
             Self::Limited(_) => "limited",
             Self::Unpriced(_) => "unpriced_model",
+            Self::Unmetered(_) => "unmetered",
             Self::Overloaded(_) => "overloaded",
             Self::Stopping => "stopping",
             Self::BreakerOpen { .. } => "breaker_open",
@@ -231,7 +234,7 @@ impl Reject {
                 "http_request_error"
             }
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
-            Self::Forbidden(_) | Self::Unpriced(_) | Self::Limited(_) => "http_request_denied",
+            Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
             Self::Overloaded(_) | Self::Stopping => "proxy_internal_response",
             Self::BreakerOpen { .. } => "destination_unavailable",
@@ -267,6 +270,10 @@ impl Reject {
             Self::Unpriced(model) => {
                 format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
             }
+            Self::Unmetered(what) => format!(
+                "a limit in dollars or tokens applies, and what {what} costs is said in no answer: ask a route without such a limit, or set \
+                 unpriced: allow at a dollar limit"
+            ),
             Self::BreakerOpen { target, retry_after } => {
                 format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
             }

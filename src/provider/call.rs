@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::billed::{self, Billed};
 use crate::config::{Api, Operation};
 
 /// What method and path say of a request.
@@ -24,33 +25,59 @@ pub struct Shape {
     pub stream_in_path: Option<bool>,
     /// Whether the body says more: worth reading before routing.
     pub reads_body: bool,
+    /// How the provider bills what is asked for.
+    pub billed: Billed,
+}
+
+impl Shape {
+    /// The operation by which an answer is metered, if it says what something cost.
+    pub fn metered_as(&self) -> Option<Operation> {
+        match self.billed {
+            Billed::ByAnswer => Some(self.operation),
+            Billed::AsPolled(_) => Some(Operation::Responses),
+            Billed::Never | Billed::Elsewhere(_) | Billed::Unknown => None,
+        }
+    }
 }
 
 /// What `method` and `path` ask of a provider that speaks `api`. `path` is without query; a base path may stand in front.
 pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
-    let mut shape = Shape { api, operation: Operation::Other, model_in_path: None, stream_in_path: None, reads_body: false };
+    let mut shape =
+        Shape { api, operation: Operation::Other, model_in_path: None, stream_in_path: None, reads_body: false, billed: Billed::Never };
     if api == Api::Plain {
         return shape;
     }
     let tail = Tail::of(path);
+    operation(&mut shape, method, &tail);
+    shape.billed = match shape.operation {
+        Operation::Models => Billed::Never,
+        Operation::Other => billed::by_path(method, &tail.last),
+        _ => Billed::ByAnswer,
+    };
+    if matches!(shape.billed, Billed::AsPolled(_)) {
+        shape.api = Api::OpenAi;
+    }
+    shape
+}
+
+fn operation(shape: &mut Shape, method: &Method, tail: &Tail<'_>) {
     if *method == Method::GET || *method == Method::HEAD {
         if tail.last[0] == "models" || (tail.last[1] == "models" && !tail.last[0].is_empty()) {
             shape.operation = Operation::Models;
         }
-        return shape;
+        return;
     }
     if *method != Method::POST {
-        return shape;
+        return;
     }
-    let native = match api {
-        Api::Gemini => gemini(&mut shape, &tail),
-        Api::Bedrock => bedrock(&mut shape, &tail),
+    let native = match shape.api {
+        Api::Gemini => gemini(shape, tail),
+        Api::Bedrock => bedrock(shape, tail),
         _ => false,
     };
     if !native {
-        by_last_segments(&mut shape, &tail);
+        by_last_segments(shape, tail);
     }
-    shape
 }
 
 /// OpenAI's and Anthropic's paths, at whichever provider.

@@ -19,7 +19,7 @@ use super::{
     ask::Ask,
     ending,
     model::ModelCall,
-    payer::{Charge, Payers},
+    payer::{Charge, Payers, Pledge},
 };
 use crate::{
     body::{
@@ -28,7 +28,7 @@ use crate::{
     },
     clock::Instant,
     policy::limits::Lease,
-    provider::{self, ErrorClass, Facts, Meter, Observed},
+    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
     telemetry::metrics,
     usage::{Usage, UsageSource},
 };
@@ -140,9 +140,11 @@ impl Bill {
 
     /// The head of a successful answer has come: its body is metered from here on.
     pub fn answered(&mut self, head: &response::Parts) -> Rc<Reading> {
-        if let Some(call) = self.ask.call().filter(|call| call.shape.reads_body) {
+        if let Some(call) = self.ask.call()
+            && let Some(operation) = call.shape.metered_as()
+        {
             let most_output = call.facts.as_ref().and_then(Facts::most_output);
-            let meter = Meter::new(call.shape.api, call.shape.operation, &head.headers).at_most(most_output);
+            let meter = Meter::new(call.shape.api, operation, &head.headers).at_most(most_output);
             self.reading.meter.replace(Some(meter));
             let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
@@ -167,6 +169,15 @@ impl Bill {
         // A prompt that nobody read is estimated from its length; it is never free.
         let unread = || provider::by_length(ask.upload.bytes.get());
         let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
+        if call.shape.billed != Billed::ByAnswer || matches!(observed.work, Some(Work::GoesOn(_))) {
+            self.settle_work(call, &observed);
+            let _ = self.reading.observed.set(observed);
+            return;
+        }
+        if let Some(Work::Ended(id)) = &observed.work {
+            // Whoever asks about it later is told the same figures.
+            let _ = ask.proxy.shared.works.end(&self.provider, id, Instant::now());
+        }
         if observed.source == UsageSource::Missing
             && observed.error.is_none()
             && let Some(facts) = &call.facts
@@ -191,10 +202,46 @@ impl Bill {
         let _ = self.reading.observed.set(observed);
     }
 
+    /// Settles an answer of which the work goes on, or is only asked about. What it used is charged once: to the one who began it,
+    /// when the first answer says it.
+    fn settle_work(&mut self, call: &ModelCall, observed: &Observed) {
+        let works = &self.ask.proxy.shared.works;
+        let now = Instant::now();
+        let due = match &observed.work {
+            Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
+                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), model: self.asked(call).map(Arc::from) };
+                for forgotten in works.begin(&self.provider, id, pledge, now) {
+                    tracing::warn!(provider = %self.provider, "a background response is forgotten: what was reserved for it stays charged");
+                    forgotten.stand();
+                }
+                return;
+            }
+            Some(Work::Ended(id)) => works.end(&self.provider, id, now),
+            _ => Due::Nothing,
+        };
+        match due {
+            Due::From(pledge) => {
+                if let Some(own) = self.lease.take() {
+                    own.keep();
+                }
+                (self.payers, self.lease, self.model) = (pledge.payers, pledge.lease, pledge.model);
+            }
+            Due::FromWhoAsks => {}
+            Due::Nothing => {
+                if let Some(lease) = self.lease.take() {
+                    lease.keep();
+                }
+                return;
+            }
+        }
+        self.count(call, observed);
+        self.charge(call, observed.usage, observed.source, observed.model.as_deref());
+    }
+
     fn charge_estimate(&mut self) {
         self.settled = true;
         let ask = self.ask.clone();
-        let Some(call) = ask.call().filter(|call| call.shape.reads_body && call.facts.is_some()) else {
+        let Some(call) = ask.call().filter(|call| call.shape.billed == Billed::ByAnswer && call.facts.is_some()) else {
             if let Some(lease) = self.lease.take() {
                 lease.keep();
             }
@@ -239,7 +286,7 @@ impl Bill {
             route: &self.ask.route_name(),
             provider: &self.provider,
             flavor: call.flavor(),
-            operation: call.shape.operation.as_str(),
+            operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
             model: asked.or(answering).unwrap_or("unknown"),
             usage: observed.usage,
             source: observed.source,

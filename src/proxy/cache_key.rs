@@ -18,7 +18,7 @@ use crate::{
         cache::{ModelKey, Query},
         limits::keys::{self, credential},
     },
-    provider,
+    provider::{self, Billed},
 };
 
 /// A request as its cache key sees it.
@@ -89,6 +89,7 @@ impl KeyParts {
     pub fn of(asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
         let extra = policy.key.iter().map(|part| part_of(part, asked)).collect();
         let model = match &asked.call {
+            Some(call) if matches!(call.shape.billed, Billed::AsPolled(_)) => return Err("a poll of what may be under way"),
             Some(call) if call.shape.reads_body => Some(ModelParts::of(call, asked, policy)?),
             _ => None,
         };

@@ -5,14 +5,33 @@ use super::{
     ask::{Ask, Origin},
     exchange::Exchange,
     live::LiveRoute,
+    model::ModelCall,
 };
 use crate::{
     arrival::Door,
     clock::Instant,
-    config::{Applies, Unit},
-    policy::limits::{Demand, KeyFacts, Keyed, Lease, Question},
+    config::{Api, Applies, Unit},
+    policy::limits::{Demand, KeyFacts, Keyed, Lease, LimitSet, Question},
+    provider::{self, Billed},
     reject::Reject,
+    upstream::headers,
 };
+
+/// The refusal of what no answer says the cost of, where a limit counts on that.
+fn unmetered(ask: &Ask, call: &ModelCall, limits: [Option<&LimitSet>; 2]) -> Option<Reject> {
+    let limits = || limits.into_iter().flatten();
+    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
+    let opens = call.shape.api != Api::Plain && headers::wants_websocket(&ask.arrival);
+    match if opens { &provider::billed::WEBSOCKET } else { &call.shape.billed } {
+        Billed::Elsewhere(what) if limits().any(LimitSet::refuses_unmetered) => Some(Reject::Unmetered((*what).into())),
+        // It may well be free.
+        Billed::Unknown if limits().any(LimitSet::refuses_unpriced) => {
+            let path = call.rest.split('?').next().unwrap_or_default();
+            Some(Reject::Unmetered(format!("{} {}", ask.arrival.method, path.chars().take(128).collect::<String>()).into()))
+        }
+        _ => None,
+    }
+}
 
 /// What a request asks of the limits, in whose name, at one target.
 pub struct Demands {
@@ -50,10 +69,14 @@ impl Demands {
             })
         });
         let mut demands = Self { own, tokens: 0, nano_usd: 0, unpriced: None };
-        let Some(call) = ask.call().filter(|call| call.shape.reads_body && call.facts.is_some()) else { return demands };
+        let Some(call) = ask.call() else { return demands };
+        let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+        demands.unpriced = unmetered(ask, call, [Some(&route.limits), caused]);
+        if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
+            return demands;
+        }
         let usage = call.estimate();
         demands.tokens = usage.total();
-        let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
         let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();

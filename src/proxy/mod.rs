@@ -70,6 +70,7 @@ use crate::{
         retry::Budgets,
     },
     pressure::Pressure,
+    provider::Works,
     reject::{Bound, Reject},
     route::Query,
     telemetry::{
@@ -85,6 +86,7 @@ use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
+use payer::Pledge;
 use sending::{Attempted, Sending};
 
 const NOT_LET_IN: &str = "this address is not let in";
@@ -106,6 +108,8 @@ pub struct Shared {
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
     /// The keys of each provider, by name and a hash of the keys.
     pub keyrings: Mutex<Keyrings>,
+    /// Responses that are made in the background, and who pays for them.
+    pub works: Works<Pledge>,
     /// Model calls that were given up a moment ago.
     pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
@@ -138,6 +142,7 @@ impl Shared {
             budgets: Budgets::default(),
             reached: Mutex::default(),
             keyrings: Mutex::default(),
+            works: Works::default(),
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),

@@ -113,6 +113,26 @@ impl Payer {
     }
 }
 
+/// What stands ready to pay for work that goes on behind its answer.
+#[derive(Debug)]
+pub struct Pledge {
+    /// Those who may be charged.
+    pub payers: Arc<Payers>,
+    /// What was reserved.
+    pub lease: Option<Lease>,
+    /// The model that was asked for.
+    pub model: Option<Arc<str>>,
+}
+
+impl Pledge {
+    /// Nobody will say what the work used: what was reserved stays charged.
+    pub fn stand(self) {
+        if let Some(lease) = self.lease {
+            lease.keep();
+        }
+    }
+}
+
 /// Those who may be charged for a fetch: its leader, then whoever joins, in order.
 #[derive(Debug)]
 pub struct Payers(Mutex<Seats>);

@@ -51,6 +51,9 @@ mod fallback;
 /// What calls used and cost, however they were answered.
 mod usage;
 
+/// Work that goes on behind its answer, and what no answer says the cost of.
+mod background;
+
 /// A 200 that is no answer: tried again, passed over, never stored.
 mod empty;
 

@@ -48,7 +48,7 @@ const ON_ERROR: Key =
 const ALERT_AT: Key =
     Key::new("alert_at", Kind::OneOrMany(&SHARE), "Shares of the limit that raise an alert.").within("0.01", "1").eg("[0.5, 0.8, 1.0]");
 const UNPRICED_KEY: Key =
-    Key::new("unpriced", UNPRICED, "What a model without a known price means.").says("`refuse` for a `usd` limit, else `allow`");
+    Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price, or one whose cost no answer says (a batch, a video, a path that is on no list).").says("`refuse` for a `usd` limit, else `allow`");
 const APPLIES_TEXT: &str = "Whether answers from the cache count too.";
 
 static INBOUND_LIMIT: Table = Table::new(

@@ -340,6 +340,11 @@ impl LimitSet {
         self.0.iter().any(|rule| rule.unit == Unit::NanoUsd && rule.mode == Mode::Enforce && rule.unpriced == Unpriced::Refuse)
     }
 
+    /// Whether a limit refuses what cannot be metered: one in dollars that refuses models without a price, or one in tokens.
+    pub fn refuses_unmetered(&self) -> bool {
+        self.refuses_unpriced() || self.0.iter().any(|rule| rule.unit == Unit::Tokens && rule.mode == Mode::Enforce)
+    }
+
     /// The keys of a request. Worth doing once, whatever is asked with them later.
     pub fn keyed(&self, facts: &KeyFacts<'_>) -> Keyed {
         let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);

@@ -1,0 +1,156 @@
+//! How a provider bills what a request starts, as far as method and path tell: the table of paths that cost nothing, of those whose
+//! answer says what it cost, and of those of which no answer does.
+//!
+//! The list of free paths is closed: a path that is on no list may cost money, and a dollar limit must not let it pass.
+
+use http::Method;
+
+/// How a provider bills what a request starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Billed {
+    /// By what its own answer says.
+    ByAnswer,
+    /// Not at all: it reads, counts, changes or ends something.
+    Never,
+    /// It asks about a response that may be made in the background, with this id. The answer that says that the work has ended says
+    /// what it used; every later one says it again.
+    AsPolled(Box<str>),
+    /// By something that no answer over this connection says, in words: work that goes on elsewhere, a session.
+    Elsewhere(&'static str),
+    /// Nothing is known of such a path.
+    Unknown,
+}
+
+/// Of a request that [`recognise`](super::recognise) has no operation for. `last`: the last segments of its path, the very last first.
+pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
+    let polled = |id: &str| Billed::AsPolled(id.into());
+    if *method != Method::POST {
+        return match last {
+            [id, "responses", ..] if *method == Method::GET => polled(id),
+            _ => Billed::Never,
+        };
+    }
+    if let ["cancel", id, "responses", ..] = last {
+        return polled(id);
+    }
+    // Google's custom verbs: `models/{model}:{verb}`, `batches/{id}:cancel`.
+    let (name, verb) = last[0].rsplit_once(':').unwrap_or((last[0], ""));
+    if is_free(verb, name, last) {
+        return Billed::Never;
+    }
+    job(verb, name, last).map_or(Billed::Unknown, Billed::Elsewhere)
+}
+
+/// POST that costs nothing.
+fn is_free(verb: &str, name: &str, last: &[&str; 5]) -> bool {
+    match (verb, name) {
+        ("countTokens" | "computeTokens" | "cancel", _) => true,
+        ("", "count_tokens" | "count-tokens" | "input_tokens" | "moderations" | "cancel" | "complete" | "tokenize" | "detokenize") => true,
+        // Files: storage is free or priced by the day, whoever asks.
+        ("", "files" | "uploads" | "parts") => true,
+        // Records of conversations, without a run.
+        ("", "conversations" | "items" | "threads" | "assistants") => true,
+        ("", "messages") => last[2] == "threads",
+        // Its metadata is changed.
+        ("", _) => matches!(last[1..], ["completions", "chat", ..] | ["threads" | "assistants" | "conversations", ..]),
+        _ => false,
+    }
+}
+
+/// What is known to cost what no answer over this connection says.
+fn job(verb: &str, name: &str, last: &[&str; 5]) -> Option<&'static str> {
+    const VIDEO: &str = "a video";
+    const BATCH: &str = "a batch";
+    const TUNING: &str = "a tuning job";
+    const SESSION: &str = "a Realtime session";
+    Some(match (verb, name, last[1]) {
+        ("batchGenerateContent" | "asyncBatchEmbedContent" | "batchEmbedText", ..) | ("", "batches" | "batchPredictionJobs", _) => BATCH,
+        ("", "model-invocation-job", _) => BATCH,
+        ("predictLongRunning", ..) | ("", "videos" | "remix" | "extensions" | "async-invoke", _) | ("", _, "videos") => VIDEO,
+        ("", "jobs" | "generations", _) if last.contains(&"video") => VIDEO,
+        ("", "jobs", "fine_tuning") | ("", "fine-tunes" | "tuningJobs" | "tunedModels" | "model-customization-jobs", _) => TUNING,
+        ("", "compact", "responses") => "a compaction",
+        ("", "runs" | "submit_tool_outputs", _) => "a run of an assistant or an evaluation",
+        ("", "sessions" | "client_secrets" | "calls" | "transcription_sessions", "realtime") => SESSION,
+        _ => return None,
+    })
+}
+
+impl Billed {
+    /// Whether nothing is billed, whatever the answer.
+    pub fn is_free(&self) -> bool {
+        matches!(self, Self::Never | Self::AsPolled(_))
+    }
+}
+
+/// A WebSocket to a model: its frames are not read.
+pub const WEBSOCKET: Billed = Billed::Elsewhere("a WebSocket session");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Api, provider::recognise};
+
+    fn billed(api: Api, method: &Method, path: &str) -> Billed {
+        recognise(api, method, path).billed
+    }
+
+    #[test]
+    fn what_is_answered_what_is_free_and_what_is_billed_elsewhere() {
+        use Api::{Anthropic, Bedrock, Gemini, OpenAi, Plain};
+        let elsewhere = |what: &'static str| Billed::Elsewhere(what);
+        let (get, post, delete) = (&Method::GET, &Method::POST, &Method::DELETE);
+        for (api, method, path, expected) in [
+            (OpenAi, post, "/v1/chat/completions", Billed::ByAnswer),
+            (OpenAi, post, "/v1/responses", Billed::ByAnswer),
+            (OpenAi, post, "/v1/embeddings", Billed::ByAnswer),
+            (OpenAi, post, "/v1/images/edits", Billed::ByAnswer),
+            (OpenAi, post, "/v1/audio/speech", Billed::ByAnswer),
+            (Anthropic, post, "/v1/messages", Billed::ByAnswer),
+            (Gemini, post, "/v1beta/models/g:generateContent", Billed::ByAnswer),
+            (Gemini, post, "/v1beta/models/g:streamGenerateContent", Billed::ByAnswer),
+            (Gemini, post, "/v1beta/openai/chat/completions", Billed::ByAnswer),
+            (Bedrock, post, "/model/m/converse", Billed::ByAnswer),
+            (OpenAi, get, "/v1/models", Billed::Never),
+            (OpenAi, get, "/v1/batches/b_1", Billed::Never),
+            (OpenAi, get, "/v1/chat/completions", Billed::Never),
+            (OpenAi, delete, "/v1/responses/resp_1", Billed::Never),
+            (OpenAi, get, "/v1/responses/resp_1/input_items", Billed::Never),
+            (OpenAi, post, "/v1/files", Billed::Never),
+            (OpenAi, post, "/v1/uploads/u_1/parts", Billed::Never),
+            (OpenAi, post, "/v1/moderations", Billed::Never),
+            (OpenAi, post, "/v1/responses/input_tokens", Billed::Never),
+            (OpenAi, post, "/v1/threads/t_1/messages", Billed::Never),
+            (OpenAi, post, "/v1/chat/completions/c_1", Billed::Never),
+            (OpenAi, post, "/v1/batches/b_1/cancel", Billed::Never),
+            (Anthropic, post, "/v1/messages/count_tokens", Billed::Never),
+            (Anthropic, post, "/v1/messages/batches/b_1/cancel", Billed::Never),
+            (Gemini, post, "/v1beta/models/g:countTokens", Billed::Never),
+            (Gemini, post, "/v1beta/batches/b_1:cancel", Billed::Never),
+            (Bedrock, post, "/model/m/count-tokens", Billed::Never),
+            (OpenAi, get, "/v1/responses/resp_1", Billed::AsPolled("resp_1".into())),
+            (Anthropic, get, "/gateway/v1/responses/resp_1/", Billed::AsPolled("resp_1".into())),
+            (OpenAi, post, "/v1/responses/resp_1/cancel", Billed::AsPolled("resp_1".into())),
+            (OpenAi, post, "/v1/batches", elsewhere("a batch")),
+            (Anthropic, post, "/v1/messages/batches", elsewhere("a batch")),
+            (Gemini, post, "/v1beta/models/g:batchGenerateContent", elsewhere("a batch")),
+            (Bedrock, post, "/model-invocation-job", elsewhere("a batch")),
+            (OpenAi, post, "/v1/videos", elsewhere("a video")),
+            (OpenAi, post, "/v1/videos/v_1/remix", elsewhere("a video")),
+            (OpenAi, post, "/openai/v1/video/generations/jobs", elsewhere("a video")),
+            (Gemini, post, "/v1beta/models/veo-3:predictLongRunning", elsewhere("a video")),
+            (Bedrock, post, "/async-invoke", elsewhere("a video")),
+            (OpenAi, post, "/v1/fine_tuning/jobs", elsewhere("a tuning job")),
+            (OpenAi, post, "/v1/responses/compact", elsewhere("a compaction")),
+            (OpenAi, post, "/v1/threads/t_1/runs", elsewhere("a run of an assistant or an evaluation")),
+            (OpenAi, post, "/v1/realtime/client_secrets", elsewhere("a Realtime session")),
+            (OpenAi, post, "/v1/rerank", Billed::Unknown),
+            (OpenAi, post, "/", Billed::Unknown),
+            (Gemini, post, "/v1beta/models/imagen:predict", Billed::Unknown),
+            (Bedrock, post, "/guardrail/g/version/1/apply", Billed::Unknown),
+            (Plain, post, "/v1/batches", Billed::Never),
+        ] {
+            assert_eq!(billed(api, method, path), expected, "{api} {method} {path}");
+        }
+    }
+}

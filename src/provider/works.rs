@@ -1,0 +1,188 @@
+//! Work that goes on behind its answer, by provider and id: who pays when it ends, and what was paid already.
+//!
+//! A response made in the background says what it used once it has ended, to everybody who asks and each time. [`Works`] makes
+//! that one charge. It is bounded: what has been paid is forgotten first, then the oldest work. A payer that is forgotten is given
+//! back: nobody will say any more what its work used, so that what was reserved for it stands.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::clock::Instant;
+
+/// Most works that are remembered.
+const MOST: usize = 10_000;
+/// How long a work is remembered. Providers keep a response for a shorter time once it was asked for, and a research of hours ends.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
+
+/// A provider and the id of a work there.
+type Name = (Arc<str>, Box<str>);
+
+/// Works under way and done. Shared by all workers.
+#[derive(Debug)]
+pub struct Works<P> {
+    inner: Mutex<Inner<P>>,
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Inner<P> {
+    works: HashMap<Name, State<P>>,
+    /// Works under way and paid ones, each in the order in which they became so.
+    open: VecDeque<(Name, Instant)>,
+    paid: VecDeque<(Name, Instant)>,
+}
+
+#[derive(Debug)]
+enum State<P> {
+    Open(P),
+    Paid,
+}
+
+/// What the end of a work means for the books.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due<P> {
+    /// It is to be charged now, to the one who began it.
+    From(P),
+    /// It is to be charged now; nobody here knows who began it.
+    FromWhoAsks,
+    /// It was charged before.
+    Nothing,
+}
+
+impl<P> Default for Works<P> {
+    fn default() -> Self {
+        Self::of_at_most(MOST)
+    }
+}
+
+impl<P> Works<P> {
+    fn of_at_most(most: usize) -> Self {
+        Self { inner: Mutex::new(Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() }), most }
+    }
+
+    /// A work goes on, and `payer` pays for it. Gives the payers whose works are forgotten for it, and `payer` itself if the work is
+    /// known already.
+    pub fn begin(&self, provider: &Arc<str>, id: &str, payer: P, now: Instant) -> Vec<P> {
+        let name = (provider.clone(), Box::from(id));
+        let mut inner = self.inner.lock();
+        if inner.works.contains_key(&name) {
+            return vec![payer];
+        }
+        inner.works.insert(name.clone(), State::Open(payer));
+        inner.open.push_back((name, now));
+        inner.forget(self.most, now)
+    }
+
+    /// A work has ended, and what it used is known. The first to say so is told whom to charge.
+    pub fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Due<P> {
+        let name = (provider.clone(), Box::from(id));
+        let mut inner = self.inner.lock();
+        match inner.works.insert(name.clone(), State::Paid) {
+            Some(State::Paid) => return Due::Nothing,
+            Some(State::Open(payer)) => {
+                inner.open.retain(|(open, _)| *open != name);
+                inner.paid.push_back((name, now));
+                return Due::From(payer);
+            }
+            None => inner.paid.push_back((name, now)),
+        }
+        // Only paid ones are forgotten here: there is one more of them, and no more open ones.
+        inner.forget_paid(self.most, now);
+        Due::FromWhoAsks
+    }
+
+    /// Works under way.
+    pub fn under_way(&self) -> usize {
+        self.inner.lock().open.len()
+    }
+}
+
+impl<P> Inner<P> {
+    fn forget_paid(&mut self, most: usize, now: Instant) {
+        while self.paid.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > REMEMBERED) {
+            if let Some((name, _)) = self.paid.pop_front() {
+                self.works.remove(&name);
+            }
+        }
+    }
+
+    fn forget(&mut self, most: usize, now: Instant) -> Vec<P> {
+        self.forget_paid(most, now);
+        let mut forgotten = Vec::new();
+        while self.open.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > REMEMBERED) {
+            if let Some((name, _)) = self.open.pop_front()
+                && let Some(State::Open(payer)) = self.works.remove(&name)
+            {
+                forgotten.push(payer);
+            }
+        }
+        forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn now() -> Instant {
+        crate::clock::Clock::system().now()
+    }
+
+    #[test]
+    fn a_work_is_charged_once_to_the_one_who_began_it() {
+        let (works, openai, other, now) = (Works::default(), Arc::from("openai"), Arc::from("other"), now());
+        assert!(works.begin(&openai, "resp_1", "anna", now).is_empty());
+        assert_eq!(works.begin(&openai, "resp_1", "bert", now), ["bert"], "the id is taken");
+        assert_eq!(works.end(&other, "resp_1", now), Due::FromWhoAsks, "another provider's");
+        assert_eq!(works.end(&openai, "resp_1", now), Due::From("anna"));
+        for _ in 0..3 {
+            assert_eq!(works.end(&openai, "resp_1", now), Due::Nothing);
+        }
+        assert_eq!(works.end(&openai, "from_before_the_start", now), Due::FromWhoAsks);
+        assert_eq!(works.end(&openai, "from_before_the_start", now), Due::Nothing);
+        assert_eq!(works.begin(&openai, "from_before_the_start", "carl", now), ["carl"], "paid already");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_given_back() {
+        let (works, openai, start) = (Works::of_at_most(3), Arc::from("openai"), now());
+        for id in ["a", "b"] {
+            works.begin(&openai, id, id, start);
+        }
+        works.end(&openai, "a", start);
+        works.begin(&openai, "c", "c", start);
+        assert!(works.begin(&openai, "d", "d", start).is_empty(), "the paid one is forgotten first");
+        assert_eq!(works.begin(&openai, "e", "e", start), ["b"], "then the oldest");
+        let later = start + REMEMBERED + Duration::from_secs(1);
+        assert_eq!(works.begin(&openai, "f", "f", later), ["c", "d", "e"]);
+        assert_eq!((works.under_way(), works.end(&openai, "c", later)), (1, Due::FromWhoAsks));
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_grows_beyond_its_bound_nor_loses_a_payer(steps in prop::collection::vec((0u8..12, any::<bool>()), 0..200)) {
+            let (works, openai, now) = (Works::of_at_most(5), Arc::from("openai"), now());
+            let (mut begun, mut back) = (0, 0);
+            for (at, (id, begins)) in steps.into_iter().enumerate() {
+                let id = format!("{id}");
+                if begins {
+                    begun += 1;
+                    back += works.begin(&openai, &id, at, now).len();
+                } else if let Due::From(_) = works.end(&openai, &id, now) {
+                    back += 1;
+                }
+                let inner = works.inner.lock();
+                prop_assert!(inner.works.len() <= 5);
+                prop_assert_eq!(inner.works.len(), inner.open.len() + inner.paid.len());
+                prop_assert_eq!(begun, back + inner.open.len());
+            }
+        }
+    }
+}
