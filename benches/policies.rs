@@ -128,7 +128,7 @@ fn top(c: &mut Criterion) {
         pauses: None,
         dated: false,
         fresh: Freshness {
-            received: std::time::UNIX_EPOCH,
+            received: outrigger::clock::Moment::at(std::time::UNIX_EPOCH),
             initial_age: Duration::ZERO,
             lifetime: Duration::from_secs(60),
             overdue: Duration::ZERO,
@@ -145,7 +145,7 @@ fn top(c: &mut Criterion) {
         took_millis: 5,
         tags: [].into(),
         savings: None,
-        stored_at: std::time::UNIX_EPOCH,
+        stored_at: outrigger::clock::Moment::at(std::time::UNIX_EPOCH),
     });
     let key = |number: u64| {
         let mut bytes = [0; 16];

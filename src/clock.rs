@@ -5,10 +5,58 @@
 
 use std::{
     cell::RefCell,
+    sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 pub use tokio::time::Instant;
+
+/// A moment on two clocks. How much time has passed is told by the steady one, which nobody sets; what others wrote down is compared with
+/// the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The wall time at which this process first asked for it, and what has passed since by the monotonic clock.
+    steady: SystemTime,
+    /// The wall time.
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    /// A moment of which both clocks say the same.
+    pub const fn at(wall: SystemTime) -> Self {
+        Self { steady: wall, wall }
+    }
+
+    /// The same moment after somebody has set the wall clock.
+    pub const fn with_wall(self, wall: SystemTime) -> Self {
+        Self { wall, ..self }
+    }
+
+    /// Time since `earlier`, whatever happened to the wall clock meanwhile; zero if that is later.
+    pub fn since(&self, earlier: Self) -> Duration {
+        self.steady.duration_since(earlier.steady).unwrap_or_default()
+    }
+
+    /// The moment `by` earlier.
+    pub fn before(&self, by: Duration) -> Self {
+        let back = |at: SystemTime| at.checked_sub(by).unwrap_or(UNIX_EPOCH);
+        Self { steady: back(self.steady), wall: back(self.wall) }
+    }
+
+    /// The moment `by` later.
+    pub fn after(&self, by: Duration) -> Self {
+        let on = |at: SystemTime| at.checked_add(by).unwrap_or(at);
+        Self { steady: on(self.steady), wall: on(self.wall) }
+    }
+
+    /// Milliseconds of the steady clock, for comparing moments of this process.
+    pub fn steady_millis(&self) -> u64 {
+        unix(self.steady).as_millis() as u64
+    }
+}
+
+/// Where the steady clock began.
+static BEGAN: OnceLock<(SystemTime, Instant)> = OnceLock::new();
 
 /// Wall time. Cheap to copy; one is made at start and handed down.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +87,18 @@ impl Clock {
         match self.source {
             Wall::System => SystemTime::now(),
             Wall::Fixed { at, started } => at + started.elapsed(),
+        }
+    }
+
+    /// Now, on both clocks.
+    pub fn moment(&self) -> Moment {
+        let wall = self.wall();
+        match self.source {
+            Wall::System => {
+                let (began, started) = *BEGAN.get_or_init(|| (wall, Instant::now()));
+                Moment { steady: began + started.elapsed(), wall }
+            }
+            Wall::Fixed { .. } => Moment::at(wall),
         }
     }
 
@@ -134,6 +194,16 @@ mod tests {
         let clock = Clock::fixed(UNIX_EPOCH + Duration::from_secs(100));
         tokio::time::advance(Duration::from_secs(5)).await;
         assert_eq!(clock.unix_millis(), 105_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_moment_knows_what_passed_whoever_sets_the_clock() {
+        let (clock, second) = (Clock::fixed(UNIX_EPOCH + Duration::from_secs(100)), Duration::from_secs(1));
+        let first = clock.moment();
+        tokio::time::advance(second).await;
+        let set_back = clock.moment().with_wall(UNIX_EPOCH);
+        assert_eq!((set_back.since(first), first.since(set_back)), (second, Duration::ZERO));
+        assert_eq!((first.after(second).since(first), first.since(first.before(second))), (second, second));
     }
 
     #[test]

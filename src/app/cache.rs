@@ -98,6 +98,6 @@ pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refuse
         admin::Purge::Prefix(prefix) => Which::Prefix(prefix),
         admin::Purge::All(_) => Which::All,
     };
-    let purged = app.shared.cache.purge(&Purge { which, soft }, app.shared.clock.wall());
+    let purged = app.shared.cache.purge(&Purge { which, soft }, app.shared.clock.moment());
     Ok(json!({"purged": purged, "soft": soft}))
 }

@@ -91,7 +91,7 @@ impl App {
             let outbound = self.live.load().config.outbound.as_ref().map(|outbound| outbound.join_within);
             shared.causes.sweep(outbound.unwrap_or_default(), now);
             shared.limits.sweep(now);
-            shared.cache.sweep(shared.clock.wall());
+            shared.cache.sweep(shared.clock.moment());
         })
         .await;
     }

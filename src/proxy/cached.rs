@@ -62,7 +62,8 @@ pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRou
     };
     let ttl = if ask.call().is_some() { asked_ttl(&ask.arrival)? } else { None };
     let clock = proxy.shared.clock;
-    let look = || parts.query(&ask.arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.wall()));
+    let look =
+        || parts.query(&ask.arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.moment()));
     let mut looked_up = look();
     if let Lookup::Join(join) = looked_up {
         looked_up = match Box::pin(joined(exchange, route, join)).await? {
@@ -207,7 +208,7 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
 pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http::response::Parts) {
     let ask = &*exchange.ask;
     let arrival = &ask.arrival;
-    let now = proxy.shared.clock.wall();
+    let now = proxy.shared.clock.moment();
     if arrival.door == Door::Inbound && !arrival.method.is_safe() && !exchange.cache.only_reads && ask.worker.live.caches {
         let query = query(arrival, &route.name, &[], None);
         proxy.shared.cache.invalidate(query, head.status, &head.headers, now);
@@ -253,7 +254,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
         let again = sending.again();
         let answer = unless_deserted(Box::pin(attempt(&proxy, &mut sending)), &mut give, &fill).await;
         let Some(answer) = answer else { return Fetched::NOTHING };
-        let now = proxy.shared.clock.wall();
+        let now = proxy.shared.clock.moment();
         let attempted = match answer {
             Ok(attempted) => attempted,
             Err(reject) => {
@@ -390,7 +391,7 @@ async fn pump(
     }
     let verdict = judge.verdict(proxy);
     judge.count_joined(verdict, recorder.joined());
-    let stored = recorder.complete(clock.wall(), verdict);
+    let stored = recorder.complete(clock.moment(), verdict);
     judge.count_fill(verdict, stored);
     true
 }
@@ -488,7 +489,7 @@ impl Observer for Observing {
     fn end(&mut self, end: End<'_>) {
         if let (Some(recorder), End::Complete) = (self.recorder.take(), end) {
             let verdict = self.judge.verdict(&self.proxy);
-            recorder.complete(self.proxy.shared.clock.wall(), verdict);
+            recorder.complete(self.proxy.shared.clock.moment(), verdict);
         }
     }
 }

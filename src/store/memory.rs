@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -23,6 +23,8 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter, sync::Cache as Quick};
 pub use counters::AGES;
 use counters::Counters;
 use tags::Tags;
+
+use crate::clock::Moment;
 
 /// What can be kept in the tier.
 pub trait Stored: Send + Sync + 'static {
@@ -35,11 +37,11 @@ pub trait Stored: Send + Sync + 'static {
     /// Path and query.
     fn path(&self) -> &str;
     /// When it was stored.
-    fn stored_at(&self) -> SystemTime;
+    fn stored_at(&self) -> Moment;
     /// Marks it stale (soft purge).
     fn soften(&self);
     /// Whether nobody can be answered with it any more.
-    fn is_beyond_use(&self, now: SystemTime) -> bool;
+    fn is_beyond_use(&self, now: Moment) -> bool;
 }
 
 /// Keys of the tier: small, and evenly spread by construction (a keyed hash).
@@ -179,7 +181,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
 
     /// Replaces the variants under `key` by what `change` makes of them (newest first; `None` leaves them). Returns
     /// whether what it made is now stored.
-    pub fn update(&self, key: K, now: SystemTime, change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>) -> Result<(), Reason> {
+    pub fn update(&self, key: K, now: Moment, change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>) -> Result<(), Reason> {
         let mut evicted = Evicted::default();
         let result = {
             let _writer = self.stripe(&key).lock();
@@ -190,7 +192,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     }
 
     /// Removes everything under `key`; the number of variants.
-    pub fn remove(&self, key: &K, now: SystemTime, reason: Reason) -> usize {
+    pub fn remove(&self, key: &K, now: Moment, reason: Reason) -> usize {
         let _writer = self.stripe(key).lock();
         let Some((_, slot)) = self.quick.remove(key) else { return 0 };
         for variant in &slot.variants {
@@ -201,7 +203,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     }
 
     /// Removes (`soft`: marks stale) what matches; the number of variants.
-    pub fn purge(&self, which: &Which<K>, soft: bool, now: SystemTime) -> usize {
+    pub fn purge(&self, which: &Which<K>, soft: bool, now: Moment) -> usize {
         match which {
             Which::Key(key) => self.purge_key(*key, soft, now, |_| true),
             Which::Tag(tag) => {
@@ -215,7 +217,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     }
 
     /// Removes what nobody can be answered with any more; the number of variants. Meant to be called now and then.
-    pub fn sweep(&self, now: SystemTime) -> usize {
+    pub fn sweep(&self, now: Moment) -> usize {
         self.remove_where(now, Reason::Expired, |variant| variant.is_beyond_use(now))
     }
 
@@ -250,7 +252,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     fn update_locked(
         &self,
         key: K,
-        now: SystemTime,
+        now: Moment,
         reason: Reason,
         evicted: &mut Evicted<K, V>,
         change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>,
@@ -297,7 +299,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         refused.map_or(Ok(()), Err)
     }
 
-    fn purge_key(&self, key: K, soft: bool, now: SystemTime, matches: impl Fn(&V) -> bool) -> usize {
+    fn purge_key(&self, key: K, soft: bool, now: Moment, matches: impl Fn(&V) -> bool) -> usize {
         if soft {
             let Some(slot) = self.quick.peek(&key) else { return 0 };
             return slot.variants.iter().filter(|variant| matches(variant)).map(|variant| variant.soften()).count();
@@ -305,7 +307,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         self.remove_from(key, now, Reason::Purged, matches)
     }
 
-    fn purge_where(&self, soft: bool, now: SystemTime, matches: impl Fn(&V) -> bool) -> usize {
+    fn purge_where(&self, soft: bool, now: Moment, matches: impl Fn(&V) -> bool) -> usize {
         if soft {
             let soften =
                 |slot: &Arc<Slot<V>>| slot.variants.iter().filter(|variant| matches(variant)).map(|variant| variant.soften()).count();
@@ -314,13 +316,13 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         self.remove_where(now, Reason::Purged, matches)
     }
 
-    fn remove_where(&self, now: SystemTime, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
+    fn remove_where(&self, now: Moment, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
         let found = self.quick.iter().filter(|(_, slot)| slot.variants.iter().any(|variant| matches(variant)));
         let keys: Vec<K> = found.map(|(key, _)| key).collect();
         keys.into_iter().map(|key| self.remove_from(key, now, reason, &matches)).sum()
     }
 
-    fn remove_from(&self, key: K, now: SystemTime, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
+    fn remove_from(&self, key: K, now: Moment, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
         let (mut evicted, mut count) = (Evicted::default(), 0);
         {
             let _writer = self.stripe(&key).lock();
@@ -336,7 +338,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     }
 
     /// Takes what was evicted out of the index and counts it; without any lock held on the way in.
-    fn account(&self, evicted: Evicted<K, V>, now: SystemTime) {
+    fn account(&self, evicted: Evicted<K, V>, now: Moment) {
         for (key, slot) in evicted.0 {
             let _writer = self.stripe(&key).lock();
             // Meanwhile the key may have been stored anew.

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use outrigger::{
     body::Body,
-    clock::{Clock, Instant},
+    clock::{Clock, Instant, Moment},
     config::{self, Mode},
     policy::cache::{Cache, Decision, Fill, Join, Lookup, Purge, Query, Recorder, Verdict},
     store::memory::Which,
@@ -26,6 +26,8 @@ struct Alone {
     cache: Arc<Cache>,
     policy: config::Cache,
     route: Arc<str>,
+    /// Seconds by which the wall clock is set wrong.
+    wrong: i64,
     /// Background fetches that were put off.
     later: Vec<(Box<Fill>, Asked)>,
 }
@@ -65,7 +67,11 @@ impl Alone {
             body: None,
             max_request: 1 << 20,
         };
-        Self { cache: Cache::new(8 << 20, 1 << 20, [1; 32]), policy, route: "r".into(), later: Vec::new() }
+        Self { cache: Cache::new(8 << 20, 1 << 20, [1; 32]), policy, route: "r".into(), wrong: 0, later: Vec::new() }
+    }
+
+    fn now(&self, app: &App) -> Moment {
+        Moment::at(at(app.now)).with_wall(at(app.now.saturating_add_signed(self.wrong)))
     }
 
     fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Query<'a> {
@@ -75,7 +81,7 @@ impl Alone {
 
     fn look_up(&mut self, app: &mut App, asked: &Asked) -> Found {
         let (method, path) = (asked.ask.method(), asked.ask.path());
-        let found = self.cache.look_up(&self.policy, self.query(&method, &path, &asked.headers), wall(app));
+        let found = self.cache.look_up(&self.policy, self.query(&method, &path, &asked.headers), self.now(app));
         match found {
             Lookup::Hit(response, _) => Found::Answer(response),
             Lookup::Stale { response, revalidate, .. } => {
@@ -100,11 +106,11 @@ impl Alone {
             let mut headers = asked.headers.clone();
             fill.request_headers(&mut headers);
             let Some(reply) = app.answer(&asked.ask.method(), &asked.ask.path(), &headers) else {
-                let instead = fill.on_failure(wall(app)).map(|(response, _)| response);
+                let instead = fill.on_failure(self.now(app)).map(|(response, _)| response);
                 return Fetched::Answer(instead.unwrap_or_else(|| whole(&Reply { status: 502, fields: Vec::new(), body: Vec::new() })));
             };
             let head = whole(&reply);
-            match fill.on_head(head.status(), head.headers(), wall(app)) {
+            match fill.on_head(head.status(), head.headers(), self.now(app)) {
                 Decision::Store(recorder) => return Fetched::Coming(recorder, reply),
                 Decision::NotModified(response, _) | Decision::Stale(response, _) => return Fetched::Answer(response),
                 Decision::PassThrough(_) => return Fetched::Answer(head),
@@ -121,7 +127,7 @@ impl Alone {
                 for piece in [first, rest] {
                     recorder.data(&Bytes::copy_from_slice(piece), Instant::now());
                 }
-                recorder.complete(wall(app), Verdict::Store(None));
+                recorder.complete(self.now(app), Verdict::Store(None));
                 whole(&reply)
             }
         }
@@ -136,7 +142,7 @@ impl Alone {
         let response = match found {
             Found::Answer(response) => response,
             Found::Fetch(fill) => self.fetch_all(app, fill, asked),
-            Found::Join(join) => match wait(join.respond(Clock::fixed(wall(app)))) {
+            Found::Join(join) => match wait(join.respond(Clock::fixed(at(app.now)))) {
                 Ok((response, _)) => response,
                 Err((_, fill)) => self.fetch_all(app, fill, asked),
             },
@@ -190,16 +196,20 @@ impl Way for Alone {
 
     fn post(&mut self, app: &mut App, path: u8) {
         let (path, none) = (format!("/{path}"), HeaderMap::new());
-        self.cache.invalidate(self.query(&Method::POST, &path, &none), StatusCode::OK, &none, wall(app));
+        self.cache.invalidate(self.query(&Method::POST, &path, &none), StatusCode::OK, &none, self.now(app));
     }
 
     fn purge(&mut self, soft: bool) {
-        self.cache.purge(&Purge { which: Which::All, soft }, SystemTime::UNIX_EPOCH);
+        self.cache.purge(&Purge { which: Which::All, soft }, Moment::at(SystemTime::UNIX_EPOCH));
+    }
+
+    fn set_clock(&mut self, wrong: i64) {
+        self.wrong = wrong;
     }
 }
 
-fn wall(app: &App) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(app.now)
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
 fn whole(reply: &Reply) -> Response<Body> {

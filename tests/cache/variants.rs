@@ -217,7 +217,7 @@ impl Way for Proxied {
     }
 
     fn purge(&mut self, soft: bool) {
-        self.world.app.shared.cache.purge(&Purge { which: Which::All, soft }, Clock::system().wall());
+        self.world.app.shared.cache.purge(&Purge { which: Which::All, soft }, Clock::system().moment());
     }
 }
 

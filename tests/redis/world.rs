@@ -144,7 +144,7 @@ impl Replica {
     }
 
     pub fn purge(&self, which: Which<outrigger::policy::cache::key::Key>) {
-        self.0.shared.cache.purge(&Purge { which, soft: false }, Clock::system().wall());
+        self.0.shared.cache.purge(&Purge { which, soft: false }, Clock::system().moment());
     }
 
     pub fn entries(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Answers made from a stored response: 304 if the client has it, 206 or 416 for a range, no body for HEAD.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
@@ -9,7 +9,7 @@ use super::{
     range::{self, Part},
     status, validate,
 };
-use crate::body::Body;
+use crate::{body::Body, clock::Moment};
 
 /// What the answer says in `Cache-Status`.
 #[derive(Debug, Clone)]
@@ -21,9 +21,9 @@ pub(super) enum Mark {
 }
 
 /// The answer to a request with the fields `request`.
-pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced: bool, mark: Mark, now: SystemTime) -> Response<Body> {
+pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced: bool, mark: Mark, now: Moment) -> Response<Body> {
     let conditional = entry.status == StatusCode::OK;
-    let mut response = if conditional && validate::client_has(request, &entry.headers, entry.fresh.received) {
+    let mut response = if conditional && validate::client_has(request, &entry.headers, entry.fresh.received.wall) {
         shaped(StatusCode::NOT_MODIFIED, validate::not_modified_fields(&entry.headers), Body::Empty)
     } else if head {
         let mut headers = entry.headers.clone();

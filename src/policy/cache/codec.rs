@@ -3,7 +3,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -14,21 +14,24 @@ use super::{
     freshness::{Freshness, Source, since},
     vary::Variance,
 };
-use crate::usage::Usage;
+use crate::{
+    clock::{Moment, unix},
+    usage::Usage,
+};
 
 /// Format version, the first byte. Any change of the format is a new number.
 pub const VERSION: u8 = 3;
 
 impl Entry {
-    /// The entry as bytes.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The entry as bytes. Times are written by the wall clock of `now`, so that others can read them.
+    pub fn encode(&self, now: Moment) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(self.len as usize + 1024));
         out.0.push(VERSION);
         out.number(u64::from(self.status.as_u16()));
         out.fields(&self.headers);
         out.option(self.trailers.as_ref(), Writer::fields);
         let fresh = &self.fresh;
-        out.time(fresh.received);
+        out.time(fresh.received, now);
         for duration in [fresh.initial_age, fresh.lifetime, fresh.overdue, fresh.stale_while_revalidate, fresh.stale_if_error] {
             out.duration(duration);
         }
@@ -58,7 +61,7 @@ impl Entry {
             let classes = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
             classes.into_iter().chain([savings.nano_usd]).for_each(|number| out.number(number));
         });
-        out.time(self.stored_at);
+        out.time(self.stored_at, now);
         out.option(self.pauses.as_ref(), |out, pauses| {
             out.number(pauses.len() as u64);
             pauses.iter().for_each(|pause| out.number(u64::from(*pause)));
@@ -70,8 +73,8 @@ impl Entry {
         out.0
     }
 
-    /// The entry that was [encoded](Self::encode); `None` for anything else, also for trailing bytes.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The entry that was [encoded](Self::encode), as old as it is at `now`; `None` for anything else, also for trailing bytes.
+    pub fn decode(bytes: &[u8], now: Moment) -> Option<Self> {
         let mut read = Reader(bytes);
         if read.byte()? != VERSION {
             return None;
@@ -79,7 +82,7 @@ impl Entry {
         let status = StatusCode::from_u16(u16::try_from(read.number()?).ok()?).ok()?;
         let headers = read.fields()?;
         let trailers = read.option(Reader::fields)?;
-        let received = read.time()?;
+        let received = read.time(now)?;
         let (initial_age, lifetime, overdue) = (read.duration()?, read.duration()?, read.duration()?);
         let (stale_while_revalidate, stale_if_error) = (read.duration()?, read.duration()?);
         let source = match read.byte()? {
@@ -116,7 +119,7 @@ impl Entry {
             };
             Some(Savings { usage, nano_usd: read.number()? })
         })?;
-        let stored_at = read.time()?;
+        let stored_at = read.time(now)?;
         let paced = match read.byte()? {
             0 => false,
             1 => true,
@@ -185,8 +188,8 @@ impl Writer {
         self.number(u64::from(duration.subsec_nanos()));
     }
 
-    fn time(&mut self, at: SystemTime) {
-        self.duration(since(UNIX_EPOCH, at));
+    fn time(&mut self, at: Moment, now: Moment) {
+        self.duration(unix(now.before(now.since(at)).wall));
     }
 }
 
@@ -255,8 +258,9 @@ impl<'a> Reader<'a> {
         (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
     }
 
-    fn time(&mut self) -> Option<SystemTime> {
-        UNIX_EPOCH.checked_add(self.duration()?)
+    fn time(&mut self, now: Moment) -> Option<Moment> {
+        let at = UNIX_EPOCH.checked_add(self.duration()?)?;
+        Some(now.before(since(at, now.wall)))
     }
 
     /// Pauses (as many as pieces) and pieces; one copy for all pieces together.

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{freshness::Freshness, vary::Variance};
 use crate::{
     body::{Body, BodyError},
+    clock::Moment,
     store::memory::Stored,
     usage::Usage,
 };
@@ -55,7 +56,7 @@ pub struct Entry {
     /// What a hit saves.
     pub savings: Option<Savings>,
     /// When it was stored or last freshened.
-    pub stored_at: SystemTime,
+    pub stored_at: Moment,
     softly_purged: AtomicBool,
 }
 
@@ -86,7 +87,7 @@ pub struct NewEntry {
     pub took_millis: u32,
     pub tags: Box<[Arc<str>]>,
     pub savings: Option<Savings>,
-    pub stored_at: SystemTime,
+    pub stored_at: Moment,
 }
 
 impl Entry {
@@ -118,7 +119,7 @@ impl Entry {
     }
 
     /// The same response with other fields and numbers: freshened by a 304 or by an answer to HEAD. The body is shared.
-    pub fn freshened(&self, headers: HeaderMap, fresh: Freshness, variance: Variance, now: SystemTime) -> Self {
+    pub fn freshened(&self, headers: HeaderMap, fresh: Freshness, variance: Variance, now: Moment) -> Self {
         Self::new(NewEntry {
             status: self.status,
             headers,
@@ -199,7 +200,7 @@ impl Stored for Entry {
         &self.path
     }
 
-    fn stored_at(&self) -> SystemTime {
+    fn stored_at(&self) -> Moment {
         self.stored_at
     }
 
@@ -207,7 +208,7 @@ impl Stored for Entry {
         self.softly_purged.store(true, Ordering::Relaxed);
     }
 
-    fn is_beyond_use(&self, now: SystemTime) -> bool {
+    fn is_beyond_use(&self, now: Moment) -> bool {
         self.fresh.is_beyond_use(now) && !super::storable::has_validator(&self.headers)
     }
 }

@@ -8,8 +8,12 @@ use proptest::prelude::*;
 
 use super::{super::freshness::Source, *};
 
+fn now() -> Moment {
+    Moment::at(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123))
+}
+
 fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
-    let now = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    let now = now();
     let mut headers = HeaderMap::new();
     headers.append("set-cookie", HeaderValue::from_static("a=b"));
     headers.append("set-cookie", HeaderValue::from_bytes(b"c=\xff").expect("obs-text"));
@@ -91,11 +95,32 @@ async fn a_long_stream_is_replayed_faster_in_proportion() {
 }
 
 #[test]
+fn an_age_travels_with_the_entry_and_no_clock_makes_it_less() {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+    let stored = entry(&[b"x"], None);
+    let age = stored.fresh.initial_age;
+    let written = now().after(minute);
+    // The writer's clock was set back meanwhile: what is written is how old it is.
+    for writers in [written, written.with_wall(written.wall - hour)] {
+        let bytes = stored.encode(writers);
+        for (passed, expected) in [(Duration::ZERO, minute), (minute, 2 * minute)] {
+            let reader = Moment::at(UNIX_EPOCH + minute).with_wall(writers.wall + passed);
+            let read = Entry::decode(&bytes, reader).expect("whole");
+            assert_eq!(read.fresh.age(reader), age + expected);
+            assert_eq!(read.fresh.age(reader.after(minute).with_wall(UNIX_EPOCH)), age + expected + minute);
+        }
+        // A reader whose clock is behind knows no better than that it was just written.
+        let behind = Moment::at(writers.wall - hour);
+        assert_eq!(Entry::decode(&bytes, behind).expect("whole").fresh.age(behind), age);
+    }
+}
+
+#[test]
 fn another_version_is_nothing() {
-    let mut bytes = entry(&[b"x"], None).encode();
+    let mut bytes = entry(&[b"x"], None).encode(now());
     bytes[0] = super::super::codec::VERSION + 1;
-    assert!(Entry::decode(&bytes).is_none());
-    assert!(Entry::decode(&[]).is_none());
+    assert!(Entry::decode(&bytes, now()).is_none());
+    assert!(Entry::decode(&[], now()).is_none());
 }
 
 #[test]
@@ -120,26 +145,26 @@ proptest! {
             HeaderMap::from_iter([(name, HeaderValue::from_bytes(&value).expect("visible"))])
         });
         if soft { stored.soften(); }
-        let back = Entry::decode(&stored.encode()).expect("what was encoded is decoded");
+        let back = Entry::decode(&stored.encode(now()), now()).expect("what was encoded is decoded");
         assert_same(&stored, &back);
     }
 
     #[test]
     fn any_bytes_decode_or_do_not(mut bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Entry::decode(&bytes);
+        let _ = Entry::decode(&bytes, now());
         if let Some(first) = bytes.first_mut() { *first = super::super::codec::VERSION; }
-        let _ = Entry::decode(&bytes);
+        let _ = Entry::decode(&bytes, now());
     }
 
     #[test]
     fn a_damaged_entry_never_panics(at in any::<proptest::sample::Index>(), bit in 0u8..8, cut in any::<proptest::sample::Index>()) {
-        let mut bytes = entry(&[b"some", b"body"], Some(vec![1, 2])).encode();
+        let mut bytes = entry(&[b"some", b"body"], Some(vec![1, 2])).encode(now());
         let whole = bytes.len();
         let damaged = at.index(whole);
         bytes[damaged] ^= 1 << bit;
-        let _ = Entry::decode(&bytes);
+        let _ = Entry::decode(&bytes, now());
         bytes[damaged] ^= 1 << bit;
         let cut = cut.index(whole);
-        prop_assert!(Entry::decode(&bytes[..cut]).is_none(), "a cut entry is no entry");
+        prop_assert!(Entry::decode(&bytes[..cut], now()).is_none(), "a cut entry is no entry");
     }
 }

@@ -1,11 +1,9 @@
 //! A bounded set of keys whose members expire: what observe mode would have stored, what need not be waited for.
 
-use std::time::SystemTime;
-
 use quick_cache::sync::Cache as Quick;
 
 use super::key::Key;
-use crate::clock::unix;
+use crate::clock::Moment;
 
 /// The set. Beyond its bound the least used go.
 #[derive(Debug)]
@@ -19,13 +17,13 @@ impl Expiring {
         Self { until: Quick::new(most) }
     }
 
-    pub(super) fn insert(&self, key: Key, until: SystemTime) {
-        self.until.insert(key, unix(until).as_millis() as u64);
+    pub(super) fn insert(&self, key: Key, until: Moment) {
+        self.until.insert(key, until.steady_millis());
     }
 
-    pub(super) fn contains(&self, key: &Key, now: SystemTime) -> bool {
+    pub(super) fn contains(&self, key: &Key, now: Moment) -> bool {
         let Some(until) = self.until.get(key) else { return false };
-        let held = unix(now).as_millis() < u128::from(until);
+        let held = now.steady_millis() < until;
         if !held {
             self.until.remove(key);
         }
@@ -47,13 +45,13 @@ impl Expiring {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
     #[test]
     fn members_expire() {
-        let (set, at) = (Expiring::new(64), |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        let (set, at) = (Expiring::new(64), |seconds| Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)));
         set.insert(Key::numbered(1), at(10));
         assert!(set.contains(&Key::numbered(1), at(9)));
         assert!(!set.contains(&Key::numbered(1), at(10)) && set.len() == 0);

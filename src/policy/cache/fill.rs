@@ -3,11 +3,7 @@
 //! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. Dropped anywhere on the
 //! way, it stores nothing and whoever waited for it is told.
 
-use std::{
-    any::Any,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
@@ -28,7 +24,7 @@ use super::{
 };
 use crate::{
     body::{Body, accept::accepts},
-    clock::Clock,
+    clock::{Clock, Moment},
     fields::content_length,
 };
 
@@ -45,7 +41,7 @@ pub struct Fill {
     /// The stored response that the request selects. It alone may be validated, freshened, or stand in for a failure.
     pub(super) selected: Option<Arc<Entry>>,
     pub(super) flight: Option<FlightWriter>,
-    pub(super) requested: SystemTime,
+    pub(super) requested: Moment,
     /// How much had been told of changes and purges before it was sent.
     pub(super) told: u64,
     pub(super) observed_hit: bool,
@@ -115,7 +111,7 @@ impl Fill {
     }
 
     /// Decides by the response head, as it came from the origin.
-    pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Decision {
+    pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: Moment) -> Decision {
         if self.plan.observe {
             return match self.judged(status, headers, now) {
                 Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(&self)),
@@ -145,7 +141,7 @@ impl Fill {
         }
         let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(headers, &self.request) };
         let Some(variance) = variance else { return self.pass_through(status, "vary", now) };
-        let mut fields = storable::stored_fields(headers, now);
+        let mut fields = storable::stored_fields(headers, now.wall);
         if self.plan.model {
             strip_of_the_call(&mut fields);
         }
@@ -160,7 +156,7 @@ impl Fill {
     }
 
     /// The origin could not be asked (no connection, timeout, open breaker): a stale answer, if one is allowed.
-    pub fn on_failure(mut self, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
+    pub fn on_failure(mut self, now: Moment) -> Option<(Response<Body>, HitInfo)> {
         self.stand_in(None, now)
     }
 
@@ -175,7 +171,7 @@ impl Fill {
         self.selected.as_ref().filter(|entry| asks && storable::has_validator(&entry.headers))
     }
 
-    fn judged(&self, status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Result<Freshness, &'static str> {
+    fn judged(&self, status: StatusCode, headers: &HeaderMap, now: Moment) -> Result<Freshness, &'static str> {
         let times = Times { requested: self.requested, received: now };
         if !self.plan.model {
             let fresh = storable::judge(status, headers, self.plan.asker, self.plan.terms, times)?;
@@ -204,7 +200,7 @@ impl Fill {
         })
     }
 
-    fn on_not_modified(mut self, old: &Arc<Entry>, said: &HeaderMap, now: SystemTime) -> Decision {
+    fn on_not_modified(mut self, old: &Arc<Entry>, said: &HeaderMap, now: Moment) -> Decision {
         if !validate::confirms(said, &old.headers) {
             self.forget_selected(now);
             self.unconditional = true;
@@ -234,7 +230,7 @@ impl Fill {
     }
 
     /// HEAD stores nothing, but it may freshen what GET stored, or show that it is out of date (RFC 9111 section 4.3.5).
-    fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: SystemTime) -> Decision {
+    fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: Moment) -> Decision {
         let member = Forwarded { status: Some(status), ..self.why.into() }.value();
         let old = self.selected.as_ref().filter(|old| status == StatusCode::OK && old.status == status);
         match old.map(|old| (old, validate::said_by_head(old, said))) {
@@ -252,8 +248,8 @@ impl Fill {
 
     /// The stored response with the fields of an answer that confirms it; its age is the age of that answer. `Err`: the fields, where it may
     /// not be stored any more.
-    fn freshened(&self, old: &Entry, said: &HeaderMap, now: SystemTime) -> Result<Arc<Entry>, HeaderMap> {
-        let fields = validate::updated(&old.headers, &storable::stored_fields(said, now));
+    fn freshened(&self, old: &Entry, said: &HeaderMap, now: Moment) -> Result<Arc<Entry>, HeaderMap> {
+        let fields = validate::updated(&old.headers, &storable::stored_fields(said, now.wall));
         let mut judged = fields.clone();
         judged.insert(header::AGE, HeaderValue::from(age_value(said).as_secs()));
         let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
@@ -266,7 +262,7 @@ impl Fill {
         }
     }
 
-    fn pass_through(mut self, status: StatusCode, reason: &'static str, now: SystemTime) -> Decision {
+    fn pass_through(mut self, status: StatusCode, reason: &'static str, now: Moment) -> Decision {
         if status != StatusCode::NOT_MODIFIED && !status.is_server_error() {
             // The origin has answered anew, and what it says now may not be stored.
             self.forget_selected(now);
@@ -281,14 +277,14 @@ impl Fill {
     }
 
     /// Who waits goes on alone, and the next ones need not wait for each other to learn the same.
-    fn not_shared(&mut self, now: SystemTime) {
+    fn not_shared(&mut self, now: Moment) {
         if let Some(flight) = self.flight.take() {
-            self.cache.not_shared.insert(self.keys.entry, now + super::NOT_SHARED_FOR);
+            self.cache.not_shared.insert(self.keys.entry, now.after(super::NOT_SHARED_FOR));
             flight.private();
         }
     }
 
-    fn stand_in(&mut self, said: Option<StatusCode>, now: SystemTime) -> Option<(Response<Body>, HitInfo)> {
+    fn stand_in(&mut self, said: Option<StatusCode>, now: Moment) -> Option<(Response<Body>, HitInfo)> {
         if self.plan.observe {
             return None;
         }
@@ -306,7 +302,7 @@ impl Fill {
         Some((answer(&entry, &self.request, self.method == Method::HEAD, self.plan.paced, mark, now), info))
     }
 
-    fn forget_selected(&mut self, now: SystemTime) {
+    fn forget_selected(&mut self, now: Moment) {
         if let Some(old) = self.selected.take() {
             self.cache.forget(self.keys.entry, &old, now);
         }
@@ -334,7 +330,7 @@ impl Join {
             Ok(head) => head,
             Err(why) => return Err((why, Box::new(fill))),
         };
-        let now = clock.wall();
+        let now = clock.moment();
         let lives = if head.stand_in {
             head.fresh.usable_on_error(fill.plan.asked_stale_if_error, now)
         } else {

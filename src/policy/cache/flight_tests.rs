@@ -12,10 +12,11 @@ use super::{
     },
     *,
 };
+use crate::clock::Moment;
 
 fn head() -> Arc<Head> {
     let fresh = Freshness {
-        received: SystemTime::UNIX_EPOCH,
+        received: Moment::at(SystemTime::UNIX_EPOCH),
         initial_age: Duration::ZERO,
         lifetime: Duration::from_secs(60),
         overdue: Duration::ZERO,

@@ -1,5 +1,5 @@
 //! How old a response is and how long it is fresh (RFC 9111 section 4.2). Pure arithmetic that never panics, whatever
-//! the clocks and the numbers say; ages only grow with time.
+//! the clocks and the numbers say; ages only grow with time, also when somebody sets the wall clock back.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use super::{
     date,
     directives::{RequestDirectives, ResponseDirectives, delta_seconds},
 };
+use crate::clock::Moment;
 
 /// Longest heuristic lifetime; 10% of a long unchanged file's age can be months.
 pub const HEURISTIC_MAX: Duration = Duration::from_secs(86_400);
@@ -30,16 +31,16 @@ pub enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
     /// When the request was sent.
-    pub requested: SystemTime,
+    pub requested: Moment,
     /// When the response head came.
-    pub received: SystemTime,
+    pub received: Moment,
 }
 
 /// The numbers of one stored response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freshness {
     /// When the response head came, or the 304 that freshened it.
-    pub received: SystemTime,
+    pub received: Moment,
     /// `corrected_initial_age` of section 4.2.3.
     pub initial_age: Duration,
     /// `freshness_lifetime` of section 4.2.1, on the scale of the age; zero where that is negative.
@@ -75,7 +76,7 @@ impl Freshness {
     /// A policy's stale windows never override `must-revalidate`, `proxy-revalidate`, `no-cache` or the meaning of
     /// `s-maxage`; the origin's own windows beside `s-maxage` are taken at their word (RFC 5861 was made for that).
     pub fn of(status: StatusCode, headers: &HeaderMap, directives: &ResponseDirectives, terms: Terms, times: Times) -> Self {
-        let date = date::of(headers.get(header::DATE)).unwrap_or(times.received);
+        let date = date::of(headers.get(header::DATE)).unwrap_or(times.received.wall);
         let initial_age = initial_age(headers, date, times);
         let (source, lifetime) = match terms.forced {
             Some(ttl) => (Source::Forced, Ok(ttl.saturating_add(initial_age))),
@@ -101,27 +102,27 @@ impl Freshness {
     }
 
     /// `current_age` of section 4.2.3.
-    pub fn age(&self, now: SystemTime) -> Duration {
-        self.initial_age.saturating_add(since(self.received, now))
+    pub fn age(&self, now: Moment) -> Duration {
+        self.initial_age.saturating_add(now.since(self.received))
     }
 
     /// Lifetime left; zero once stale.
-    pub fn left(&self, now: SystemTime) -> Duration {
+    pub fn left(&self, now: Moment) -> Duration {
         self.lifetime.saturating_sub(self.age(now))
     }
 
     /// How long it has been stale; zero while fresh.
-    pub fn staleness(&self, now: SystemTime) -> Duration {
+    pub fn staleness(&self, now: Moment) -> Duration {
         self.age(now).saturating_add(self.overdue).saturating_sub(self.lifetime)
     }
 
     /// Whether it is fresh (`freshness_lifetime > current_age`).
-    pub fn is_fresh(&self, now: SystemTime) -> bool {
+    pub fn is_fresh(&self, now: Moment) -> bool {
         self.lifetime > self.age(now)
     }
 
     /// What may be done with it for a request that says `asked`.
-    pub fn usable(&self, asked: &RequestDirectives, softly_purged: bool, now: SystemTime) -> Use {
+    pub fn usable(&self, asked: &RequestDirectives, softly_purged: bool, now: Moment) -> Use {
         let (age, left) = (self.age(now), self.left(now));
         if self.no_cache || asked.no_cache || asked.max_age.is_some_and(|max| age > max || max.is_zero()) {
             return Use::Validate;
@@ -144,14 +145,14 @@ impl Freshness {
     }
 
     /// Whether it may stand in for an origin that fails; `asked` is the request's own window.
-    pub fn usable_on_error(&self, asked: Option<Duration>, now: SystemTime) -> bool {
+    pub fn usable_on_error(&self, asked: Option<Duration>, now: Moment) -> bool {
         let asked = if self.may_be_stale { asked.unwrap_or_default() } else { Duration::ZERO };
         let window = self.stale_if_error.max(asked);
         !self.no_cache && !window.is_zero() && self.staleness(now) <= window
     }
 
     /// After this long without use nothing can be gained from keeping it, unless it has a validator.
-    pub fn is_beyond_use(&self, now: SystemTime) -> bool {
+    pub fn is_beyond_use(&self, now: Moment) -> bool {
         !self.is_fresh(now) && self.staleness(now) > self.stale_while_revalidate.max(self.stale_if_error)
     }
 }
@@ -180,8 +181,8 @@ pub fn since(earlier: SystemTime, later: SystemTime) -> Duration {
 }
 
 fn initial_age(headers: &HeaderMap, date: SystemTime, times: Times) -> Duration {
-    let apparent = since(date, times.received);
-    let corrected = age_value(headers).saturating_add(since(times.requested, times.received));
+    let apparent = since(date, times.received.wall);
+    let corrected = age_value(headers).saturating_add(times.received.since(times.requested));
     apparent.max(corrected)
 }
 
@@ -227,8 +228,8 @@ mod tests {
 
     const T0: u64 = 1_700_000_000;
 
-    fn at(offset: i64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(T0.saturating_add_signed(offset))
+    fn at(offset: i64) -> Moment {
+        Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(T0.saturating_add_signed(offset)))
     }
 
     fn headers(lines: &[(&str, String)]) -> HeaderMap {
@@ -240,7 +241,7 @@ mod tests {
     }
 
     fn day(offset: i64) -> String {
-        httpdate::fmt_http_date(at(offset))
+        httpdate::fmt_http_date(at(offset).wall)
     }
 
     fn of(status: u16, lines: &[(&str, String)], terms: Terms) -> Freshness {
@@ -374,8 +375,8 @@ mod tests {
             age in "[0-9]{0,25}", date in 0u64..9_000_000_000, requested in 0u64..9_000_000_000, received in 0u64..9_000_000_000,
             now in 0u64..9_000_000_000, step in 0u64..9_000_000_000, max_age in any::<u64>(), forced in proptest::option::of(any::<u64>()),
         ) {
-            let at = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
-            let map = headers(&[("age", age), ("date", httpdate::fmt_http_date(at(date))), ("cache-control", format!("max-age={max_age}"))]);
+            let at = |s| Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(s));
+            let map = headers(&[("age", age), ("date", httpdate::fmt_http_date(at(date).wall)), ("cache-control", format!("max-age={max_age}"))]);
             let terms = Terms { forced: forced.map(Duration::from_secs), ..Terms::default() };
             let times = Times { requested: at(requested), received: at(received) };
             let fresh = Freshness::of(StatusCode::OK, &map, &ResponseDirectives::of(&map), terms, times);
@@ -383,7 +384,7 @@ mod tests {
             prop_assert!(fresh.left(at(now + step)) <= fresh.left(at(now)));
             prop_assert!(!fresh.is_fresh(at(now + step)) || fresh.is_fresh(at(now)), "what is stale stays stale");
             prop_assert!(fresh.left(at(now)).is_zero() || fresh.staleness(at(now)).is_zero());
-            if forced.is_none() && received >= requested { prop_assert!(fresh.age(at(received)) >= at(received).duration_since(at(requested)).unwrap_or_default()); }
+            if forced.is_none() && received >= requested { prop_assert!(fresh.age(at(received)) >= at(received).since(at(requested))); }
         }
     }
 }

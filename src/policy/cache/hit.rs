@@ -1,11 +1,12 @@
 //! How an answer came from the store, and what it saved.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{
     entry::{Entry, Savings},
     status,
 };
+use crate::clock::Moment;
 
 /// How an answer came from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,7 +47,7 @@ pub struct HitInfo {
 }
 
 impl HitInfo {
-    pub(super) fn of(entry: &Entry, outcome: Outcome, now: SystemTime) -> Self {
+    pub(super) fn of(entry: &Entry, outcome: Outcome, now: Moment) -> Self {
         Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
     }
 }

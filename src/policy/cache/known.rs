@@ -311,15 +311,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::cache::{
-        directives::ResponseDirectives,
-        entry::NewEntry,
-        freshness::{Freshness, Terms, Times},
-        vary::Variance,
+    use crate::{
+        clock::Moment,
+        policy::cache::{
+            directives::ResponseDirectives,
+            entry::NewEntry,
+            freshness::{Freshness, Terms, Times},
+            vary::Variance,
+        },
     };
 
     fn entry() -> Entry {
-        let (headers, at) = (HeaderMap::new(), SystemTime::UNIX_EPOCH);
+        let (headers, at) = (HeaderMap::new(), Moment::at(SystemTime::UNIX_EPOCH));
         let times = Times { requested: at, received: at };
         Entry::new(NewEntry {
             status: StatusCode::OK,

@@ -67,7 +67,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
@@ -94,6 +94,7 @@ pub use self::{
 };
 use crate::{
     body::Body,
+    clock::Moment,
     config,
     store::memory::{self, Memory, Reason, Stored, Which},
 };
@@ -202,7 +203,7 @@ impl Cache {
     }
 
     /// What to do with a request.
-    pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: Query<'_>, now: SystemTime) -> Lookup {
+    pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: Query<'_>, now: Moment) -> Lookup {
         if let Some(reason) = bypasses(policy, &query) {
             return Lookup::Bypass(reason);
         }
@@ -259,7 +260,7 @@ impl Cache {
     }
 
     /// Removes what a successful unsafe method made invalid; how many variants.
-    pub fn invalidate(&self, query: Query<'_>, status: StatusCode, response: &HeaderMap, now: SystemTime) -> usize {
+    pub fn invalidate(&self, query: Query<'_>, status: StatusCode, response: &HeaderMap, now: Moment) -> usize {
         if !invalidate::invalidates(query.method, status) {
             return 0;
         }
@@ -275,7 +276,7 @@ impl Cache {
         targets.iter().map(remove).sum()
     }
 
-    fn changed_here(&self, uri: Key, now: SystemTime) -> usize {
+    fn changed_here(&self, uri: Key, now: Moment) -> usize {
         self.told.tell(&Record::Changed(uri));
         self.observed.remove(&uri);
         let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
@@ -284,7 +285,7 @@ impl Cache {
 
     /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is neither stored nor joined
     /// from now on. With Redis all replicas do the same, as soon as they hear of it.
-    pub fn purge(&self, purge: &Purge, now: SystemTime) -> usize {
+    pub fn purge(&self, purge: &Purge, now: Moment) -> usize {
         let purged = self.purge_here(purge, now);
         if let Some(tier) = &self.tier {
             tier.say(Record::Purged { which: purge.which.clone(), soft: purge.soft });
@@ -292,14 +293,14 @@ impl Cache {
         purged
     }
 
-    fn purge_here(&self, purge: &Purge, now: SystemTime) -> usize {
+    fn purge_here(&self, purge: &Purge, now: Moment) -> usize {
         self.told.tell(&Record::Purged { which: purge.which.clone(), soft: purge.soft });
         self.observed.clear();
         self.memory.purge(&purge.which, purge.soft, now)
     }
 
     /// Removes what nobody can be answered with any more; how many variants. Meant to be called every minute or so.
-    pub fn sweep(&self, now: SystemTime) -> usize {
+    pub fn sweep(&self, now: Moment) -> usize {
         self.memory.sweep(now)
     }
 
@@ -338,7 +339,7 @@ impl Cache {
         outcome: Outcome,
         plan: Plan,
         query: &Query<'_>,
-        now: SystemTime,
+        now: Moment,
     ) -> (Response<Body>, HitInfo) {
         let info = HitInfo::of(entry, outcome, now);
         self.count_hit(key, entry, &info);
@@ -346,7 +347,7 @@ impl Cache {
     }
 
     /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's. `None`: look again.
-    fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: SystemTime) -> Option<Lookup> {
+    fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: Moment) -> Option<Lookup> {
         const OF_ONE: [HeaderName; 5] =
             [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
         let conditional = OF_ONE.iter().any(|name| fill.request.contains_key(name));
@@ -376,7 +377,7 @@ impl Cache {
         Some(if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) })
     }
 
-    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: SystemTime) -> Fill {
+    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: Moment) -> Fill {
         Fill {
             cache: self.clone(),
             plan,
@@ -410,7 +411,7 @@ impl Cache {
     }
 
     /// Stores `entry`, fetched after so much had been `told`, in front of the other variants, in place of its likes and of `instead`.
-    fn store(&self, keys: &Keys, told: u64, entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: SystemTime) -> bool {
+    fn store(&self, keys: &Keys, told: u64, entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: Moment) -> bool {
         let key = keys.entry;
         // Taken first: what is purged after this is later than what is written.
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
@@ -441,7 +442,7 @@ impl Cache {
         stored.is_ok()
     }
 
-    fn forget(&self, key: Key, gone: &Arc<Entry>, now: SystemTime) {
+    fn forget(&self, key: Key, gone: &Arc<Entry>, now: Moment) {
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         let forgotten = self.memory.update(key, now, |old| {
             let kept: Vec<_> = old.iter().filter(|other| !Arc::ptr_eq(other, gone)).cloned().collect();
@@ -454,7 +455,7 @@ impl Cache {
     }
 
     /// Marks `entry` stale, in memory and in Redis.
-    fn soften(&self, key: Key, entry: &Entry, now: SystemTime) {
+    fn soften(&self, key: Key, entry: &Entry, now: Moment) {
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         entry.soften();
         if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {

@@ -1,9 +1,6 @@
 //! Records a body while it passes, and stores it when it is complete and found good.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -19,7 +16,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    clock::{Clock, Instant},
+    clock::{Clock, Instant, Moment},
 };
 
 /// Bodies up to this many bytes are stored in one piece.
@@ -118,7 +115,7 @@ impl Recorder {
 
     /// The body is complete: stores it unless `verdict`, its length, its size or a purge meanwhile speak against it.
     /// Whether it is stored now.
-    pub fn complete(self, now: SystemTime, verdict: Verdict) -> bool {
+    pub fn complete(self, now: Moment, verdict: Verdict) -> bool {
         if self.expected.is_some_and(|expected| expected != self.seen) {
             self.abandon();
             return false;
@@ -127,7 +124,7 @@ impl Recorder {
             Kind::Observing { lifetime } => {
                 // Nobody is answered with it, so a purge meanwhile does not matter: a POST that is declared to read purges its own URI.
                 if matches!(verdict, Verdict::Store(_)) {
-                    self.cache.observed.insert(self.keys.entry, now + lifetime);
+                    self.cache.observed.insert(self.keys.entry, now.after(lifetime));
                 }
                 return false;
             }
@@ -206,7 +203,7 @@ impl Recorder {
                 recording.writer.ready().await;
             }
         }
-        self.complete(clock.wall(), verdict())
+        self.complete(clock.moment(), verdict())
     }
 }
 
@@ -217,7 +214,7 @@ fn entry(
     trailers: Option<HeaderMap>,
     pauses: Option<Vec<u32>>,
     savings: Option<Savings>,
-    now: SystemTime,
+    now: Moment,
 ) -> Entry {
     let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
     // A stream's pieces are its events, kept so that it is replayed as a stream; one pause or none is no stream.
@@ -237,7 +234,7 @@ fn entry(
         route: fill.home.route.clone(),
         path: fill.home.path.clone(),
         what: fill.home.what.clone(),
-        took_millis: now.duration_since(fill.requested).map_or(0, |took| u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
+        took_millis: u32::try_from(now.since(fill.requested).as_millis()).unwrap_or(u32::MAX),
         tags: tags(fill, &head.headers),
         savings,
         stored_at: now,

@@ -1,10 +1,9 @@
 //! `Cache-Status` (RFC 9211) and `Age`: what every answer says about how it came to be.
 
-use std::time::SystemTime;
-
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::freshness::Freshness;
+use crate::clock::Moment;
 
 /// The field's name.
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -94,7 +93,7 @@ pub fn bypassed(reason: &'static str) -> HeaderValue {
 }
 
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
-pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
+pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: Moment) {
     let value = format!("outrigger; hit; ttl={}", ttl(fresh, now));
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.append(CACHE_STATUS, value);
@@ -103,12 +102,12 @@ pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
 }
 
 /// Sets `Age` (RFC 9111 section 5.1).
-pub fn mark_age(headers: &mut HeaderMap, fresh: &Freshness, now: SystemTime) {
+pub fn mark_age(headers: &mut HeaderMap, fresh: &Freshness, now: Moment) {
     headers.insert(header::AGE, HeaderValue::from(fresh.age(now).as_secs().min(super::directives::MAX_DELTA)));
 }
 
 /// Remaining lifetime in whole seconds, negative once stale.
-pub fn ttl(fresh: &Freshness, now: SystemTime) -> i64 {
+pub fn ttl(fresh: &Freshness, now: Moment) -> i64 {
     let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     if fresh.is_fresh(now) { seconds(fresh.left(now)) } else { -seconds(fresh.staleness(now)) }
 }

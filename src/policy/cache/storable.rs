@@ -161,6 +161,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::Moment;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -171,7 +172,7 @@ mod tests {
     }
 
     fn judged(status: u16, lines: &[(&'static str, &'static str)], asker: Asker, ttl: Option<u64>) -> Result<Source, &'static str> {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let now = Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         let terms = Terms { forced: ttl.map(Duration::from_secs), ..Terms::default() };
         let times = Times { requested: now, received: now };
         judge(StatusCode::from_u16(status).expect("status"), &map(lines), asker, terms, times).map(|fresh| fresh.source)

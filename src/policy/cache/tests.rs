@@ -1,5 +1,7 @@
 //! Tests of the whole policy: from a look-up to the next one.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body_util::BodyExt;
@@ -10,8 +12,8 @@ use crate::{clock::Clock, usage::Usage};
 
 const START: u64 = 1_700_000_000;
 
-fn at(seconds: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds)
+fn at(seconds: u64) -> Moment {
+    Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds))
 }
 
 fn policy() -> config::Cache {
@@ -148,6 +150,34 @@ async fn a_fresh_answer_is_a_hit_with_its_age_and_another_uri_is_not() {
 }
 
 #[tokio::test]
+async fn nothing_is_fresh_for_longer_because_the_clock_was_set_back() {
+    let world = World::new(config::Cache { ttl: Some(Duration::from_secs(60)), ..policy() });
+    assert!(world.fetch("/a", &[], &[], "hello", 3_600));
+    let look = |seconds: u64, wall: u64| {
+        let (headers, now) = (HeaderMap::new(), at(seconds).with_wall(at(wall).wall));
+        let query = Query {
+            route: &world.route,
+            method: &Method::GET,
+            scheme: "http",
+            host: "h",
+            path_and_query: "/a",
+            headers: &headers,
+            extra: &[],
+            model: None,
+            ttl: None,
+            body: None,
+        };
+        (world.cache.look_up(&world.policy, query, now), world.cache.sweep(now))
+    };
+    // An hour back, or on.
+    for wall in [0, 7_200] {
+        let (Lookup::Hit(response, info), 0) = look(3_659, wall) else { panic!("it is 59 s old, whatever the clock says") };
+        assert_eq!((response.headers()["age"].to_str().expect("text"), info.ttl), ("59", 1));
+    }
+    let (Lookup::Miss(_), 1) = look(3_661, 0) else { panic!("it is over a minute old") };
+}
+
+#[tokio::test]
 async fn an_incomplete_body_is_never_stored() {
     let world = World::new(policy());
     assert!(!world.fetch("/a", &[], &[("cache-control", "max-age=60"), ("content-length", "6")], "hello", 0));
@@ -250,7 +280,7 @@ async fn a_forced_lifetime_keeps_its_hands_off_persons() {
 #[tokio::test]
 async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
     let world = World::new(policy());
-    let clock = Clock::fixed(at(0));
+    let clock = Clock::fixed(at(0).wall);
     let join = |headers: &[(&'static str, &str)]| match world.ask("/a", headers, 0) {
         Lookup::Join(join) => join,
         other => panic!("somebody fetches: {other:?}"),
@@ -280,7 +310,7 @@ async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
 #[tokio::test]
 async fn a_thousand_requests_of_a_cold_key_are_one_fetch_also_when_the_first_client_leaves() {
     let world = World::new(policy());
-    let clock = Clock::fixed(at(0));
+    let clock = Clock::fixed(at(0).wall);
     let local = tokio::task::LocalSet::new();
     let fill = forwarded(world.ask("/a", &[], 0));
     let first_client = fill.reader().expect("shared");
@@ -355,7 +385,7 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
 
 #[tokio::test]
 async fn who_comes_after_a_change_joins_no_fetch_from_before_it() {
-    let clock = Clock::fixed(at(0));
+    let clock = Clock::fixed(at(0).wall);
     let fresh = map(&[("cache-control", "max-age=60"), ("surrogate-key", "shoes")]);
     let (hard, soft) = (|which| Purge { which, soft: false }, |which| Purge { which, soft: true });
     let ours = [Which::Tag(Arc::from("catalog")), Which::Prefix("/a".into()), Which::Route(Arc::from("r")), Which::All];

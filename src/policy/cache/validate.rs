@@ -187,11 +187,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::cache::{
-        directives::ResponseDirectives,
-        entry::NewEntry,
-        freshness::{Freshness, Terms, Times},
-        vary::Variance,
+    use crate::{
+        clock::Moment,
+        policy::cache::{
+            directives::ResponseDirectives,
+            entry::NewEntry,
+            freshness::{Freshness, Terms, Times},
+            vary::Variance,
+        },
     };
 
     fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -310,7 +313,7 @@ mod tests {
     }
 
     fn stored(lines: &[(&'static str, &str)]) -> Entry {
-        let (headers, at) = (map(lines), SystemTime::UNIX_EPOCH);
+        let (headers, at) = (map(lines), Moment::at(SystemTime::UNIX_EPOCH));
         let times = Times { requested: at, received: at };
         Entry::new(NewEntry {
             status: StatusCode::OK,

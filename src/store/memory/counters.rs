@@ -2,10 +2,11 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use super::{Reason, Stored};
+use crate::clock::Moment;
 
 /// Seconds by which ages at eviction are counted.
 pub const AGES: [u64; 10] = [1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800, 2_592_000];
@@ -24,8 +25,8 @@ struct Left {
 }
 
 impl Counters {
-    pub fn left(&self, reason: Reason, what: &impl Stored, now: SystemTime) {
-        let age = now.duration_since(what.stored_at()).unwrap_or_default();
+    pub fn left(&self, reason: Reason, what: &impl Stored, now: Moment) {
+        let age = now.since(what.stored_at());
         let left = &self.left[reason.index()];
         left.age_millis.fetch_add(age.as_millis() as u64, Relaxed);
         left.ages[AGES.partition_point(|bound| Duration::from_secs(*bound) < age)].fetch_add(1, Relaxed);

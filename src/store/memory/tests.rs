@@ -24,18 +24,18 @@ impl Stored for Thing {
     fn path(&self) -> &str {
         &self.path
     }
-    fn stored_at(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
+    fn stored_at(&self) -> Moment {
+        NOW
     }
     fn soften(&self) {
         self.soft.store(true, Relaxed);
     }
-    fn is_beyond_use(&self, _now: SystemTime) -> bool {
+    fn is_beyond_use(&self, _now: Moment) -> bool {
         self.path == "/old"
     }
 }
 
-const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+const NOW: Moment = Moment::at(std::time::UNIX_EPOCH);
 const MIB: u64 = 1 << 20;
 
 fn thing(weight: u64, path: &str, tags: &[&str]) -> Arc<Thing> {

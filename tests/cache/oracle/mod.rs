@@ -106,6 +106,8 @@ pub enum Step {
     Settle,
     /// Seconds pass.
     Pass(u64),
+    /// Somebody sets the cache's wall clock: so many seconds from the true time.
+    SetClock(i64),
     /// From now on the app's answers are so old.
     Aged(u64),
     /// The text of a path changes.
@@ -224,6 +226,9 @@ pub trait Way {
     fn post(&mut self, app: &mut App, path: u8);
 
     fn purge(&mut self, soft: bool);
+
+    /// Sets the wall clock, if the way has one of its own.
+    fn set_clock(&mut self, _seconds: i64) {}
 }
 
 /// Runs the sequence.
@@ -267,6 +272,10 @@ fn one(app: &mut App, client: &mut Client, step: &Step, way: &mut impl Way) -> R
         }
         Step::Pass(seconds) => {
             way.pass(app, *seconds);
+            Ok(())
+        }
+        Step::SetClock(seconds) => {
+            way.set_clock(*seconds);
             Ok(())
         }
         Step::Aged(seconds) => {
@@ -380,6 +389,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (ask(), prop::collection::vec(ask(), 1..4), meanwhile).prop_map(|(leader, others, meanwhile)| Step::Overlap(leader, others, meanwhile)),
         1 => Just(Step::Settle),
         5 => (0..40u64).prop_map(Step::Pass),
+        1 => prop_oneof![Just(0), -4_000..4_000i64].prop_map(Step::SetClock),
         2 => (0..60u64).prop_map(Step::Aged),
         3 => (0..2u8).prop_map(Step::Change),
         1 => (0..2u8).prop_map(Step::Post),

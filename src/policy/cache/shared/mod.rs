@@ -14,7 +14,8 @@
 //!   journal's number is compared with what was heard.
 //! - A purge while Redis is away takes effect here at once and elsewhere when Redis is back.
 //!
-//! Freshness goes by wall clocks: those of the replicas have to agree to about a second.
+//! How long a value has lain in Redis is told by wall clocks: those of the replicas have to agree to about a second. From when it is read
+//! its age grows by the reader's own time.
 
 mod talk;
 mod value;
@@ -25,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::RwLock;
@@ -46,7 +47,7 @@ use super::{
     storable,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Moment},
     config::Secret,
     store::{
         memory::{Budget, Reason, Slot, Stored, Which},
@@ -160,7 +161,7 @@ impl Cache {
     }
 
     /// Puts what Redis had into memory; whether a purge allows it.
-    fn admit(&self, keys: &Keys, told: u64, found: &[Arc<Entry>], now: SystemTime) -> bool {
+    fn admit(&self, keys: &Keys, told: u64, found: &[Arc<Entry>], now: Moment) -> bool {
         let is_current = |entry: &Arc<Entry>| self.told.fate(told, Subject::of(keys, entry)) == Fate::Lives;
         if !found.iter().all(is_current) {
             return false;
@@ -169,12 +170,12 @@ impl Cache {
             let mut all: Vec<Arc<Entry>> = old.to_vec();
             for entry in found {
                 match all.iter_mut().find(|other| other.variance == entry.variance) {
-                    Some(other) if other.stored_at < entry.stored_at => *other = entry.clone(),
+                    Some(other) if other.stored_at.wall < entry.stored_at.wall => *other = entry.clone(),
                     Some(_) => {}
                     None => all.push(entry.clone()),
                 }
             }
-            all.sort_by_key(|entry| std::cmp::Reverse(entry.stored_at));
+            all.sort_by_key(|entry| std::cmp::Reverse(entry.stored_at.wall));
             Some(all)
         });
         if stored.is_ok() && !found.iter().all(is_current) {
@@ -185,7 +186,7 @@ impl Cache {
     }
 
     /// What another replica said, or this one before.
-    fn obey(&self, record: &Record, now: SystemTime) {
+    fn obey(&self, record: &Record, now: Moment) {
         match record {
             Record::Changed(uri) => {
                 self.changed_here(*uri, now);
@@ -208,15 +209,15 @@ impl Fill {
     pub async fn look_shared(self: Box<Self>, clock: Clock) -> Lookup {
         let cache = self.cache.clone();
         let Some(tier) = &cache.tier else { return self.go_forward() };
-        let found = tier.get(&self.keys).await;
-        let now = clock.wall();
+        let found = tier.get(&self.keys, clock).await;
+        let now = clock.moment();
         if found.is_empty() || !cache.admit(&self.keys, self.told, &found, now) {
             return self.go_forward();
         }
         self.look_again(now)
     }
 
-    fn look_again(mut self: Box<Self>, now: SystemTime) -> Lookup {
+    fn look_again(mut self: Box<Self>, now: Moment) -> Lookup {
         let cache = self.cache.clone();
         let slot = cache.memory.get(&self.keys.entry);
         let entry = match select(slot.as_deref(), &self.plan, &self.request) {
@@ -293,14 +294,16 @@ impl Tier {
     }
 
     /// What Redis has under the key and is still good; every failure is nothing.
-    async fn get(&self, keys: &Keys) -> Vec<Arc<Entry>> {
+    async fn get(&self, keys: &Keys, clock: Clock) -> Vec<Arc<Entry>> {
         if !self.ready() {
             return Vec::new();
         }
         let name = self.name(&keys.entry);
         let Ok(value) = self.redis.get(&name).await else { return Vec::new() };
         let Some(value) = value else { return self.note(Event::Miss, Vec::new()) };
-        let Some((stamp, entries)) = self.seal.unwrap(&name, &value) else { return self.note(Event::Unreadable, Vec::new()) };
+        let Some((stamp, entries)) = self.seal.unwrap(&name, &value, clock.moment()) else {
+            return self.note(Event::Unreadable, Vec::new());
+        };
         if !self.ready() {
             return Vec::new();
         }
@@ -322,7 +325,7 @@ impl Tier {
     }
 
     /// Writes what memory holds under a key, behind the request. `stamp` was taken before memory was changed.
-    pub(super) fn write(self: &Arc<Self>, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Option<Stamp>, now: SystemTime) {
+    pub(super) fn write(self: &Arc<Self>, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Option<Stamp>, now: Moment) {
         let (Some(stamp), true) = (stamp, self.redis.is_up()) else { return self.note(Event::Dropped, ()) };
         let bytes = slot.iter().flat_map(|slot| slot.variants()).map(|entry| entry.len).sum::<u64>() + WRITE_OVERHEAD;
         if bytes > LARGEST as u64 + WRITE_OVERHEAD {
@@ -341,14 +344,14 @@ impl Tier {
         });
     }
 
-    async fn write_now(&self, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Stamp, now: SystemTime) -> Option<Event> {
+    async fn write_now(&self, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Stamp, now: Moment) -> Option<Event> {
         let name = self.name(&key);
         let worth = |entry: &&Arc<Entry>| !kept(entry, now).is_zero();
         let variants: Vec<&Arc<Entry>> = slot.iter().flat_map(|slot| slot.variants()).filter(worth).collect();
         let Some(longest) = variants.iter().map(|entry| kept(entry, now)).max() else {
             return self.redis.delete(&[name]).await.is_err().then_some(Event::Dropped);
         };
-        let Some(value) = self.seal.wrap(&name, stamp, variants.into_iter().map(|entry| &**entry), LARGEST) else {
+        let Some(value) = self.seal.wrap(&name, stamp, variants.into_iter().map(|entry| &**entry), LARGEST, now) else {
             return Some(Event::TooLarge);
         };
         match self.redis.set(&name, value.into(), longest).await {
@@ -363,7 +366,7 @@ impl Tier {
             && self.ready()
         {
             // What is surely of no use any more need not take up room until its TTL.
-            self.write(*key, None, self.stamp(), SystemTime::UNIX_EPOCH);
+            self.write(*key, None, self.stamp(), Moment::at(std::time::UNIX_EPOCH));
         }
         self.unsaid.fetch_add(1, Ordering::AcqRel);
         if self.records.try_send(record).is_err() {
@@ -393,7 +396,7 @@ impl Tier {
 }
 
 /// How long an entry is worth keeping in Redis.
-fn kept(entry: &Entry, now: SystemTime) -> Duration {
+fn kept(entry: &Entry, now: Moment) -> Duration {
     let fresh = &entry.fresh;
     let stale = fresh.stale_while_revalidate.max(fresh.stale_if_error);
     let validator = if storable::has_validator(&entry.headers) { VALIDATOR_KEPT } else { Duration::ZERO };

@@ -62,7 +62,7 @@ pub(super) async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: No
                 let Some(cache) = cache.upgrade() else { return };
                 // What cannot be read was said by a later version, and can be about anything.
                 let record = Record::decode(&message).unwrap_or(EVERYTHING);
-                cache.obey(&record, clock.wall());
+                cache.obey(&record, clock.moment());
                 purged = cache.tier.as_ref().and_then(|tier| tier.hear(number, &record));
             }
             continue;
@@ -75,7 +75,7 @@ pub(super) async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: No
         let Some(tier) = &cache.tier else { return };
         let known = Known::new(journal);
         if purged != Some(known.stamp()) {
-            cache.obey(&EVERYTHING, clock.wall());
+            cache.obey(&EVERYTHING, clock.moment());
         }
         purged = Some(known.stamp());
         tier.learn(known);

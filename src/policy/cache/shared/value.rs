@@ -6,7 +6,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
 use super::super::{codec, entry::Entry, known::Stamp};
-use crate::config::Secret;
+use crate::{clock::Moment, config::Secret};
 
 /// First byte. Any change of the format is a new number.
 pub const VERSION: u8 = 1;
@@ -31,7 +31,14 @@ impl Seal {
     }
 
     /// The value of `key`; `None` if it would be larger than `largest`.
-    pub fn wrap<'e>(&self, key: &str, stamp: Stamp, entries: impl Iterator<Item = &'e Entry>, largest: usize) -> Option<Vec<u8>> {
+    pub fn wrap<'e>(
+        &self,
+        key: &str,
+        stamp: Stamp,
+        entries: impl Iterator<Item = &'e Entry>,
+        largest: usize,
+        now: Moment,
+    ) -> Option<Vec<u8>> {
         let mut contents = Vec::new();
         contents.extend(stamp.id.to_le_bytes());
         contents.extend(stamp.number.to_le_bytes());
@@ -39,7 +46,7 @@ impl Seal {
             if entry.len as usize > largest {
                 return None;
             }
-            let encoded = entry.encode();
+            let encoded = entry.encode(now);
             contents.extend(u32::try_from(encoded.len()).ok()?.to_le_bytes());
             contents.extend(encoded);
             if contents.len() > largest {
@@ -60,7 +67,7 @@ impl Seal {
     }
 
     /// What [`wrap`](Self::wrap) has wrapped for the same key; `None` for anything else, an older format, another secret.
-    pub fn unwrap(&self, key: &str, value: &[u8]) -> Option<(Stamp, Vec<Entry>)> {
+    pub fn unwrap(&self, key: &str, value: &[u8], now: Moment) -> Option<(Stamp, Vec<Entry>)> {
         let opened;
         let contents = match (&self.0, value.split_at_checked(2)?) {
             (None, ([VERSION, PLAIN], contents)) => contents,
@@ -82,7 +89,7 @@ impl Seal {
         while !rest.is_empty() {
             let (length, more) = rest.split_at_checked(4)?;
             let (entry, more) = more.split_at_checked(u32::from_le_bytes(length.try_into().ok()?) as usize)?;
-            entries.push(Entry::decode(entry)?);
+            entries.push(Entry::decode(entry, now)?);
             rest = more;
         }
         Some((stamp, entries))
@@ -108,7 +115,7 @@ mod tests {
     };
 
     fn entry(body: &'static str) -> Entry {
-        let (headers, at) = (HeaderMap::new(), SystemTime::UNIX_EPOCH);
+        let (headers, at) = (HeaderMap::new(), NOW);
         let times = Times { requested: at, received: at };
         Entry::new(NewEntry {
             status: StatusCode::OK,
@@ -129,6 +136,7 @@ mod tests {
         })
     }
 
+    const NOW: Moment = Moment::at(SystemTime::UNIX_EPOCH);
     const STAMP: Stamp = Stamp { id: 7, number: 9 };
 
     fn seals() -> [Seal; 2] {
@@ -139,36 +147,36 @@ mod tests {
     fn all_variants_come_back_under_the_same_key_and_no_other() {
         for (at, seal) in seals().iter().enumerate() {
             let (one, two) = (entry("one"), entry("two"));
-            let value = seal.wrap("k", STAMP, [&one, &two].into_iter(), 4096).expect("fits");
-            let (stamp, entries) = seal.unwrap("k", &value).expect("ours");
+            let value = seal.wrap("k", STAMP, [&one, &two].into_iter(), 4096, NOW).expect("fits");
+            let (stamp, entries) = seal.unwrap("k", &value, NOW).expect("ours");
             assert_eq!((stamp, entries.len(), &entries[1].body[0][..]), (STAMP, 2, &b"two"[..]));
             let sealed = at == 1;
-            assert_eq!(seal.unwrap("other", &value).is_none(), sealed);
+            assert_eq!(seal.unwrap("other", &value, NOW).is_none(), sealed);
             assert_eq!(memchr::memmem::find(&value, b"two").is_none(), sealed);
-            assert!(seals()[1 - at].unwrap("k", &value).is_none(), "sealed and plain do not mix");
+            assert!(seals()[1 - at].unwrap("k", &value, NOW).is_none(), "sealed and plain do not mix");
             let mut other = value.clone();
             other[0] += 1;
-            assert!(seal.unwrap("k", &other).is_none(), "another version");
-            assert!(seal.wrap("k", STAMP, [&one, &two].into_iter(), 64).is_none(), "too large");
+            assert!(seal.unwrap("k", &other, NOW).is_none(), "another version");
+            assert!(seal.wrap("k", STAMP, [&one, &two].into_iter(), 64, NOW).is_none(), "too large");
         }
-        let value = seals()[1].wrap("k", STAMP, std::iter::once(&entry("one")), 4096).expect("fits");
-        assert!(Seal::new(Some(&Secret::new("t"))).expect("a key").unwrap("k", &value).is_none(), "another secret");
+        let value = seals()[1].wrap("k", STAMP, std::iter::once(&entry("one")), 4096, NOW).expect("fits");
+        assert!(Seal::new(Some(&Secret::new("t"))).expect("a key").unwrap("k", &value, NOW).is_none(), "another secret");
     }
 
     proptest! {
         #[test]
         fn whatever_comes_is_an_entry_or_nothing(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..300) {
             for seal in seals() {
-                seal.unwrap("k", &bytes);
-                let whole = seal.wrap("k", STAMP, std::iter::once(&entry("one")), 4096).expect("fits");
+                seal.unwrap("k", &bytes, NOW);
+                let whole = seal.wrap("k", STAMP, std::iter::once(&entry("one")), 4096, NOW).expect("fits");
                 let cut = cut.min(whole.len() - 1);
                 if cut != 18 {
-                    prop_assert!(seal.unwrap("k", &whole[..cut]).is_none());
+                    prop_assert!(seal.unwrap("k", &whole[..cut], NOW).is_none());
                 }
             }
             if bytes.len() > 2 {
                 bytes[..2].copy_from_slice(&[VERSION, PLAIN]);
-                seals()[0].unwrap("k", &bytes);
+                seals()[0].unwrap("k", &bytes, NOW);
             }
         }
     }
