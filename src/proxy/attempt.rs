@@ -6,7 +6,6 @@
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
 use http::{HeaderValue, Response, StatusCode, header};
-use tokio::time::Instant;
 
 use super::{
     Proxy,
@@ -21,6 +20,7 @@ use super::{
 };
 use crate::{
     body::{Body, tap::TimeBounds},
+    clock::Instant,
     config::Fallback,
     policy::{
         breaker,

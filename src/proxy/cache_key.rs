@@ -15,7 +15,7 @@ use crate::{
     body::{accept::accepts, replay::Replay},
     config::{self, KeyPart, Operation},
     policy::{
-        cache::{ModelKey, Query},
+        cache::{CacheQuery, ModelKey},
         limits::keys::{self, credential},
     },
     provider::{self, Billed},
@@ -98,10 +98,10 @@ impl KeyParts {
     }
 
     /// Calls `with` with the cache's view of the request.
-    pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(Query<'_>) -> T) -> T {
+    pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(CacheQuery<'_>) -> T) -> T {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         match &self.model {
-            None => with(Query { body: self.body.as_deref(), ..query(arrival, route, &extra, None) }),
+            None => with(CacheQuery { body: self.body.as_deref(), ..query(arrival, route, &extra, None) }),
             Some(model) => {
                 let headers: Vec<(&str, &str)> = model.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let key = ModelKey {
@@ -112,7 +112,7 @@ impl KeyParts {
                     tenant: &model.tenant,
                     body: &model.body,
                 };
-                with(Query { path_and_query: &model.path, ..query(arrival, route, &extra, Some(key)) })
+                with(CacheQuery { path_and_query: &model.path, ..query(arrival, route, &extra, Some(key)) })
             }
         }
     }
@@ -174,9 +174,9 @@ pub(super) fn query<'a>(
     route: &'a Arc<str>,
     extra: &'a [(&'a str, &'a str)],
     model: Option<ModelKey<'a>>,
-) -> Query<'a> {
+) -> CacheQuery<'a> {
     let claimed = arrival.trusted.then(|| arrival.header("x-forwarded-proto")).flatten();
-    Query {
+    CacheQuery {
         route,
         method: &arrival.method,
         scheme: claimed.unwrap_or(if arrival.tls { "https" } else { "http" }),

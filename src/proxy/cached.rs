@@ -8,7 +8,7 @@ use std::{pin::pin, rc::Rc, time::Duration};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::{
     NOT_CACHED_FOR_MEMORY, Proxy,
@@ -31,8 +31,9 @@ use crate::{
         replay::Replay,
         tap::{End, Observer, Tap, TimeBounds},
     },
+    clock::Instant,
     config::Applies,
-    policy::cache::{Decision, Fill, HitInfo, Join, Lookup, Outcome, Purge, Query, Recorder, flight::FallThrough},
+    policy::cache::{CacheQuery, Decision, Fill, Follower, HitInfo, HitKind, Lookup, Purge, Recorder, flight::FallThrough},
     pressure::Level,
     reject::{Bound, Reject},
     store::memory::Which,
@@ -63,7 +64,7 @@ pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRou
     let ttl = if ask.call().is_some() { asked_ttl(&ask.arrival)? } else { None };
     let clock = proxy.shared.clock;
     let look =
-        || parts.query(&ask.arrival, &route.name, |query| proxy.shared.cache.look_up(policy, Query { ttl, ..query }, clock.moment()));
+        || parts.query(&ask.arrival, &route.name, |query| proxy.shared.cache.look_up(policy, CacheQuery { ttl, ..query }, clock.moment()));
     let mut looked_up = look();
     if let Lookup::Join(join) = looked_up {
         looked_up = match Box::pin(joined(exchange, route, join)).await? {
@@ -102,7 +103,11 @@ pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRou
 ///
 /// # Errors
 /// The request's time is over, or the fetch has no head within `response_header`.
-async fn joined(exchange: &mut Exchange, route: &LiveRoute, join: Box<Join>) -> Result<Result<Found, (FallThrough, Box<Fill>)>, Reject> {
+async fn joined(
+    exchange: &mut Exchange,
+    route: &LiveRoute,
+    join: Box<Follower>,
+) -> Result<Result<Found, (FallThrough, Box<Fill>)>, Reject> {
     let ask = exchange.ask.clone();
     let now = Instant::now();
     let head = ask.enforced_timeouts().and_then(|timeouts| timeouts.response_header).map(|after| (after, Bound::ResponseHeader));
@@ -449,12 +454,12 @@ fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
 /// Writes down how the cache answered, and what that saved.
 fn note(exchange: &mut Exchange, info: &HitInfo) {
     exchange.cache.outcome = match info.outcome {
-        Outcome::Hit => CacheOutcome::Hit,
-        Outcome::Stale => CacheOutcome::Stale,
-        Outcome::Coalesced => CacheOutcome::Coalesced,
-        Outcome::Revalidated => CacheOutcome::Revalidated,
+        HitKind::Hit => CacheOutcome::Hit,
+        HitKind::Stale => CacheOutcome::Stale,
+        HitKind::Coalesced => CacheOutcome::Coalesced,
+        HitKind::Revalidated => CacheOutcome::Revalidated,
     };
-    if let (Some(savings), Outcome::Hit | Outcome::Stale) = (info.savings, info.outcome) {
+    if let (Some(savings), HitKind::Hit | HitKind::Stale) = (info.savings, info.outcome) {
         let cells = &exchange.ask.cells().policies;
         cells.saved_tokens.add(savings.usage.total());
         cells.saved_nano_usd.add(savings.nano_usd);

@@ -21,7 +21,7 @@ use crate::{
         coding::{self, Text},
         replay::Replay,
     },
-    config::{Cache, CacheBody, FieldPath, Mode},
+    config::{self, CacheBody, FieldPath, Mode},
     policy::cache::graphql::{Document, Kind, Operations, Persisted},
     provider::canonical_json,
     reject::Reject,
@@ -72,7 +72,7 @@ pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, bod
 }
 
 /// Whether a request is one that `policy` may declare to only read.
-pub fn applies(policy: &Cache, door: Door, method: &Method) -> bool {
+pub fn applies(policy: &config::Cache, door: Door, method: &Method) -> bool {
     door == Door::Inbound && *method == Method::POST && policy.body.is_some()
 }
 

@@ -14,7 +14,7 @@ use crate::{
     clock::Instant,
     policy::limits::Lease,
     telemetry::{
-        log::{Outcome, Record, Tokens},
+        log::{ExchangeOutcome, Record, Tokens},
         metrics::{CacheOutcome, Family, Finished},
         trace::{GenAi, Span},
     },
@@ -26,7 +26,7 @@ pub struct Ending {
     /// What was asked.
     pub ask: Rc<Ask>,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ExchangeOutcome,
     /// When it ended.
     pub at: Instant,
     /// What the client was answered.
@@ -86,8 +86,8 @@ fn count(ending: &Ending) {
     }
     if ask.origin == Origin::Refresh {
         let result = match ending.outcome {
-            Outcome::Complete => "done",
-            Outcome::Rejected => "refused",
+            ExchangeOutcome::Complete => "done",
+            ExchangeOutcome::Rejected => "refused",
             _ => "failed",
         };
         ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[&ask.route_name(), result]).inc();
@@ -99,7 +99,7 @@ fn count(ending: &Ending) {
         total: ending.total(),
         own: answer.own,
         reject: answer.reject,
-        broken: ending.outcome == Outcome::UpstreamBroken,
+        broken: ending.outcome == ExchangeOutcome::UpstreamBroken,
         at: ending.at,
     });
 }
@@ -197,7 +197,7 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
         model: &charge.model,
         tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
         cost: charge.nano_usd,
-        outcome: Outcome::ChargedLate,
+        outcome: ExchangeOutcome::ChargedLate,
         ..asked(ask, &ask.route_name(), &mut Default::default())
     });
 }
@@ -243,6 +243,6 @@ fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Recor
         cost: None,
         cause: cause.map(|id| id.text(causes)).unwrap_or_default(),
         sent_request_id: ask.sent_id.get().map(|id| id.text(sent)).unwrap_or_default(),
-        outcome: Outcome::Complete,
+        outcome: ExchangeOutcome::Complete,
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     policy::limits::{Keyed, Lease},
     reject::{Bound, Reject},
     telemetry::{
-        log::Outcome,
+        log::ExchangeOutcome,
         metrics::{CacheOutcome, GaugeGuard},
         trace::{ServerStart, Span, Trace, TraceContext},
     },
@@ -207,7 +207,7 @@ impl Exchange {
     pub fn tunnelled(&mut self, up: u64, down: u64, complete: bool) {
         self.answer.bytes_in += up;
         self.answer.bytes_out += down;
-        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken }, Instant::now());
+        self.finish(if complete { ExchangeOutcome::Complete } else { ExchangeOutcome::UpstreamBroken }, Instant::now());
     }
 
     /// The status that a tunnel answers with.
@@ -218,7 +218,7 @@ impl Exchange {
     /// The exchange of a refresh has ended; `status` is the answer's, if one came.
     pub fn refreshed(mut self: Box<Self>, status: Option<StatusCode>, complete: bool) {
         self.answer.status = status.map_or(0, |status| status.as_u16());
-        self.finish(if complete { Outcome::Complete } else { Outcome::UpstreamBroken }, Instant::now());
+        self.finish(if complete { ExchangeOutcome::Complete } else { ExchangeOutcome::UpstreamBroken }, Instant::now());
     }
 
     fn head_is(&mut self, status: StatusCode) {
@@ -226,14 +226,14 @@ impl Exchange {
         self.answer.own = Some(self.ask.arrival.at.elapsed().saturating_sub(self.ask.tries.waited.get()));
     }
 
-    fn finish(&mut self, outcome: Outcome, at: Instant) {
+    fn finish(&mut self, outcome: ExchangeOutcome, at: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let outcome = match outcome {
-            Outcome::Complete if self.answer.reject.is_some() => Outcome::Rejected,
+            ExchangeOutcome::Complete if self.answer.reject.is_some() => ExchangeOutcome::Rejected,
             // What ends badly while the process leaves is ended by us.
-            Outcome::ClientGone | Outcome::UpstreamBroken if self.ask.proxy.stop.is_on() => Outcome::Stopped,
+            ExchangeOutcome::ClientGone | ExchangeOutcome::UpstreamBroken if self.ask.proxy.stop.is_on() => ExchangeOutcome::Stopped,
             outcome => outcome,
         };
         // First the seat, then the account: a charge that finds the seat taken finds the account open.
@@ -267,12 +267,12 @@ impl Observer for Exchange {
     fn end(&mut self, end: End<'_>) {
         let now = Instant::now();
         let outcome = match end {
-            End::Complete => Outcome::Complete,
-            End::Broken(_) => Outcome::UpstreamBroken,
-            End::Abandoned => Outcome::ClientGone,
+            End::Complete => ExchangeOutcome::Complete,
+            End::Broken(_) => ExchangeOutcome::UpstreamBroken,
+            End::Abandoned => ExchangeOutcome::ClientGone,
         };
         if let Some(connection) = self.connection.take()
-            && outcome == Outcome::Complete
+            && outcome == ExchangeOutcome::Complete
             && self.ask.upload.is_done()
         {
             connection.release(now);
@@ -289,7 +289,7 @@ impl Observer for Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
-            self.finish(Outcome::ClientGone, Instant::now());
+            self.finish(ExchangeOutcome::ClientGone, Instant::now());
         }
     }
 }

@@ -9,11 +9,11 @@ use std::{
 
 use http::{HeaderMap, Request, StatusCode, Uri, Version, header, response};
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use crate::{
     arrival::Arrival,
     body::{Body, upload::Progress},
+    clock::Instant,
     config::{Mode, Timeouts},
     policy::timeout::Deadline,
     reject::{Bound, Reject},

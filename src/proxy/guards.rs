@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::{
     Proxy,
     ask::Ask,
@@ -13,6 +11,7 @@ use super::{
 };
 use crate::{
     arrival::Door,
+    clock::Instant,
     config::Mode,
     policy::{
         breaker::{Breaker, Permit},

@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use tokio::time::Instant;
 
 use super::{ask::Ask, bill::Reading, sending::Attempted};
 use crate::{
     body::{Body, BodyError, resumed::Resumed, room::Room},
+    clock::Instant,
     policy::timeout::Deadline,
     provider::ErrorClass,
     reject::Bound,

@@ -67,7 +67,7 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Heade
 }
 
 /// Fields of the request as any target gets them. Made anew for each try: no try has to keep a copy for the next.
-pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap {
+pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> HeaderMap {
     let inbound = ask.door() == Door::Inbound;
     let none = Claims::NONE;
     let claims = ask.live_door().map_or(&none, |door| &door.claims);
@@ -87,7 +87,7 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap 
         }
     }
     narrow(&mut fields, codings);
-    if codings == Codings::Identity {
+    if codings == AnswerCodings::Identity {
         // The body was changed: its length is that of what is sent, and it has no coding.
         fields.remove(header::CONTENT_LENGTH);
         fields.remove(header::CONTENT_ENCODING);
@@ -97,7 +97,7 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: Codings) -> HeaderMap 
 
 /// Which content codings an answer may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Codings {
+pub(super) enum AnswerCodings {
     /// Whatever the client accepts.
     Any,
     /// Gzip or none: decoded on the side, for metering.
@@ -106,7 +106,7 @@ pub(super) enum Codings {
     Identity,
 }
 
-impl Codings {
+impl AnswerCodings {
     /// Of the answer to `ask`; `looks_inside`: it is looked into before it is stored.
     pub(super) fn of(ask: &Ask, looks_inside: bool) -> Self {
         match ask.call() {
@@ -119,12 +119,12 @@ impl Codings {
 }
 
 /// Keeps to codings that can be read on the side; never adds one that the client does not accept.
-fn narrow(fields: &mut HeaderMap, codings: Codings) {
-    if codings == Codings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
+fn narrow(fields: &mut HeaderMap, codings: AnswerCodings) {
+    if codings == AnswerCodings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
         return;
     }
     let narrowed = match codings {
-        Codings::Gzip if accepts(fields, b"gzip") => "gzip",
+        AnswerCodings::Gzip if accepts(fields, b"gzip") => "gzip",
         _ => "identity",
     };
     fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));

@@ -3,11 +3,11 @@
 use std::{rc::Rc, sync::Arc};
 
 use http::{HeaderMap, response};
-use tokio::time::Instant;
 
 use super::{ask::Ask, bill::Reading, funds::Funds, live::LiveProvider, request};
 use crate::{
     body::{Body, replay::Replay, tap::TimeBounds},
+    clock::Instant,
     policy::{given_up::CallId, limits::keys},
     provider,
     upstream::{Connection, Pool},
@@ -20,8 +20,8 @@ pub struct Sending {
     /// The fields, where something was added to those of the request.
     edited: Option<Box<HeaderMap>>,
     pub(super) websocket: bool,
-    /// Codings in which the answer can be read on the side.
-    codings: request::Codings,
+    /// AnswerCodings in which the answer can be read on the side.
+    codings: request::AnswerCodings,
     /// Outbound: what pays for the tries.
     pub(super) funds: Option<Funds>,
     /// The client sends a call again that was given up a moment ago.
@@ -63,7 +63,7 @@ pub struct Aim<'a> {
 impl Sending {
     /// Prepares the tries of `ask`.
     pub fn new(ask: Rc<Ask>, body: Replay, websocket: bool, looks_inside: bool, funds: Option<Funds>) -> Self {
-        let codings = request::Codings::of(&ask, looks_inside);
+        let codings = request::AnswerCodings::of(&ask, looks_inside);
         let was_given_up = !ask.proxy.shared.given_up.is_empty()
             && call_id(&ask, &body).is_some_and(|call| ask.proxy.shared.given_up.take(call, Instant::now()));
         Self { ask, body, edited: None, websocket, codings, funds, was_given_up }

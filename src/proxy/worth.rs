@@ -8,7 +8,7 @@ use super::{Proxy, ask::Ask, bill::Reading, sending::Instead};
 use crate::{
     body::coding::{Codings, Decoder},
     config::{CacheBody, Operation},
-    policy::cache::{Verdict, entry::Savings, graphql::Inspector},
+    policy::cache::{Worth, entry::Savings, graphql::Inspector},
     provider::Finish,
 };
 
@@ -54,45 +54,45 @@ impl Judge {
 
     /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut
     /// short or filtered, asks for tool calls, or has no end.
-    pub fn verdict(&mut self, proxy: &Proxy) -> Verdict {
+    pub fn verdict(&mut self, proxy: &Proxy) -> Worth {
         if self.instead.is_some() {
-            return Verdict::Discard("not of the target that was asked");
+            return Worth::Discard("not of the target that was asked");
         }
         if let Some(graphql) = self.graphql.take()
             && !graphql.is_clean()
         {
-            return Verdict::Discard("GraphQL errors, or no plain answer");
+            return Worth::Discard("GraphQL errors, or no plain answer");
         }
-        let (Some(reading), Some(call)) = (&self.reading, self.ask.call()) else { return Verdict::Store(None) };
-        let Some(observed) = reading.observed() else { return Verdict::Discard("no end was seen") };
+        let (Some(reading), Some(call)) = (&self.reading, self.ask.call()) else { return Worth::Store(None) };
+        let Some(observed) = reading.observed() else { return Worth::Discard("no end was seen") };
         if observed.error.is_some() {
-            return Verdict::Discard("error inside a success");
+            return Worth::Discard("error inside a success");
         }
         if matches!(observed.finish, Some(Finish::Length | Finish::ContentFilter)) {
-            return Verdict::Discard("cut or filtered");
+            return Worth::Discard("cut or filtered");
         }
         if observed.tool_calls && !self.keeps_tool_calls {
-            return Verdict::Discard("asks for tool calls");
+            return Worth::Discard("asks for tool calls");
         }
         if !observed.answered {
-            return Verdict::Discard("no answer");
+            return Worth::Discard("no answer");
         }
         let ended = observed.finish.is_some() || matches!(call.shape.operation, Operation::Embeddings);
         if !(observed.terminal && ended) {
-            return Verdict::Discard("no end was seen");
+            return Worth::Discard("no end was seen");
         }
         // The price that the call itself was charged.
         let prices = &proxy.worker().live.prices;
         let nano_usd = prices.cost_of(call.model.as_deref(), observed.model.as_deref(), &observed.usage).unwrap_or(0);
-        Verdict::Store(Some(Savings { usage: observed.usage, nano_usd }))
+        Worth::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
     /// Counts the end of a fetch: whether its answer is stored now, and if not, why.
-    pub fn count_fill(&self, verdict: Verdict, stored: bool) {
+    pub fn count_fill(&self, verdict: Worth, stored: bool) {
         let result = match verdict {
-            Verdict::Store(_) if stored => "stored",
-            Verdict::Store(_) => "too large, no room, or changed meanwhile",
-            Verdict::Discard(why) => why,
+            Worth::Store(_) if stored => "stored",
+            Worth::Store(_) => "too large, no room, or changed meanwhile",
+            Worth::Discard(why) => why,
         };
         self.ask.cells().policies.filled(result);
     }
@@ -103,8 +103,8 @@ impl Judge {
     }
 
     /// Counts what those who joined have saved: a call each.
-    pub fn count_joined(&self, verdict: Verdict, joined: u64) {
-        if let Verdict::Store(Some(savings)) = verdict {
+    pub fn count_joined(&self, verdict: Worth, joined: u64) {
+        if let Worth::Store(Some(savings)) = verdict {
             let cells = &self.ask.cells().policies;
             cells.saved_tokens.add(savings.usage.total().saturating_mul(joined));
             cells.saved_nano_usd.add(savings.nano_usd.saturating_mul(joined));

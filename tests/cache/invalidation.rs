@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use outrigger::policy::cache::Query;
+use outrigger::policy::cache::CacheQuery;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -66,7 +66,7 @@ async fn operators_purge_by_tag_key_route_prefix_and_all() {
 async fn operators_purge_by_the_key_that_is_explained() {
     let world = filled().await;
     let (host, route, headers) = (world.inbound.to_string(), "shop".into(), HeaderMap::new());
-    let (key, parts) = world.app.shared.cache.explain(Query {
+    let (key, parts) = world.app.shared.cache.explain(CacheQuery {
         route: &route,
         method: &Method::GET,
         scheme: "http",

@@ -12,7 +12,7 @@ use outrigger::{
     body::Body,
     clock::{Clock, Instant, Moment},
     config::{self, Mode},
-    policy::cache::{Cache, Decision, Fill, Join, Lookup, Purge, Query, Recorder, Verdict},
+    policy::cache::{Cache, CacheQuery, Decision, Fill, Follower, Lookup, Purge, Recorder, Worth},
     store::memory::Which,
 };
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ struct Alone {
 enum Found {
     Answer(Response<Body>),
     Fetch(Box<Fill>),
-    Join(Box<Join>),
+    Follower(Box<Follower>),
 }
 
 /// What the app's answer to a fetch came to.
@@ -74,9 +74,9 @@ impl Alone {
         Moment::at(at(app.now)).with_wall(at(app.now.saturating_add_signed(self.wrong)))
     }
 
-    fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> Query<'a> {
+    fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> CacheQuery<'a> {
         let (scheme, host, path_and_query) = ("http", "h", path);
-        Query { route: &self.route, method, scheme, host, path_and_query, headers, extra: &[], model: None, ttl: None, body: None }
+        CacheQuery { route: &self.route, method, scheme, host, path_and_query, headers, extra: &[], model: None, ttl: None, body: None }
     }
 
     fn look_up(&mut self, app: &mut App, asked: &Asked) -> Found {
@@ -95,7 +95,7 @@ impl Alone {
                 Found::Answer(response)
             }
             Lookup::Revalidate(fill) | Lookup::Miss(fill) => Found::Fetch(fill),
-            Lookup::Join(join) => Found::Join(join),
+            Lookup::Join(join) => Found::Follower(join),
             other => panic!("nothing else was asked for: {other:?}"),
         }
     }
@@ -127,7 +127,7 @@ impl Alone {
                 for piece in [first, rest] {
                     recorder.data(&Bytes::copy_from_slice(piece), Instant::now());
                 }
-                recorder.complete(self.now(app), Verdict::Store(None));
+                recorder.complete(self.now(app), Worth::Store(None));
                 whole(&reply)
             }
         }
@@ -142,7 +142,7 @@ impl Alone {
         let response = match found {
             Found::Answer(response) => response,
             Found::Fetch(fill) => self.fetch_all(app, fill, asked),
-            Found::Join(join) => match wait(join.respond(Clock::fixed(at(app.now)))) {
+            Found::Follower(join) => match wait(join.respond(Clock::fixed(at(app.now)))) {
                 Ok((response, _)) => response,
                 Err((_, fill)) => self.fetch_all(app, fill, asked),
             },
@@ -155,7 +155,7 @@ impl Way for Alone {
     fn ask(&mut self, app: &mut App, asked: &Asked) -> Answer {
         // Only what `overlap` begins is waited for; what was put off is under way for ever.
         let mut found = self.look_up(app, asked);
-        if let Found::Join(_) = found {
+        if let Found::Follower(_) = found {
             self.settle(app);
             found = self.look_up(app, asked);
         }

@@ -8,7 +8,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::{
-    Cache, HitInfo, Outcome,
+    Cache, HitInfo, HitKind,
     answer::{Mark, answer},
     carried::Carrier,
     entry::Entry,
@@ -224,7 +224,7 @@ impl Fill {
                 Arc::new(old.freshened(fields, old.fresh.clone(), old.variance.clone(), now))
             }
         };
-        let info = HitInfo::of(&entry, Outcome::Revalidated, now);
+        let info = HitInfo::of(&entry, HitKind::Revalidated, now);
         self.cache.count(&info);
         Decision::NotModified(answer(&entry, &self.request, false, self.plan.paced, Mark::Forwarded(member.value()), now), info)
     }
@@ -292,7 +292,7 @@ impl Fill {
         if let Some(flight) = self.flight.take() {
             flight.resolve(head_of(&entry, true), &entry.body, entry.trailers.clone());
         }
-        let info = HitInfo::of(&entry, Outcome::Stale, now);
+        let info = HitInfo::of(&entry, HitKind::Stale, now);
         self.cache.count_hit(self.keys.entry, &entry, &info);
         let mark = match said {
             // RFC 9211: `hit` means that the request was not forwarded.
@@ -311,12 +311,12 @@ impl Fill {
 
 /// A request that waits for another one's fetch.
 #[derive(Debug)]
-pub struct Join {
+pub struct Follower {
     pub(super) reader: FlightReader,
     pub(super) fill: Fill,
 }
 
-impl Join {
+impl Follower {
     /// Leads to what the fetch's leader has handed over.
     pub fn carrier(&self) -> Carrier {
         self.reader.carrier()
@@ -346,7 +346,7 @@ impl Join {
         response.headers_mut().append(super::status::CACHE_STATUS, member.value());
         super::status::mark_age(response.headers_mut(), &head.fresh, now);
         let info =
-            HitInfo { outcome: Outcome::Coalesced, age: head.fresh.age(now), ttl: super::status::ttl(&head.fresh, now), savings: None };
+            HitInfo { outcome: HitKind::Coalesced, age: head.fresh.age(now), ttl: super::status::ttl(&head.fresh, now), savings: None };
         fill.cache.count(&info);
         Ok((response, info))
     }

@@ -10,7 +10,7 @@ use crate::clock::Moment;
 
 /// How an answer came from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum HitKind {
     /// Fresh, or stale with the client's consent.
     Hit,
     /// Stale: being refreshed, or because the origin failed.
@@ -21,7 +21,7 @@ pub enum Outcome {
     Revalidated,
 }
 
-impl Outcome {
+impl HitKind {
     /// The word used in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HitInfo {
     /// How it came.
-    pub outcome: Outcome,
+    pub outcome: HitKind,
     /// Its age.
     pub age: Duration,
     /// Seconds of lifetime left; negative once stale.
@@ -47,7 +47,7 @@ pub struct HitInfo {
 }
 
 impl HitInfo {
-    pub(super) fn of(entry: &Entry, outcome: Outcome, now: Moment) -> Self {
+    pub(super) fn of(entry: &Entry, outcome: HitKind, now: Moment) -> Self {
         Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
     }
 }

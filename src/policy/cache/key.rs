@@ -3,7 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::Query;
+use super::CacheQuery;
 
 /// The key of a stored response: 128 bits of a keyed hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ pub struct Keys {
 }
 
 /// The keys of `query` under the store's secret.
-pub fn keys(secret: &[u8; 32], query: &Query<'_>) -> Keys {
+pub fn keys(secret: &[u8; 32], query: &CacheQuery<'_>) -> Keys {
     let mut parts = Parts::new(secret, None);
     base(&mut parts, class(query), query, query.path_and_query);
     let uri = parts.key();
@@ -99,7 +99,7 @@ pub fn keys(secret: &[u8; 32], query: &Query<'_>) -> Keys {
 }
 
 /// The key of another URI of the same host (`Location` after an unsafe method).
-pub fn uri_key(secret: &[u8; 32], query: &Query<'_>, path_and_query: &str) -> Key {
+pub fn uri_key(secret: &[u8; 32], query: &CacheQuery<'_>, path_and_query: &str) -> Key {
     let mut parts = Parts::new(secret, None);
     let class = if query.model.is_some() { MODEL } else { READ };
     base(&mut parts, class, query, path_and_query);
@@ -107,7 +107,7 @@ pub fn uri_key(secret: &[u8; 32], query: &Query<'_>, path_and_query: &str) -> Ke
 }
 
 /// The key of `query` and its parts by name, in the order in which they are hashed.
-pub fn explain(secret: &[u8; 32], query: &Query<'_>) -> (Key, Vec<KeyPart>) {
+pub fn explain(secret: &[u8; 32], query: &CacheQuery<'_>) -> (Key, Vec<KeyPart>) {
     let mut shown = Vec::new();
     let mut parts = Parts::new(secret, Some(&mut shown));
     base(&mut parts, class(query), query, query.path_and_query);
@@ -125,7 +125,7 @@ const READ: &str = "read";
 const MODEL: &str = "model";
 
 /// HEAD is answered from GET; nothing else is answered from another method's answers.
-fn class(query: &Query<'_>) -> &'static str {
+fn class(query: &CacheQuery<'_>) -> &'static str {
     match (&query.model, query.body) {
         (Some(_), _) => MODEL,
         (None, Some(_)) => "post",
@@ -133,7 +133,7 @@ fn class(query: &Query<'_>) -> &'static str {
     }
 }
 
-fn base(parts: &mut Parts<'_>, class: &str, query: &Query<'_>, path_and_query: &str) {
+fn base(parts: &mut Parts<'_>, class: &str, query: &CacheQuery<'_>, path_and_query: &str) {
     parts.text("class", class);
     parts.text("scheme", query.scheme);
     let host = query.host.trim_end_matches('.');
@@ -147,7 +147,7 @@ fn base(parts: &mut Parts<'_>, class: &str, query: &Query<'_>, path_and_query: &
     parts.text("path", path_and_query);
 }
 
-fn rest(parts: &mut Parts<'_>, query: &Query<'_>) {
+fn rest(parts: &mut Parts<'_>, query: &CacheQuery<'_>) {
     for (name, value) in query.extra {
         parts.secret("key", &[name.as_bytes(), value.as_bytes()], name);
     }
@@ -252,9 +252,9 @@ mod tests {
 
     const SECRET: [u8; 32] = [7; 32];
 
-    fn with<T>(change: impl FnOnce(&mut Query<'_>), then: impl FnOnce(&Query<'_>) -> T) -> T {
+    fn with<T>(change: impl FnOnce(&mut CacheQuery<'_>), then: impl FnOnce(&CacheQuery<'_>) -> T) -> T {
         let (route, headers) = (Arc::from("r"), HeaderMap::new());
-        let mut query = Query {
+        let mut query = CacheQuery {
             route: &route,
             method: &Method::GET,
             scheme: "http",
@@ -270,7 +270,7 @@ mod tests {
         then(&query)
     }
 
-    fn key(change: impl FnOnce(&mut Query<'_>)) -> Key {
+    fn key(change: impl FnOnce(&mut CacheQuery<'_>)) -> Key {
         with(change, |query| keys(&SECRET, query).entry)
     }
 
@@ -291,11 +291,11 @@ mod tests {
             key(|q| q.extra = &[("caller", "v")]),
             key(|q| q.model = model(b"{}")),
             key(|q| q.body = Some(&[])),
-            with(|_| {}, |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"1").into())]), ..*q }).entry),
-            with(|_| {}, |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"").into())]), ..*q }).entry),
+            with(|_| {}, |q| keys(&SECRET, &CacheQuery { body: Some(&[("a".into(), (*b"1").into())]), ..*q }).entry),
+            with(|_| {}, |q| keys(&SECRET, &CacheQuery { body: Some(&[("a".into(), (*b"").into())]), ..*q }).entry),
             with(
                 |_| {},
-                |q| keys(&SECRET, &Query { body: Some(&[("a".into(), (*b"").into()), ("b".into(), (*b"1").into())]), ..*q }).entry,
+                |q| keys(&SECRET, &CacheQuery { body: Some(&[("a".into(), (*b"").into()), ("b".into(), (*b"1").into())]), ..*q }).entry,
             ),
             key(|q| q.model = model(b"{} ")),
             key(|q| q.model = model(b"{}").map(|m| ModelKey { tenant: b"u", ..m })),

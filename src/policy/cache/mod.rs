@@ -5,7 +5,7 @@
 //!         -> Stale          answer, and refresh in the background
 //!         -> Revalidate     ask the origin with our validators       \
 //!         -> Miss           ask the origin                            > a Fill: the only thing that can store
-//!         -> Join           wait for somebody else's fetch           /
+//!         -> Follower       wait for somebody else's fetch           /
 //!         -> Bypass, OnlyIfCached
 //! ```
 //!
@@ -86,10 +86,10 @@ use self::{
     status::Forward,
 };
 pub use self::{
-    fill::{Decision, Fill, Join},
-    hit::{HitInfo, Outcome},
-    query::{BodyPart, ModelKey, Query},
-    recorder::{Recorder, Verdict},
+    fill::{Decision, Fill, Follower},
+    hit::{HitInfo, HitKind},
+    query::{BodyPart, CacheQuery, ModelKey},
+    recorder::{Recorder, Worth},
     shared::{Event, SharedStats},
 };
 use crate::{
@@ -143,7 +143,7 @@ pub enum Lookup {
     /// Ask the origin.
     Miss(Box<Fill>),
     /// Wait for somebody else's fetch.
-    Join(Box<Join>),
+    Join(Box<Follower>),
     /// The cache has no part in this request; the reason.
     Bypass(&'static str),
     /// `only-if-cached`, and nothing may be used: 504.
@@ -168,7 +168,7 @@ pub struct Stats {
     pub flights: usize,
     /// Keys held for observe mode.
     pub observed_keys: usize,
-    /// Answers by [`Outcome`]: hit, stale, coalesced, revalidated.
+    /// Answers by [`HitKind`]: hit, stale, coalesced, revalidated.
     pub answers: [u64; 4],
     /// Tokens that hits and joined fetches saved.
     pub saved_tokens: u64,
@@ -203,7 +203,7 @@ impl Cache {
     }
 
     /// What to do with a request.
-    pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: Query<'_>, now: Moment) -> Lookup {
+    pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: CacheQuery<'_>, now: Moment) -> Lookup {
         if let Some(reason) = bypasses(policy, &query) {
             return Lookup::Bypass(reason);
         }
@@ -224,11 +224,11 @@ impl Cache {
             Selected::None(why) => (why, None),
             Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
                 Use::Fresh | Use::Stale => {
-                    let (response, info) = self.serve(keys.entry, &entry, Outcome::Hit, plan, &query, now);
+                    let (response, info) = self.serve(keys.entry, &entry, HitKind::Hit, plan, &query, now);
                     return Lookup::Hit(response, info);
                 }
                 Use::StaleWhileRevalidate => {
-                    let (response, info) = self.serve(keys.entry, &entry, Outcome::Stale, plan, &query, now);
+                    let (response, info) = self.serve(keys.entry, &entry, HitKind::Stale, plan, &query, now);
                     // HEAD cannot bring the body anew; the next GET does.
                     let born = || Born { told: self.told.number(), home: Arc::new(Home::of(policy, &query)) };
                     let writer = if query.method == Method::HEAD { None } else { self.lead(&keys, plan, born) };
@@ -260,7 +260,7 @@ impl Cache {
     }
 
     /// Removes what a successful unsafe method made invalid; how many variants.
-    pub fn invalidate(&self, query: Query<'_>, status: StatusCode, response: &HeaderMap, now: Moment) -> usize {
+    pub fn invalidate(&self, query: CacheQuery<'_>, status: StatusCode, response: &HeaderMap, now: Moment) -> usize {
         if !invalidate::invalidates(query.method, status) {
             return 0;
         }
@@ -305,7 +305,7 @@ impl Cache {
     }
 
     /// The key of a request and its parts, for people.
-    pub fn explain(&self, query: Query<'_>) -> (Key, Vec<KeyPart>) {
+    pub fn explain(&self, query: CacheQuery<'_>) -> (Key, Vec<KeyPart>) {
         key::explain(&self.secret(), &query)
     }
 
@@ -336,9 +336,9 @@ impl Cache {
         &self,
         key: Key,
         entry: &Arc<Entry>,
-        outcome: Outcome,
+        outcome: HitKind,
         plan: Plan,
-        query: &Query<'_>,
+        query: &CacheQuery<'_>,
         now: Moment,
     ) -> (Response<Body>, HitInfo) {
         let info = HitInfo::of(entry, outcome, now);
@@ -362,7 +362,7 @@ impl Cache {
         if !alone {
             let may_join = |born: &Born| self.may_join(&fill.keys, fill.plan, born);
             match self.flights.join(fill.keys.entry, fill.plan.max_body, may_join, || fill.born()) {
-                Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Join { reader, fill }))),
+                Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Follower { reader, fill }))),
                 Joined::Leader(writer) => {
                     // Between the look into the store and the list of flights one may have landed.
                     let landed = fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
@@ -377,7 +377,7 @@ impl Cache {
         Some(if fill.is_revalidation() { Lookup::Revalidate(fill) } else { Lookup::Miss(fill) })
     }
 
-    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &Query<'_>, why: Forward, now: Moment) -> Fill {
+    fn fill(self: &Arc<Self>, policy: &config::Cache, plan: Plan, keys: Keys, query: &CacheQuery<'_>, why: Forward, now: Moment) -> Fill {
         Fill {
             cache: self.clone(),
             plan,
@@ -477,7 +477,7 @@ impl Cache {
     fn count(&self, info: &HitInfo) {
         self.counters[info.outcome as usize].fetch_add(1, Relaxed);
         // A validated answer was asked for again, and a provider bills that.
-        if matches!(info.outcome, Outcome::Hit | Outcome::Stale) {
+        if matches!(info.outcome, HitKind::Hit | HitKind::Stale) {
             self.count_saved(info.savings, 1);
         }
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, header};
 
 use super::{
-    Query,
+    CacheQuery,
     directives::RequestDirectives,
     entry::Entry,
     freshness::{Source, Terms},
@@ -41,12 +41,12 @@ pub(super) struct Home {
 }
 
 impl Home {
-    pub(super) fn of(policy: &config::Cache, query: &Query<'_>) -> Self {
+    pub(super) fn of(policy: &config::Cache, query: &CacheQuery<'_>) -> Self {
         Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into(), what: Self::what(query) }
     }
 
     /// What is asked, for people; bounded, without what may be secret.
-    fn what(query: &Query<'_>) -> Arc<str> {
+    fn what(query: &CacheQuery<'_>) -> Arc<str> {
         let mut what = match &query.model {
             Some(model) => format!("{} {} {}", model.provider, model.operation, model.model),
             None => {
@@ -62,7 +62,7 @@ impl Home {
 }
 
 impl Plan {
-    pub(super) fn of(policy: &config::Cache, query: &Query<'_>, asked: &RequestDirectives) -> Self {
+    pub(super) fn of(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Self {
         let cookie_is_cared_for =
             policy.cookies == config::Cookies::Ignore || policy.key.iter().any(|part| matches!(part, config::KeyPart::Cookie(_)));
         let asker = Asker {
@@ -125,7 +125,7 @@ static OF_GET: [header::HeaderName; 6] =
     [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
 /// Why the cache has no part in a request.
-pub(super) fn bypasses(policy: &config::Cache, query: &Query<'_>) -> Option<&'static str> {
+pub(super) fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static str> {
     if query.model.is_some() {
         if query.ttl == Some(Duration::ZERO) {
             return Some("request outrigger-cache-ttl 0");

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method};
 
 /// A request, as the cache sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct Query<'a> {
+pub struct CacheQuery<'a> {
     /// Name of the route.
     pub route: &'a Arc<str>,
     /// As sent.

@@ -27,7 +27,7 @@ const MAX_TAG: usize = 128;
 
 /// Whether a complete body is worth storing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Worth {
     /// Yes; with what a hit saves, if known.
     Store(Option<Savings>),
     /// No: an error inside a success, a truncated or filtered answer, a stream without its end.
@@ -115,7 +115,7 @@ impl Recorder {
 
     /// The body is complete: stores it unless `verdict`, its length, its size or a purge meanwhile speak against it.
     /// Whether it is stored now.
-    pub fn complete(self, now: Moment, verdict: Verdict) -> bool {
+    pub fn complete(self, now: Moment, verdict: Worth) -> bool {
         if self.expected.is_some_and(|expected| expected != self.seen) {
             self.abandon();
             return false;
@@ -123,7 +123,7 @@ impl Recorder {
         let recording = match self.kind {
             Kind::Observing { lifetime } => {
                 // Nobody is answered with it, so a purge meanwhile does not matter: a POST that is declared to read purges its own URI.
-                if matches!(verdict, Verdict::Store(_)) {
+                if matches!(verdict, Worth::Store(_)) {
                     self.cache.observed.insert(self.keys.entry, now.after(lifetime));
                 }
                 return false;
@@ -132,7 +132,7 @@ impl Recorder {
         };
         let Recording { fill, head, writer, pauses, .. } = *recording;
         let stored = match verdict {
-            Verdict::Store(savings) => {
+            Worth::Store(savings) => {
                 self.cache.count_saved(savings, writer.joined());
                 writer.snapshot().is_some_and(|(pieces, trailers)| {
                     let entry = Arc::new(entry(&fill, &head, pieces, trailers, pauses, savings, now));
@@ -140,7 +140,7 @@ impl Recorder {
                     self.cache.store(&self.keys, fill.told, entry, fill.selected.as_ref(), now)
                 })
             }
-            Verdict::Discard(_) => false,
+            Worth::Discard(_) => false,
         };
         // Only now: who comes between finds the flight or the entry, never neither.
         writer.complete();
@@ -181,7 +181,7 @@ impl Recorder {
 
     /// Reads all of `body` for the store and the readers, at the pace of the slowest reader once it is too large to be
     /// stored. `verdict` is asked at the end. For a task of its own; give up early by dropping it.
-    pub async fn pump(mut self, mut body: Body, clock: Clock, verdict: impl FnOnce() -> Verdict) -> bool {
+    pub async fn pump(mut self, mut body: Body, clock: Clock, verdict: impl FnOnce() -> Worth) -> bool {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
                 self.abandon();

@@ -58,7 +58,7 @@ impl World {
     }
 
     fn ask_as(&self, method: &Method, path: &str, headers: &HeaderMap, extra: &[(&str, &str)], now: u64) -> Lookup {
-        let query = Query {
+        let query = CacheQuery {
             route: &self.route,
             method,
             scheme: "http",
@@ -85,7 +85,7 @@ impl World {
 
     fn model(&self, body: &[u8], headers: &HeaderMap, tenant: &[u8], now: u64) -> Lookup {
         let model = Some(ModelKey { provider: "openai", operation: "chat", model: "m", headers: &[], tenant, body });
-        let query = Query {
+        let query = CacheQuery {
             route: &self.route,
             method: &Method::POST,
             scheme: "http",
@@ -112,7 +112,7 @@ fn finish(decision: Decision, body: &str, now: u64) -> bool {
     match decision {
         Decision::Store(mut recorder) => {
             recorder.data(&Bytes::copy_from_slice(body.as_bytes()), Instant::now());
-            recorder.complete(at(now), Verdict::Store(None))
+            recorder.complete(at(now), Worth::Store(None))
         }
         Decision::PassThrough(_) => false,
         other => panic!("a new answer: {other:?}"),
@@ -137,7 +137,7 @@ async fn a_fresh_answer_is_a_hit_with_its_age_and_another_uri_is_not() {
     let Lookup::Hit(response, info) = world.ask("/a", &[], 10) else { panic!("a hit") };
     assert_eq!(response.headers()["age"], "10");
     assert_eq!(response.headers()["cache-status"], "outrigger; hit; ttl=50");
-    assert_eq!((info.outcome, info.age.as_secs(), info.ttl), (Outcome::Hit, 10, 50));
+    assert_eq!((info.outcome, info.age.as_secs(), info.ttl), (HitKind::Hit, 10, 50));
     assert_eq!(text(response).await, "hello");
     forwarded(world.ask("/a?x", &[], 10));
     forwarded(world.ask("/a", &[], 61));
@@ -155,7 +155,7 @@ async fn nothing_is_fresh_for_longer_because_the_clock_was_set_back() {
     assert!(world.fetch("/a", &[], &[], "hello", 3_600));
     let look = |seconds: u64, wall: u64| {
         let (headers, now) = (HeaderMap::new(), at(seconds).with_wall(at(wall).wall));
-        let query = Query {
+        let query = CacheQuery {
             route: &world.route,
             method: &Method::GET,
             scheme: "http",
@@ -203,7 +203,7 @@ async fn a_stale_answer_is_validated_and_freshened() {
     assert_eq!(request, map(&[("if-none-match", "\"1\"")]));
     let answer = map(&[("cache-control", "max-age=10"), ("etag", "\"1\""), ("x", "new")]);
     let Decision::NotModified(response, info) = fill.on_head(StatusCode::NOT_MODIFIED, &answer, at(3)) else { panic!("freshened") };
-    assert_eq!((response.status(), info.outcome), (StatusCode::NOT_MODIFIED, Outcome::Revalidated), "the client has it too");
+    assert_eq!((response.status(), info.outcome), (StatusCode::NOT_MODIFIED, HitKind::Revalidated), "the client has it too");
     assert_eq!(response.headers()["cache-status"], "outrigger; fwd=stale; fwd-status=304; stored");
     let Lookup::Hit(response, _) = world.ask("/a", &[], 12) else { panic!("fresh again") };
     assert_eq!((response.headers()["x"].clone(), text(response).await.as_str()), (HeaderValue::from_static("new"), "body"));
@@ -242,7 +242,7 @@ async fn stale_while_revalidate_refreshes_once_and_stale_if_error_stands_in() {
     let world = World::new(policy());
     assert!(world.fetch("/a", &[], &[("cache-control", "max-age=1, stale-while-revalidate=60, stale-if-error=90")], "old", 0));
     let Lookup::Stale { response, revalidate, info } = world.ask("/a", &[], 5) else { panic!("stale") };
-    assert_eq!((text(response).await.as_str(), info.outcome, info.ttl), ("old", Outcome::Stale, -4));
+    assert_eq!((text(response).await.as_str(), info.outcome, info.ttl), ("old", HitKind::Stale, -4));
     let fill = revalidate.expect("the first one refreshes");
     let Lookup::Stale { revalidate: None, .. } = world.ask("/a", &[], 5) else { panic!("the second one does not") };
     assert!(finish(fill.on_head(StatusCode::OK, &map(&[("cache-control", "max-age=1, stale-if-error=90")]), at(5)), "new", 5));
@@ -291,10 +291,10 @@ async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
         panic!("storable")
     };
     let (response, info) = same.respond(clock).await.expect("the same variant");
-    assert_eq!(info.outcome, Outcome::Coalesced);
+    assert_eq!(info.outcome, HitKind::Coalesced);
     assert_eq!(response.headers()["cache-status"], "outrigger; fwd=uri-miss; collapsed");
     assert_eq!(other.respond(clock).await.expect_err("another variant").0, flight::FallThrough::OtherVariant);
-    assert!(recorder.pump(Body::full("shared"), clock, || Verdict::Store(None)).await);
+    assert!(recorder.pump(Body::full("shared"), clock, || Worth::Store(None)).await);
     assert_eq!(text(response).await, "shared");
     // A page that may not be shared is fetched by each, and nobody waits for the next ten seconds.
     for answer in [map(&[("cache-control", "private")]), map(&[("etag", "\"dynamic\"")])] {
@@ -332,7 +332,7 @@ async fn a_thousand_requests_of_a_cold_key_are_one_fetch_also_when_the_first_cli
             tokio::task::yield_now().await;
             drop(first_client);
             recorder.data(&Bytes::from_static(b"and half"), clock.now());
-            assert!(recorder.complete(at(0), Verdict::Store(None)));
+            assert!(recorder.complete(at(0), Worth::Store(None)));
             for one in waiting {
                 assert_eq!(one.await.expect("no panic"), "half and half");
             }
@@ -349,7 +349,7 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
     let fresh = [("cache-control", "max-age=60"), ("surrogate-key", "p1 p2")];
     let empty = HeaderMap::new();
     let post = |path: &str, answer: &HeaderMap, status: u16| {
-        let query = Query {
+        let query = CacheQuery {
             route: &world.route,
             method: &Method::POST,
             scheme: "http",
@@ -404,7 +404,7 @@ async fn who_comes_after_a_change_joins_no_fetch_from_before_it() {
         assert_eq!(matches!(after, Lookup::Join(_)), joins, "{purge:?}");
         let Decision::Store(mut recorder) = before.on_head(StatusCode::OK, &fresh, at(0)) else { panic!("storable") };
         recorder.data(&Bytes::from_static(b"before"), Instant::now());
-        assert_eq!(recorder.complete(at(0), Verdict::Store(None)), keeps || purge.soft, "{purge:?}");
+        assert_eq!(recorder.complete(at(0), Worth::Store(None)), keeps || purge.soft, "{purge:?}");
         let (waited, _) = waiting.respond(clock).await.expect("it asked before the purge");
         assert_eq!(text(waited).await, "before");
         let Lookup::Miss(after) = after else { continue };
@@ -443,7 +443,7 @@ async fn model_calls_are_kept_by_body_and_tenant_when_found_good() {
         }
         recorder.complete(at(0), verdict)
     };
-    assert!(record(b"{1}", Verdict::Store(Some(savings))));
+    assert!(record(b"{1}", Worth::Store(Some(savings))));
     let Lookup::Hit(response, info) = world.model(b"{1}", &none, b"t", 5) else { panic!("a hit") };
     assert!(!response.headers().contains_key("set-cookie") && !response.headers().contains_key("x-ratelimit-limit-tokens"));
     let mut body = response.into_body();
@@ -455,7 +455,7 @@ async fn model_calls_are_kept_by_body_and_tenant_when_found_good() {
     forwarded(world.model(b"{1}", &map(&[("cache-control", "no-cache")]), b"t", 5));
     forwarded(world.model(b"{1}", &map(&[("cache-control", "max-age=3")]), b"t", 5));
     assert!(matches!(world.model(b"{1}", &map(&[("cache-control", "no-store")]), b"t", 5), Lookup::Bypass(_)));
-    assert!(!record(b"{3}", Verdict::Discard("filtered")));
+    assert!(!record(b"{3}", Worth::Discard("filtered")));
     forwarded(world.model(b"{3}", &none, b"t", 5));
     let failed = forwarded(world.model(b"{4}", &none, b"t", 5)).on_head(StatusCode::TOO_MANY_REQUESTS, &none, at(5));
     assert!(matches!(failed, Decision::PassThrough(_)));
@@ -468,7 +468,7 @@ async fn observing_keeps_keys_and_no_bodies() {
     assert!(!fill.observed_hit());
     let Decision::Store(recorder) = fill.on_head(StatusCode::OK, &HeaderMap::new(), at(0)) else { panic!("storable") };
     assert!(recorder.cache_status().is_none());
-    assert!(!recorder.complete(at(0), Verdict::Store(None)));
+    assert!(!recorder.complete(at(0), Worth::Store(None)));
     assert!(forwarded(world.ask("/a", &[], 30)).observed_hit());
     assert!(!forwarded(world.ask("/a", &[], 61)).observed_hit());
     assert_eq!(world.cache.stats().memory.entries, 0);

@@ -12,7 +12,7 @@ mod writer;
 use std::{fmt, io, time::Duration};
 
 pub use process::{end_process_log, init_process_log, say_repeats};
-pub use record::{Outcome, Record, Tokens};
+pub use record::{ExchangeOutcome, Record, Tokens};
 pub use writer::{FLUSH_EVERY, MAX_BUFFER};
 
 pub(super) use process::lines_lost;

@@ -18,7 +18,7 @@ use crate::{
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Outcome {
+pub enum ExchangeOutcome {
     Complete,
     /// The client left before the last byte.
     ClientGone,
@@ -32,7 +32,7 @@ pub enum Outcome {
     Stopped,
 }
 
-impl Outcome {
+impl ExchangeOutcome {
     /// The word used in logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -127,7 +127,7 @@ pub struct Record<'a> {
     /// The request id as the provider sees it, if it is another.
     pub sent_request_id: &'a str,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ExchangeOutcome,
 }
 
 impl Record<'_> {
@@ -219,7 +219,7 @@ impl Record<'_> {
         out.push(b' ');
         decimal(out, micros(self.total), 3);
         out.extend_from_slice(b"ms");
-        if self.outcome != Outcome::Complete {
+        if self.outcome != ExchangeOutcome::Complete {
             pair(out, "outcome", self.outcome.as_str());
         }
         pair(out, "reason", self.reason.unwrap_or_default());

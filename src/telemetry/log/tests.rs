@@ -55,7 +55,7 @@ fn record() -> Record<'static> {
         cost: None,
         cause: "",
         sent_request_id: "",
-        outcome: Outcome::Complete,
+        outcome: ExchangeOutcome::Complete,
     }
 }
 
@@ -104,7 +104,7 @@ fn a_model_call_says_what_it_used_and_cost() {
         first_token: Some(Duration::from_millis(120)),
         cause: "in-7",
         sent_request_id: "out-7",
-        outcome: Outcome::ClientGone,
+        outcome: ExchangeOutcome::ClientGone,
         ..record()
     });
     let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");

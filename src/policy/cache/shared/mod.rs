@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::value::Seal;
 use super::{
-    Cache, Fill, HitInfo, Lookup, Outcome, Purge,
+    Cache, Fill, HitInfo, HitKind, Lookup, Purge,
     answer::{Mark, answer},
     directives::RequestDirectives,
     entry::Entry,
@@ -230,8 +230,8 @@ impl Fill {
         let asked = RequestDirectives::of(&self.request);
         let usable = entry.fresh.usable(&asked, entry.is_softly_purged(), now);
         let outcome = match usable {
-            Use::Fresh | Use::Stale => Outcome::Hit,
-            Use::StaleWhileRevalidate => Outcome::Stale,
+            Use::Fresh | Use::Stale => HitKind::Hit,
+            Use::StaleWhileRevalidate => HitKind::Stale,
             Use::Validate => {
                 (self.why, self.selected) = (Forward::Stale, Some(entry));
                 return self.go_forward();
@@ -241,7 +241,7 @@ impl Fill {
         let info = HitInfo::of(&entry, outcome, now);
         cache.count_hit(self.keys.entry, &entry, &info);
         let response = answer(&entry, &self.request, head, self.plan.paced, Mark::Hit, now);
-        if outcome == Outcome::Hit {
+        if outcome == HitKind::Hit {
             if let Some(flight) = self.flight.take() {
                 flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
             }
