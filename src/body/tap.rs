@@ -93,6 +93,28 @@ impl Tap {
     }
 }
 
+impl Tap {
+    /// The inner body breaks: the observer's last words first, then the error. Behind all that matters it only ends.
+    fn break_off(&mut self, error: BodyError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.observer.is_over() {
+            self.inner = Body::Empty;
+            self.end(End::Complete);
+            return Poll::Ready(None);
+        }
+        let words = self.observer.last_words(&error);
+        self.inner = Body::Empty;
+        self.end(End::Broken(&error));
+        self.broken = Some((error, false));
+        match words.filter(|words| !words.is_empty()) {
+            Some(words) => Poll::Ready(Some(Ok(Frame::data(words)))),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
 impl Timer {
     fn new(bounds: TimeBounds) -> Self {
         let far = Instant::now() + Duration::from_secs(86_400);
@@ -170,24 +192,7 @@ impl HttpBody for Tap {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(_))) if this.observer.is_over() => {
-                this.inner = Body::Empty;
-                this.end(End::Complete);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(error))) => {
-                let words = this.observer.last_words(&error);
-                this.inner = Body::Empty;
-                this.end(End::Broken(&error));
-                this.broken = Some((error, false));
-                match words.filter(|words| !words.is_empty()) {
-                    Some(words) => Poll::Ready(Some(Ok(Frame::data(words)))),
-                    None => {
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                }
-            }
+            Poll::Ready(Some(Err(error))) => this.break_off(error, cx),
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
 /// POST that costs nothing.
 fn is_free(verb: &str, name: &str, last: &[&str; 5]) -> bool {
     match (verb, name) {
-        ("countTokens" | "computeTokens" | "cancel", _) => true,
+        ("countTokens" | "computeTokens" | "cancel", _) | ("rawPredict", "count-tokens") => true,
         ("", "count_tokens" | "count-tokens" | "input_tokens" | "moderations" | "cancel" | "complete" | "tokenize" | "detokenize") => true,
         // Files: storage is free or priced by the day, whoever asks.
         ("", "files" | "uploads" | "parts") => true,
@@ -127,6 +127,7 @@ mod tests {
             (Anthropic, post, "/v1/messages/batches/b_1/cancel", Billed::Never),
             (Gemini, post, "/v1beta/models/g:countTokens", Billed::Never),
             (Gemini, post, "/v1beta/batches/b_1:cancel", Billed::Never),
+            (Gemini, post, "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict", Billed::Never),
             (Bedrock, post, "/model/m/count-tokens", Billed::Never),
             (OpenAi, get, "/v1/responses/resp_1", Billed::AsPolled("resp_1".into())),
             (Anthropic, get, "/gateway/v1/responses/resp_1/", Billed::AsPolled("resp_1".into())),

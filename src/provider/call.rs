@@ -117,6 +117,8 @@ fn gemini(shape: &mut Shape, tail: &Tail<'_>) -> bool {
         "generateContent" => (Operation::Chat, Some(false)),
         "streamGenerateContent" => (Operation::Chat, Some(true)),
         "embedContent" | "batchEmbedContents" => (Operation::Embeddings, Some(false)),
+        // Vertex counts tokens under a model's name.
+        "rawPredict" if model == "count-tokens" => (Operation::Other, None),
         "rawPredict" | "streamRawPredict" if tail.last[2] == "anthropic" => {
             shape.api = Api::Anthropic;
             (Operation::Messages, Some(verb == "streamRawPredict"))

@@ -126,15 +126,7 @@ pub async fn understand(
         hold::Beginning::Error(attempted, class) => {
             let outcome =
                 if class.retryable() { TryOutcome::BrokenStream } else { TryOutcome::Answer(of_class(status, class, None, None)) };
-            Ok(Tried {
-                answer: Ok(attempted),
-                outcome,
-                word: class.as_str(),
-                broke: None,
-                class: Some(class),
-                another_key: false,
-                refuses_usage: false,
-            })
+            Ok(Tried { outcome, word: class.as_str(), ..answered(attempted, Answer::new(status), Some(class)) })
         }
         hold::Beginning::Empty(attempted) => {
             let class = Some(ErrorClass::Transient);

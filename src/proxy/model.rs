@@ -13,7 +13,9 @@ use http::{Response, Uri, header};
 use parking_lot::Mutex;
 
 use super::{
-    Exchange, NOT_LET_IN, Proxy, credential,
+    Exchange, NOT_LET_IN, Proxy,
+    ask::Ask,
+    credential,
     live::{Live, LiveDoor, LiveProvider},
     payer::Account,
     read_first, request,
@@ -135,40 +137,40 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         asks_usage: false,
     });
     let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
-    if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
-        if !lets_in(door, &query(arrival, &call), arrival.client) {
-            ask.understood(call);
-            return Err(Reject::Forbidden(NOT_LET_IN.into()));
-        }
-        let bytes = match read_first::read(ask, door, body).await {
-            Ok(bytes) => bytes,
+    let replay = if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
+        match read_call(ask, door, &mut call, body).await {
+            Ok(bytes) => Replay::Whole(ask_for_usage(&mut call, live, bytes)),
             Err(reject) => {
                 ask.understood(call);
                 return Err(reject);
             }
-        };
-        match read_first::text_of(ask, door, &bytes) {
-            Ok(text) => {
-                call.read_body(text.as_ref().unwrap_or(&bytes));
-                call.text = text;
-            }
-            Err(hidden) if needs_text(door, &query(arrival, &call), &call) => {
-                ask.understood(call);
-                return Err(hidden);
-            }
-            // It passes unread, and the cache has no part in it.
-            Err(_) => {}
         }
-        let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
-        let replay = Replay::Whole(ask_for_usage(&mut call, live, bytes));
-        ask.understood(call);
-        ask.routed(at);
-        return Ok(replay);
-    }
+    } else {
+        Replay::new(body)
+    };
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
     ask.understood(call);
     ask.routed(at);
-    Ok(Replay::new(body))
+    Ok(replay)
+}
+
+/// Reads the body, and what its text says into `call`. Gives the bytes as they came.
+async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Bytes, Reject> {
+    let arrival = &ask.arrival;
+    if !lets_in(door, &query(arrival, call), arrival.client) {
+        return Err(Reject::Forbidden(NOT_LET_IN.into()));
+    }
+    let bytes = read_first::read(ask, door, body).await?;
+    match read_first::text_of(ask, door, &bytes) {
+        Ok(text) => {
+            call.read_body(text.as_ref().unwrap_or(&bytes));
+            call.text = text;
+        }
+        Err(hidden) if needs_text(door, &query(arrival, call), call) => return Err(hidden),
+        // It passes unread, and the cache has no part in it.
+        Err(_) => {}
+    }
+    Ok(bytes)
 }
 
 /// The provider that the path begins with.

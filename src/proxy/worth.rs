@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, header};
 
 use super::{Proxy, ask::Ask, bill::Reading, sending::Instead};
 use crate::{
-    body::coding::{Codings, Decoder},
+    body::coding::{ContentEncoding, Decoder},
     config::{CacheBody, Operation},
     policy::cache::{Worth, entry::Savings, graphql::Inspector},
     provider::Finish,
@@ -124,11 +124,11 @@ impl Inspection {
     fn of(head: &HeaderMap) -> Self {
         let kind = head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
         let essence = kind.split(';').next().unwrap_or_default().trim();
-        match Codings::of(head) {
+        match ContentEncoding::of(head) {
             _ if !(essence == "application/json" || essence.ends_with("+json")) => Self::Opaque,
-            Codings::Plain => Self::Plain(Inspector::default()),
-            Codings::Known(codings) => Self::Coded(Box::new(Decoder::new(&codings)), Inspector::default()),
-            Codings::Unknown(_) => Self::Opaque,
+            ContentEncoding::Plain => Self::Plain(Inspector::default()),
+            ContentEncoding::Known(codings) => Self::Coded(Box::new(Decoder::new(&codings)), Inspector::default()),
+            ContentEncoding::Unknown(_) => Self::Opaque,
         }
     }
 

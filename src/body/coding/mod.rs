@@ -41,7 +41,7 @@ pub enum Coding {
 
 /// The codings of a body in the order in which they were applied, `identity` left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Codings {
+pub enum ContentEncoding {
     /// None: the body is its text.
     Plain,
     /// All of them can be decoded.
@@ -50,7 +50,7 @@ pub enum Codings {
     Unknown(String),
 }
 
-impl Codings {
+impl ContentEncoding {
     /// What `Content-Encoding` says.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut known = Vec::new();
@@ -102,10 +102,10 @@ pub fn decode(headers: &HeaderMap, body: &[u8], most: u64) -> Text {
     if body.is_empty() {
         return Text::Plain;
     }
-    let codings = match Codings::of(headers) {
-        Codings::Plain => return Text::Plain,
-        Codings::Unknown(name) => return Text::Unknown(name),
-        Codings::Known(codings) => codings,
+    let codings = match ContentEncoding::of(headers) {
+        ContentEncoding::Plain => return Text::Plain,
+        ContentEncoding::Unknown(name) => return Text::Unknown(name),
+        ContentEncoding::Known(codings) => codings,
     };
     let bound = most.min(ALWAYS.max((body.len() as u64).saturating_mul(RATIO)));
     let mut text = Vec::new();
@@ -163,9 +163,9 @@ impl Decoder {
 
     /// For a body with these header fields; `None`: it has no coding, or one that cannot be decoded.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        match Codings::of(headers) {
-            Codings::Known(codings) => Some(Self::new(&codings)),
-            Codings::Plain | Codings::Unknown(_) => None,
+        match ContentEncoding::of(headers) {
+            ContentEncoding::Known(codings) => Some(Self::new(&codings)),
+            ContentEncoding::Plain | ContentEncoding::Unknown(_) => None,
         }
     }
 

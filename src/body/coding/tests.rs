@@ -180,7 +180,7 @@ proptest! {
     #[test]
     fn cutting_changes_nothing(which in 0usize..7, size in 1usize..400) {
         let (name, body) = encoded().swap_remove(which);
-        let Codings::Known(codings) = Codings::of(&headers(&[name])) else { panic!("{name}") };
+        let ContentEncoding::Known(codings) = ContentEncoding::of(&headers(&[name])) else { panic!("{name}") };
         prop_assert_eq!(in_pieces(&codings, &body, size), Some(TEXT.to_vec()));
     }
 

@@ -15,28 +15,23 @@
 //! Sources: OpenAI API reference (chat completion object, response object, embeddings), Anthropic Messages reference,
 //! Gemini `UsageMetadata`, Bedrock `TokenUsage` and `CacheDetail`.
 
-use serde::Deserialize;
-
-use super::Wire;
-use crate::{
-    provider::json::{self, Count, Perhaps, Text},
-    usage::Usage,
-};
+use super::{Wire, counts::Counts};
+use crate::{provider::json, usage::Usage};
 
 /// Figures as a provider names them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Figures {
-    input: Option<u64>,
+    pub input: Option<u64>,
     /// Beside `input`: Gemini's results of tools.
-    tools: Option<u64>,
-    cache_read: Option<u64>,
+    pub tools: Option<u64>,
+    pub cache_read: Option<u64>,
     /// Cache writes of all lifetimes.
-    cache_write: Option<u64>,
-    cache_write_5m: Option<u64>,
-    cache_write_1h: Option<u64>,
-    output: Option<u64>,
-    reasoning: Option<u64>,
-    total: Option<u64>,
+    pub cache_write: Option<u64>,
+    pub cache_write_5m: Option<u64>,
+    pub cache_write_1h: Option<u64>,
+    pub output: Option<u64>,
+    pub reasoning: Option<u64>,
+    pub total: Option<u64>,
 }
 
 impl Figures {
@@ -99,15 +94,15 @@ impl Figures {
         };
         let (write, write_1h) = self.cache_writes();
         let (read, writes, reasoning) = (self.cache_read.unwrap_or(0), write.saturating_add(write_1h), self.reasoning.unwrap_or(0));
-        let readings = READINGS.iter().filter(|reading| reading.is_possible(input, output, read, writes, reasoning));
-        let sum = |reading: &Reading| sum(&[input, output, reading.beside(read, writes, reasoning)]);
+        let readings = PLACINGS.iter().filter(|reading| reading.is_possible(input, output, read, writes, reasoning));
+        let sum = |reading: &Placing| sum(&[input, output, reading.beside(read, writes, reasoning)]);
         let met = self.total.and_then(|total| readings.clone().find(|reading| sum(reading) == total));
         // Gemini behind OpenAI's API: the total has the thoughts, and nothing else does.
         let untold = match (met, self.total) {
             (None, Some(total)) if reasoning == 0 && read + writes <= input => total.saturating_sub(input.saturating_add(output)),
             _ => 0,
         };
-        let reading = met.or_else(|| readings.clone().next()).unwrap_or(&READINGS[0]);
+        let reading = met.or_else(|| readings.clone().next()).unwrap_or(&PLACINGS[0]);
         let inside = [(read, reading.read), (writes, reading.writes)].into_iter().filter(|(_, beside)| !beside).map(|(figure, _)| figure);
         let reasoned = reasoning.saturating_add(untold);
         Usage {
@@ -167,16 +162,16 @@ impl Figures {
 }
 
 /// Which parts lie beside the figure that may include them.
-struct Reading {
+struct Placing {
     read: bool,
     writes: bool,
     reasoning: bool,
 }
 
 /// All readings, the documented one first, then those that are in use.
-const READINGS: [Reading; 8] = {
-    const fn of(read: bool, writes: bool, reasoning: bool) -> Reading {
-        Reading { read, writes, reasoning }
+const PLACINGS: [Placing; 8] = {
+    const fn of(read: bool, writes: bool, reasoning: bool) -> Placing {
+        Placing { read, writes, reasoning }
     }
     [
         of(false, false, false),
@@ -190,7 +185,7 @@ const READINGS: [Reading; 8] = {
     ]
 };
 
-impl Reading {
+impl Placing {
     /// Whether what lies inside fits there.
     fn is_possible(&self, input: u64, output: u64, read: u64, writes: u64, reasoning: u64) -> bool {
         let within = if self.read { 0 } else { read }.saturating_add(if self.writes { 0 } else { writes });
@@ -205,163 +200,6 @@ impl Reading {
 
 fn sum(figures: &[u64]) -> u64 {
     figures.iter().fold(0, |sum, figure| sum.saturating_add(*figure))
-}
-
-/// Every figure of every API; the names do not clash.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Counts {
-    prompt_tokens: Count,
-    completion_tokens: Count,
-    total_tokens: Count,
-    prompt_tokens_details: Perhaps<InputDetails>,
-    completion_tokens_details: Perhaps<OutputDetails>,
-    /// DeepSeek.
-    prompt_cache_hit_tokens: Count,
-    /// Moonshot.
-    cached_tokens: Count,
-
-    input_tokens: Count,
-    output_tokens: Count,
-    input_tokens_details: Perhaps<InputDetails>,
-    output_tokens_details: Perhaps<OutputDetails>,
-
-    cache_creation_input_tokens: Count,
-    cache_read_input_tokens: Count,
-    cache_creation: Perhaps<CacheCreation>,
-
-    #[serde(rename = "promptTokenCount")]
-    prompt: Count,
-    #[serde(rename = "cachedContentTokenCount")]
-    cached: Count,
-    #[serde(rename = "candidatesTokenCount")]
-    candidates: Count,
-    #[serde(rename = "thoughtsTokenCount")]
-    thoughts: Count,
-    #[serde(rename = "toolUsePromptTokenCount")]
-    tool_prompt: Count,
-    #[serde(rename = "totalTokenCount")]
-    gemini_total: Count,
-
-    /// Converse; InvokeModel's `amazon-bedrock-invocationMetrics`; Titan; Llama.
-    #[serde(rename = "inputTokens", alias = "inputTokenCount", alias = "inputTextTokenCount", alias = "prompt_token_count")]
-    aws_input: Count,
-    #[serde(rename = "outputTokens", alias = "outputTokenCount", alias = "generation_token_count")]
-    aws_output: Count,
-    #[serde(rename = "cacheReadInputTokens", alias = "cacheReadInputTokenCount")]
-    aws_cache_read: Count,
-    #[serde(rename = "cacheWriteInputTokens", alias = "cacheWriteInputTokenCount")]
-    aws_cache_write: Count,
-    #[serde(rename = "cacheDetails")]
-    aws_cache_details: Perhaps<Vec<CacheDetail>>,
-    /// Titan.
-    results: Perhaps<Vec<TitanResult>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct InputDetails {
-    cached_tokens: Count,
-    cache_write_tokens: Count,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct OutputDetails {
-    reasoning_tokens: Count,
-    thinking_tokens: Count,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CacheCreation {
-    ephemeral_5m_input_tokens: Count,
-    ephemeral_1h_input_tokens: Count,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct CacheDetail {
-    ttl: Text,
-    input_tokens: Count,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct TitanResult {
-    token_count: Count,
-}
-
-impl Counts {
-    fn openai(&self) -> Figures {
-        let details = self.prompt_tokens_details.0.as_ref().or(self.input_tokens_details.0.as_ref());
-        let split = self.cache_creation.0.as_ref();
-        Figures {
-            input: self.prompt_tokens.0.or(self.input_tokens.0),
-            cache_read: details
-                .and_then(|details| details.cached_tokens.0)
-                .or(self.prompt_cache_hit_tokens.0)
-                .or(self.cached_tokens.0)
-                .or(self.cache_read_input_tokens.0),
-            cache_write: details.and_then(|details| details.cache_write_tokens.0).or(self.cache_creation_input_tokens.0),
-            cache_write_1h: split.and_then(|split| split.ephemeral_1h_input_tokens.0),
-            output: self.completion_tokens.0.or(self.output_tokens.0),
-            reasoning: self.output_details().and_then(|details| details.reasoning_tokens.0),
-            total: self.total_tokens.0,
-            ..Figures::default()
-        }
-    }
-
-    fn anthropic(&self) -> Figures {
-        let split = self.cache_creation.0.as_ref();
-        Figures {
-            input: self.input_tokens.0,
-            cache_read: self.cache_read_input_tokens.0,
-            cache_write: self.cache_creation_input_tokens.0,
-            cache_write_5m: split.and_then(|split| split.ephemeral_5m_input_tokens.0),
-            cache_write_1h: split.and_then(|split| split.ephemeral_1h_input_tokens.0),
-            output: self.output_tokens.0,
-            reasoning: self.output_details().and_then(|details| details.thinking_tokens.0),
-            ..Figures::default()
-        }
-    }
-
-    fn gemini(&self) -> Figures {
-        Figures {
-            input: self.prompt.0,
-            tools: self.tool_prompt.0,
-            cache_read: self.cached.0,
-            output: self.candidates.0,
-            reasoning: self.thoughts.0,
-            total: self.gemini_total.0,
-            ..Figures::default()
-        }
-    }
-
-    fn bedrock(&self) -> Figures {
-        let titan = self.results.0.as_ref().map(|results| results.iter().filter_map(|result| result.token_count.0).sum());
-        let output = self.aws_output.0.or(titan.filter(|tokens| *tokens > 0));
-        if self.aws_input.0.is_none() && output.is_none() {
-            // InvokeModel answers in the model's own words, most often Anthropic's.
-            return self.anthropic();
-        }
-        let long =
-            self.aws_cache_details.0.as_ref().map(|details| {
-                details.iter().filter(|detail| detail.ttl.as_str() == "1h").filter_map(|detail| detail.input_tokens.0).sum()
-            });
-        Figures {
-            input: self.aws_input.0,
-            cache_read: self.aws_cache_read.0,
-            cache_write: self.aws_cache_write.0,
-            cache_write_1h: long,
-            output,
-            ..Figures::default()
-        }
-    }
-
-    fn output_details(&self) -> Option<&OutputDetails> {
-        self.completion_tokens_details.0.as_ref().or(self.output_tokens_details.0.as_ref())
-    }
 }
 
 #[cfg(test)]

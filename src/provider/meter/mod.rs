@@ -8,6 +8,9 @@
 
 mod answer;
 mod condense;
+#[cfg(test)]
+mod condense_tests;
+mod counts;
 mod figures;
 mod frames;
 #[cfg(test)]
@@ -29,7 +32,7 @@ pub use observed::{Finish, News, Observed, Work};
 use self::{figures::Figures, large::LargeEvent};
 use super::{errors::ErrorClass, sse, text::Spoken};
 use crate::{
-    body::coding::{Codings, Decoder},
+    body::coding::{ContentEncoding, Decoder},
     config::{Api, Operation},
     usage::{Usage, UsageSource},
 };
@@ -120,10 +123,10 @@ impl Meter {
     /// [`classify`](super::errors::classify)'s.
     pub fn new(api: Api, operation: Operation, headers: &HeaderMap) -> Self {
         let wire = Wire::of(api, operation);
-        let codings = Codings::of(headers);
+        let codings = ContentEncoding::of(headers);
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
         let is = |kind: &str| content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
-        let form = if wire == Wire::Unknown || matches!(codings, Codings::Unknown(_)) {
+        let form = if wire == Wire::Unknown || matches!(codings, ContentEncoding::Unknown(_)) {
             Form::Opaque
         } else if is("application/vnd.amazon.eventstream") {
             Form::Frames(Box::default())
@@ -131,7 +134,7 @@ impl Meter {
             Form::Undecided
         };
         let decoder = match codings {
-            Codings::Known(codings) if !matches!(form, Form::Opaque) => Some(Box::new(Decoder::new(&codings))),
+            ContentEncoding::Known(codings) if !matches!(form, Form::Opaque) => Some(Box::new(Decoder::new(&codings))),
             _ => None,
         };
         let mut tally = Tally::default();
