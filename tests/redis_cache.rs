@@ -10,10 +10,15 @@ mod server;
 #[path = "redis/world.rs"]
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use outrigger::{admin::State, clock::Instant, policy::cache::Event, store::memory::Which};
+use outrigger::{
+    admin::State,
+    clock::{Clock, Instant},
+    policy::cache::{Event, Purge, key::Key},
+    store::memory::Which,
+};
 use server::Server;
 use world::{DEADLINE, Origin, Replica, eventually, redis, redis_cli, request};
 
@@ -325,4 +330,44 @@ async fn a_client_that_leaves_while_redis_is_asked_does_not_scatter_those_who_wa
         assert_eq!(answer.await.expect("no panic").status, StatusCode::OK);
     }
     assert_eq!(origin.asked(), 1);
+}
+
+/// The key that `outrigger explain` prints.
+async fn explained(file: &Path, request: &[&str]) -> Key {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_outrigger"));
+    let done = command.args(["explain", "--json", "--config"]).arg(file).args(request).kill_on_drop(true).output().await.expect("run");
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    let key = &said["cache_key"]["key"];
+    key["key"].as_str().or(key.as_str()).unwrap_or_else(|| panic!("{said}")).parse().expect("a key")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_names_the_key_that_a_running_proxy_uses_with_and_without_redis() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::start().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("proxy.yaml");
+    let body = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "what is new?"}]}"#;
+    let chat = ["POST", "/house/chat/completions", "--door", "outbound", "-H", "host: shop.example"];
+    let chat = [&chat[..], &["-H", "content-type: application/json", "-H", "authorization: Bearer sk-app", "-d", body]].concat();
+    let mut keys = Vec::new();
+    for store in [format!("{}, secret: a-secret-of-ours", redis(&server.url())), "secret: a-secret-of-ours".into()] {
+        let replica = Replica::start_from(&file, &origin, &store).await;
+        if replica.0.redis.is_some() {
+            replica.until_ready().await;
+        }
+        let purged = |key| replica.0.shared.cache.purge(&Purge { which: Which::Key(key), soft: false }, Clock::system().moment());
+        for request in [&["GET", "http://shop.example/c/a", "--door", "inbound"][..], &chat] {
+            if request[0] == "GET" {
+                replica.get("/c/a").await
+            } else {
+                replica.chat(body).await
+            };
+            eventually("kept", || replica.entries() == 1).await;
+            let key = explained(&file, request).await;
+            assert_eq!(purged(key), 1, "{store}: {request:?}");
+            keys.push(key);
+        }
+    }
+    assert_eq!(keys[..2], keys[2..], "a key is the same with Redis and without");
 }

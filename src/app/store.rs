@@ -4,15 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{
-    clock::{self, Clock},
-    config,
-    policy::cache::Cache,
-    store::redis::Redis,
-};
+use crate::{clock::Clock, config, policy::cache::Cache, store::redis::Redis};
 
-/// The largest body that is stored is this fraction of the memory tier.
-const LARGEST_SHARE: u64 = 8;
 /// How long Redis may be away before it is said.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -31,14 +24,7 @@ pub fn start(config: &config::Store) -> Result<Option<Arc<Redis>>, String> {
 /// # Errors
 /// Redis' client cannot be made.
 pub fn cache(config: &config::Store, redis: Option<&Arc<Redis>>, clock: Clock) -> Result<Arc<Cache>, String> {
-    let (memory, largest) = (config.memory, config.memory / LARGEST_SHARE);
-    let secret = match &config.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => clock::secret_bytes(),
-    };
-    let Some(redis) = redis else { return Ok(Cache::new(memory, largest, secret)) };
-    let encrypt = config.redis.as_ref().is_some_and(|redis| redis.encrypt);
-    Cache::with_redis(memory, largest, secret, redis, config.secret.as_ref().filter(|_| encrypt), clock)
+    redis.map_or_else(|| Ok(Cache::configured(config)), |redis| Cache::with_redis(config, redis, clock))
 }
 
 /// Says once what a restart forgets, and from then on when Redis goes and comes.

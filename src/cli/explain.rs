@@ -30,7 +30,7 @@ use crate::{
     provider::{self, Facts, Prices, Shape},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
-        cache_secret, caller,
+        caller,
         declared::{self, Declared},
         model::split,
     },
@@ -360,12 +360,13 @@ fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKe
     if asked.call.is_none() && asked.declared.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
         return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
     }
-    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&cache_secret(config), &query));
+    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&key::secret(&config.store), &query));
     CacheKey::Key {
         key: key.to_string(),
         parts: parts.into_iter().map(|part| (part.name, part.value)).collect(),
         note: config.store.secret.is_none().then_some(
-            "without store.secret every process has a secret of its own, so a running proxy's key and hashes differ; the parts do not",
+            "without store.secret every process (with store.redis: every namespace) draws a secret of its own, so a running proxy's key and \
+             hashes differ; the parts do not",
         ),
     }
 }

@@ -12,6 +12,11 @@ impl Secret {
         Self(value.into())
     }
 
+    /// A key of keyed hashes that is made from it, the same everywhere.
+    pub fn as_key(&self) -> [u8; 32] {
+        blake3::derive_key("outrigger store secret v1", self.0.as_bytes())
+    }
+
     /// The secret itself; for the wire only.
     pub fn reveal(&self) -> &str {
         &self.0

@@ -128,8 +128,7 @@ impl Shared {
     /// Nothing counted, nothing open, nothing known; memory alone, no store.
     pub fn new(config: &Config, clock: Clock) -> Self {
         let limits = Limits::new(config.store.max_keys, &clock, None);
-        let cache = Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config));
-        Self::over(config, clock, limits, cache)
+        Self::over(config, clock, limits, Cache::configured(&config.store))
     }
 
     /// As [`Shared::new`], over limits and a cache that may be shared with other replicas.
@@ -168,17 +167,6 @@ impl Shared {
         keyrings.retain(|(name, _), ring| name != provider || Arc::strong_count(ring) > 1);
         let known = keyrings.entry((provider.clone(), *hasher.finalize().as_bytes()));
         known.or_insert_with(|| Arc::new(Keyring::new(keys.len(), self.clock.now()))).clone()
-    }
-}
-
-/// The largest body that is stored is this fraction of the memory tier.
-const LARGEST_SHARE: u64 = 8;
-
-/// The secret of cache keys: as configured, else of this process.
-pub fn cache_secret(config: &Config) -> [u8; 32] {
-    match &config.store.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => crate::clock::secret_bytes(),
     }
 }
 

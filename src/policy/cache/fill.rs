@@ -225,7 +225,7 @@ impl Fill {
             }
         };
         let info = HitInfo::of(&entry, HitKind::Revalidated, now);
-        self.cache.count(&info);
+        self.cache.counts.answered(&info);
         Decision::NotModified(answer(&entry, &self.request, false, self.plan.paced, Mark::Forwarded(member.value()), now), info)
     }
 
@@ -347,7 +347,7 @@ impl Follower {
         super::status::mark_age(response.headers_mut(), &head.fresh, now);
         let info =
             HitInfo { outcome: HitKind::Coalesced, age: head.fresh.age(now), ttl: super::status::ttl(&head.fresh, now), savings: None };
-        fill.cache.count(&info);
+        fill.cache.counts.answered(&info);
         Ok((response, info))
     }
 }

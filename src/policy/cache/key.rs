@@ -4,6 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use super::CacheQuery;
+use crate::{clock, config};
 
 /// The key of a stored response: 128 bits of a keyed hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +80,11 @@ pub struct Keys {
     pub entry: Key,
     /// Of the URI alone: what an unsafe method invalidates, whatever else is in `entry`.
     pub uri: Key,
+}
+
+/// The secret of keys: as it is configured, else of this process. Replicas that share a Redis and have none configured take Redis'.
+pub fn secret(store: &config::Store) -> [u8; 32] {
+    store.secret.as_ref().map_or_else(clock::secret_bytes, config::Secret::as_key)
 }
 
 /// The keys of `query` under the store's secret.

@@ -50,32 +50,27 @@ mod hit;
 pub mod invalidate;
 pub mod key;
 mod known;
+mod lookup;
 mod plan;
 mod query;
 pub mod range;
 pub mod recorder;
 mod shared;
+mod stats;
 pub mod status;
 pub mod storable;
 pub mod top;
 pub mod validate;
 pub mod vary;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 
 use self::{
     answer::{Mark, answer},
     directives::RequestDirectives,
-    entry::{Entry, Savings},
+    entry::Entry,
     expiring::Expiring,
     flight::{Born, FlightWriter, Flights, Joined},
     freshness::Use,
@@ -83,20 +78,23 @@ use self::{
     known::{Fate, Record, Subject, Told},
     plan::{Home, Plan, Selected, bypasses, select},
     shared::Tier,
+    stats::Counts,
     status::Forward,
 };
 pub use self::{
     fill::{Decision, Fill, Follower},
     hit::{HitInfo, HitKind},
+    lookup::Lookup,
     query::{BodyPart, CacheQuery, ModelKey},
     recorder::{Recorder, Worth},
     shared::{Event, SharedStats},
+    stats::{Purge, Stats},
 };
 use crate::{
     body::Body,
     clock::Moment,
     config,
-    store::memory::{self, Memory, Reason, Stored, Which},
+    store::memory::{Memory, Reason, Stored, Which},
 };
 
 /// How long requests for a key do not wait for each other after its answer turned out not to be for sharing.
@@ -119,66 +117,18 @@ pub struct Cache {
     persisted: graphql::Persisted,
     /// The keys that save most.
     top: top::Top,
-    counters: [AtomicU64; 4],
-    saved_tokens: AtomicU64,
-    saved_nano_usd: AtomicU64,
+    counts: Counts,
 }
 
-/// What the cache says to a request.
-#[derive(Debug)]
-pub enum Lookup {
-    /// Answer with this.
-    Hit(Response<Body>, HitInfo),
-    /// Answer with this, and send the fill's request in the background, if it is given (else somebody does already).
-    Stale {
-        /// The answer.
-        response: Response<Body>,
-        /// About it.
-        info: HitInfo,
-        /// The right and duty to refresh.
-        revalidate: Option<Box<Fill>>,
-    },
-    /// Ask the origin with our validators.
-    Revalidate(Box<Fill>),
-    /// Ask the origin.
-    Miss(Box<Fill>),
-    /// Wait for somebody else's fetch.
-    Join(Box<Follower>),
-    /// The cache has no part in this request; the reason.
-    Bypass(&'static str),
-    /// `only-if-cached`, and nothing may be used: 504.
-    OnlyIfCached,
-}
-
-/// What to purge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purge {
-    /// Which entries.
-    pub which: Which<Key>,
-    /// Mark them stale instead of removing them.
-    pub soft: bool,
-}
-
-/// What the cache holds and did since the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stats {
-    /// The memory tier.
-    pub memory: memory::Stats,
-    /// Fetches that can be joined now.
-    pub flights: usize,
-    /// Keys held for observe mode.
-    pub observed_keys: usize,
-    /// Answers by [`HitKind`]: hit, stale, coalesced, revalidated.
-    pub answers: [u64; 4],
-    /// Tokens that hits and joined fetches saved.
-    pub saved_tokens: u64,
-    /// Nano-dollars that hits and joined fetches saved.
-    pub saved_nano_usd: u64,
-    /// What the Redis tier did, if there is one.
-    pub shared: Option<SharedStats>,
-}
+/// The largest body that is stored is this fraction of the memory tier.
+const LARGEST_SHARE: u64 = 8;
 
 impl Cache {
+    /// The cache as it is configured, in memory alone.
+    pub fn configured(store: &config::Store) -> Arc<Self> {
+        Self::new(store.memory, store.memory / LARGEST_SHARE, key::secret(store))
+    }
+
     /// A cache of `budget` bytes in all, whose largest storable body is `largest` bytes, with keys under `secret`.
     pub fn new(budget: u64, largest: u64, secret: [u8; 32]) -> Arc<Self> {
         Self::build(budget, largest, secret, None)
@@ -196,9 +146,7 @@ impl Cache {
             told: Told::default(),
             persisted: graphql::Persisted::default(),
             top: top::Top::default(),
-            counters: Default::default(),
-            saved_tokens: AtomicU64::new(0),
-            saved_nano_usd: AtomicU64::new(0),
+            counts: Counts::default(),
         })
     }
 
@@ -321,13 +269,14 @@ impl Cache {
 
     /// What the cache holds and did.
     pub fn stats(&self) -> Stats {
+        let (saved_tokens, saved_nano_usd) = self.counts.all_saved();
         Stats {
             memory: self.memory.stats(),
             flights: self.flights.len(),
             observed_keys: self.observed.len(),
-            answers: std::array::from_fn(|at| self.counters[at].load(Relaxed)),
-            saved_tokens: self.saved_tokens.load(Relaxed),
-            saved_nano_usd: self.saved_nano_usd.load(Relaxed),
+            answers: self.counts.answers(),
+            saved_tokens,
+            saved_nano_usd,
             shared: self.tier.as_ref().map(|tier| tier.stats()),
         }
     }
@@ -465,28 +414,13 @@ impl Cache {
 
     /// Counts an answer from `entry`, for which the origin was not asked, or in vain.
     fn count_hit(&self, key: Key, entry: &Entry, info: &HitInfo) {
-        self.count(info);
+        self.counts.answered(info);
         self.top.record(key, entry, 1);
     }
 
     /// The keys that save most.
     pub fn top(&self) -> &top::Top {
         &self.top
-    }
-
-    fn count(&self, info: &HitInfo) {
-        self.counters[info.outcome as usize].fetch_add(1, Relaxed);
-        // A validated answer was asked for again, and a provider bills that.
-        if matches!(info.outcome, HitKind::Hit | HitKind::Stale) {
-            self.count_saved(info.savings, 1);
-        }
-    }
-
-    fn count_saved(&self, savings: Option<Savings>, times: u64) {
-        if let Some(savings) = savings {
-            self.saved_tokens.fetch_add(savings.usage.total().saturating_mul(times), Relaxed);
-            self.saved_nano_usd.fetch_add(savings.nano_usd.saturating_mul(times), Relaxed);
-        }
     }
 }
 

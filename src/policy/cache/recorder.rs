@@ -133,7 +133,7 @@ impl Recorder {
         let Recording { fill, head, writer, pauses, .. } = *recording;
         let stored = match verdict {
             Worth::Store(savings) => {
-                self.cache.count_saved(savings, writer.joined());
+                self.cache.counts.saved(savings, writer.joined());
                 writer.snapshot().is_some_and(|(pieces, trailers)| {
                     let entry = Arc::new(entry(&fill, &head, pieces, trailers, pauses, savings, now));
                     self.cache.top.record(self.keys.entry, &entry, writer.joined());

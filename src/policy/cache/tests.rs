@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::*;
+use super::{entry::Savings, *};
 use crate::{clock::Clock, usage::Usage};
 
 const START: u64 = 1_700_000_000;

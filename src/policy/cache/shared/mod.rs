@@ -34,13 +34,13 @@ use tokio::sync::{mpsc, watch};
 
 use self::value::Seal;
 use super::{
-    Cache, Fill, HitInfo, HitKind, Lookup, Purge,
+    Cache, Fill, HitInfo, HitKind, LARGEST_SHARE, Lookup, Purge,
     answer::{Mark, answer},
     directives::RequestDirectives,
     entry::Entry,
     fill::head_of,
     freshness::Use,
-    key::{Key, Keys},
+    key::{self, Key, Keys},
     known::{Fate, Known, Record, Stamp, Subject},
     plan::{Selected, select},
     status::Forward,
@@ -48,7 +48,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Moment},
-    config::Secret,
+    config,
     store::{
         memory::{Budget, Reason, Slot, Stored, Which},
         redis::Redis,
@@ -128,24 +128,18 @@ pub(super) struct Tier {
 }
 
 impl Cache {
-    /// As [`Cache::new`], behind it a Redis that all replicas share; keys are made with its secret as soon as that is known.
-    /// `encrypt`: values are sealed with a key made from this secret.
+    /// As [`Cache::configured`], behind it a Redis that all replicas share; without a configured secret keys are made with that of Redis as soon
+    /// as it is known. Must be called on the store's runtime.
     ///
     /// # Errors
     /// The store's client cannot be made.
-    pub fn with_redis(
-        budget: u64,
-        largest: u64,
-        secret: [u8; 32],
-        redis: &Arc<Redis>,
-        encrypt: Option<&Secret>,
-        clock: Clock,
-    ) -> Result<Arc<Self>, String> {
+    pub fn with_redis(store: &config::Store, redis: &Arc<Redis>, clock: Clock) -> Result<Arc<Self>, String> {
+        let encrypt = store.redis.as_ref().is_some_and(|redis| redis.encrypt);
         let notices = redis.journal_notices(JOURNAL).map_err(|error| error.to_string())?;
         let (records, waiting) = mpsc::channel(UNSAID);
         let tier = Arc::new(Tier {
             redis: redis.clone(),
-            seal: Seal::new(encrypt)?,
+            seal: Seal::new(store.secret.as_ref().filter(|_| encrypt))?,
             known: RwLock::new(None),
             heard: watch::Sender::new(None),
             records,
@@ -154,7 +148,7 @@ impl Cache {
             writing: Budget::new(WRITING),
             events: Default::default(),
         });
-        let cache = Self::build(budget, largest, secret, Some(tier.clone()));
+        let cache = Self::build(store.memory, store.memory / LARGEST_SHARE, key::secret(store), Some(tier.clone()));
         redis.handle().spawn(talk::hear(Arc::downgrade(&cache), Arc::downgrade(redis), notices, clock));
         redis.handle().spawn(talk::speak(Arc::downgrade(&tier), waiting));
         Ok(cache)
