@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use http::HeaderValue;
 pub use tokio::time::Instant;
 
 /// A moment on two clocks. How much time has passed is told by the steady one, which nobody sets; what others wrote down is compared with
@@ -118,6 +119,25 @@ pub fn unix(at: SystemTime) -> Duration {
     at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+thread_local! {
+    /// The last date that was written, and its second since 1970.
+    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
+}
+
+/// The second of `at` as a date field (RFC 9110 section 5.6.7). Each worker writes a second once.
+pub fn http_date(at: SystemTime) -> HeaderValue {
+    let second = unix(at).as_secs();
+    DATE.with_borrow_mut(|(known, date)| {
+        if *known != second {
+            *known = second;
+            // A date is always valid in a field.
+            *date = HeaderValue::try_from(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second)))
+                .unwrap_or_else(|_| HeaderValue::from_static(""));
+        }
+        date.clone()
+    })
+}
+
 /// Chance that is good enough for jitter and sampling, seeded from outside.
 #[derive(Debug)]
 pub struct Chance(RefCell<fastrand::Rng>);
@@ -204,6 +224,16 @@ mod tests {
         let set_back = clock.moment().with_wall(UNIX_EPOCH);
         assert_eq!((set_back.since(first), first.since(set_back)), (second, Duration::ZERO));
         assert_eq!((first.after(second).since(first), first.since(first.before(second))), (second, second));
+    }
+
+    #[test]
+    fn a_date_is_that_of_its_second_forwards_and_backwards() {
+        let at = |millis| http_date(UNIX_EPOCH + Duration::from_millis(millis));
+        assert_eq!(at(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(784_111_777_999), at(784_111_777_000));
+        assert_eq!(at(784_111_778_000), "Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(at(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
     #[test]

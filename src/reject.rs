@@ -277,9 +277,6 @@ impl Reject {
             Self::BreakerOpen { target, retry_after } => {
                 format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
             }
-            Self::Connect { target, detail, why: Fault::Refused } if **target == *"app" => {
-                format!("{target}: {detail}; does the app listen there? (inbound.app, --app)")
-            }
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
             Self::Timeout { bound: Bound::BodyRate, after, .. } => {
                 format!("the request body was more than {after:?} behind its least rate (bounds.min_rate)")
@@ -289,6 +286,33 @@ impl Reject {
             }
             Self::Timeout { target, bound, after } => format!("{target}: {} of {after:?} passed", bound.as_str()),
             Self::NotCached => "only-if-cached was asked and there is no stored answer".into(),
+        }
+    }
+
+    /// What was found out about a target, in words for an operator: it may name addresses, ports and certificates.
+    pub fn finding(&self) -> Option<String> {
+        match self {
+            Self::Connect { target, why: Fault::Refused, .. } if **target == *"app" => {
+                Some(format!("{}; does the app listen there? (inbound.app, --app)", self.detail()))
+            }
+            Self::Connect { .. } => Some(self.detail()),
+            _ => None,
+        }
+    }
+
+    /// The same refusal for somebody who need not know where the target is, what is spoken with it and what is wrong with it.
+    pub fn for_strangers(self) -> Self {
+        match self {
+            Self::Connect { target, why, .. } => {
+                let detail = match why {
+                    Fault::Dns | Fault::Refused | Fault::Tls => "it cannot be reached",
+                    Fault::Reset => "it closed the connection before it answered",
+                    Fault::Malformed => "its answer is not valid HTTP",
+                    Fault::Full => "it is busy",
+                };
+                Self::Connect { target, why, detail: format!("{detail}; the proxy's log says more") }
+            }
+            other => other,
         }
     }
 

@@ -41,6 +41,17 @@ impl Flaw {
     }
 }
 
+/// A flaw, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The number (from 1) of the first head that must be refused.
+    pub head: u32,
+    /// Why.
+    pub flaw: Flaw,
+    /// How many of the bytes come before the line with the flaw.
+    pub at: usize,
+}
+
 /// Follows one client's bytes.
 #[derive(Debug)]
 pub struct Framing {
@@ -86,9 +97,9 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// Follows the next bytes. The number (from 1) of the first head that must be refused, and why; said once, after which nothing
-    /// is followed any more.
-    pub fn feed(&mut self, mut bytes: &[u8]) -> Option<(u32, Flaw)> {
+    /// Follows the next bytes. What is wrong with them is said once, after which nothing is followed any more.
+    pub fn feed(&mut self, all: &[u8]) -> Option<Found> {
+        let mut bytes = all;
         while !bytes.is_empty() {
             match &mut self.state {
                 State::Lost => return None,
@@ -107,9 +118,9 @@ impl Framing {
                     };
                     let (line, rest) = bytes.split_at(end + 1);
                     bytes = rest;
-                    if let Some(flaw) = self.line(line) {
+                    if let Some((head, flaw)) = self.line(line) {
                         self.state = State::Lost;
-                        return Some(flaw);
+                        return Some(Found { head, flaw, at: all.len() - bytes.len() - line.len() });
                     }
                 }
             }
@@ -247,8 +258,8 @@ mod tests {
 
     fn verdict(bytes: &[u8]) -> (u32, Option<(u32, Flaw)>) {
         let mut framing = Framing::default();
-        let flaw = framing.feed(bytes);
-        (framing.heads, flaw)
+        let found = framing.feed(bytes);
+        (framing.heads, found.map(|found| (found.head, found.flaw)))
     }
 
     #[test]
@@ -340,8 +351,12 @@ mod tests {
         ) {
             let stream = stream.concat().into_bytes();
             let mut cut = Framing::default();
-            let pieces = stream.chunks(step).find_map(|piece| cut.feed(piece));
-            prop_assert_eq!(pieces, verdict(&stream).1);
+            let pieces = stream.chunks(step).enumerate().find_map(|(n, piece)| cut.feed(piece).map(|found| (n, found)));
+            prop_assert_eq!(pieces.map(|(_, found)| (found.head, found.flaw)), verdict(&stream).1);
+            if let Some((n, found)) = pieces {
+                // What comes before the flawed line is in order.
+                prop_assert_eq!(Framing::default().feed(&stream[..n * step + found.at]), None);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::TokioTimer;
 
-use crate::{body::stop::Stop, config::Bounds, reject::Reject};
+use crate::{body::stop::Stop, config::Bounds, pressure::Level, reject::Reject};
 
 /// Streams run on the connection's own worker, and hear of its stop.
 #[derive(Debug, Clone)]
@@ -24,8 +24,9 @@ impl<F: Future + 'static> Executor<F> for Local {
     }
 }
 
-/// A server with tight bounds. None is left to a default: hyper's are not stable.
-pub fn builder(bounds: &Bounds, stop: &Rc<Stop>) -> http2::Builder<Local> {
+/// A server with tight bounds. None is left to a default: hyper's are not stable. `level`: a connection that begins while memory
+/// is short may make us hold less.
+pub fn builder(bounds: &Bounds, level: Level, stop: &Rc<Stop>) -> http2::Builder<Local> {
     let mut builder = http2::Builder::new(Local(stop.clone()));
     builder
         .timer(TokioTimer::new())
@@ -33,9 +34,9 @@ pub fn builder(bounds: &Bounds, stop: &Rc<Stop>) -> http2::Builder<Local> {
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(bounds.max_head)
         .max_frame_size(16 << 10)
-        // One stream that is not read holds no more than its window; all of a connection no more than this.
-        .initial_stream_window_size(64 << 10)
-        .initial_connection_window_size(1 << 20)
+        // One stream that is not read holds no more than its window; all of a connection no more than the connection's.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(if level == Level::Easy { CONNECTION_WINDOW } else { STREAM_WINDOW })
         .max_send_buf_size(64 << 10)
         // Streams that a client resets before they are looked at (CVE-2023-44487), or makes us reset (CVE-2025-8671).
         .max_pending_accept_reset_streams(20)
@@ -46,6 +47,10 @@ pub fn builder(bounds: &Bounds, stop: &Rc<Stop>) -> http2::Builder<Local> {
 }
 
 const MAX_STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 64 << 10;
+/// Four streams at full speed, and 256 KiB that a client can make us hold: ten thousand of them are 2.5 GiB, so `memory_limit` sees
+/// it coming.
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 /// A client that does not answer a ping for so long is gone.
 const PING: Duration = Duration::from_secs(20);
 

@@ -10,7 +10,8 @@
 //! | refuses a head with an empty 400, 414 or 431, without our reason | it answers before any of our code; counted as `bad_request` |
 //! | refuses `"`, `` ` ``, `<`, `>` and invalid UTF-8 in a target | `http::Uri` cannot hold them |
 //! | takes chunk extensions of up to 16 KiB a body, control bytes included | they end here and are never forwarded |
-//! | waits when a trailer section ends in LF LF | `body_idle` ends it; no later request of the connection is believed |
+//! | refuses HTTP/1.2 and above, which a recipient may take for 1.1 (RFC 9110 section 2.5) | there is no such version; whoever names one is probing |
+//! | ends an exchange when the client has shut down its sending side | a client that has left looks the same, and what nobody waits for costs the app work and money; nginx does so too |
 //! | 414 only beyond 65,534 bytes of target | `max_head` is the tighter bound, with 431 |
 //! | drops `Content-Length` from a 304, adds none to 204 | legal (RFC 9110 section 8.6) |
 //! | sends request trailers only if `Trailer` announces them, response trailers only with `TE: trailers` | legal (section 6.5.1) |
@@ -22,6 +23,7 @@ pub mod client;
 mod framing;
 mod h2;
 mod interim;
+mod label;
 pub mod narrow;
 mod session;
 pub mod strict;
@@ -43,6 +45,7 @@ use crate::{
     body::Body,
     clock::Instant,
     config::Bounds,
+    fields::has_token,
     pressure::{Level, descriptors},
     proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
@@ -285,7 +288,8 @@ impl Listener {
     {
         let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer.clone(), session.clone()));
         let mut builder = http1::Builder::new();
-        builder.header_read_timeout(None).half_close(false).auto_date_header(false).max_header_size(bounds.max_head as usize);
+        // The date: every answer of ours has one, and hyper's own refusals of a head get theirs here (RFC 9110 section 6.6.1).
+        builder.header_read_timeout(None).half_close(false).auto_date_header(true).max_header_size(bounds.max_head as usize);
         // What a client holds that does not read, and a head must fit.
         builder.max_buf_size(BUFFER.max(bounds.max_head as usize));
         if usize::from(bounds.max_headers) != HYPER_MAX_HEADERS {
@@ -305,7 +309,8 @@ impl Listener {
             let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
             move |request: Request<Incoming>| listener.clone().answer(request, peer.clone(), session.clone())
         });
-        let connection = h2::builder(bounds, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
+        let level = self.proxy.shared.pressure.level();
+        let connection = h2::builder(bounds, level, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
         session.drive(connection, |connection| connection.graceful_shutdown()).await
     }
 
@@ -346,6 +351,12 @@ impl Listener {
             Some(flaw) => Err(Reject::BadRequest(flaw.as_str().into())),
         };
         let connects = head.method == Method::CONNECT;
+        let is_old = head.version == Version::HTTP_10;
+        if is_old {
+            session.label.exchange();
+        }
+        // Nothing keeps a connection of HTTP/1.0 open but its client's wish.
+        let is_last = connects || (is_old && !has_token(&head.headers, header::CONNECTION, "keep-alive"));
         let expects = head.version == Version::HTTP_11
             && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         let interim = (head.version == Version::HTTP_11).then(|| {
@@ -394,7 +405,7 @@ impl Listener {
             // Where memory is short, a connection's own is worth having.
             let ends = self.leaving.get() || self.proxy.shared.pressure.level() != Level::Easy;
             // After a refused CONNECT nobody knows whether what follows is a request.
-            if ends || connects {
+            if ends || is_last {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 if session.is_multiplexed() && ends {
                     session.tell(Order::Finish);

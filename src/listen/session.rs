@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{framing::Flaw, interim::Interims};
+use super::{framing::Flaw, interim::Interims, label::Label};
 use crate::body::{Body, BodyError};
 
 /// How often connections are looked at.
@@ -53,6 +53,8 @@ pub struct Session {
     taken_back: AtomicU32,
     /// What goes out before the answer.
     pub(super) interims: Interims,
+    /// What the answer begins with.
+    pub(super) label: Label,
 }
 
 /// Sweeps a connection may spend in a state.
@@ -124,6 +126,7 @@ impl Sessions {
             inflight: AtomicU32::new(0),
             taken_back: AtomicU32::new(0),
             interims: Interims::default(),
+            label: Label::default(),
         });
         self.all.borrow_mut().push(Arc::downgrade(&session));
         session

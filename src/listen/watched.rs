@@ -10,7 +10,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{framing::Framing, session::Session};
+use super::{
+    framing::{Flaw, Found, Framing},
+    session::Session,
+};
 
 /// A client's byte stream.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Watched<S> {
     stream: S,
     session: Arc<Session>,
     framing: Framing,
+    /// The body that is coming in has lost its framing: nothing more of it is read.
+    lost: bool,
     /// HTTP/2: frames are the h2 crate's to judge.
     multiplexed: bool,
     /// The connection's first bytes, read to tell the protocols apart.
@@ -33,7 +38,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 impl<S> Watched<S> {
     /// Reports what passes on `stream` to `session`.
     pub fn new(stream: S, session: Arc<Session>) -> Self {
-        Self { stream, session, framing: Framing::default(), multiplexed: false, ahead: [0; PREFACE.len()], read: 0, given: 0 }
+        let framing = Framing::default();
+        Self { stream, session, framing, lost: false, multiplexed: false, ahead: [0; PREFACE.len()], read: 0, given: 0 }
     }
 }
 
@@ -67,6 +73,9 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.lost {
+            return Poll::Ready(Err(malformed()));
+        }
         let before = buf.filled().len();
         let polled = if this.given < this.read {
             let some = (this.read - this.given).min(buf.remaining());
@@ -82,9 +91,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
                 this.session.begins();
             }
             if !this.session.is_tunnel()
-                && let Some((head, flaw)) = this.framing.feed(new)
+                && let Some(Found { head, flaw, at }) = this.framing.feed(new)
             {
                 this.session.distrust(head, flaw);
+                // hyper may wait for more (the end of a trailer section that ends in LF LF), or take it: it gets what comes before, and
+                // an error for the rest.
+                this.lost = flaw == Flaw::Lost;
+                if this.lost && at == 0 {
+                    return Poll::Ready(Err(malformed()));
+                }
+                if this.lost {
+                    buf.set_filled(before + at);
+                }
             }
         }
         polled
@@ -92,15 +110,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.session.writing(taken(&polled));
-        polled
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let polled = crate::body::pieces::write(&mut self.stream, cx, bufs);
-        self.session.writing(taken(&polled));
+        let this = &mut *self;
+        let polled = match this.session.label.is_due() {
+            true => this.session.label.poll_write(&mut this.stream, cx, bufs),
+            false => crate::body::pieces::write(&mut this.stream, cx, bufs),
+        };
+        this.session.label.written();
+        this.session.writing(taken(&polled));
         polled
     }
 
@@ -116,12 +137,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             this.session.writing(written.is_ready().then_some(0));
             ready!(written)?;
         }
+        this.session.label.flushed();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+fn malformed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the body's framing is malformed")
 }
 
 /// Bytes that went out; `None` if the client takes none now.

@@ -75,6 +75,8 @@ pub struct AnswerNotes {
     pub status: u16,
     /// The reason of a refusal.
     pub reject: Option<&'static str>,
+    /// What the refusal tells an operator beyond its reason.
+    pub detail: Option<Box<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
     /// The refusal is for time that passed after something was sent.
@@ -169,7 +171,11 @@ impl Exchange {
         if let Reject::Limited(limited) = &reject {
             self.answer.limit = Some(limited.limit.clone());
         }
+        self.answer.detail = reject.finding().map(Into::into);
         let ask = &self.ask;
+        // The app beside us may know where its providers are; nobody else, and least of all a client.
+        let is_app = ask.door() == Door::Outbound && ask.arrival.peer.ip().to_canonical().is_loopback();
+        let reject = if is_app { reject } else { reject.for_strangers() };
         match ask.call() {
             Some(call) => call.refuse(reject, ask.proxy.shared.clock.wall()),
             None if ask.arrival.wants_grpc_status() => reject.into_grpc(),

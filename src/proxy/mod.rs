@@ -58,7 +58,7 @@ use crate::{
     },
     caller::{Caller, KnownBy},
     cause::{Causes, WorkerCauses},
-    clock::{Chance, Clock, Instant},
+    clock::{Chance, Clock, Instant, http_date},
     config::{Applies, Bounds, CallerSource, Config, Secret},
     policy::{
         access,
@@ -388,8 +388,7 @@ impl Proxy {
 
     /// The present second as a `Date` field.
     pub fn date(&self) -> HeaderValue {
-        // A date is always valid in a field.
-        HeaderValue::try_from(httpdate::fmt_http_date(self.shared.clock.wall())).unwrap_or_else(|_| HeaderValue::from_static(""))
+        http_date(self.shared.clock.wall())
     }
 }
 

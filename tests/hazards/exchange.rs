@@ -188,6 +188,21 @@ fn a_client_that_leaves_takes_its_request_along() {
     }
 }
 
+/// 31: who has shut down the sending side cannot be told from who has left (as in nginx). What is there already is given.
+#[test]
+fn a_client_that_half_closes_is_one_that_leaves() {
+    let world = World::new(|wire| {
+        wire.head();
+        wire.ended();
+    });
+    let mut client = world.client();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    world.metric("outrigger_pool_connections{target=\"app\",state=\"active\"}", "1");
+    client.finish_sending();
+    assert_eq!(client.rest(), "");
+    world.nothing_leaks();
+}
+
 #[test]
 fn only_what_may_be_repeated_is_sent_again() {
     // 42 (RFC 9110 9.2.2): the origin closes a used connection as soon as the second request is there.

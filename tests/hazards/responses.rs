@@ -85,6 +85,20 @@ const ANSWERS: &[Answer] = &[
     get("4 CL with a sign", "RFC 9112 6.3", "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok", &["http/1.1 502 "], &["\r\n\r\nok"]),
     get("6 obs-fold", "RFC 9112 5.2", "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok", BAD, &[]),
     get("6 space before colon", "RFC 9112 5.1", "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok", BAD, &[]),
+    get(
+        "5 bare LF in a head",
+        "RFC 9112 2.2",
+        "HTTP/1.1 200 OK\nX: a\nContent-Length: 2\n\nok",
+        &["http/1.1 200 ok\r\n", "x: a\r\n", "content-length: 2\r\n", "\r\n\r\nok"],
+        &[],
+    ),
+    get(
+        "5 bare LF in chunks",
+        "RFC 9112 7.1",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
+        &["http/1.1 200 "],
+        &["\r\n0\r\n"],
+    ),
     get("5 bare CR", "RFC 9112 2.2", "HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: x\r\nContent-Length: 2\r\n\r\nok", BAD, &["set-cookie"]),
     get(
         "13 hop-by-hop and what Connection names",
@@ -239,9 +253,64 @@ fn a_1xx_is_passed_on_and_is_never_the_answer() {
         }
     }
     let old = world.ask("GET / HTTP/1.0\r\nHost: h\r\n\r\n");
-    assert!(old.starts_with("HTTP/1.0 200 ") || old.starts_with("HTTP/1.1 200 "), "28 HTTP/1.0 knows no 1xx: {old}");
+    assert!(old.starts_with("HTTP/1.1 200 "), "28 HTTP/1.0 knows no 1xx: {old}");
     assert_eq!(old.matches("HTTP/1.").count(), 1, "{old}");
     world.nothing_leaks();
+}
+
+/// Our own version, whatever the client's (RFC 9112 2.3); what HTTP/1.0 does not know is not used.
+#[test]
+fn answers_to_http_1_0_carry_our_own_version() {
+    let world = World::new(|wire| {
+        while let Some(head) = wire.request() {
+            let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nHTTP/1.0 \r\n0\r\n\r\n";
+            wire.send(if head.contains("/chunked") { chunked } else { "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/1.0 " });
+        }
+    });
+    for (path, head) in [("/chunked", ""), ("/", ""), ("/", "Host: h\r\n")] {
+        let answer = world.ask(format!("GET {path} HTTP/1.0\r\n{head}\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nHTTP/1.0 "), "{answer}");
+        assert!(!answer.contains("chunked"), "{answer}");
+    }
+    let mut client = world.client();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let answer = client.response();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nHTTP/1.0 "), "{answer}");
+        assert!(answer.to_ascii_lowercase().contains("connection: keep-alive"), "{answer}");
+    }
+    let refused = world.ask("TRACE / HTTP/1.0\r\n\r\n");
+    assert!(refused.starts_with("HTTP/1.1 405 "), "{refused}");
+}
+
+/// RFC 9110 6.6.1: an answer without a date gets one, refusals and hits too; that of the app stays.
+#[test]
+fn every_answer_has_one_date() {
+    let world = World::with("  bounds: {max_head: 1KiB}\n  routes:\n  - {match: {path: /kept}, cache: {ttl: 60s}}\n", |wire| {
+        while let Some(head) = wire.request() {
+            wire.send(if head.contains("/dated") {
+                "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\nok"
+            } else {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            });
+        }
+    });
+    let big = format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(2000));
+    for (asked, status) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
+        ("GET /kept HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
+        ("GET /kept HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("nonsense\r\n\r\n", 400),
+        (&big, 431),
+        ("OPTIONS / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nMax-Forwards: 0\r\n\r\n", 204),
+    ] {
+        let answer = world.ask(asked).to_ascii_lowercase();
+        assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{asked}: {answer}");
+        assert_eq!(answer.matches("\r\ndate: ").count(), 1, "{asked}: {answer}");
+    }
+    let dated = world.ask("GET /dated HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").to_ascii_lowercase();
+    assert_eq!((dated.matches("\r\ndate: ").count(), dated.contains("date: sun, 06 nov 1994")), (1, true), "{dated}");
 }
 
 #[test]

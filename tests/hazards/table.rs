@@ -63,7 +63,8 @@ const ROWS: &[Row] = &[
         5,
         "bare LF, bare CR",
         "RFC 9112 2.2",
-        "400, also within chunks; from a target 502",
+        "400 at once, also within chunks and trailers; a target's bare LF ends a line of its head (2.2 allows it) and goes on as CRLF, within \
+         its chunks the answer is visibly cut; its bare CR 502",
         &[
             "requests::what_is_ambiguous_is_refused_and_nothing_after_it_is_a_request",
             "requests::a_flaw_in_a_later_request_is_seen_too",
@@ -287,8 +288,8 @@ const ROWS: &[Row] = &[
         31,
         "a client that leaves",
         "pingora 0.7, 0.8",
-        "its request ends at the target, promptly",
-        &["exchange::a_client_that_leaves_takes_its_request_along"],
+        "its request ends at the target, promptly; half-closing counts as leaving",
+        &["exchange::a_client_that_leaves_takes_its_request_along", "exchange::a_client_that_half_closes_is_one_that_leaves"],
     ),
     row(
         32,

@@ -3,7 +3,7 @@
 use http::{Request, StatusCode};
 use outrigger::cli::mock::hash_credential;
 
-use crate::world::{Reply, World, chat, json, run};
+use crate::world::{Failing, Reply, World, chat, json, run};
 
 const PLAIN: &str = "inbound: {app: 'http://app.test'}";
 const TRUSTING: &str = "inbound: {app: 'http://app.test', trusted_proxies: [10.0.0.0/8]}";
@@ -147,5 +147,40 @@ fn a_door_that_holds_keys_answers_to_its_own_app_alone() {
             assert_eq!(world.caller().ask(asked, chat("gpt-4o").to_string()).await.status.as_u16(), status, "{host}");
         }
         assert_eq!(world.provider("openai").seen().len(), 4);
+    });
+}
+
+/// Where a target is and what is wrong with it is for the log and for the app beside us, not for clients.
+#[test]
+fn errors_tell_strangers_nothing_of_the_house() {
+    run(async {
+        let world = World::new("inbound: {app: 'http://app.test'}\noutbound: {providers: {openai: {url: 'http://o.test'}}}").await;
+        let client = world.client();
+        world.dials.fail("app", [Failing::Refused]);
+        let refused = client.get("/").await;
+        world.app.raw(["nonsense\r\n\r\n"]);
+        let garbled = client.get("/").await;
+        world.app.script([Reply::close()]);
+        let closed = client.post("/", "x").await;
+        world.dials.fail("app", [Failing::Refused]);
+        let grpc = client.ask(Request::post("/").header("content-type", "application/grpc"), "x").await;
+        for (answer, said) in [
+            (&refused, "app: it cannot be reached"),
+            (&garbled, "app: its answer is not valid HTTP"),
+            (&closed, "app: it closed the connection before it answered"),
+            (&grpc, "app: it cannot be reached"),
+        ] {
+            assert!(answer.text().contains(said) && !answer.text().contains("connect to"), "{}", answer.text());
+        }
+        let caller = world.caller();
+        world.dials.fail("openai", [Failing::Refused, Failing::Refused]);
+        let app = caller.call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+        assert!(app.text().contains("openai: cannot connect to openai: refused"), "{}", app.text());
+        let stranger = caller.from("10.0.0.9").call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+        assert!(stranger.text().contains("openai: it cannot be reached"), "{}", stranger.text());
+        let details: Vec<_> = world.log().await.iter().map(|line| line["detail"].as_str().unwrap_or_default().to_owned()).collect();
+        assert_eq!(details[0], "app: cannot connect to app: refused; does the app listen there? (inbound.app, --app)");
+        assert!(details[1].starts_with("app: ") && details[2].starts_with("app: "), "{details:?}");
+        assert_eq!(&details[4..], ["openai: cannot connect to openai: refused", "openai: cannot connect to openai: refused"]);
     });
 }

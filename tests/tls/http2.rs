@@ -14,7 +14,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::world::{Ca, Files, Origin, PATIENCE, Secure, ask, start};
+use super::world::{Ca, Files, Origin, PATIENCE, Secure, ask, start, start_outbound};
 
 fn connections(origin: &Origin) -> usize {
     origin.seen().iter().map(|seen| seen.connection).collect::<std::collections::HashSet<_>>().len()
@@ -87,7 +87,8 @@ async fn over_tls_the_target_chooses_and_can_be_told() {
         let proxy = Arc::new(start(&files, &app).await);
         match version {
             None => {
-                let (status, _, body) = ask(&proxy, "/").await;
+                let house = format!("url: 'https://localhost:{}', tls: {{ca: ca.crt}}, protocol: {protocol}", origin.address.port());
+                let (status, _, body) = ask(&start_outbound(&files, &house).await, "/house/").await;
                 assert!(status == 502 && body.contains("does not offer HTTP/2 (ALPN)"), "{body}");
             }
             Some(version) => {

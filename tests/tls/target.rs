@@ -2,7 +2,7 @@
 
 use rcgen::CertificateParams;
 
-use super::world::{Ca, Files, Origin, Pair, Secure, ask, start};
+use super::world::{Ca, Files, Origin, Pair, Secure, ask, start, start_outbound};
 
 const BOTH: &[&[u8]] = &[b"h2", b"http/1.1"];
 
@@ -31,13 +31,18 @@ async fn a_targets_certificate_is_verified_and_a_failure_says_what_would_help() 
         (&named, "{ca: ca.crt, server_name: models.test, system_roots: true, min_version: 1.3}", "ok"),
     ] {
         let port = origin.address.port();
-        let proxy = start(&files, &format!("  app: https://localhost:{port}\n  app_tls: {tls}\n")).await;
-        let (status, headers, body) = ask(&proxy, "/").await;
+        let proxy = start_outbound(&files, &format!("url: 'https://localhost:{port}', tls: {tls}")).await;
+        let (status, headers, body) = ask(&proxy, "/house/").await;
         assert!(body.contains(said), "{tls}: {body}");
         if said != "ok" {
             assert_eq!(status, 502);
             assert!(headers["proxy-status"].to_str().expect("text").contains("tls_"), "{headers:?}");
-            proxy.metric("outrigger_pool_connects_total{target=\"app\",outcome=\"tls\"} 1").await;
+            proxy.metric("outrigger_pool_connects_total{target=\"house\",outcome=\"tls\"} 1").await;
+            // A client of the app hears nothing of it.
+            let proxy = start(&files, &format!("  app: https://localhost:{port}\n  app_tls: {tls}\n")).await;
+            let (status, _, body) = ask(&proxy, "/").await;
+            assert_eq!(status, 502);
+            assert!(body.contains("app: it cannot be reached") && !body.contains("localhost") && !body.contains("certificate"), "{body}");
         }
     }
 }

@@ -109,15 +109,24 @@ pub struct Proxy {
 
 /// Starts one worker with `inbound` (a YAML block, indented by two) from a file beside the certificates.
 pub async fn start(files: &Files, inbound: &str) -> Proxy {
+    begin(files, &format!("inbound:\n  listen: 127.0.0.1:0\n{inbound}")).await
+}
+
+/// Starts the outbound door before one provider, `house`; its callers are told what is wrong with it.
+pub async fn start_outbound(files: &Files, house: &str) -> Proxy {
+    begin(files, &format!("outbound:\n  listen: 127.0.0.1:0\n  providers:\n    house: {{api: plain, {house}}}\n")).await
+}
+
+async fn begin(files: &Files, doors: &str) -> Proxy {
     let text = format!(
-        "inbound:\n  listen: 127.0.0.1:0\n{inbound}workers: 1\nadmin: {{listen: off, probes: off, socket: off}}\n\
+        "{doors}workers: 1\nadmin: {{listen: off, probes: off, socket: off}}\n\
          telemetry: {{log: off}}\nshutdown: {{drain_delay: 0s, deadline: 2s}}\n"
     );
     let file = files.write("proxy.yaml", &text);
     let overrides = Overrides { memory_limit: Some(512 << 20), ..Overrides::default() };
     let reading = read::load_reading(&file, &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let app = App::start(Source { file: Some(file), overrides }, reading).await.unwrap_or_else(|error| panic!("{error}"));
-    Proxy { address: app.addresses.inbound.expect("open"), app }
+    Proxy { address: app.addresses.inbound.or(app.addresses.outbound).expect("open"), app }
 }
 
 impl Proxy {
@@ -201,7 +210,8 @@ pub async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static)
 
 pub fn get(uri: &str) -> Request<Full<Bytes>> {
     let request = Request::get(uri);
-    let request = if uri.starts_with('/') { request.header("host", "app.test") } else { request };
+    let host = if uri.starts_with("/house/") { "localhost" } else { "app.test" };
+    let request = if uri.starts_with('/') { request.header("host", host) } else { request };
     request.body(Full::default()).expect("a request")
 }
 

@@ -84,6 +84,8 @@ pub struct Record<'a> {
     pub status: u16,
     /// The reject's reason, if the proxy answered by itself.
     pub reason: Option<&'a str>,
+    /// The same in a sentence, where it says more: clients may be told less.
+    pub detail: &'a str,
     /// The limit that refused.
     pub limit: &'a str,
     /// What the cache did (`none`: the route has none).
@@ -139,6 +141,7 @@ impl Record<'_> {
         }
         text(out, "outcome", self.outcome.as_str());
         text(out, "reason", self.reason.unwrap_or_default());
+        text(out, "detail", self.detail);
         text(out, "limit", self.limit);
         if self.cache != "none" {
             text(out, "cache", self.cache);
@@ -249,6 +252,12 @@ impl Record<'_> {
         }
         pair(out, "cause", self.cause);
         pair(out, "request_id", self.request_id);
+        if !self.detail.is_empty() {
+            // The one value with spaces.
+            out.extend_from_slice(b" detail=\"");
+            escape(out, self.detail.as_bytes());
+            out.push(b'"');
+        }
         out.push(b'\n');
     }
 }

@@ -34,6 +34,7 @@ fn record() -> Record<'static> {
         query: "",
         status: 200,
         reason: None,
+        detail: "",
         limit: "",
         cache: "none",
         target: "app",
