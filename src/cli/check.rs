@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::config::{
-    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Route, Unit,
+    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Route, human,
     read::{self, Overrides, Reading},
 };
 
@@ -112,11 +112,8 @@ fn routes(out: &mut String, routes: &[Route], fallthrough: &Policies, config: &C
 
 fn limits(out: &mut String, place: &str, limits: &[Limit]) -> fmt::Result {
     for limit in limits {
-        let amount = match limit.unit {
-            Unit::NanoUsd => format!("{} USD", usd(limit.amount)),
-            Unit::Requests | Unit::Tokens => format!("{} {}", limit.amount, limit.unit.as_str()),
-        };
-        writeln!(out, "  limit {}: {amount} in {}, {place}{}", limit.name, humantime::format_duration(limit.window), mode(limit.mode))?;
+        let (amount, window) = (human::amount(limit.unit, limit.amount), human::per(limit.window));
+        writeln!(out, "  limit {}: {amount} {window}, {place}{}", limit.name, mode(limit.mode))?;
     }
     Ok(())
 }
@@ -167,12 +164,6 @@ fn mode(mode: Mode) -> &'static str {
     }
 }
 
-fn usd(nano: u64) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,9 +185,9 @@ mod tests {
             "inbound   0.0.0.0:8080 -> http://localhost:3000",
             "  1 route\n",
             "cache 1m (observes only)",
-            "limit inbound/client_ip/100-requests/1m: 100 requests in 1m, the whole door",
+            "limit inbound/client_ip/100-requests/1m: 100 requests per minute, the whole door",
             "/openai       https://api.openai.com (openai; 1 key replaces the app's)",
-            "limit budget: 2.5 USD in 1day",
+            "limit budget: $2.50 per day",
             "retry 2, else openai m, else answer 503",
             "64.0 MiB of memory; shared with: this process alone",
         ] {

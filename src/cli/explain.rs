@@ -15,14 +15,14 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use serde::Serialize;
 
-use self::terms::{Applied, applied, usd};
+use self::terms::{Applied, applied};
 use super::fail;
 use crate::{
     arrival::{Arrival, Door, PeerText},
     cause,
     clock::Instant,
     config::{
-        Config, Limit, Operation, Policies, Route,
+        Config, Limit, Operation, Policies, Route, human,
         read::{self, Overrides},
     },
     listen::client,
@@ -313,7 +313,7 @@ impl Understood {
         let million = |usage: Usage| self.model.as_deref().and_then(|model| prices.cost(model, &usage));
         let price = million(Usage { input: 1_000_000, ..Usage::default() })
             .zip(million(Usage { output: 1_000_000, ..Usage::default() }))
-            .map(|(input, output)| format!("{} USD in, {} USD out for a million tokens", usd(input), usd(output)));
+            .map(|(input, output)| format!("{} in, {} out for a million tokens", human::dollars(input), human::dollars(output)));
         Call {
             provider: self.provider.to_string(),
             api: self.shape.api.to_string(),

@@ -5,6 +5,7 @@
 
 mod build;
 pub mod error;
+pub mod human;
 mod policies;
 pub mod read;
 mod scalars;

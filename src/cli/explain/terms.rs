@@ -8,7 +8,7 @@ use crate::{
     arrival::Door,
     config::{
         Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
-        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced,
+        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     proxy::cache_key::{Asked, part_of},
 };
@@ -81,12 +81,6 @@ pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, asked: &Asked
     all
 }
 
-/// Dollars of nano-dollars.
-pub fn usd(nano: u64) -> String {
-    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 fn word(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "enforce",
@@ -109,14 +103,7 @@ fn access(policy: &Access) -> Terms {
 fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Config) -> Terms {
     let mut terms = Terms::default();
     terms.add("name", &limit.name);
-    terms.add(
-        "amount",
-        match limit.unit {
-            Unit::NanoUsd => format!("{} USD", usd(limit.amount)),
-            Unit::Requests | Unit::Tokens => format!("{} {}", limit.amount, limit.unit.as_str()),
-        },
-    );
-    terms.add("window", humantime::format_duration(limit.window));
+    terms.add("amount", format!("{} {}", human::amount(limit.unit, limit.amount), human::per(limit.window)));
     let parts: Vec<String> = limit.key.iter().map(|part| key_part(part, asked)).collect();
     terms.add("key", if parts.is_empty() { "one counter for all".to_owned() } else { parts.join(" ") });
     terms.add("written on", place);

@@ -83,11 +83,13 @@ pub struct Keyed {
     keys: SmallVec<[Option<Keys>; 4]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Keys {
     local: Key,
     /// `None`: no Redis, or its secret is not known yet.
     shared: Option<u128>,
+    /// Whose counter it is, in words; only where `alert_at` may have to say so.
+    who: Option<Arc<str>>,
 }
 
 /// What a request asks of a set of limits.
@@ -251,7 +253,7 @@ impl Limits {
                 tally(&rules, &items, now);
                 Ok(Lease::granted(&rules, &items))
             }
-            false => Err(lease::refusal(&rules, &items)),
+            false => Err(lease::refusal(&rules, &items, now)),
         }
     }
 
@@ -378,6 +380,8 @@ impl Rule {
             Algorithm::Fixed => ('f', Meter::Window(Shape::fixed(limit.window))),
             Algorithm::Gcra { burst } => ('g', Meter::Pace(Pace::new(limit.amount, limit.window, burst))),
         };
+        let shares = alert::Share::of(limit);
+        tally.alerted.expect(&shares);
         let identity = format!("l1:{kind}:{}:{}:{}:{}", limit.unit.as_str(), limit.window.as_micros(), door.as_str(), limit.name);
         let mut number = [0; 8];
         number.copy_from_slice(&blake3::hash(identity.as_bytes()).as_bytes()[..8]);
@@ -396,7 +400,7 @@ impl Rule {
             meter,
             policy_field: HeaderValue::try_from(lease::policy(limit)).ok(),
             policy: lease::policy(limit),
-            shares: alert::Share::of(limit),
+            shares,
             number: u64::from_le_bytes(number),
             identity,
             inner,
@@ -415,7 +419,9 @@ impl Rule {
             keys::feed(&mut shared, self.door, &self.parts, facts);
             shared.finish()
         });
-        Some(Keys { local: local.finish(), shared })
+        let local = local.finish();
+        let who = (!self.shares.is_empty() && !self.parts.is_empty()).then(|| keys::words(self.door, &self.parts, facts, local).into());
+        Some(Keys { local, shared, who })
     }
 
     /// Whether what it counts changes with the target that is asked.
@@ -447,6 +453,13 @@ type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
 struct Asked<'a> {
     rule: &'a Arc<Rule>,
     shared: Option<u128>,
+    who: Option<&'a Arc<str>>,
+}
+
+impl Asked<'_> {
+    fn whose(&self, key: Key) -> alert::Whose<'_> {
+        alert::Whose { key, who: self.who.map(|who| &**who) }
+    }
 }
 
 fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
@@ -461,7 +474,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };
-            rules.push(Asked { rule, shared: keys.shared });
+            rules.push(Asked { rule, shared: keys.shared, who: keys.who.as_ref() });
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
@@ -483,10 +496,12 @@ fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         let tally = &asked.rule.tally;
         let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
         cell.fetch_add(1, Relaxed);
-        // What tokens and dollars come to is known when they are settled.
-        if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests && !item.answer.refused {
-            let used = item.answer.used;
-            alert::watch(asked.rule, item.key, used.saturating_sub(item.charge), used, now);
+        let used = item.answer.used;
+        if item.answer.refused {
+            alert::refused(asked.rule, asked.whose(item.key), used, now);
+        } else if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests {
+            // What tokens and dollars come to is known when they are settled.
+            alert::watch(asked.rule, asked.whose(item.key), used.saturating_sub(item.charge), used, now);
         }
     }
 }
