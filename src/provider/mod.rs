@@ -18,6 +18,7 @@ pub mod call;
 pub mod canonical;
 pub mod errors;
 pub mod facts;
+pub mod free;
 mod json;
 pub mod meter;
 pub mod price;
@@ -34,6 +35,7 @@ pub use errors::{
     render::{LimitState, limit_headers, render, stream_error},
 };
 pub use facts::{BodyProblem, Facts, by_length, read};
+pub use free::costs_nothing;
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};

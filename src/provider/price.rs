@@ -78,6 +78,11 @@ impl Prices {
         self.cost_of(Some(model), None, usage)
     }
 
+    /// Whether the model's price is 0 for everything.
+    pub fn is_free(&self, model: &str) -> bool {
+        self.cost(model, &Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, ..Usage::default() }) == Some(0)
+    }
+
     /// Whether the model has a price.
     pub fn knows(&self, model: &str) -> bool {
         self.own(model).or_else(|| self.known(model)).is_some()

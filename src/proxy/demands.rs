@@ -10,7 +10,11 @@ use crate::{
     arrival::Door,
     clock::Instant,
     config::{Applies, Unit},
-    policy::limits::{Demand, KeyFacts, Keyed, Lease, Question},
+    policy::{
+        limits::{Demand, Estimate, KeyFacts, Keyed, Lease, Question},
+        preflight,
+    },
+    provider,
     reject::Reject,
 };
 
@@ -18,8 +22,8 @@ use crate::{
 pub struct Demands {
     /// Limits of the door and the route; `None`: there are none.
     own: Option<Keyed>,
-    tokens: u64,
-    nano_usd: u64,
+    tokens: Estimate,
+    nano_usd: Estimate,
     unpriced: Option<Reject>,
 }
 
@@ -38,7 +42,9 @@ impl Demands {
 
     fn with(ask: &Ask, route: &LiveRoute, provider: Option<&str>, model: Option<&str>) -> Self {
         let arrival = &ask.arrival;
-        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming).then(|| {
+        // A page's own request is meant, not what its browser asks before it.
+        let preflight = !route.counts_preflights && preflight::is_preflight(&arrival.method, &arrival.headers);
+        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming && !preflight).then(|| {
             route.limits.keyed(&KeyFacts {
                 client_ip: arrival.client,
                 caller: ask.caller_name(),
@@ -49,16 +55,26 @@ impl Demands {
                 model,
             })
         });
-        let mut demands = Self { own, tokens: 0, nano_usd: 0, unpriced: None };
-        let Some(call) = ask.call().filter(|call| call.shape.reads_body && call.facts.is_some()) else { return demands };
+        let mut demands = Self { own, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, unpriced: None };
+        let Some(call) = ask.call() else { return demands };
+        let path = call.rest.split('?').next().unwrap_or_default();
+        if provider::costs_nothing(call.shape.api, &arrival.method, path, &arrival.headers) {
+            (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
+            return demands;
+        }
+        if !call.shape.reads_body || call.facts.is_none() {
+            return demands;
+        }
         let usage = call.estimate();
-        demands.tokens = usage.total();
+        demands.tokens = usage.total().into();
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
         let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
-            match ask.worker.live.prices.cost(model, &usage) {
-                Some(cost) => demands.nano_usd = cost,
+            let prices = &ask.worker.live.prices;
+            match prices.cost(model, &usage) {
+                Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
+                Some(cost) => demands.nano_usd = cost.into(),
                 None if refuses => demands.unpriced = Some(Reject::Unpriced(model.into())),
                 None => {}
             }

@@ -101,15 +101,33 @@ pub struct Question<'a> {
     pub demand: Demand,
 }
 
+/// What a request may use of tokens or dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Estimate {
+    /// It is known to use none: the limit is not asked, also when it is spent.
+    Nothing,
+    /// Nothing is known: the limit refuses once it is spent.
+    Unknown,
+    /// About so much, which must fit.
+    About(u64),
+}
+
+impl From<u64> for Estimate {
+    /// An estimate of 0 is no knowledge: whoever knows that a request uses nothing says [`Estimate::Nothing`].
+    fn from(amount: u64) -> Self {
+        if amount == 0 { Self::Unknown } else { Self::About(amount) }
+    }
+}
+
 /// How much is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Requests; 0: limits on requests are not asked.
     pub requests: u64,
-    /// Estimated tokens; 0 where nothing is known (a limit that is spent still refuses).
-    pub tokens: u64,
-    /// Estimated nano-USD; likewise.
-    pub nano_usd: u64,
+    /// Tokens.
+    pub tokens: Estimate,
+    /// Nano-USD.
+    pub nano_usd: Estimate,
     /// Limits on tokens and dollars are only looked at: they refuse once spent and are charged nothing.
     pub look: bool,
     /// Only limits that apply at this stage; `None`: all.
@@ -121,22 +139,22 @@ pub struct Demand {
 impl Demand {
     /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
-        Self { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(stage), moves: false }
+        Self { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(stage), moves: false }
     }
 
     /// A model call at the outbound door.
-    pub fn call(stage: Applies, tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 1, tokens, nano_usd, look: false, stage: Some(stage), moves: false }
+    pub fn call(stage: Applies, tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false }
     }
 
     /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
-    pub fn caused(tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 0, tokens, nano_usd, look: false, stage: None, moves: false }
+    pub fn caused(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false }
     }
 
     /// A call that moves on to another target: see [`Lease::take_moving`].
-    pub fn moved(tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 1, tokens, nano_usd, look: false, stage: None, moves: true }
+    pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
     }
 
     /// What must fit, and what is charged; `None`: the limit is not asked.
@@ -147,7 +165,12 @@ impl Demand {
             Unit::Tokens => self.tokens,
             Unit::NanoUsd => self.nano_usd,
         };
-        Some(if self.look { (1, 0) } else { (estimate.max(1), estimate) })
+        match estimate {
+            Estimate::Nothing => None,
+            Estimate::Unknown => Some((1, 0)),
+            Estimate::About(_) if self.look => Some((1, 0)),
+            Estimate::About(amount) => Some((amount, amount)),
+        }
     }
 }
 

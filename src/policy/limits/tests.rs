@@ -52,7 +52,8 @@ impl World {
     }
 }
 
-const ARRIVAL: Demand = Demand { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(Applies::All), moves: false };
+const ARRIVAL: Demand =
+    Demand { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(Applies::All), moves: false };
 
 #[tokio::test(start_paused = true)]
 async fn ten_a_minute_fixed_and_what_the_client_is_told() {
@@ -275,4 +276,21 @@ async fn the_whole_of_a_limit_is_reached_by_the_first_refusal() {
     let keyed = world.keyed(&world.limits.set(Door::Inbound, [&observed]), None);
     (0..2).for_each(|_| world.admit(&keyed, ARRIVAL).expect("never refused").keep());
     assert_eq!(alerts("observed"), [("1".into(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_use_nothing_passes_a_spent_limit_and_what_is_unknown_does_not() {
+    let world = World::new();
+    let set = world.limits.set(Door::Outbound, &[limit("spend", Unit::NanoUsd, 1_000, vec![]), limit("rate", Unit::Requests, 4, vec![])]);
+    let keyed = world.keyed(&set, None);
+    let call = |cost: Estimate| world.admit(&keyed, Demand::call(Applies::All, Estimate::Unknown, cost));
+    call(1_000.into()).expect("fits").settle(0, 1_000, world.now);
+    assert_eq!(&*call(0.into()).expect_err("an estimate of 0 is no knowledge").limit, "spend");
+    let free = call(Estimate::Nothing).expect("it cannot add to it");
+    assert_eq!(free.states().map(|state| state.name.to_owned()).collect::<Vec<_>>(), ["rate"], "requests count all the same");
+    free.keep();
+    let caused = world.admit(&keyed, Demand::caused(Estimate::Nothing, Estimate::Nothing)).expect("nothing is asked");
+    assert!(caused.is_empty());
+    (0..2).for_each(|_| call(Estimate::Nothing).expect("a request").keep());
+    assert_eq!(&*call(Estimate::Nothing).expect_err("the fifth request").limit, "rate");
 }
