@@ -48,8 +48,8 @@ pub enum Reject {
     BreakerOpen {
         /// Which.
         target: Arc<str>,
-        /// Until the next probe.
-        retry_after: Duration,
+        /// Until the next probe; `None`: it is held open by hand.
+        retry_after: Option<Duration>,
     },
     /// No connection.
     Connect {
@@ -270,8 +270,11 @@ impl Reject {
             Self::Unpriced(model) => {
                 format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
             }
-            Self::BreakerOpen { target, retry_after } => {
-                format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
+            Self::BreakerOpen { target, retry_after: Some(wait) } => {
+                format!("the circuit breaker of {target} is open after repeated failures; next probe in {}", human::wait(*wait))
+            }
+            Self::BreakerOpen { target, retry_after: None } => {
+                format!("the circuit breaker of {target} is held open by hand, until somebody closes it")
             }
             Self::Connect { target, detail, why: Fault::Refused } if **target == *"app" => {
                 format!("{target}: {detail}; does the app listen there? (inbound.app, --app)")
@@ -292,8 +295,8 @@ impl Reject {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
-            Self::BreakerOpen { retry_after, .. } => Some(ceil_secs(*retry_after).max(1)),
-            Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
+            Self::BreakerOpen { retry_after, .. } => retry_after.map(|wait| ceil_secs(wait).max(1)),
+            Self::Overloaded(_) => Some(1),
             _ => None,
         }
     }
