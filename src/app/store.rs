@@ -32,10 +32,7 @@ pub fn start(config: &config::Store) -> Result<Option<Arc<Redis>>, String> {
 /// Redis' client cannot be made.
 pub fn cache(config: &config::Store, redis: Option<&Arc<Redis>>, clock: Clock) -> Result<Arc<Cache>, String> {
     let (memory, largest) = (config.memory, config.memory / LARGEST_SHARE);
-    let secret = match &config.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => clock::secret_bytes(),
-    };
+    let secret = config.hash_key().unwrap_or_else(clock::secret_bytes);
     let Some(redis) = redis else { return Ok(Cache::new(memory, largest, secret)) };
     let encrypt = config.redis.as_ref().is_some_and(|redis| redis.encrypt);
     Cache::with_redis(memory, largest, secret, redis, config.secret.as_ref().filter(|_| encrypt), clock)

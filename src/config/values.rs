@@ -12,6 +12,11 @@ impl Secret {
         Self(value.into())
     }
 
+    /// The key of the hashes that name cache entries and limit counters.
+    pub fn hash_key(&self) -> [u8; 32] {
+        blake3::derive_key("outrigger store secret v1", self.0.as_bytes())
+    }
+
     /// The secret itself; for the wire only.
     pub fn reveal(&self) -> &str {
         &self.0

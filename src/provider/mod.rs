@@ -17,8 +17,8 @@
 pub mod call;
 pub mod canonical;
 pub mod errors;
+pub mod expected;
 pub mod facts;
-pub mod free;
 mod json;
 pub mod meter;
 pub mod price;
@@ -34,8 +34,8 @@ pub use errors::{
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, stream_error},
 };
+pub use expected::{costs_nothing, expected_usage};
 pub use facts::{BodyProblem, Facts, by_length, read};
-pub use free::costs_nothing;
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};

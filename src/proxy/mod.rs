@@ -58,7 +58,7 @@ use crate::{
     },
     caller::{Caller, KnownBy},
     cause::{Causes, WorkerCauses},
-    clock::{Chance, Clock, Instant},
+    clock::{Chance, Clock, Instant, secret_bytes},
     config::{Applies, Bounds, CallerSource, Config, Secret},
     policy::{
         access,
@@ -124,7 +124,8 @@ impl Shared {
     /// Nothing counted, nothing open, nothing known; memory alone, no store.
     pub fn new(config: &Config, clock: Clock) -> Self {
         let limits = Limits::new(config.store.max_keys, &clock, None);
-        let cache = Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, cache_secret(config));
+        let cache =
+            Cache::new(config.store.memory, config.store.memory / LARGEST_SHARE, config.store.hash_key().unwrap_or_else(secret_bytes));
         Self::over(config, clock, limits, cache)
     }
 
@@ -168,14 +169,6 @@ impl Shared {
 
 /// The largest body that is stored is this fraction of the memory tier.
 const LARGEST_SHARE: u64 = 8;
-
-/// The secret of cache keys: as configured, else of this process.
-pub fn cache_secret(config: &Config) -> [u8; 32] {
-    match &config.store.secret {
-        Some(secret) => *blake3::hash(secret.reveal().as_bytes()).as_bytes(),
-        None => crate::clock::secret_bytes(),
-    }
-}
 
 /// One worker's proxy: both doors.
 pub struct Proxy {

@@ -129,7 +129,7 @@ impl Redis {
             misses: AtomicU32::new(0),
             errors: [const { AtomicU64::new(0) }; Operation::ALL.len()],
             not_sent: AtomicU64::new(0),
-            secret: ArcSwapOption::from(secret.map(|secret| Arc::new(derive_secret(secret)))),
+            secret: ArcSwapOption::from(secret.map(|secret| Arc::new(secret.hash_key()))),
             secret_is_given: secret.is_some(),
         });
         this.driver.handle().spawn(keep(Arc::downgrade(&this)));
@@ -442,10 +442,6 @@ fn newest(errors: &mut BroadcastReceiver) -> Option<String> {
 fn answered(error: &fred::error::Error) -> bool {
     use fred::error::ErrorKind::{Auth, Cluster, InvalidArgument, InvalidCommand, NotFound, Parse, Unknown};
     matches!(error.kind(), Auth | Cluster | InvalidArgument | InvalidCommand | NotFound | Parse | Unknown)
-}
-
-fn derive_secret(secret: &Secret) -> [u8; 32] {
-    blake3::derive_key("outrigger store secret v1", secret.reveal().as_bytes())
 }
 
 #[cfg(test)]

@@ -1,8 +1,24 @@
-//! Requests that no provider bills: lists, look-ups, deletions, counting tokens. Pure.
+//! What a call is expected to use before it is sent, and requests that no provider bills. Pure.
 
 use http::{HeaderMap, Method, header};
 
-use crate::config::Api;
+use super::Facts;
+use crate::{
+    config::{Api, Operation},
+    usage::Usage,
+};
+
+/// Tokens of output that are expected where the request sets no bound of its own.
+const UNBOUNDED_OUTPUT: u64 = 1024;
+
+/// What limits reserve for a call: its input as estimated, and as much output as it allows.
+pub fn expected_usage(operation: Operation, facts: &Facts) -> Usage {
+    let output = match operation {
+        Operation::Embeddings => 0,
+        _ => facts.max_output.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(facts.n),
+    };
+    Usage { input: facts.estimated_input, output, ..Usage::default() }
+}
 
 /// Whether a request to a provider that speaks `api` cannot cost anything, whatever its answer. A WebSocket (OpenAI's
 /// realtime sessions, Gemini's live ones) opens with GET and costs. Of a provider that is not understood nothing is known.
