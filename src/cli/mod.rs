@@ -66,10 +66,10 @@ enum Verb {
 /// What `run` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The configuration file. Without one, --app alone makes a transparent proxy.
+    /// The configuration file; `proxy.yaml` in this directory, if there is one. Without any, --app alone makes a transparent proxy.
     #[arg(long, short, env = "OUTRIGGER_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The app to stand in front of: a port of this machine, or a URL. Wins over the file.
+    /// The app to stand in front of: a port of this machine, or a URL. Wins over `inbound.app` of the file.
     #[arg(long)]
     pub app: Option<String>,
     /// Process log: error, warn, info, debug.

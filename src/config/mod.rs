@@ -10,6 +10,7 @@ mod policies;
 pub mod read;
 mod scalars;
 pub mod schema;
+mod secrecy;
 pub mod tls;
 mod values;
 mod written;

@@ -190,3 +190,31 @@ fn errors_of_a_running_proxy_print_as_check_prints_them() {
     assert_eq!(reloaded.2, checked.2, "the same text, line by line");
     drop(proxy);
 }
+
+#[test]
+fn with_an_app_on_the_command_line_the_file_beside_it_is_read_all_the_same() {
+    let app = App::start();
+    let home = Home::new(
+        "inbound:\n  listen: 127.0.0.1:0\n  app: http://127.0.0.1:9\n  limits: [{name: one, requests: 1, window: 1h}]\n\
+         admin: {listen: 127.0.0.1:0, probes: 'off', socket: SOCKET}\n",
+    );
+    let port = app.address.port().to_string();
+    let mut command = outrigger();
+    command.current_dir(home.path("")).args(["run", "--app", &port]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = Killed(command.spawn().expect("starts"));
+    let mut lines = BufReader::new(child.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let serving = lines.find(|line| line.contains("\"serving\"")).expect("it serves");
+    let inbound = strict(&serving)["inbound"].as_str().and_then(|address| address.parse().ok());
+    assert_eq!(super::process::get(inbound, "/").text(), "hello", "the app of the command line wins");
+    assert_eq!(super::process::get(inbound, "/").status.as_u16(), 429, "the limit of the file holds");
+}
+
+/// Ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
