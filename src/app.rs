@@ -3,6 +3,7 @@
 //! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
 //! exports, signals, reload.
 
+mod breakers;
 mod cache;
 pub mod certificates;
 mod leave;

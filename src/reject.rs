@@ -7,7 +7,10 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::body::Body;
+use crate::{
+    body::Body,
+    config::{Unit, human},
+};
 
 /// An answer, or the reason why there is none.
 pub type Answer = Result<Response<Body>, Reject>;
@@ -47,8 +50,8 @@ pub enum Reject {
     BreakerOpen {
         /// Which.
         target: Arc<str>,
-        /// Until the next probe.
-        retry_after: Duration,
+        /// Until the next probe; `None`: it is held open by hand.
+        retry_after: Option<Duration>,
     },
     /// No connection.
     Connect {
@@ -274,8 +277,11 @@ impl Reject {
                 "a limit in dollars or tokens applies, and what {what} costs is said in no answer: ask a route without such a limit, or set \
                  unpriced: allow at a dollar limit"
             ),
-            Self::BreakerOpen { target, retry_after } => {
-                format!("the circuit breaker of {target} is open after repeated failures; next probe in {} s", ceil_secs(*retry_after))
+            Self::BreakerOpen { target, retry_after: Some(wait) } => {
+                format!("the circuit breaker of {target} is open after repeated failures; next probe in {}", human::wait(*wait))
+            }
+            Self::BreakerOpen { target, retry_after: None } => {
+                format!("the circuit breaker of {target} is held open by hand, until somebody closes it")
             }
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
             Self::Timeout { bound: Bound::BodyRate, after, .. } => {
@@ -320,8 +326,8 @@ impl Reject {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
-            Self::BreakerOpen { retry_after, .. } => Some(ceil_secs(*retry_after).max(1)),
-            Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
+            Self::BreakerOpen { retry_after, .. } => retry_after.map(|wait| ceil_secs(wait).max(1)),
+            Self::Overloaded(_) => Some(1),
             _ => None,
         }
     }
@@ -424,13 +430,19 @@ impl Coded {
 
 impl Limited {
     fn detail(&self) -> String {
-        let amount =
-            if self.unit == "usd" { format!("${:.4}", self.amount as f64 / 1e9) } else { format!("{} {}", self.amount, self.unit) };
-        let wait = match self.retry_after {
-            Some(wait) => format!("try again in {} s", ceil_secs(wait)),
-            None => "this request alone asks for more than the limit".into(),
+        let unit = Unit::of_word(self.unit);
+        let (amount, window) = (human::amount(unit, self.amount), human::per(self.window));
+        let Some(wait) = self.retry_after else {
+            return format!("this request alone may need more than the limit `{}` of {amount} {window}", self.limit);
         };
-        format!("the limit `{}` of {amount} per {} is spent; {wait}", self.limit, humantime::format_duration(self.window))
+        let state = match self.remaining {
+            0 => format!("of {amount} {window} is spent"),
+            left => {
+                let left = human::part_of(unit, left, self.amount);
+                format!("has {left} {window} left, and this request may need more")
+            }
+        };
+        format!("the limit `{}` {state}; try again in {}", self.limit, human::wait(wait))
     }
 }
 
@@ -441,3 +453,27 @@ pub fn ceil_secs(duration: Duration) -> u64 {
 
 /// What stands in a `grpc-message` as it is: printable ASCII without `%`.
 const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spent_limit_is_told_in_amounts_and_times_of_people() {
+        let detail = |unit, amount, remaining, window, retry_after: Option<u64>| {
+            let (window, retry_after) = (Duration::from_secs(window), retry_after.map(Duration::from_secs));
+            Limited { limit: "budget".into(), unit, amount, window, retry_after, remaining, headers: Vec::new() }.detail()
+        };
+        for (said, expected) in [
+            (
+                detail("usd", 25_000_000_000, 60_000_000, 86_400, Some(88_680)),
+                "the limit `budget` has $0.06 of $25 per day left, and this request may need more; try again in 24 h 38 min",
+            ),
+            (detail("usd", 500_000_000, 0, 3_600, Some(61)), "the limit `budget` of $0.50 per hour is spent; try again in 1 min 1 s"),
+            (detail("requests", 1_000, 0, 60, Some(5)), "the limit `budget` of 1,000 requests per minute is spent; try again in 5 s"),
+            (detail("tokens", 200, 200, 60, None), "this request alone may need more than the limit `budget` of 200 tokens per minute"),
+        ] {
+            assert_eq!(said, expected);
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod reloads;
 mod series;
 #[path = "binary/stop.rs"]
 mod stop;
+#[path = "binary/verbs.rs"]
+mod verbs;
 
 use std::{
     fs,
@@ -284,12 +286,12 @@ fn what_is_listed_is_asked_for_at_the_start_and_what_a_file_names_on_demand() {
     let mut proxy = home.start();
     app.wait_for("GET /first ");
     fs::write(home.path("more.txt"), "# after the campaign\n/second?page=2\n").expect("written");
-    let order = |file: &str| run(&["warm", "--socket", &home.text("admin.sock"), &home.text(file)]);
+    let order = |file: &str| run(&["warm", "--json", "--socket", &home.text("admin.sock"), &home.text(file)]);
     let (code, said, _) = order("more.txt");
     assert!(code == Some(0) && said.contains("\"queued\": 1"), "{said}");
     app.wait_for("GET /second?page=2 ");
     fs::write(home.path("wrong.txt"), "no-slash\n").expect("written");
-    let (code, _, said) = order("wrong.txt");
+    let (code, said, _) = order("wrong.txt");
     assert!(code == Some(1) && said.contains("`no-slash` is not a path"), "{said}");
     proxy.signal("TERM");
     assert_eq!(proxy.exit(), 0);

@@ -128,3 +128,118 @@ fn check_reports_every_good_file() {
         assert!(!report.contains("not-a-real-key"), "{report}");
     }
 }
+
+/// The file with one slip in it: each kind, at each place.
+fn slips(text: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let with = |at: usize, new: &[String]| {
+        let rest = lines[at + 1..].iter().map(|line| (*line).to_owned());
+        lines[..at].iter().map(|line| (*line).to_owned()).chain(new.iter().cloned()).chain(rest).collect::<Vec<_>>().join("\n")
+    };
+    let mut slips = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        for (what, new) in [
+            ("is there twice", vec![(*line).to_owned(), (*line).to_owned()]),
+            ("is indented too far", vec![format!("  {line}")]),
+            ("is not indented enough", vec![line.strip_prefix("  ").unwrap_or(line).to_owned()]),
+            ("is not there", Vec::new()),
+        ] {
+            slips.push((format!("line {} {what}", at + 1), with(at, &new)));
+        }
+        // Every `key:` of the line with two letters swapped, and with another name.
+        for (colon, _) in line.match_indices(": ").chain(line.ends_with(':').then(|| (line.len() - 1, ""))) {
+            let start = line[..colon].rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map_or(0, |found| found + 1);
+            let key = &line[start..colon];
+            if key.len() > 3 && key.as_bytes()[1] != key.as_bytes()[2] {
+                let swapped = format!("{}{}{}{}", &key[..1], &key[2..3], &key[1..2], &key[3..]);
+                slips.push((format!("line {}: {swapped}", at + 1), with(at, &[format!("{}{swapped}{}", &line[..start], &line[colon..])])));
+            }
+            let value = line[colon + 1..].trim_start().split([',', '}', '{', '[', ']']).next().unwrap_or_default();
+            if !key.is_empty() && !value.is_empty() && !value.contains('"') {
+                let place = colon + 1 + line[colon + 1..].find(value).unwrap_or_default();
+                let worse = format!("{}zz zz{}", &line[..place], &line[place + value.len()..]);
+                slips.push((format!("line {}: {key} is zz zz", at + 1), with(at, &[worse])));
+            }
+        }
+    }
+    slips
+}
+
+#[test]
+fn one_slip_is_one_message() {
+    let mut many = Vec::new();
+    let mut tried = 0;
+    for file in files("good") {
+        let name = file.display().to_string();
+        for (what, text) in slips(&fs::read_to_string(&file).expect("readable")) {
+            tried += 1;
+            if let Err(mistakes) = read::parse(&text, &name, &overrides(), &no_env)
+                && mistakes.len() > 1
+            {
+                many.push(format!("{}: {what}\n{mistakes}", file.file_name().expect("a name").display()));
+            }
+        }
+    }
+    assert!(tried > 1_000, "{tried}");
+    assert!(many.is_empty(), "{} of {tried} slips give more than one message:\n{}", many.len(), many.join("\n\n"));
+}
+
+#[test]
+fn what_is_harmless_is_shown_and_what_may_be_a_secret_is_not() {
+    for (text, shown, hidden) in [
+        ("inbound: {app: 3000, tmeout: 30s}\n", "tmeout: 30s", ""),
+        ("inbound: {app: 3000}\nadmin: {tokn: abcdef}\n", "tokn: abcdef", ""),
+        ("inbound: {app: 3000}\nadmin: {tok: {token: hunter2}}\n", "token", "hunter2"),
+        ("outbound: {providers: {openai: {keyz: [sk-hunter2-hunter2]}}}\n", "keyz", "hunter2"),
+        ("outbound: {providers: {openai: {api_key: hunter2}}}\n", "api_key", "hunter2"),
+        ("outbound: {providers: openai}\n", "providers: openai", ""),
+        ("outbound: {providers: {openai: {keys: $OPENAI_API_KEY}}}\n", "$OPENAI_API_KEY", ""),
+        ("outbound: {providers: {openai: {keys: '$hunter2'}}}\n", "keys", "hunter2"),
+        ("outbound: {providers: {openai: {keys: ['${OPENAI_API_KEY}']}}}\n", "'${OPENAI_API_KEY}'", ""),
+        ("outbound: {providers: {openai: {}}}\nstore: {redis: 'redis://redis:6379', nmespace: shop}\n", "redis://redis:6379", ""),
+        ("outbound: {providers: {openai: {}}}\nstore: {redis: 'redis://:hunter2@redis:6379', nmespace: shop}\n", "nmespace", "hunter2"),
+        ("inbound: {app: 3000, limits: [{key: client_ip, requests: 10, window: 1m]}\n", "{key: client_ip, requests: 10, window: 1m]", ""),
+        ("outbound: {providers: {openai: {keys: [hunter2-hunter2}}}\n", "keys", "hunter2"),
+    ] {
+        let said = read::parse(text, "proxy.yaml", &overrides(), &no_env).expect_err(text).to_string();
+        assert!(said.contains(shown), "{text}{said}");
+        assert!(hidden.is_empty() || !said.contains(hidden), "{text}{said}");
+    }
+}
+
+#[test]
+fn a_secret_with_a_line_end_is_trimmed_and_it_is_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("proxy.yaml");
+    fs::write(dir.path().join("one"), "sk-file\n").expect("written");
+    fs::write(dir.path().join("more"), " sk-more \r\n\n").expect("written");
+    fs::write(&file, "outbound: {providers: {openai: {keys: [\"${KEY}\", {file: one}, {file: more}]}}}\n").expect("written");
+    let env = |name: &str| (name == "KEY").then(|| "sk-env\n".to_owned());
+    let reading = read::load_reading(&file, &overrides(), &env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let keys: Vec<&str> = reading.config.outbound.as_ref().expect("open").providers[0].keys.iter().map(|key| key.reveal()).collect();
+    assert_eq!(keys, ["sk-env", "sk-file", "sk-more"]);
+    let columns: Vec<usize> = reading.notes.iter().map(|note| note.column).collect();
+    assert_eq!(columns, [40, 63], "the last line end of a file is an editor's, and no remark: {:?}", reading.notes);
+    let inside = |_: &str| Some("sk\nenv".to_owned());
+    assert!(read::load(&file, &overrides(), &inside).is_err(), "a line end inside is a copying slip");
+}
+
+#[test]
+fn the_configuration_that_is_shown_tells_what_is_harmless_and_no_credential() {
+    let text = "inbound:
+  app: 3000
+  defaults: {cache: {}}
+  warm: {paths: [/], headers: {host: shop.example, accept-language: en, authorization: Bearer hunter2}}
+  routes:
+    - match: {headers: {x-beta: '1', x-api-key: hunter2, x-tenant: 0123456789abcdef-hunter2}}
+";
+    let config = read::parse(text, "proxy.yaml", &overrides(), &no_env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for part in ["\"shop.example\"", "\"accept-language\": \"en\"", "\"x-beta\", Some(\"1\")"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}

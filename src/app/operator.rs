@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, cache, certificates, memory, reload, warm};
+use super::{App, Phase, breakers, cache, certificates, memory, reload, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -132,7 +132,7 @@ impl Operator for Desk {
             }
             View::Routes => routes(&app),
             View::Limits => limits(&app),
-            View::Breakers => breakers(&app, now),
+            View::Breakers => breakers::view(&app, now),
             View::Cache => cache::view(&app),
             View::CacheTop(by) => cache::top(&app, by),
             View::Connections => connections(&app),
@@ -161,34 +161,19 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
         Action::Warm(paths) => warm::want(&app, &paths),
-        Action::OpenBreaker(name) => steer(&app, &name, |breaker, now| breaker.open(now)),
-        Action::CloseBreaker(name) => steer(&app, &name, |breaker, now| breaker.close(now)),
+        Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
+        Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),
     }
-}
-
-fn steer(app: &App, name: &str, act: impl Fn(&breaker::Breaker, Instant)) -> Result<Value, Refused> {
-    let Some(found) = app.shared.breakers.find(name) else {
-        let known: Vec<String> = app.shared.breakers.snapshot(Instant::now()).iter().map(|b| b.name.to_string()).collect();
-        return Err(Refused::NotFound(format!("no breaker is called `{name}`; there are: {}", known.join(", "))));
-    };
-    act(&found, Instant::now());
-    Ok(json!({"breaker": name, "state": found.state().as_str()}))
 }
 
 /// What the proxy uses, and how it is. An open breaker is a target in trouble; the proxy itself serves on.
 fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
     let live = app.live();
-    let breakers = app.shared.breakers.snapshot(now);
+    let snapshot = app.shared.breakers.snapshot(now);
     live.targets
         .iter()
         .map(|target| {
-            let open: Vec<&str> = breakers
-                .iter()
-                .filter(|b| {
-                    b.state == breaker::State::Open && (*b.name == *target.name || b.name.starts_with(&format!("{}/", target.name)))
-                })
-                .map(|b| &*b.name)
-                .collect();
+            let open = breakers::open_of(&snapshot, &target.name);
             let (state, detail) = match target.reached() {
                 _ if !open.is_empty() => (State::Down, format!("breaker open: {}", open.join(", "))),
                 Reached::No => (State::Down, format!("{} could not be reached when it was last tried", target.origin)),
@@ -246,23 +231,6 @@ fn limits(app: &App) -> Value {
         })
         .collect();
     json!({"limits": counts, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
-}
-
-fn breakers(app: &App, now: Instant) -> Value {
-    let all: Vec<Value> = app
-        .shared
-        .breakers
-        .snapshot(now)
-        .iter()
-        .map(|b| {
-            json!({
-                "name": &*b.name, "state": b.state.as_str(), "since_seconds": b.since.as_secs_f64(),
-                "retry_after_seconds": b.retry_after.map(|wait| wait.as_secs_f64()), "by_hand": b.forced,
-                "consecutive_failures": b.in_a_row, "requests": b.requests, "failures": b.failures, "refused": b.refused,
-            })
-        })
-        .collect();
-    json!({ "breakers": all })
 }
 
 fn connections(app: &App) -> Value {

@@ -2,123 +2,224 @@
 //!
 //! What was understood goes to standard output (exit code 0), mistakes go to standard error (exit code 1).
 
-use std::{
-    fmt::{self, Write as _},
-    io::{self, Write as _},
-    path::Path,
-    process::ExitCode,
-};
+use std::{fmt, path::Path};
 
+use serde::Serialize;
+use serde_json::Value;
+
+use super::said::{Failure, Said};
 use crate::config::{
-    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Route, Unit,
-    read::{self, Overrides, Reading},
+    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Provider, Route,
+    error::Mistakes,
+    human,
+    read::{self, Note, Overrides, Reading},
 };
 
 /// Checks a file with the environment of this process.
-pub fn run(file: &Path) -> ExitCode {
-    let env = |name: &str| std::env::var(name).ok();
-    match check(file, &Overrides::default(), &env) {
-        Ok(report) => {
-            // A reader that went away (`| head`) is no mistake in the file.
-            let _ = io::stdout().write_all(report.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(mistakes) => {
-            let _ = writeln!(io::stderr(), "{mistakes}");
-            ExitCode::FAILURE
-        }
-    }
+///
+/// # Errors
+/// Every mistake in the file.
+pub fn said(file: &Path) -> Result<Said, Failure> {
+    let reading = read::load_reading(file, &Overrides::default(), &|name| std::env::var(name).ok())?;
+    let report = Report::of(&file.display().to_string(), &reading);
+    let json: Value = serde_json::to_value(&report).map_err(|error| error.to_string())?;
+    Ok(Said::new(json, report.to_string()))
 }
 
 /// The report of a file, as text.
 ///
 /// # Errors
 /// Every mistake in the file.
-pub fn check(file: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<String, crate::config::error::Mistakes> {
+pub fn check(file: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Mistakes> {
     let reading = read::load_reading(file, overrides, env)?;
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = report(&mut out, &file.display().to_string(), &reading);
-    Ok(out)
+    Ok(Report::of(&file.display().to_string(), &reading).to_string())
 }
 
-fn report(out: &mut String, file: &str, reading: &Reading) -> fmt::Result {
-    let config = &reading.config;
-    writeln!(out, "{file}: good")?;
-    if let Some(door) = &config.inbound {
-        writeln!(out, "\ninbound   {} -> {}", door.listen, door.app)?;
-        certificates(out, door.tls.as_ref())?;
-        routes(out, &door.routes, &door.fallthrough, config)?;
-        limits(out, "the whole door", &door.limits)?;
-        door.routes.iter().try_for_each(|route| limits(out, &route.name, &route.policies.limits))?;
-    }
-    if let Some(door) = &config.outbound {
-        writeln!(out, "\noutbound  {}", door.listen)?;
-        certificates(out, door.tls.as_ref())?;
-        for provider in &door.providers {
-            let credential = match provider.keys.len() {
-                0 => "the app's own credential passes through".to_owned(),
-                1 => "1 key replaces the app's".to_owned(),
-                n => format!("{n} keys replace the app's"),
-            };
-            writeln!(out, "  /{:<12} {} ({}; {credential})", provider.name, provider.url, provider.api)?;
+/// What a file means.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    good: bool,
+    inbound: Option<DoorReport>,
+    outbound: Option<DoorReport>,
+    admin: String,
+    probes: String,
+    memory: u64,
+    shared_with: String,
+    notes: Vec<Remark>,
+}
+
+#[derive(Debug, Serialize)]
+struct DoorReport {
+    listen: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
+    certificates: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    providers: Vec<ProviderReport>,
+    routes: Vec<RouteReport>,
+    /// Of requests that match no route.
+    otherwise: String,
+    limits: Vec<LimitReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProviderReport {
+    name: String,
+    url: String,
+    api: String,
+    credential: String,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteReport {
+    name: String,
+    policies: String,
+}
+
+#[derive(Debug, Serialize)]
+struct LimitReport {
+    name: String,
+    amount: String,
+    written_on: String,
+    mode: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Remark {
+    line: usize,
+    column: usize,
+    message: String,
+}
+
+impl Report {
+    fn of(file: &str, reading: &Reading) -> Self {
+        let config = &reading.config;
+        let inbound = config.inbound.as_ref().map(|door| DoorReport {
+            app: Some(door.app.to_string()),
+            ..DoorReport::of(door.listen.to_string(), door.tls.as_ref(), &door.routes, &door.fallthrough, &door.limits, config)
+        });
+        let outbound = config.outbound.as_ref().map(|door| DoorReport {
+            providers: door.providers.iter().map(ProviderReport::of).collect(),
+            ..DoorReport::of(door.listen.to_string(), door.tls.as_ref(), &door.routes, &door.fallthrough, &door.limits, config)
+        });
+        let at = |address: Option<std::net::SocketAddr>| address.map_or_else(|| "closed".to_owned(), |at| at.to_string());
+        let shared_with = match &config.store.redis {
+            Some(redis) => format!("Redis, namespace {}", redis.namespace),
+            None => "this process alone".to_owned(),
+        };
+        let remark = |note: &Note| Remark { line: note.line, column: note.column, message: note.message.clone() };
+        Self {
+            file: file.to_owned(),
+            good: true,
+            inbound,
+            outbound,
+            admin: at(config.admin.listen),
+            probes: at(config.admin.probes),
+            memory: config.store.memory,
+            shared_with,
+            notes: reading.notes.iter().map(remark).collect(),
         }
-        routes(out, &door.routes, &door.fallthrough, config)?;
-        limits(out, "the whole door", &door.limits)?;
-        door.routes.iter().try_for_each(|route| limits(out, &route.name, &route.policies.limits))?;
     }
-    writeln!(out)?;
-    let closed = "closed".to_owned();
-    let admin = config.admin.listen.map_or_else(|| closed.clone(), |at| at.to_string());
-    let probes = config.admin.probes.map_or(closed, |at| at.to_string());
-    writeln!(out, "admin     {admin}, probes {probes}")?;
-    let shared = match &config.store.redis {
-        Some(redis) => format!("Redis, namespace {}", redis.namespace),
-        None => "this process alone".to_owned(),
-    };
-    writeln!(out, "store     {} of memory; shared with: {shared}", bytesize::ByteSize(config.store.memory))?;
-    for note in &reading.notes {
-        writeln!(out, "\nnote {file}:{}:{}: {}", note.line, note.column, note.message)?;
+}
+
+impl DoorReport {
+    fn of(listen: String, tls: Option<&ListenerTls>, routes: &[Route], fallthrough: &Policies, limits: &[Limit], config: &Config) -> Self {
+        let of_routes = routes.iter().flat_map(|route| route.policies.limits.iter().map(|limit| LimitReport::of(&route.name, limit)));
+        Self {
+            listen,
+            app: None,
+            certificates: certificates(tls),
+            providers: Vec::new(),
+            routes: routes
+                .iter()
+                .map(|route| RouteReport { name: route.name.to_string(), policies: policies(&route.policies, config) })
+                .collect(),
+            otherwise: policies(fallthrough, config),
+            limits: limits.iter().map(|limit| LimitReport::of("the whole door", limit)).chain(of_routes).collect(),
+        }
     }
-    Ok(())
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.certificates.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        for provider in &self.providers {
+            writeln!(f, "  /{:<12} {} ({}; {})", provider.name, provider.url, provider.api, provider.credential)?;
+        }
+        match self.routes.len() {
+            0 => writeln!(f, "  no routes: everything goes through")?,
+            1 => writeln!(f, "  1 route")?,
+            n => writeln!(f, "  {n} routes (the most specific match wins, whatever the order of the file)")?,
+        }
+        for route in &self.routes {
+            writeln!(f, "    {:<40} {}", route.name, route.policies)?;
+        }
+        writeln!(f, "    {:<40} {}", "(everything else)", self.otherwise)?;
+        for limit in &self.limits {
+            let mode = if limit.mode == "observe" { OBSERVES } else { "" };
+            writeln!(f, "  limit {}: {}, {}{mode}", limit.name, limit.amount, limit.written_on)?;
+        }
+        Ok(())
+    }
+}
+
+impl ProviderReport {
+    fn of(provider: &Provider) -> Self {
+        let credential = match provider.keys.len() {
+            0 => "the app's own credential passes through".to_owned(),
+            1 => "1 key replaces the app's".to_owned(),
+            n => format!("{n} keys replace the app's"),
+        };
+        Self { name: provider.name.to_string(), url: provider.url.to_string(), api: provider.api.to_string(), credential }
+    }
+}
+
+impl LimitReport {
+    fn of(place: &str, limit: &Limit) -> Self {
+        Self {
+            name: limit.name.to_string(),
+            amount: format!("{} {}", human::amount(limit.unit, limit.amount), human::per(limit.window)),
+            written_on: place.to_owned(),
+            mode: match limit.mode {
+                Mode::Enforce => "enforce",
+                Mode::Observe => "observe",
+            },
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: good", self.file)?;
+        if let Some(door) = &self.inbound {
+            writeln!(f, "\ninbound   {} -> {}", door.listen, door.app.as_deref().unwrap_or_default())?;
+            door.write(f)?;
+        }
+        if let Some(door) = &self.outbound {
+            writeln!(f, "\noutbound  {}", door.listen)?;
+            door.write(f)?;
+        }
+        writeln!(f, "\nadmin     {}, probes {}", self.admin, self.probes)?;
+        writeln!(f, "store     {} of memory; shared with: {}", bytesize::ByteSize(self.memory), self.shared_with)?;
+        for note in &self.notes {
+            writeln!(f, "\nnote {}:{}:{}: {}", self.file, note.line, note.column, note.message)?;
+        }
+        Ok(())
+    }
 }
 
 /// What clients will be shown, and until when.
-fn certificates(out: &mut String, tls: Option<&ListenerTls>) -> fmt::Result {
-    let Some(tls) = tls else { return Ok(()) };
+fn certificates(tls: Option<&ListenerTls>) -> Vec<String> {
+    let Some(tls) = tls else { return Vec::new() };
     let now = crate::clock::Clock::system().wall();
-    for identity in &tls.identities {
+    let shown = tls.identities.iter().map(|identity| {
         let (outlook, _) = crate::app::certificates::outlook(identity, now);
-        writeln!(out, "  certificate for {}: {outlook} ({})", identity.names.join(", "), identity.file)?;
-    }
-    match (&tls.client_ca, tls.client_auth) {
-        (None, _) => Ok(()),
-        (Some(_), ClientAuth::Require) => writeln!(out, "  clients must show a certificate"),
-        (Some(_), ClientAuth::Request) => writeln!(out, "  clients may show a certificate"),
-    }
-}
-
-fn routes(out: &mut String, routes: &[Route], fallthrough: &Policies, config: &Config) -> fmt::Result {
-    match routes.len() {
-        0 => writeln!(out, "  no routes: everything goes through")?,
-        1 => writeln!(out, "  1 route")?,
-        n => writeln!(out, "  {n} routes (the most specific match wins, whatever the order of the file)")?,
-    }
-    for route in routes {
-        writeln!(out, "    {:<40} {}", route.name, policies(&route.policies, config))?;
-    }
-    writeln!(out, "    {:<40} {}", "(everything else)", policies(fallthrough, config))
-}
-
-fn limits(out: &mut String, place: &str, limits: &[Limit]) -> fmt::Result {
-    for limit in limits {
-        let amount = match limit.unit {
-            Unit::NanoUsd => format!("{} USD", usd(limit.amount)),
-            Unit::Requests | Unit::Tokens => format!("{} {}", limit.amount, limit.unit.as_str()),
-        };
-        writeln!(out, "  limit {}: {amount} in {}, {place}{}", limit.name, humantime::format_duration(limit.window), mode(limit.mode))?;
-    }
-    Ok(())
+        format!("certificate for {}: {outlook} ({})", identity.names.join(", "), identity.file)
+    });
+    let asked = tls.client_ca.as_ref().map(|_| match tls.client_auth {
+        ClientAuth::Require => "clients must show a certificate".to_owned(),
+        ClientAuth::Request => "clients may show a certificate".to_owned(),
+    });
+    shown.chain(asked).collect()
 }
 
 /// The policies of a route in a line, in the order in which they run.
@@ -160,17 +261,13 @@ fn policies(policies: &Policies, config: &Config) -> String {
     if parts.is_empty() { "passes through".to_owned() } else { parts.join(", ") }
 }
 
+const OBSERVES: &str = " (observes only)";
+
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Enforce => "",
-        Mode::Observe => " (observes only)",
+        Mode::Observe => OBSERVES,
     }
-}
-
-fn usd(nano: u64) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -194,9 +291,9 @@ mod tests {
             "inbound   0.0.0.0:8080 -> http://localhost:3000",
             "  1 route\n",
             "cache 1m (observes only)",
-            "limit inbound/client_ip/100-requests/1m: 100 requests in 1m, the whole door",
+            "limit inbound/client_ip/100-requests/1m: 100 requests per minute, the whole door",
             "/openai       https://api.openai.com (openai; 1 key replaces the app's)",
-            "limit budget: 2.5 USD in 1day",
+            "limit budget: $2.50 per day",
             "retry 2, else openai m, else answer 503",
             "64.0 MiB of memory; shared with: this process alone",
         ] {
@@ -205,6 +302,6 @@ mod tests {
         assert!(!report.contains("hunter2"));
         std::fs::write(&file, "inbund: {}\n").expect("written");
         assert!(check(&file, &overrides, &|_| None).is_err());
-        assert_eq!(run(&file), ExitCode::FAILURE);
+        assert!(matches!(said(&file), Err(Failure::Mistakes(mistakes)) if mistakes.len() == 1));
     }
 }

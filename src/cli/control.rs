@@ -5,19 +5,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Client;
-use crate::admin::client::request;
+use super::{
+    client::Client,
+    said::{Common, Failure, Said},
+};
+use crate::{admin::client::request, config::human};
 
 /// Paths in one request of `warm`.
 const TOGETHER: usize = 200;
-
-/// Where the running proxy's socket is.
-#[derive(Debug, Clone, clap::Args)]
-pub struct SocketArgs {
-    /// The admin socket (`admin.socket` in proxy.yaml).
-    #[arg(long, env = "OUTRIGGER_SOCKET", default_value_os_t = crate::config::usual_socket(crate::config::ADMIN_PORT, &|name| std::env::var(name).ok()))]
-    pub socket: PathBuf,
-}
 
 /// Where the running proxy's probes are.
 #[derive(Debug, Clone, clap::Args)]
@@ -29,10 +24,9 @@ pub struct ProbeArgs {
 
 /// What `purge` takes.
 #[derive(Debug, Clone, clap::Args)]
-#[group(required = true, multiple = false, args = ["tag", "key", "route", "prefix", "all"])]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["tag", "key", "route", "prefix", "all"]))]
 pub struct PurgeArgs {
-    #[command(flatten)]
-    socket: SocketArgs,
     /// Entries with this tag.
     #[arg(long)]
     tag: Option<String>,
@@ -56,8 +50,6 @@ pub struct PurgeArgs {
 /// What `warm` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct WarmArgs {
-    #[command(flatten)]
-    socket: SocketArgs,
     /// A file with a path in each line; `-` is standard input. Without one: the paths of `inbound.warm`.
     file: Option<PathBuf>,
 }
@@ -65,8 +57,6 @@ pub struct WarmArgs {
 /// What `breaker` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BreakerArgs {
-    #[command(flatten)]
-    socket: SocketArgs,
     #[command(subcommand)]
     act: BreakerAct,
 }
@@ -75,14 +65,14 @@ pub struct BreakerArgs {
 enum BreakerAct {
     /// All breakers and their states.
     Status,
-    /// Hold it open until it is closed by hand.
+    /// Hold it open until it is closed by hand; a target need not have been called yet.
     Open {
-        /// Its name.
+        /// `app`, a provider (all of it), or a provider with a model: `openai/gpt-4o`.
         name: String,
     },
     /// Close it and forget its failures.
     Close {
-        /// Its name.
+        /// As for `open`.
         name: String,
     },
 }
@@ -91,87 +81,187 @@ enum BreakerAct {
 ///
 /// # Errors
 /// When the proxy is not ready or does not answer.
-pub async fn health(args: ProbeArgs) -> Result<(), String> {
-    let answer = Client::tcp(args.probes).with_timeout(Duration::from_secs(2)).get("/ready").await.map_err(|e| e.to_string())?;
-    println!("{}", answer.text().trim_end());
-    if answer.status.is_success() { Ok(()) } else { Err(format!("not ready ({})", answer.status.as_u16())) }
+pub async fn health(args: ProbeArgs) -> Result<Said, Failure> {
+    let asked = Client::tcp(args.probes).with_timeout(Duration::from_secs(2)).get("/ready").await;
+    let answer = asked.map_err(|error| error.to_string())?;
+    let json = answer.json().map_err(|error| error.to_string())?;
+    if answer.status.is_success() {
+        return Ok(Said::line(json, "ready"));
+    }
+    Err(Failure::Words(format!("not ready: {}", json["reason"].as_str().unwrap_or(answer.status.as_str()))))
 }
 
 /// `outrigger drain`.
 ///
 /// # Errors
 /// When the proxy cannot be reached or refuses.
-pub async fn drain(args: SocketArgs) -> Result<(), String> {
-    act(&args, "/api/drain", None).await
+pub async fn drain(common: &Common) -> Result<Said, Failure> {
+    let done = act(common, "/api/drain", None).await?;
+    Ok(Said::line(done, "draining: it is not ready any more, finishes what is in flight, and leaves"))
 }
 
 /// `outrigger reload`.
 ///
 /// # Errors
 /// When the proxy cannot be reached or the file has mistakes.
-pub async fn reload(args: SocketArgs) -> Result<(), String> {
-    act(&args, "/api/reload", None).await
+pub async fn reload(common: &Common) -> Result<Said, Failure> {
+    let done = act(common, "/api/reload", None).await?;
+    let text = match done["reloaded"] == true {
+        true => format!("reloaded; the configuration at work is the {} since the start", ordinal(&done["generation"])),
+        false => "the proxy runs without a file: there is nothing to reload".to_owned(),
+    };
+    Ok(Said::line(done, text))
+}
+
+fn ordinal(number: &Value) -> String {
+    match number.as_u64() {
+        Some(2) => "2nd".to_owned(),
+        Some(3) => "3rd".to_owned(),
+        Some(number) => format!("{number}th"),
+        None => "newest".to_owned(),
+    }
 }
 
 /// `outrigger purge`.
 ///
 /// # Errors
 /// When the proxy cannot be reached or refuses.
-pub async fn purge(args: PurgeArgs) -> Result<(), String> {
+pub async fn purge(common: &Common, args: PurgeArgs) -> Result<Said, Failure> {
     let named = [("tag", args.tag), ("key", args.key), ("route", args.route), ("prefix", args.prefix)];
     let body = match named.into_iter().find_map(|(what, value)| Some((what, value?))) {
         Some((what, value)) => json!({ what: value, "soft": args.soft }),
         None => json!({"all": args.all, "soft": args.soft}),
     };
-    act(&args.socket, "/api/cache/purge", Some(&body)).await
+    let done = act(common, "/api/cache/purge", Some(&body)).await?;
+    let text = match (done["purged"].as_u64().unwrap_or_default(), args.soft) {
+        (1, false) => "1 entry dropped".to_owned(),
+        (1, true) => "1 entry marked stale".to_owned(),
+        (count, false) => format!("{} entries dropped", human::grouped(count)),
+        (count, true) => format!("{} entries marked stale", human::grouped(count)),
+    };
+    Ok(Said::line(done, text))
 }
 
 /// `outrigger warm`.
 ///
 /// # Errors
 /// When the file cannot be read, or the proxy cannot be reached or refuses.
-pub async fn warm(args: WarmArgs) -> Result<(), String> {
-    let Some(file) = &args.file else { return act(&args.socket, "/api/cache/warm", None).await };
-    let read = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    let paths: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    if paths.is_empty() {
-        return Err(format!("there is no path in {}", file.display()));
+pub async fn warm(common: &Common, args: WarmArgs) -> Result<Said, Failure> {
+    let mut queued = 0;
+    match &args.file {
+        None => queued += queue(common, None).await?,
+        Some(file) => {
+            let read = if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+            let text = read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            let paths: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+            if paths.is_empty() {
+                return Err(Failure::Words(format!("there is no path in {}", file.display())));
+            }
+            for some in paths.chunks(TOGETHER) {
+                queued += queue(common, Some(&json!({ "paths": some }))).await?;
+            }
+        }
     }
-    for some in paths.chunks(TOGETHER) {
-        act(&args.socket, "/api/cache/warm", Some(&json!({ "paths": some }))).await?;
-    }
-    Ok(())
+    let text = format!("{} {} will be asked for", human::grouped(queued), if queued == 1 { "path" } else { "paths" });
+    Ok(Said::line(json!({ "queued": queued }), text))
+}
+
+async fn queue(common: &Common, paths: Option<&Value>) -> Result<u64, Failure> {
+    Ok(act(common, "/api/cache/warm", paths).await?["queued"].as_u64().unwrap_or_default())
 }
 
 /// `outrigger breaker`.
 ///
 /// # Errors
 /// When the proxy cannot be reached or knows no such breaker.
-pub async fn breaker(args: BreakerArgs) -> Result<(), String> {
-    let name = |name: &str| percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string();
+pub async fn breaker(common: &Common, args: BreakerArgs) -> Result<Said, Failure> {
+    let path = |name: &str, verb: &str| {
+        let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+        format!("/api/breakers/{name}/{verb}")
+    };
     match &args.act {
         BreakerAct::Status => {
-            let answer = request(&args.socket.socket, Method::GET, "/api/breakers", None).await.map_err(|e| e.to_string())?;
-            say(answer.json());
-            Ok(())
+            let page = get(common, "/api/breakers").await?;
+            let text = breakers(&page);
+            Ok(Said::new(page, text))
         }
-        BreakerAct::Open { name: target } => act(&args.socket, &format!("/api/breakers/{}/open", name(target)), None).await,
-        BreakerAct::Close { name: target } => act(&args.socket, &format!("/api/breakers/{}/close", name(target)), None).await,
+        BreakerAct::Open { name } => {
+            let done = act(common, &path(name, "open"), None).await?;
+            let mut text = format!("{name} is held open by hand{}; `outrigger breaker close {name}` ends it\n", of(&done, name));
+            done["note"].as_str().into_iter().for_each(|note| text += &format!("note: {note}\n"));
+            Ok(Said::new(done, text))
+        }
+        BreakerAct::Close { name } => {
+            let done = act(common, &path(name, "close"), None).await?;
+            let text = format!("{name} is closed{} and its failures are forgotten", of(&done, name));
+            Ok(Said::line(done, text))
+        }
     }
 }
 
-async fn act(args: &SocketArgs, path: &str, body: Option<&Value>) -> Result<(), String> {
-    let answer = request(&args.socket, Method::POST, path, body).await.map_err(|e| e.to_string())?;
-    if !answer.status.is_success() {
-        return Err(answer.json().map_or_else(|| answer.status.to_string(), |why| format!("{why:#}")));
-    }
-    say(answer.json());
-    Ok(())
+/// The breakers that a name stood for, where they are others than the one of that name.
+fn of(done: &Value, name: &str) -> String {
+    let names: Vec<&str> = done["breakers"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|one| *one != name).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
-fn say(json: Option<Value>) {
-    if let Some(json) = json {
-        println!("{json:#}");
+/// The page as a table.
+fn breakers(page: &Value) -> String {
+    let rows = page["breakers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return "no breaker yet: one begins with the first request to its target\n".to_owned();
+    }
+    let time = |value: &Value| human::wait(Duration::from_secs_f64(value.as_f64().unwrap_or_default().max(0.0)));
+    let mut text = format!("{:<40} {:<10} {:<14} {:>8} {:>8}  next\n", "breaker", "state", "for", "in a row", "refused");
+    for row in rows {
+        let next = match (row["by_hand"] == true, &row["retry_after_seconds"]) {
+            (true, _) => "held by hand".to_owned(),
+            (false, Value::Null) => String::new(),
+            (false, wait) => format!("a probe in {}", time(wait)),
+        };
+        // A model's name comes from a client: nothing of it may steer a terminal.
+        let name = row["name"].as_str().unwrap_or_default().replace(|c: char| c.is_control(), "?");
+        let line = format!(
+            "{name:<40} {:<10} {:<14} {:>8} {:>8}  {next}",
+            row["state"].as_str().unwrap_or_default(),
+            time(&row["since_seconds"]),
+            row["consecutive_failures"],
+            row["refused"],
+        );
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A page of the running proxy.
+pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
+    ask(common, Method::GET, path, None).await
+}
+
+async fn act(common: &Common, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    ask(common, Method::POST, path, body).await
+}
+
+async fn ask(common: &Common, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    let answer = request(&common.socket(), method, path, body).await.map_err(|error| error.to_string())?;
+    answer.json().filter(|_| answer.status.is_success()).ok_or_else(|| Failure::of(&answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_breaker_is_a_row_that_says_what_comes_next() {
+        let page = json!({"breakers": [
+            {"name": "openai", "state": "open", "since_seconds": 61.5, "retry_after_seconds": null, "by_hand": true, "consecutive_failures": 0, "refused": 2},
+            {"name": "openai/m\u{1b}", "state": "open", "since_seconds": 1.0, "retry_after_seconds": 4.2, "by_hand": false, "consecutive_failures": 5, "refused": 0},
+            {"name": "app", "state": "closed", "since_seconds": 1.0, "retry_after_seconds": null, "by_hand": false, "consecutive_failures": 1, "refused": 0},
+        ]});
+        let text = breakers(&page);
+        let lines: Vec<String> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1..], ["openai open 1 min 2 s 0 2 held by hand", "openai/m? open 1 s 5 0 a probe in 5 s", "app closed 1 s 1 0"]);
+        assert_eq!(of(&json!({"breakers": ["openai", "openai/a"]}), "openai"), " (openai/a)");
     }
 }

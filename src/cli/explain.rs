@@ -4,25 +4,24 @@
 mod terms;
 
 use std::{
-    fmt::{self, Write as _},
-    io::{self, Read, Write as _},
+    fmt,
+    io::{self, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
-    process::ExitCode,
     sync::Arc,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use serde::Serialize;
 
-use self::terms::{Applied, applied, usd};
-use super::fail;
+use self::terms::{Applied, applied};
+use super::said::{Failure, Said};
 use crate::{
     arrival::{Arrival, Door, PeerText},
     cause,
     clock::Instant,
     config::{
-        Config, Limit, Operation, Policies, Route,
+        Config, Limit, Policies, Route, human,
         read::{self, Overrides},
     },
     listen::client,
@@ -35,7 +34,6 @@ use crate::{
         model::split,
     },
     route::{Precedence, Query, Table, why_not},
-    usage::Usage,
 };
 
 /// What `explain` takes.
@@ -60,37 +58,17 @@ pub struct ExplainArgs {
     /// The address that the request comes from.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub from: IpAddr,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
 }
 
-/// Explains with the environment of this process. What was found goes to standard output; a request that the proxy would
-/// refuse before any route is an error.
-pub fn run(args: &ExplainArgs) -> ExitCode {
-    let env = |name: &str| std::env::var(name).ok();
-    let config = match read::load_reading(&args.config, &Overrides::default(), &env) {
-        Ok(reading) => reading.config,
-        Err(mistakes) => return fail(&mistakes),
-    };
-    let body = match body(args.data.as_deref()) {
-        Ok(body) => body,
-        Err(error) => return fail(&error),
-    };
-    match explain(args, &body, &config) {
-        Ok(explained) => {
-            let text = if args.json { serde_json::to_string_pretty(&explained).map(|text| text + "\n") } else { Ok(explained.to_string()) };
-            match text {
-                Ok(text) => {
-                    // A reader that went away (`| head`) is no failure.
-                    let _ = io::stdout().write_all(text.as_bytes());
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(&error),
-            }
-        }
-        Err(error) => fail(&error),
-    }
+/// Explains with the environment of this process.
+///
+/// # Errors
+/// The file has mistakes, the body cannot be read, or the proxy would refuse the request before any route.
+pub fn said(args: &ExplainArgs) -> Result<Said, Failure> {
+    let config = read::load(&args.config, &Overrides::default(), &|name| std::env::var(name).ok())?;
+    let explained = explain(args, &body(args.data.as_deref())?, &config)?;
+    let json = serde_json::to_value(&explained).map_err(|error| error.to_string())?;
+    Ok(Said::new(json, explained.to_string()))
 }
 
 /// What the proxy would make of a request.
@@ -118,7 +96,13 @@ struct Call {
     model: Option<String>,
     stream: bool,
     estimated_input_tokens: Option<u64>,
+    /// As the request bounds it.
     max_output_tokens: Option<u64>,
+    /// As limits reserve it.
+    expected_output_tokens: Option<u64>,
+    /// What limits on dollars reserve for this call, exact.
+    price_usd: Option<String>,
+    /// At the rates of a call of this size.
     price: Option<String>,
 }
 
@@ -135,7 +119,7 @@ struct Candidate {
 #[serde(rename_all = "snake_case")]
 enum CacheKey {
     None(String),
-    Key { key: String, parts: Vec<(String, String)>, note: Option<&'static str> },
+    Key { key: Option<String>, parts: Vec<(String, String)>, note: Option<&'static str> },
 }
 
 /// The parts of a configuration that a door's requests meet.
@@ -194,7 +178,10 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         Door::Outbound => table.find(&query),
     };
     let default_name: Arc<str> = "default".into();
-    let (name, policies) = found.map_or((&default_name, place.fallthrough), |at| (&place.routes[*at].name, &place.routes[*at].policies));
+    let (name, policies, methods) = found.map_or((&default_name, place.fallthrough, &[][..]), |at| {
+        let route = &place.routes[*at];
+        (&route.name, &route.policies, &route.matches.methods[..])
+    });
     let who = match &understood {
         None => config.inbound.as_ref().and_then(|inbound| caller(&inbound.caller, &arrival)).map(|caller| caller.name),
         Some(_) => args.from.is_loopback().then(|| cause::said_caller(&arrival.headers).map(Arc::from)).flatten(),
@@ -215,10 +202,10 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         ),
         client: client.to_string(),
         caller: who.as_deref().map(str::to_owned),
-        call: understood.as_ref().map(|call| call.shown(config)),
+        call: understood.as_ref().map(|call| call.shown(&arrival.headers, config)),
         route: name.to_string(),
         candidates: candidates(&table, place.routes, found.copied(), &query),
-        policies: applied(door, place.limits, policies, &asked, config),
+        policies: applied(door, place.limits, policies, methods, &asked, config),
         cache_key: cache_key(&asked, policies, config),
     })
 }
@@ -308,12 +295,12 @@ impl Understood {
         }
     }
 
-    fn shown(&self, config: &Config) -> Call {
+    fn shown(&self, headers: &HeaderMap, config: &Config) -> Call {
         let prices = Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
-        let million = |usage: Usage| self.model.as_deref().and_then(|model| prices.cost(model, &usage));
-        let price = million(Usage { input: 1_000_000, ..Usage::default() })
-            .zip(million(Usage { output: 1_000_000, ..Usage::default() }))
-            .map(|(input, output)| format!("{} USD in, {} USD out for a million tokens", usd(input), usd(output)));
+        let model = self.model.as_deref().unwrap_or_default();
+        let free = self.shape.is_free() && !headers.contains_key(header::UPGRADE);
+        let usage = self.facts.as_ref().filter(|_| !free).map(|facts| provider::expected_usage(self.shape.operation, facts));
+        let million = usage.as_ref().and_then(|usage| prices.of_a_million(model, usage));
         Call {
             provider: self.provider.to_string(),
             api: self.shape.api.to_string(),
@@ -322,8 +309,33 @@ impl Understood {
             stream: self.streams,
             estimated_input_tokens: self.facts.as_ref().map(|facts| facts.estimated_input),
             max_output_tokens: self.facts.as_ref().and_then(|facts| facts.max_output),
-            price: price.filter(|_| self.shape.operation != Operation::Models),
+            expected_output_tokens: usage.as_ref().map(|usage| usage.output),
+            price_usd: match free {
+                true => Some("0".to_owned()),
+                false => usage.as_ref().and_then(|usage| prices.cost(model, usage)).map(human::usd),
+            },
+            price: million
+                .map(|(input, output)| format!("{} in, {} out for a million tokens", human::dollars(input), human::dollars(output))),
         }
+    }
+}
+
+impl Call {
+    /// What it may use and cost, in words.
+    fn figures(&self) -> Option<String> {
+        let Some(input) = self.estimated_input_tokens else {
+            return (self.price_usd.as_deref() == Some("0")).then(|| "costs nothing, so no limit on tokens or dollars is asked".to_owned());
+        };
+        let output = match (self.max_output_tokens, self.expected_output_tokens) {
+            (_, Some(0)) => "none out".to_owned(),
+            (Some(_), Some(most)) => format!("at most {most} out"),
+            (_, Some(expected)) => format!("{expected} out are expected, because it sets no bound"),
+            (_, None) => return Some("costs nothing, so no limit on tokens or dollars is asked".to_owned()),
+        };
+        Some(match (&self.price_usd, &self.price) {
+            (Some(cost), Some(price)) => format!("about {input} tokens in, {output}: ${cost} are reserved ({price})"),
+            _ => format!("about {input} tokens in, {output}; no price is known"),
+        })
     }
 }
 
@@ -360,15 +372,15 @@ fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKe
     if asked.call.is_none() && asked.declared.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
         return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
     }
-    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&key::secret(&config.store), &query));
-    CacheKey::Key {
-        key: key.to_string(),
-        parts: parts.into_iter().map(|part| (part.name, part.value)).collect(),
-        note: config.store.secret.is_none().then_some(
-            "without store.secret every process (with store.redis: every namespace) draws a secret of its own, so a running proxy's key and \
-             hashes differ; the parts do not",
-        ),
-    }
+    // Without a secret in the file no key of this process is one of the proxy's: the parts are said, and no key.
+    let secret = config.store.hash_key();
+    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&secret.unwrap_or_default(), &query));
+    let note = match (secret, &config.store.redis) {
+        (Some(_), _) => None,
+        (None, None) => Some("the key itself is known only with `store.secret`: without one every process makes a secret of its own"),
+        (None, Some(_)) => Some("the key itself is known only with `store.secret`: without one it is made with a secret that Redis holds"),
+    };
+    CacheKey::Key { key: secret.map(|_| key.to_string()), parts: parts.into_iter().map(|part| (part.name, part.value)).collect(), note }
 }
 
 impl fmt::Display for Explained {
@@ -381,11 +393,7 @@ impl fmt::Display for Explained {
             let model = call.model.as_deref().unwrap_or("not named");
             let stream = if call.stream { ", streamed" } else { "" };
             writeln!(f, "call      {} of {} (speaks {}), model {model}{stream}", call.operation, call.provider, call.api)?;
-            if let Some(input) = call.estimated_input_tokens {
-                let output = call.max_output_tokens.map_or_else(|| "no bound on output".to_owned(), |most| format!("at most {most} out"));
-                let price = call.price.as_deref().unwrap_or("no price is known");
-                writeln!(f, "          about {input} tokens in, {output}; {price}")?;
-            }
+            call.figures().iter().try_for_each(|figures| writeln!(f, "          {figures}"))?;
         }
         writeln!(f, "\nroute     {}", self.route)?;
         for candidate in &self.candidates {
@@ -397,16 +405,13 @@ impl fmt::Display for Explained {
             if self.policies.is_empty() { "  none: it passes through" } else { ", in the order in which they run" }
         )?;
         for policy in &self.policies {
-            let mut terms = String::new();
-            for (name, value) in &policy.terms.0 {
-                write!(terms, "{}{name} {value}", if terms.is_empty() { "" } else { "; " })?;
-            }
-            writeln!(f, "  {:<9} {}{terms}", policy.policy, if policy.mode == "observe" { "(observes only) " } else { "" })?;
+            let observes = if policy.mode == "observe" { "(observes only) " } else { "" };
+            writeln!(f, "  {:<9} {observes}{}", policy.policy, policy.terms)?;
         }
         match &self.cache_key {
             CacheKey::None(reason) => writeln!(f, "\ncache key none: {reason}"),
             CacheKey::Key { key, parts, note } => {
-                writeln!(f, "\ncache key {key}")?;
+                writeln!(f, "\ncache key {}", key.as_deref().unwrap_or("of these parts"))?;
                 let mut parts = parts.iter();
                 while let Some((name, value)) = parts.next() {
                     match parts.as_slice().first() {

@@ -7,18 +7,22 @@ pub mod demo;
 pub mod explain;
 pub mod mock;
 pub mod run;
+pub mod said;
 mod top;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{LogFormat, read::Overrides};
+use self::said::{Common, Failure, Said};
+use crate::config::{LogFormat, read::Overrides, schema};
 
 /// A sidecar reverse proxy for AI apps: caching, limits, retries, breakers, cost and telemetry at both doors of an app.
 #[derive(Debug, Parser)]
 #[command(name = "outrigger", version, about, arg_required_else_help = true)]
 struct Arguments {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -42,26 +46,30 @@ enum Verb {
     /// Ask a running proxy how it is; exits 1 unless it is ready. For container health checks.
     Health(control::ProbeArgs),
     /// Tell a running proxy to fail its readiness, finish what is in flight, and leave. For preStop hooks.
-    Drain(control::SocketArgs),
+    Drain,
     /// Tell a running proxy to read its configuration again.
-    Reload(control::SocketArgs),
+    Reload,
     /// Drop cache entries of a running proxy.
     Purge(control::PurgeArgs),
     /// Show the cache keys of a running proxy that save most.
     Top(top::TopArgs),
     /// Let a running proxy fill its cache, with the paths of its configuration or of a file.
     Warm(control::WarmArgs),
-    /// Show a running proxy's breakers, or hold one open or closed.
+    /// Show a running proxy's breakers, hold one open, or close it.
     Breaker(control::BreakerArgs),
+    /// Print the JSON Schema of proxy.yaml, for editors.
+    Schema,
+    /// Print the reference of proxy.yaml in Markdown: every key with its values and default.
+    Reference,
 }
 
 /// What `run` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RunArgs {
-    /// The configuration file. Without one, --app alone makes a transparent proxy.
+    /// The configuration file; `proxy.yaml` in this directory, if there is one. Without any, --app alone makes a transparent proxy.
     #[arg(long, short, env = "OUTRIGGER_CONFIG")]
     pub config: Option<PathBuf>,
-    /// The app to stand in front of: a port of this machine, or a URL. Wins over the file.
+    /// The app to stand in front of: a port of this machine, or a URL. Wins over `inbound.app` of the file.
     #[arg(long)]
     pub app: Option<String>,
     /// Process log: error, warn, info, debug.
@@ -77,39 +85,37 @@ impl RunArgs {
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
-    match Arguments::parse().verb {
+    let Arguments { common, verb } = Arguments::parse();
+    match verb {
         Verb::Run(args) => run::run(&args),
-        Verb::Check { file } => check::run(&file),
-        Verb::Explain(args) => explain::run(&args),
-        Verb::Demo(args) => demo::run(&args),
+        Verb::Check { file } => common.tell(check::said(&file)),
+        Verb::Explain(args) => common.tell(explain::said(&args)),
+        Verb::Demo(args) => demo::run(&common, &args),
         Verb::Mock(args) => {
             crate::telemetry::init_process_log(LogFormat::Text, tracing::Level::WARN);
-            block_on(mock::run(args))
+            common.tell(block_on(mock::run(&common, args)))
         }
-        Verb::Health(args) => block_on(control::health(args)),
-        Verb::Drain(args) => block_on(control::drain(args)),
-        Verb::Reload(args) => block_on(control::reload(args)),
-        Verb::Purge(args) => block_on(control::purge(args)),
-        Verb::Top(args) => block_on(top::top(args)),
-        Verb::Warm(args) => block_on(control::warm(args)),
-        Verb::Breaker(args) => block_on(control::breaker(args)),
+        Verb::Health(args) => common.tell(block_on(control::health(args))),
+        Verb::Drain => common.tell(block_on(control::drain(&common))),
+        Verb::Reload => common.tell(block_on(control::reload(&common))),
+        Verb::Purge(args) => common.tell(block_on(control::purge(&common, args))),
+        Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
+        Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
+        Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
+        Verb::Schema => {
+            let schema = schema::json_schema();
+            let text = format!("{schema:#}\n");
+            common.tell(Ok(Said::new(schema, text)))
+        }
+        Verb::Reference => {
+            let text = schema::reference();
+            common.tell(Ok(Said::new(serde_json::json!({ "markdown": text }), text)))
+        }
     }
 }
 
-/// Runs a small asynchronous verb on a runtime of its own; an error is said and becomes exit code 1.
-fn block_on<E: std::fmt::Display>(verb: impl Future<Output = Result<(), E>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    match runtime.block_on(verb) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
-}
-
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    // Standard error may be gone; the exit code says it too.
-    let _ = writeln!(std::io::stderr(), "outrigger: {error}");
-    ExitCode::FAILURE
+/// Runs a small asynchronous verb on a runtime of its own.
+fn block_on(verb: impl Future<Output = Result<Said, Failure>>) -> Result<Said, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| error.to_string())?.block_on(verb)
 }

@@ -42,10 +42,11 @@ fn serve(args: &RunArgs) -> Result<(), StartError> {
     served
 }
 
-/// The file that was asked for, or `proxy.yaml` here if nothing was asked for and it exists.
+/// The file that was asked for, else `proxy.yaml` here if it exists. `--app` wins over what is in it; it never leaves it unread, or
+/// the limits and keys in it would silently be off.
 fn file(args: &RunArgs) -> Option<std::path::PathBuf> {
     let usual = Path::new("proxy.yaml");
-    args.config.clone().or_else(|| (args.app.is_none() && usual.exists()).then(|| usual.to_owned()))
+    args.config.clone().or_else(|| usual.exists().then(|| usual.to_owned()))
 }
 
 fn say_where(app: &App) {

@@ -1,38 +1,28 @@
 //! `outrigger top`: the cache keys of a running proxy that save most, as a table.
 
-use http::Method;
 use serde_json::Value;
 
-use super::control::SocketArgs;
-use crate::admin::client::request;
+use super::{
+    control::get,
+    said::{Common, Failure, Said},
+};
 
 /// What `top` takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TopArgs {
-    #[command(flatten)]
-    socket: SocketArgs,
-    /// What the keys are ordered by.
+    /// What the keys are ordered by. With --json the keys that `purge --key` takes stand beside them.
     #[arg(long, default_value = "time", value_parser = ["time", "usd", "requests", "tokens"])]
     by: String,
-    /// Print JSON, with the keys that `purge --key` takes.
-    #[arg(long)]
-    json: bool,
 }
 
 /// `outrigger top`.
 ///
 /// # Errors
 /// When the proxy cannot be reached.
-pub async fn top(args: TopArgs) -> Result<(), String> {
-    let path = format!("/api/cache/top?by={}", args.by);
-    let answer = request(&args.socket.socket, Method::GET, &path, None).await.map_err(|error| error.to_string())?;
-    let page = answer.json().filter(|_| answer.status.is_success()).ok_or_else(|| format!("the proxy answered {}", answer.status))?;
-    if args.json {
-        println!("{page:#}");
-    } else {
-        print!("{}", table(&page));
-    }
-    Ok(())
+pub async fn top(common: &Common, args: TopArgs) -> Result<Said, Failure> {
+    let page = get(common, &format!("/api/cache/top?by={}", args.by)).await?;
+    let text = table(&page);
+    Ok(Said::new(page, text))
 }
 
 /// The page as a table; who has nothing to show says so.

@@ -59,6 +59,8 @@ pub(super) struct Build<'a> {
     limit_names: Vec<(String, String)>,
     /// Providers whose API is not known because of a mistake.
     vague: Vec<String>,
+    /// Names that stand for no provider: what is said of the first, and the lines of the others.
+    strangers: Vec<(String, Fault, Vec<u32>)>,
 }
 
 impl<'a> Build<'a> {
@@ -73,6 +75,7 @@ impl<'a> Build<'a> {
             tags: Vec::new(),
             limit_names: Vec::new(),
             vague: Vec::new(),
+            strangers: Vec::new(),
         }
     }
 
@@ -105,6 +108,8 @@ impl<'a> Build<'a> {
             body_budget: root.body_budget.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         };
         self.listeners(&config);
+        self.spending(&config);
+        self.warming(&config);
         if config.store.redis.is_some() {
             self.gcra_is_local(&config);
         }

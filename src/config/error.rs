@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde_json::{Value, json};
+
 use super::read::tree::Mark;
 
 /// Most mistakes printed; the rest are counted.
@@ -95,6 +97,12 @@ impl Mistakes {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// The same for programs: `error` is the whole text, `mistakes` are the single ones.
+    pub fn to_json(&self) -> Value {
+        let one = |mistake: &Mistake| json!({"line": mistake.line, "column": mistake.column, "message": mistake.message});
+        json!({"error": self.to_string(), "file": self.file, "mistakes": self.list.iter().map(one).collect::<Vec<_>>()})
     }
 
     /// Never true for a value that `read` returned.

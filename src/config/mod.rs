@@ -5,10 +5,12 @@
 
 mod build;
 pub mod error;
+pub mod human;
 mod policies;
 pub mod read;
 mod scalars;
 pub mod schema;
+mod secrecy;
 pub mod tls;
 mod values;
 mod written;
@@ -305,6 +307,14 @@ pub struct Store {
     pub secret: Option<Secret>,
     /// Most limit keys held in memory.
     pub max_keys: usize,
+}
+
+impl Store {
+    /// The key of the hashes that name cache entries and limit counters: the same for every process with the same secret, be it
+    /// with Redis or alone. `None`: there is no secret in the file; a process makes one, with Redis once per namespace.
+    pub fn hash_key(&self) -> Option<[u8; 32]> {
+        self.secret.as_ref().map(Secret::hash_key)
+    }
 }
 
 /// Redis.

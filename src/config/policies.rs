@@ -359,6 +359,15 @@ pub struct Price {
 }
 
 impl Unit {
+    /// The unit of a word of [`Self::as_str`].
+    pub fn of_word(word: &str) -> Self {
+        match word {
+            "tokens" => Self::Tokens,
+            "usd" => Self::NanoUsd,
+            _ => Self::Requests,
+        }
+    }
+
     /// The word used in `proxy.yaml`, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

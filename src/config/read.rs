@@ -5,9 +5,13 @@
 
 mod expand;
 mod files;
+mod follow;
+mod hidden;
 #[cfg(test)]
 #[path = "read/shown_tests.rs"]
 mod shown;
+mod table;
+mod tell;
 #[cfg(test)]
 mod tests;
 pub(super) mod tree;
@@ -20,7 +24,7 @@ use self::{expand::Expander, walk::Walk};
 use super::{
     Config,
     build::Build,
-    error::{Fault, Mistakes, lines},
+    error::{Fault, Mistakes},
     written::Root,
 };
 
@@ -126,21 +130,24 @@ fn parse_with_files(
     let tree = tree::read(text);
     let mut walk = Walk::new(Expander::new(env, dir));
     let value = walk.root(&tree.root);
-    let Walk { mut expander, mut faults, mut seen, .. } = walk;
+    let Walk { mut expander, mut faults, missing, mut seen, mut notes, .. } = walk;
     for fault in &tree.faults {
-        seen.masks.extend(suspicious(text, fault.at));
+        seen.masks.extend(hidden::suspicious(text, fault.at));
+    }
+    match tree.cut {
+        true => faults.retain(|fault| !follow::follows(fault, &tree.faults, text)),
+        false => faults.extend(missing),
     }
     faults.extend(tree.faults);
     // After a syntax error nothing can be concluded from what is missing, and the build concludes from that.
     let mut config = None;
-    let mut notes = Vec::new();
     if !tree.cut {
         match serde_yaml::from_value::<Root>(value) {
             Ok(root) => {
                 let mut build = Build::new(&seen, overrides, env, &mut expander.files);
                 config = build.config(root);
                 faults.extend(build.faults);
-                notes = build.notes;
+                notes.extend(build.notes);
             }
             // The walk has accepted what serde refuses: a fault of this program, said rather than hidden.
             Err(error) if faults.is_empty() => {
@@ -175,30 +182,4 @@ fn text_of(path: &Path) -> Result<String, Mistakes> {
         let line = good.iter().filter(|b| **b == b'\n').count() + 1;
         Mistakes::of_file(&name, format!("is not UTF-8 (line {line})"))
     })
-}
-
-/// On a line that could not be parsed nothing is known to be a secret, so whatever looks like one is masked.
-fn suspicious(text: &str, at: Mark) -> Vec<(Mark, Mark)> {
-    let Some(line) = lines(text).nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
-    let mut out = Vec::new();
-    let mut start: Option<(usize, bool, bool)> = None;
-    let secret_line =
-        ["key", "token", "secret", "redis", "password", "authorization"].iter().any(|word| line.to_lowercase().contains(word));
-    let mark = |column: usize| Mark { line: at.line, column: u32::try_from(column + 1).unwrap_or(u32::MAX) };
-    for (column, c) in line.chars().chain(std::iter::once(' ')).enumerate() {
-        let inside = c.is_alphanumeric() || "-_+=/.@".contains(c) || (c == ':' && line.contains("://"));
-        match (inside, start) {
-            (true, None) => start = Some((column, c.is_alphabetic(), c.is_ascii_digit())),
-            (true, Some((from, letter, digit))) => start = Some((from, letter || c.is_alphabetic(), digit || c.is_ascii_digit())),
-            (false, Some((from, letter, digit))) => {
-                let long = column - from;
-                if (long >= 16 && letter && digit) || (secret_line && c != ':' && long >= 6) {
-                    out.push((mark(from), mark(column)));
-                }
-                start = None;
-            }
-            (false, None) => {}
-        }
-    }
-    out
 }

@@ -2,6 +2,7 @@
 //! the defaults, the Markdown reference and the JSON Schema for editors.
 
 mod doors;
+mod elsewhere;
 mod kinds;
 mod policies;
 mod print;
@@ -12,7 +13,9 @@ mod tls;
 
 use super::scalars::Word;
 
+pub(super) use elsewhere::instead_of;
 pub use print::{json_schema, reference};
+pub(super) use print::{knows, tables};
 
 /// The file itself.
 pub(super) use process::ROOT;
@@ -88,6 +91,8 @@ pub(super) struct Scalar {
     pub(super) json: Json,
     /// Never shown.
     pub(super) secret: bool,
+    /// `$NAME` in it is a slip: nothing of the kind has a dollar sign.
+    pub(super) no_dollar: bool,
     pub(super) example: &'static str,
 }
 
@@ -192,16 +197,6 @@ impl Kind {
             Self::Either(kinds) => kinds.first().map_or_else(String::new, Self::example),
         }
     }
-
-    /// Whether a secret can stand here or below.
-    pub(super) fn holds_secret(&self) -> bool {
-        match self {
-            Self::Scalar(scalar) => scalar.secret,
-            Self::List(of) | Self::OneOrMany(of) | Self::Map { of, .. } => of.holds_secret(),
-            Self::Table(table) => table.keys.iter().any(|key| key.kind.holds_secret()),
-            Self::Either(kinds) => kinds.iter().any(Self::holds_secret),
-        }
-    }
 }
 
 impl Key {
@@ -217,11 +212,17 @@ impl Key {
 
 impl Scalar {
     const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
-        Self { name, check: check::<T>, json, secret: false, example }
+        Self { name, check: check::<T>, json, secret: false, no_dollar: false, example }
     }
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self.no_dollar = true;
+        self
+    }
+
+    const fn no_dollar(mut self) -> Self {
+        self.no_dollar = true;
         self
     }
 }

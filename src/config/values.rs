@@ -12,8 +12,8 @@ impl Secret {
         Self(value.into())
     }
 
-    /// A key of keyed hashes that is made from it, the same everywhere.
-    pub fn as_key(&self) -> [u8; 32] {
+    /// The key of the hashes that name cache entries and limit counters: the same in every process.
+    pub fn hash_key(&self) -> [u8; 32] {
         blake3::derive_key("outrigger store secret v1", self.0.as_bytes())
     }
 

@@ -7,10 +7,11 @@
 //! - Half open: one probe at a time; some successes in a row close it, one failure (or throttled answer) opens it again.
 //! - A result that comes after the state has changed is ignored. A cancelled try is neutral and returns its probe.
 //!
-//! While closed, a permit and a success touch a few atomics and no lock.
+//! While closed, a permit and a success touch a few atomics and no lock. All breakers of the process stand in [`Breakers`].
+
+mod by_name;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -19,6 +20,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
+
+pub use by_name::{Breakers, belongs};
 
 use super::buckets::Buckets;
 use crate::{
@@ -75,8 +78,8 @@ pub enum Outcome {
 /// The breaker is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
-    /// Until the next probe.
-    pub retry_after: Duration,
+    /// Until the next probe; `None`: held open by hand, nobody knows for how long.
+    pub retry_after: Option<Duration>,
 }
 
 /// The breaker of one target. Shared by all workers.
@@ -173,8 +176,8 @@ impl Breaker {
         let word = self.word.load(Relaxed);
         let retry_after = match state_of(word) {
             State::Closed => return Ok(self.grant(word, Kind::Plain)),
-            State::Open if slow.forced => self.terms.open_max,
-            State::Open if now < slow.until => slow.until - now,
+            State::Open if slow.forced => None,
+            State::Open if now < slow.until => Some(slow.until - now),
             State::Open => {
                 self.turn(&mut slow, State::HalfOpen, now);
                 slow.probing = true;
@@ -184,7 +187,7 @@ impl Breaker {
                 slow.probing = true;
                 return Ok(self.grant(word, Kind::Probe));
             }
-            State::HalfOpen => PROBE_UNDER_WAY.min(self.terms.open_max),
+            State::HalfOpen => Some(PROBE_UNDER_WAY.min(self.terms.open_max)),
         };
         drop(slow);
         self.refused.fetch_add(1, Relaxed);
@@ -364,55 +367,6 @@ impl Drop for Permit {
         if self.kind != Kind::Done {
             self.breaker.settle(self.generation, self.kind, Outcome::Cancelled, None);
         }
-    }
-}
-
-/// The breakers of the process, by target; they live on across reloads.
-#[derive(Debug, Default)]
-pub struct Breakers(Mutex<Known>);
-
-#[derive(Debug, Default)]
-struct Known {
-    by_name: HashMap<Arc<str>, Arc<Breaker>>,
-    /// The newest generation of the configuration.
-    generation: u64,
-}
-
-impl Breakers {
-    /// The breaker of a target, for a request of this generation of the configuration: the one there is, with these terms from now on,
-    /// or a new one. A request of an older generation changes nothing: it takes what there is, or one for itself alone. For load
-    /// time: keep the result.
-    pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, generation: u64, now: Instant) -> Arc<Breaker> {
-        let mut known = self.0.lock();
-        let is_old = generation < known.generation;
-        let breaker = match known.by_name.get(name) {
-            Some(breaker) if is_old || breaker.terms == *terms => return breaker.clone(),
-            Some(breaker) => Arc::new(breaker.successor(terms.clone(), now)),
-            None => Arc::new(Breaker::new(terms.clone(), now)),
-        };
-        if !is_old {
-            known.by_name.insert(name.clone(), breaker.clone());
-        }
-        breaker
-    }
-
-    /// The breaker of a target, if it has one.
-    pub fn find(&self, name: &str) -> Option<Arc<Breaker>> {
-        self.0.lock().by_name.get(name).cloned()
-    }
-
-    /// Begins a generation of the configuration: forgets the breakers of targets that are no more.
-    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
-        let mut known = self.0.lock();
-        known.generation = known.generation.max(generation);
-        known.by_name.retain(|name, _| keep(name));
-    }
-
-    /// All of them, by name.
-    pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
-        let mut all: Vec<_> = self.0.lock().by_name.iter().map(|(name, breaker)| breaker.snapshot(name, now)).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
     }
 }
 

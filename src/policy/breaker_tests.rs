@@ -45,7 +45,7 @@ impl Bench {
     }
 
     fn opens(&self, seconds: u64) {
-        assert_eq!(self.permit().expect_err("open").retry_after, Duration::from_secs(seconds));
+        assert_eq!(self.permit().expect_err("open").retry_after, Some(Duration::from_secs(seconds)));
     }
 }
 
@@ -142,7 +142,7 @@ async fn by_hand_it_stays_open_until_it_is_closed() {
     let mut bench = Bench::new(terms());
     bench.breaker.open(bench.now);
     bench.wait(3_600);
-    bench.opens(60);
+    assert_eq!(bench.permit().expect_err("open").retry_after, None, "nobody knows for how long");
     assert!(bench.breaker.snapshot(&"t".into(), bench.now).forced);
     bench.breaker.close(bench.now);
     bench.attempt(Outcome::Success);
@@ -318,4 +318,33 @@ proptest! {
             prop_assert_eq!(bench.breaker.state(), model.state);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_held_open_with_all_its_breakers_those_to_come_included() {
+    let (breakers, now) = (Breakers::default(), Instant::now());
+    let get = |name: &str| breakers.get(&name.into(), &terms(), 1, now);
+    let open = |name: &str| get(name).permit(now).err();
+    let names = |names: Vec<Arc<str>>| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+
+    assert!(breakers.hold("openai", now).is_empty(), "before any call");
+    let shown = breakers.snapshot(now);
+    assert_eq!((&*shown[0].name, shown[0].state, shown[0].forced, shown[0].retry_after), ("openai", State::Open, true, None));
+    let refused = open("openai/gpt-4o").expect("held open");
+    assert_eq!(refused.retry_after, None, "nobody knows for how long");
+    assert!(open("openai@chat").is_some() && open("openai-eu").is_none() && open("anthropic/x").is_none());
+
+    assert_eq!(names(breakers.release("openai/gpt-4o", now)), ["openai/gpt-4o"]);
+    assert!(open("openai/gpt-4o").is_none() && open("openai/gpt-4o@chat").is_none() && open("openai/other").is_some());
+    assert_eq!(names(breakers.release("openai", now)), ["openai/gpt-4o", "openai/gpt-4o@chat", "openai/other", "openai@chat"]);
+    assert!(["openai", "openai/gpt-4o", "openai/other", "openai/new", "openai@chat"].iter().all(|name| open(name).is_none()));
+
+    breakers.hold("openai/gpt-4o", now);
+    assert!(open("openai/gpt-4o").is_some() && open("openai/other").is_none());
+    breakers.hold("openai", now + Duration::from_secs(600));
+    breakers.release("openai", now);
+    assert!(open("openai/gpt-4o").is_none(), "the whole target includes it");
+    breakers.hold("gone", now);
+    breakers.retain(2, |name| name != "gone");
+    assert!(!breakers.snapshot(now).iter().any(|breaker| &*breaker.name == "gone"));
 }

@@ -8,5 +8,6 @@ pub mod cache;
 pub mod given_up;
 pub mod keyring;
 pub mod limits;
+pub mod preflight;
 pub mod retry;
 pub mod timeout;

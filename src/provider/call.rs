@@ -40,6 +40,14 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Whether a request of this shape cannot cost anything, unless it opens a WebSocket. Of a provider that is not understood nothing is
+    /// known.
+    pub fn is_free(&self) -> bool {
+        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_))
+    }
+}
+
 /// What `method` and `path` ask of a provider that speaks `api`. `path` is without query; a base path may stand in front.
 pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
     let mut shape =

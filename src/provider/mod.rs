@@ -18,6 +18,7 @@ pub mod billed;
 pub mod call;
 pub mod canonical;
 pub mod errors;
+pub mod expected;
 pub mod facts;
 mod json;
 pub mod meter;
@@ -36,6 +37,7 @@ pub use errors::{
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, stream_error},
 };
+pub use expected::expected_usage;
 pub use facts::{BodyProblem, Facts, by_length, read};
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;

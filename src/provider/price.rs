@@ -78,6 +78,17 @@ impl Prices {
         self.cost_of(Some(model), None, usage)
     }
 
+    /// Nano-USD of a million tokens of input and of output, at the rates of a call that uses so much.
+    pub fn of_a_million(&self, model: &str, usage: &Usage) -> Option<(u64, u64)> {
+        let rates = self.own(model).or_else(|| self.known(model))?.rates(usage);
+        Some((rates.input.saturating_mul(1_000_000), rates.output.saturating_mul(1_000_000)))
+    }
+
+    /// Whether the model's price is 0 for everything.
+    pub fn is_free(&self, model: &str) -> bool {
+        self.cost(model, &Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, ..Usage::default() }) == Some(0)
+    }
+
     /// Whether the model has a price.
     pub fn knows(&self, model: &str) -> bool {
         self.own(model).or_else(|| self.known(model)).is_some()
@@ -96,11 +107,16 @@ impl Prices {
 }
 
 impl Entry {
-    fn cost(&self, usage: &Usage) -> u64 {
-        let rates = match self.long {
+    /// Those of a call that uses so much.
+    fn rates(&self, usage: &Usage) -> Rates {
+        match self.long {
             Some((above, rates)) if usage.total_input() > above => rates,
             _ => self.rates,
-        };
+        }
+    }
+
+    fn cost(&self, usage: &Usage) -> u64 {
+        let rates = self.rates(usage);
         let parts = [
             (usage.input, rates.input),
             (usage.cache_read, rates.cache_read),

@@ -11,7 +11,10 @@ use crate::{
     arrival::Door,
     clock::Instant,
     config::{Api, Applies, Unit},
-    policy::limits::{Demand, KeyFacts, Keyed, Lease, LimitSet, Question},
+    policy::{
+        limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Question},
+        preflight,
+    },
     provider::{self, Billed},
     reject::Reject,
     upstream::headers,
@@ -37,8 +40,8 @@ fn unmetered(ask: &Ask, call: &ModelCall, limits: [Option<&LimitSet>; 2]) -> Opt
 pub struct Demands {
     /// Limits of the door and the route; `None`: there are none.
     own: Option<Keyed>,
-    tokens: u64,
-    nano_usd: u64,
+    tokens: Estimate,
+    nano_usd: Estimate,
     unpriced: Option<Reject>,
 }
 
@@ -57,7 +60,9 @@ impl Demands {
 
     fn with(ask: &Ask, route: &LiveRoute, provider: Option<&str>, model: Option<&str>) -> Self {
         let arrival = &ask.arrival;
-        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming).then(|| {
+        // A page's own request is meant, not what its browser asks before it.
+        let preflight = !route.counts_preflights && preflight::is_preflight(&arrival.method, &arrival.headers);
+        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming && !preflight).then(|| {
             route.limits.keyed(&KeyFacts {
                 client_ip: arrival.client,
                 caller: ask.caller_name(),
@@ -68,20 +73,26 @@ impl Demands {
                 model,
             })
         });
-        let mut demands = Self { own, tokens: 0, nano_usd: 0, unpriced: None };
+        let mut demands = Self { own, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, unpriced: None };
         let Some(call) = ask.call() else { return demands };
+        if call.shape.is_free() && !headers::wants_websocket(arrival) {
+            (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
+            return demands;
+        }
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
         demands.unpriced = unmetered(ask, call, [Some(&route.limits), caused]);
         if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
             return demands;
         }
         let usage = call.estimate();
-        demands.tokens = usage.total();
+        demands.tokens = usage.total().into();
         let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
-            match ask.worker.live.prices.cost(model, &usage) {
-                Some(cost) => demands.nano_usd = cost,
+            let prices = &ask.worker.live.prices;
+            match prices.cost(model, &usage) {
+                Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
+                Some(cost) => demands.nano_usd = cost.into(),
                 None if refuses => demands.unpriced = Some(Reject::Unpriced(model.into())),
                 None => {}
             }

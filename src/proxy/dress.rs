@@ -9,7 +9,12 @@ use super::{
     exchange::{CacheNotes, Exchange},
     timing::server_timing,
 };
-use crate::{arrival::Door, cause, config::Mode, policy::cache::status};
+use crate::{
+    arrival::Door,
+    cause,
+    config::Mode,
+    policy::{cache::status, preflight},
+};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -28,6 +33,9 @@ pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
     name_bypass(ask, &exchange.cache, head);
     name_fallback(ask, head);
     stop_retries(ask, head);
+    if exchange.answer.reject.is_some() && ask.door() == Door::Inbound {
+        preflight::let_read(&mut head.headers, ask.arrival.headers.get(header::ORIGIN));
+    }
     if ask.live_door().is_some_and(|door| door.server_timing) {
         let (own, tries) = (exchange.answer.own.unwrap_or_default(), &ask.tries);
         if let Some(value) = server_timing(own, tries.waited.get(), tries.made.get(), exchange.cache.outcome) {

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
+
 use super::Shared;
 use crate::{
     arrival::Door,
@@ -84,6 +86,8 @@ pub struct LiveRoute {
     pub policies: Policies,
     /// Limits of the door and of the route; each knows whether it counts every request or only misses.
     pub limits: LimitSet,
+    /// Browsers' preflights use up its limits: its match names OPTIONS, or it is an outbound route.
+    pub counts_preflights: bool,
     /// Added to the names of breakers and budgets whose terms are not those of the door's other routes.
     pub group: Option<Arc<str>>,
     /// Where a request may go, in order; outbound the first is the provider that was asked for.
@@ -256,15 +260,17 @@ struct DoorParts<'a> {
 }
 
 fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
-    let resolve = |name: Arc<str>, policies: &Policies| LiveRoute {
+    let resolve = |name: Arc<str>, policies: &Policies, methods: &[Method]| LiveRoute {
         limits: shared.limits.set(door, parts.limits.iter().chain(&policies.limits)),
+        counts_preflights: door == Door::Outbound || methods.contains(&Method::OPTIONS),
         group: None,
         fallback: policies.fallback.clone(),
         policies: policies.clone(),
         name,
     };
-    let mut routes: Vec<LiveRoute> = parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies)).collect();
-    routes.push(resolve("default".into(), parts.fallthrough));
+    let mut routes: Vec<LiveRoute> =
+        parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies, &route.matches.methods)).collect();
+    routes.push(resolve("default".into(), parts.fallthrough, &[]));
     // The terms that most routes have (those of `defaults`) are the target's; a route with others counts for itself.
     let usual = (parts.fallthrough.breaker.clone(), parts.fallthrough.retry.as_ref().map(|retry| retry.budget));
     let first = |routes: &[LiveRoute]| {

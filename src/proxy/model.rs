@@ -65,18 +65,10 @@ pub struct ModelCall {
     pub asks_usage: bool,
 }
 
-/// Tokens of output that are reserved where the request sets no bound of its own.
-const UNBOUNDED_OUTPUT: u64 = 1024;
-
 impl ModelCall {
     /// The most that the call is expected to use: what is reserved for it.
     pub fn estimate(&self) -> Usage {
-        let Some(facts) = &self.facts else { return Usage::default() };
-        let output = match self.shape.operation {
-            Operation::Embeddings => 0,
-            _ => facts.max_output.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(facts.n),
-        };
-        Usage { input: facts.estimated_input, output, ..Usage::default() }
+        self.facts.as_ref().map(|facts| provider::expected_usage(self.shape.operation, facts)).unwrap_or_default()
     }
 
     /// The same call, caused by nobody: the proxy itself asks and pays.

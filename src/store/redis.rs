@@ -129,7 +129,7 @@ impl Redis {
             misses: AtomicU32::new(0),
             errors: [const { AtomicU64::new(0) }; Operation::ALL.len()],
             not_sent: AtomicU64::new(0),
-            secret: ArcSwapOption::from(secret.map(|secret| Arc::new(secret.as_key()))),
+            secret: ArcSwapOption::from(secret.map(|secret| Arc::new(secret.hash_key()))),
             secret_is_given: secret.is_some(),
         });
         this.driver.handle().spawn(keep(Arc::downgrade(&this)));

@@ -104,7 +104,7 @@ async fn the_command_line_purges_a_running_proxy() {
     let world = filled().await;
     let purge = |more: &'static [&'static str]| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_outrigger"));
-        command.arg("purge").arg("--socket").arg(&world.socket).args(more).kill_on_drop(true);
+        command.args(["purge", "--json"]).arg("--socket").arg(&world.socket).args(more).kill_on_drop(true);
         async move { command.output().await.expect("run") }
     };
     let done = purge(&["--tag", "posts", "--soft"]).await;

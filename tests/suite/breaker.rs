@@ -162,3 +162,28 @@ outbound:
         assert_eq!((world.breaker("openai/gpt-4o"), world.breaker("openai/gpt-4o-mini")), (Some(State::Open), Some(State::Closed)));
     });
 }
+
+#[test]
+fn a_provider_is_held_open_by_hand_before_any_call_and_the_app_is_told_the_truth() {
+    run(async {
+        let world = World::new(
+            "{outbound: {providers: {openai: {url: 'http://o.test'}, groq: {url: 'http://g.test'}}, defaults: {breaker: {}},
+              routes: [{match: {operation: chat, models: [b]}, fallback: [{provider: groq, model: m}]}]}}",
+        )
+        .await;
+        let now = tokio::time::Instant::now();
+        world.shared.breakers.hold("openai", now);
+        for model in ["a", "a", "c"] {
+            let refused = world.caller().call(CHAT, &chat(model)).await;
+            assert_eq!((refused.status, refused.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, ""), "nobody knows when");
+            let said = refused.json()["error"]["message"].to_string();
+            assert!(said.contains("openai is held open by hand") && !said.contains("failures"), "{said}");
+        }
+        assert_eq!(world.caller().call(CHAT, &chat("b")).await.status, StatusCode::OK, "what comes next takes over");
+        assert_eq!((world.provider("openai").seen().len(), world.provider("groq").seen().len()), (0, 1));
+        world.shared.breakers.release("openai", now);
+        for model in ["a", "b", "c", "d"] {
+            assert_eq!(world.caller().call(CHAT, &chat(model)).await.status, StatusCode::OK, "{model}");
+        }
+    });
+}

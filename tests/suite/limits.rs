@@ -209,3 +209,33 @@ fn gcra_lets_a_burst_in_and_then_spreads() {
         assert_eq!(client.get("/").await.status, StatusCode::TOO_MANY_REQUESTS);
     });
 }
+
+#[test]
+fn a_browsers_preflights_use_up_no_limit_and_a_refusal_can_be_read_by_the_page() {
+    run(async {
+        const PAGE: &str = "https://shop.example";
+        let limit = "limits: [{name: pace, key: client_ip, requests: 3, window: 1h}]";
+        let routes = "routes: [{name: asked, match: {path: /asked, methods: [OPTIONS]}}]";
+        let world = World::new(&format!("inbound: {{app: 'http://app.test', {limit}, {routes}}}")).await;
+        let client = world.client();
+        let preflight = |path| {
+            let request = Request::options(path).header("origin", PAGE).header("access-control-request-method", "POST");
+            let client = &client;
+            async move { client.ask(request, "").await }
+        };
+        let call = || client.ask(Request::post("/chat").header("origin", PAGE), "{}");
+        for _ in 0..3 {
+            assert_eq!(preflight("/chat").await.status, StatusCode::OK);
+            assert_eq!(call().await.status, StatusCode::OK);
+        }
+        assert_eq!(world.limit("pace"), (3, 0, 0));
+        let refused = call().await;
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (StatusCode::TOO_MANY_REQUESTS, PAGE));
+        assert!(refused.header("access-control-expose-headers").contains("retry-after"));
+        assert_eq!(refused.header("access-control-allow-credentials"), "");
+        assert_eq!(client.post("/chat", "{}").await.header("access-control-allow-origin"), "", "no page asked");
+        assert_eq!(preflight("/chat").await.status, StatusCode::OK, "so that the page gets to see the refusal");
+        assert_eq!(preflight("/asked").await.status, StatusCode::TOO_MANY_REQUESTS, "a route that names OPTIONS counts them");
+        assert_eq!(client.ask(Request::options("/chat"), "").await.status, StatusCode::TOO_MANY_REQUESTS, "any other OPTIONS counts");
+    });
+}

@@ -81,6 +81,9 @@ mod observe;
 /// Metrics, the access log, traces.
 mod telemetry;
 
+/// `outrigger explain` beside the running proxy.
+mod explain;
+
 /// Model calls from the cache: what is kept, how it is given again, and how the app steers it.
 mod model_cache;
 

@@ -191,3 +191,30 @@ fn a_model_without_a_price_is_refused_where_dollars_are_limited() {
         pass(ms(1)).await;
     });
 }
+
+#[test]
+fn what_cannot_add_to_a_limit_is_not_refused_by_it_once_it_is_spent() {
+    run(async {
+        let world = World::new(
+            "
+outbound:
+  providers: {openai: {url: 'http://o.test'}}
+  prices: [{model: house, input: 0, output: 0}, {model: gpt-4o, input: 0, output: 1}]
+  limits: [{name: budget, key: provider, usd: 0.00001, window: 1d}]
+",
+        )
+        .await;
+        let client = world.caller();
+        assert_eq!(client.call(CHAT, &of(10)).await.status, StatusCode::OK, "ten tokens of output are the whole limit");
+        assert_eq!(client.call(CHAT, &of(1)).await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(client.get("/openai/v1/models").await.status, StatusCode::OK, "a list costs nothing");
+        assert_eq!(client.call(CHAT, &chat("house")).await.status, StatusCode::OK, "a model priced 0 costs nothing");
+        assert_eq!(
+            client.call("/openai/v1/unknown/operation", &of(1)).await.status,
+            StatusCode::TOO_MANY_REQUESTS,
+            "what is not known may"
+        );
+        let opening = Request::get("/openai/v1/realtime").header("connection", "upgrade").header("upgrade", "websocket");
+        assert_eq!(client.ask(opening, "").await.status, StatusCode::TOO_MANY_REQUESTS, "a session over WebSocket costs");
+    });
+}

@@ -4,12 +4,17 @@ pub mod app;
 pub mod setting;
 pub mod story;
 
-use std::{io, net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use self::{app::DemoApp, setting::Places};
 use super::{
-    fail,
     mock::{Mock, Options},
+    said::{Common, Failure, Said},
 };
 use crate::{
     app::{App, Source},
@@ -29,19 +34,14 @@ pub struct DemoArgs {
 }
 
 /// Tells the story; the exit code is 1 if something in it did not happen.
-pub fn run(args: &DemoArgs) -> ExitCode {
+pub fn run(common: &Common, args: &DemoArgs) -> ExitCode {
     init_process_log(LogFormat::Text, tracing::Level::ERROR);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    match runtime.block_on(tell(args.once)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    let (json, once) = (common.json, args.once);
+    common.tell(super::block_on(async move { tell(json, once).await.map_err(|error| Failure::Words(error.to_string())) }))
 }
 
-async fn tell(once: bool) -> Result<(), Box<dyn std::error::Error>> {
+/// As text it is told while it happens; as JSON once it is over.
+async fn tell(json: bool, once: bool) -> Result<Said, Box<dyn std::error::Error>> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mock = Arc::new(Mock::bind(any, Options::default()).await?);
     let outbound = free_address()?;
@@ -59,19 +59,24 @@ async fn tell(once: bool) -> Result<(), Box<dyn std::error::Error>> {
     let (Some(inbound), Some(outbound), Some(admin)) = (at.inbound, at.outbound, at.admin) else {
         return Err("the demo's proxy has not opened its doors".into());
     };
-    println!("app       http://{}   (a small shop; knows nothing of the proxy)", app.addr());
-    println!("mock      http://{}   (stands in for a model provider)", mock.addr());
-    println!("inbound   http://{inbound}   -> the app");
-    println!("outbound  http://{outbound}/openai/v1   -> the mock");
-    println!("admin     http://{admin}/health   /metrics   /api/spend\n");
-    let told = story::tell(inbound, outbound, admin, &mock, &app, &mut io::stdout().lock()).await;
+    let mut written = Vec::new();
+    let mut out: Box<dyn Write + '_> = if json { Box::new(&mut written) } else { Box::new(io::stdout()) };
+    writeln!(out, "app       http://{}   (a small shop; knows nothing of the proxy)", app.addr())?;
+    writeln!(out, "mock      http://{}   (stands in for a model provider)", mock.addr())?;
+    writeln!(out, "inbound   http://{inbound}   -> the app")?;
+    writeln!(out, "outbound  http://{outbound}/openai/v1   -> the mock")?;
+    writeln!(out, "admin     http://{admin}/health   /metrics   /api/spend\n")?;
+    let told = story::tell(inbound, outbound, admin, &mock, &app, &mut out).await;
     if !once && told.is_ok() {
-        println!("\nEverything stays up; Ctrl-C ends it.");
+        writeln!(out, "\nEverything stays up; Ctrl-C ends it.")?;
         tokio::signal::ctrl_c().await?;
     }
+    drop(out);
     served.abort();
     proxy.drain().await;
-    Ok(told?)
+    told?;
+    let lines: Vec<String> = String::from_utf8_lossy(&written).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    Ok(Said::new(serde_json::json!({ "as_expected": true, "told": lines }), ""))
 }
 
 /// An address that is free now: the app must know the outbound door before the proxy can know the app.

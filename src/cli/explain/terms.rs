@@ -1,15 +1,21 @@
 //! Policies in words and numbers a person would use.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
+use http::Method;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     arrival::Door,
     config::{
         Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
-        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced,
+        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
+    policy::{access, preflight},
+    provider::Prices,
     proxy::cache_key::{Asked, part_of},
 };
 
@@ -24,13 +30,17 @@ pub struct Applied {
     pub terms: Terms,
 }
 
-/// Names and values in the order in which they are said.
+/// Names and values in the order in which they are said. A name that comes again adds to its values, so that no object of JSON
+/// has a key twice.
 #[derive(Debug, Default)]
-pub struct Terms(pub Vec<(&'static str, String)>);
+pub struct Terms(Vec<(&'static str, Vec<String>)>);
 
 impl Terms {
     fn add(&mut self, name: &'static str, value: impl Display) {
-        self.0.push((name, value.to_string()));
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => values.push(value.to_string()),
+            None => self.0.push((name, vec![value.to_string()])),
+        }
     }
 
     fn time(&mut self, name: &'static str, value: Option<Duration>) {
@@ -40,31 +50,54 @@ impl Terms {
     }
 }
 
+impl Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = self.0.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        for (at, (name, value)) in all.enumerate() {
+            write!(f, "{}{name} {value}", if at == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
 impl Serialize for Terms {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
+        for (name, values) in &self.0 {
+            match &values[..] {
+                // What comes in an order is a list, also if it is one.
+                [value] if *name != THEN => map.serialize_entry(name, value)?,
+                values => map.serialize_entry(name, values)?,
+            }
         }
         map.end()
     }
 }
 
+/// The targets of `fallback`, one after the other.
+const THEN: &str = "then";
+
 /// Every policy that applies to `asked`, in the order in which they run.
-pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, asked: &Asked<'_>, config: &Config) -> Vec<Applied> {
+pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, methods: &[Method], asked: &Asked<'_>, config: &Config) -> Vec<Applied> {
     let mut all = Vec::new();
     let mut add = |policy, mode: Mode, terms| all.push(Applied { policy, mode: word(mode), terms });
     if let Some(policy) = &policies.access {
-        add("access", policy.mode, access(policy));
+        add("access", policy.mode, access_terms(policy, asked));
     }
     for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
-        add("limits", one.mode, limit(one, place, door, asked, config));
+        let mut terms = limit(one, place, door, asked, config);
+        if let Some(why) = passed_over(one, door, methods, asked, config) {
+            terms.add("this request", format!("is not counted: {why}"));
+        }
+        add("limits", one.mode, terms);
     }
     if let Some(policy) = &policies.cache {
         add("cache", policy.mode, cache(policy, door));
     }
     if !policies.purge.is_empty() {
-        add("purge", Mode::Enforce, Terms(vec![("tags", policies.purge.join(" "))]));
+        let mut terms = Terms::default();
+        terms.add("tags", policies.purge.join(" "));
+        add("purge", Mode::Enforce, terms);
     }
     if let Some(policy) = &policies.timeouts {
         add("timeouts", policy.mode, timeouts(policy));
@@ -76,15 +109,11 @@ pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, asked: &Asked
         add("breaker", policy.mode, breaker(policy));
     }
     if !policies.fallback.is_empty() {
-        add("fallback", Mode::Enforce, Terms(policies.fallback.iter().map(|one| ("then", fallback(one, config))).collect()));
+        let mut terms = Terms::default();
+        policies.fallback.iter().for_each(|one| terms.add(THEN, fallback(one, config)));
+        add("fallback", Mode::Enforce, terms);
     }
     all
-}
-
-/// Dollars of nano-dollars.
-pub fn usd(nano: u64) -> String {
-    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn word(mode: Mode) -> &'static str {
@@ -94,7 +123,7 @@ fn word(mode: Mode) -> &'static str {
     }
 }
 
-fn access(policy: &Access) -> Terms {
+fn access_terms(policy: &Access, asked: &Asked<'_>) -> Terms {
     let list = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let mut terms = Terms::default();
     if !policy.allow.is_empty() {
@@ -103,20 +132,34 @@ fn access(policy: &Access) -> Terms {
     if !policy.deny.is_empty() {
         terms.add("deny", list(&policy.deny));
     }
+    let word = if access::allows(policy, asked.arrival.client) { "is let in" } else { "is refused" };
+    terms.add("this address", word);
     terms
+}
+
+/// Why a limit does not count this request.
+fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>, config: &Config) -> Option<&'static str> {
+    let arrival = asked.arrival;
+    let preflight = preflight::is_preflight(&arrival.method, &arrival.headers);
+    if door == Door::Inbound {
+        return (preflight && !methods.contains(&Method::OPTIONS)).then_some("it is a browser's preflight");
+    }
+    if limit.key.contains(&KeyPart::Caller) && asked.caller.is_none() {
+        return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
+    }
+    let call = asked.call.as_ref().filter(|_| limit.unit != Unit::Requests)?;
+    if call.shape.is_free() && !arrival.headers.contains_key(http::header::UPGRADE) {
+        return Some("no provider bills it");
+    }
+    let prices = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.prices);
+    let free = limit.unit == Unit::NanoUsd && call.model.is_some_and(|model| Prices::new(prices).is_free(model));
+    free.then_some("its model is priced 0")
 }
 
 fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Config) -> Terms {
     let mut terms = Terms::default();
     terms.add("name", &limit.name);
-    terms.add(
-        "amount",
-        match limit.unit {
-            Unit::NanoUsd => format!("{} USD", usd(limit.amount)),
-            Unit::Requests | Unit::Tokens => format!("{} {}", limit.amount, limit.unit.as_str()),
-        },
-    );
-    terms.add("window", humantime::format_duration(limit.window));
+    terms.add("amount", format!("{} {}", human::amount(limit.unit, limit.amount), human::per(limit.window)));
     let parts: Vec<String> = limit.key.iter().map(|part| key_part(part, asked)).collect();
     terms.add("key", if parts.is_empty() { "one counter for all".to_owned() } else { parts.join(" ") });
     terms.add("written on", place);

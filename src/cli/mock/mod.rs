@@ -29,10 +29,18 @@ mod stream;
 mod tests;
 mod wire;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::{self, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::said::{Common, Failure, Said};
 use crate::clock::Clock;
 
 pub use books::{Books, Line, OTHERS, usd};
@@ -218,7 +226,7 @@ pub struct MockArgs {
 ///
 /// # Errors
 /// When the address cannot be bound.
-pub async fn run(args: MockArgs) -> io::Result<()> {
+pub async fn run(common: &Common, args: MockArgs) -> Result<Said, Failure> {
     let options = Options {
         latency: args.latency,
         tokens_per_second: args.tokens_per_second,
@@ -231,19 +239,29 @@ pub async fn run(args: MockArgs) -> io::Result<()> {
         remember: args.remember,
     };
     let listen = args.listen;
-    let mock =
-        Mock::bind(listen, options).await.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
+    let mock = Mock::bind(listen, options).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let addr = mock.addr();
-    println!("mock provider on http://{addr}");
-    println!("  OPENAI_BASE_URL=http://{addr}/v1  ANTHROPIC_BASE_URL=http://{addr}");
-    println!("  books: GET /mock/books   faults: POST /mock/script [\"503\", \"429;retry-after=1\"]");
+    let base = format!("http://{addr}");
+    let listening = json!({"listening": addr, "openai_base_url": format!("{base}/v1"), "anthropic_base_url": base});
+    let text = format!(
+        "mock provider on {base}\n  OPENAI_BASE_URL={base}/v1  ANTHROPIC_BASE_URL={base}\n  \
+         books: GET /mock/books   faults: POST /mock/script [\"503\", \"429;retry-after=1\"]"
+    );
+    // Each is said when it is known, which with --json is a line each; nobody has to read them.
+    let say = |json: Value, text: String| {
+        let line = if common.json { json.to_string() } else { text };
+        let _ = writeln!(io::stdout(), "{line}");
+    };
+    say(listening, text);
     mock.run(async {
         // Without a signal handler the process dies of the signal, which is an end too.
         let _ = tokio::signal::ctrl_c().await;
     })
     .await;
-    println!("billed: {}", mock.books().to_json());
-    Ok(())
+    let books = mock.books().to_json();
+    let text = format!("billed: {books}");
+    say(json!({ "billed": books }), text);
+    Ok(Said::nothing())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -6,8 +6,9 @@ use super::{Build, Door, names, no_such, small, whole};
 use crate::config::{
     Bounds, CallerSource, ClientAuth, Config, Inbound, Match, Origin, Outbound, Policies, Price, Protocol, Provider, Route, Scheme, Strict,
     TargetTls,
-    error::{did_you_mean, quoted},
+    error::{Fault, did_you_mean, nearest, quoted},
     scalars::{Nets, W, Word},
+    secrecy,
     values::Glob,
     written::{self, Items},
 };
@@ -130,6 +131,7 @@ impl Build<'_> {
         let limits = self.limits(Door::Outbound, "outbound.limits", "outbound", written.limits, true);
         let fallthrough = self.block_policies(Door::Outbound, "outbound.defaults", written.defaults, Policies::default(), &providers);
         let routes = self.routes(Door::Outbound, written.routes, &fallthrough, &providers, true);
+        self.say_strangers();
         // Fallbacks of `defaults` hold for every call, so every provider must be able to take them.
         self.check_fallbacks("outbound.defaults", &Match::default(), &fallthrough, &providers);
         Outbound {
@@ -150,7 +152,8 @@ impl Build<'_> {
     }
 
     fn providers(&mut self, written: written::Pairs<written::Provider>) -> Vec<Provider> {
-        if written.is_empty() && self.seen.written("outbound.providers") && !self.seen.broken("outbound.providers") {
+        let elsewhere = names::KNOWN_PROVIDERS.iter().any(|name| self.seen.is_unknown(name));
+        if written.is_empty() && self.seen.written("outbound.providers") && !self.seen.broken("outbound.providers") && !elsewhere {
             self.fault(self.seen.key("outbound.providers"), "outbound needs a provider, such as `providers: {openai: {}}`");
         }
         let mut out = Vec::new();
@@ -244,7 +247,10 @@ impl Build<'_> {
                 let message =
                     format!("the same match as route `{twin_name}` at line {first}: no request could tell them apart; merge the two");
                 self.fault(self.seen.value(&format!("{path}.match")), message);
-            } else if let Some((twin, _)) = out.iter().find(|(_, other)| other.name == name) {
+            } else if let Some((twin, _)) = out
+                .iter()
+                .find(|(at, other)| other.name == name && self.seen.written(&format!("{}.routes[{at}].match", door.word())) && whole_match)
+            {
                 let first = self.seen.value(&format!("{}.routes[{twin}]", door.word())).line;
                 let at = if self.seen.written(&format!("{path}.name")) { format!("{path}.name") } else { path.clone() };
                 self.fault(
@@ -269,11 +275,7 @@ impl Build<'_> {
         for (n, name) in written.provider.into_iter().enumerate().filter_map(|(n, name)| Some((n, name?.0.0))) {
             match providers.iter().find(|provider| *provider.name == *name) {
                 Some(provider) => names.push(Arc::clone(&provider.name)),
-                None if self.seen.broken(&format!("outbound.providers.{name}")) => {}
-                None => {
-                    let at = self.seen.value(&format!("{path}.match.provider[{n}]"));
-                    self.fault(at, no_such("provider", &name, providers.iter().map(|provider| &*provider.name)));
-                }
+                None => self.unknown_provider(&name, &format!("{path}.match.provider[{n}]"), providers),
             }
         }
         Match {
@@ -283,16 +285,45 @@ impl Build<'_> {
             headers: written
                 .headers
                 .into_iter()
-                .map(|(name, value)| (name.0, value.map(|value| value.0.0).filter(|value| value.as_bytes() != b"*")))
-                .map(|(name, mut value)| {
-                    // Many a shared secret is matched so: it is not shown with the configuration.
-                    value.iter_mut().for_each(|value| value.set_sensitive(true));
-                    (name, value)
+                .map(|(name, value)| {
+                    let value = value.map(|value| value.0.0).filter(|value| value.as_bytes() != b"*");
+                    (name.0.clone(), value.map(|value| secrecy::marked(&name.0, value)))
                 })
                 .collect(),
             providers: names,
             operations: written.operation.into_iter().flatten().map(|operation| operation.0).collect(),
             models: written.models.into_iter().flatten().map(|model| model.0).collect(),
+        }
+    }
+
+    /// A name that stands for no provider. Where one of them is wrong, it may be that one.
+    pub(super) fn unknown_provider(&mut self, name: &str, path: &str, providers: &[Provider]) {
+        let named = format!("outbound.providers.{name}");
+        // A provider that nobody knows is most likely this one, misspelt.
+        let slip = nearest(name, self.vague.iter().map(String::as_str)).is_some();
+        if providers.is_empty() || self.seen.broken(&named) || slip || self.seen.is_unknown(name) {
+            return;
+        }
+        let at = self.seen.value(path);
+        match self.strangers.iter_mut().find(|(known, ..)| known == name) {
+            Some((_, _, lines)) => lines.push(at.line),
+            None => {
+                let message = no_such("provider", name, providers.iter().map(|provider| &*provider.name));
+                self.strangers.push((name.to_owned(), Fault::new(at, message), Vec::new()));
+            }
+        }
+    }
+
+    /// Each name is said once, with all its places.
+    fn say_strangers(&mut self) {
+        for (_, mut fault, lines) in std::mem::take(&mut self.strangers) {
+            let others: Vec<String> = lines.iter().filter(|line| **line != fault.at.line).map(ToString::to_string).collect();
+            match &others[..] {
+                [] => {}
+                [line] => fault.message += &format!(" (also at line {line})"),
+                lines => fault.message += &format!(" (also at lines {})", lines.join(", ")),
+            }
+            self.faults.push(fault);
         }
     }
 

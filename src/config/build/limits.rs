@@ -46,7 +46,8 @@ impl Build<'_> {
                 return None;
             }
         };
-        if !matches!(algorithm, Algorithm::Gcra { .. }) && written.burst.is_some() {
+        let known = !self.seen.broken(&format!("{path}.algorithm"));
+        if !matches!(algorithm, Algorithm::Gcra { .. }) && written.burst.is_some() && known {
             self.fault(
                 self.seen.key(&format!("{path}.burst")),
                 "`burst` is for `algorithm: gcra`; a window admits its whole limit at once",
@@ -134,6 +135,26 @@ impl Build<'_> {
         if self.seen.written(&item) { self.seen.value(&item) } else { self.seen.value(&format!("{path}.key")) }
     }
 
+    /// A limit on tokens or dollars counts model calls, and they come through the outbound door.
+    pub(super) fn spending(&mut self, config: &Config) {
+        if config.outbound.is_some() || self.seen.written("outbound") || self.seen.broken("outbound") {
+            return;
+        }
+        let inbound = config.inbound.iter().flat_map(|door| door.limits.iter().chain(door.routes.iter().flat_map(|r| &r.policies.limits)));
+        let Some(first) = inbound.filter(|limit| limit.unit != Unit::Requests).map(|limit| Arc::clone(&limit.name)).next() else { return };
+        let path = self.limit_path(&first);
+        let unit = if self.seen.written(&format!("{path}.usd")) { "usd" } else { "tokens" };
+        let message = format!(
+            "a limit on `{unit}` counts the model calls that a request causes, and without `outbound` none passes here; \
+             write `outbound: {{providers: {{openai: {{}}}}}}` and let the app call its provider through it"
+        );
+        self.fault(self.seen.key(&format!("{path}.{unit}")), message);
+    }
+
+    fn limit_path(&self, name: &str) -> String {
+        self.limit_names.iter().find(|(taken, _)| taken == name).map(|(_, path)| path.clone()).unwrap_or_default()
+    }
+
     /// GCRA is counted by each process for itself, which matters once replicas share a store.
     pub(super) fn gcra_is_local(&mut self, config: &Config) {
         let inbound = config.inbound.iter().flat_map(|door| door.limits.iter().chain(door.routes.iter().flat_map(|r| &r.policies.limits)));
@@ -145,7 +166,7 @@ impl Build<'_> {
             .map(|limit| Arc::clone(&limit.name))
             .collect();
         for name in local {
-            let path = self.limit_names.iter().find(|(taken, _)| **taken == *name).map(|(_, path)| path.clone()).unwrap_or_default();
+            let path = self.limit_path(&name);
             self.note(
                 self.seen.value(&format!("{path}.algorithm")),
                 format!("limit `{name}`: gcra is counted by each replica for itself, not in Redis"),

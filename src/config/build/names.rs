@@ -1,6 +1,6 @@
 //! Names: of routes and limits that have none, and of providers that everybody knows.
 
-use crate::config::{Algorithm, Api, KeyPart, Limit, Match, Operation, Scheme, Unit};
+use crate::config::{Algorithm, Api, KeyPart, Limit, Match, Operation, Scheme, Unit, human};
 
 /// Longest name that is made; metrics labels stay readable, and the rest is told apart by a hash.
 const LONGEST: usize = 96;
@@ -80,7 +80,7 @@ pub(super) fn route(matches: &Match) -> String {
 pub(super) fn limit(place: &str, limit: &Limit) -> String {
     let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(key_part).collect::<Vec<_>>().join("+") };
     let amount = match limit.unit {
-        Unit::NanoUsd => dollars(limit.amount),
+        Unit::NanoUsd => human::usd(limit.amount),
         Unit::Requests | Unit::Tokens => limit.amount.to_string(),
     };
     let window = humantime::format_duration(limit.window).to_string().replace(' ', "");
@@ -105,12 +105,6 @@ pub(super) fn key_part(part: &KeyPart) -> String {
         KeyPart::Provider => "provider".to_owned(),
         KeyPart::Model => "model".to_owned(),
     }
-}
-
-/// Nano-dollars as dollars, without trailing zeros.
-fn dollars(nano: u64) -> String {
-    let text = format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// ASCII without quotes (names stand in header values), and not too long.
@@ -169,10 +163,5 @@ mod tests {
         let path = |end: &str| Match { path: PathPattern::parse(&format!("/{}{end}", "a".repeat(200))).ok(), ..Match::default() };
         let (one, two) = (route(&path("1")), route(&path("2")));
         assert!(one != two && one.len() <= LONGEST && two.len() <= LONGEST);
-    }
-
-    #[test]
-    fn money_in_names_is_exact() {
-        assert_eq!((dollars(500_000_000).as_str(), dollars(25_000_000_000).as_str(), dollars(1).as_str()), ("0.5", "25", "0.000000001"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Build, Door, names, no_such, small};
+use super::{Build, Door, names, small};
 use crate::config::{
     Access, Backoff, Breaker, BreakerRatio, Cache, CacheBody, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
     error::{Fault, did_you_mean},
@@ -120,9 +120,12 @@ impl Build<'_> {
         let mut out = Vec::new();
         for (n, tag) in written.iter().enumerate().filter_map(|(n, tag)| Some((n, &tag.as_ref()?.0.0))) {
             if !self.tags.contains(tag) {
-                let message = format!("no cache gives the tag {}", crate::config::error::quoted(tag));
-                let message = message + &did_you_mean(tag, self.tags.iter().map(String::as_str));
-                self.fault(self.seen.value(&format!("{path}.purge[{n}]")), message);
+                let hint = did_you_mean(tag, self.tags.iter().map(String::as_str));
+                // A cache that is wrong may give it.
+                if !hint.is_empty() || !self.seen.is_broken_anywhere("cache") {
+                    let message = format!("no cache gives the tag {}{hint}", crate::config::error::quoted(tag));
+                    self.fault(self.seen.value(&format!("{path}.purge[{n}]")), message);
+                }
             }
             out.push(Arc::from(tag.as_str()));
         }
@@ -231,11 +234,7 @@ impl Build<'_> {
                 let name = name.0.0;
                 match providers.iter().position(|provider| *provider.name == *name) {
                     Some(provider) => out.push(Fallback::Provider { provider, model: item.model.map(Arc::from) }),
-                    None if self.seen.broken(&format!("outbound.providers.{name}")) => {}
-                    None => {
-                        let at = self.seen.value(&format!("{here}.provider"));
-                        self.fault(at, no_such("provider", &name, providers.iter().map(|provider| &*provider.name)));
-                    }
+                    None => self.unknown_provider(&name, &format!("{here}.provider"), providers),
                 }
             }
         }
@@ -244,7 +243,9 @@ impl Build<'_> {
 
     /// A call is sent on as it is, so a fallback must speak the API of every provider the route can match.
     pub(super) fn check_fallbacks(&mut self, path: &str, matches: &Match, policies: &Policies, providers: &[Provider]) {
-        if self.seen.broken(&format!("{path}.match")) {
+        // What a match that is wrong or missing would have left is not known.
+        let is_route = path.ends_with(']');
+        if self.seen.broken(&format!("{path}.match")) || (is_route && !self.seen.written(&format!("{path}.match"))) {
             return;
         }
         let sound = |provider: &Provider| {
@@ -266,6 +267,7 @@ impl Build<'_> {
                     target.name, target.api, other.name, other.api
                 );
                 faults.push(Fault::new(self.seen.value(&format!("{path}.fallback[{n}].provider")), message));
+                break;
             }
         }
         self.faults.extend(faults);

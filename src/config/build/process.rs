@@ -3,7 +3,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{Build, quarter, whole};
-use crate::config::{Admin, Redis, Shutdown, Store, Telemetry, written};
+use crate::config::{Admin, Origin, Redis, Shutdown, Store, Telemetry, written};
+
+/// Where collectors listen for OTLP over gRPC.
+const OTLP_GRPC: u16 = 4317;
 
 impl Build<'_> {
     pub(super) fn admin(&mut self, written: written::Admin) -> Admin {
@@ -69,6 +72,10 @@ impl Build<'_> {
                 Some((name.0, value))
             })
             .collect();
+        if written.otlp.as_ref().is_some_and(|url| Origin::parse(&url.0.0).is_ok_and(|origin| origin.port == OTLP_GRPC)) {
+            let message = "port 4317 is the collector's for OTLP over gRPC, and this is OTLP over HTTP; write its other port, usually 4318";
+            self.fault(self.seen.value("telemetry.otlp"), message);
+        }
         Telemetry {
             log: written.log.0,
             otlp: written.otlp.map(|url| url.0.0),

@@ -4,9 +4,9 @@ use http::{HeaderValue, Uri, header};
 
 use super::{Build, small, whole};
 use crate::config::{
-    Origin, Warm,
+    Config, Origin, Warm,
     scalars::{Target, Word},
-    written,
+    secrecy, written,
 };
 
 /// Largest list that is read from a file.
@@ -25,17 +25,27 @@ impl Build<'_> {
             warm.targets.extend(self.lines(&file.0));
         }
         for (name, value) in written.headers.into_iter().filter_map(|(name, value)| Some((name.0, value?.0.0))) {
-            let mut value = value;
-            // A credential, perhaps: the admin door shows the configuration.
-            value.set_sensitive(name != header::HOST);
+            let value = secrecy::marked(&name, value);
             warm.headers.append(name, value);
         }
         if !warm.headers.contains_key(header::HOST) {
             warm.headers.extend(host.map(|host| (header::HOST, host)));
-            let message = "without `headers: {host: ...}` answers are stored under the app's own address, and clients that ask for another host do not get them";
-            self.note(self.seen.key("inbound.warm"), message);
+            if !self.seen.broken("inbound.warm") {
+                let message = "`warm` needs `headers: {host: shop.example}`, the host that clients ask for: answers are kept by host, and \
+                               without one they would be kept under the app's own address, which nobody asks for";
+                self.fault(self.seen.key("inbound.warm"), message);
+            }
         }
         Warm { concurrency: whole(&written.concurrency), rate: small(&written.rate), wait: written.wait.0, ..warm }
+    }
+
+    /// What is asked for has to be kept.
+    pub(super) fn warming(&mut self, config: &Config) {
+        let Some(door) = config.inbound.as_ref().filter(|door| !door.warm.targets.is_empty()) else { return };
+        if door.fallthrough.cache.is_none() && door.routes.iter().all(|route| route.policies.cache.is_none()) {
+            let message = "`warm` fills the cache, and no route has one: write `cache: {}` in a route or in `defaults`";
+            self.note(self.seen.key("inbound.warm"), message);
+        }
     }
 
     /// One path per line; empty lines and those that begin with `#` do not count.

@@ -66,6 +66,11 @@ impl Node {
         Self::new(at, at, Shape::Table(Vec::new()))
     }
 
+    /// Whether it is this word.
+    pub(super) fn is_word(&self, word: &str) -> bool {
+        matches!(&self.shape, Shape::Word { text, .. } if text == word)
+    }
+
     /// Nothing was written (`key:`, `~`, `null`).
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.shape, Shape::Word { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))

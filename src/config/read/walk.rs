@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Value;
 
 use super::{
     expand::{Expanded, Expander},
-    tree::{self, Mark, Node, Shape},
+    hidden,
+    tell::{join, last},
+    tree::{Mark, Node, Shape},
 };
 use crate::config::{
-    error::{Fault, nearest, quoted},
-    schema::{self, Key, Kind, Scalar, Table},
+    build::Note,
+    error::{Fault, quoted},
+    schema::{self, Key, Kind, Scalar},
+    secrecy,
 };
 
 /// What the walk knows of the file, for the checks that come after it.
@@ -22,7 +26,9 @@ pub(in crate::config) struct Seen {
     /// Where a path's key and value stand.
     places: BTreeMap<String, (Mark, Mark)>,
     /// Paths at which something was wrong.
-    broken: BTreeSet<String>,
+    pub(super) broken: BTreeSet<String>,
+    /// Names of keys that are not known where they stand.
+    pub(super) unknown: BTreeSet<String>,
     /// Stretches of the source that must not be shown.
     pub(in crate::config) masks: Vec<(Mark, Mark)>,
 }
@@ -51,6 +57,16 @@ impl Seen {
             .is_some_and(|found| found == path || found.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])))
     }
 
+    /// Whether something is wrong in any block of this name.
+    pub(in crate::config) fn is_broken_anywhere(&self, block: &str) -> bool {
+        self.broken.iter().any(|path| path.split(['.', '[']).any(|part| part == block))
+    }
+
+    /// Whether a key of this name stands somewhere where it is not known.
+    pub(in crate::config) fn is_unknown(&self, name: &str) -> bool {
+        self.unknown.contains(name)
+    }
+
     fn place(&self, path: &str) -> (Mark, Mark) {
         let mut path = path;
         loop {
@@ -73,13 +89,17 @@ pub(super) struct Walk<'a> {
     pub(super) expander: Expander<'a>,
     pub(super) faults: Vec<Fault>,
     pub(super) seen: Seen,
+    /// What is not there; after a syntax error it may stand in the part that was not read.
+    pub(super) missing: Vec<Fault>,
+    /// Remarks that do not make the file wrong.
+    pub(super) notes: Vec<Note>,
     /// Defaults are being filled in: they stand nowhere in the file.
-    filling: bool,
+    pub(super) filling: bool,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(expander: Expander<'a>) -> Self {
-        Self { expander, faults: Vec::new(), seen: Seen::default(), filling: false }
+        Self { expander, faults: Vec::new(), seen: Seen::default(), missing: Vec::new(), notes: Vec::new(), filling: false }
     }
 
     /// Walks the whole file.
@@ -93,155 +113,24 @@ impl<'a> Walk<'a> {
         self.table(node, &schema::ROOT, "").unwrap_or_else(|| self.absent(&schema::ROOT, ""))
     }
 
-    fn wrong(&mut self, at: Mark, path: &str, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, at: Mark, path: &str, message: impl Into<String>) {
         self.seen.broken.insert(path.to_owned());
         self.faults.push(Fault::new(at, message));
     }
 
-    fn place(&mut self, path: &str, key: Mark, value: Mark) {
+    pub(super) fn missing(&mut self, at: Mark, path: &str, message: impl Into<String>) {
+        self.seen.broken.insert(path.to_owned());
+        self.missing.push(Fault::new(at, message));
+    }
+
+    pub(super) fn place(&mut self, path: &str, key: Mark, value: Mark) {
         if !self.filling {
             self.seen.places.insert(path.to_owned(), (key, value));
         }
     }
 
-    /// A table in which nothing is written: the defaults alone.
-    fn absent(&mut self, table: &'static Table, path: &str) -> Value {
-        let mut out = Mapping::new();
-        for key in table.keys {
-            self.fill(key, path, &mut out);
-        }
-        Value::Mapping(out)
-    }
-
-    fn table(&mut self, node: &Node, table: &'static Table, path: &str) -> Option<Value> {
-        let Shape::Table(entries) = &node.shape else { return None };
-        let mut out = Mapping::new();
-        let mut seen: HashMap<&str, Mark> = HashMap::new();
-        let mut meant = BTreeSet::new();
-        for (key_node, value) in entries {
-            let Some(name) = self.name(key_node, path) else {
-                self.hide(value);
-                continue;
-            };
-            if let Some(first) = seen.insert(name, key_node.at) {
-                self.hide(value);
-                self.wrong(
-                    key_node.at,
-                    &join(path, name),
-                    format!("duplicate key {}; it is already written at line {}", quoted(name), first.line),
-                );
-                continue;
-            }
-            let Some(key) = table.key(name) else {
-                self.hide(value);
-                let near = nearest(name, table.keys.iter().map(|key| key.name));
-                self.wrong(key_node.at, path, unknown(name, table, near, path));
-                // Most likely this was meant; it must not be missed as well.
-                if let Some(near) = near {
-                    self.seen.broken.insert(join(path, near));
-                    meant.insert(near);
-                }
-                continue;
-            };
-            let here = join(path, name);
-            self.place(&here, key_node.at, value.at);
-            if let Some(value) = self.kind(value, &key.kind, key, &here) {
-                out.insert(Value::String(name.to_owned()), value);
-            }
-        }
-        for near in meant {
-            seen.entry(near).or_insert(node.at);
-        }
-        if !node.cut {
-            self.required(node, table, path, &seen);
-        }
-        for key in table.keys {
-            self.fill(key, path, &mut out);
-        }
-        Some(Value::Mapping(out))
-    }
-
-    /// Puts the default of a key that is not there.
-    fn fill(&mut self, key: &'static Key, path: &str, out: &mut Mapping) {
-        let schema::Default::Value(yaml) = key.default else { return };
-        if out.contains_key(key.name) {
-            return;
-        }
-        let here = join(path, key.name);
-        let value = match (yaml, &key.kind) {
-            ("{}", Kind::Table(table) | Kind::Either([Kind::Table(table), ..])) => Some(self.absent(table, &here)),
-            _ => {
-                let outer = std::mem::replace(&mut self.filling, true);
-                let value = self.kind(&tree::read(yaml).root_or_word(yaml), &key.kind, key, &here);
-                self.filling = outer;
-                value
-            }
-        };
-        if let Some(value) = value {
-            out.insert(Value::String(key.name.to_owned()), value);
-        }
-    }
-
-    fn name<'n>(&mut self, node: &'n Node, path: &str) -> Option<&'n str> {
-        match &node.shape {
-            Shape::Word { text, plain: true } if text == "<<" => {
-                self.wrong(
-                    node.at,
-                    path,
-                    "merge keys (`<<`) are not supported; write the block's alias as a whole value, or use `defaults`",
-                );
-                None
-            }
-            Shape::Word { text, .. } => Some(text),
-            Shape::Broken => None,
-            Shape::List(_) | Shape::Table(_) => {
-                self.wrong(node.at, path, "a key must be a word");
-                None
-            }
-        }
-    }
-
-    fn required(&mut self, node: &Node, table: &'static Table, path: &str, seen: &HashMap<&str, Mark>) {
-        let at = if path.ends_with(']') || path.is_empty() { node.at } else { self.seen.key(path) };
-        let place = shown(path);
-        for key in table.keys {
-            if matches!(key.default, schema::Default::Required) && !seen.contains_key(key.name) {
-                self.wrong(at, path, format!("{place} needs `{}`; for example `{}: {}`", key.name, key.name, key.example()));
-            }
-        }
-        let mut chosen = true;
-        for group in table.exactly_one {
-            let mut written = group.iter().filter(|key| seen.contains_key(**key));
-            match (written.next(), written.next()) {
-                (None, _) => {
-                    chosen = false;
-                    let one_of = if group.len() == 1 { "" } else { "one of " };
-                    self.wrong(at, path, format!("{place} needs {one_of}{}", ticked(group)));
-                }
-                (Some(first), Some(second)) => {
-                    let at = seen.get(second).copied().unwrap_or(at);
-                    self.wrong(at, path, format!("`{second}` conflicts with `{first}`; {place} takes one of {}", ticked(group)));
-                }
-                _ => {}
-            }
-        }
-        for group in table.at_least_one {
-            if !group.iter().any(|key| seen.contains_key(*key)) {
-                self.wrong(at, path, format!("{place} needs {}", ticked(group).replace(", ", " or ")));
-            }
-        }
-        for (key, other) in table.needs {
-            if let Some(at) = seen.get(key)
-                && !seen.contains_key(other)
-                && chosen
-            {
-                self.wrong(*at, path, format!("`{key}` has no meaning without `{other}`"));
-            }
-        }
-    }
-
     /// One value; `None` if it is absent or wrong.
-    fn kind(&mut self, node: &Node, kind: &'static Kind, key: &'static Key, path: &str) -> Option<Value> {
+    pub(super) fn kind(&mut self, node: &Node, kind: &'static Kind, key: &'static Key, path: &str) -> Option<Value> {
         if matches!(node.shape, Shape::Broken) {
             self.seen.broken.insert(path.to_owned());
             return None;
@@ -260,7 +149,7 @@ impl<'a> Walk<'a> {
                 _ if node.is_empty() && matches!(key.default, schema::Default::Value("{}")) => None,
                 _ if node.is_empty() => {
                     let message = format!("`{}` is empty; write `{}: {}`, or remove it", last(path), last(path), kind.example());
-                    self.wrong(self.seen.key(path), path, message);
+                    self.missing(self.seen.key(path), path, message);
                     None
                 }
                 _ => self.mismatch(node, kind, path),
@@ -294,7 +183,7 @@ impl<'a> Walk<'a> {
                 Some(Value::Sequence(out))
             }
             _ if node.is_empty() => None,
-            Shape::Word { text, .. } if matches!(of, Kind::Scalar(_)) && !of.holds_secret() => {
+            Shape::Word { text, .. } if matches!(of, Kind::Scalar(scalar) if !scalar.secret) => {
                 let message = format!("`{}` must be a list; write `[{text}]`", last(path));
                 self.wrong(node.at, path, message);
                 None
@@ -311,12 +200,12 @@ impl<'a> Walk<'a> {
         let mut seen: HashMap<&str, Mark> = HashMap::new();
         for (key_node, value) in entries {
             let Some(name) = self.name(key_node, path) else {
-                self.hide(value);
+                self.hide_unknown(value, "");
                 continue;
             };
             let here = join(path, name);
             if let Some(first) = seen.insert(name, key_node.at) {
-                self.hide(value);
+                self.hide_misplaced(value, of, name);
                 self.wrong(key_node.at, path, format!("duplicate key {}; it is already written at line {}", quoted(name), first.line));
                 continue;
             }
@@ -331,25 +220,32 @@ impl<'a> Walk<'a> {
     }
 
     fn scalar(&mut self, node: &Node, scalar: &'static Scalar, key: &'static Key, path: &str) -> Option<Value> {
-        if scalar.secret {
-            self.hide(node);
+        if scalar.secret && !self.filling {
+            hidden::secret(node, &mut self.seen.masks);
         }
         let (written, expanded) = match &node.shape {
             _ if node.is_empty() => return None,
             Shape::Word { text, .. } => (text.as_str(), self.expander.variables(text)),
-            Shape::Table(entries) => match file(entries) {
+            Shape::Table(_) => match file(node) {
                 Some(file) => ("this file", self.expander.variables(file).and_then(|path| self.expander.file(&path.text))),
                 None => return self.mismatch(node, &Kind::Scalar(scalar), path),
             },
             _ => return self.mismatch(node, &Kind::Scalar(scalar), path),
         };
-        let value = match expanded {
+        let mut value = match expanded {
             Ok(value) => value,
             Err(error) => {
                 self.wrong(node.at, path, format!("{}: {error}", last(path)));
                 return None;
             }
         };
+        if let Some(why) = secrecy::unexpanded(written).filter(|_| scalar.no_dollar) {
+            self.wrong(node.at, path, format!("{}: this {why}", last(path)));
+            return None;
+        }
+        if scalar.secret {
+            self.trim(&mut value, node.at, path);
+        }
         let quoted_empty = matches!(&node.shape, Shape::Word { plain: false, .. }) && written.is_empty() && scalar.name == "a text";
         if value.text.is_empty() && !quoted_empty {
             if matches!(key.default, schema::Default::Required) && !path.ends_with(']') {
@@ -363,6 +259,16 @@ impl<'a> Walk<'a> {
                 self.wrong(node.at, path, format!("{}: {error}", last(path)));
                 None
             }
+        }
+    }
+
+    /// Blanks and line ends around a secret belong to how it was copied.
+    fn trim(&mut self, value: &mut Expanded, at: Mark, path: &str) {
+        let trimmed = value.text.trim();
+        if trimmed.len() != value.text.len() {
+            let message = format!("{}: a line end or blanks around this secret were left out; it is used without them", last(path));
+            value.text = trimmed.to_owned();
+            self.notes.push(Note { line: at.line as usize, column: at.column as usize, message });
         }
     }
 
@@ -383,15 +289,13 @@ impl<'a> Walk<'a> {
     }
 
     fn mismatch(&mut self, node: &Node, kind: &Kind, path: &str) -> Option<Value> {
-        if kind.holds_secret() {
-            self.hide(node);
-        }
+        self.hide_misplaced(node, kind, last(path));
         // The file broke off here, and that is reported.
         if node.cut {
             return None;
         }
         let found = match &node.shape {
-            Shape::Word { text, .. } if !kind.holds_secret() => format!("the word {}", quoted(text)),
+            Shape::Word { text, .. } if !self.hides(node) => format!("the word {}", quoted(text)),
             Shape::Word { .. } => "a word".to_owned(),
             Shape::List(_) => "a list".to_owned(),
             Shape::Table(_) => "a block of keys".to_owned(),
@@ -404,52 +308,33 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Keeps a stretch of the source out of messages.
-    fn hide(&mut self, node: &Node) {
+    /// Keeps what looks like a credential out of messages.
+    pub(super) fn hide_unknown(&mut self, node: &Node, name: &str) {
         if !self.filling {
-            self.seen.masks.push((node.at, node.end));
+            hidden::unknown(node, name, &mut self.seen.masks);
         }
+    }
+
+    /// Keeps what may be a credential of this kind out of messages.
+    pub(super) fn hide_misplaced(&mut self, node: &Node, kind: &Kind, name: &str) {
+        if !self.filling {
+            hidden::misplaced(node, kind, name, &mut self.seen.masks);
+        }
+    }
+
+    fn hides(&self, node: &Node) -> bool {
+        self.seen.masks.contains(&(node.at, node.end))
     }
 }
 
 /// `{file: path}` and nothing else.
-fn file(entries: &[(std::rc::Rc<Node>, std::rc::Rc<Node>)]) -> Option<&str> {
-    match entries {
+pub(super) fn file(node: &Node) -> Option<&str> {
+    let Shape::Table(entries) = &node.shape else { return None };
+    match &entries[..] {
         [(key, value)] => match (&key.shape, &value.shape) {
             (Shape::Word { text: key, .. }, Shape::Word { text, .. }) if key == "file" => Some(text),
             _ => None,
         },
         _ => None,
     }
-}
-
-fn unknown(name: &str, table: &'static Table, near: Option<&str>, path: &str) -> String {
-    let start = format!("unknown key {} in {}", quoted(name), shown(path));
-    if let Some((_, instead)) = table.foreign.iter().find(|(key, _)| *key == name) {
-        return format!("{start}: {instead}");
-    }
-    if let Some(near) = near {
-        return format!("{start}; did you mean `{near}`?");
-    }
-    let known: Vec<&str> = table.keys.iter().map(|key| key.name).collect();
-    format!("{start}; known are {}", ticked(&known))
-}
-
-fn ticked(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// The path as a person would say it.
-fn shown(path: &str) -> String {
-    if path.is_empty() { "the file".to_owned() } else { path.to_owned() }
-}
-
-/// The key a path ends with; of a list's item, the list's.
-fn last(path: &str) -> &str {
-    let path = path.split_once('[').map_or(path, |_| path.trim_end_matches(|c: char| c == ']' || c == '[' || c.is_ascii_digit()));
-    path.rsplit('.').next().unwrap_or(path)
 }

@@ -164,6 +164,7 @@ static WARM: Table = Table::new(
         Key::new("paths", Kind::List(&TARGET), "What is asked for, in this order.").eg("[/, \"/products?page=1\"]"),
         Key::new("file", TEXT_FILE, "A file with a path in each line; `#` begins a remark.").eg("/etc/outrigger/warm.txt"),
         Key::new("headers", Kind::Map { key: &FIELD_NAME, of: &FIELD }, "Sent with each; `host` is the name that clients ask for.")
+            .required()
             .eg("{host: shop.example, accept-language: en}"),
         Key::new("concurrency", COUNT_OF, "Requests under way at once.").within("1", "64").default("2"),
         Key::new("rate", COUNT_OF, "Requests a second.").within("1", "10k").default("10"),

@@ -47,9 +47,9 @@ scalars! {
     ADDRESS_OR_OFF = Scalar::new::<OrOff<SocketAddr>>("an address to listen on or `off`", Json::Pattern(r"^off$|^.+:[0-9]+$"), "127.0.0.1:9901");
     PEM_FILE = Scalar::new::<PathBuf>("the path of a PEM file", Json::Text, "/run/secrets/redis/ca.crt");
     PATH_OR_OFF = Scalar::new::<OrOff<PathBuf>>("a path or `off`", Json::Text, "/run/outrigger.sock");
-    URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"");
-    APP = Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000");
-    OTLP = Scalar::new::<OtlpUrl>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://collector:4318\"");
+    URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"").no_dollar();
+    APP = Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000").no_dollar();
+    OTLP = Scalar::new::<OtlpUrl>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://collector:4318\"").no_dollar();
     NETS = Scalar::new::<Nets>("a CIDR, `private` or `loopback`", Json::Text, "private");
     PATH_PATTERN = Scalar::new::<PathPattern>("a path pattern", Json::Pattern(r"^/[^?# ]*$"), "/api/**");
     TARGET = Scalar::new::<Target>("a path", Json::Pattern(r"^/[^# ]*$"), "/products");

@@ -49,8 +49,27 @@ pub fn json_schema() -> Value {
     })
 }
 
+/// Whether a word is one of the schema's: a key, a value of a closed list, a part of an example. None of them is a secret.
+pub(in crate::config) fn knows(word: &str) -> bool {
+    fn in_kind(kind: &Kind, word: &str) -> bool {
+        match kind {
+            Kind::Scalar(scalar) => matches!(scalar.json, Json::Words(words) if words.contains(&word)) || in_text(scalar.example, word),
+            Kind::List(of) | Kind::OneOrMany(of) => in_kind(of, word),
+            Kind::Map { key, of } => in_text(key.example, word) || in_kind(of, word),
+            Kind::Either(kinds) => kinds.iter().any(|kind| in_kind(kind, word)),
+            Kind::Table(_) => false,
+        }
+    }
+    // Not `contains`: `key` is part of many a key.
+    fn in_text(text: &str, word: &str) -> bool {
+        text.split(|c: char| !(c.is_alphanumeric() || "-_./*".contains(c))).any(|part| part == word)
+    }
+    let documented = |key: &Key| key.name == word || in_text(key.doc, word) || in_text(key.example, word) || in_kind(&key.kind, word);
+    tables().into_iter().any(|table| table.keys.iter().any(documented))
+}
+
 /// Every table, each once, outer before inner.
-pub(super) fn tables() -> Vec<&'static Table> {
+pub(in crate::config) fn tables() -> Vec<&'static Table> {
     fn visit(kind: &Kind, seen: &mut BTreeSet<&'static str>, out: &mut Vec<&'static Table>) {
         match kind {
             Kind::Scalar(_) => {}

@@ -84,7 +84,7 @@ pub struct Keys {
 
 /// The secret of keys: as it is configured, else of this process. Replicas that share a Redis and have none configured take Redis'.
 pub fn secret(store: &config::Store) -> [u8; 32] {
-    store.secret.as_ref().map_or_else(clock::secret_bytes, config::Secret::as_key)
+    store.secret.as_ref().map_or_else(clock::secret_bytes, config::Secret::hash_key)
 }
 
 /// The keys of `query` under the store's secret.

@@ -1,17 +1,19 @@
 //! Warnings that a limit is being used up: `alert_at`, once per key, share and window.
 //!
 //! Requests are counted as they come; tokens and dollars when their true cost is known, with what other calls in flight
-//! have reserved. Nothing is refused or delayed here.
+//! have reserved. A refusal is the whole limit: calls that are refused never bring the use to 100%, so the share 1 is
+//! reached by the first of them. Nothing is refused or delayed here.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
 
 use super::{Rule, table::Key};
-use crate::config;
+use crate::config::{self, Mode, human};
 
 /// Most keys and shares whose warnings are remembered; beyond it nothing more is warned of until some are a window old.
 const REMEMBERED: usize = 4_096;
@@ -23,12 +25,15 @@ pub(super) struct Share {
     at: Arc<str>,
     /// The use that reaches it.
     amount: u64,
+    /// It is all of the limit: a refusal reaches it too.
+    whole: bool,
 }
 
 impl Share {
     /// The shares of a limit, ascending.
     pub(super) fn of(limit: &config::Limit) -> Box<[Self]> {
-        let share = |at: &f64| Self { at: at.to_string().into(), amount: ((limit.amount as f64 * at).ceil() as u64).max(1) };
+        let share =
+            |at: &f64| Self { at: at.to_string().into(), amount: ((limit.amount as f64 * at).ceil() as u64).max(1), whole: *at >= 1.0 };
         limit.alert_at.iter().map(share).collect()
     }
 }
@@ -45,36 +50,127 @@ struct Memory {
 }
 
 impl Alerted {
+    /// Counts these shares from now on: a series that begins at 0 shows its first increase.
+    pub(super) fn expect(&self, shares: &[Share]) {
+        let mut memory = self.0.lock();
+        for share in shares {
+            memory.counts.entry(share.at.clone()).or_default();
+        }
+    }
+
     /// How often each share was reached, by keys and windows.
     pub(super) fn counts(&self) -> Vec<(Arc<str>, u64)> {
         self.0.lock().counts.iter().map(|(at, count)| (at.clone(), *count)).collect()
     }
-}
 
-/// The use of `key` is `used` now and was `before` a moment ago: warns of the shares between.
-pub(super) fn watch(rule: &Rule, key: Key, before: u64, used: u64, now: u64) {
-    for share in rule.shares.iter().filter(|share| before < share.amount && share.amount <= used) {
-        let mut memory = rule.tally.alerted.0.lock();
+    /// Whether this is the first time in the window that the key reached the share.
+    fn is_new(&self, key: Key, at: &Arc<str>, window: Duration, now: u64) -> bool {
+        let mut memory = self.0.lock();
         if memory.told.len() >= REMEMBERED {
             memory.told.retain(|_, until| *until > now);
         }
-        let known = memory.told.get(&(key, share.at.clone())).is_some_and(|until| *until > now);
+        let known = memory.told.get(&(key, at.clone())).is_some_and(|until| *until > now);
         if known || memory.told.len() >= REMEMBERED {
-            continue;
+            return false;
         }
-        let window = u64::try_from(rule.window.as_micros()).unwrap_or(u64::MAX);
-        memory.told.insert((key, share.at.clone()), now.saturating_add(window));
-        *memory.counts.entry(share.at.clone()).or_default() += 1;
-        drop(memory);
-        tracing::warn!(
-            limit = &*rule.name,
-            door = rule.door.as_str(),
-            unit = rule.unit.as_str(),
-            key = format_args!("{:016x}", key[0]),
-            share = &*share.at,
-            used,
-            amount = rule.amount,
-            "a limit is used up to the share that alert_at names"
+        let window = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        memory.told.insert((key, at.clone()), now.saturating_add(window));
+        *memory.counts.entry(at.clone()).or_default() += 1;
+        true
+    }
+}
+
+/// Whose use it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whose<'a> {
+    /// The counter.
+    pub(super) key: Key,
+    /// The same in words.
+    pub(super) who: Option<&'a str>,
+}
+
+/// The use is `used` now and was `before` a moment ago: warns of the shares between.
+pub(super) fn watch(rule: &Rule, whose: Whose<'_>, before: u64, used: u64, now: u64) {
+    for share in rule.shares.iter().filter(|share| before < share.amount && share.amount <= used) {
+        warn(rule, whose, share, used, now, "");
+    }
+}
+
+/// A request was refused, or would have been by a limit that observes: warns of the whole.
+pub(super) fn refused(rule: &Rule, whose: Whose<'_>, used: u64, now: u64) {
+    let state = match rule.mode {
+        Mode::Enforce => ", which refuses now",
+        Mode::Observe => ", which would refuse now",
+    };
+    rule.shares.iter().filter(|share| share.whole).for_each(|share| warn(rule, whose, share, used, now, state));
+}
+
+fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state: &str) {
+    if !rule.tally.alerted.is_new(whose.key, &share.at, rule.window, now) {
+        return;
+    }
+    let who = whose.who.unwrap_or("everybody");
+    tracing::warn!(
+        limit = &*rule.name,
+        door = rule.door.as_str(),
+        unit = rule.unit.as_str(),
+        key = format_args!("{:016x}", whose.key[0]),
+        who,
+        share = &*share.at,
+        used,
+        amount = rule.amount,
+        "{}",
+        sentence(rule, who, used, state)
+    );
+}
+
+/// `caller ann has used $20.04 of $25 per day (limit budget)`
+fn sentence(rule: &Rule, who: &str, used: u64, state: &str) -> String {
+    let part = human::part_of(rule.unit, used, rule.amount);
+    format!("{who} has used {part} {} (limit {}{state})", human::per(rule.window), rule.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        arrival::Door,
+        clock::Clock,
+        policy::limits::{KeyFacts, Limits},
+    };
+
+    #[test]
+    fn an_alert_is_a_sentence_for_people() {
+        let limits = Limits::new(10, &Clock::system(), None);
+        let limit = config::Limit {
+            name: "budget".into(),
+            mode: Mode::Enforce,
+            key: vec![config::KeyPart::Caller, config::KeyPart::Provider],
+            unit: config::Unit::NanoUsd,
+            amount: 25_000_000_000,
+            window: Duration::from_secs(86_400),
+            algorithm: config::Algorithm::Sliding,
+            applies: config::Applies::All,
+            on_store_error: config::OnStoreError::Local,
+            alert_at: vec![1.0],
+            unpriced: config::Unpriced::Refuse,
+        };
+        let set = limits.set(Door::Outbound, [&limit]);
+        let facts = KeyFacts {
+            client_ip: [127, 0, 0, 1].into(),
+            caller: Some("ann"),
+            headers: &http::HeaderMap::new(),
+            query: None,
+            route: "r",
+            provider: Some("openai"),
+            model: None,
+        };
+        let who: Option<Arc<str>> = set.keyed(&facts).keys[0].as_ref().and_then(|keys| keys.who.clone());
+        assert_eq!(
+            sentence(&set.0[0], &who.expect("named"), 24_940_000_000, ", which refuses now"),
+            "caller ann, provider openai has used $24.94 of $25 per day (limit budget, which refuses now)"
         );
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
 use http::{HeaderMap, header};
+use ipnet::Ipv6Net;
 
 use super::table::Key;
 use crate::{arrival::Door, clock, config::KeyPart};
@@ -66,6 +67,27 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
         }
     }
     true
+}
+
+/// The same key as a person says it: `caller ann, route chat`. What may hold a credential is told apart by digits of `key`.
+pub(super) fn words(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, key: Key) -> String {
+    let hidden = |what: &str, name: &str| format!("{what}{name} #{:08x}", key[0] >> 32);
+    let words = parts.iter().map(|part| match (part, facts.caller, door) {
+        (KeyPart::Caller, Some(caller), _) => format!("caller {caller}"),
+        (KeyPart::Caller, None, Door::Outbound) => "an unknown caller".to_owned(),
+        (KeyPart::ClientIp, ..) | (KeyPart::Caller, None, Door::Inbound) => match facts.client_ip.to_canonical() {
+            IpAddr::V4(address) => format!("address {address}"),
+            IpAddr::V6(address) => format!("address {}", Ipv6Net::new_assert(address, 64).trunc()),
+        },
+        (KeyPart::Header(name), ..) => hidden("header ", name.as_str()),
+        (KeyPart::Cookie(name), ..) => hidden("cookie ", name),
+        (KeyPart::Query(name), ..) => hidden("query ", name),
+        (KeyPart::ApiKey, ..) => hidden("API key", ""),
+        (KeyPart::Route, ..) => format!("route {}", facts.route),
+        (KeyPart::Provider, ..) => format!("provider {}", facts.provider.unwrap_or("none")),
+        (KeyPart::Model, ..) => format!("model {}", facts.model.unwrap_or("none")),
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The credential a client sent: `Authorization`, else the header names of the model providers, else Google's query parameter.
@@ -197,6 +219,19 @@ mod tests {
         assert_ne!(anonymous, key(Door::Inbound, &parts, &facts("192.0.2.2", &none)));
         let named = KeyFacts { caller: Some("192.0.2.1"), ..facts("192.0.2.1", &none) };
         assert_ne!(anonymous, key(Door::Inbound, &parts, &named), "nobody can take an address's counter by his name");
+    }
+
+    #[test]
+    fn a_key_in_words_names_people_and_hides_what_may_be_a_credential() {
+        let none = HeaderMap::new();
+        let facts = KeyFacts { caller: Some("ann"), provider: Some("openai"), ..facts("2001:db8::1", &none) };
+        let of = |parts: &[KeyPart]| words(Door::Inbound, parts, &facts, [0x0123_4567_89ab_cdef, 0]);
+        assert_eq!(of(&[KeyPart::Caller, KeyPart::Route, KeyPart::Provider]), "caller ann, route r, provider openai");
+        assert_eq!(of(&[KeyPart::ClientIp]), "address 2001:db8::/64");
+        let parts = [KeyPart::ApiKey, KeyPart::Cookie("session".into()), KeyPart::Header(header::AUTHORIZATION)];
+        assert_eq!(of(&parts), "API key #01234567, cookie session #01234567, header authorization #01234567");
+        let nobody = KeyFacts { caller: None, ..facts };
+        assert_eq!(words(Door::Inbound, &[KeyPart::Caller], &nobody, [0, 0]), "address 2001:db8::/64", "its address stands in for it");
     }
 
     #[test]

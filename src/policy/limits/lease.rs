@@ -46,6 +46,8 @@ pub(super) struct Held {
     pub(super) shared: Option<Box<Hold>>,
     pub(super) used: u64,
     pub(super) resets: u64,
+    /// Whose counter it is, in words, for `alert_at`.
+    pub(super) who: Option<Arc<str>>,
 }
 
 /// The state of a limit as a client may know it.
@@ -137,6 +139,7 @@ impl Lease {
             shared: None,
             used: item.answer.used,
             resets: item.answer.resets,
+            who: asked.who.cloned(),
         });
         Self { held: held.collect() }
     }
@@ -152,6 +155,7 @@ impl Lease {
             shared: asked.rule.inner.sharing.as_ref().and_then(|sharing| sharing.hold(asked, 0)).map(Box::new),
             used: 0,
             resets: 0,
+            who: asked.who.cloned(),
         });
         Self { held: held.collect() }
     }
@@ -182,7 +186,7 @@ impl Held {
         }
         if self.charged && now.is_some() && !self.rule.shares.is_empty() {
             // From nothing: a share that was passed while others held reservations is seen by the next that settles.
-            alert::watch(&self.rule, self.key, 0, used, micros);
+            alert::watch(&self.rule, alert::Whose { key: self.key, who: self.who.as_deref() }, 0, used, micros);
         }
         if let (Some(hold), Some(sharing)) = (self.shared, &inner.sharing) {
             sharing.settle(*hold, self.reserved, actual);
@@ -191,10 +195,11 @@ impl Held {
 }
 
 /// The refusal of the limit with the longest wait, counted; it tells the state of all.
-pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>]) -> Box<Limited> {
+pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
     let mut worst: Option<(&Rule, &Item<'_>)> = None;
     for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
         asked.rule.tally.refused.fetch_add(1, Relaxed);
+        alert::refused(asked.rule, asked.whose(item.key), item.answer.used, now);
         let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
             (None, _) => false,
             (Some(_), None) => true,

@@ -83,11 +83,13 @@ pub struct Keyed {
     keys: SmallVec<[Option<Keys>; 4]>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Keys {
     local: Key,
     /// `None`: no Redis, or its secret is not known yet.
     shared: Option<u128>,
+    /// Whose counter it is, in words; only where `alert_at` may have to say so.
+    who: Option<Arc<str>>,
 }
 
 /// What a request asks of a set of limits.
@@ -99,15 +101,33 @@ pub struct Question<'a> {
     pub demand: Demand,
 }
 
+/// What a request may use of tokens or dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Estimate {
+    /// It is known to use none: the limit is not asked, also when it is spent.
+    Nothing,
+    /// Nothing is known: the limit refuses once it is spent.
+    Unknown,
+    /// About so much, which must fit.
+    About(u64),
+}
+
+impl From<u64> for Estimate {
+    /// An estimate of 0 is no knowledge: whoever knows that a request uses nothing says [`Estimate::Nothing`].
+    fn from(amount: u64) -> Self {
+        if amount == 0 { Self::Unknown } else { Self::About(amount) }
+    }
+}
+
 /// How much is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Requests; 0: limits on requests are not asked.
     pub requests: u64,
-    /// Estimated tokens; 0 where nothing is known (a limit that is spent still refuses).
-    pub tokens: u64,
-    /// Estimated nano-USD; likewise.
-    pub nano_usd: u64,
+    /// Tokens.
+    pub tokens: Estimate,
+    /// Nano-USD.
+    pub nano_usd: Estimate,
     /// Limits on tokens and dollars are only looked at: they refuse once spent and are charged nothing.
     pub look: bool,
     /// Only limits that apply at this stage; `None`: all.
@@ -119,22 +139,22 @@ pub struct Demand {
 impl Demand {
     /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
-        Self { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(stage), moves: false }
+        Self { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(stage), moves: false }
     }
 
     /// A model call at the outbound door.
-    pub fn call(stage: Applies, tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 1, tokens, nano_usd, look: false, stage: Some(stage), moves: false }
+    pub fn call(stage: Applies, tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false }
     }
 
     /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
-    pub fn caused(tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 0, tokens, nano_usd, look: false, stage: None, moves: false }
+    pub fn caused(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false }
     }
 
     /// A call that moves on to another target: see [`Lease::take_moving`].
-    pub fn moved(tokens: u64, nano_usd: u64) -> Self {
-        Self { requests: 1, tokens, nano_usd, look: false, stage: None, moves: true }
+    pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
     }
 
     /// What must fit, and what is charged; `None`: the limit is not asked.
@@ -145,7 +165,12 @@ impl Demand {
             Unit::Tokens => self.tokens,
             Unit::NanoUsd => self.nano_usd,
         };
-        Some(if self.look { (1, 0) } else { (estimate.max(1), estimate) })
+        match estimate {
+            Estimate::Nothing => None,
+            Estimate::Unknown => Some((1, 0)),
+            Estimate::About(_) if self.look => Some((1, 0)),
+            Estimate::About(amount) => Some((amount, amount)),
+        }
     }
 }
 
@@ -251,7 +276,7 @@ impl Limits {
                 tally(&rules, &items, now);
                 Ok(Lease::granted(&rules, &items))
             }
-            false => Err(lease::refusal(&rules, &items)),
+            false => Err(lease::refusal(&rules, &items, now)),
         }
     }
 
@@ -383,6 +408,8 @@ impl Rule {
             Algorithm::Fixed => ('f', Meter::Window(Shape::fixed(limit.window))),
             Algorithm::Gcra { burst } => ('g', Meter::Pace(Pace::new(limit.amount, limit.window, burst))),
         };
+        let shares = alert::Share::of(limit);
+        tally.alerted.expect(&shares);
         let identity = format!("l1:{kind}:{}:{}:{}:{}", limit.unit.as_str(), limit.window.as_micros(), door.as_str(), limit.name);
         let mut number = [0; 8];
         number.copy_from_slice(&blake3::hash(identity.as_bytes()).as_bytes()[..8]);
@@ -401,7 +428,7 @@ impl Rule {
             meter,
             policy_field: HeaderValue::try_from(lease::policy(limit)).ok(),
             policy: lease::policy(limit),
-            shares: alert::Share::of(limit),
+            shares,
             number: u64::from_le_bytes(number),
             identity,
             inner,
@@ -420,7 +447,9 @@ impl Rule {
             keys::feed(&mut shared, self.door, &self.parts, facts);
             shared.finish()
         });
-        Some(Keys { local: local.finish(), shared })
+        let local = local.finish();
+        let who = (!self.shares.is_empty() && !self.parts.is_empty()).then(|| keys::words(self.door, &self.parts, facts, local).into());
+        Some(Keys { local, shared, who })
     }
 
     /// Whether what it counts changes with the target that is asked.
@@ -452,6 +481,13 @@ type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
 struct Asked<'a> {
     rule: &'a Arc<Rule>,
     shared: Option<u128>,
+    who: Option<&'a Arc<str>>,
+}
+
+impl Asked<'_> {
+    fn whose(&self, key: Key) -> alert::Whose<'_> {
+        alert::Whose { key, who: self.who.map(|who| &**who) }
+    }
 }
 
 fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
@@ -466,7 +502,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };
-            rules.push(Asked { rule, shared: keys.shared });
+            rules.push(Asked { rule, shared: keys.shared, who: keys.who.as_ref() });
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
@@ -488,10 +524,12 @@ fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         let tally = &asked.rule.tally;
         let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
         cell.fetch_add(1, Relaxed);
-        // What tokens and dollars come to is known when they are settled.
-        if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests && !item.answer.refused {
-            let used = item.answer.used;
-            alert::watch(asked.rule, item.key, used.saturating_sub(item.charge), used, now);
+        let used = item.answer.used;
+        if item.answer.refused {
+            alert::refused(asked.rule, asked.whose(item.key), used, now);
+        } else if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests {
+            // What tokens and dollars come to is known when they are settled.
+            alert::watch(asked.rule, asked.whose(item.key), used.saturating_sub(item.charge), used, now);
         }
     }
 }

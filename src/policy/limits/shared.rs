@@ -90,12 +90,13 @@ impl Sharing {
         for (asked, item) in rules.iter().zip(&mut items) {
             item.observe |= matches!(item.meter, Meter::Window(_)) && asked.rule.on_store_error == OnStoreError::Allow;
         }
-        let passed = inner.table.decide(inner.micros(now), &mut items);
+        let now = inner.micros(now);
+        let passed = inner.table.decide(now, &mut items);
         for (item, observe) in items.iter_mut().zip(observing) {
             item.observe = observe;
         }
         if !passed {
-            return Err(lease::refusal(&rules, &items));
+            return Err(lease::refusal(&rules, &items, now));
         }
         let mut lease = Lease::granted(&rules, &items);
         match self.ask(&rules, &items).await {
@@ -112,7 +113,7 @@ impl Sharing {
                 }
                 if !admitted {
                     lease.refund();
-                    return Err(lease::refusal(&rules, &items));
+                    return Err(lease::refusal(&rules, &items, now));
                 }
             }
             Err(_) => {
@@ -123,7 +124,7 @@ impl Sharing {
                 }
             }
         }
-        tally(&rules, &items, inner.micros(now));
+        tally(&rules, &items, now);
         Ok(lease)
     }
 

@@ -52,7 +52,8 @@ impl World {
     }
 }
 
-const ARRIVAL: Demand = Demand { requests: 1, tokens: 0, nano_usd: 0, look: true, stage: Some(Applies::All), moves: false };
+const ARRIVAL: Demand =
+    Demand { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(Applies::All), moves: false };
 
 #[tokio::test(start_paused = true)]
 async fn ten_a_minute_fixed_and_what_the_client_is_told() {
@@ -222,10 +223,11 @@ async fn a_share_of_a_limit_warns_once_per_key_and_window() {
     let set = world.limits.set(Door::Inbound, &[requests]);
     let alerts = |world: &World| world.limits.counts()[0].alerts.clone();
     let (ann, bob) = (world.keyed(&set, Some("ann")), world.keyed(&set, Some("bob")));
+    assert_eq!(alerts(&world), [("0.5".into(), 0), ("1".into(), 0)], "a series that begins at 0 shows its first increase");
     world.admit(&ann, ARRIVAL).expect("passes").keep();
-    assert!(alerts(&world).is_empty());
+    assert_eq!(alerts(&world), [("0.5".into(), 0), ("1".into(), 0)]);
     world.admit(&ann, ARRIVAL).expect("passes").keep();
-    assert_eq!(alerts(&world), [("0.5".into(), 1)]);
+    assert_eq!(alerts(&world), [("0.5".into(), 1), ("1".into(), 0)]);
     (0..2).for_each(|_| world.admit(&ann, ARRIVAL).expect("passes").keep());
     world.admit(&ann, ARRIVAL).expect_err("spent");
     assert_eq!(alerts(&world), [("0.5".into(), 1), ("1".into(), 1)]);
@@ -244,7 +246,7 @@ async fn tokens_warn_by_what_they_came_to_and_not_by_what_was_reserved() {
     let keyed = world.keyed(&set, None);
     let call = |estimate| world.admit(&keyed, Demand::call(Applies::All, estimate, 0)).expect("fits");
     call(900).settle(100, 0, world.now);
-    assert!(world.limits.counts()[0].alerts.is_empty());
+    assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 0)]);
     // Both in flight at once: neither crosses the share alone, and it is seen all the same.
     let (one, two) = (call(400), call(400));
     one.settle(350, 0, world.now);
@@ -252,4 +254,43 @@ async fn tokens_warn_by_what_they_came_to_and_not_by_what_was_reserved() {
     assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 1)]);
     call(0).settle(1, 0, world.now);
     assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_whole_of_a_limit_is_reached_by_the_first_refusal() {
+    let world = World::new();
+    let alerts = |name: &str| {
+        let counts = world.limits.counts();
+        counts.into_iter().find(|count| &*count.name == name).map(|count| count.alerts).unwrap_or_default()
+    };
+    let dollars = Limit { alert_at: vec![0.5, 1.0], ..limit("dollars", Unit::NanoUsd, 1_000, vec![KeyPart::Caller]) };
+    let ann = world.keyed(&world.limits.set(Door::Outbound, [&dollars]), Some("ann"));
+    let call = |cost| world.admit(&ann, Demand::call(Applies::All, 0, cost));
+    call(300).expect("fits").settle(0, 300, world.now);
+    call(800).expect_err("300 + 800 are more than 1,000, and 300 stay used for ever if all that follow are as dear");
+    assert_eq!(alerts("dollars"), [("0.5".into(), 0), ("1".into(), 1)], "half of it was never used");
+    call(800).expect_err("again");
+    assert_eq!(alerts("dollars"), [("0.5".into(), 0), ("1".into(), 1)], "once a window");
+
+    let observed = Limit { mode: Mode::Observe, alert_at: vec![1.0], ..limit("observed", Unit::Requests, 1, vec![]) };
+    let keyed = world.keyed(&world.limits.set(Door::Inbound, [&observed]), None);
+    (0..2).for_each(|_| world.admit(&keyed, ARRIVAL).expect("never refused").keep());
+    assert_eq!(alerts("observed"), [("1".into(), 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_to_use_nothing_passes_a_spent_limit_and_what_is_unknown_does_not() {
+    let world = World::new();
+    let set = world.limits.set(Door::Outbound, &[limit("spend", Unit::NanoUsd, 1_000, vec![]), limit("rate", Unit::Requests, 4, vec![])]);
+    let keyed = world.keyed(&set, None);
+    let call = |cost: Estimate| world.admit(&keyed, Demand::call(Applies::All, Estimate::Unknown, cost));
+    call(1_000.into()).expect("fits").settle(0, 1_000, world.now);
+    assert_eq!(&*call(0.into()).expect_err("an estimate of 0 is no knowledge").limit, "spend");
+    let free = call(Estimate::Nothing).expect("it cannot add to it");
+    assert_eq!(free.states().map(|state| state.name.to_owned()).collect::<Vec<_>>(), ["rate"], "requests count all the same");
+    free.keep();
+    let caused = world.admit(&keyed, Demand::caused(Estimate::Nothing, Estimate::Nothing)).expect("nothing is asked");
+    assert!(caused.is_empty());
+    (0..2).for_each(|_| call(Estimate::Nothing).expect("a request").keep());
+    assert_eq!(&*call(Estimate::Nothing).expect_err("the fifth request").limit, "rate");
 }

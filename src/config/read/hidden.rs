@@ -1,0 +1,84 @@
+//! Which stretches of a file must not be shown: secrets where they are expected, and what looks like one where they are not.
+
+use super::tree::{Mark, Node, Shape};
+use crate::config::{
+    error::lines,
+    schema::{self, Kind},
+    secrecy::{is_reference, is_secret_name, is_secret_value},
+};
+
+/// Of the value of a secret key: all of it, unless it only names where the secret is.
+pub(super) fn secret(node: &Node, masks: &mut Vec<(Mark, Mark)>) {
+    let harmless = match &node.shape {
+        Shape::Word { text, .. } => is_reference(text),
+        Shape::Table(_) => super::walk::file(node).is_some(),
+        Shape::List(_) | Shape::Broken => false,
+    };
+    if !harmless {
+        masks.push((node.at, node.end));
+    }
+}
+
+/// Of a value that `kind` does not allow. Where a single secret was expected all of it is hidden.
+pub(super) fn misplaced(node: &Node, kind: &Kind, name: &str, masks: &mut Vec<(Mark, Mark)>) {
+    if is_only_secrets(kind) { secret(node, masks) } else { unknown(node, name, masks) }
+}
+
+/// Of the value of a key that is not known, or that is there twice: what its name or its form says is a credential.
+pub(super) fn unknown(node: &Node, name: &str, masks: &mut Vec<(Mark, Mark)>) {
+    match &node.shape {
+        Shape::Word { text, .. } => {
+            if (is_secret_name(name) && !is_reference(text)) || is_secret_value(text) {
+                masks.push((node.at, node.end));
+            }
+        }
+        Shape::List(items) => items.iter().for_each(|item| unknown(item, name, masks)),
+        Shape::Table(entries) => {
+            for (key, value) in entries {
+                match &key.shape {
+                    Shape::Word { text, .. } if !is_secret_value(text) => {
+                        unknown(value, if is_secret_name(name) { name } else { text }, masks)
+                    }
+                    _ => masks.push((key.at, value.end)),
+                }
+            }
+        }
+        Shape::Broken => masks.push((node.at, node.end)),
+    }
+}
+
+fn is_only_secrets(kind: &Kind) -> bool {
+    match kind {
+        Kind::Scalar(scalar) => scalar.secret,
+        Kind::List(of) | Kind::OneOrMany(of) | Kind::Map { of, .. } => is_only_secrets(of),
+        Kind::Table(_) | Kind::Either(_) => false,
+    }
+}
+
+/// On a line that could not be parsed nothing is known to be a secret, so whatever looks like one is masked; on a line that speaks
+/// of one, whatever is no word of the schema.
+pub(super) fn suspicious(text: &str, at: Mark) -> Vec<(Mark, Mark)> {
+    let Some(line) = lines(text).nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
+    let secret_line =
+        ["key", "token", "secret", "redis", "password", "authorization"].iter().any(|word| line.to_lowercase().contains(word));
+    let mark = |column: usize| Mark { line: at.line, column: u32::try_from(column + 1).unwrap_or(u32::MAX) };
+    let mut out = Vec::new();
+    let (mut start, mut word) = (0, String::new());
+    for (column, c) in line.chars().chain(std::iter::once(' ')).enumerate() {
+        if c.is_alphanumeric() || "-_+=/.@*".contains(c) || (c == ':' && line.contains("://")) {
+            if word.is_empty() {
+                start = column;
+            }
+            word.push(c);
+            continue;
+        }
+        let mixed = word.contains(char::is_alphabetic) && word.contains(|c: char| c.is_ascii_digit());
+        let long = word.chars().count();
+        let looks = (long >= 16 && mixed) || is_secret_value(&word);
+        if looks || (secret_line && c != ':' && long >= 6 && !schema::knows(&word)) {
+            out.push((mark(start), mark(column)));
+        }
+        word.clear();
+    }
+    out
+}

@@ -1,0 +1,130 @@
+//! The breakers of the process by name, and what an operator says of them by hand: a whole target or one model is held open,
+//! its breakers to come included.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+
+use super::{Breaker, Snapshot, State};
+use crate::{clock::Instant, config};
+
+/// The breakers of the process, by name: `openai/gpt-4o` is that of a model, `openai` that of all else of the target, and
+/// `@route` after either that of a route with terms of its own. They live on across reloads.
+#[derive(Debug, Default)]
+pub struct Breakers(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    all: HashMap<Arc<str>, Arc<Breaker>>,
+    /// The newest generation of the configuration.
+    generation: u64,
+    /// What was said by hand, and when: held open, or let go within what is held. The longest name that fits counts.
+    by_hand: BTreeMap<Arc<str>, (Hand, Instant)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hand {
+    Open,
+    LetGo,
+}
+
+impl Breakers {
+    /// The breaker of a target, for a request of this generation of the configuration: the one there is, with these terms from now on,
+    /// or a new one. A request of an older generation changes nothing: it takes what there is, or one for itself alone. For load
+    /// time: keep the result.
+    pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, generation: u64, now: Instant) -> Arc<Breaker> {
+        let mut known = self.0.lock();
+        let is_old = generation < known.generation;
+        let breaker = match known.all.get(name) {
+            Some(found) if is_old || found.terms == *terms => return found.clone(),
+            Some(found) => Arc::new(found.successor(terms.clone(), now)),
+            None => {
+                let fresh = Arc::new(Breaker::new(terms.clone(), now));
+                if known.is_held(name) {
+                    fresh.open(now);
+                }
+                fresh
+            }
+        };
+        if !is_old {
+            known.all.insert(name.clone(), breaker.clone());
+        }
+        breaker
+    }
+
+    /// The breaker of this name, if there is one.
+    pub fn find(&self, name: &str) -> Option<Arc<Breaker>> {
+        self.0.lock().all.get(name).cloned()
+    }
+
+    /// Holds open every breaker that belongs to `name`, those to come included: a target with all its models, or one model.
+    /// Gives back the names of those there are.
+    pub fn hold(&self, name: &str, now: Instant) -> Vec<Arc<str>> {
+        self.0.lock().steer(name, Hand::Open, |breaker| breaker.open(now), now)
+    }
+
+    /// Closes every breaker that belongs to `name` and forgets its failures; from there each goes on by itself. Gives back
+    /// their names.
+    pub fn release(&self, name: &str, now: Instant) -> Vec<Arc<str>> {
+        self.0.lock().steer(name, Hand::LetGo, |breaker| breaker.close(now), now)
+    }
+
+    /// Begins a generation of the configuration: forgets the breakers of targets that are no more, and what was said of them by
+    /// hand.
+    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
+        let mut known = self.0.lock();
+        known.generation = known.generation.max(generation);
+        known.all.retain(|name, _| keep(name));
+        known.by_hand.retain(|name, _| keep(name));
+    }
+
+    /// All of them, by name, and what is held open without having a breaker of that very name.
+    pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
+        let known = self.0.lock();
+        let held = known.by_hand.iter().filter(|(name, (hand, _))| *hand == Hand::Open && !known.all.contains_key(*name));
+        let mut all: Vec<_> = known.all.iter().map(|(name, breaker)| breaker.snapshot(name, now)).collect();
+        all.extend(held.map(|(name, (_, since))| Snapshot {
+            name: name.clone(),
+            state: State::Open,
+            since: now.saturating_duration_since(*since),
+            retry_after: None,
+            forced: true,
+            in_a_row: 0,
+            requests: 0,
+            failures: 0,
+            transitions: [0; 3],
+            refused: 0,
+        }));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+impl Known {
+    fn is_held(&self, name: &str) -> bool {
+        let said = self.by_hand.iter().filter(|(of, _)| belongs(name, of)).max_by_key(|(of, _)| of.len());
+        said.is_some_and(|(_, (hand, _))| *hand == Hand::Open)
+    }
+
+    fn steer(&mut self, name: &str, hand: Hand, act: impl Fn(&Breaker), now: Instant) -> Vec<Arc<str>> {
+        self.by_hand.retain(|of, _| !belongs(of, name));
+        if self.is_held(name) != (hand == Hand::Open) {
+            self.by_hand.insert(name.into(), (hand, now));
+        }
+        let mut steered = Vec::new();
+        for (of, breaker) in self.all.iter().filter(|(of, _)| belongs(of, name)) {
+            act(breaker);
+            steered.push(of.clone());
+        }
+        steered.sort();
+        steered
+    }
+}
+
+/// Whether a breaker of this name is one of `to`: `openai/gpt-4o@chat` is one of `openai/gpt-4o` and of `openai`.
+pub fn belongs(name: &str, to: &str) -> bool {
+    name.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '@']))
+}

@@ -1,0 +1,56 @@
+//! Browsers' preflights, and refusals that a page may read. Pure.
+//!
+//! A page of another origin asks with OPTIONS whether it may send its request (the Fetch standard, section 3.2). Such a
+//! preflight is the browser's own: it uses up no limit, or a page would get half of what was meant.
+
+use http::{HeaderMap, HeaderValue, Method, header};
+
+/// What of a refusal a page may read beside its status and body.
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy, proxy-status, x-request-id");
+
+/// Whether a request is a browser's preflight.
+pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
+    *method == Method::OPTIONS && headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Lets the page at `origin` read a refusal of ours: without these fields a browser shows a page nothing of it but "network
+/// error". Only refusals get them: they hold nothing that a request without credentials would not be told as well, and
+/// credentials are not allowed. A preflight that is refused stays refused: its status is no success.
+pub fn let_read(refusal: &mut HeaderMap, origin: Option<&HeaderValue>) {
+    let Some(origin) = origin else { return };
+    refusal.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    refusal.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    refusal.append(header::VARY, HeaderValue::from_name(header::ORIGIN));
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(of: &[(&'static str, &'static str)]) -> HeaderMap {
+        of.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_preflight_has_an_origin_and_a_method_it_asks_for() {
+        let asked = headers(&[("origin", "https://a.test"), ("access-control-request-method", "POST")]);
+        assert!(is_preflight(&Method::OPTIONS, &asked));
+        assert!(!is_preflight(&Method::POST, &asked));
+        assert!(!is_preflight(&Method::OPTIONS, &headers(&[("origin", "https://a.test")])));
+        assert!(!is_preflight(&Method::OPTIONS, &headers(&[("access-control-request-method", "POST")])));
+    }
+
+    #[test]
+    fn a_refusal_can_be_read_by_the_page_that_asked_and_never_with_credentials() {
+        let mut refusal = HeaderMap::new();
+        let_read(&mut refusal, None);
+        assert!(refusal.is_empty(), "nobody asked from a page");
+        let_read(&mut refusal, Some(&HeaderValue::from_static("https://a.test")));
+        assert_eq!(refusal[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.test");
+        assert_eq!(refusal[header::VARY], "origin");
+        assert!(refusal[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str().is_ok_and(|names| names.contains("retry-after")));
+        assert!(!refusal.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    }
+}
