@@ -327,7 +327,7 @@ impl Reject {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
             Self::BreakerOpen { retry_after, .. } => retry_after.map(|wait| ceil_secs(wait).max(1)),
-            Self::Overloaded(_) => Some(1),
+            Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
             _ => None,
         }
     }

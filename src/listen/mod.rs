@@ -335,6 +335,39 @@ impl Listener {
         Ok(())
     }
 
+    /// The request as it came in; peers in `trusted` are believed about the client.
+    fn arrival(&self, head: request::Parts, peer: &Peer, trusted: &[ipnet::IpNet], interim: Option<Informed>) -> Arrival {
+        let (client, trusted) = client::address(peer.address, &head.headers, trusted);
+        let mut arrival = Arrival {
+            door: self.door,
+            peer: peer.address,
+            peer_text: peer.text.clone(),
+            tls: peer.tls,
+            certificate: peer.certificate.clone(),
+            client,
+            trusted,
+            method: head.method,
+            uri: head.uri,
+            version: head.version,
+            headers: head.headers,
+            at: Instant::now(),
+            interim,
+        };
+        to_origin_form(&mut arrival);
+        arrival
+    }
+
+    /// The request's body; `expects`: its client waits for a 100 first.
+    fn body(&self, body: Incoming, expects: bool, session: &Arc<Session>) -> Body {
+        match (hyper::body::Body::is_end_stream(&body), self.door) {
+            (true, _) => Body::Empty,
+            // Outbound the body is needed before anybody can be asked: it is wanted at once.
+            (false, Door::Inbound) if expects => Body::stream(Expected::new(Body::Incoming(body), session.clone())),
+            (false, _) if session.is_multiplexed() => Body::Http2(body),
+            (false, _) => Body::Incoming(body),
+        }
+    }
+
     /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
     fn answer(
         self: Rc<Self>,
@@ -366,31 +399,8 @@ impl Listener {
         let worker = self.proxy.worker();
         let door = worker.live.door(self.door);
         let checked = checked.and_then(|()| door.map_or(Ok(()), |door| self.admit(door, &head, &session, &mut serving)));
-        let trusted_nets = door.map_or(&[][..], |door| &door.trusted);
-        let (client, trusted) = client::address(peer.address, &head.headers, trusted_nets);
-        let mut arrival = Arrival {
-            door: self.door,
-            peer: peer.address,
-            peer_text: peer.text.clone(),
-            tls: peer.tls,
-            certificate: peer.certificate.clone(),
-            client,
-            trusted,
-            method: head.method,
-            uri: head.uri,
-            version: head.version,
-            headers: head.headers,
-            at: Instant::now(),
-            interim,
-        };
-        to_origin_form(&mut arrival);
-        let body = match (hyper::body::Body::is_end_stream(&body), self.door) {
-            (true, _) => Body::Empty,
-            // Outbound the body is needed before anybody can be asked: it is wanted at once.
-            (false, Door::Inbound) if expects => Body::stream(Expected::new(Body::Incoming(body), session.clone())),
-            (false, _) if session.is_multiplexed() => Body::Http2(body),
-            (false, _) => Body::Incoming(body),
-        };
+        let arrival = self.arrival(head, &peer, door.map_or(&[][..], |door| &door.trusted), interim);
+        let body = self.body(body, expects, &session);
         let exchange = Exchange::begin(&self.proxy, worker, arrival);
         async move {
             let mut response = match checked {

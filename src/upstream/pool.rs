@@ -12,7 +12,10 @@ use std::{
 
 use http::{HeaderValue, Method, Request, header, response::Parts};
 use http_body::Body as _;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{
+    TrySendError,
+    http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{sync::Notify, time::Instant};
 
@@ -90,6 +93,13 @@ pub enum Connection {
     Stream(Seat),
 }
 
+/// Sends a request over a stream of an HTTP/2 connection.
+async fn over_stream(seat: Seat, request: Request<Body>) -> Result<Received, TrySendError<Request<Body>>> {
+    let response = seat.sender().try_send_request(request).await?;
+    let (head, body) = response.into_parts();
+    Ok(Received { head, body: Body::Http2(body), connection: Connection::Stream(seat) })
+}
+
 /// An HTTP/1 connection in use.
 pub struct Own {
     sender: Option<SendRequest<Body>>,
@@ -146,33 +156,27 @@ impl Pool {
                     None => continue,
                 },
             };
-            let failed = match connection {
+            let sent = match connection {
                 Connection::Own(mut own) => {
                     let Some(sender) = own.sender.as_mut() else { return Err(broken("the connection is gone", reused)) };
                     own.ear.listen(interim.cloned());
                     announce_body(&mut request);
-                    match sender.try_send_request(request).await {
-                        Ok(response) => {
-                            own.ear.stop();
-                            let (head, body) = response.into_parts();
-                            return Ok(Received { head, body: Body::Incoming(body), connection: Connection::Own(own) });
-                        }
-                        Err(failed) => failed,
-                    }
+                    sender.try_send_request(request).await.map(|response| {
+                        own.ear.stop();
+                        let (head, body) = response.into_parts();
+                        Received { head, body: Body::Incoming(body), connection: Connection::Own(own) }
+                    })
                 }
                 Connection::Stream(seat) => {
                     http2::convert(&mut request, &self.target, interim);
                     // Boxed: the futures of HTTP/1 requests need not be larger for it.
-                    match Box::pin(async move { seat.sender().try_send_request(request).await.map(|response| (response, seat)) }).await {
-                        Ok((response, seat)) => {
-                            let (head, body) = response.into_parts();
-                            return Ok(Received { head, body: Body::Http2(body), connection: Connection::Stream(seat) });
-                        }
-                        Err(failed) => failed,
-                    }
+                    Box::pin(over_stream(seat, request)).await
                 }
             };
-            let mut failed = failed;
+            let mut failed = match sent {
+                Ok(received) => return Ok(received),
+                Err(failed) => failed,
+            };
             match failed.take_message() {
                 Some(unsent) if reused => {
                     request = unsent;

@@ -12,7 +12,7 @@ fn door(rest: &str) -> String {
     format!(
         "outbound:
   providers: {{openai: {{url: 'http://o.test'}}, groq: {{url: 'http://g.test', api: openai}}}}
-  limits: [{{name: all, key: global, usd: 1000, window: 1d}}, {{name: each, key: caller, usd: 1000, window: 1d}}]
+  limits: [{{name: all, key: global, usd: 1000, window: 1d, unpriced: allow}}, {{name: each, key: caller, usd: 1000, window: 1d, unpriced: allow}}]
   {rest}"
     )
 }
@@ -38,7 +38,8 @@ async fn open(world: &World, caller: &str, body: &Value) -> Opened {
 
 /// What a limit says is used, in nano-dollars.
 async fn used(world: &World, limit: &str, caller: &str) -> u64 {
-    let request = Request::get("/openai/v1/models").header("outrigger-caller", caller).header("host", "localhost");
+    // Of this path nothing is known: it is asked of the limits, and costs nothing.
+    let request = Request::post("/openai/v1/something/new").header("outrigger-caller", caller).header("host", "localhost");
     let answer = world.caller().ask(request, "").await;
     let mut states = answer.headers.get_all("ratelimit").iter().flat_map(|field| field.to_str().expect("text").split(", "));
     let state = states.find(|state| state.starts_with(&format!("\"{limit}\""))).expect("the limit's state").to_owned();
@@ -180,8 +181,8 @@ fn a_fallback_is_reserved_and_charged_where_it_answers() {
             "outbound:
   providers: {openai: {url: 'http://o.test'}, groq: {url: 'http://g.test', api: openai}}
   limits:
-    - {name: by-provider, key: provider, usd: 1, window: 1d}
-    - {name: by-model, key: model, usd: 1, window: 1d}
+    - {name: by-provider, key: provider, usd: 1, window: 1d, unpriced: allow}
+    - {name: by-model, key: model, usd: 1, window: 1d, unpriced: allow}
     - {name: calls, key: provider, requests: 100, window: 1d}
   routes:
     - {match: {operation: chat}, fallback: [{provider: groq, model: gpt-4o}]}",
@@ -196,7 +197,7 @@ fn a_fallback_is_reserved_and_charged_where_it_answers() {
         let (calls, _, billed) = world.provider("groq").billed();
         assert_eq!((calls, world.provider("openai").billed().2), (3, 0));
         let states = async |provider: &str| {
-            let request = Request::get(format!("/{provider}/v1/models")).header("host", "localhost");
+            let request = Request::post(format!("/{provider}/v1/something/new")).header("host", "localhost");
             let answer = world.caller().ask(request, "").await;
             let text: Vec<&str> = answer.headers.get_all("ratelimit").iter().map(|field| field.to_str().expect("text")).collect();
             text.join(", ")

@@ -200,7 +200,7 @@ fn what_cannot_add_to_a_limit_is_not_refused_by_it_once_it_is_spent() {
 outbound:
   providers: {openai: {url: 'http://o.test'}}
   prices: [{model: house, input: 0, output: 0}, {model: gpt-4o, input: 0, output: 1}]
-  limits: [{name: budget, key: provider, usd: 0.00001, window: 1d}]
+  limits: [{name: budget, key: provider, usd: 0.00001, window: 1d, unpriced: allow}]
 ",
         )
         .await;

@@ -1,0 +1,76 @@
+//! How much a request asks of its limits.
+
+use crate::config::{Applies, Unit};
+
+/// What a request may use of tokens or dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Estimate {
+    /// It is known to use none: the limit is not asked, also when it is spent.
+    Nothing,
+    /// Nothing is known: the limit refuses once it is spent.
+    Unknown,
+    /// About so much, which must fit.
+    About(u64),
+}
+
+impl From<u64> for Estimate {
+    /// An estimate of 0 is no knowledge: whoever knows that a request uses nothing says [`Estimate::Nothing`].
+    fn from(amount: u64) -> Self {
+        if amount == 0 { Self::Unknown } else { Self::About(amount) }
+    }
+}
+
+/// How much is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Requests; 0: limits on requests are not asked.
+    pub requests: u64,
+    /// Tokens.
+    pub tokens: Estimate,
+    /// Nano-USD.
+    pub nano_usd: Estimate,
+    /// Limits on tokens and dollars are only looked at: they refuse once spent and are charged nothing.
+    pub look: bool,
+    /// Only limits that apply at this stage; `None`: all.
+    pub stage: Option<Applies>,
+    /// Only what changes with the target that is asked: tokens, dollars, and requests by provider or model.
+    pub moves: bool,
+}
+
+impl Demand {
+    /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
+    pub fn arrival(stage: Applies) -> Self {
+        Self { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(stage), moves: false }
+    }
+
+    /// A model call at the outbound door.
+    pub fn call(stage: Applies, tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false }
+    }
+
+    /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
+    pub fn caused(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false }
+    }
+
+    /// A call that moves on to another target: see [`Lease::take_moving`].
+    pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
+    }
+
+    /// What must fit, and what is charged; `None`: the limit is not asked.
+    pub(super) fn of(self, unit: Unit) -> Option<(u64, u64)> {
+        let estimate = match unit {
+            Unit::Requests if self.requests == 0 => return None,
+            Unit::Requests => return Some((self.requests, self.requests)),
+            Unit::Tokens => self.tokens,
+            Unit::NanoUsd => self.nano_usd,
+        };
+        match estimate {
+            Estimate::Nothing => None,
+            Estimate::Unknown => Some((1, 0)),
+            Estimate::About(_) if self.look => Some((1, 0)),
+            Estimate::About(amount) => Some((amount, amount)),
+        }
+    }
+}
