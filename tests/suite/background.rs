@@ -146,8 +146,9 @@ outbound:
   defaults: {cache: {ttl: 1h}}
 ";
         let world = World::new(yaml).await;
-        for status in ["queued", "in_progress", "completed"] {
+        for (asked, status) in ["queued", "in_progress", "completed", "completed"].into_iter().enumerate() {
             assert_eq!(poll(&world, "anna", &response("resp_1", status, 0)).await.json()["status"], status);
+            assert_eq!(world.app.asked(), asked + 1);
         }
     });
 }
