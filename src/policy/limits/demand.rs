@@ -53,7 +53,7 @@ impl Demand {
         Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false }
     }
 
-    /// A call that moves on to another target: see [`Lease::take_moving`].
+    /// A call that moves on to another target: see [`Lease::take_moving`](super::Lease::take_moving).
     pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
         Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
     }
