@@ -161,12 +161,22 @@ fn drain(shared: &Shared, out: Output) {
         // From here on a new line wakes us again.
         shared.pending.store(false, Ordering::Release);
         let buffers = shared.buffers.lock().clone();
+        let mut filled = 0;
         for buffer in &buffers {
-            std::mem::swap(&mut *buffer.lock(), &mut spare);
-            shared.dropped.add(lines.write(&spare));
-            spare.clear();
-            spare.shrink_to(BLOCK * 2);
+            let mut buffer = buffer.lock();
+            filled += usize::from(!buffer.is_empty());
+            match spare.is_empty() {
+                true => std::mem::swap(&mut *buffer, &mut spare),
+                false => spare.append(&mut buffer),
+            }
         }
+        let text = if filled > 1 { by_time(&spare) } else { std::mem::take(&mut spare) };
+        shared.dropped.add(lines.write(&text));
+        if filled < 2 {
+            spare = text;
+        }
+        spare.clear();
+        spare.shrink_to(BLOCK * 2);
         // A lane whose last handle is gone gets no further lines.
         drop(buffers);
         shared.buffers.lock().retain(|buffer| Arc::strong_count(buffer) > 1 || !buffer.lock().is_empty());
@@ -176,6 +186,15 @@ fn drain(shared: &Shared, out: Output) {
             return;
         }
     }
+}
+
+/// The lines of several lanes in the order of the times they begin with; lines of one time stay in their order.
+fn by_time(text: &[u8]) -> Vec<u8> {
+    /// A line's beginning up to the end of its timestamp, in either format.
+    const BEGINNING: usize = 40;
+    let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.sort_by_key(|line| &line[..line.len().min(BEGINNING)]);
+    lines.concat()
 }
 
 /// Whole lines to an output that may fail half-way.
@@ -228,5 +247,19 @@ impl fmt::Debug for Writer {
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lane")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_several_lanes_come_in_the_order_of_their_times() {
+        let text = b"{\"timestamp\":\"2026-11-30T11:00:00.002Z\",\"a\":1}\n{\"timestamp\":\"2026-11-30T11:00:00.001Z\",\"b\":1}\n\
+            {\"timestamp\":\"2026-11-30T11:00:00.002Z\",\"A\":2}\n";
+        let sorted = String::from_utf8(by_time(text)).expect("text");
+        let names: Vec<char> = sorted.lines().map(|line| line.chars().nth(41).expect("a name")).collect();
+        assert_eq!((names, sorted.len()), (vec!['b', 'a', 'A'], text.len()));
     }
 }
