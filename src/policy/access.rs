@@ -19,6 +19,11 @@ pub fn lets_in(policy: Option<&config::Access>, address: IpAddr) -> bool {
     policy.is_none_or(|policy| policy.mode == Mode::Observe || allows(policy, address))
 }
 
+/// Whether a policy that only observes would have refused the address.
+pub fn would_refuse(policy: Option<&config::Access>, address: IpAddr) -> bool {
+    policy.is_some_and(|policy| policy.mode == Mode::Observe && !allows(policy, address))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,6 +48,8 @@ pub struct Live {
     pub prices: Prices,
     /// Whether any route has a cache.
     pub caches: bool,
+    /// Whether an inbound limit counts what calls use: then a call that cannot be attributed escapes it.
+    pub limits_callers: bool,
 }
 
 /// A door's routes.
@@ -237,7 +239,9 @@ impl Live {
             }
         };
         let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));
-        Ok(Self { generation, inbound, outbound, targets, providers, prices, caches, config })
+        let counts = |route: &LiveRoute| route.limits.counts(Unit::Tokens) || route.limits.counts(Unit::NanoUsd);
+        let limits_callers = inbound.as_ref().is_some_and(|door| door.routes.iter().any(counts));
+        Ok(Self { limits_callers, generation, inbound, outbound, targets, providers, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.

@@ -260,10 +260,7 @@ impl Proxy {
         }
         guard_outbound(door, arrival)?;
         if headers::max_forwards(arrival) == Some(0) {
-            // It may go no further: we are the recipient.
-            let mut response = Response::new(Body::Empty);
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            return Ok(Served::Response(response, TimeBounds::default()));
+            return Ok(Served::nothing());
         }
         let body = self.bound_upload(&ask, door, body)?;
 
@@ -280,6 +277,9 @@ impl Proxy {
         // Access before everything that counts: who is not let in uses up nobody's limit.
         if !access::lets_in(route.policies.access.as_ref(), arrival.client) {
             return Err(Reject::Forbidden(NOT_LET_IN.into()));
+        }
+        if access::would_refuse(route.policies.access.as_ref(), arrival.client) {
+            ask.cells().policies.access_observed();
         }
         // The caller before the limits: they are keyed by it.
         ask.named(self.identify(&ask, door));
@@ -422,6 +422,15 @@ impl Attempted {
         }
         exchange.connection = connection;
         Served::Response(Response::from_parts(head, body), bounds)
+    }
+}
+
+impl Served {
+    /// The answer to a request that may go no further: the proxy is its recipient.
+    fn nothing() -> Self {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Self::Response(response, TimeBounds::default())
     }
 }
 

@@ -31,10 +31,10 @@ use crate::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, BodyProblem, Facts, Shape},
+    provider::{self, Billed, BodyProblem, Facts, Shape},
     reject::Reject,
     route::Query,
-    telemetry::metrics,
+    telemetry::metrics::{self, Family},
     usage::Usage,
 };
 
@@ -114,6 +114,9 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let join_within = live.config.outbound.as_ref().map_or(Duration::ZERO, |o| o.join_within);
     let same_host = arrival.peer.ip().to_canonical().is_loopback();
     let join = proxy.shared.causes.join(&arrival.headers, same_host, join_within, Instant::now());
+    if live.limits_callers && join.cause().is_none() && shape.billed == Billed::ByAnswer {
+        escaped(proxy);
+    }
     let mut call = Box::new(ModelCall {
         provider: provider.name.clone(),
         provider_at,
@@ -163,6 +166,15 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
         Err(_) => {}
     }
     Ok(bytes)
+}
+
+/// A call that limits on the app's own users cannot see: said once a minute, counted each time.
+fn escaped(proxy: &Proxy) {
+    proxy.telemetry.metrics.counter(Family::EscapedCalls, &[]).inc();
+    tracing::warn!(
+        "a model call escapes the inbound limits in dollars or tokens: nothing tells which request caused it; start the app under \
+         OpenTelemetry (Python: opentelemetry-instrument python app.py), or pass the x-request-id of its request on"
+    );
 }
 
 /// The provider that the path begins with.

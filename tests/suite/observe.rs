@@ -62,6 +62,7 @@ fn access_lets_everybody_in() {
     run(async {
         let world = World::new(&door("routes: [{match: {path: /**}, access: {mode: observe, deny: [0.0.0.0/0]}}]")).await;
         assert_eq!(world.client().get("/").await.status, StatusCode::OK);
+        assert_eq!(world.count("outrigger_access_observed_total", &[("route", "/**")]), 1.0, "and counts whom it would have refused");
     });
 }
 

@@ -160,6 +160,7 @@ fn a_call_that_nobody_caused_is_nobodys_and_a_forged_cause_is_none() {
             }
         }
         assert_eq!(world.count("outrigger_unattributed_calls_total", &[]), 18.0);
+        assert_eq!(world.count("outrigger_escaped_calls_total", &[]), 18.0, "no limit of a user has seen them");
         assert_eq!(caused(&world, &alice, &of(40)).await.status, StatusCode::OK);
         assert_eq!(world.count("outrigger_unattributed_calls_total", &[]), 18.0);
     });

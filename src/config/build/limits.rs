@@ -137,12 +137,17 @@ impl Build<'_> {
 
     /// A limit on tokens or dollars counts model calls, and they come through the outbound door.
     pub(super) fn spending(&mut self, config: &Config) {
-        if config.outbound.is_some() || self.seen.written("outbound") || self.seen.broken("outbound") {
-            return;
-        }
         let inbound = config.inbound.iter().flat_map(|door| door.limits.iter().chain(door.routes.iter().flat_map(|r| &r.policies.limits)));
         let Some(first) = inbound.filter(|limit| limit.unit != Unit::Requests).map(|limit| Arc::clone(&limit.name)).next() else { return };
         let path = self.limit_path(&first);
+        if config.outbound.is_some() || self.seen.written("outbound") || self.seen.broken("outbound") {
+            let message = format!(
+                "limit `{first}` sees the model calls that the app's requests cause, if the app says which: start it under OpenTelemetry \
+                 (Python: `opentelemetry-instrument python app.py`), or pass `x-request-id` on to the provider; other calls escape it"
+            );
+            self.note(self.seen.key(&path), message);
+            return;
+        }
         let unit = if self.seen.written(&format!("{path}.usd")) { "usd" } else { "tokens" };
         let message = format!(
             "a limit on `{unit}` counts the model calls that a request causes, and without `outbound` none passes here; \

@@ -185,6 +185,7 @@ families! {
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["route", "result"], "Requests on routes with a cache, by result.";
+    AccessObserved = Counter, One, "outrigger_access_observed_total", ["route"], "Requests that `access` would have refused, had it not only observed.";
     CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["route", "reason"], "Requests in which the route's cache had no part, by reason.";
     CacheFills = Counter, One, "outrigger_cache_fills_total", ["route", "result"], "Answers that were fetched to be kept: stored, or why not.";
     CacheEvictionAge = Histogram(AGES), Nano, "outrigger_cache_eviction_age_seconds", ["reason"], "Age of entries that left the cache, by reason.";
@@ -209,6 +210,7 @@ families! {
     CauseEntries = Gauge, One, "outrigger_cause_entries", ["kind"], "What calls can be joined to: payee, running exchange, ended exchange, name (given request id, trace id).";
     CauseBytes = Gauge, One, "outrigger_cause_bytes", [], "Bytes of all that calls can be joined to.";
     CauseForgotten = Counter, One, "outrigger_cause_forgotten_total", ["kind"], "Forgotten before its time because memory for it was full: payee, ended, name; turned_away: a request whose payee found no room.";
+    EscapedCalls = Counter, One, "outrigger_escaped_calls_total", [], "Model calls that no inbound limit in dollars or tokens could see, because no inbound request could be found for them.";
     UnattributedCalls = Counter, One, "outrigger_unattributed_calls_total", [], "Model calls that no inbound request could be found for.";
     Connections = Gauge, One, "outrigger_connections", ["door"], "Open client connections.";
     AcceptErrors = Counter, One, "outrigger_accept_errors_total", ["door"], "Connections that could not be accepted (out of descriptors, for one).";

@@ -220,6 +220,11 @@ impl RouteCells {
         self.fills.inc(result);
     }
 
+    /// `access` would have refused a request, and only observes.
+    pub fn access_observed(&self) {
+        self.fallbacks.counter(Family::AccessObserved, &[&self.route]).inc();
+    }
+
     /// The cache had no part in a request, for this reason.
     pub fn bypassed(&self, reason: &'static str) {
         self.bypasses.inc(reason);
