@@ -24,7 +24,7 @@ pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
     Limit, Metering, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
-pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, RedisTls, TargetTls, TlsVersion};
+pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 
 /// One running proxy. Built by [`read`] only.

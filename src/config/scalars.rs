@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::quoted,
+    tls::Pin,
     values::{Glob, Origin, PathPattern, Secret},
 };
 
@@ -94,6 +95,12 @@ impl Word for Secret {
         } else {
             Ok(Self::new(text))
         }
+    }
+}
+
+impl Word for Pin {
+    fn word(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

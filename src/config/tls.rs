@@ -3,6 +3,7 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
@@ -32,6 +33,8 @@ pub struct TargetTls {
     pub system_roots: bool,
     /// What the target is shown if it asks.
     pub identity: Option<Identity>,
+    /// Keys of which the target's certificate must hold one. Where any is written, authorities count only if they are written too.
+    pub pins: Vec<Pin>,
     /// The name that the target's certificate must be for, if not the URL's host.
     pub server_name: Option<ServerName<'static>>,
     /// Oldest version that is spoken.
@@ -40,7 +43,8 @@ pub struct TargetTls {
 
 impl Default for TargetTls {
     fn default() -> Self {
-        Self { ca: Authorities::default(), system_roots: true, identity: None, server_name: None, min_version: TlsVersion::Tls12 }
+        let (ca, min_version) = (Authorities::default(), TlsVersion::Tls12);
+        Self { ca, system_roots: true, identity: None, pins: Vec::new(), server_name: None, min_version }
     }
 }
 
@@ -54,9 +58,68 @@ impl TargetTls {
         };
         self.ca.0.iter().for_each(|ca| part(ca));
         part(&[u8::from(self.system_roots), self.min_version as u8]);
+        self.pins.iter().for_each(|pin| part(&pin.0));
         self.identity.iter().for_each(|identity| identity.certified.cert.iter().for_each(|cert| part(cert)));
         part(self.server_name.as_ref().map(|name| name.to_str()).unwrap_or_default().as_bytes());
         *hash.finalize().as_bytes()
+    }
+}
+
+/// The SHA-256 hash of a certificate's public key (its SubjectPublicKeyInfo, as in RFC 7469 section 2.4): it stays the same when a
+/// certificate is renewed for the same key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pin(pub [u8; 32]);
+
+impl Pin {
+    /// Reads `sha256/` and 44 characters of base64; the error says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let code = text.strip_prefix("sha256/").map(|code| code.trim_start_matches('/'));
+        let hash = code.and_then(|code| STANDARD.decode(code).ok()).and_then(|bytes| bytes.try_into().ok());
+        hash.map(Self).ok_or_else(|| {
+            format!(
+                "`{text}` is not a pin: `sha256/` and the base64 of a public key's SHA-256 hash; the error of a refused certificate \
+                 says the pin of its key"
+            )
+        })
+    }
+
+    /// The pin of a certificate's key; `None`: it cannot be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.public_key().raw);
+        hash.as_ref().try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256/{}", STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a certificate says of itself, for a person.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// DNS names and addresses it is for.
+    pub names: Vec<String>,
+    /// Who has signed it.
+    pub issuer: String,
+    /// Its own name is its issuer's.
+    pub self_signed: bool,
+}
+
+impl Shown {
+    /// Reads a certificate; nothing of one that cannot be read.
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return Self::default() };
+        let (issuer, subject) = (certificate.issuer(), certificate.subject());
+        Self { names: names(&certificate), issuer: issuer.to_string(), self_signed: issuer.as_raw() == subject.as_raw() }
     }
 }
 

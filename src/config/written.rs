@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
-    Protocol, RetryOn, Secret, TlsVersion, Unpriced,
+    Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
         RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd, W,
@@ -148,6 +148,8 @@ pub(super) struct Pair {
 pub(super) struct TargetTls {
     pub(super) ca: Option<W<PathBuf>>,
     pub(super) system_roots: Option<W<bool>>,
+    #[serde(default)]
+    pub(super) pin: Items<W<Pin>>,
     pub(super) cert: Option<W<PathBuf>>,
     pub(super) key: Option<W<PathBuf>>,
     pub(super) server_name: Option<W<String>>,

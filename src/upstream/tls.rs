@@ -1,10 +1,22 @@
-//! TLS towards targets: whose authorities count, what is offered, and why a handshake failed, in words that help.
+//! TLS towards targets: whose certificates are believed, what is offered, and why a handshake failed, in words that help.
 
-use std::{io, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
-use rustls::{CertificateError, ClientConfig, RootCertStore, pki_types::ServerName, sign::SingleCertAndKey};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::SingleCertAndKey,
+};
 
-use crate::config::{Origin, Protocol, TargetTls, tls::system_roots};
+use crate::config::{
+    Origin, Pin, Protocol, TargetTls,
+    tls::{Shown, system_roots},
+};
 
 /// What a target's handshakes need.
 #[derive(Debug)]
@@ -30,13 +42,12 @@ impl SystemRoots {
 impl ClientTls {
     /// The terms of `tls` for the target at `origin`; the error says what cannot be applied.
     pub fn new(origin: &Origin, tls: &TargetTls, protocol: Protocol, system: &mut SystemRoots) -> Result<Self, String> {
-        let mut roots = if tls.system_roots { system.get().clone() } else { RootCertStore::empty() };
-        tls.ca.add_to(&mut roots).map_err(|why| format!("`ca` of {origin}: {why}"))?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(tls.min_version.and_later())
             .map_err(|e| e.to_string())?
-            .with_root_certificates(roots);
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier::new(origin, tls, provider, system)?));
         let mut config = match &tls.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone()))),
@@ -58,28 +69,170 @@ impl ClientTls {
     }
 }
 
+/// Verifies a target's certificate as configured, and keeps of one that is refused what an operator needs to know.
+#[derive(Debug)]
+struct Verifier {
+    /// By authorities, name and dates; `None`: pins alone count.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
+    /// Of which the key must be one, if there are any.
+    pins: Vec<Pin>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn new(origin: &Origin, tls: &TargetTls, provider: Arc<CryptoProvider>, system: &mut SystemRoots) -> Result<Self, String> {
+        let mut roots = if tls.system_roots { system.get().clone() } else { RootCertStore::empty() };
+        tls.ca.add_to(&mut roots).map_err(|why| format!("`ca` of {origin}: {why}"))?;
+        let authorities = match roots.is_empty() {
+            true if !tls.pins.is_empty() => None,
+            true => return Err(format!("no authority could vouch for {origin}: write `ca`, or the `pin` of its key")),
+            false => Some(
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .map_err(|why| format!("the authorities of {origin} cannot be used: {why}"))?,
+            ),
+        };
+        Ok(Self { authorities, pins: tls.pins.clone(), provider })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let pin = Pin::of(leaf);
+        let refused = |why| {
+            let refused = Refused { why, pin, shown: Shown::of(leaf), pinned: !self.pins.is_empty() };
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+        };
+        if !self.pins.is_empty() && !pin.is_some_and(|pin| self.pins.contains(&pin)) {
+            return Err(refused(CertificateError::ApplicationVerificationFailure));
+        }
+        match &self.authorities {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(authorities) => match authorities.verify_server_cert(leaf, intermediates, name, ocsp, now) {
+                Err(rustls::Error::InvalidCertificate(why)) => Err(refused(why)),
+                verified => verified,
+            },
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A certificate that was not believed.
+#[derive(Debug)]
+struct Refused {
+    why: CertificateError,
+    /// Of its key.
+    pin: Option<Pin>,
+    shown: Shown,
+    /// Another key was expected.
+    pinned: bool,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.why)
+    }
+}
+
+impl Refused {
+    /// What is wrong with the certificate of `host`, and what to write if it is the right one all the same.
+    fn explain(&self, host: &str) -> String {
+        let date = |at: &UnixTime| httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.as_secs()));
+        let pin = self.pin.map(|pin| format!("`pin: \"{pin}\"`")).unwrap_or_default();
+        // No authority will ever vouch for it.
+        let anyway = if self.shown.self_signed { format!("; if it is the right one, write {pin}") } else { String::new() };
+        match &self.why {
+            CertificateError::ExpiredContext { not_after, .. } => {
+                format!("the certificate of {host} expired on {}{anyway}", date(not_after))
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                format!("the certificate of {host} is not valid before {}; is this machine's clock right?{anyway}", date(not_before))
+            }
+            CertificateError::NotValidForNameContext { expected, .. } => match self.shown.names.as_slice() {
+                [] => format!("the certificate of {host} is for no name at all; if it is the right one, write {pin}"),
+                names => format!(
+                    "the certificate of {host} is not for `{}` but for {}; write `server_name: {}` if that is right",
+                    expected.to_str(),
+                    names.join(", "),
+                    names[0],
+                ),
+            },
+            CertificateError::ApplicationVerificationFailure if self.pinned => {
+                format!("the key of {host} is not the one that is pinned; if it was changed on purpose, write {pin}")
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature if self.shown.self_signed => {
+                format!("the certificate of {host} is signed by itself alone{anyway}")
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+                "the certificate of {host} comes from an authority that is not known here ({}); write the authority's file in `ca`, \
+                 `system_roots: true` if the system knows it, or {pin}",
+                self.shown.issuer,
+            ),
+            // An authority's own certificate, as `openssl req -x509` makes them.
+            other if self.shown.self_signed => {
+                format!("the certificate of {host} is signed by itself alone ({other}){anyway}")
+            }
+            other => format!("the certificate of {host} is refused: {other}"),
+        }
+    }
+}
+
 /// Why a handshake with `host` failed, and what would help.
 pub fn explain(host: &str, error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return format!("no TLS with {host}: {error}");
     };
-    let rustls::Error::InvalidCertificate(reason) = tls else { return format!("no TLS with {host}: {tls}") };
-    let date = |at: &rustls::pki_types::UnixTime| {
-        httpdate::fmt_http_date(std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(at.as_secs()))
-    };
+    let rustls::Error::InvalidCertificate(reason) = tls else { return format!("no TLS with {host}: {}", in_words(tls)) };
     match reason {
-        CertificateError::ExpiredContext { not_after, .. } => format!("the certificate of {host} expired on {}", date(not_after)),
-        CertificateError::NotValidYetContext { not_before, .. } => {
-            format!("the certificate of {host} is not valid before {}; is this machine's clock right?", date(not_before))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the certificate of {host} is not for `{}` but for {}; write `server_name` if that is right",
-            expected.to_str(),
-            presented.join(", ")
-        ),
-        CertificateError::UnknownIssuer => {
-            format!("the certificate of {host} comes from an authority that is not known here; write the authority's file in `ca`")
-        }
+        CertificateError::Other(OtherError(other)) => match other.downcast_ref::<Refused>() {
+            Some(refused) => refused.explain(host),
+            None => format!("the certificate of {host} is refused: {other}"),
+        },
         other => format!("the certificate of {host} is refused: {other}"),
+    }
+}
+
+/// What the target's own refusal means.
+fn in_words(error: &rustls::Error) -> String {
+    use rustls::{AlertDescription as Alert, Error};
+    match error {
+        Error::AlertReceived(Alert::CertificateRequired) => "it asks for our certificate; write `cert` and `key`".into(),
+        Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown) => {
+            "it does not believe our certificate (`cert`)".into()
+        }
+        Error::AlertReceived(Alert::ProtocolVersion) => "it speaks none of the versions of TLS that are allowed (`min_version`)".into(),
+        Error::AlertReceived(Alert::UnrecognisedName) => "it has no certificate for the name that is asked for (`server_name`)".into(),
+        Error::InvalidMessage(_) => format!("what it sent is not TLS ({error}); is the port one of clear text (http://)?"),
+        other => other.to_string(),
     }
 }

@@ -55,8 +55,16 @@ impl Build<'_> {
                 None
             }
         });
+        let pins: Vec<_> = written.pin.into_iter().flatten().map(|pin| pin.0).collect();
+        let roots = &format!("{path}.system_roots");
+        let instead =
+            ca.is_some() || !pins.is_empty() || self.seen.broken(&format!("{path}.ca")) || self.seen.broken(&format!("{path}.pin"));
+        if self.seen.written(roots) && !instead {
+            self.fault(self.seen.key(roots), "`system_roots` needs `ca` or `pin`: without them the system's authorities count anyway");
+        }
         TargetTls {
-            system_roots: written.system_roots.map_or(ca.is_none(), |on| on.0),
+            system_roots: written.system_roots.map_or(ca.is_none() && pins.is_empty(), |on| on.0),
+            pins,
             ca: ca.unwrap_or_default(),
             identity: self.identity(path, written.cert, written.key),
             server_name,

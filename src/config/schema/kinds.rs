@@ -7,7 +7,7 @@ use http::{HeaderName, Method, StatusCode};
 use super::{Json, Kind, Scalar};
 use crate::config::{
     Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
-    Protocol, RetryOn, Secret, TlsVersion, Unpriced,
+    Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
         ProviderName, RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd,
@@ -45,6 +45,7 @@ scalars! {
     SHARE = Scalar::new::<Share>("a fraction", Json::Number, "0.5");
     ADDRESS = Scalar::new::<SocketAddr>("an address to listen on", Json::Pattern(LISTEN), "127.0.0.1:8081");
     ADDRESS_OR_OFF = Scalar::new::<OrOff<SocketAddr>>("an address to listen on or `off`", Json::Pattern(r"^off$|^.+:[0-9]+$"), "127.0.0.1:9901");
+    PIN = Scalar::new::<Pin>("a pin", Json::Pattern(r"^sha256/[A-Za-z0-9+/=]+$"), "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
     PEM_FILE = Scalar::new::<PathBuf>("the path of a PEM file", Json::Text, "/run/secrets/redis/ca.crt");
     PATH_OR_OFF = Scalar::new::<OrOff<PathBuf>>("a path or `off`", Json::Text, "/run/outrigger.sock");
     URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"").no_dollar();

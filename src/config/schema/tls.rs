@@ -28,21 +28,30 @@ static LISTENER_TLS: Table = Table::new(
 
 static TARGET_TLS: Table = Table::new(
     "target tls",
-    "TLS towards an https target. Its certificate is always verified.",
+    "TLS towards an https target. Its certificate is always verified: by authorities and name, or by its key.",
     &[
         Key::new("ca", FILE, "PEM file: authorities of the target's certificate, instead of the system's.").eg("/etc/outrigger/ca.crt"),
-        Key::new("system_roots", BOOL, "The system's authorities count beside `ca`.").says("false where `ca` is written").eg("true"),
+        Key::new("system_roots", BOOL, "The system's authorities count beside `ca`.").says("false where `ca` or `pin` is written").eg("true"),
+        Key::new(
+            "pin",
+            Kind::OneOrMany(&PIN),
+            "Keys of which the target's certificate must hold one, instead of being signed by an authority: for self-signed ones. Names and \
+             dates do not count then. With `ca` or `system_roots: true` beside it, both must hold.",
+        )
+        .eg("sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
         CERT,
         PRIVATE_KEY,
         Key::new("server_name", TEXT, "The name that the target's certificate must be for.").says("the URL's host").eg("models.internal"),
         MIN_VERSION,
     ],
 )
-.needs(&[("cert", "key"), ("key", "cert"), ("system_roots", "ca")])
+.needs(&[("cert", "key"), ("key", "cert")])
 .foreign(&[
-    ("insecure", "there is no way to leave out verification; write the target's authority in `ca`"),
-    ("insecure_skip_verify", "there is no way to leave out verification; write the target's authority in `ca`"),
-    ("verify", "verification is always on; write the target's authority in `ca`"),
+    ("insecure", "there is no way to leave out verification; write the target's authority in `ca`, or the `pin` of its key"),
+    ("insecure_skip_verify", "there is no way to leave out verification; write the target's authority in `ca`, or the `pin` of its key"),
+    ("verify", "verification is always on; write the target's authority in `ca`, or the `pin` of its key"),
+    ("fingerprint", "write `pin`"),
+    ("pins", "write `pin`"),
 ]);
 
 /// Of a listener.
