@@ -6,8 +6,9 @@ mod fields;
 use http::{HeaderName, Method, Uri, Version, header};
 use libfuzzer_sys::fuzz_target;
 use outrigger::{
+    fields::{content_length, has_token},
     listen::{client, narrow, strict},
-    upstream::headers::{content_length, has_token, interim, response},
+    upstream::headers::{interim, response},
 };
 
 fuzz_target!(|input: &[u8]| {
