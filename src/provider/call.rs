@@ -41,10 +41,11 @@ impl Shape {
 }
 
 impl Shape {
-    /// Whether a request of this shape cannot cost anything, unless it opens a WebSocket. Of a provider that is not understood nothing is
+    /// Whether a request of this shape cannot cost anything, unless it opens a WebSocket. A poll may: it can be the one that tells what
+    /// the work has used. Of a provider that is not understood nothing is
     /// known.
     pub fn is_free(&self) -> bool {
-        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_))
+        self.api != Api::Plain && self.billed == Billed::Never
     }
 }
 
