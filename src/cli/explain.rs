@@ -31,8 +31,9 @@ use crate::{
         cache_key::{Asked, AskedCall, KeyParts},
         caller,
         declared::{self, Declared},
-        model::split,
+        model::{means_one_thing, split},
     },
+    reject::Reject,
     route::{Precedence, Query, Table, why_not},
 };
 
@@ -174,7 +175,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     };
     let table = Table::new(place.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)));
     let found = match door {
-        Door::Inbound => table.find_unambiguous(&query).map_err(|reject| format!("{}: {}", reject.status(), reject.detail()))?,
+        Door::Inbound => table.find_unambiguous(&query).map_err(refused)?,
         Door::Outbound => table.find(&query),
     };
     let default_name: Arc<str> = "default".into();
@@ -208,6 +209,11 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         policies: applied(door, place.limits, policies, methods, &asked, config),
         cache_key: cache_key(&asked, policies, config),
     })
+}
+
+/// What the proxy would answer instead.
+fn refused(reject: Reject) -> String {
+    format!("{}: {}", reject.status(), reject.detail())
 }
 
 fn which_door(args: &ExplainArgs, url: &Uri, path: &str, config: &Config) -> Result<(Door, String), String> {
@@ -270,7 +276,9 @@ impl Understood {
             let known: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
             format!("no provider is called `{name}`; one of: {}", known.join(", "))
         })?;
-        let shape = provider::recognise(provider.api, &arrival.method, rest.split('?').next().unwrap_or_default());
+        let path = rest.split('?').next().unwrap_or_default();
+        let shape = provider::recognise(provider.api, &arrival.method, path);
+        means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
         let facts = if shape.reads_body { provider::read(shape.api, shape.operation, body).ok() } else { None };
         Ok(Self {
             provider: provider.name.clone(),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Response, Uri, header};
+use http::{Method, Response, Uri, header};
 use parking_lot::Mutex;
 
 use super::{
@@ -33,7 +33,7 @@ use crate::{
     },
     provider::{self, Billed, BodyProblem, Facts, Shape},
     reject::Reject,
-    route::Query,
+    route::{self, Query},
     telemetry::metrics::{self, Family},
     usage::Usage,
 };
@@ -102,7 +102,7 @@ impl ModelCall {
 /// Finds provider, operation and route; reads the body first when a candidate route names models or needs to see it.
 ///
 /// # Errors
-/// Unknown provider, a body over the bound, no room for it, a client that breaks off.
+/// Unknown provider, a path that means two calls, a body over the bound, no room for it, a client that breaks off.
 pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Replay, Reject> {
     let ask = &*exchange.ask;
     let (arrival, live) = (&ask.arrival, &ask.worker.live);
@@ -131,6 +131,10 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         request_id: ask.request_id().clone(),
         asks_usage: false,
     });
+    if let Err(reject) = means_one_thing(provider.api, &call.shape, &arrival.method, path) {
+        ask.understood(call);
+        return Err(reject);
+    }
     let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
     let replay = if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
         match read_call(ask, door, &mut call, body).await {
@@ -147,6 +151,25 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     ask.understood(call);
     ask.routed(at);
     Ok(replay)
+}
+
+/// Refuses a path that a provider may read as another call than `shape`: that call would be neither limited nor metered as what it is.
+///
+/// # Errors
+/// A dot segment in any spelling; a path that costs nothing as it stands, and something when it is normalised.
+pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> Result<(), Reject> {
+    let costs = |reading: String| !provider::recognise(api, method, &reading).is_free();
+    if api == Api::Plain {
+        return Ok(());
+    }
+    if route::has_dot_segments(path) {
+        let text = "the path has a dot segment in some spelling: it leads out of the base path or means another call when it is normalised";
+        return Err(Reject::BadRequest(text.into()));
+    }
+    if shape.is_free() && route::liberal_readings(path).any(costs) {
+        return Err(Reject::BadRequest("the path means another call when it is normalised".into()));
+    }
+    Ok(())
 }
 
 /// Reads the body, and what its text says into `call`. Gives the bytes as they came.
@@ -371,5 +394,21 @@ impl Spend {
         let mut all: Vec<_> = self.0.lock().iter().map(|(caller, spent)| (caller.clone(), *spent)).collect();
         all.sort_by(|a, b| b.1.nano_usd.cmp(&a.1.nano_usd).then_with(|| a.0.cmp(&b.0)));
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_with_an_escaped_slash_means_one_call() {
+        let arn = "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Ainference-profile%2Feu.anthropic.claude";
+        for verb in ["converse", "invoke-with-response-stream", "count-tokens"] {
+            let path = format!("{arn}/{verb}");
+            let shape = provider::recognise(Api::Bedrock, &Method::POST, &path);
+            assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &path).is_ok(), "{verb}");
+            assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &format!("{path}/.")).is_err(), "{verb}");
+        }
     }
 }

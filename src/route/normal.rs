@@ -60,6 +60,17 @@ pub fn climbs(path: &str) -> bool {
     false
 }
 
+/// Whether some server would read a segment of `path` as none, or as one that leads up: `/a/.`, `/a/x%2f..`, `/a/;x`, `/a/%20`.
+///
+/// Doubled slashes and escaped separators alone are let through: an ARN in a path of Amazon Bedrock carries `%2F`.
+pub fn has_dot_segments(path: &str) -> bool {
+    let odd = path.contains("/.") || path.contains(['%', ';', '\\']);
+    odd && path.split('/').filter(|segment| !segment.is_empty()).any(|segment| {
+        let (ups, names) = parts(segment.as_bytes());
+        ups > 0 || !names
+    })
+}
+
 /// How many parts of a segment lead up at most, and whether it has a name in every reading.
 fn parts(segment: &[u8]) -> (usize, bool) {
     let cut = |part: &[u8]| part.split(|b| matches!(b, b';' | 0)).next().unwrap_or_default().trim_ascii().to_vec();
@@ -184,6 +195,40 @@ mod tests {
             "/a/%2e%2e/b",
         ] {
             assert!(!climbs(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_seen_in_every_spelling_and_names_are_let_through() {
+        for path in [
+            "/a/.",
+            "/./a",
+            "/a/..",
+            "/a/%2e/b",
+            "/a/%252e%252e/b",
+            "/a/x%2f..%2fb",
+            "/a/x%2F..",
+            "/a/..\\b",
+            "/a/..;/b",
+            "/a/;x",
+            "/a/%20",
+            "/a/%2F",
+            "/a/%c0%ae%c0%ae/b",
+        ] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "//a//b/",
+            "/a.b/.well-known/...",
+            "/v1/models/org%2Fmodel-1.5",
+            "/v1beta/models/gemini-2.5-pro:generateContent",
+            "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Ainference-profile%2Feu.anthropic.claude/converse",
+            "/files/a%20b;v=1",
+            "/%zz/100%",
+        ] {
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 

@@ -3,7 +3,7 @@
 use clap::Parser;
 use http::StatusCode;
 use outrigger::{
-    cli::explain::{ExplainArgs, explain},
+    cli::explain::{ExplainArgs, Explained, explain},
     config::{
         human,
         read::{self, Overrides},
@@ -38,11 +38,15 @@ struct Line {
     args: ExplainArgs,
 }
 
-fn explained(line: &[&str], body: &str) -> Value {
+fn tried(line: &[&str], body: &str) -> Result<Explained, String> {
     let overrides = Overrides { memory_limit: Some(512 << 20), ..Overrides::default() };
     let config = read::parse(YAML, "proxy.yaml", &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let line = Line::try_parse_from([&["explain"], line].concat()).unwrap_or_else(|error| panic!("{error}"));
-    let said = explain(&line.args, body.as_bytes(), &config).unwrap_or_else(|error| panic!("{error}"));
+    explain(&line.args, body.as_bytes(), &config)
+}
+
+fn explained(line: &[&str], body: &str) -> Value {
+    let said = tried(line, body).unwrap_or_else(|error| panic!("{error}"));
     serde_json::to_value(said).expect("JSON")
 }
 
@@ -111,5 +115,17 @@ fn the_order_of_the_fallbacks_is_the_order_in_which_they_are_asked() {
         assert_eq!(answer.status.as_u16(), 418, "{}", answer.text());
         let asked: Vec<usize> = ["openai", "groq", "xai"].map(|name| world.provider(name).seen().len()).to_vec();
         assert_eq!(asked, [1, 1, 1]);
+    });
+}
+
+#[test]
+fn a_path_that_means_two_calls_is_refused_as_the_proxy_refuses_it() {
+    run(async {
+        let world = World::new(YAML).await;
+        let path = "/openai/v1/models/..%2fchat/completions";
+        let answer = world.caller().call(path, &json!({"model": "gpt-4o"})).await;
+        let error = tried(&["POST", path], "{}").expect_err("two calls");
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert!(error.starts_with("400") && answer.text().contains(error.split_once(": ").expect("a reason").1), "{error}");
     });
 }

@@ -55,6 +55,33 @@ fn what_a_call_may_cost_is_reserved_before_it_goes_out() {
 }
 
 #[test]
+fn a_path_that_a_provider_may_read_as_a_call_that_costs_is_refused() {
+    run(async {
+        let world = World::new(TOKENS).await;
+        for path in [
+            "/openai/v1/models/..%2fchat/completions",
+            "/openai/v1/files/%2e%2e/chat/completions",
+            "/openai/v1/chat/completions/.",
+            "/openai/v1/chat/completions/;x",
+            "/openai/v1/chat/completions/%2F",
+            "/openai/v1/files/..;/chat/completions",
+            "/openai/v1/moderations/..%5cchat%5ccompletions",
+            "/openai/v1/moderations/%252e%252e/chat/completions",
+            "/openai/v1/threads/t_1%2Fruns",
+        ] {
+            let answer = world.caller().call(path, &of(10)).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+            assert!(answer.json()["error"]["message"].to_string().contains("means another call"), "{path}: {}", answer.text());
+        }
+        assert!(world.provider("openai").seen().is_empty());
+        for path in ["/openai/v1/models/org%2Fmodel-1.5", "/openai/v1/files/f%20x", "/openai//v1/models/"] {
+            world.caller().get(path).await;
+            assert_eq!(world.provider("openai").seen().last().map(|seen| format!("/openai{}", seen.path)).as_deref(), Some(path));
+        }
+    });
+}
+
+#[test]
 fn what_was_not_used_comes_back_when_the_call_ends() {
     run(async {
         let world = World::new(TOKENS).await;
