@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["arrival", "caller", "reject", "usage"],
     &["body"],
     &["config", "clock", "fields", "pressure"],
+    &["http1"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.

@@ -1,0 +1,37 @@
+//! HTTP/1.1 as bytes, for both sides: without a socket, a clock or a policy. To be read with RFC 9112 beside it.
+//!
+//! | file | RFC 9112 | what it has |
+//! |---|---|---|
+//! | `class` | 2.2, 5; RFC 9110 5.5, 5.6 | which bytes may stand where |
+//! | `ids` | RFC 9110 16.3 | known field names by number, and sets of them |
+//! | `head` | 2.1 | [`Head`]: a head's bytes and where its fields stand in them |
+//! | `scan` | 2 to 5 | [`Scanner`]: bytes become heads, or are refused |
+//! | `facts` | 3.2, 6, 9 | what fields say about framing and the connection, noted on the way |
+//! | `framing` | 6.3, 9.3 | [`Framing`]: which body follows, and whether another message may |
+//! | `refusal` | | [`Refusal`]: every reason, with its word and status |
+//!
+//! ```
+//! use outrigger::http1::{Framing, Head, Id, Limits, Scanner};
+//!
+//! let input = b"GET /a?b HTTP/1.1\r\nHost: shop\r\nX-Own: 1\r\n\r\nbytes of the next one";
+//! let (mut scanner, mut head) = (Scanner::requests(Limits::default()), Head::new());
+//! let taken = scanner.scan(&mut head, input)?.expect("the head is whole");
+//! assert_eq!(&input[taken..], b"bytes of the next one");
+//! assert_eq!((head.path_and_query(), head.get(Id::Host)), (&b"/a?b"[..], Some(&b"shop"[..])));
+//! assert_eq!(Framing::of_request(&head), Framing::None);
+//! # Ok::<(), outrigger::http1::Refusal>(())
+//! ```
+
+mod class;
+mod facts;
+mod framing;
+mod head;
+mod ids;
+mod refusal;
+mod scan;
+
+pub use framing::Framing;
+pub use head::{Field, Form, Head, Method, Version};
+pub use ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, NEVER_TRAILERS, Name};
+pub use refusal::Refusal;
+pub use scan::{Limits, Scanner};
