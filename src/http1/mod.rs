@@ -8,6 +8,7 @@
 //! | `scan` | 2 to 5 | [`Scanner`]: bytes become heads, or are refused |
 //! | `facts` | 3.2, 6, 9 | what fields say about framing and the connection, noted on the way |
 //! | `framing` | 6.3, 9.3 | [`Framing`]: which body follows, and whether another message may |
+//! | `chunks` | 7.1 | [`Chunks`]: reads a chunked body; `write_*`: write one |
 //! | `refusal` | | [`Refusal`]: every reason, with its word and status |
 //!
 //! ```
@@ -22,6 +23,7 @@
 //! # Ok::<(), outrigger::http1::Refusal>(())
 //! ```
 
+mod chunks;
 mod class;
 mod facts;
 mod framing;
@@ -30,6 +32,7 @@ mod ids;
 mod refusal;
 mod scan;
 
+pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
 pub use framing::Framing;
 pub use head::{Field, Form, Head, Method, Version};
 pub use ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, NEVER_TRAILERS, Name};
