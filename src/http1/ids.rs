@@ -240,6 +240,11 @@ impl<'a> Name<'a> {
         (class::is_token(text) && text.len() <= usize::from(u16::MAX)).then(|| Self { id: Id::of(text), text })
     }
 
+    /// The name of a field that was scanned.
+    pub(super) fn of_field(id: Id, text: &'a [u8]) -> Self {
+        Self { id, text }
+    }
+
     /// Its number.
     pub fn id(self) -> Id {
         self.id
