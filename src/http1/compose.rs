@@ -51,27 +51,25 @@ pub fn write_trailers(out: &mut Vec<u8>, trailers: &Head, edits: &mut Edits) {
 
 /// The bytes of the head from `run` on, with the edits of its fields, and an empty line.
 fn write_from(out: &mut Vec<u8>, head: &Head, edits: &Edits, mut run: usize) {
+    if head.ragged {
+        each_field(head, edits, |name, value| [name, b": ", value, b"\r\n"].iter().for_each(|part| out.extend_from_slice(part)));
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
     let mut lines = edits.lines.iter().peekable();
     let mut dropped = edits.dropped_fields.iter().peekable();
-    let fields: &[Field] = if changes_nothing(head, edits) && !head.ragged { &[] } else { &head.fields };
+    let fields: &[Field] = if changes_nothing(head, edits) { &[] } else { &head.fields };
     for (index, field) in fields.iter().enumerate() {
         let one = dropped.next_if(|other| usize::from(**other) == index).is_some();
         let own = lines.peek().is_some_and(|line| usize::from(line.place) == index);
         let gone = one || (field.id.is_known() && edits.dropped.has(field.id));
-        if !gone && !own && !head.ragged {
+        if !gone && !own {
             continue;
         }
-        let (at, next) = (field.at as usize, head.line_end(index));
-        out.extend_from_slice(&head.bytes[run..at]);
-        run = if gone { next } else { at };
+        out.extend_from_slice(&head.bytes[run..field.at as usize]);
+        run = if gone { head.line_end(index) } else { field.at as usize };
         while let Some(line) = lines.next_if(|line| usize::from(line.place) == index) {
             out.extend_from_slice(edits.line_text(line));
-        }
-        if head.ragged && !gone {
-            for part in [head.name(field), b": ", head.value(field), b"\r\n"] {
-                out.extend_from_slice(part);
-            }
-            run = next;
         }
     }
     out.extend_from_slice(&head.bytes[run..head.end as usize]);
@@ -79,6 +77,21 @@ fn write_from(out: &mut Vec<u8>, head: &Head, edits: &Edits, mut run: usize) {
         out.extend_from_slice(edits.line_text(line));
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Tells `each` the name and the value of every field that would be written, in their order.
+pub fn each_field<'a>(head: &'a Head, edits: &'a Edits, mut each: impl FnMut(&'a [u8], &'a [u8])) {
+    let mut lines = edits.lines.iter().peekable();
+    for (index, field) in head.fields.iter().enumerate() {
+        while let Some(line) = lines.next_if(|line| usize::from(line.place) <= index) {
+            each(edits.line_name(line), edits.line_value(line));
+        }
+        let one = edits.dropped_fields.binary_search(&(index as u16)).is_ok();
+        if !(one || field.id.is_known() && edits.dropped.has(field.id)) {
+            each(head.name(field), head.value(field));
+        }
+    }
+    lines.for_each(|line| each(edits.line_name(line), edits.line_value(line)));
 }
 
 /// Whether all fields of the head go on as they are.

@@ -198,7 +198,7 @@ impl Edits {
 
     /// The value of the first field of this known name that will be written.
     pub fn get<'a>(&'a self, head: &'a Head, id: Id) -> Option<&'a [u8]> {
-        let own = self.lines.iter().find(|line| line.id == id).map(|line| self.value(line));
+        let own = self.lines.iter().find(|line| line.id == id).map(|line| self.line_value(line));
         if self.dropped.has(id) || !head.has(id) {
             return own;
         }
@@ -207,7 +207,11 @@ impl Edits {
         first.map(|(_, field)| head.value(field)).or(own)
     }
 
-    fn value(&self, line: &Line) -> &[u8] {
+    pub(super) fn line_name(&self, line: &Line) -> &[u8] {
+        &self.text[line.at as usize..][..usize::from(line.name_len)]
+    }
+
+    pub(super) fn line_value(&self, line: &Line) -> &[u8] {
         let text = self.line_text(line);
         &text[usize::from(line.name_len) + 2..text.len() - 2]
     }

@@ -94,13 +94,32 @@ const _: () = assert!(Id::KNOWN.len() == 63);
 
 impl Id {
     /// The known name that `name` is, in any case.
-    #[inline]
     pub fn of(name: &[u8]) -> Self {
-        let Some(slot) = slot(name) else { return Self::Other };
-        match SLOTS[slot] {
-            Some(id) if name.eq_ignore_ascii_case(id.name().as_bytes()) => id,
-            _ => Self::Other,
+        Self::find(name, name.len())
+    }
+
+    /// The known name that `line` begins with, which has `length` bytes. What stands behind it is not looked at; where there is enough of
+    /// it, eight bytes are compared at once.
+    #[inline]
+    pub(super) fn find(line: &[u8], length: usize) -> Self {
+        let Some(known) = slot(&line[..length]).and_then(|slot| KNOWN.get(usize::from(SLOTS[slot]))) else { return Self::Other };
+        if usize::from(known.length) != length {
+            return Self::Other;
         }
+        let mut at = 0;
+        while at < length {
+            let Some(word) = class::word(line, at) else {
+                let same = line[..length].eq_ignore_ascii_case(known.id.name().as_bytes());
+                return if same { known.id } else { Self::Other };
+            };
+            // Of a last word that is not whole, only the bytes of the name count.
+            let counts = u64::MAX >> (8 * 8_usize.saturating_sub(length - at));
+            if (word ^ known.text[at / 8]) & !known.letters[at / 8] & counts != 0 {
+                return Self::Other;
+            }
+            at += 8;
+        }
+        known.id
     }
 
     /// The name, in lower case; of [`Id::Other`] nothing.
@@ -129,15 +148,48 @@ const fn slot(name: &[u8]) -> Option<usize> {
     }
 }
 
-static SLOTS: [Option<Id>; SLOTS_LEN] = {
-    let mut slots = [None; SLOTS_LEN];
-    let mut at = 0;
-    while at < Id::KNOWN.len() {
-        let id = Id::KNOWN[at];
-        let Some(slot) = slot(id.name().as_bytes()) else { panic!("a name has at least two letters") };
-        assert!(slots[slot].is_none(), "two names in one slot: choose other factors");
-        slots[slot] = Some(id);
-        at += 1;
+/// A known name in words of eight bytes, with zeros behind it.
+struct Known {
+    id: Id,
+    length: u8,
+    text: [u64; WORDS],
+    /// The bit that makes a letter upper case, where there is a letter.
+    letters: [u64; WORDS],
+}
+
+/// Words of the longest known name.
+const WORDS: usize = 3;
+
+static KNOWN: [Known; Id::KNOWN.len()] = {
+    let mut known = [const { Known { id: Id::Other, length: 0, text: [0; WORDS], letters: [0; WORDS] } }; Id::KNOWN.len()];
+    let mut number = 0;
+    while number < known.len() {
+        let name = Id::KNOWN[number].name().as_bytes();
+        let entry = &mut known[number];
+        (entry.id, entry.length) = (Id::KNOWN[number], name.len() as u8);
+        let mut at = 0;
+        while at < name.len() {
+            let shift = at % 8 * 8;
+            entry.text[at / 8] |= (name[at] as u64) << shift;
+            if name[at].is_ascii_lowercase() {
+                entry.letters[at / 8] |= 0x20 << shift;
+            }
+            at += 1;
+        }
+        number += 1;
+    }
+    known
+};
+
+/// Numbers of the known names by slot; a number that no name has where there is none.
+static SLOTS: [u8; SLOTS_LEN] = {
+    let mut slots = [u8::MAX; SLOTS_LEN];
+    let mut number = 0;
+    while number < Id::KNOWN.len() {
+        let Some(slot) = slot(Id::KNOWN[number].name().as_bytes()) else { panic!("a name has at least two letters") };
+        assert!(slots[slot] == u8::MAX, "two names in one slot: choose other factors");
+        slots[slot] = number as u8;
+        number += 1;
     }
     slots
 };
@@ -273,6 +325,18 @@ mod tests {
             let name = id.name();
             assert_eq!(Id::of(name.as_bytes()), *id, "{name}");
             assert_eq!(Id::of(name.to_uppercase().as_bytes()), *id, "{name}");
+            for behind in ["", ":", ": a", ": abcdefghij"] {
+                assert_eq!(Id::find(format!("{name}{behind}").as_bytes(), name.len()), *id, "{name}{behind}");
+            }
+            // No other byte passes for one of the name.
+            for at in 0..name.len() {
+                for byte in 0..=255_u8 {
+                    let mut other = format!("{name}: abcdefghij").into_bytes();
+                    let same = other[at].eq_ignore_ascii_case(&byte);
+                    other[at] = byte;
+                    assert_eq!(Id::find(&other, name.len()) == *id, same, "{name} with {byte} at {at}");
+                }
+            }
             for other in [format!("{name}x"), format!("x{name}"), name.replace('-', "_") + "_", name[1..].to_owned(), format!("{name}\0")] {
                 assert!(Id::of(other.as_bytes()) == Id::Other || Id::KNOWN.iter().any(|id| id.name() == other), "{other}");
             }

@@ -11,6 +11,7 @@
 //! | `chunks` | 7.1 | [`Chunks`]: reads a chunked body; `write_*`: write one |
 //! | `edits` | RFC 9110 7.6.1 | [`Edits`]: what changes in a head on its way |
 //! | `compose` | 3, 4, 5 | `write_*`: heads and edits become bytes |
+//! | [`map`] | | heads as types of the `http` crate, off the hot path |
 //! | `refusal` | | [`Refusal`]: every reason, with its word and status |
 //!
 //! ```
@@ -39,11 +40,12 @@ mod facts;
 mod framing;
 mod head;
 mod ids;
+pub mod map;
 mod refusal;
 mod scan;
 
 pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
-pub use compose::{write_answer, write_request, write_trailers};
+pub use compose::{each_field, write_answer, write_request, write_trailers};
 pub use edits::Edits;
 pub use framing::Framing;
 pub use head::{Field, Form, Head, Method, Version};

@@ -294,9 +294,10 @@ impl Scanner {
     /// `field-name ":" OWS field-value OWS CRLF` (RFC 9112 section 5).
     #[inline]
     fn field_line(&mut self, head: &mut Head, line: &[u8], at: usize) -> Line {
-        let name = class::token(line);
-        if name == 0 || line.get(name) != Some(&b':') {
-            return judge(line, no_name(head, self.kind, line, name));
+        let Some(name) = class::find(line, b':') else { return judge(line, no_name(head, self.kind, line)) };
+        let id = Id::find(line, name);
+        if !id.is_known() && !class::is_token(&line[..name]) {
+            return judge(line, no_name(head, self.kind, line));
         }
         let mut value = name + 1;
         while line.get(value).is_some_and(|byte| class::is_blank(*byte)) {
@@ -311,7 +312,6 @@ impl Scanner {
         if head.fields.len() >= usize::from(self.limits.fields) {
             return Err(Refusal::TooManyFields);
         }
-        let id = Id::of(&line[..name]);
         head.fields.push(Field {
             at: at as u32,
             value: (at + value) as u32,
@@ -383,7 +383,8 @@ fn bad_version(text: &[u8]) -> Refusal {
 
 /// Why a line has no name.
 #[cold]
-fn no_name(head: &Head, kind: Kind, line: &[u8], name: usize) -> Refusal {
+fn no_name(head: &Head, kind: Kind, line: &[u8]) -> Refusal {
+    let name = class::token(line);
     match line.get(name) {
         Some(b' ' | b'\t') if name == 0 && head.fields.is_empty() && kind != Kind::Trailers => Refusal::SpaceAfterStart,
         Some(b' ' | b'\t') if name == 0 => Refusal::Fold,
