@@ -10,8 +10,16 @@ use super::{
     scan::Kind,
 };
 
-/// Notes what the field that was just read says. `line` is without its end; `options` counts names in `Connection`.
-pub(super) fn note(head: &mut Head, kind: Kind, line: &[u8], id: Id, value: Range<usize>, options: &mut u16) -> Result<(), Refusal> {
+/// Notes what a field says. Its `line` is without its end and begins with `name` bytes of name; `options` counts names in `Connection`.
+pub(super) fn note(
+    head: &mut Head,
+    kind: Kind,
+    line: &[u8],
+    name: usize,
+    id: Id,
+    value: Range<usize>,
+    options: &mut u16,
+) -> Result<(), Refusal> {
     let value = &line[value];
     match id {
         Id::ContentLength => length(head, kind, line, value)?,
@@ -26,7 +34,7 @@ pub(super) fn note(head: &mut Head, kind: Kind, line: &[u8], id: Id, value: Rang
                 class::trim(name).eq_ignore_ascii_case(b"trailers")
             })
         }
-        Id::Other if kind == Kind::Request && is_framing_alias(line) => return Err(Refusal::FramingAlias),
+        Id::Other if kind == Kind::Request && is_framing_alias(&line[..name]) => return Err(Refusal::FramingAlias),
         _ => {}
     }
     Ok(())
@@ -150,15 +158,10 @@ fn mark_nominated(head: &mut Head) {
 }
 
 /// Whether CGI, WSGI and PHP make the variable of a framing field of this name: there, all but letters and digits is an underscore.
-fn is_framing_alias(line: &[u8]) -> bool {
-    let folds_to = |framing: &str| {
-        line.get(framing.len()) == Some(&b':')
-            && line
-                .iter()
-                .zip(framing.bytes())
-                .all(|(byte, ours)| byte.eq_ignore_ascii_case(&ours) || (ours == b'-' && !byte.is_ascii_alphanumeric()))
-    };
-    matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) && (folds_to("content-length") || folds_to("transfer-encoding"))
+fn is_framing_alias(name: &[u8]) -> bool {
+    let folds = |(byte, ours): (&u8, u8)| byte.eq_ignore_ascii_case(&ours) || (ours == b'-' && !byte.is_ascii_alphanumeric());
+    let folds_to = |framing: &str| name.len() == framing.len() && name.iter().zip(framing.bytes()).all(folds);
+    matches!(name.first(), Some(b'c' | b'C' | b't' | b'T')) && (folds_to("content-length") || folds_to("transfer-encoding"))
 }
 
 /// Long enough for every length that anybody sends in earnest.

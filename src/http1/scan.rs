@@ -321,7 +321,7 @@ impl Scanner {
             nominated: false,
         });
         if TELLING.has(id) && self.kind != Kind::Trailers {
-            facts::note(head, self.kind, &line[..end], id, value..value_end, &mut self.options)?;
+            facts::note(head, self.kind, &line[..end], name, id, value..value_end, &mut self.options)?;
         }
         if head.seen.has(id) {
             head.doubled.insert(id);
@@ -431,7 +431,8 @@ fn absolute(head: &mut Head, target: &[u8], at: usize) -> Result<(), Refusal> {
     if authority.contains(&b'@') {
         return Err(Refusal::UserInfo);
     }
-    if !class::is_host(authority) {
+    // No name of a host has an escape; http::Uri refuses it too.
+    if !class::is_host(authority) || authority.contains(&b'%') {
         return Err(Refusal::Authority);
     }
     head.form = Form::Absolute;

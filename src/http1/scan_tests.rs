@@ -175,6 +175,7 @@ fn a_target_has_one_of_four_forms() {
         ("GET http://u:p@h/ HTTP/1.1", Refusal::UserInfo),
         ("GET http:///a HTTP/1.1", Refusal::Authority),
         ("GET http://a,b/ HTTP/1.1", Refusal::Authority),
+        ("GET http://a%41/ HTTP/1.1", Refusal::Authority),
         ("GET /a#b HTTP/1.1", Refusal::Fragment),
         ("GET /a?b#c HTTP/1.1", Refusal::Fragment),
         ("GET /a<b HTTP/1.1", Refusal::TargetByte),
@@ -270,7 +271,7 @@ fn the_length_of_a_body_is_certain() {
         ("Content-Length: 005", Some(5), false, false),
         ("Content-Length: 5\r\nContent-Length: 5", Some(5), false, false),
         ("Transfer-Encoding: Chunked", None, false, true),
-        ("Content-Lengthy: x\r\nContent: y\r\nXontent-Length: z", None, false, false),
+        ("Content-Lengthy: x\r\nContent:Length: y\r\nXontent-Length: z", None, false, false),
     ] {
         let head = field(fields).expect(fields);
         assert_eq!((head.length(), head.length_is_plain(), head.is_chunked()), (length, plain, chunked), "{fields}");

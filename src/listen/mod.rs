@@ -20,7 +20,7 @@
 
 mod census;
 pub mod client;
-mod framing;
+pub mod framing;
 mod h2;
 mod interim;
 mod label;
