@@ -7,6 +7,7 @@ mod allocations;
 mod oracle;
 
 use http::Method;
+use outrigger::http1::Refusal;
 
 /// How many of each a test makes.
 fn rounds() -> usize {
@@ -226,4 +227,39 @@ fn answers_are_understood_as_before_or_refused() {
         refused += usize::from(told.refused.is_some());
     }
     assert!(accepted > rounds() / 3 && refused > rounds() / 8, "{accepted} messages, {refused} refusals");
+}
+
+#[test]
+fn every_row_has_an_example() {
+    let options = (0..65).map(|n| format!("x{n}")).collect::<Vec<_>>().join(",");
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    let body = "3\r\nabc\r\n0\r\n\r\n";
+    let examples = [
+        (Refusal::EmptyLines, format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(17))),
+        (Refusal::BareLf, "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into()),
+        (Refusal::Authority, "GET http://a,b/ HTTP/1.1\r\nHost: a\r\n\r\n".into()),
+        (Refusal::TooManyOptions, format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {options}\r\n\r\n")),
+        (Refusal::ChunkTooLarge, format!("{chunked}0000000000000000{body}")),
+        (Refusal::Control, format!("{chunked}3;\x01\r\nabc\r\n0\r\n\r\n")),
+        (Refusal::TrailersTooLarge, format!("{chunked}0\r\nX: {}\r\n\r\n", "a".repeat(9000))),
+        (Refusal::StatusLine, format!("\r\n{answer}\r\n{body}")),
+        (Refusal::CodingInOldVersion, "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into()),
+        (Refusal::Length, format!("{answer}Content-Length: x\r\n\r\n{body}")),
+        (Refusal::LengthsDiffer, format!("{answer}Content-Length: 1\r\nContent-Length: 2\r\n\r\n{body}")),
+    ];
+    let runtime = oracle::runtime();
+    for (why, example) in &examples {
+        let (own, old) = if example.contains("Host: a") {
+            (oracle::own_requests(example.as_bytes()), runtime.block_on(oracle::old_requests(example.as_bytes())))
+        } else {
+            let asked = if *why == Refusal::CodingInOldVersion { Method::HEAD } else { Method::GET };
+            (oracle::own_answer(example.as_bytes(), &asked), runtime.block_on(oracle::old_answer(example.as_bytes(), &asked)))
+        };
+        assert_eq!((own.1, own.0.messages.len()), (Some(*why), 0), "{example}");
+        assert_eq!(old.messages.len(), 1, "{why:?}: {old:?}");
+    }
+    for (row, _) in oracle::STRICTER {
+        assert!(examples.iter().any(|(why, _)| why == row), "{row:?} has no example");
+    }
 }
