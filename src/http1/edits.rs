@@ -17,6 +17,8 @@ pub struct Edits {
     pub(super) dropped: IdSet,
     /// Indexes of fields that are left out, in their order.
     pub(super) dropped_fields: Vec<u16>,
+    /// Names that lines of our own have, or had.
+    own: IdSet,
     /// Lines of our own, by their place.
     pub(super) lines: Vec<Line>,
     /// The text of these lines, and of the target.
@@ -46,7 +48,7 @@ impl Edits {
 
     /// Takes all edits back and keeps the memory.
     pub fn clear(&mut self) {
-        self.dropped = IdSet::EMPTY;
+        (self.dropped, self.own) = (IdSet::EMPTY, IdSet::EMPTY);
         self.dropped_fields.clear();
         self.lines.clear();
         self.text.clear();
@@ -62,7 +64,9 @@ impl Edits {
     pub fn drop(&mut self, id: Id) {
         if id.is_known() {
             self.dropped.insert(id);
-            self.lines.retain(|line| line.id != id);
+            if self.own.has(id) {
+                self.lines.retain(|line| line.id != id);
+            }
         }
     }
 
@@ -132,8 +136,10 @@ impl Edits {
     /// As [`Edits::set`], with the value that `write` appends to what it is given.
     pub fn set_with<'n>(&mut self, head: &Head, name: impl Into<Name<'n>>, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.into();
-        let text = &self.text;
-        self.lines.retain(|line| !is_named(line, text, name));
+        if self.own.has(name.id()) {
+            let text = &self.text;
+            self.lines.retain(|line| !is_named(line, text, name));
+        }
         let mut place = BEHIND;
         if head.has(name.id()) {
             let same = |(_, field): &(usize, &Field)| head.is_named(field, name);
@@ -179,8 +185,11 @@ impl Edits {
         self.text.extend_from_slice(b"\r\n");
         let name_len = name.text().len() as u16;
         let line = Line { at: at as u32, len: (self.text.len() - at) as u32, name_len, place, id: name.id() };
-        let behind_equals = self.lines.partition_point(|other| other.place <= place);
-        self.lines.insert(behind_equals, line);
+        self.own.insert(name.id());
+        match self.lines.last() {
+            Some(last) if last.place > place => self.lines.insert(self.lines.partition_point(|other| other.place <= place), line),
+            _ => self.lines.push(line),
+        }
     }
 
     /// Sends the request to this path and query instead of its own. A byte that no target may have becomes percent-encoded.

@@ -221,7 +221,8 @@ impl Head {
         }
     }
 
-    /// Whom a request is for: the authority of its target, else its Host (RFC 9112 sections 3.2.2 and 3.3).
+    /// Whom a request is for: the authority of its target, else its Host (RFC 9112 sections 3.2.2 and 3.3). Where this is not what Host
+    /// says, whoever sends the request on sets Host; HTTP/1.0 may have neither.
     pub fn host(&self) -> Option<&[u8]> {
         match self.form {
             Form::Absolute | Form::Authority => Some(self.authority.of(&self.bytes)),
