@@ -324,7 +324,7 @@ impl Head {
     }
 
     /// The one length that all Content-Length lines agree on (RFC 9110 section 8.6), which frames the body only where nothing else
-    /// does: see [`super::framing`].
+    /// does: see [`super::Framing`].
     pub fn length(&self) -> Option<u64> {
         self.facts.length
     }
