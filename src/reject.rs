@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use crate::{
     body::Body,
     config::{Unit, human},
+    http1::Refusal,
 };
 
 /// An answer, or the reason why there is none.
@@ -20,6 +21,8 @@ pub type Answer = Result<Response<Body>, Reject>;
 pub enum Reject {
     /// The request cannot be understood in only one way.
     BadRequest(Cow<'static, str>),
+    /// What came is no request of HTTP/1.1.
+    Unreadable(Refusal),
     /// No target for this path.
     NotFound(Cow<'static, str>),
     /// `Host` names somebody else.
@@ -168,6 +171,7 @@ impl Reject {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
+            Self::Unreadable(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
@@ -190,7 +194,7 @@ impl Reject {
     /// One word for metrics, logs and the body.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::Unreadable(_) => "bad_request",
             Self::NotFound(_) => "no_route",
             Self::Misdirected(_) => "misdirected",
             Self::Forbidden(_) => "access_denied",
@@ -233,9 +237,12 @@ impl Reject {
     /// The `Proxy-Status` error type (RFC 9209 section 2.3).
     pub fn proxy_status_error(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::BodyCoded(_) | Self::MethodNotAllowed => {
-                "http_request_error"
-            }
+            Self::BadRequest(_)
+            | Self::Unreadable(_)
+            | Self::BodyBroken(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyCoded(_)
+            | Self::MethodNotAllowed => "http_request_error",
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
@@ -264,6 +271,7 @@ impl Reject {
                 why.to_string()
             }
             Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::Unreadable(refusal) => refusal.text().into(),
             Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
             Self::Loop => "the request has already passed through this proxy (Via)".into(),
@@ -335,7 +343,7 @@ impl Reject {
     /// Whether the request's connection must not be used again (its framing can no longer be trusted).
     pub fn closes(&self) -> bool {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
+            Self::BadRequest(_) | Self::Unreadable(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
             Self::Timeout { bound, .. } => bound.is_clients(),
             _ => false,
         }

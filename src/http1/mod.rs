@@ -43,6 +43,7 @@ mod ids;
 pub mod map;
 mod refusal;
 mod scan;
+pub mod share;
 
 pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
 pub use compose::{each_field, write_answer, write_request, write_trailers};

@@ -128,8 +128,12 @@ impl Scanner {
         taken += self.skip_empty_lines(&input[taken..])?;
         let rest = &input[taken..];
         let shift = head.bytes.len();
-        let (scanned, whole) = self.lines(head, &rest[..rest.len().min(self.room(head))], shift)?;
+        let within = &rest[..rest.len().min(self.room(head))];
+        let lines = self.lines(head, within, shift);
+        // What was read before a flaw can be told: the method and the target for a log.
+        let scanned = lines.map_or(within.len(), |(scanned, _)| scanned);
         head.bytes.extend_from_slice(&rest[..scanned]);
+        let whole = lines?.1;
         self.line = head.bytes.len() as u32;
         if whole {
             facts::conclude(head, self.kind, self.options)?;

@@ -29,7 +29,7 @@ mod request;
 mod sending;
 mod strip;
 mod timing;
-mod tunnel;
+pub mod tunnel;
 pub mod warm;
 mod worth;
 
@@ -43,7 +43,6 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
 use parking_lot::Mutex;
 
 use crate::{
@@ -77,7 +76,7 @@ use crate::{
         WorkerTelemetry,
         metrics::{CacheOutcome, Finished, Gauge},
     },
-    upstream::{Dial, headers},
+    upstream::{Connection, Dial, Tunnel, headers},
 };
 use ask::Ask;
 use attempt::attempt;
@@ -214,17 +213,17 @@ impl Proxy {
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
-    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+    /// `upgradable`: its connection can become a tunnel.
+    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgradable: bool) -> Handled {
         let proxy = exchange.ask.proxy.clone();
-        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgrade)).await;
+        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgradable)).await;
         match served.unwrap_or(Err(Reject::Stopping)) {
-            Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
-            Ok(Served::Tunnel(response, client, upstream)) => {
+            Ok(Served::Response(response, bounds)) => Handled::Answer(exchange.end_with(response, bounds)),
+            Ok(Served::Tunnel(response, upstream)) => {
                 exchange.switching();
-                tokio::task::spawn_local(tunnel::run(client, upstream, exchange));
-                response
+                Handled::Tunnel(response, upstream, exchange)
             }
-            Err(reject) => Self::refuse(exchange, reject),
+            Err(reject) => Handled::Answer(Self::refuse(exchange, reject)),
         }
     }
 
@@ -250,7 +249,7 @@ impl Proxy {
     }
 
     /// The policies, in their order.
-    async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
+    async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgradable: bool) -> Result<Served, Reject> {
         let ask = exchange.ask.clone();
         let arrival = &ask.arrival;
         let door = ask.live_door().ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
@@ -297,7 +296,7 @@ impl Proxy {
         demands.admit(self, exchange, Applies::Misses).await?;
 
         // Tries last: fallback, retry, breaker and timeouts guard what is sent.
-        let websocket = upgrade.is_some() && headers::wants_websocket(arrival);
+        let websocket = upgradable && headers::wants_websocket(arrival);
         let kept = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
         let body = body.keeping(kept, || self.shared.bodies.room());
         let funds = Funds::of(exchange, &demands);
@@ -308,7 +307,7 @@ impl Proxy {
         };
         // Invalidation after the answer: only a change that succeeded makes anything invalid.
         cached::after(self, exchange, route, &attempted.head);
-        Ok(attempted.into_served(exchange, upgrade))
+        Ok(attempted.into_served(exchange))
     }
 
     /// The worker's view of the newest configuration.
@@ -412,15 +411,15 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
 
 impl Attempted {
     /// What goes to the client: an answer, or the two ends of a tunnel.
-    fn into_served(self, exchange: &mut Exchange, upgrade: Option<OnUpgrade>) -> Served {
-        let Self { mut head, body, connection, bounds, .. } = self;
-        let tunnel = head.extensions.remove::<OnUpgrade>();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(client), Some(upstream)) = (upgrade, tunnel)
-        {
-            return Served::Tunnel(Response::from_parts(head, Body::Empty), client, upstream);
+    fn into_served(self, exchange: &mut Exchange) -> Served {
+        let Self { head, body, connection, bounds, .. } = self;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(upstream) = connection.and_then(Connection::into_tunnel) {
+                return Served::Tunnel(Response::from_parts(head, Body::Empty), upstream);
+            }
+        } else {
+            exchange.connection = connection;
         }
-        exchange.connection = connection;
         Served::Response(Response::from_parts(head, body), bounds)
     }
 }
@@ -434,12 +433,29 @@ impl Served {
     }
 }
 
+/// What a request comes to.
+pub enum Handled {
+    /// An answer.
+    Answer(Response<Body>),
+    /// A 101, the target's connection, and the exchange that ends with the tunnel.
+    Tunnel(Response<Body>, Tunnel, Box<Exchange>),
+}
+
+impl Handled {
+    /// The answer, where nothing can become a tunnel.
+    pub fn into_answer(self) -> Response<Body> {
+        match self {
+            Self::Answer(response) | Self::Tunnel(response, ..) => response,
+        }
+    }
+}
+
 /// What the story ends with.
 pub enum Served {
     /// An answer and the time bounds of its body.
     Response(Response<Body>, TimeBounds),
-    /// A 101, and the two connections that it joins.
-    Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+    /// A 101, and the target's connection.
+    Tunnel(Response<Body>, Tunnel),
 }
 
 /// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it

@@ -12,10 +12,12 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use outrigger::{
     http1::{self, Chunks, Framing, Head, Limits, Piece, Refusal, Scanner},
-    listen::{framing, strict},
+    listen::strict,
     upstream::headers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::framing;
 
 /// Refusals of our own where the oracle accepts, and why they stay. Each has an example in `every_row_has_an_example`.
 pub const STRICTER: &[(Refusal, &str)] = &[
