@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use outrigger::http1::{Chunks, Edits, Framing, Head, Limits, Piece, Refusal, Scanner, write_answer, write_request};
 
 /// The verdict on a head in these pieces, and on the chunks behind it: what is known of both, and how many bytes they have.
-fn read(mut scanner: Scanner, pieces: &[&[u8]]) -> (Result<bool, Refusal>, String, Vec<u8>) {
+fn read(mut scanner: Scanner, pieces: &[&[u8]]) -> (Result<bool, Refusal>, Option<(Head, Option<Head>)>, Vec<u8>) {
     let (mut head, mut chunks, mut runs) = (Head::new(), Chunks::new(), Vec::new());
     let (mut whole, mut verdict) = (false, Ok(false));
     for piece in pieces {
@@ -21,7 +21,7 @@ fn read(mut scanner: Scanner, pieces: &[&[u8]]) -> (Result<bool, Refusal>, Strin
             match scanner.scan(&mut head, rest) {
                 Ok(None) => continue,
                 Ok(Some(taken)) => rest = &rest[taken..],
-                Err(why) => return (Err(why), String::new(), runs),
+                Err(why) => return (Err(why), None, runs),
             }
             whole = true;
         }
@@ -34,7 +34,7 @@ fn read(mut scanner: Scanner, pieces: &[&[u8]]) -> (Result<bool, Refusal>, Strin
             verdict = chunks.read(rest, found).map(|end| end.is_some());
         }
     }
-    let told = if whole { format!("{head:?} {:?}", chunks.trailers()) } else { String::new() };
+    let told = whole.then(|| (head, chunks.trailers().cloned()));
     (verdict, told, runs)
 }
 

@@ -3,6 +3,8 @@
 //! The head itself never changes. [`super::write_request`] and [`super::write_answer`] write both together; what no edit names goes on byte
 //! for byte. All of it is kept in three vectors that live on from message to message.
 
+use std::fmt;
+
 use super::{
     class,
     framing::Framing,
@@ -11,7 +13,7 @@ use super::{
 };
 
 /// Changes to one head.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Edits {
     /// Known names that are left out.
     pub(super) dropped: IdSet,
@@ -231,6 +233,16 @@ impl Edits {
 
     pub(super) fn target_text(&self) -> Option<&[u8]> {
         self.target.map(|(at, len)| &self.text[at as usize..][..len as usize])
+    }
+}
+
+/// Names without values: those may be credentials.
+impl fmt::Debug for Edits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.lines.iter().map(|line| String::from_utf8_lossy(self.line_name(line)));
+        let mut out = f.debug_struct("Edits");
+        out.field("dropped", &self.dropped).field("dropped_fields", &self.dropped_fields);
+        out.field("lines", &names.collect::<Vec<_>>()).finish()
     }
 }
 

@@ -4,7 +4,7 @@
 //! ([`super::compose`]). What every proxy must know of a head (framing, persistence, what `Connection` names) is found while it is
 //! scanned and kept here.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
 use super::{
     class,
@@ -99,7 +99,7 @@ impl Field {
 }
 
 /// A part of the first line.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Span {
     pub(super) at: u32,
     pub(super) len: u32,
@@ -116,7 +116,7 @@ impl Span {
 }
 
 /// What the fields say about the message's framing and its connection.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Facts {
     pub(super) length: Option<u64>,
     /// The length stands there once, without zeros before it.
@@ -134,7 +134,7 @@ pub(super) struct Facts {
 }
 
 /// The head of a request or an answer, or a trailer section. [`super::Scanner`] fills it.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Head {
     pub(super) bytes: Vec<u8>,
     pub(super) fields: Vec<Field>,
@@ -386,6 +386,18 @@ impl Head {
     /// Where the line of the field with this index ends, its line end included.
     pub(super) fn line_end(&self, index: usize) -> usize {
         self.fields.get(index + 1).map_or(self.end, |next| next.at) as usize
+    }
+}
+
+/// Names without values: those may be credentials.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.fields.iter().map(|field| String::from_utf8_lossy(self.name(field)));
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("status", &self.status)
+            .field("names", &names.collect::<Vec<_>>())
+            .finish()
     }
 }
 

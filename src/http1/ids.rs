@@ -2,6 +2,8 @@
 //!
 //! A name is found by its length, its first and its last byte, and then compared once. All other names are [`Id::OTHER`].
 
+use std::fmt;
+
 use super::class;
 
 macro_rules! ids {
@@ -195,7 +197,7 @@ static SLOTS: [u8; SLOTS_LEN] = {
 };
 
 /// A set of known names; [`Id::Other`] in it stands for any name that is not known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct IdSet(u64);
 
 impl IdSet {
@@ -253,6 +255,12 @@ impl IdSet {
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+impl fmt::Debug for IdSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(Id::KNOWN.iter().chain(&[Id::Other]).filter(|id| self.has(**id))).finish()
     }
 }
 

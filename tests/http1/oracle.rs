@@ -331,6 +331,11 @@ fn compare(own: Told, refused: Option<Refusal>, old: &Told, bytes: &[u8]) -> Res
             None => return differs("a message is accepted that was not"),
         }
     }
+    // hyper does not see a `close` beside bytes that are not ASCII.
+    let last = own.messages.last().and_then(|message| message.fields.iter().find(|(name, _)| name == "connection"));
+    if refused.is_none() && last.is_some_and(|(_, values)| !values.concat().is_ascii()) {
+        return Ok(own);
+    }
     if old.messages.len() > own.messages.len() {
         match refused {
             Some(why) if STRICTER.iter().any(|(row, _)| *row == why) => {}
