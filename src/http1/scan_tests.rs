@@ -117,6 +117,9 @@ fn lines_end_in_cr_lf() {
         assert_eq!(request(text).err(), Some(why), "{text:?}");
         same_in_pieces(&Scanner::requests(LIMITS), text.as_bytes());
     }
+    // Before its line has ended, too.
+    same_in_pieces(&Scanner::requests(LIMITS), b"GET /\rx");
+    assert_eq!(whole(Scanner::requests(LIMITS), b"GET /\rx").err(), Some(Refusal::BareCr));
     assert!(request("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").is_ok(), "empty lines before a request");
     assert_eq!(request("\r\n".repeat(17)).err(), Some(Refusal::EmptyLines));
     same_in_pieces(&Scanner::requests(LIMITS), "\r\n".repeat(17).as_bytes());
