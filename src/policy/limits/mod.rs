@@ -232,9 +232,9 @@ impl Limits {
         self.inner.sharing.is_some()
     }
 
-    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, off the hot path.
+    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, not on a worker.
     pub fn sweep(&self, now: Instant) -> usize {
-        self.inner.table.sweep(self.inner.micros(now))
+        self.inner.table.sweep(self.inner.micros(now), &mut std::thread::yield_now)
     }
 
     /// Keys held in memory.
