@@ -23,16 +23,16 @@ use tokio::{io::AsyncWrite, time::Sleep};
 use super::session::Session;
 use crate::{
     arrival::Interim,
-    body::{Body, BodyError},
+    body::{Body, BodyError, room::Room},
 };
 
 /// A client waits for 100 no longer than this, whatever the target does; then the body is read and 100 said.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Unsent 1xx answers of one request; more are dropped.
+/// Unsent 1xx answers of one connection; more are dropped, and so are those for which the budget of bodies has no room.
 const MOST: usize = 64 << 10;
 
 /// What goes out on a connection before its answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interims {
     /// A request is in hand whose client understands 1xx (HTTP/1.1).
     understood: AtomicBool,
@@ -40,8 +40,15 @@ pub struct Interims {
     expects: AtomicU8,
     reader: AtomicWaker,
     waiting: AtomicBool,
-    bytes: Mutex<BytesMut>,
+    unsent: Mutex<Unsent>,
     written: AtomicWaker,
+}
+
+/// What waits until the client reads it, and its room in the budget.
+#[derive(Debug)]
+struct Unsent {
+    bytes: BytesMut,
+    room: Room,
 }
 
 const NOTHING: u8 = 0;
@@ -51,6 +58,18 @@ const ASKED: u8 = 1;
 const GRANTED: u8 = 2;
 
 impl Interims {
+    /// Nothing to send yet.
+    pub fn new(room: Room) -> Self {
+        Self {
+            understood: AtomicBool::new(false),
+            expects: AtomicU8::new(NOTHING),
+            reader: AtomicWaker::new(),
+            waiting: AtomicBool::new(false),
+            unsent: Mutex::new(Unsent { bytes: BytesMut::new(), room }),
+            written: AtomicWaker::new(),
+        }
+    }
+
     /// A request has come in for which 1xx may be sent; whether its body waits for one.
     pub fn begin(&self, expects: bool) {
         self.understood.store(true, Relaxed);
@@ -64,15 +83,16 @@ impl Interims {
 
     /// Writes what waits. Only where nothing else is half written.
     pub fn poll_write<S: AsyncWrite + Unpin>(&self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = self.bytes.lock();
-        while !bytes.is_empty() {
-            let n = ready!(Pin::new(&mut *stream).poll_write(cx, &bytes))?;
+        let mut unsent = self.unsent.lock();
+        while !unsent.bytes.is_empty() {
+            let n = ready!(Pin::new(&mut *stream).poll_write(cx, &unsent.bytes))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            bytes.advance(n);
+            unsent.bytes.advance(n);
         }
-        *bytes = BytesMut::new();
+        unsent.bytes = BytesMut::new();
+        unsent.room.clear();
         self.waiting.store(false, Relaxed);
         self.written.wake();
         Poll::Ready(Ok(()))
@@ -108,14 +128,19 @@ impl Interim for Session {
             interims.grant();
             return;
         }
-        let mut bytes = interims.bytes.lock();
-        if !interims.understood.load(Relaxed) || bytes.len() > MOST {
+        let reason = status.canonical_reason().unwrap_or_default();
+        let length = "HTTP/1.1 103 \r\n\r\n".len() + reason.len();
+        let length = fields.iter().fold(length, |length, (name, value)| length + name.as_str().len() + value.len() + ": \r\n".len());
+        let mut unsent = interims.unsent.lock();
+        if !interims.understood.load(Relaxed) || unsent.bytes.len() + length > MOST || !unsent.room.take_if_free(length as u64) {
             return;
         }
+        let bytes = &mut unsent.bytes;
+        bytes.reserve(length);
         bytes.extend_from_slice(b"HTTP/1.1 ");
         bytes.extend_from_slice(status.as_str().as_bytes());
         bytes.extend_from_slice(b" ");
-        bytes.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        bytes.extend_from_slice(reason.as_bytes());
         bytes.extend_from_slice(b"\r\n");
         for (name, value) in fields {
             bytes.extend_from_slice(name.as_str().as_bytes());
@@ -124,7 +149,7 @@ impl Interim for Session {
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(b"\r\n");
-        drop(bytes);
+        drop(unsent);
         interims.waiting.store(true, Relaxed);
         self.wake();
     }

@@ -109,7 +109,8 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 impl Listener {
     /// A listener of `door`; `census` counts the door's connections over all workers, `terminator` says whether they speak TLS.
     pub fn new(door: Door, proxy: Rc<Proxy>, census: Arc<Census>, terminator: Arc<Terminator>) -> Rc<Self> {
-        Rc::new(Self { door, proxy, sessions: Sessions::default(), census, refusal: Rc::default(), terminator, leaving: Cell::new(false) })
+        let sessions = Sessions::new(proxy.shared.bodies.clone());
+        Rc::new(Self { door, proxy, sessions, census, refusal: Rc::default(), terminator, leaving: Cell::new(false) })
     }
 
     /// Accepts until the future is dropped. Connections live on.

@@ -21,7 +21,7 @@ use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{framing::Flaw, interim::Interims, label::Label};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, room::BodyBudget};
 
 /// How often connections are looked at.
 pub const SWEEP: Duration = Duration::from_secs(1);
@@ -100,13 +100,20 @@ const SERVING: u8 = 2;
 const UPGRADED: u8 = 3;
 
 /// All connections of one worker's listener.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
     tick: Arc<AtomicU32>,
     all: RefCell<Vec<Weak<Session>>>,
+    /// The budget for what waits to be sent.
+    bodies: Arc<BodyBudget>,
 }
 
 impl Sessions {
+    /// None yet.
+    pub fn new(bodies: Arc<BodyBudget>) -> Self {
+        Self { tick: Arc::default(), all: RefCell::default(), bodies }
+    }
+
     /// Notes a new connection.
     pub fn open(&self, bounds: SessionBounds) -> Arc<Session> {
         let session = Arc::new(Session {
@@ -125,7 +132,7 @@ impl Sessions {
             multiplexed: AtomicBool::new(false),
             inflight: AtomicU32::new(0),
             taken_back: AtomicU32::new(0),
-            interims: Interims::default(),
+            interims: Interims::new(self.bodies.room()),
             label: Label::default(),
         });
         self.all.borrow_mut().push(Arc::downgrade(&session));

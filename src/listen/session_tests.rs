@@ -1,10 +1,43 @@
 //! Connections that overstay, and those that do not.
 
+use std::task::Waker;
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+
 use super::*;
+use crate::arrival::Interim;
+
+/// None yet, with room for so many bytes that wait to be sent.
+fn sessions_of(room: u64) -> Sessions {
+    Sessions::new(BodyBudget::new(room))
+}
+
+#[test]
+fn answers_before_the_answer_wait_within_the_budget_and_a_bound_of_their_own() {
+    let hint = HeaderMap::from_iter([(http::header::LINK, HeaderValue::from_str(&"x".repeat(1_000)).expect("a value"))]);
+    for (room, heads) in [(4_096, 3), (1 << 20, 63)] {
+        let sessions = sessions_of(room);
+        let session = sessions.open(BOUNDS);
+        session.interims.begin(false);
+        // The client reads nothing.
+        for _ in 0..100 {
+            session.interim(session.request(), StatusCode::EARLY_HINTS, &hint);
+        }
+        let head = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(1_000));
+        assert_eq!(sessions.bodies.used(), (heads * head.len()) as u64);
+        let mut sent = Vec::new();
+        assert!(session.interims.poll_write(&mut sent, &mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!((String::from_utf8(sent).expect("text"), sessions.bodies.used()), (head.repeat(heads), 0));
+        session.interim(session.request(), StatusCode::EARLY_HINTS, &hint);
+        assert!(sessions.bodies.used() > 0);
+        drop(session);
+        assert_eq!(sessions.bodies.used(), 0, "the client has gone");
+    }
+}
 
 #[test]
 fn a_client_that_takes_nothing_is_ended() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let (slow, quick) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
     let _requests = [&slow, &quick].map(|session| {
         session.writing(None);
@@ -21,7 +54,7 @@ fn a_client_that_takes_nothing_is_ended() {
 
 #[test]
 fn a_client_that_takes_less_than_the_least_rate_is_ended_and_never_for_what_it_may_have_taken() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let bounds = SessionBounds { write: 1_000_000, rate: 1_000, ..BOUNDS };
     let [slow, even, waited_for, grpc, fast_then_slow] = std::array::from_fn(|_| sessions.open(bounds));
     let all = [&slow, &even, &waited_for, &grpc, &fast_then_slow];
@@ -50,7 +83,7 @@ fn a_client_that_takes_less_than_the_least_rate_is_ended_and_never_for_what_it_m
 
 #[test]
 fn a_client_that_takes_its_requests_back_is_ended() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let (hostile, honest) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
     for session in [&hostile, &honest] {
         session.multiplexes();
@@ -66,7 +99,7 @@ fn a_client_that_takes_its_requests_back_is_ended() {
 
 #[test]
 fn an_idle_http2_connection_is_told_before_it_ends() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let session = sessions.open(BOUNDS);
     session.multiplexes();
     let order = || session.poll_order(&Context::from_waker(std::task::Waker::noop()));
@@ -82,7 +115,7 @@ fn an_idle_http2_connection_is_told_before_it_ends() {
 
 #[test]
 fn a_flaw_counts_from_its_head_on() {
-    let session = Sessions::default().open(BOUNDS);
+    let session = sessions_of(1 << 20).open(BOUNDS);
     session.distrust(2, Flaw::BareLf);
     assert_eq!([session.serving().1, session.serving().1, session.serving().1], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
 }
@@ -95,7 +128,7 @@ fn ended(session: &Session) -> bool {
 
 #[test]
 fn a_head_that_does_not_end_ends_the_connection() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let (slow, busy) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
     let _request = busy.serving();
     for _ in 0..3 {
@@ -107,7 +140,7 @@ fn a_head_that_does_not_end_ends_the_connection() {
 
 #[test]
 fn an_idle_connection_ends_later_and_a_tunnel_never() {
-    let sessions = Sessions::default();
+    let sessions = sessions_of(1 << 20);
     let (idle, tunnel) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
     let (serving, _) = idle.serving();
     drop(Outgoing::new(Body::Empty, serving));
