@@ -116,6 +116,8 @@ pub struct Shared {
     pub causes: Arc<Causes<Keyed>>,
     /// Dollars by caller.
     pub spend: model::Spend,
+    /// Refreshes of stale answers under way.
+    refreshes: Gauge,
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<BodyBudget>,
     /// How hard memory presses.
@@ -145,6 +147,7 @@ impl Shared {
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
+            refreshes: Gauge::default(),
             bodies: BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],
@@ -189,8 +192,6 @@ pub struct Proxy {
     dial: Rc<dyn Dial>,
     /// The worker's way of beginning exchanges that calls may refer to.
     causes: WorkerCauses<Keyed>,
-    /// Refreshes of stale answers under way.
-    refreshes: Gauge,
 }
 
 impl Proxy {
@@ -209,7 +210,6 @@ impl Proxy {
             stop: Rc::default(),
             dial,
             causes,
-            refreshes: Gauge::default(),
         })
     }
 
