@@ -23,9 +23,14 @@ impl Key {
 
     /// A number in `0..buckets`, evenly spread; `buckets` must not be 0.
     pub fn bucket(&self, buckets: usize) -> usize {
+        (self.low() % buckets as u64) as usize
+    }
+
+    /// Half of it as a number, evenly spread.
+    pub fn low(&self) -> u64 {
         let mut low = [0; 8];
         low.copy_from_slice(&self.0[8..]);
-        (u64::from_le_bytes(low) % buckets as u64) as usize
+        u64::from_le_bytes(low)
     }
 }
 

@@ -40,6 +40,7 @@ pub mod codec;
 pub mod date;
 pub mod directives;
 pub mod entry;
+mod exact;
 mod expiring;
 pub mod fill;
 pub mod flight;
