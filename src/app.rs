@@ -209,6 +209,7 @@ impl App {
         });
         operator::register(&app);
         store::say(app.redis.as_ref());
+        tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));
         memory::watch(&app.shared.pressure);
         Ok(app)
     }

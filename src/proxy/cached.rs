@@ -221,7 +221,7 @@ pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http:
     }
     if head.status.is_success() || head.status.is_redirection() {
         for tag in &route.policies.purge {
-            proxy.shared.cache.purge(&Purge { which: Which::Tag(tag.clone()), soft: false }, now);
+            proxy.shared.cache.purge_soon(&Purge { which: Which::Tag(tag.clone()), soft: false }, now);
         }
     }
 }

@@ -4,11 +4,15 @@
 use std::{fmt, str::FromStr};
 
 use super::CacheQuery;
-use crate::{clock, config};
+use crate::{clock, config, store::memory::TierKey};
 
 /// The key of a stored response: 128 bits of a keyed hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; 16]);
+
+impl TierKey for Key {
+    const LEAST: Self = Self([0; 16]);
+}
 
 impl Key {
     /// The bytes, for a shared store.

@@ -8,15 +8,15 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::{entry::Savings, *};
-use crate::{clock::Clock, usage::Usage};
+use crate::{clock::Clock, store::memory::Which, usage::Usage};
 
 const START: u64 = 1_700_000_000;
 
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds))
 }
 
-fn policy() -> config::Cache {
+pub(super) fn policy() -> config::Cache {
     config::Cache {
         mode: config::Mode::Enforce,
         ttl: None,
