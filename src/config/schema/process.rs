@@ -104,10 +104,14 @@ pub(in crate::config) static ROOT: Table = Table::new(
         .within("1MiB", "16TiB")
         .says("the cgroup's limit, if there is one, else `off`")
         .eg("512MiB"),
-        Key::new("body_budget", SIZE_OF, "Memory for request bodies that policies read first, all requests together.")
-            .within("1MiB", "1TiB")
-            .says("a quarter of the memory limit, at most 256MiB")
-            .eg("128MiB"),
+        Key::new(
+            "body_budget",
+            SIZE_OF,
+            "Memory for request bodies that policies read first, and for 1xx answers that clients do not read; all requests together.",
+        )
+        .within("1MiB", "1TiB")
+        .says("a quarter of the memory limit, at most 256MiB")
+        .eg("128MiB"),
     ],
 )
 .foreign(&[
