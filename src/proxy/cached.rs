@@ -147,14 +147,13 @@ fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     })
 }
 
-/// Refreshes that all workers together have under way at most; what is stale beyond them is refreshed by a later request.
+/// Refreshes of all workers under way at most; a later request does the others. Each counts before it is asked whether it may begin.
 const REFRESHES: i64 = 32;
 
 /// Brings a stale answer up to date in the background: from another replica if that has done so already. It is an exchange of its
 /// own, with a log line; the proxy pays.
 fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill>) {
     let most = exchange.ask.live_door().map_or(REFRESHES, |door| REFRESHES.min(door.bounds.max_requests as i64 / 2).max(1));
-    // Counted first: two workers that come at once are not both let in.
     let under_way: GaugeGuard = proxy.shared.refreshes.enter();
     if !may_fill(proxy) || proxy.shared.refreshes.get() > most {
         exchange.ask.cells().policies.filled("refresh put off");
