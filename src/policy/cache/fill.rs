@@ -254,10 +254,7 @@ impl Fill {
         judged.insert(header::AGE, HeaderValue::from(age_value(said).as_secs()));
         let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
         match (self.judged(old.status, &judged, now), variance) {
-            (Ok(fresh), Some(variance)) => {
-                let variance = variance.with_names_of(&old.variance, &self.request);
-                Ok(Arc::new(old.freshened(fields, fresh, variance, now)))
-            }
+            (Ok(fresh), Some(variance)) => Ok(Arc::new(old.freshened(fields, fresh, variance, now))),
             _ => Err(fields),
         }
     }
