@@ -3,7 +3,7 @@
 use http::{Request, StatusCode};
 use outrigger::policy::breaker::State;
 
-use crate::world::{Reply, World, chat, ms, run, secs};
+use crate::world::{Reply, World, chat, ms, pass, run, secs, settle};
 
 fn door(rest: &str) -> String {
     format!("inbound: {{app: 'http://app.test', {rest}}}")
@@ -41,6 +41,35 @@ fn a_breaker_stays_open() {
         assert_eq!(world.breaker("app"), Some(State::Open));
         assert_eq!(world.client().get("/").await.json()["reason"], "breaker_open");
         assert_eq!(world.app.asked(), 2);
+    });
+}
+
+#[test]
+fn workers_go_over_together_and_a_request_from_before_brings_no_old_terms_back() {
+    run(async {
+        let terms =
+            |times: u32| door(&format!("defaults: {{breaker: {{consecutive: {times}, ratio: 'off', open: {{base: 60s, jitter: 0}}}}}}"));
+        let world = World::new(&terms(5)).await;
+        let (here, elsewhere) = (world.client(), world.client_elsewhere());
+        world.app.script([Reply::status(503).after(secs(10)), Reply::status(503)]);
+        let before = elsewhere.get("/");
+        let after = async {
+            settle().await;
+            world.reload(&terms(1)).expect("good");
+            assert_eq!(here.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(world.breaker("app"), Some(State::Open), "one failure suffices now");
+            for client in [&here, &elsewhere] {
+                assert_eq!(client.get("/").await.json()["reason"], "breaker_open");
+            }
+        };
+        let (before, ()) = tokio::join!(before, after);
+        assert_eq!(before.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((world.breaker("app"), world.app.asked()), (Some(State::Open), 2));
+        pass(secs(120)).await;
+        assert_eq!(elsewhere.get("/").await.status, StatusCode::OK);
+        world.app.always(Reply::status(503));
+        here.get("/").await;
+        assert_eq!(world.breaker("app"), Some(State::Open), "the terms are still the new ones");
     });
 }
 
