@@ -342,15 +342,25 @@ impl Reject {
     }
 
     /// The answer as `application/problem+json` (RFC 9457). Provider routes replace the body by the provider's shape.
-    pub fn into_response(self) -> Response<Body> {
+    /// `request_id`: the log has the request under it; `None`: no request was read.
+    pub fn into_response(self, request_id: Option<&str>) -> Response<Body> {
+        let problem = self.problem(request_id).to_string();
+        self.respond("application/problem+json", problem)
+    }
+
+    /// The members of the problem; `request_id` is an extension member (RFC 9457 section 3.2).
+    pub fn problem(&self, request_id: Option<&str>) -> serde_json::Value {
         let status = self.status();
-        let problem = serde_json::json!({
+        let mut problem = serde_json::json!({
             "title": status.canonical_reason().unwrap_or("Error"),
             "status": status.as_u16(),
             "detail": self.detail(),
             "reason": self.reason(),
         });
-        self.respond("application/problem+json", problem.to_string())
+        if let Some(id) = request_id {
+            problem["request_id"] = id.into();
+        }
+        problem
     }
 
     /// The answer to a gRPC call: a status and a message in the head, nothing after it ("Trailers-Only").

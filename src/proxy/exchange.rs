@@ -180,7 +180,7 @@ impl Exchange {
             Some(call) => call.refuse(reject, ask.proxy.shared.clock.wall()),
             None if ask.arrival.wants_grpc_status() => reject.into_grpc(),
             None if ask.door() == Door::Outbound => model::refuse_early(&ask.worker.live, &ask.arrival, reject, ask.request_id()),
-            None => reject.into_response(),
+            None => reject.into_response(Some(ask.request_id().text(&mut [0; 32]))),
         }
     }
 

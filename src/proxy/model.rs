@@ -249,10 +249,18 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
     match live.providers.iter().find(|provider| &*provider.name == name) {
         Some(provider) => {
             let (content_type, body) = provider::render(provider.api, &reject, request_id.text(&mut [0; 32]));
-            reject.respond(content_type, body)
+            named(provider.api, reject.respond(content_type, body), request_id)
         }
-        None => reject.into_response(),
+        None => reject.into_response(Some(request_id.text(&mut [0; 32]))),
     }
+}
+
+/// A refusal with the request id in the field in which the provider's SDKs look for it.
+fn named(api: Api, mut refusal: Response<Body>, request_id: &RequestId) -> Response<Body> {
+    if let (Some(name), Some(id)) = (provider::request_id_field(api), request_id.field()) {
+        refusal.headers_mut().insert(name, id);
+    }
+    refusal
 }
 
 /// Asks for the usage of an OpenAI stream that the client did not ask for: one splice, no other byte changes.
@@ -337,7 +345,7 @@ impl ModelCall {
             _ => None,
         };
         let opens = matches!(reject, Reject::BreakerOpen { .. });
-        let mut response = reject.respond(content_type, body);
+        let mut response = named(self.shape.api, reject.respond(content_type, body), &self.request_id);
         if opens {
             // An SDK would sleep that long, and fail late where it could fail at once; the body says when the next probe comes.
             response.headers_mut().remove(header::RETRY_AFTER);

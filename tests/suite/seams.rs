@@ -100,15 +100,38 @@ fn every_answer_tells_the_id_under_which_the_log_has_it() {
             "{inbound: {app: 'http://app.test', limits: [{key: client_ip, requests: 1, window: 1m}]}, outbound: {providers: {openai: {url: 'http://o.test'}}}}",
         )
         .await;
-        let mut ids = Vec::new();
-        for _ in 0..2 {
-            ids.push(world.client().get("/").await.header("x-request-id").to_owned());
-        }
+        let mut ids = vec![world.client().get("/").await.header("x-request-id").to_owned()];
+        let limited = world.client().get("/").await;
         let unknown = world.caller().ask(Request::get("/nobody/v1/x"), "").await;
-        ids.push(unknown.header("x-request-id").to_owned());
+        let ambiguous = world.caller().ask(Request::get("/openai/v1/a/../models"), "").await;
+        for (refused, place) in [(&limited, "/request_id"), (&unknown, "/request_id"), (&ambiguous, "/error/request_id")] {
+            ids.push(refused.header("x-request-id").to_owned());
+            assert_eq!(refused.json().pointer(place), Some(&json!(refused.header("x-request-id"))), "{}", refused.text());
+        }
         settle().await;
         let logged: Vec<String> = world.log().await.iter().map(|line| line["request_id"].as_str().expect("an id").to_owned()).collect();
         assert_eq!(ids, logged);
         assert!(ids.iter().all(|id| !id.is_empty()));
+    });
+}
+
+#[test]
+fn a_refusal_has_the_id_where_the_providers_sdk_looks_for_it() {
+    run(async {
+        let world = World::new(
+            "outbound: {providers: {anthropic: {url: 'http://a.test'}, bedrock: {url: 'http://b.test', api: bedrock}}, limits: [{key: global, requests: 1, window: 1h}]}",
+        )
+        .await;
+        world.caller().ask(Request::get("/anthropic/v1/models"), "").await;
+        for (path, field, place) in [
+            ("/anthropic/v1/messages", "request-id", "/request_id"),
+            ("/bedrock/model/m/converse", "x-amzn-requestid", "/requestId"),
+            ("/anthropic/v1/a/../messages", "request-id", "/request_id"),
+        ] {
+            let refused = world.caller().ask(post(path), "{}").await;
+            assert!(refused.status.is_client_error(), "{path}: {}", refused.status);
+            let id = refused.header("x-request-id");
+            assert_eq!((refused.header(field), refused.json().pointer(place)), (id, Some(&json!(id))), "{path}: {}", refused.text());
+        }
     });
 }
