@@ -64,6 +64,42 @@ fn what_is_no_answer_goes_on_to_the_fallback() {
 }
 
 #[test]
+fn a_page_is_known_by_its_first_piece() {
+    run(async {
+        let world = World::new(FALLBACK).await;
+        let answer = call(&world, "text/html", Reply::paced(ms(1), &["<html>"]).stalls()).await;
+        assert!(answer.text().contains("house-1"), "{}", answer.text());
+    });
+}
+
+/// The budget of the process is full: the right to another try is given up, and not the bound.
+#[test]
+fn a_beginning_that_there_is_no_room_to_hold_back_is_passed_on() {
+    const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    run(async {
+        for (full, head_after) in [(false, 20), (true, 10)] {
+            let world = World::new(&format!("body_budget: 1MiB{FALLBACK}")).await;
+            let comment: &'static str = Box::leak(format!(": {}\n\n", "x".repeat(2_000)).into_boxed_str());
+            let mut large = asked(false);
+            if full {
+                large["user"] = json!("x".repeat((1 << 20) - 1_200));
+            }
+            let slow = Reply::ok("{\"choices\":[{\"message\":{\"content\":\"hi\"}}]}").header("content-type", JSON).after(secs(100));
+            world.app.script([slow, Reply::paced(secs(10), &[comment, EVENT]).header("content-type", SSE)]);
+            let caller = world.caller();
+            let held = async {
+                crate::world::pass(secs(1)).await;
+                let began = tokio::time::Instant::now();
+                let opened = caller.open(crate::world::json(CHAT), asked(true).to_string()).await;
+                (began.elapsed().as_secs(), opened.whole().await)
+            };
+            let (_, (after, answer)) = futures_util::join!(caller.call(CHAT, &large), held);
+            assert_eq!((after, answer.text().ends_with(EVENT)), (head_after, true), "full: {full}: {}", answer.text());
+        }
+    });
+}
+
+#[test]
 fn what_is_no_answer_is_tried_again_and_counts_against_the_breaker() {
     run(async {
         let yaml = "
@@ -127,7 +163,8 @@ outbound:
                 let world = World::new(&yaml).await;
                 world.app.always(reply.header("content-type", content_type));
                 for _ in 0..2 {
-                    world.caller().call(CHAT, &asked(content_type == SSE)).await;
+                    let answer = world.caller().call(CHAT, &asked(content_type == SSE)).await;
+                    assert!(!answer.header("cache-status").contains("stored"), "{name}: {}", answer.header("cache-status"));
                     settle().await;
                 }
                 assert_eq!(world.app.asked(), 2, "{name}: asked again");

@@ -79,7 +79,9 @@ impl Recorder {
     /// The member of `Cache-Status` for the passing answer; none in observe mode.
     pub fn cache_status(&self) -> Option<HeaderValue> {
         let Kind::Recording(recording) = &self.kind else { return None };
-        let member = Forwarded { status: Some(recording.head.status), stored: true, ..recording.fill.why.into() };
+        // Only the end of a model's answer tells whether it is worth keeping.
+        let stored = !recording.fill.plan.model;
+        let member = Forwarded { status: Some(recording.head.status), stored, ..recording.fill.why.into() };
         Some(member.value())
     }
 
