@@ -1,6 +1,6 @@
 //! The logs of the real process: whoever reads them may be slow, gone, or a full disk, and the proxy serves on.
 
-use std::{fs::File, process::Stdio};
+use std::{fs::File, io::Write as _, process::Stdio};
 
 use super::{
     QUICK, now,
@@ -45,8 +45,7 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
     let app = App::start();
     let home = Home::new(&(yaml(&app, "") + QUICK));
     let mut proxy = start(&home, Reader::Stops, Stdio::null());
-    // A pipe holds 64 KiB.
-    make_it_talk(&home, &proxy, 20);
+    make_it_talk(&home, &proxy, 3);
     serves_and_leaves(&mut proxy);
 }
 
@@ -98,6 +97,35 @@ fn an_access_log_that_nobody_reads_loses_lines_and_no_request() {
     until("lost lines are counted", || metric(proxy.admin, dropped) > Some(0.0));
     serves_and_leaves(&mut proxy);
     drop(unread);
+}
+
+#[test]
+fn a_panic_with_a_standard_error_that_nobody_reads_ends_its_thread_alone() {
+    let (unread, mut stderr) = std::io::pipe().expect("a pipe");
+    let own = stderr.try_clone().expect("cloned");
+    // Full from its first moment on.
+    std::thread::spawn(move || while stderr.write_all(&[b'x'; 4096]).is_ok() {});
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "logs::a_process_for_the_test_above", "--ignored", "--nocapture"])
+        .env("PANICS", "1")
+        .stdout(Stdio::null())
+        .stderr(own)
+        .spawn()
+        .expect("runs");
+    until("it ends by itself", || child.try_wait().expect("its status").is_some());
+    assert_eq!(child.wait().expect("it ended").code(), Some(3));
+    drop(unread);
+}
+
+#[test]
+#[ignore = "the test above runs it in a process of its own"]
+fn a_process_for_the_test_above() {
+    if std::env::var_os("PANICS").is_none() {
+        return;
+    }
+    outrigger::telemetry::init_process_log(outrigger::config::LogFormat::Json, tracing::Level::INFO);
+    let ended = std::thread::spawn(|| panic!("told to")).join();
+    std::process::exit(if ended.is_err() { 3 } else { 4 });
 }
 
 #[test]
