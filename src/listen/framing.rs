@@ -284,6 +284,7 @@ mod tests {
         for body in [
             &b"5\nhello\r\n0\r\n\r\n"[..],
             b"5\r\nhelloX\r\n0\r\n\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
             b"0x5\r\nhello",
             b"\r\n",
             b"0\r\nX: a\n\r\n",

@@ -4,7 +4,7 @@
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Reply, World, json as post, run, settle};
+use crate::world::{Answer, Reply, World, json as post, pass, run, secs, settle};
 
 const RESPONSES: &str = "/scripted/v1/responses";
 const JSON: &str = "application/json";
@@ -192,6 +192,41 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
                 assert_eq!(answer.status, StatusCode::OK, "{limit} {method} {path}: {}", answer.text());
             }
         }
+    });
+}
+
+#[test]
+fn what_no_answer_says_the_cost_of_does_not_pass_the_limit_of_its_cause() {
+    run(async {
+        let world = World::new(
+            "
+inbound:
+  app: http://app.test
+  routes: [{name: chat, match: {path: /chat}, limits: [{name: user, key: client_ip, usd: 5, window: 1h}]}]
+outbound: {providers: {scripted: {api: openai, url: 'http://s.test'}}}
+",
+        )
+        .await;
+        world.client().get("/chat").await;
+        let baggage = world.app.only().header("baggage").to_owned();
+        for (baggage, expected) in [(&*baggage, 403), ("", 200)] {
+            let answer = world.caller().ask(post("/scripted/v1/batches").header("baggage", baggage), "{}").await;
+            assert_eq!(answer.status.as_u16(), expected, "`{baggage}`: {}", answer.text());
+        }
+    });
+}
+
+/// A provider that never says what it came to has very likely done the work.
+#[test]
+fn what_is_forgotten_stays_charged_as_it_was_reserved() {
+    run(async {
+        let world = World::new(&LIMITED.replace("usd: 3, window: 1h", "usd: 2, window: 30d")).await;
+        // Each may cost $0.80 of $2.
+        assert_eq!(ask(&world, "anna", &response("a", "queued", 0)).await.status, StatusCode::OK);
+        pass(secs(25 * 3_600)).await;
+        assert_eq!(ask(&world, "anna", &response("b", "queued", 0)).await.status, StatusCode::OK, "the first is forgotten now");
+        assert_eq!(world.shared.works.under_way(), 1);
+        assert_eq!(ask(&world, "anna", &response("c", "queued", 0)).await.status, StatusCode::TOO_MANY_REQUESTS);
     });
 }
 

@@ -1,7 +1,9 @@
 //! A new file while requests are under way: all of it or nothing, and what was counted stays counted.
 
+use std::sync::Arc;
+
 use http::{Request, StatusCode};
-use outrigger::policy::breaker::State;
+use outrigger::{config::RetryBudget, policy::breaker::State};
 
 use crate::world::{Reply, World, chat, ms, run, secs};
 
@@ -26,6 +28,19 @@ fn routes_are_swapped_and_limits_go_on_counting() {
         assert_eq!(client.get("/").await.status, StatusCode::TOO_MANY_REQUESTS, "the four before are not forgotten");
         world.reload(&door("caller: [client_ip]")).expect("good");
         assert_eq!(client.get("/shut").await.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn the_series_of_a_new_route_exist_before_its_first_request() {
+    run(async {
+        let world = World::new(&door("")).await;
+        world.reload(&door("routes: [{name: fresh, match: {path: /a}, cache: {}}]")).expect("good");
+        let text = world.metrics();
+        for series in ["outrigger_requests_total{door=\"inbound\",route=\"fresh\",code=\"502\"", "outrigger_cache_requests_total{"] {
+            let found = text.lines().any(|line| line.starts_with(series) && line.contains("route=\"fresh\"") && line.ends_with(" 0"));
+            assert!(found, "{series}\n{text}");
+        }
     });
 }
 
@@ -106,6 +121,24 @@ fn a_target_that_is_gone_leaves_breakers_and_metrics() {
         let left: Vec<&str> = metrics.lines().filter(|line| line.contains("target=\"house")).collect();
         assert!(left.is_empty(), "{left:#?}");
         assert!(metrics.contains("target=\"openai\"") && world.breaker("openai/m").is_some());
+    });
+}
+
+#[test]
+fn a_target_that_comes_again_has_a_budget_of_its_own() {
+    run(async {
+        let providers = |names: &str| format!("outbound: {{providers: {{{names}}}, defaults: {{retry: {{}}}}}}");
+        let both = providers("openai: {}, house: {api: openai, url: 'http://house.test'}");
+        let world = World::new(&both).await;
+        let budgets = |generation: u64| {
+            let terms = RetryBudget { ratio: 0.2, min_per_sec: 1.0 };
+            ["openai", "house"].map(|name| world.shared.budgets.get(&name.into(), terms, generation, tokio::time::Instant::now()))
+        };
+        let before = budgets(1);
+        world.reload(&providers("openai: {}")).expect("good");
+        world.reload(&both).expect("good");
+        let after = budgets(3);
+        assert_eq!([0, 1].map(|at: usize| Arc::ptr_eq(&before[at], &after[at])), [true, false], "what is drawn lives on with its target");
     });
 }
 

@@ -153,6 +153,20 @@ fn the_user_whose_request_caused_the_calls_pays_for_them() {
 }
 
 #[test]
+fn what_a_call_may_cost_is_reserved_for_the_user_who_caused_it() {
+    run(async {
+        let world = World::new(SPEND).await;
+        let (_, alice) = arrive(&world, "alice").await;
+        world.provider("openai").script(["slow=10s", "slow=10s"]);
+        // Each may cost $0.0008 of $0.001.
+        let body = of(80);
+        let together = futures_util::join!(caused(&world, &alice, &body), caused(&world, &alice, &body));
+        assert_eq!([together.0.status, together.1.status], [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS]);
+        assert_eq!(world.provider("openai").seen().len(), 1);
+    });
+}
+
+#[test]
 fn a_user_who_has_spent_it_is_refused_at_the_door_until_the_hour_is_over() {
     run(async {
         let world = World::new(SPEND).await;

@@ -150,17 +150,19 @@ fn a_stream_that_does_not_tell_and_one_that_is_cut_are_estimated_and_said_to_be(
     });
 }
 
-/// No policy had to read it: nothing but its length is known.
+/// Where nothing had to read it (`as_sent`), nothing but its length is known.
 #[test]
 fn the_prompt_of_a_stream_that_does_not_tell_is_not_free() {
-    run(async {
-        let world = World::new(YAML).await;
-        let body = json!({"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "word ".repeat(2_000)}]});
-        world.provider("openai").script(["cut-after=10"]);
-        world.caller().call("/openai/v1/chat/completions", &body).await;
-        let input = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
-        assert!((2_300.0..2_700.0).contains(&input), "10,000 bytes and a little: {input}");
-    });
+    for metering in ["exact", "as_sent"] {
+        run(async move {
+            let world = World::new(&format!("outbound: {{metering: {metering}, providers: {{openai: {{url: 'http://o.test'}}}}}}")).await;
+            let body = json!({"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "word ".repeat(2_000)}]});
+            world.provider("openai").script(["cut-after=10"]);
+            world.caller().call("/openai/v1/chat/completions", &body).await;
+            let input = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
+            assert!((2_300.0..2_700.0).contains(&input), "{metering}: 10,000 bytes and a little: {input}");
+        });
+    }
 }
 
 #[test]

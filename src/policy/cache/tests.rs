@@ -194,6 +194,17 @@ async fn an_incomplete_body_is_never_stored() {
 }
 
 #[tokio::test]
+async fn a_confirmed_answer_goes_on_varying_by_what_it_has_varied_by() {
+    let world = World::new(policy());
+    assert!(world.fetch("/a", &[("foo", "1")], &[("cache-control", "max-age=2"), ("vary", "foo"), ("etag", "\"1\"")], "one", 0));
+    let fill = forwarded(world.ask("/a", &[("foo", "1")], 3));
+    let said = map(&[("cache-control", "max-age=60"), ("vary", "bar"), ("etag", "\"1\"")]);
+    assert!(matches!(fill.on_head(StatusCode::NOT_MODIFIED, &said, at(3)), Decision::NotModified(..)));
+    assert_eq!(hit(world.ask("/a", &[("foo", "1")], 4)).await, "one");
+    assert!(matches!(world.ask("/a", &[("foo", "2")], 4), Lookup::Miss(_)), "it was never for this one");
+}
+
+#[tokio::test]
 async fn a_stale_answer_is_validated_and_freshened() {
     let world = World::new(policy());
     assert!(world.fetch("/a", &[], &[("cache-control", "max-age=2"), ("etag", "\"1\""), ("x", "old")], "body", 0));
