@@ -355,9 +355,9 @@ async fn pump(
         let frame = match tokio::time::timeout(LOOK, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => {
+            Ok(Some(Err(error))) => {
                 judge.count_broken();
-                recorder.abandon();
+                recorder.broke(&error);
                 return false;
             }
             Err(_) => {

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     arrival::{Arrival, Door},
     body::{
-        Body,
+        Body, BodyError,
         tap::{End, Observer, Tap, TimeBounds},
     },
     cause::{Begin, Running},
@@ -274,6 +274,8 @@ impl Observer for Exchange {
         let now = Instant::now();
         let outcome = match end {
             End::Complete => ExchangeOutcome::Complete,
+            // A shared fetch may be ended by another worker, a moment before this one.
+            End::Broken(BodyError::Stopping) => ExchangeOutcome::Stopped,
             End::Broken(_) => ExchangeOutcome::UpstreamBroken,
             End::Abandoned => ExchangeOutcome::ClientGone,
         };

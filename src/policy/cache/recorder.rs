@@ -15,10 +15,11 @@ use super::{
     status::Forwarded,
 };
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     clock::{Clock, Instant, Moment},
 };
 
+const ENDED_EARLY: &str = "the shared fetch ended before its end";
 /// Bodies up to this many bytes are stored in one piece.
 const ONE_PIECE: u64 = 256 * 1024;
 /// Tags of one response that are taken from its fields, and bytes of each.
@@ -149,10 +150,19 @@ impl Recorder {
         stored
     }
 
-    /// The body broke: nothing is stored, and whoever reads along is told.
+    /// The body broke: nothing is stored, and whoever reads along is told why.
+    pub fn broke(self, error: &BodyError) {
+        match (self.kind, error) {
+            (Kind::Recording(recording), BodyError::Stopping) => recording.writer.stop(),
+            (Kind::Recording(recording), _) => recording.writer.fail(ENDED_EARLY),
+            (Kind::Observing { .. }, _) => {}
+        }
+    }
+
+    /// Nothing is stored, and whoever reads along is told.
     pub fn abandon(self) {
         if let Kind::Recording(recording) = self.kind {
-            recording.writer.fail("the shared fetch ended before its end");
+            recording.writer.fail(ENDED_EARLY);
         }
     }
 

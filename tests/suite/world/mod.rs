@@ -119,10 +119,19 @@ impl World {
 
     /// A client whose connections another worker serves.
     pub fn client_elsewhere(&self) -> Client {
+        self.elsewhere(Door::Inbound, "203.0.113.8")
+    }
+
+    /// The app, where another worker serves its connections.
+    pub fn caller_elsewhere(&self) -> Client {
+        self.elsewhere(Door::Outbound, "127.0.0.1")
+    }
+
+    fn elsewhere(&self, door: Door, peer: &str) -> Client {
         let proxy =
             Proxy::new(self.shared.clone(), self.live.clone(), self.telemetry.worker(), Chance::seeded(8), Rc::new(self.dials.clone()));
         tokio::task::spawn_local(proxy.clone().sweep());
-        Client::new(Listener::new(Door::Inbound, proxy, Default::default(), Default::default()), "203.0.113.8")
+        Client::new(Listener::new(door, proxy, Default::default(), Default::default()), peer)
     }
 
     /// The app as a client of its providers, at the outbound door.
