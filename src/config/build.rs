@@ -11,11 +11,11 @@ mod warm;
 use std::path::Path;
 
 use super::{
-    Config, KeyPart,
+    Config,
     error::{Fault, did_you_mean, quoted},
     read::{Files, Mark, Overrides, Seen},
-    scalars::{KeyWord, W},
-    written::{Items, Root},
+    scalars::W,
+    written::Root,
 };
 
 /// A remark that does not make the file wrong.
@@ -122,17 +122,6 @@ impl<'a> Build<'a> {
 
     fn note(&mut self, at: Mark, message: impl Into<String>) {
         self.notes.push(Note { line: at.line as usize, column: at.column as usize, message: message.into() });
-    }
-
-    fn key_parts(words: Items<W<KeyWord>>) -> Vec<KeyPart> {
-        words
-            .into_iter()
-            .flatten()
-            .filter_map(|word| match word.0 {
-                KeyWord::Global => None,
-                KeyWord::Part(part) => Some(part),
-            })
-            .collect()
     }
 }
 

@@ -6,6 +6,8 @@
 mod build;
 pub mod error;
 pub mod human;
+mod key;
+mod mode;
 mod policies;
 pub mod read;
 mod scalars;
@@ -20,9 +22,11 @@ use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, tim
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use ipnet::IpNet;
 
+pub use key::KeyPart;
+pub use mode::Mode;
 pub use policies::{
-    Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart,
-    Limit, Metering, Mode, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Limit,
+    Metering, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};

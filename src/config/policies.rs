@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use super::Glob;
+use super::{Glob, KeyPart, Mode};
 
 /// Every policy of a route, in the order in which they run. A policy that is not named is absent and does nothing.
 #[derive(Debug, Clone, Default)]
@@ -26,15 +26,6 @@ pub struct Policies {
     pub breaker: Option<Breaker>,
     /// Ordered targets after the first; empty: none.
     pub fallback: Vec<Fallback>,
-}
-
-/// Whether a policy acts or only counts what it would do. (`off` is absence.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum Mode {
-    #[default]
-    Enforce,
-    Observe,
 }
 
 /// Who may come in, by address. `deny` wins.
@@ -82,22 +73,6 @@ pub struct Limit {
     pub alert_at: Vec<f64>,
     /// What a call of a model without a price means to a dollar limit.
     pub unpriced: Unpriced,
-}
-
-/// Part of a limit's key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum KeyPart {
-    ClientIp,
-    Caller,
-    Header(HeaderName),
-    Cookie(String),
-    Query(String),
-    /// The credential the client sent, hashed.
-    ApiKey,
-    Route,
-    Provider,
-    Model,
 }
 
 /// What a limit counts.

@@ -108,26 +108,26 @@ pub(super) enum Json {
 }
 
 impl Table {
-    const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+    pub(super) const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
         Self { name, doc, keys, exactly_one: &[], at_least_one: &[], needs: &[], foreign: &[] }
     }
 
-    const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+    pub(super) const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
         self.exactly_one = groups;
         self
     }
 
-    const fn at_least_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+    pub(super) const fn at_least_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
         self.at_least_one = groups;
         self
     }
 
-    const fn needs(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn needs(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
         self.needs = pairs;
         self
     }
 
-    const fn foreign(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn foreign(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
         self.foreign = pairs;
         self
     }
@@ -138,31 +138,31 @@ impl Table {
 }
 
 impl Key {
-    const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
         Self { name, kind, default: Default::Absent, doc, example: "", range: None }
     }
 
-    const fn default(mut self, yaml: &'static str) -> Self {
+    pub(super) const fn default(mut self, yaml: &'static str) -> Self {
         self.default = Default::Value(yaml);
         self
     }
 
-    const fn says(mut self, text: &'static str) -> Self {
+    pub(super) const fn says(mut self, text: &'static str) -> Self {
         self.default = Default::Says(text);
         self
     }
 
-    const fn required(mut self) -> Self {
+    pub(super) const fn required(mut self) -> Self {
         self.default = Default::Required;
         self
     }
 
-    const fn eg(mut self, yaml: &'static str) -> Self {
+    pub(super) const fn eg(mut self, yaml: &'static str) -> Self {
         self.example = yaml;
         self
     }
 
-    const fn within(mut self, least: &'static str, most: &'static str) -> Self {
+    pub(super) const fn within(mut self, least: &'static str, most: &'static str) -> Self {
         self.range = Some((least, most));
         self
     }
@@ -211,17 +211,17 @@ impl Key {
 }
 
 impl Scalar {
-    const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
+    pub(super) const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
         Self { name, check: check::<T>, json, secret: false, no_dollar: false, example }
     }
 
-    const fn secret(mut self) -> Self {
+    pub(super) const fn secret(mut self) -> Self {
         self.secret = true;
         self.no_dollar = true;
         self
     }
 
-    const fn no_dollar(mut self) -> Self {
+    pub(super) const fn no_dollar(mut self) -> Self {
         self.no_dollar = true;
         self
     }

@@ -11,9 +11,11 @@ use serde::Deserialize;
 use super::{
     Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
     Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
+    key::KeyWord,
+    mode::ModeWord,
     scalars::{
-        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd, W,
+        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, ReplayWord,
+        Share, Target, ToolCallsWord, Usd, W,
     },
 };
 

@@ -6,8 +6,9 @@ use super::{Build, Door, names, small};
 use crate::config::{
     Algorithm, Config, KeyPart, Limit, Unit, Unpriced,
     error::quoted,
+    key::{self, KeyWord},
     read::Mark,
-    scalars::{AlgorithmWord, KeyWord},
+    scalars::AlgorithmWord,
     written::{self, Items},
 };
 
@@ -69,7 +70,7 @@ impl Build<'_> {
             name: Arc::from(""),
             // `off` is checked like the rest, and then dropped below.
             mode: written.mode.0.meant().unwrap_or_default(),
-            key: Self::key_parts(written.key),
+            key: key::parts(written.key),
             unit,
             amount,
             window: written.window?.0,
@@ -112,11 +113,11 @@ impl Build<'_> {
                 continue;
             };
             if parts[..at].iter().any(|(_, other)| other == word) {
-                self.fault(self.key_place(path, *n), format!("`{}` is already part of the key", names::key_part(part)));
+                self.fault(self.key_place(path, *n), format!("`{}` is already part of the key", part.written()));
             }
             match (door, part) {
                 (Door::Inbound, KeyPart::Provider | KeyPart::Model) => {
-                    let message = format!("an inbound request has no {0}; a limit by {0} is written in `outbound`", names::key_part(part));
+                    let message = format!("an inbound request has no {0}; a limit by {0} is written in `outbound`", part.written());
                     self.fault(self.key_place(path, *n), message);
                 }
                 (Door::Inbound, KeyPart::Header(name)) if !trusting => {

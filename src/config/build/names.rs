@@ -78,7 +78,7 @@ pub(super) fn route(matches: &Match) -> String {
 
 /// A limit's name, made from its place and terms: the same terms at the same place are the same limit.
 pub(super) fn limit(place: &str, limit: &Limit) -> String {
-    let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(key_part).collect::<Vec<_>>().join("+") };
+    let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(KeyPart::written).collect::<Vec<_>>().join("+") };
     let amount = match limit.unit {
         Unit::NanoUsd => human::usd(limit.amount),
         Unit::Requests | Unit::Tokens => limit.amount.to_string(),
@@ -90,21 +90,6 @@ pub(super) fn limit(place: &str, limit: &Limit) -> String {
         Algorithm::Gcra { burst } => format!("/gcra{burst}"),
     };
     bounded(format!("{place}/{key}/{amount}-{}/{window}{algorithm}", limit.unit.as_str()))
-}
-
-/// A key part as written.
-pub(super) fn key_part(part: &KeyPart) -> String {
-    match part {
-        KeyPart::ClientIp => "client_ip".to_owned(),
-        KeyPart::Caller => "caller".to_owned(),
-        KeyPart::Header(name) => format!("header:{name}"),
-        KeyPart::Cookie(name) => format!("cookie:{name}"),
-        KeyPart::Query(name) => format!("query:{name}"),
-        KeyPart::ApiKey => "api_key".to_owned(),
-        KeyPart::Route => "route".to_owned(),
-        KeyPart::Provider => "provider".to_owned(),
-        KeyPart::Model => "model".to_owned(),
-    }
 }
 
 /// ASCII without quotes (names stand in header values), and not too long.

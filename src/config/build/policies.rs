@@ -6,6 +6,7 @@ use super::{Build, Door, names, small};
 use crate::config::{
     Access, Backoff, Breaker, BreakerRatio, Cache, CacheBody, Cookies, Fallback, Match, Policies, Provider, Retry, RetryBudget, Timeouts,
     error::{Fault, did_you_mean},
+    key,
     scalars::{BodyWord, OrOff, Per, ReplayWord, ToolCallsWord, W},
     written::{self, Root},
 };
@@ -102,7 +103,7 @@ impl Build<'_> {
             stale_while_revalidate: meant(written.stale_while_revalidate),
             stale_if_error: meant(written.stale_if_error),
             tags,
-            key: Self::key_parts(written.key),
+            key: key::parts(written.key),
             cookies: written.cookies.map_or(Cookies::Bypass, |word| word.0),
             unsafe_: written.r#unsafe.is_some_and(|word| word.0),
             max_body: written.max_body.0.0,

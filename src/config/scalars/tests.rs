@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Api, CallerSource, KeyPart, RetryOn};
+use crate::config::{Api, CallerSource, RetryOn};
 
-fn refused<T: Word + fmt::Debug>(text: &str, hint: &str) {
+/// The word is refused, and the message has the hint.
+pub(in crate::config) fn refused<T: Word + fmt::Debug>(text: &str, hint: &str) {
     let said = T::word(text).expect_err(text);
     assert!(said.contains(hint), "{text}: {said}");
 }
@@ -52,13 +53,7 @@ fn paths_methods_and_statuses_name_the_cure() {
 }
 
 #[test]
-fn keys_know_their_prefixes() {
-    assert_eq!(KeyWord::word("header:X-User"), Ok(KeyWord::Part(KeyPart::Header(HeaderName::from_static("x-user")))));
-    assert_eq!(KeyWord::word("global"), Ok(KeyWord::Global));
-    refused::<KeyWord>("x-user-id", "did you mean `header:x-user-id`");
-    refused::<KeyWord>("jwt:sub", "not supported yet");
-    refused::<KeyWord>("cookie:", "is not a name");
-    refused::<KeyWord>("clientip", "did you mean `client_ip`");
+fn a_caller_is_a_word_or_a_header() {
     assert_eq!(CallerSource::word("client_ip"), Ok(CallerSource::ClientIp));
     refused::<CallerSource>("jwt:sub", "not supported yet");
     refused::<CallerSource>("api_key", "`header:NAME`");
@@ -68,7 +63,6 @@ fn keys_know_their_prefixes() {
 fn lists_of_words_say_which() {
     refused::<Api>("open_ai", "did you mean `openai`");
     refused::<AlgorithmWord>("bucket", "`sliding`, `fixed` or `gcra`");
-    refused::<ModeWord>("on", "`enforce`, `observe` or `off`");
     refused::<bool>("yes", "`true` nor `false`");
 }
 
@@ -96,7 +90,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_word_panic(text in "\\PC{0,40}") {
         let _ = (SocketAddr::word(&text), Origin::word(&text), Nets::word(&text), PathPattern::word(&text), Method::word(&text));
-        let _ = (KeyWord::word(&text), CallerSource::word(&text), RetryOn::word(&text), Host::word(&text), OtlpUrl::word(&text));
+        let _ = (CallerSource::word(&text), RetryOn::word(&text), Host::word(&text), OtlpUrl::word(&text));
         let _ = (RedisUrl::word(&text), Name::word(&text), ProviderName::word(&text), HeaderName::word(&text), StatusCode::word(&text));
     }
 }

@@ -4,30 +4,10 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, KeyPart, LogFormat, Metering, Mode, OnStoreError, Operation, Protocol,
-    RetryOn, TlsVersion, Unpriced,
+    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, LogFormat, Metering, OnStoreError, Operation, Protocol, RetryOn,
+    TlsVersion, Unpriced,
     error::{did_you_mean, quoted},
 };
-
-/// `mode:` as written; `off` makes a policy absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::config) enum ModeWord {
-    #[default]
-    Enforce,
-    Observe,
-    Off,
-}
-
-impl ModeWord {
-    /// The mode as meant; `None` is off.
-    pub(in crate::config) fn meant(self) -> Option<Mode> {
-        match self {
-            Self::Enforce => Some(Mode::Enforce),
-            Self::Observe => Some(Mode::Observe),
-            Self::Off => None,
-        }
-    }
-}
 
 /// Whose entries a cache of model calls keeps apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +46,8 @@ pub(in crate::config) enum AlgorithmWord {
     Gcra,
 }
 
-/// `key: global`, or a part of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) enum KeyWord {
-    Global,
-    Part(KeyPart),
-}
-
-fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+/// The value of a word from a fixed list; the error names the nearest word, or all.
+pub(in crate::config) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
@@ -91,18 +65,19 @@ fn either(list: &[String]) -> String {
     }
 }
 
+/// Reads each type from its words.
 macro_rules! words {
     ($($kind:ty: $($word:literal => $value:expr),+;)+) => {$(
-        impl Word for $kind {
+        impl $crate::config::scalars::Word for $kind {
             fn word(text: &str) -> Result<Self, String> {
-                one_of(text, &[$(($word, $value)),+])
+                $crate::config::scalars::one_of(text, &[$(($word, $value)),+])
             }
         }
     )+};
 }
+pub(in crate::config) use words;
 
 words! {
-    ModeWord: "enforce" => Self::Enforce, "observe" => Self::Observe, "off" => Self::Off;
     Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
     BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
     ReplayWord: "immediate" => Self::Immediate, "original" => Self::Original;
@@ -158,33 +133,6 @@ impl Word for FieldPath {
     }
 }
 
-const KEY_WORDS: [&str; 10] =
-    ["client_ip", "caller", "api_key", "route", "provider", "model", "global", "header:NAME", "cookie:NAME", "query:NAME"];
-
-impl Word for KeyWord {
-    fn word(text: &str) -> Result<Self, String> {
-        let part = match text {
-            "global" => return Ok(Self::Global),
-            "client_ip" => KeyPart::ClientIp,
-            "caller" => KeyPart::Caller,
-            "api_key" => KeyPart::ApiKey,
-            "route" => KeyPart::Route,
-            "provider" => KeyPart::Provider,
-            "model" => KeyPart::Model,
-            "jwt" => return Err(no_jwt()),
-            _ => match text.split_once(':') {
-                Some(("header", name)) => KeyPart::Header(HeaderName::word(name)?),
-                Some(("cookie", name)) if token(name) => KeyPart::Cookie(name.to_owned()),
-                Some(("query", name)) if !name.is_empty() => KeyPart::Query(name.to_owned()),
-                Some(("jwt", _)) => return Err(no_jwt()),
-                Some(("cookie" | "query", name)) => return Err(format!("{} is not a name", quoted(name))),
-                _ => return Err(unknown(text, &KEY_WORDS)),
-            },
-        };
-        Ok(Self::Part(part))
-    }
-}
-
 impl Word for CallerSource {
     fn word(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
@@ -198,7 +146,8 @@ impl Word for CallerSource {
     }
 }
 
-fn unknown(text: &str, choices: &[&str]) -> String {
+/// The message of a word that is none of `choices`.
+pub(in crate::config) fn unknown(text: &str, choices: &[&str]) -> String {
     let hint = did_you_mean(text, choices.iter().copied());
     let list: Vec<String> = choices.iter().map(|word| format!("`{word}`")).collect();
     let hint = match hint.is_empty() {
@@ -210,11 +159,12 @@ fn unknown(text: &str, choices: &[&str]) -> String {
     format!("{} is unknown{hint}", quoted(text))
 }
 
-fn no_jwt() -> String {
+/// The message of a word about JWT.
+pub(in crate::config) fn no_jwt() -> String {
     "JWT keys are not supported yet; a caller can come from `header:NAME` of a trusted proxy or from `client_ip`".into()
 }
 
-/// RFC 9110 token.
-fn token(text: &str) -> bool {
+/// Whether the text is a token (RFC 9110 section 5.6.2).
+pub(in crate::config) fn token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

@@ -9,8 +9,8 @@ use crate::config::{
     Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
     Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     scalars::{
-        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        ProviderName, RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd,
+        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName, RedisUrl,
+        ReplayWord, Share, Target, ToolCallsWord, Usd,
     },
 };
 
@@ -62,7 +62,6 @@ scalars! {
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
     SECRET_FIELD = Scalar::new::<Field>("a header value", Json::Text, "\"${OTLP_TOKEN:-none}\"").secret();
     NAMESPACE = Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop");
-    MODE = Scalar::new::<ModeWord>("`enforce`, `observe` or `off`", Json::Words(&["enforce", "observe", "off"]), "observe");
     BODY = Scalar::new::<BodyWord>("`graphql` or `all`", Json::Words(&["graphql", "all"]), "graphql");
     FIELD_OF_JSON = Scalar::new::<FieldPath>("a field of a JSON body", Json::Text, "query");
     REPLAY = Scalar::new::<ReplayWord>("`immediate` or `original`", Json::Words(&["immediate", "original"]), "original");
@@ -82,11 +81,6 @@ scalars! {
     COOKIES = Scalar::new::<Cookies>("`bypass` or `ignore`", Json::Words(&["bypass", "ignore"]), "ignore");
     LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");
     RETRY_ON = Scalar::new::<RetryOn>("`connect`, `reset`, `timeout` or a status", Json::NumberOr("^(connect|reset|timeout|[45][0-9]{2})$"), "503");
-    KEY = Scalar::new::<KeyWord>(
-        "a key part",
-        Json::Pattern("^(client_ip|caller|api_key|route|provider|model|global|header:.+|cookie:.+|query:.+)$"),
-        "client_ip"
-    );
     CALLER = Scalar::new::<CallerSource>(
         "`client_ip`, `client_cert` or `header:NAME`",
         Json::Pattern("^(client_ip|client_cert|header:.+)$"),

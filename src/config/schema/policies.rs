@@ -1,13 +1,9 @@
 //! Policies: what a route can name. A policy that is not named does nothing.
 
 use super::{Key, Kind, Table, kinds::*};
-
-const MODE_KEY: Key =
-    Key::new("mode", MODE, "`enforce` acts; `observe` only counts what it would do; `off` is as if the block were not there.")
-        .default("enforce");
+use crate::config::{key::KEYS, mode::MODE_KEY};
 
 const TAGS: Kind = Kind::List(&TAG);
-const KEYS: Kind = Kind::OneOrMany(&KEY);
 
 // --- access ---------------------------------------------------------------------------------------
 
