@@ -1,9 +1,7 @@
 //! From written to meant: names are resolved, `defaults` merged, and what only the whole file can tell is checked.
 
 mod doors;
-mod limits;
-mod names;
-mod policies;
+pub(super) mod names;
 mod process;
 mod tls;
 mod warm;
@@ -11,7 +9,7 @@ mod warm;
 use std::path::Path;
 
 use super::{
-    Config,
+    Config, Policies,
     error::{Fault, did_you_mean, quoted},
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -47,18 +45,18 @@ impl Door {
 
 /// One building of a configuration.
 pub(super) struct Build<'a> {
-    seen: &'a Seen,
+    pub(super) seen: &'a Seen,
     overrides: &'a Overrides,
     env: &'a dyn Fn(&str) -> Option<String>,
     files: &'a mut Files,
     pub(super) faults: Vec<Fault>,
     pub(super) notes: Vec<Note>,
     /// Tags of every cache, whatever its mode: what can be purged.
-    tags: Vec<String>,
+    pub(super) tags: Vec<String>,
     /// Names of limits, with their paths; unique over both doors because they are labels.
-    limit_names: Vec<(String, String)>,
+    pub(super) limit_names: Vec<(String, String)>,
     /// Providers whose API is not known because of a mistake.
-    vague: Vec<String>,
+    pub(super) vague: Vec<String>,
     /// Names that stand for no provider: what is said of the first, and the lines of the others.
     strangers: Vec<(String, Fault, Vec<u32>)>,
 }
@@ -81,7 +79,9 @@ impl<'a> Build<'a> {
 
     /// The configuration; `None` if something in it was wrong, and then there is a fault.
     pub(super) fn config(&mut self, root: Root) -> Option<Config> {
-        self.collect_tags(&root);
+        let inbound = root.inbound.iter().flat_map(|door| std::iter::once(&door.defaults).chain(door.routes.iter().flatten()));
+        let outbound = root.outbound.iter().flat_map(|door| std::iter::once(&door.defaults).chain(door.routes.iter().flatten()));
+        inbound.chain(outbound).for_each(|block| Policies::look_ahead(self, block));
         let machine_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
         let limit = root.memory_limit.map_or(machine_limit, |written| written.0.0.map(|size| size.0));
         let memory_limit = limit.or(machine_limit);
@@ -108,19 +108,16 @@ impl<'a> Build<'a> {
             body_budget: root.body_budget.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         };
         self.listeners(&config);
-        self.spending(&config);
         self.warming(&config);
-        if config.store.redis.is_some() {
-            self.gcra_is_local(&config);
-        }
+        Policies::check(self, &config);
         self.faults.is_empty().then_some(config)
     }
 
-    fn fault(&mut self, at: Mark, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, at: Mark, message: impl Into<String>) {
         self.faults.push(Fault::new(at, message));
     }
 
-    fn note(&mut self, at: Mark, message: impl Into<String>) {
+    pub(super) fn note(&mut self, at: Mark, message: impl Into<String>) {
         self.notes.push(Note { line: at.line as usize, column: at.column as usize, message: message.into() });
     }
 }
@@ -143,7 +140,7 @@ fn whole(count: &W<super::scalars::Count>) -> usize {
     usize::try_from(count.0.0).unwrap_or(usize::MAX)
 }
 
-fn small(count: &W<super::scalars::Count>) -> u32 {
+pub(super) fn small(count: &W<super::scalars::Count>) -> u32 {
     u32::try_from(count.0.0).unwrap_or(u32::MAX)
 }
 

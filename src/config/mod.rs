@@ -9,6 +9,7 @@ pub mod human;
 mod key;
 mod mode;
 mod policies;
+mod policy;
 pub mod read;
 mod scalars;
 pub mod schema;
@@ -26,8 +27,9 @@ pub use key::KeyPart;
 pub use mode::Mode;
 pub use policies::{
     Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Limit,
-    Metering, OnStoreError, Policies, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Metering, OnStoreError, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
+pub use policy::Policies;
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 

@@ -7,27 +7,6 @@ use ipnet::IpNet;
 
 use super::{Glob, KeyPart, Mode};
 
-/// Every policy of a route, in the order in which they run. A policy that is not named is absent and does nothing.
-#[derive(Debug, Clone, Default)]
-pub struct Policies {
-    /// CIDR access.
-    pub access: Option<Access>,
-    /// Limits written on the route (the door's come first and live in the door).
-    pub limits: Vec<Limit>,
-    /// Response cache.
-    pub cache: Option<Cache>,
-    /// Tags purged after a success.
-    pub purge: Vec<Arc<str>>,
-    /// Time bounds; absent: none.
-    pub timeouts: Option<Timeouts>,
-    /// Retries; absent: none but the safe reconnect.
-    pub retry: Option<Retry>,
-    /// Circuit breaker; absent: none.
-    pub breaker: Option<Breaker>,
-    /// Ordered targets after the first; empty: none.
-    pub fallback: Vec<Fallback>,
-}
-
 /// Who may come in, by address. `deny` wins.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]

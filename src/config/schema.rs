@@ -14,6 +14,7 @@ mod tls;
 use super::scalars::Word;
 
 pub(super) use elsewhere::instead_of;
+pub(super) use policies::*;
 pub use print::{json_schema, reference};
 pub(super) use print::{knows, tables};
 
@@ -34,7 +35,7 @@ pub(super) struct Table {
     /// Pairs of which the first has no meaning without the second.
     pub(super) needs: &'static [(&'static str, &'static str)],
     /// Keys that people expect here, with what to say instead of "unknown key".
-    pub(super) foreign: &'static [(&'static str, &'static str)],
+    pub(super) foreign: &'static [Advice],
 }
 
 /// One key of a block.
@@ -107,6 +108,12 @@ pub(super) enum Json {
     Words(&'static [&'static str]),
 }
 
+/// A key that people expect in a block, and what to write instead.
+pub(super) type Advice = (&'static str, &'static str);
+
+/// Words of other products, and what to write instead of any of them.
+pub(super) type Elsewhere = (&'static [&'static str], &'static str);
+
 impl Table {
     pub(super) const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
         Self { name, doc, keys, exactly_one: &[], at_least_one: &[], needs: &[], foreign: &[] }
@@ -127,7 +134,7 @@ impl Table {
         self
     }
 
-    pub(super) const fn foreign(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn foreign(mut self, pairs: &'static [Advice]) -> Self {
         self.foreign = pairs;
         self
     }
@@ -138,6 +145,9 @@ impl Table {
 }
 
 impl Key {
+    /// Fills an array before its rows are known.
+    pub(super) const NONE: Self = Self::new("", Kind::Either(&[]), "");
+
     pub(super) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
         Self { name, kind, default: Default::Absent, doc, example: "", range: None }
     }
@@ -225,6 +235,18 @@ impl Scalar {
         self.no_dollar = true;
         self
     }
+}
+
+/// Two lists in one.
+pub(super) const fn join<T: Copy, const N: usize>(first: &[T], second: &[T]) -> [T; N] {
+    assert!(first.len() + second.len() == N);
+    let mut out = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        out[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    out
 }
 
 fn check<T: Word>(text: &str) -> Result<Option<u128>, String> {

@@ -13,6 +13,7 @@ use super::{
     Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
     key::KeyWord,
     mode::ModeWord,
+    policy::{Block, Policy},
     scalars::{
         AlgorithmWord, BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, ReplayWord,
         Share, Target, ToolCallsWord, Usd, W,
@@ -51,7 +52,7 @@ pub(super) struct Inbound {
     pub(super) trusted_proxies: Items<W<Nets>>,
     pub(super) caller: Items<W<CallerSource>>,
     #[serde(default)]
-    pub(super) limits: Items<Limit>,
+    pub(super) limits: <Vec<super::Limit> as Policy>::Written,
     pub(super) defaults: Block,
     #[serde(default)]
     pub(super) routes: Items<Block>,
@@ -87,7 +88,7 @@ pub(super) struct Outbound {
     #[serde(default)]
     pub(super) providers: Pairs<Provider>,
     #[serde(default)]
-    pub(super) limits: Items<Limit>,
+    pub(super) limits: <Vec<super::Limit> as Policy>::Written,
     pub(super) defaults: Block,
     #[serde(default)]
     pub(super) routes: Items<Block>,
@@ -167,22 +168,6 @@ pub(super) struct Price {
     pub(super) cached_input: Option<W<Usd>>,
     pub(super) cache_write: Option<W<Usd>>,
     pub(super) cache_write_1h: Option<W<Usd>>,
-}
-
-/// A route, or a door's defaults; which keys may stand in which is the schema's business.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Block {
-    pub(super) name: Option<W<Name>>,
-    pub(super) r#match: Option<Match>,
-    pub(super) access: Option<Access>,
-    pub(super) limits: Items<Limit>,
-    pub(super) cache: Option<Cache>,
-    pub(super) purge: Items<W<Name>>,
-    pub(super) timeouts: Option<Timeouts>,
-    pub(super) retry: Option<Retry>,
-    pub(super) breaker: Option<Breaker>,
-    pub(super) fallback: Items<Fallback>,
 }
 
 #[derive(Debug, Default, Deserialize)]

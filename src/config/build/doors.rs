@@ -7,6 +7,7 @@ use crate::config::{
     Bounds, CallerSource, ClientAuth, Config, Inbound, Match, Origin, Outbound, Policies, Price, Protocol, Provider, Route, Scheme, Strict,
     TargetTls,
     error::{Fault, did_you_mean, nearest, quoted},
+    policy::{Block, Place, Policy},
     scalars::{Nets, W, Word},
     secrecy,
     values::Glob,
@@ -60,9 +61,10 @@ impl Build<'_> {
         let verifies = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) || self.seen.broken("inbound.tls");
         let caller: Vec<CallerSource> = self.callers(written.caller, trusting, verifies);
         let app_tls = self.target_tls("inbound.app_tls", written.app_tls, app.as_ref());
-        let place = "inbound";
-        let limits = self.limits(Door::Inbound, "inbound.limits", place, written.limits, trusting);
-        let fallthrough = self.block_policies(Door::Inbound, "inbound.defaults", written.defaults, Policies::default(), &[]);
+        let every = Match::default();
+        let door = Place { door: Door::Inbound, path: "inbound", name: "inbound", matches: &every, providers: &[], trusting };
+        let limits = Policy::build(self, &door, written.limits, &Vec::new());
+        let fallthrough = Policies::build(self, &Place { path: "inbound.defaults", ..door }, written.defaults, &Policies::default());
         let routes = self.routes(Door::Inbound, written.routes, &fallthrough, &[], trusting);
         let app = app?;
         Some(Inbound {
@@ -128,12 +130,14 @@ impl Build<'_> {
                 );
             }
         }
-        let limits = self.limits(Door::Outbound, "outbound.limits", "outbound", written.limits, true);
-        let fallthrough = self.block_policies(Door::Outbound, "outbound.defaults", written.defaults, Policies::default(), &providers);
+        // Fallbacks of `defaults` hold for every call: every provider must be able to take them.
+        let every = Match::default();
+        let door =
+            Place { door: Door::Outbound, path: "outbound", name: "outbound", matches: &every, providers: &providers, trusting: true };
+        let limits = Policy::build(self, &door, written.limits, &Vec::new());
+        let fallthrough = Policies::build(self, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
         let routes = self.routes(Door::Outbound, written.routes, &fallthrough, &providers, true);
         self.say_strangers();
-        // Fallbacks of `defaults` hold for every call, so every provider must be able to take them.
-        self.check_fallbacks("outbound.defaults", &Match::default(), &fallthrough, &providers);
         Outbound {
             listen,
             tls,
@@ -223,14 +227,7 @@ impl Build<'_> {
         plain.then(|| Origin::parse(&format!("https://bedrock-runtime.{region}.amazonaws.com")).ok())?
     }
 
-    fn routes(
-        &mut self,
-        door: Door,
-        written: Items<written::Block>,
-        defaults: &Policies,
-        providers: &[Provider],
-        trusting: bool,
-    ) -> Vec<Route> {
+    fn routes(&mut self, door: Door, written: Items<Block>, defaults: &Policies, providers: &[Provider], trusting: bool) -> Vec<Route> {
         let mut out: Vec<(usize, Route)> = Vec::new();
         for (n, mut block) in written.into_iter().enumerate().filter_map(|(n, block)| Some((n, block?))) {
             let path = format!("{}.routes[{n}]", door.word());
@@ -258,13 +255,8 @@ impl Build<'_> {
                     format!("there is already a route {} at line {first}; names are unique in a door", quoted(&name)),
                 );
             }
-            let limits = std::mem::take(&mut block.limits);
-            let place = format!("{}/{name}", door.word());
-            let mut policies = self.block_policies(door, &path, block, defaults.clone(), providers);
-            policies.limits = self.limits(door, &format!("{path}.limits"), &place, limits, trusting);
-            if door == Door::Outbound && self.seen.written(&format!("{path}.fallback")) {
-                self.check_fallbacks(&path, &matches, &policies, providers);
-            }
+            let place = Place { door, path: &path, name: &format!("{}/{name}", door.word()), matches: &matches, providers, trusting };
+            let policies = Policies::build(self, &place, block, defaults);
             out.push((n, Route { name, matches, policies }));
         }
         out.into_iter().map(|(_, route)| route).collect()
@@ -297,7 +289,7 @@ impl Build<'_> {
     }
 
     /// A name that stands for no provider. Where one of them is wrong, it may be that one.
-    pub(super) fn unknown_provider(&mut self, name: &str, path: &str, providers: &[Provider]) {
+    pub(in crate::config) fn unknown_provider(&mut self, name: &str, path: &str, providers: &[Provider]) {
         let named = format!("outbound.providers.{name}");
         // A provider that nobody knows is most likely this one, misspelt.
         let slip = nearest(name, self.vague.iter().map(String::as_str)).is_some();

@@ -34,7 +34,7 @@ pub(super) const KNOWN_PROVIDERS: [&str; 11] =
     ["openai", "anthropic", "gemini", "bedrock", "groq", "mistral", "together", "deepseek", "openrouter", "xai", "ollama"];
 
 /// What an API can be asked for: with it, a route that names an operation names its possible providers.
-pub(super) fn offers(api: Api, operation: Operation) -> bool {
+pub(in crate::config) fn offers(api: Api, operation: Operation) -> bool {
     use Operation::{Chat, Completions, Embeddings, Images, Messages, Models, Other};
     match api {
         Api::OpenAi => !matches!(operation, Messages),
@@ -77,7 +77,7 @@ pub(super) fn route(matches: &Match) -> String {
 }
 
 /// A limit's name, made from its place and terms: the same terms at the same place are the same limit.
-pub(super) fn limit(place: &str, limit: &Limit) -> String {
+pub(in crate::config) fn limit(place: &str, limit: &Limit) -> String {
     let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(KeyPart::written).collect::<Vec<_>>().join("+") };
     let amount = match limit.unit {
         Unit::NanoUsd => human::usd(limit.amount),

@@ -1,9 +1,7 @@
 //! The two doors: listeners, routes, providers.
 
-use super::{Key, Kind, Table, kinds::*, policies::*, tls};
-
-/// Said of policies that the design names and this version does not have.
-const LATER: &str = "not supported yet";
+use super::{Advice, IN_LIMITS, Key, Kind, OUT_LIMITS, Table, join, kinds::*, tls};
+use crate::config::policy;
 
 // --- bounds ---------------------------------------------------------------------------------------
 
@@ -107,48 +105,29 @@ static OUTBOUND_MATCH: Table = Table::new(
 .foreign(&[("path", "outbound routes match operations, not paths"), ("methods", "outbound routes match operations, not methods")]);
 
 const ROUTE_NAME: Key = Key::new("name", NAME, "Label of metrics and logs; unique in its door.").says("made from the match");
-const ROUTE_FOREIGN: &[(&str, &str)] = &[
-    ("auth", LATER),
-    ("cors", LATER),
-    ("csrf", LATER),
-    ("validate", LATER),
-    ("compress", LATER),
-    ("queue", LATER),
-    ("concurrency", LATER),
+const OF_MATCH: [Advice; 4] = [
     ("path", "it is written in `match: {path: ...}`"),
     ("methods", "it is written in `match: {methods: ...}`"),
     ("models", "it is written in `match: {models: ...}`"),
     ("operation", "it is written in `match: {operation: ...}`"),
 ];
-const DEFAULTS_FOREIGN: &[(&str, &str)] = &[
-    ("limits", "limits of a whole door are written in the door's own `limits`"),
-    ("purge", "it is written in a route"),
-    ("match", "defaults hold for every route"),
-];
+const ROUTE_FOREIGN: [Advice; OF_MATCH.len() + policy::PLANNED.len()] = join(&OF_MATCH, &policy::PLANNED);
+const NO_MATCH: [Advice; 1] = [("match", "defaults hold for every route")];
+const DEFAULTS_FOREIGN: [Advice; 1 + policy::NOT_IN_DEFAULTS.len()] = join(&NO_MATCH, &policy::NOT_IN_DEFAULTS);
 
+const INBOUND_OWN: [Key; 2] = [
+    ROUTE_NAME,
+    Key::new("match", Kind::Table(&INBOUND_MATCH), "Which requests it is for; `{}` is all of them.").required().eg("{path: /api/**}"),
+];
 static INBOUND_ROUTE: Table = Table::new(
     "inbound route",
     "A match with its policies. A block here replaces the block of the same name in `defaults`.",
-    &[
-        ROUTE_NAME,
-        Key::new("match", Kind::Table(&INBOUND_MATCH), "Which requests it is for; `{}` is all of them.").required().eg("{path: /api/**}"),
-        ACCESS,
-        IN_LIMITS,
-        IN_CACHE,
-        PURGE,
-        TIMEOUTS,
-        IN_RETRY,
-        BREAKER,
-        IN_FALLBACK,
-    ],
+    &join::<Key, { INBOUND_OWN.len() + policy::INBOUND_ROUTE.len() }>(&INBOUND_OWN, &policy::INBOUND_ROUTE),
 )
-.foreign(ROUTE_FOREIGN);
-static INBOUND_DEFAULTS: Table = Table::new(
-    "inbound.defaults",
-    "Policies of every route, and of requests that match none.",
-    &[ACCESS, IN_CACHE, TIMEOUTS, IN_RETRY, BREAKER, IN_FALLBACK],
-)
-.foreign(DEFAULTS_FOREIGN);
+.foreign(&ROUTE_FOREIGN);
+static INBOUND_DEFAULTS: Table =
+    Table::new("inbound.defaults", "Policies of every route, and of requests that match none.", &policy::INBOUND_DEFAULTS)
+        .foreign(&DEFAULTS_FOREIGN);
 
 const SERVER_TIMING: Key = Key::new(
     "server_timing",
@@ -216,7 +195,7 @@ static INBOUND: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("auth", LATER),
+    ("auth", policy::NOT_YET),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
     ("retry", "policies of every route are written in `defaults`"),
@@ -260,28 +239,19 @@ static PRICE: Table = Table::new(
     ],
 );
 
+const OUTBOUND_OWN: [Key; 2] = [
+    ROUTE_NAME,
+    Key::new("match", Kind::Table(&OUTBOUND_MATCH), "Which calls it is for; `{}` is all of them.").required().eg("{operation: chat}"),
+];
 static OUTBOUND_ROUTE: Table = Table::new(
     "outbound route",
     "A match with its policies. A block here replaces the block of the same name in `defaults`.",
-    &[
-        ROUTE_NAME,
-        Key::new("match", Kind::Table(&OUTBOUND_MATCH), "Which calls it is for; `{}` is all of them.").required().eg("{operation: chat}"),
-        ACCESS,
-        OUT_LIMITS,
-        OUT_CACHE,
-        TIMEOUTS,
-        OUT_RETRY,
-        BREAKER,
-        OUT_FALLBACK,
-    ],
+    &join::<Key, { OUTBOUND_OWN.len() + policy::OUTBOUND_ROUTE.len() }>(&OUTBOUND_OWN, &policy::OUTBOUND_ROUTE),
 )
-.foreign(ROUTE_FOREIGN);
-static OUTBOUND_DEFAULTS: Table = Table::new(
-    "outbound.defaults",
-    "Policies of every route, and of calls that match none.",
-    &[ACCESS, OUT_CACHE, TIMEOUTS, OUT_RETRY, BREAKER, OUT_FALLBACK],
-)
-.foreign(DEFAULTS_FOREIGN);
+.foreign(&ROUTE_FOREIGN);
+static OUTBOUND_DEFAULTS: Table =
+    Table::new("outbound.defaults", "Policies of every route, and of calls that match none.", &policy::OUTBOUND_DEFAULTS)
+        .foreign(&DEFAULTS_FOREIGN);
 
 static OUTBOUND: Table = Table::new(
     "outbound",
@@ -317,8 +287,8 @@ static OUTBOUND: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("auth", LATER),
-    ("unattributed", LATER),
+    ("auth", policy::NOT_YET),
+    ("unattributed", policy::NOT_YET),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
     ("retry", "policies of every route are written in `defaults`"),

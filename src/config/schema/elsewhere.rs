@@ -1,7 +1,10 @@
 //! Words of other products, and what is written here instead.
 
+use super::Elsewhere;
+use crate::config::policy;
+
 /// What stands for each of these words here. They are looked up whatever their case, with `-` for `_`.
-const WORDS: &[(&[&str], &str)] = &[
+const WORDS: &[Elsewhere] = &[
     (
         &["retries", "num_retries", "retry_policy", "retry_on", "max_retry", "proxy_next_upstream", "attempts"],
         "write `retry: {max_retries: 2}` in a route or in the door's `defaults`",
@@ -177,10 +180,14 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["environment", "env", "environment_variables", "variables"], "values take variables where they stand: `\"${NAME:-default}\"`"),
 ];
 
+fn all() -> impl Iterator<Item = &'static Elsewhere> {
+    WORDS.iter().chain(policy::ELSEWHERE.iter().copied().flatten())
+}
+
 /// What is written here instead of a word of another product.
 pub(in crate::config) fn instead_of(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    WORDS.iter().find(|(words, _)| words.contains(&name.as_str())).map(|(_, instead)| *instead)
+    all().find(|(words, _)| words.contains(&name.as_str())).map(|(_, instead)| *instead)
 }
 
 #[cfg(test)]
@@ -192,7 +199,7 @@ mod tests {
     #[test]
     fn a_word_points_one_way_and_a_way_that_is_good() {
         let mut seen = HashSet::new();
-        for (words, instead) in WORDS {
+        for (words, instead) in all() {
             for word in *words {
                 assert!(seen.insert(*word), "{word} twice");
                 assert_eq!(word.to_ascii_lowercase().replace('-', "_"), *word);

@@ -17,7 +17,7 @@ static ACCESS_TABLE: Table = Table::new(
     ],
 )
 .at_least_one(&[&["allow", "deny"]]);
-pub(super) const ACCESS: Key = Key::new("access", Kind::Table(&ACCESS_TABLE), "Who may come in, by address.");
+pub(in crate::config) const ACCESS: Key = Key::new("access", Kind::Table(&ACCESS_TABLE), "Who may come in, by address.");
 
 // --- limits ---------------------------------------------------------------------------------------
 
@@ -93,8 +93,8 @@ static OUTBOUND_LIMIT: Table = Table::new(
 
 const INBOUND_LIMITS: &Kind = &Kind::Table(&INBOUND_LIMIT);
 const OUTBOUND_LIMITS: &Kind = &Kind::Table(&OUTBOUND_LIMIT);
-pub(super) const IN_LIMITS: Key = Key::new("limits", Kind::List(INBOUND_LIMITS), "Limits; each counts where it is written.");
-pub(super) const OUT_LIMITS: Key = Key::new("limits", Kind::List(OUTBOUND_LIMITS), "Limits; each counts where it is written.");
+pub(in crate::config) const IN_LIMITS: Key = Key::new("limits", Kind::List(INBOUND_LIMITS), "Limits; each counts where it is written.");
+pub(in crate::config) const OUT_LIMITS: Key = Key::new("limits", Kind::List(OUTBOUND_LIMITS), "Limits; each counts where it is written.");
 
 // --- cache ----------------------------------------------------------------------------------------
 
@@ -168,9 +168,10 @@ static OUTBOUND_CACHE: Table = Table::new(
 )
 .foreign(&[("paced", "write `replay: original`"), ("semantic", "not supported yet")]);
 
-pub(super) const IN_CACHE: Key = Key::new("cache", Kind::Table(&INBOUND_CACHE), "Keeps answers of the app.");
-pub(super) const OUT_CACHE: Key = Key::new("cache", Kind::Table(&OUTBOUND_CACHE), "Keeps answers to identical model calls.");
-pub(super) const PURGE: Key = Key::new("purge", TAGS, "Tags whose entries are dropped after a success of this route.").eg("[catalog]");
+pub(in crate::config) const IN_CACHE: Key = Key::new("cache", Kind::Table(&INBOUND_CACHE), "Keeps answers of the app.");
+pub(in crate::config) const OUT_CACHE: Key = Key::new("cache", Kind::Table(&OUTBOUND_CACHE), "Keeps answers to identical model calls.");
+pub(in crate::config) const PURGE: Key =
+    Key::new("purge", TAGS, "Tags whose entries are dropped after a success of this route.").eg("[catalog]");
 
 // --- timeouts, retry, breaker -----------------------------------------------------------------------
 
@@ -191,7 +192,7 @@ static TIMEOUTS_TABLE: Table = Table::new(
     ],
 )
 .foreign(&[("body_idle", "it is written in the door's `bounds`"), ("header_read", "it is written in the door's `bounds`")]);
-pub(super) const TIMEOUTS: Key = Key::new("timeouts", Kind::Table(&TIMEOUTS_TABLE), "Time bounds.");
+pub(in crate::config) const TIMEOUTS: Key = Key::new("timeouts", Kind::Table(&TIMEOUTS_TABLE), "Time bounds.");
 
 static BUDGET_TABLE: Table = Table::new(
     "retry.budget",
@@ -263,8 +264,8 @@ static OUTBOUND_RETRY: Table = Table::new(
         Key::new("any_method", BOOL, ANY_TEXT).default("true"),
     ],
 );
-pub(super) const IN_RETRY: Key = Key::new("retry", Kind::Table(&INBOUND_RETRY), "Sends a failed request again.");
-pub(super) const OUT_RETRY: Key = Key::new("retry", Kind::Table(&OUTBOUND_RETRY), "Sends a failed call again.");
+pub(in crate::config) const IN_RETRY: Key = Key::new("retry", Kind::Table(&INBOUND_RETRY), "Sends a failed request again.");
+pub(in crate::config) const OUT_RETRY: Key = Key::new("retry", Kind::Table(&OUTBOUND_RETRY), "Sends a failed call again.");
 
 static RATIO_TABLE: Table = Table::new(
     "breaker.ratio",
@@ -302,7 +303,7 @@ static BREAKER_TABLE: Table = Table::new(
         Key::new("half_open", Kind::Table(&HALF_OPEN_TABLE), "When it closes again.").default("{}").eg("{successes: 2}"),
     ],
 );
-pub(super) const BREAKER: Key = Key::new("breaker", Kind::Table(&BREAKER_TABLE), "Stops sending to a target that fails.");
+pub(in crate::config) const BREAKER: Key = Key::new("breaker", Kind::Table(&BREAKER_TABLE), "Stops sending to a target that fails.");
 
 // --- fallback -------------------------------------------------------------------------------------
 
@@ -335,6 +336,6 @@ static OUTBOUND_FALLBACK: Table = Table::new(
 .needs(&[("model", "provider")]);
 const INBOUND_FALLBACKS: &Kind = &Kind::Table(&INBOUND_FALLBACK);
 const OUTBOUND_FALLBACKS: &Kind = &Kind::Table(&OUTBOUND_FALLBACK);
-pub(super) const IN_FALLBACK: Key = Key::new("fallback", Kind::List(INBOUND_FALLBACKS), "What is answered when the app failed.");
-pub(super) const OUT_FALLBACK: Key =
+pub(in crate::config) const IN_FALLBACK: Key = Key::new("fallback", Kind::List(INBOUND_FALLBACKS), "What is answered when the app failed.");
+pub(in crate::config) const OUT_FALLBACK: Key =
     Key::new("fallback", Kind::List(OUTBOUND_FALLBACKS), "What comes next when the first target failed, in order.");
