@@ -14,6 +14,8 @@ pub mod read;
 mod scalars;
 pub mod schema;
 mod secrecy;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod values;
 mod written;

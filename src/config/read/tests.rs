@@ -8,47 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{
     Algorithm, Api, Applies, Backoff, CacheBody, CallerSource, Cookies, Fallback, FieldPath, KeyPart, LogFormat, Mode, OnStoreError,
-    Operation, RetryOn, Unit, Unpriced, error::lines,
+    Operation, RetryOn, Unit, Unpriced,
+    error::lines,
+    testing::{IN, OUT, bad, env, good, limit, overrides, route, says},
 };
-
-fn overrides() -> Overrides {
-    Overrides { app: None, memory_limit: Some(512 << 20) }
-}
-
-fn env(name: &str) -> Option<String> {
-    match name {
-        "OPENAI_API_KEY" => Some("sk-from-env".into()),
-        "PORT" => Some("3100".into()),
-        "EMPTY" => Some(String::new()),
-        "BAD" => Some("hunter2".into()),
-        _ => None,
-    }
-}
-
-fn good(text: &str) -> Config {
-    match parse(text, "proxy.yaml", &overrides(), &env) {
-        Ok(config) => config,
-        Err(mistakes) => panic!("{mistakes}"),
-    }
-}
-
-fn bad(text: &str) -> Vec<String> {
-    let mistakes = parse(text, "proxy.yaml", &overrides(), &env).expect_err("has mistakes");
-    mistakes.iter().map(|m| format!("{}:{}: {}", m.line, m.column, m.message)).collect()
-}
-
-/// One mistake at this place, with this in its message.
-fn says(text: &str, place: &str, part: &str) {
-    let said = bad(text);
-    assert!(
-        said.len() == 1 && said[0].starts_with(&format!("{place}: ")) && said[0].contains(part),
-        "{text}
-{said:#?}"
-    );
-}
-
-const IN: &str = "inbound: {app: http://127.0.0.1:3000}\n";
-const OUT: &str = "outbound: {providers: {openai: {}}}\n";
 
 #[test]
 fn no_file_is_a_transparent_proxy() {
@@ -285,11 +248,6 @@ fn mistakes_of_shape_have_places_and_cures() {
     says("inbound: &a {app: 3000}\nstore: {<<: *a}\n", "2:9", "merge keys (`<<`) are not supported");
 }
 
-/// A limit with this, on the inbound door.
-fn limit(terms: &str) -> String {
-    format!("inbound:\n  app: 3000\n  limits:\n    - {{{terms}}}\n")
-}
-
 #[test]
 fn mistakes_in_limits() {
     says(&limit("requests: 1"), "4:7", "needs `window`");
@@ -395,7 +353,6 @@ fn what_of_a_post_counts_is_a_word_or_a_list() {
 
 #[test]
 fn policies_that_contradict_themselves() {
-    let route = |policy: &str| format!("inbound:\n  app: 3000\n  routes:\n    - match: {{path: /a}}\n      {policy}\n");
     says(&route("breaker: {consecutive: 0, ratio: off}"), "5:7", "can never open");
     says(&route("breaker:"), "5:7", "`breaker` is empty; write `breaker: {}`");
     says(&route("timeouts: {per_try: 2m, total: 1m}"), "5:27", "longer than `total`");
