@@ -28,10 +28,10 @@ use ipnet::IpNet;
 pub use key::KeyPart;
 pub use mode::Mode;
 pub use policies::{
-    Access, Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Limit,
-    Metering, OnStoreError, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Limit, Metering,
+    OnStoreError, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
 };
-pub use policy::Policies;
+pub use policy::*;
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 

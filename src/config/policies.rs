@@ -3,18 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
-use ipnet::IpNet;
 
 use super::{Glob, KeyPart, Mode};
-
-/// Who may come in, by address. `deny` wins.
-#[derive(Debug, Clone, Default)]
-#[allow(missing_docs)]
-pub struct Access {
-    pub mode: Mode,
-    pub allow: Vec<IpNet>,
-    pub deny: Vec<IpNet>,
-}
 
 /// A source of the caller's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]

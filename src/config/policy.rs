@@ -17,8 +17,10 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
+pub use access::Access;
+
 use super::{
-    Access, Breaker, Cache, Config, Fallback, Limit, Match, Provider, Retry, Timeouts,
+    Breaker, Cache, Config, Fallback, Limit, Match, Provider, Retry, Timeouts,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

@@ -3,7 +3,7 @@
 
 mod doors;
 mod elsewhere;
-mod kinds;
+pub(super) mod kinds;
 mod policies;
 mod print;
 mod process;

@@ -184,16 +184,6 @@ pub(super) struct Match {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Access {
-    pub(super) mode: W<ModeWord>,
-    #[serde(default)]
-    pub(super) allow: Items<W<Nets>>,
-    #[serde(default)]
-    pub(super) deny: Items<W<Nets>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Limit {
     pub(super) name: Option<W<Name>>,
     pub(super) mode: W<ModeWord>,

@@ -364,7 +364,6 @@ fn policies_that_contradict_themselves() {
     says(&route("cache: {body: [a..b]}"), "5:22", "such as `variables.id`");
     says(&route("cache: {max_request: 1MiB}"), "5:15", "`body`");
     says(&route("cache: {methods: [POST]}"), "5:15", "written in the route's `match`");
-    says(&route("access: {}"), "5:7", "needs `allow` or `deny`");
     says(&route("cache: {share: true}"), "5:15", "is for model calls");
     says(
         "outbound: {providers: {openai: {}}, defaults: {cache: {ttl: 1h, share: true, per: caller}}}\n",

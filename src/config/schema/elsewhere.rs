@@ -141,10 +141,6 @@ const WORDS: &[Elsewhere] = &[
     ),
     (&["api_base", "base_url", "api_url", "openai_base_url"], "write `url` in the provider"),
     (
-        &["ip_allow", "ip_deny", "allowlist", "denylist", "whitelist", "blacklist", "ip_filter", "ip_restriction", "acl", "allowed_ips"],
-        "write `access: {allow: [private]}` in a route or in the door's `defaults`",
-    ),
-    (
         &["trusted_ips", "trust_proxy", "set_real_ip_from", "xff_num_trusted_hops", "forwarded_headers"],
         "write `trusted_proxies: [private]` in `inbound`",
     ),

@@ -22,7 +22,7 @@ const LISTEN: &str = r"^.+:[0-9]+$";
 
 macro_rules! scalars {
     ($($upper:ident = $scalar:expr;)+) => {$(
-        pub(super) const $upper: Kind = {
+        pub(in crate::config) const $upper: Kind = {
             static SCALAR: Scalar = $scalar;
             Kind::Scalar(&SCALAR)
         };
@@ -94,6 +94,8 @@ scalars! {
 }
 
 /// Names on the left of a map.
-pub(super) static PROVIDER_NAME: Scalar = Scalar::new::<ProviderName>("a provider name", Json::Pattern("^[a-z0-9_-]{1,64}$"), "openai");
+pub(in crate::config) static PROVIDER_NAME: Scalar =
+    Scalar::new::<ProviderName>("a provider name", Json::Pattern("^[a-z0-9_-]{1,64}$"), "openai");
 /// Names on the left of a map.
-pub(super) static FIELD_NAME: Scalar = Scalar::new::<HeaderName>("a header name", Json::Pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "x-beta");
+pub(in crate::config) static FIELD_NAME: Scalar =
+    Scalar::new::<HeaderName>("a header name", Json::Pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "x-beta");

@@ -5,20 +5,6 @@ use crate::config::{key::KEYS, mode::MODE_KEY};
 
 const TAGS: Kind = Kind::List(&TAG);
 
-// --- access ---------------------------------------------------------------------------------------
-
-static ACCESS_TABLE: Table = Table::new(
-    "access",
-    "Who may come in, by address; `deny` wins. Beyond a trusted proxy the address is the client's.",
-    &[
-        MODE_KEY,
-        Key::new("allow", Kind::OneOrMany(&NETS), "Only these; without it, everybody who is not denied.").eg("[private]"),
-        Key::new("deny", Kind::OneOrMany(&NETS), "Never these.").eg("[192.0.2.0/24]"),
-    ],
-)
-.at_least_one(&[&["allow", "deny"]]);
-pub(in crate::config) const ACCESS: Key = Key::new("access", Kind::Table(&ACCESS_TABLE), "Who may come in, by address.");
-
 // --- limits ---------------------------------------------------------------------------------------
 
 const LIMIT_NAME: Key = Key::new("name", NAME, "Label of metrics and of the RateLimit header; counters live on by it across reloads.")
