@@ -28,8 +28,8 @@ use ipnet::IpNet;
 pub use key::KeyPart;
 pub use mode::Mode;
 pub use policies::{
-    Algorithm, Applies, Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Limit, Metering,
-    OnStoreError, Price, Retry, RetryBudget, RetryOn, Timeouts, Unit, Unpriced,
+    Backoff, Breaker, BreakerRatio, Cache, CacheBody, CallerSource, Cookies, Fallback, FieldPath, Metering, Price, Retry, RetryBudget,
+    RetryOn, Timeouts,
 };
 pub use policy::*;
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};

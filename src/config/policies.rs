@@ -17,82 +17,6 @@ pub enum CallerSource {
     ClientCert,
 }
 
-/// One limit. A limit counts where it is written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limit {
-    /// As written, or made from place and terms; state lives on by it across reloads; label of metrics.
-    pub name: Arc<str>,
-    /// Enforce or observe.
-    pub mode: Mode,
-    /// What the counters are kept by; empty means one counter for all.
-    pub key: Vec<KeyPart>,
-    /// What is counted.
-    pub unit: Unit,
-    /// How much per window: requests, tokens or nano-USD.
-    pub amount: u64,
-    /// The window.
-    pub window: Duration,
-    /// How the window is counted.
-    pub algorithm: Algorithm,
-    /// Whether answers from the cache count too.
-    pub applies: Applies,
-    /// What to do when the shared store does not answer.
-    pub on_store_error: OnStoreError,
-    /// Fractions of `amount` that raise an alert, ascending.
-    pub alert_at: Vec<f64>,
-    /// What a call of a model without a price means to a dollar limit.
-    pub unpriced: Unpriced,
-}
-
-/// What a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum Unit {
-    Requests,
-    Tokens,
-    /// Nano-dollars: 1 USD = 1_000_000_000.
-    NanoUsd,
-}
-
-/// How a window is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Ring of 32 slots; never above the limit in any window.
-    Sliding,
-    /// Aligned windows.
-    Fixed,
-    /// Leaky bucket by `governor`; requests only.
-    Gcra {
-        /// Requests that may come at once.
-        burst: u32,
-    },
-}
-
-/// Which requests a limit counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Applies {
-    All,
-    Misses,
-}
-
-/// What a limit does while the shared store is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum OnStoreError {
-    Local,
-    Allow,
-    Deny,
-}
-
-/// Calls without a known price under a dollar limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Unpriced {
-    Allow,
-    Refuse,
-}
-
 /// How exactly model calls are metered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Metering {
@@ -300,24 +224,4 @@ pub struct Price {
     pub cached_input: Option<u64>,
     pub cache_write: Option<u64>,
     pub cache_write_1h: Option<u64>,
-}
-
-impl Unit {
-    /// The unit of a word of [`Self::as_str`].
-    pub fn of_word(word: &str) -> Self {
-        match word {
-            "tokens" => Self::Tokens,
-            "usd" => Self::NanoUsd,
-            _ => Self::Requests,
-        }
-    }
-
-    /// The word used in `proxy.yaml`, metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Tokens => "tokens",
-            Self::NanoUsd => "usd",
-        }
-    }
 }

@@ -8,7 +8,7 @@ mod access;
 mod breaker;
 mod cache;
 mod fallback;
-mod limits;
+pub(super) mod limits;
 mod purge;
 mod retry;
 mod timeouts;
@@ -18,9 +18,10 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use access::Access;
+pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
 
 use super::{
-    Breaker, Cache, Config, Fallback, Limit, Match, Provider, Retry, Timeouts,
+    Breaker, Cache, Config, Fallback, Match, Provider, Retry, Timeouts,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

@@ -9,14 +9,14 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
-    Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
+    Api, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn,
+    Secret, TlsVersion,
     key::KeyWord,
     mode::ModeWord,
     policy::{Block, Policy},
     scalars::{
-        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, ReplayWord,
-        Share, Target, ToolCallsWord, Usd, W,
+        BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, ReplayWord, Share, Target,
+        ToolCallsWord, Usd, W,
     },
 };
 
@@ -180,25 +180,6 @@ pub(super) struct Match {
     pub(super) provider: Items<W<Name>>,
     pub(super) operation: Items<W<Operation>>,
     pub(super) models: Items<W<Glob>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Limit {
-    pub(super) name: Option<W<Name>>,
-    pub(super) mode: W<ModeWord>,
-    pub(super) key: Items<W<KeyWord>>,
-    pub(super) requests: Option<W<Count>>,
-    pub(super) tokens: Option<W<Count>>,
-    pub(super) usd: Option<W<Usd>>,
-    pub(super) window: Option<W<Duration>>,
-    pub(super) algorithm: W<AlgorithmWord>,
-    pub(super) burst: Option<W<Count>>,
-    pub(super) applies: W<Applies>,
-    pub(super) on_store_error: W<OnStoreError>,
-    #[serde(default)]
-    pub(super) alert_at: Items<W<Share>>,
-    pub(super) unpriced: Option<W<Unpriced>>,
 }
 
 #[derive(Debug, Deserialize)]

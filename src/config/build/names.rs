@@ -1,6 +1,6 @@
 //! Names: of routes and limits that have none, and of providers that everybody knows.
 
-use crate::config::{Algorithm, Api, KeyPart, Limit, Match, Operation, Scheme, Unit, human};
+use crate::config::{Api, Match, Operation, Scheme};
 
 /// Longest name that is made; metrics labels stay readable, and the rest is told apart by a hash.
 const LONGEST: usize = 96;
@@ -76,24 +76,8 @@ pub(super) fn route(matches: &Match) -> String {
     if parts.is_empty() { "*".to_owned() } else { bounded(parts.join(" ")) }
 }
 
-/// A limit's name, made from its place and terms: the same terms at the same place are the same limit.
-pub(in crate::config) fn limit(place: &str, limit: &Limit) -> String {
-    let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(KeyPart::written).collect::<Vec<_>>().join("+") };
-    let amount = match limit.unit {
-        Unit::NanoUsd => human::usd(limit.amount),
-        Unit::Requests | Unit::Tokens => limit.amount.to_string(),
-    };
-    let window = humantime::format_duration(limit.window).to_string().replace(' ', "");
-    let algorithm = match limit.algorithm {
-        Algorithm::Sliding => String::new(),
-        Algorithm::Fixed => "/fixed".to_owned(),
-        Algorithm::Gcra { burst } => format!("/gcra{burst}"),
-    };
-    bounded(format!("{place}/{key}/{amount}-{}/{window}{algorithm}", limit.unit.as_str()))
-}
-
 /// ASCII without quotes (names stand in header values), and not too long.
-fn bounded(name: String) -> String {
+pub(in crate::config) fn bounded(name: String) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\".contains(c) || c == ' ' { c } else { '_' }).collect();
     if plain.len() <= LONGEST && plain == name {
         return plain;

@@ -1,27 +1,271 @@
-//! `limits`: how much may be asked for, one unit each. A limit's key exists at its door, and its name survives reloads.
+//! `limits`: how much may be asked for, in one unit each. A limit's key exists at its door, and its name survives reloads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{InDefaults, Place, Policy, Rows};
+use serde::Deserialize;
+
+use super::{InDefaults, NOT_YET, Place, Policy, Rows};
 use crate::config::{
-    Algorithm, Config, KeyPart, Limit, Unit, Unpriced,
+    Config,
     build::{Build, Door, names, small},
     error::quoted,
-    key::{self, KeyWord},
+    human,
+    key::{self, KEYS, KeyPart, KeyWord},
+    mode::{MODE_KEY, Mode, ModeWord},
     read::Mark,
-    scalars::AlgorithmWord,
-    schema,
-    written::{self, Items},
+    scalars::{Count, Name, Share, Usd, W, words},
+    schema::{
+        Advice, Elsewhere, Json, Key, Kind, Scalar, Table,
+        kinds::{COUNT_OF, DOLLARS, NAME, SHARE, TIME_OF},
+    },
+    written::Items,
 };
 
+/// One limit. A limit counts where it is written.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Limit {
+    /// As written, or generated from place and terms. Counters live on by it across reloads; it is a label of metrics.
+    pub name: Arc<str>,
+    pub mode: Mode,
+    /// The parts by which counters are kept. Empty: one counter for all.
+    pub key: Vec<KeyPart>,
+    pub unit: Unit,
+    /// The amount per window: requests, tokens or nano-dollars.
+    pub amount: u64,
+    pub window: Duration,
+    pub algorithm: Algorithm,
+    /// Whether answers from the cache count too.
+    pub applies: Applies,
+    pub on_store_error: OnStoreError,
+    /// Fractions of `amount` that raise an alert, ascending.
+    pub alert_at: Vec<f64>,
+    pub unpriced: Unpriced,
+}
+
+/// The unit of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Unit {
+    Requests,
+    Tokens,
+    /// Nano-dollars: 1 USD = 1_000_000_000.
+    NanoUsd,
+}
+
+/// How a window is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Ring of 32 slots; no window ever has more than the limit.
+    Sliding,
+    /// Aligned windows.
+    Fixed,
+    /// Leaky bucket; requests only.
+    Gcra {
+        /// Requests that may come at once.
+        burst: u32,
+    },
+}
+
+/// Which requests a limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Applies {
+    All,
+    Misses,
+}
+
+/// What a limit does while the shared store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum OnStoreError {
+    Local,
+    Allow,
+    Deny,
+}
+
+/// What a dollar limit does with a call that has no known price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Unpriced {
+    Allow,
+    Refuse,
+}
+
+impl Unit {
+    /// The unit of a word of [`Self::as_str`].
+    pub fn of_word(word: &str) -> Self {
+        match word {
+            "tokens" => Self::Tokens,
+            "usd" => Self::NanoUsd,
+            _ => Self::Requests,
+        }
+    }
+
+    /// The word used in `proxy.yaml`, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
+            Self::NanoUsd => "usd",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Written {
+    name: Option<W<Name>>,
+    mode: W<ModeWord>,
+    key: Items<W<KeyWord>>,
+    requests: Option<W<Count>>,
+    tokens: Option<W<Count>>,
+    usd: Option<W<Usd>>,
+    window: Option<W<Duration>>,
+    algorithm: W<AlgorithmWord>,
+    burst: Option<W<Count>>,
+    applies: W<Applies>,
+    on_store_error: W<OnStoreError>,
+    #[serde(default)]
+    alert_at: Items<W<Share>>,
+    unpriced: Option<W<Unpriced>>,
+}
+
+/// The word of `algorithm:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AlgorithmWord {
+    Sliding,
+    Fixed,
+    Gcra,
+}
+
+words! {
+    AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
+    Applies: "all" => Self::All, "misses" => Self::Misses;
+    OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
+    Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
+}
+
+const ALGORITHM: Kind =
+    Kind::Scalar(&Scalar::new::<AlgorithmWord>("`sliding`, `fixed` or `gcra`", Json::Words(&["sliding", "fixed", "gcra"]), "sliding"));
+const APPLIES: Kind = Kind::Scalar(&Scalar::new::<Applies>("`all` or `misses`", Json::Words(&["all", "misses"]), "all"));
+const ON_STORE_ERROR: Kind =
+    Kind::Scalar(&Scalar::new::<OnStoreError>("`local`, `allow` or `deny`", Json::Words(&["local", "allow", "deny"]), "deny"));
+const UNPRICED: Kind = Kind::Scalar(&Scalar::new::<Unpriced>("`allow` or `refuse`", Json::Words(&["allow", "refuse"]), "refuse"));
+
+const NAME_KEY: Key = Key::new("name", NAME, "Label of metrics and of the RateLimit header; counters live on by it across reloads.")
+    .says("made from place and terms")
+    .eg("per-user");
+const LIMIT_KEY: Key =
+    Key::new("key", KEYS, "Whose counter: `client_ip` (IPv6: its /64), `caller`, `api_key`, `route`, `provider`, `model`, `header:NAME`, `cookie:NAME`, `query:NAME`, or a list whose combination counts. `global` is one counter for all.")
+        .default("global")
+        .eg("[caller, route]");
+const REQUESTS: Key = Key::new("requests", COUNT_OF, "Requests in a window.").within("1", "1000G").eg("1000");
+const TOKENS: Key = Key::new("tokens", COUNT_OF, "Tokens in a window, input and output.").within("1", "1000G").eg("200k");
+const USD: Key = Key::new("usd", DOLLARS, "Dollars in a window.").within("0.000001", "1000000000").eg("0.50");
+const WINDOW: Key = Key::new("window", TIME_OF, "The window.").within("1s", "366d").required().eg("1m");
+const ALGORITHM_KEY: Key = Key::new(
+    "algorithm",
+    ALGORITHM,
+    "`sliding` never admits more than the limit in any window; `fixed` counts aligned windows; `gcra` spreads requests evenly and needs `burst`.",
+)
+.default("sliding");
+const BURST: Key = Key::new("burst", COUNT_OF, "For `gcra`: requests that may come at once.").within("1", "1M").eg("10");
+const ON_ERROR: Key =
+    Key::new("on_store_error", ON_STORE_ERROR, "While Redis is away: count here, let through, or refuse.").default("local");
+const ALERT_AT: Key =
+    Key::new("alert_at", Kind::OneOrMany(&SHARE), "Shares of the limit that raise an alert.").within("0.01", "1").eg("[0.5, 0.8, 1.0]");
+const UNPRICED_KEY: Key =
+    Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price, or one whose cost no answer says (a batch, a video, a path that is on no list).").says("`refuse` for a `usd` limit, else `allow`");
+const FOREIGN: [Advice; 3] = [("limit", "write `requests`, `tokens` or `usd`"), ("queue", NOT_YET), ("concurrency", NOT_YET)];
+const APPLIES_TEXT: &str = "Whether answers from the cache count too.";
+
+static INBOUND_LIMIT: Table = Table::new(
+    "inbound limit",
+    "Refuses with 429 and a true `Retry-After`. A `tokens` or `usd` limit here counts what the model calls caused by the request spend.",
+    &[
+        NAME_KEY,
+        MODE_KEY,
+        LIMIT_KEY,
+        REQUESTS,
+        TOKENS,
+        USD,
+        WINDOW,
+        ALGORITHM_KEY,
+        BURST,
+        Key::new("applies", APPLIES, APPLIES_TEXT).default("all"),
+        ON_ERROR,
+        ALERT_AT,
+        UNPRICED_KEY,
+    ],
+)
+.exactly_one(&[&["requests", "tokens", "usd"]])
+.foreign(&FOREIGN);
+
+static OUTBOUND_LIMIT: Table = Table::new(
+    "outbound limit",
+    "Refuses in the provider's own words. What a call will cost is reserved before it is sent and settled when it ends.",
+    &[
+        NAME_KEY,
+        MODE_KEY,
+        LIMIT_KEY,
+        REQUESTS,
+        TOKENS,
+        USD,
+        WINDOW,
+        ALGORITHM_KEY,
+        BURST,
+        Key::new("applies", APPLIES, APPLIES_TEXT).default("misses"),
+        ON_ERROR,
+        ALERT_AT,
+        UNPRICED_KEY,
+    ],
+)
+.exactly_one(&[&["requests", "tokens", "usd"]])
+.foreign(&FOREIGN);
+
+const INBOUND_KIND: &Kind = &Kind::Table(&INBOUND_LIMIT);
+const OUTBOUND_KIND: &Kind = &Kind::Table(&OUTBOUND_LIMIT);
+/// The row of a route and of the inbound door.
+pub(in crate::config) const INBOUND: Key = Key::new("limits", Kind::List(INBOUND_KIND), TEXT);
+/// The row of a route and of the outbound door.
+pub(in crate::config) const OUTBOUND: Key = Key::new("limits", Kind::List(OUTBOUND_KIND), TEXT);
+const TEXT: &str = "Limits; each counts where it is written.";
+
+const ELSEWHERE: &[Elsewhere] = &[
+    (
+        &[
+            "rate_limit",
+            "rate_limits",
+            "ratelimit",
+            "rate_limiting",
+            "rate_limiter",
+            "limit_req",
+            "throttle",
+            "throttling",
+            "rpm",
+            "tpm",
+            "quota",
+            "quotas",
+        ],
+        "write `limits: [{key: client_ip, requests: 100, window: 1m}]` in the door or in a route",
+    ),
+    (
+        &["budget", "budgets", "max_budget", "budget_duration", "spend_limit", "cost_limit"],
+        "write `limits: [{key: provider, usd: 25, window: 1d}]` in the door or in a route",
+    ),
+];
+
 impl Policy for Vec<Limit> {
-    type Written = Items<written::Limit>;
+    type Written = Items<Written>;
 
     const ROWS: Rows = Rows {
-        inbound: Some(schema::IN_LIMITS),
-        outbound: Some(schema::OUT_LIMITS),
+        inbound: Some(INBOUND),
+        outbound: Some(OUTBOUND),
         defaults: InDefaults::Refused("limits of a whole door are written in the door's own `limits`"),
     };
+
+    const ELSEWHERE: &'static [Elsewhere] = ELSEWHERE;
 
     /// A limit counts where it is written: no place inherits one.
     fn build(build: &mut Build<'_>, place: &Place<'_>, written: Self::Written, _: &Self) -> Self {
@@ -41,7 +285,7 @@ impl Policy for Vec<Limit> {
     }
 }
 
-fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: written::Limit) -> Option<Limit> {
+fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: Written) -> Option<Limit> {
     key_fits(build, place, path, &written);
     let units = [
         (Unit::Requests, written.requests.map(|count| count.0.0)),
@@ -94,7 +338,7 @@ fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: written::L
     };
     limit.name = match written.name {
         Some(name) => Arc::from(name.0.0.as_str()),
-        None => Arc::from(names::limit(place.name, &limit).as_str()),
+        None => Arc::from(generated_name(place.name, &limit).as_str()),
     };
     claim_name(build, path, &limit.name);
     written.mode.0.meant().is_some().then_some(limit)
@@ -115,7 +359,7 @@ fn claim_name(build: &mut Build<'_>, path: &str, name: &str) {
     }
 }
 
-fn key_fits(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &written::Limit) {
+fn key_fits(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Written) {
     let parts: Vec<_> = written.key.iter().enumerate().filter_map(|(n, word)| Some((n, word.as_ref()?.0.clone()))).collect();
     for (at, (n, word)) in parts.iter().enumerate() {
         let KeyWord::Part(part) = word else {
@@ -188,5 +432,69 @@ fn gcra_is_local(build: &mut Build<'_>, config: &Config) {
             build.seen.value(&format!("{path}.algorithm")),
             format!("limit `{name}`: gcra is counted by each replica for itself, not in Redis"),
         );
+    }
+}
+
+/// The name of a limit that has none: place and terms. The same terms at the same place are the same limit.
+fn generated_name(place: &str, limit: &Limit) -> String {
+    let key = if limit.key.is_empty() { "global".to_owned() } else { limit.key.iter().map(KeyPart::written).collect::<Vec<_>>().join("+") };
+    let amount = match limit.unit {
+        Unit::NanoUsd => human::usd(limit.amount),
+        Unit::Requests | Unit::Tokens => limit.amount.to_string(),
+    };
+    let window = humantime::format_duration(limit.window).to_string().replace(' ', "");
+    let algorithm = match limit.algorithm {
+        Algorithm::Sliding => String::new(),
+        Algorithm::Fixed => "/fixed".to_owned(),
+        Algorithm::Gcra { burst } => format!("/gcra{burst}"),
+    };
+    names::bounded(format!("{place}/{key}/{amount}-{}/{window}{algorithm}", limit.unit.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{
+        scalars::tests::refused,
+        testing::{OUT, good, limit, says},
+    };
+
+    #[test]
+    fn a_key_may_be_a_word_a_list_or_global() {
+        let config = good(
+            "inbound:\n  app: 3000\n  limits:\n    - {key: [client_ip, route], requests: 2M, window: 1h, algorithm: gcra, burst: 10}\n    - {key: global, tokens: 1k, window: 1d, mode: off}\n    - {requests: 5, window: 1s, algorithm: fixed, mode: observe}\n",
+        );
+        let limits = config.inbound.expect("open").limits;
+        assert_eq!(limits.len(), 2, "`off` is absence");
+        assert_eq!((&limits[0].key[..], limits[0].algorithm), (&[KeyPart::ClientIp, KeyPart::Route][..], Algorithm::Gcra { burst: 10 }));
+        assert_eq!((limits[1].key.len(), limits[1].mode, limits[1].algorithm), (0, Mode::Observe, Algorithm::Fixed));
+    }
+
+    #[test]
+    fn mistakes_in_limits() {
+        says(&limit("requests: 1"), "4:7", "needs `window`");
+        says(&limit("window: 1m"), "4:7", "needs one of `requests`, `tokens`, `usd`");
+        says(&limit("requests: 1, tokens: 2, window: 1m"), "4:21", "conflicts with `requests`");
+        says(&limit("usd: -1, window: 1m"), "4:13", "must not be negative");
+        says(&(limit("usd: 1, window: 1m, algorithm: gcra, burst: 1") + OUT), "4:39", "counts requests only");
+        says(&limit("requests: 1, window: 1m, algorithm: gcra"), "4:44", "needs `burst`");
+        says(&limit("requests: 1, window: 1m, burst: 3"), "4:33", "`burst` is for");
+        says(&limit("requests: 1, window: 1m, key: jwt:sub"), "4:38", "JWT keys are not supported yet");
+        says(&limit("requests: 1, window: 1m, key: model"), "4:38", "has no model");
+        says(&limit("requests: 1, window: 1m, key: [client_ip, client_ip]"), "4:50", "already part of the key");
+        says(&limit("requests: 1, window: 1m, unpriced: allow"), "4:33", "is for a `usd` limit");
+        says(&limit("requests: 1, window: 1m, alert_at: [2]"), "4:44", "out of range");
+        says(&limit("requests: 1, window: 1m}\n    - {requests: 1, window: 60s"), "5:7", "the same limit is already written at line 4");
+        says(
+            &limit("name: a, requests: 1, window: 1m}\n    - {name: a, requests: 2, window: 60s"),
+            "5:14",
+            "already a limit `a` at line 4",
+        );
+        says(&limit("mode: off, requests: 0, window: 1m"), "4:29", "out of range");
+    }
+
+    #[test]
+    fn an_algorithm_is_one_of_three_words() {
+        refused::<AlgorithmWord>("bucket", "`sliding`, `fixed` or `gcra`");
     }
 }

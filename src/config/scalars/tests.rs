@@ -62,7 +62,6 @@ fn a_caller_is_a_word_or_a_header() {
 #[test]
 fn lists_of_words_say_which() {
     refused::<Api>("open_ai", "did you mean `openai`");
-    refused::<AlgorithmWord>("bucket", "`sliding`, `fixed` or `gcra`");
     refused::<bool>("yes", "`true` nor `false`");
 }
 

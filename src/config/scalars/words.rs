@@ -4,8 +4,7 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, LogFormat, Metering, OnStoreError, Operation, Protocol, RetryOn,
-    TlsVersion, Unpriced,
+    Api, CallerSource, ClientAuth, Cookies, FieldPath, LogFormat, Metering, Operation, Protocol, RetryOn, TlsVersion,
     error::{did_you_mean, quoted},
 };
 
@@ -35,15 +34,6 @@ pub(in crate::config) enum ReplayWord {
 pub(in crate::config) enum ToolCallsWord {
     Store,
     Skip,
-}
-
-/// `algorithm:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::config) enum AlgorithmWord {
-    #[default]
-    Sliding,
-    Fixed,
-    Gcra,
 }
 
 /// The value of a word from a fixed list; the error names the nearest word, or all.
@@ -82,12 +72,8 @@ words! {
     BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
     ReplayWord: "immediate" => Self::Immediate, "original" => Self::Original;
     ToolCallsWord: "store" => Self::Store, "skip" => Self::Skip;
-    AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
     Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
-    Applies: "all" => Self::All, "misses" => Self::Misses;
-    OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
     Metering: "exact" => Self::Exact, "as_sent" => Self::AsSent;
-    Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
     Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
     Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;
     ClientAuth: "require" => Self::Require, "request" => Self::Request;

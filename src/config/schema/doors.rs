@@ -1,7 +1,7 @@
 //! The two doors: listeners, routes, providers.
 
-use super::{Advice, IN_LIMITS, Key, Kind, OUT_LIMITS, Table, join, kinds::*, tls};
-use crate::config::policy;
+use super::{Advice, Key, Kind, Table, join, kinds::*, tls};
+use crate::config::policy::{self, limits};
 
 // --- bounds ---------------------------------------------------------------------------------------
 
@@ -172,7 +172,7 @@ static INBOUND: Table = Table::new(
         Key::new("caller", Kind::OneOrMany(&CALLER), "Who is asking: the first source that can be trusted.")
             .default("client_ip")
             .eg("[header:x-user-id, client_ip]"),
-        IN_LIMITS,
+        limits::INBOUND,
         Key::new("defaults", Kind::Table(&INBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&INBOUND_ROUTE)), "Matches with their policies."),
         Key::new("warm", Kind::Table(&WARM), "Requests that fill the cache after the start."),
@@ -273,7 +273,7 @@ static OUTBOUND: Table = Table::new(
         )
         .required()
         .eg("{openai: {}}"),
-        OUT_LIMITS,
+        limits::OUTBOUND,
         Key::new("defaults", Kind::Table(&OUTBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&OUTBOUND_ROUTE)), "Matches with their policies."),
         Key::new("bounds", Kind::Table(&OUTBOUND_BOUNDS), BOUNDS_TEXT).default("{}"),

@@ -15,27 +15,6 @@ const WORDS: &[Elsewhere] = &[
     ),
     (
         &[
-            "rate_limit",
-            "rate_limits",
-            "ratelimit",
-            "rate_limiting",
-            "rate_limiter",
-            "limit_req",
-            "throttle",
-            "throttling",
-            "rpm",
-            "tpm",
-            "quota",
-            "quotas",
-        ],
-        "write `limits: [{key: client_ip, requests: 100, window: 1m}]` in the door or in a route",
-    ),
-    (
-        &["budget", "budgets", "max_budget", "budget_duration", "spend_limit", "cost_limit"],
-        "write `limits: [{key: provider, usd: 25, window: 1d}]` in the door or in a route",
-    ),
-    (
-        &[
             "upstreams",
             "upstream",
             "backend",

@@ -6,11 +6,11 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
-    Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
+    Api, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn,
+    Secret, TlsVersion,
     scalars::{
-        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName, RedisUrl,
-        ReplayWord, Share, Target, ToolCallsWord, Usd,
+        BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName, RedisUrl, ReplayWord,
+        Share, Target, ToolCallsWord, Usd,
     },
 };
 
@@ -67,17 +67,13 @@ scalars! {
     REPLAY = Scalar::new::<ReplayWord>("`immediate` or `original`", Json::Words(&["immediate", "original"]), "original");
     TOOL_CALLS = Scalar::new::<ToolCallsWord>("`store` or `skip`", Json::Words(&["store", "skip"]), "store");
     PER = Scalar::new::<Per>("`tenant` or `caller`", Json::Words(&["tenant", "caller"]), "caller");
-    ALGORITHM = Scalar::new::<AlgorithmWord>("`sliding`, `fixed` or `gcra`", Json::Words(&["sliding", "fixed", "gcra"]), "sliding");
     API = Scalar::new::<Api>("an API", Json::Words(&["openai", "anthropic", "gemini", "bedrock", "plain"]), "openai");
     OPERATION = Scalar::new::<Operation>(
         "an operation",
         Json::Words(&["chat", "responses", "messages", "completions", "embeddings", "images", "audio", "models", "other"]),
         "chat"
     );
-    APPLIES = Scalar::new::<Applies>("`all` or `misses`", Json::Words(&["all", "misses"]), "all");
-    ON_STORE_ERROR = Scalar::new::<OnStoreError>("`local`, `allow` or `deny`", Json::Words(&["local", "allow", "deny"]), "deny");
     METERING = Scalar::new::<Metering>("`exact` or `as_sent`", Json::Words(&["exact", "as_sent"]), "exact");
-    UNPRICED = Scalar::new::<Unpriced>("`allow` or `refuse`", Json::Words(&["allow", "refuse"]), "refuse");
     COOKIES = Scalar::new::<Cookies>("`bypass` or `ignore`", Json::Words(&["bypass", "ignore"]), "ignore");
     LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");
     RETRY_ON = Scalar::new::<RetryOn>("`connect`, `reset`, `timeout` or a status", Json::NumberOr("^(connect|reset|timeout|[45][0-9]{2})$"), "503");
