@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::{Glob, KeyPart, Mode};
+use super::{Glob, Mode};
 
 /// A source of the caller's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,72 +25,6 @@ pub enum Metering {
     Exact,
     /// Calls go out as the app sent them: a stream without usage is estimated.
     AsSent,
-}
-
-/// Response cache.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    /// Enforce or observe (observe keeps keys, not bodies).
-    pub mode: Mode,
-    /// Forced freshness; `None`: RFC 9111 alone (inbound), required outbound.
-    pub ttl: Option<Duration>,
-    /// RFC 5861, overrides the origin's.
-    pub stale_while_revalidate: Option<Duration>,
-    /// RFC 5861, overrides the origin's.
-    pub stale_if_error: Option<Duration>,
-    /// Purge tags given to every entry.
-    pub tags: Vec<Arc<str>>,
-    /// Extra key parts.
-    pub key: Vec<KeyPart>,
-    /// Whether forced freshness applies to requests with cookies.
-    pub cookies: Cookies,
-    /// Whether forced freshness overrides Set-Cookie, Authorization and private.
-    pub unsafe_: bool,
-    /// Largest body stored.
-    pub max_body: u64,
-    /// Inbound: POST is answered from the cache too, by this of its body.
-    pub body: Option<CacheBody>,
-    /// Largest request body that is read for [`Cache::body`].
-    pub max_request: u64,
-    /// Model calls: one cache for all tenants.
-    pub share: bool,
-    /// Model calls: entries also apart by caller.
-    pub per_caller: bool,
-    /// Replayed streams keep the recorded pauses.
-    pub paced: bool,
-    /// Model calls: answers that ask for tool calls are stored too.
-    pub tool_calls: bool,
-    /// Model calls: above this temperature nothing is answered from the store.
-    pub max_temperature: Option<f64>,
-}
-
-/// What of a POST's body tells entries apart. Whoever writes it declares that such a POST only reads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CacheBody {
-    /// These fields of its JSON; nothing else of it matters.
-    Fields(Vec<FieldPath>),
-    /// All of its JSON.
-    All,
-    /// A GraphQL request: its document by tokens, and everything beside it. Only queries only read.
-    GraphQl,
-}
-
-/// A field of a JSON object, perhaps of one inside of it: `variables.id`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FieldPath(pub Vec<String>);
-
-impl std::fmt::Display for FieldPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join("."))
-    }
-}
-
-/// Requests that carry cookies, under forced or heuristic freshness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Cookies {
-    Bypass,
-    Ignore,
 }
 
 /// Time bounds; `None` is unbounded.

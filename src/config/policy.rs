@@ -18,10 +18,11 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use access::Access;
+pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
 
 use super::{
-    Breaker, Cache, Config, Fallback, Match, Provider, Retry, Timeouts,
+    Breaker, Config, Fallback, Match, Provider, Retry, Timeouts,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

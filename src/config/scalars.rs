@@ -19,7 +19,7 @@ use super::{
 };
 
 pub(super) use numbers::{Bytes, Count, Share, Usd};
-pub(super) use words::{BodyWord, Per, ReplayWord, ToolCallsWord, no_jwt, one_of, token, unknown, words};
+pub(super) use words::{no_jwt, one_of, token, unknown, words};
 
 /// A value that is written as one word.
 pub(super) trait Word: Sized {

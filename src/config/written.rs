@@ -9,15 +9,10 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn,
-    Secret, TlsVersion,
-    key::KeyWord,
+    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn, Secret, TlsVersion,
     mode::ModeWord,
     policy::{Block, Policy},
-    scalars::{
-        BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, RedisUrl, ReplayWord, Share, Target,
-        ToolCallsWord, Usd, W,
-    },
+    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, RedisUrl, Share, Target, Usd, W},
 };
 
 /// A list whose broken items keep their place.
@@ -180,36 +175,6 @@ pub(super) struct Match {
     pub(super) provider: Items<W<Name>>,
     pub(super) operation: Items<W<Operation>>,
     pub(super) models: Items<W<Glob>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Cache {
-    pub(super) mode: W<ModeWord>,
-    pub(super) ttl: Option<W<Duration>>,
-    pub(super) stale_while_revalidate: Option<W<Duration>>,
-    pub(super) stale_if_error: Option<W<Duration>>,
-    #[serde(default)]
-    pub(super) tags: Items<W<Name>>,
-    #[serde(default)]
-    pub(super) key: Items<W<KeyWord>>,
-    pub(super) cookies: Option<W<Cookies>>,
-    pub(super) r#unsafe: Option<W<bool>>,
-    pub(super) max_body: W<Bytes>,
-    pub(super) share: Option<W<bool>>,
-    pub(super) per: Option<W<Per>>,
-    pub(super) replay: Option<W<ReplayWord>>,
-    pub(super) tool_calls: Option<W<ToolCallsWord>>,
-    pub(super) max_temperature: Option<W<Share>>,
-    pub(super) body: Option<CacheBody>,
-    pub(super) max_request: Option<W<Bytes>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum CacheBody {
-    Word(W<BodyWord>),
-    Fields(Items<W<FieldPath>>),
 }
 
 #[derive(Debug, Deserialize)]

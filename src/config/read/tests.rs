@@ -7,8 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    Algorithm, Api, Applies, Backoff, CacheBody, CallerSource, Cookies, Fallback, FieldPath, LogFormat, Mode, OnStoreError, Operation,
-    RetryOn, Unit, Unpriced,
+    Algorithm, Api, Applies, Backoff, CallerSource, Cookies, Fallback, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unit, Unpriced,
     error::lines,
     testing::{IN, OUT, bad, env, good, limit, overrides, route, says},
 };
@@ -309,37 +308,12 @@ fn dangerous_things_need_to_be_said() {
 }
 
 #[test]
-fn what_of_a_post_counts_is_a_word_or_a_list() {
-    for (written, meant) in [
-        ("graphql", CacheBody::GraphQl),
-        ("all", CacheBody::All),
-        ("[q, page.size]", CacheBody::Fields(vec![FieldPath(vec!["q".into()]), FieldPath(vec!["page".into(), "size".into()])])),
-    ] {
-        let yaml = format!("inbound: {{app: 3000, defaults: {{cache: {{body: {written}, max_request: 2MiB}}}}}}\n");
-        let policy = good(&yaml).inbound.expect("written").fallthrough.cache.expect("written");
-        assert_eq!((policy.body, policy.max_request), (Some(meant), 2 << 20), "{written}");
-    }
-}
-
-#[test]
 fn policies_that_contradict_themselves() {
     says(&route("breaker: {consecutive: 0, ratio: off}"), "5:7", "can never open");
     says(&route("breaker:"), "5:7", "`breaker` is empty; write `breaker: {}`");
     says(&route("timeouts: {per_try: 2m, total: 1m}"), "5:27", "longer than `total`");
     says(&route("retry: {backoff: {base: 9s, max: 1s}}"), "5:24", "longer than `max`");
     says(&route("retry: {backoff: []}"), "5:24", "needs a pause");
-    says(&route("cache: {unsafe: true}"), "5:15", "no meaning without `ttl`");
-    says(&route("cache: {body: []}"), "5:21", "no field is named");
-    says(&route("cache: {body: grahpql}"), "5:21", "did you mean `graphql`?");
-    says(&route("cache: {body: [a..b]}"), "5:22", "such as `variables.id`");
-    says(&route("cache: {max_request: 1MiB}"), "5:15", "`body`");
-    says(&route("cache: {methods: [POST]}"), "5:15", "written in the route's `match`");
-    says(&route("cache: {share: true}"), "5:15", "is for model calls");
-    says(
-        "outbound: {providers: {openai: {}}, defaults: {cache: {ttl: 1h, share: true, per: caller}}}\n",
-        "1:78",
-        "conflicts with `share: true`",
-    );
 }
 
 #[test]

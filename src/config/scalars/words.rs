@@ -4,37 +4,9 @@ use http::{HeaderName, StatusCode};
 
 use super::Word;
 use crate::config::{
-    Api, CallerSource, ClientAuth, Cookies, FieldPath, LogFormat, Metering, Operation, Protocol, RetryOn, TlsVersion,
+    Api, CallerSource, ClientAuth, LogFormat, Metering, Operation, Protocol, RetryOn, TlsVersion,
     error::{did_you_mean, quoted},
 };
-
-/// Whose entries a cache of model calls keeps apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Per {
-    Tenant,
-    Caller,
-}
-
-/// `body:` of a cache as written, where it is no list of fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum BodyWord {
-    All,
-    GraphQl,
-}
-
-/// `replay:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum ReplayWord {
-    Immediate,
-    Original,
-}
-
-/// `tool_calls:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum ToolCallsWord {
-    Store,
-    Skip,
-}
 
 /// The value of a word from a fixed list; the error names the nearest word, or all.
 pub(in crate::config) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -68,13 +40,8 @@ macro_rules! words {
 pub(in crate::config) use words;
 
 words! {
-    Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
-    BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
-    ReplayWord: "immediate" => Self::Immediate, "original" => Self::Original;
-    ToolCallsWord: "store" => Self::Store, "skip" => Self::Skip;
     Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
     Metering: "exact" => Self::Exact, "as_sent" => Self::AsSent;
-    Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
     Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;
     ClientAuth: "require" => Self::Require, "request" => Self::Request;
     TlsVersion: "1.2" => Self::Tls12, "1.3" => Self::Tls13;
@@ -104,18 +71,6 @@ impl Word for RetryOn {
                 Err(format!("{} is unknown{hint}", quoted(text)))
             }
         }
-    }
-}
-
-impl Word for FieldPath {
-    fn word(text: &str) -> Result<Self, String> {
-        let names: Vec<String> = text.split('.').map(str::to_owned).collect();
-        let is_name =
-            |name: &String| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "[]*\"'".contains(c));
-        if names.iter().all(is_name) {
-            return Ok(Self(names));
-        }
-        Err(format!("{} is not a field; write its name, or names with dots between them, such as `variables.id`", quoted(text)))
     }
 }
 

@@ -105,10 +105,6 @@ const WORDS: &[Elsewhere] = &[
         ],
         "write `timeouts: {connect: 2s, response_header: 10m, idle: 60s}` in a route or in the door's `defaults`",
     ),
-    (
-        &["caching", "cache_params", "cache_ttl", "proxy_cache", "response_cache", "semantic_cache"],
-        "write `cache: {ttl: 60s}` in a route or in the door's `defaults`",
-    ),
     (&["port", "bind", "address", "addr", "listeners", "entrypoints", "host_port", "expose"], "write `listen: 127.0.0.1:8081` in the door"),
     (
         &["ssl", "https", "certificate", "certificates", "certs", "ssl_certificate", "cert_file", "key_file"],

@@ -6,12 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn,
-    Secret, TlsVersion,
-    scalars::{
-        BodyWord, Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per, ProviderName, RedisUrl, ReplayWord,
-        Share, Target, ToolCallsWord, Usd,
-    },
+    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn, Secret, TlsVersion,
+    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, ProviderName, RedisUrl, Share, Target, Usd},
 };
 
 const TIME: &str = r"^([0-9]+ ?[A-Za-z]+ ?)+$|^0$";
@@ -62,11 +58,6 @@ scalars! {
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
     SECRET_FIELD = Scalar::new::<Field>("a header value", Json::Text, "\"${OTLP_TOKEN:-none}\"").secret();
     NAMESPACE = Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop");
-    BODY = Scalar::new::<BodyWord>("`graphql` or `all`", Json::Words(&["graphql", "all"]), "graphql");
-    FIELD_OF_JSON = Scalar::new::<FieldPath>("a field of a JSON body", Json::Text, "query");
-    REPLAY = Scalar::new::<ReplayWord>("`immediate` or `original`", Json::Words(&["immediate", "original"]), "original");
-    TOOL_CALLS = Scalar::new::<ToolCallsWord>("`store` or `skip`", Json::Words(&["store", "skip"]), "store");
-    PER = Scalar::new::<Per>("`tenant` or `caller`", Json::Words(&["tenant", "caller"]), "caller");
     API = Scalar::new::<Api>("an API", Json::Words(&["openai", "anthropic", "gemini", "bedrock", "plain"]), "openai");
     OPERATION = Scalar::new::<Operation>(
         "an operation",
@@ -74,7 +65,6 @@ scalars! {
         "chat"
     );
     METERING = Scalar::new::<Metering>("`exact` or `as_sent`", Json::Words(&["exact", "as_sent"]), "exact");
-    COOKIES = Scalar::new::<Cookies>("`bypass` or `ignore`", Json::Words(&["bypass", "ignore"]), "ignore");
     LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");
     RETRY_ON = Scalar::new::<RetryOn>("`connect`, `reset`, `timeout` or a status", Json::NumberOr("^(connect|reset|timeout|[45][0-9]{2})$"), "503");
     CALLER = Scalar::new::<CallerSource>(

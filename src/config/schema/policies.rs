@@ -1,84 +1,10 @@
 //! Policies: what a route can name. A policy that is not named does nothing.
 
 use super::{Key, Kind, Table, kinds::*};
-use crate::config::{key::KEYS, mode::MODE_KEY};
+use crate::config::mode::MODE_KEY;
 
 const TAGS: Kind = Kind::List(&TAG);
 
-// --- cache ----------------------------------------------------------------------------------------
-
-static INBOUND_CACHE: Table = Table::new(
-    "inbound cache",
-    "Keeps answers of the app. Without `ttl` it follows RFC 9111 alone: what the app allows with Cache-Control.",
-    &[
-        MODE_KEY,
-        Key::new("ttl", TIME_OF, "Keep for this long whatever the app says; not answers with Set-Cookie, nor requests with Authorization.")
-            .within("1s", "366d"),
-        Key::new("stale_while_revalidate", TIME_OF, "Answer from an entry this much too old while a new one is fetched.")
-            .within("0", "366d")
-            .eg("5m"),
-        Key::new("stale_if_error", TIME_OF, "Answer from an entry this much too old when the app fails.").within("0", "366d").eg("1h"),
-        Key::new("tags", TAGS, "Names by which entries are purged.").eg("[catalog]"),
-        Key::new("key", KEYS, "What else tells entries apart, beside method, host, path, query and Vary.").eg("[header:accept-language]"),
-        Key::new("cookies", COOKIES, "Requests with cookies under `ttl`: pass them by the cache, or ignore the cookies.").default("bypass"),
-        Key::new(
-            "unsafe",
-            BOOL,
-            "Let `ttl` override Set-Cookie, Authorization and `private`. Only for answers that are the same for everybody.",
-        )
-        .default("false"),
-        Key::new("max_body", SIZE_OF, "Largest answer kept.").within("1", "1GiB").default("1MiB"),
-        Key::new(
-            "body",
-            Kind::Either(&[BODY, Kind::List(&FIELD_OF_JSON)]),
-            "Answers POST too, which says that such a POST only reads. Entries are told apart by these fields of its JSON body and by \
-             nothing else of it; by `all` of it; or as `graphql`: the query by its tokens, everything beside it as it is, mutations never.",
-        )
-        .eg("[query, page.size]"),
-        Key::new("max_request", SIZE_OF, "Largest body that is read for `body`; a larger one goes to the app uncached, and is counted.")
-            .within("1", "32MiB")
-            .says("1MiB"),
-    ],
-)
-.needs(&[("max_request", "body")])
-.foreign(&[
-    ("methods", "they are written in the route's `match`; `body` says what of a POST counts"),
-    ("share", "it is for model calls, in outbound routes"),
-    ("per", "it is for model calls; here write `key: caller`"),
-]);
-
-static OUTBOUND_CACHE: Table = Table::new(
-    "outbound cache",
-    "Keeps answers of models to identical calls, streams included. Entries are apart by the credential the app sent.",
-    &[
-        MODE_KEY,
-        Key::new("ttl", TIME_OF, "How long an answer is kept.").within("1s", "366d").required().eg("1h"),
-        Key::new("stale_if_error", TIME_OF, "Answer from an entry this much too old when the provider fails.").within("0", "366d").eg("1h"),
-        Key::new("tags", TAGS, "Names by which entries are purged.").eg("[answers]"),
-        Key::new("key", KEYS, "What else tells calls apart.").eg("[route]"),
-        Key::new("share", BOOL, "One cache for all credentials. Only if every tenant may see every answer.").default("false"),
-        Key::new("per", PER, "`caller` keeps the entries of the app's users apart too.").default("tenant"),
-        Key::new(
-            "replay",
-            REPLAY,
-            "How a recorded stream is given again: at once, or with the pauses between its pieces (a minute in all at most, longer ones faster).",
-        )
-        .default("immediate"),
-        Key::new("tool_calls", TOOL_CALLS, "Answers that ask for tool calls: an app that gets one again acts again.").default("skip"),
-        Key::new(
-            "max_temperature",
-            SHARE,
-            "Calls with a higher temperature are not answered from the cache; one that names none is taken for 1, the providers' default.",
-        )
-        .within("0", "2")
-        .eg("0.3"),
-        Key::new("max_body", SIZE_OF, "Largest answer kept.").within("1", "1GiB").default("8MiB"),
-    ],
-)
-.foreign(&[("paced", "write `replay: original`"), ("semantic", "not supported yet")]);
-
-pub(in crate::config) const IN_CACHE: Key = Key::new("cache", Kind::Table(&INBOUND_CACHE), "Keeps answers of the app.");
-pub(in crate::config) const OUT_CACHE: Key = Key::new("cache", Kind::Table(&OUTBOUND_CACHE), "Keeps answers to identical model calls.");
 pub(in crate::config) const PURGE: Key =
     Key::new("purge", TAGS, "Tags whose entries are dropped after a success of this route.").eg("[catalog]");
 
