@@ -27,25 +27,6 @@ pub enum Metering {
     AsSent,
 }
 
-/// Time bounds; `None` is unbounded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Enforce or observe.
-    pub mode: Mode,
-    /// To an open connection, TLS included.
-    pub connect: Option<Duration>,
-    /// From the request fully sent to the response head.
-    pub response_header: Option<Duration>,
-    /// Streams only: to the first event.
-    pub first_token: Option<Duration>,
-    /// Between two pieces of a response body.
-    pub idle: Option<Duration>,
-    /// Over all tries, to the response head (streams and upgrades) or the last byte (else).
-    pub total: Option<Duration>,
-    /// One try, to the response head.
-    pub per_try: Option<Duration>,
-}
-
 /// Retries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retry {

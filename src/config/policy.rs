@@ -20,9 +20,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use access::Access;
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
+pub use timeouts::Timeouts;
 
 use super::{
-    Breaker, Config, Fallback, Match, Provider, Retry, Timeouts,
+    Breaker, Config, Fallback, Match, Provider, Retry,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

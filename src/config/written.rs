@@ -179,18 +179,6 @@ pub(super) struct Match {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Timeouts {
-    pub(super) mode: W<ModeWord>,
-    pub(super) connect: W<OrOff<Duration>>,
-    pub(super) response_header: Option<W<OrOff<Duration>>>,
-    pub(super) first_token: Option<W<OrOff<Duration>>>,
-    pub(super) idle: Option<W<OrOff<Duration>>>,
-    pub(super) total: Option<W<OrOff<Duration>>>,
-    pub(super) per_try: Option<W<OrOff<Duration>>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Retry {
     pub(super) mode: W<ModeWord>,
     pub(super) max_retries: W<Count>,

@@ -7,14 +7,17 @@ use crate::config::{
     build::Build,
     error::{did_you_mean, quoted},
     scalars::{Name, W},
-    schema,
+    schema::{Key, Kind, kinds::TAG},
     written::Items,
 };
 
+const ROW: Key = Key::new("purge", Kind::List(&TAG), "Tags whose entries are dropped after a success of this route.").eg("[catalog]");
+
+/// The meaning: the tags themselves.
 impl Policy for Vec<Arc<str>> {
     type Written = Items<W<Name>>;
 
-    const ROWS: Rows = Rows { inbound: Some(schema::PURGE), outbound: None, defaults: InDefaults::Refused("it is written in a route") };
+    const ROWS: Rows = Rows { inbound: Some(ROW), outbound: None, defaults: InDefaults::Refused("it is written in a route") };
 
     fn build(build: &mut Build<'_>, place: &Place<'_>, written: Self::Written, _: &Self) -> Self {
         let here = place.key("purge");
@@ -31,5 +34,24 @@ impl Policy for Vec<Arc<str>> {
             out.push(Arc::from(tag.as_str()));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::{good, says};
+
+    fn routes(routes: &str) -> String {
+        format!("inbound:\n  app: 3000\n  routes:\n{routes}")
+    }
+
+    #[test]
+    fn a_tag_is_one_that_a_cache_gives_whatever_its_mode() {
+        let misspelt = "    - {match: {path: /a}, purge: [catalgo]}\n    - {match: {path: /b}, cache: {tags: [catalog]}}\n";
+        says(&routes(misspelt), "4:35", "did you mean `catalog`?");
+        let config =
+            good(&routes("    - {match: {path: /a}, purge: [catalog]}\n    - {match: {path: /b}, cache: {tags: [catalog], mode: off}}\n"));
+        assert_eq!(&*config.inbound.expect("open").routes[0].policies.purge[0], "catalog");
+        says("inbound: {app: 3000, defaults: {purge: [a]}}\n", "1:33", "it is written in a route");
     }
 }

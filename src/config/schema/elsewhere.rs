@@ -92,19 +92,6 @@ const WORDS: &[Elsewhere] = &[
         &["health_check", "health_checks", "healthcheck", "healthchecks", "active_health_checks", "readiness", "liveness", "health"],
         "/live and /ready are always at `admin: {probes}`; targets are watched by their answers: write `breaker: {}`",
     ),
-    (
-        &[
-            "timeout",
-            "read_timeout",
-            "connect_timeout",
-            "proxy_read_timeout",
-            "request_timeout",
-            "write_timeout",
-            "idle_timeout",
-            "stream_timeout",
-        ],
-        "write `timeouts: {connect: 2s, response_header: 10m, idle: 60s}` in a route or in the door's `defaults`",
-    ),
     (&["port", "bind", "address", "addr", "listeners", "entrypoints", "host_port", "expose"], "write `listen: 127.0.0.1:8081` in the door"),
     (
         &["ssl", "https", "certificate", "certificates", "certs", "ssl_certificate", "cert_file", "key_file"],

@@ -3,32 +3,6 @@
 use super::{Key, Kind, Table, kinds::*};
 use crate::config::mode::MODE_KEY;
 
-const TAGS: Kind = Kind::List(&TAG);
-
-pub(in crate::config) const PURGE: Key =
-    Key::new("purge", TAGS, "Tags whose entries are dropped after a success of this route.").eg("[catalog]");
-
-// --- timeouts, retry, breaker -----------------------------------------------------------------------
-
-static TIMEOUTS_TABLE: Table = Table::new(
-    "timeouts",
-    "Time bounds. What is not written is unbounded, `connect` aside, which is 5s even without this block; streams never end by an \
-     accident of a total.",
-    &[
-        MODE_KEY,
-        Key::new("connect", TIME_OR_OFF, "To an open connection, TLS included: every address of the target's name is tried within it.")
-            .within("1ms", "1h")
-            .default("5s"),
-        Key::new("response_header", TIME_OR_OFF, "From the request fully sent to the head of the response.").within("1ms", "1d").eg("10m"),
-        Key::new("first_token", TIME_OR_OFF, "Streams only: to the first event.").within("1ms", "1d").eg("120s"),
-        Key::new("idle", TIME_OR_OFF, "Between two pieces of a response body.").within("1ms", "1d").eg("60s"),
-        Key::new("per_try", TIME_OR_OFF, "One try, to the head of the response.").within("1ms", "1d").eg("30s"),
-        Key::new("total", TIME_OR_OFF, "All tries together; streams: to the head of the response.").within("1ms", "1d").eg("2m"),
-    ],
-)
-.foreign(&[("body_idle", "it is written in the door's `bounds`"), ("header_read", "it is written in the door's `bounds`")]);
-pub(in crate::config) const TIMEOUTS: Key = Key::new("timeouts", Kind::Table(&TIMEOUTS_TABLE), "Time bounds.");
-
 static BUDGET_TABLE: Table = Table::new(
     "retry.budget",
     "How many retries a target may get, so that retries never become the load.",
