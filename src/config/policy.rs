@@ -18,12 +18,14 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use access::Access;
+pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
+pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
 
 use super::{
-    Breaker, Config, Fallback, Match, Provider, Retry,
+    Config, Fallback, Match, Provider,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

@@ -71,16 +71,6 @@ impl<T: Word> Word for OrOff<T> {
     }
 }
 
-/// The word `off` alone, where a block is the other choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OffWord;
-
-impl Word for OffWord {
-    fn word(text: &str) -> Result<Self, String> {
-        if text == "off" { Ok(Self) } else { Err(format!("{} is unknown; write `off` or a block of keys", quoted(text))) }
-    }
-}
-
 impl Word for String {
     fn word(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())

@@ -9,10 +9,9 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{
-    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn, Secret, TlsVersion,
-    mode::ModeWord,
+    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, Secret, TlsVersion,
     policy::{Block, Policy},
-    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, RedisUrl, Share, Target, Usd, W},
+    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OrOff, OtlpUrl, RedisUrl, Share, Target, Usd, W},
 };
 
 /// A list whose broken items keep their place.
@@ -175,64 +174,6 @@ pub(super) struct Match {
     pub(super) provider: Items<W<Name>>,
     pub(super) operation: Items<W<Operation>>,
     pub(super) models: Items<W<Glob>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Retry {
-    pub(super) mode: W<ModeWord>,
-    pub(super) max_retries: W<Count>,
-    pub(super) on: Items<W<RetryOn>>,
-    pub(super) backoff: Backoff,
-    pub(super) max_hint: W<Duration>,
-    pub(super) budget: Budget,
-    pub(super) replay_buffer: W<Bytes>,
-    pub(super) any_method: W<bool>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Backoff {
-    Jitter { base: W<Duration>, max: W<Duration> },
-    Schedule(Items<W<Duration>>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Budget {
-    pub(super) ratio: W<Share>,
-    pub(super) min_per_sec: W<Share>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Breaker {
-    pub(super) mode: W<ModeWord>,
-    pub(super) consecutive: W<Count>,
-    pub(super) ratio: Ratio,
-    pub(super) open: Open,
-    pub(super) half_open: HalfOpen,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Ratio {
-    Off(W<OffWord>),
-    On { threshold: W<Share>, window: W<Duration>, min_requests: W<Count> },
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Open {
-    pub(super) base: W<Duration>,
-    pub(super) max: W<Duration>,
-    pub(super) jitter: W<Share>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct HalfOpen {
-    pub(super) successes: W<Count>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    Algorithm, Api, Applies, Backoff, CallerSource, Cookies, Fallback, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unit, Unpriced,
+    Algorithm, Api, Applies, CallerSource, Cookies, Fallback, LogFormat, Mode, OnStoreError, Operation, RetryOn, Unit, Unpriced,
     error::lines,
-    testing::{IN, OUT, bad, env, good, limit, overrides, route, says},
+    testing::{IN, OUT, bad, env, good, limit, overrides, says},
 };
 
 #[test]
@@ -161,16 +161,6 @@ fn a_block_in_a_route_replaces_the_block_in_defaults() {
 }
 
 #[test]
-fn backoff_is_a_block_or_a_list_and_ratio_can_be_off() {
-    let config = good(&format!(
-        "{IN}outbound: {{providers: {{openai: {{}}}}, defaults: {{retry: {{backoff: [100ms, 1s]}}, breaker: {{ratio: off}}}}}}\n"
-    ));
-    let policies = config.outbound.expect("open").fallthrough;
-    assert_eq!(policies.retry.expect("named").backoff, Backoff::Schedule(vec![Duration::from_millis(100), Duration::from_secs(1)]));
-    assert!(policies.breaker.expect("named").ratio.is_none());
-}
-
-#[test]
 fn variables_are_typed_by_their_key_and_empty_is_absent() {
     let config = good(
         "inbound: {app: \"http://127.0.0.1:${PORT}\", caller: [\"${EMPTY}\", client_ip]}\nworkers: ${WORKERS:-2}\nstore: {memory: \"${EMPTY}\"}\n",
@@ -300,14 +290,6 @@ fn dangerous_things_need_to_be_said() {
     says("outbound: {}\n", "1:1", "outbound needs `providers`");
     says("outbound: {providers: {bedrock: {}}}\n", "1:24", "AWS_REGION");
     says(&format!("{IN}store: {{state_dir: /x}}\n"), "2:9", "not supported yet");
-}
-
-#[test]
-fn policies_that_contradict_themselves() {
-    says(&route("breaker: {consecutive: 0, ratio: off}"), "5:7", "can never open");
-    says(&route("breaker:"), "5:7", "`breaker` is empty; write `breaker: {}`");
-    says(&route("retry: {backoff: {base: 9s, max: 1s}}"), "5:24", "longer than `max`");
-    says(&route("retry: {backoff: []}"), "5:24", "needs a pause");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Api, CallerSource, RetryOn};
+use crate::config::{Api, CallerSource};
 
 /// The word is refused, and the message has the hint.
 pub(in crate::config) fn refused<T: Word + fmt::Debug>(text: &str, hint: &str) {
@@ -48,8 +48,6 @@ fn paths_methods_and_statuses_name_the_cure() {
     refused::<Method>("GTE", "did you mean `GET`");
     assert!(Method::word("PROPFIND").is_ok());
     refused::<StatusCode>("99", "200 to 599");
-    refused::<RetryOn>("200", "400 to 599");
-    refused::<RetryOn>("timout", "did you mean `timeout`");
 }
 
 #[test]
@@ -89,7 +87,7 @@ proptest! {
     #[test]
     fn no_text_makes_a_word_panic(text in "\\PC{0,40}") {
         let _ = (SocketAddr::word(&text), Origin::word(&text), Nets::word(&text), PathPattern::word(&text), Method::word(&text));
-        let _ = (CallerSource::word(&text), RetryOn::word(&text), Host::word(&text), OtlpUrl::word(&text));
+        let _ = (CallerSource::word(&text), Host::word(&text), OtlpUrl::word(&text));
         let _ = (RedisUrl::word(&text), Name::word(&text), ProviderName::word(&text), HeaderName::word(&text), StatusCode::word(&text));
     }
 }

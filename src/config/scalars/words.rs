@@ -1,10 +1,10 @@
 //! Words from a fixed list, and words with a prefix such as `header:x-user-id`.
 
-use http::{HeaderName, StatusCode};
+use http::HeaderName;
 
 use super::Word;
 use crate::config::{
-    Api, CallerSource, ClientAuth, LogFormat, Metering, Operation, Protocol, RetryOn, TlsVersion,
+    Api, CallerSource, ClientAuth, LogFormat, Metering, Operation, Protocol, TlsVersion,
     error::{did_you_mean, quoted},
 };
 
@@ -52,25 +52,6 @@ impl Word for Operation {
     fn word(text: &str) -> Result<Self, String> {
         let choices: Vec<(&str, Self)> = Self::ALL.iter().map(|(op, word)| (*word, *op)).collect();
         one_of(text, &choices)
-    }
-}
-
-impl Word for RetryOn {
-    fn word(text: &str) -> Result<Self, String> {
-        match text {
-            "connect" => Ok(Self::Connect),
-            "reset" => Ok(Self::Reset),
-            "timeout" => Ok(Self::Timeout),
-            _ if text.starts_with(|c: char| c.is_ascii_digit()) => match text.parse::<u16>() {
-                Ok(code @ 400..=599) => StatusCode::from_u16(code).map(Self::Status).map_err(|error| error.to_string()),
-                _ => Err(format!("{} is not a status that can be retried; write one from 400 to 599", quoted(text))),
-            },
-            _ => {
-                let hint = did_you_mean(text, ["connect", "reset", "timeout"]);
-                let hint = if hint.is_empty() { "; write `connect`, `reset`, `timeout` or a status".into() } else { hint };
-                Err(format!("{} is unknown{hint}", quoted(text)))
-            }
-        }
     }
 }
 

@@ -6,14 +6,6 @@ use crate::config::policy;
 /// What stands for each of these words here. They are looked up whatever their case, with `-` for `_`.
 const WORDS: &[Elsewhere] = &[
     (
-        &["retries", "num_retries", "retry_policy", "retry_on", "max_retry", "proxy_next_upstream", "attempts"],
-        "write `retry: {max_retries: 2}` in a route or in the door's `defaults`",
-    ),
-    (
-        &["circuit_breaker", "circuit_breakers", "circuitbreaker", "outlier_detection", "cooldown_time", "allowed_fails", "max_fails"],
-        "write `breaker: {}` in a route or in the door's `defaults`",
-    ),
-    (
         &[
             "upstreams",
             "upstream",

@@ -6,8 +6,8 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, RetryOn, Secret, TlsVersion,
-    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, ProviderName, RedisUrl, Share, Target, Usd},
+    Api, CallerSource, ClientAuth, Glob, LogFormat, Metering, Operation, Origin, PathPattern, Pin, Protocol, Secret, TlsVersion,
+    scalars::{Bytes, Count, Field, Host, Name, Namespace, Nets, OrOff, OtlpUrl, ProviderName, RedisUrl, Share, Target, Usd},
 };
 
 const TIME: &str = r"^([0-9]+ ?[A-Za-z]+ ?)+$|^0$";
@@ -66,7 +66,6 @@ scalars! {
     );
     METERING = Scalar::new::<Metering>("`exact` or `as_sent`", Json::Words(&["exact", "as_sent"]), "exact");
     LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");
-    RETRY_ON = Scalar::new::<RetryOn>("`connect`, `reset`, `timeout` or a status", Json::NumberOr("^(connect|reset|timeout|[45][0-9]{2})$"), "503");
     CALLER = Scalar::new::<CallerSource>(
         "`client_ip`, `client_cert` or `header:NAME`",
         Json::Pattern("^(client_ip|client_cert|header:.+)$"),
@@ -76,7 +75,6 @@ scalars! {
     PROTOCOL = Scalar::new::<Protocol>("`auto`, `http1` or `http2`", Json::Words(&["auto", "http1", "http2"]), "http2");
     CLIENT_AUTH = Scalar::new::<ClientAuth>("`require` or `request`", Json::Words(&["require", "request"]), "request");
     TLS_VERSION = Scalar::new::<TlsVersion>("`1.2` or `1.3`", Json::NumberOr("^1[.][23]$"), "1.3");
-    OFF = Scalar::new::<OffWord>("`off`", Json::Words(&["off"]), "off");
 }
 
 /// Names on the left of a map.
