@@ -27,7 +27,7 @@ use ipnet::IpNet;
 
 pub use key::KeyPart;
 pub use mode::Mode;
-pub use policies::{CallerSource, Fallback, Metering, Price};
+pub use policies::{CallerSource, Metering, Price};
 pub use policy::*;
 pub use tls::{Authorities, ClientAuth, Identity, ListenerTls, Pin, RedisTls, TargetTls, TlsVersion};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};

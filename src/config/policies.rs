@@ -1,8 +1,6 @@
 //! The policies of a route as meant, in the order in which they run.
 
-use std::sync::Arc;
-
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::HeaderName;
 
 use super::Glob;
 
@@ -25,27 +23,6 @@ pub enum Metering {
     Exact,
     /// Calls go out as the app sent them: a stream without usage is estimated.
     AsSent,
-}
-
-/// What comes after a target that failed.
-#[derive(Debug, Clone)]
-pub enum Fallback {
-    /// Another provider of the same API, or another model.
-    Provider {
-        /// Index into [`Outbound::providers`](super::Outbound::providers).
-        provider: usize,
-        /// Replaces the model in the body.
-        model: Option<Arc<str>>,
-    },
-    /// A static answer.
-    Respond {
-        /// Its status.
-        status: StatusCode,
-        /// Its body.
-        body: String,
-        /// Its content type.
-        content_type: HeaderValue,
-    },
 }
 
 /// A model's price in nano-USD per token (USD 1 per million tokens = 1_000).

@@ -20,12 +20,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use access::Access;
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
+pub use fallback::Fallback;
 pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
 
 use super::{
-    Config, Fallback, Match, Provider,
+    Config, Match, Provider,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},

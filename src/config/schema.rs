@@ -4,7 +4,6 @@
 mod doors;
 mod elsewhere;
 pub(super) mod kinds;
-mod policies;
 mod print;
 mod process;
 #[cfg(test)]
@@ -14,7 +13,6 @@ mod tls;
 use super::scalars::Word;
 
 pub(super) use elsewhere::instead_of;
-pub(super) use policies::*;
 pub use print::{json_schema, reference};
 pub(super) use print::{knows, tables};
 

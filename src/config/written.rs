@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, Method};
 use serde::Deserialize;
 
 use super::{
@@ -174,22 +174,6 @@ pub(super) struct Match {
     pub(super) provider: Items<W<Name>>,
     pub(super) operation: Items<W<Operation>>,
     pub(super) models: Items<W<Glob>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Fallback {
-    pub(super) provider: Option<W<Name>>,
-    pub(super) model: Option<String>,
-    pub(super) respond: Option<Respond>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Respond {
-    pub(super) status: W<StatusCode>,
-    pub(super) body: String,
-    pub(super) content_type: W<Field>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,19 +2,97 @@
 
 use std::sync::Arc;
 
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
-    Fallback, Provider,
+    Provider,
     build::{Build, Door, names},
     error::Fault,
-    schema,
-    written::{self, Items},
+    scalars::{Field, Name, W},
+    schema::{
+        Elsewhere, Json, Key, Kind, Scalar, Table,
+        kinds::{FIELD, NAME, TEXT},
+    },
+    written::Items,
 };
 
-impl Policy for Vec<Fallback> {
-    type Written = Items<written::Fallback>;
+/// What comes after a target that failed.
+#[derive(Debug, Clone)]
+pub enum Fallback {
+    /// Another provider of the same API, or another model.
+    Provider {
+        /// Index into [`Outbound::providers`](crate::config::Outbound::providers).
+        provider: usize,
+        /// Replaces the model in the body.
+        model: Option<Arc<str>>,
+    },
+    /// A static answer.
+    #[allow(missing_docs)]
+    Respond { status: StatusCode, body: String, content_type: HeaderValue },
+}
 
-    const ROWS: Rows = Rows { inbound: Some(schema::IN_FALLBACK), outbound: Some(schema::OUT_FALLBACK), defaults: InDefaults::Taken };
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Written {
+    provider: Option<W<Name>>,
+    model: Option<String>,
+    respond: Option<WrittenRespond>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRespond {
+    status: W<StatusCode>,
+    body: String,
+    content_type: W<Field>,
+}
+
+const STATUS: Kind = Kind::Scalar(&Scalar::new::<StatusCode>("a status", Json::Number, "503"));
+
+static RESPOND_TABLE: Table = Table::new(
+    "fallback.respond",
+    "A static answer.",
+    &[
+        Key::new("status", STATUS, "Its status.").default("503"),
+        Key::new("body", TEXT, "Its body.").default("\"\"").eg("\"The assistant is resting.\""),
+        Key::new("content_type", FIELD, "Its content type.").default("text/plain; charset=utf-8").eg("application/json"),
+    ],
+);
+const RESPOND: Key =
+    Key::new("respond", Kind::Table(&RESPOND_TABLE), "A static answer; the last of the list.").eg("{status: 503, body: \"Back soon.\"}");
+static INBOUND_FALLBACK: Table =
+    Table::new("inbound fallback", "What is answered when the app failed.", &[RESPOND]).exactly_one(&[&["respond"]]).foreign(&[
+        ("provider", "providers are for outbound routes; here only `respond` can be written"),
+        ("model", "models are for outbound routes; here only `respond` can be written"),
+    ]);
+static OUTBOUND_FALLBACK: Table = Table::new(
+    "outbound fallback",
+    "What comes next when a call failed before its first byte went to the app; tried in order.",
+    &[
+        Key::new("provider", NAME, "A provider of the same API.").eg("openai"),
+        Key::new("model", TEXT, "The model to ask instead.").eg("gpt-4o-mini"),
+        RESPOND,
+    ],
+)
+.exactly_one(&[&["provider", "respond"]])
+.needs(&[("model", "provider")]);
+const INBOUND_KIND: &Kind = &Kind::Table(&INBOUND_FALLBACK);
+const OUTBOUND_KIND: &Kind = &Kind::Table(&OUTBOUND_FALLBACK);
+const INBOUND: Key = Key::new("fallback", Kind::List(INBOUND_KIND), "What is answered when the app failed.");
+const OUTBOUND: Key =
+    Key::new("fallback", Kind::List(OUTBOUND_KIND), "What comes next when the first target failed, in order.");
+
+const ELSEWHERE: &[Elsewhere] =
+    &[(&["fallbacks", "context_window_fallbacks", "failover"], "write `fallback: [{provider: openai, model: gpt-4o-mini}]` in a route")];
+
+impl Policy for Vec<Fallback> {
+    type Written = Items<Written>;
+
+    const ROWS: Rows = Rows { inbound: Some(INBOUND), outbound: Some(OUTBOUND), defaults: InDefaults::Taken };
+
+    const ELSEWHERE: &'static [Elsewhere] = ELSEWHERE;
 
     fn build(build: &mut Build<'_>, place: &Place<'_>, written: Self::Written, inherited: &Self) -> Self {
         let list = place.key("fallback");
@@ -76,4 +154,26 @@ fn speaks_one_api(build: &mut Build<'_>, place: &Place<'_>, fallbacks: &[Fallbac
         }
     }
     build.faults.extend(faults);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::{good, says};
+
+    fn routes(routes: &str) -> String {
+        format!("outbound:\n  providers: {{openai: {{}}, anthropic: {{}}}}\n  routes:\n{routes}")
+    }
+
+    #[test]
+    fn a_fallback_is_a_provider_of_the_same_api_or_a_last_answer() {
+        says(
+            &routes("    - {match: {operation: chat}, fallback: [{provider: nope}]}\n"),
+            "4:56",
+            "there is no provider `nope`; there are `openai`, `anthropic`",
+        );
+        says(&routes("    - {match: {operation: chat}, fallback: [{provider: anthropic}]}\n"), "4:56", "`anthropic` speaks anthropic");
+        says(&routes("    - {match: {provider: openai}, fallback: [{respond: {}}, {provider: openai}]}\n"), "4:46", "put it last");
+        says(&routes("    - {match: {operation: chat}, fallback: [{model: gpt-4o}]}\n"), "4:45", "needs one of `provider`, `respond`");
+        good(&routes("    - {match: {provider: anthropic}, fallback: [{provider: anthropic, model: x}]}\n"));
+    }
 }

@@ -32,7 +32,6 @@ const WORDS: &[Elsewhere] = &[
         &["model_list", "deployments", "litellm_params", "virtual_keys", "llm", "llms"],
         "providers are written in `outbound: {providers: {openai: {}}}`; the app names the model in its call",
     ),
-    (&["fallbacks", "context_window_fallbacks", "failover"], "write `fallback: [{provider: openai, model: gpt-4o-mini}]` in a route"),
     (
         &["load_balancing", "load_balancer", "lb_policy", "routing_strategy", "weight", "weights", "round_robin", "strategy"],
         "one app stands behind `inbound`; several keys of a provider take turns, other targets are a `fallback`",

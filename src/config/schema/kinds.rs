@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use http::{HeaderName, Method, StatusCode};
+use http::{HeaderName, Method};
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
@@ -54,7 +54,6 @@ scalars! {
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
     MODEL = Scalar::new::<Glob>("a model name, `*` for any characters", Json::Text, "\"gpt-*\"");
     METHOD = Scalar::new::<Method>("a method", Json::Pattern("^[A-Z-]+$"), "GET");
-    STATUS = Scalar::new::<StatusCode>("a status", Json::Number, "503");
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
     SECRET_FIELD = Scalar::new::<Field>("a header value", Json::Text, "\"${OTLP_TOKEN:-none}\"").secret();
     NAMESPACE = Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop");
