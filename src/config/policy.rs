@@ -27,10 +27,10 @@ pub use timeouts::Timeouts;
 
 use super::{
     Config, Match, Provider,
+    block::route::WrittenMatch,
     build::{Build, Door},
     scalars::{Name, W},
     schema::{Advice, Elsewhere, Key},
-    written,
 };
 
 /// Builds the types of a route's policies from the list.
@@ -47,7 +47,7 @@ macro_rules! policies {
         #[serde(deny_unknown_fields, default)]
         pub(super) struct Block {
             pub(super) name: Option<W<Name>>,
-            pub(super) r#match: Option<written::Match>,
+            pub(super) r#match: Option<WrittenMatch>,
             $($name: <$meant as Policy>::Written,)+
         }
 

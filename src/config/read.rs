@@ -23,9 +23,9 @@ use std::{io::Read, path::Path};
 use self::{expand::Expander, walk::Walk};
 use super::{
     Config,
+    block::file,
     build::Build,
     error::{Fault, Mistakes},
-    written::Root,
 };
 
 pub use self::watched::Watched;
@@ -142,7 +142,7 @@ fn parse_with_files(
     // After a syntax error nothing can be concluded from what is missing, and the build concludes from that.
     let mut config = None;
     if !tree.cut {
-        match serde_yaml::from_value::<Root>(value) {
+        match serde_yaml::from_value::<file::Written>(value) {
             Ok(root) => {
                 let mut build = Build::new(&seen, overrides, env, &mut expander.files);
                 config = build.config(root);

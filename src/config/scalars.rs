@@ -8,14 +8,13 @@ mod words;
 
 use std::{fmt, marker::PhantomData, net::SocketAddr, path::PathBuf};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::quoted,
-    tls::Pin,
-    values::{Glob, Origin, PathPattern, Secret},
+    values::{Glob, Origin, Secret},
 };
 
 pub(super) use numbers::{Bytes, Count, Share, Usd};
@@ -88,12 +87,6 @@ impl Word for Secret {
     }
 }
 
-impl Word for Pin {
-    fn word(text: &str) -> Result<Self, String> {
-        Self::parse(text)
-    }
-}
-
 /// A URL of Redis; may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RedisUrl(pub(super) Secret);
@@ -126,36 +119,6 @@ impl Word for Name {
     }
 }
 
-/// Name of a provider: the first path segment of its calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ProviderName(pub(super) String);
-
-impl Word for ProviderName {
-    fn word(text: &str) -> Result<Self, String> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-        if !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("{} is not a provider name; it is a path segment: use lower-case letters, digits, - and _", quoted(text)))
-        }
-    }
-}
-
-/// Namespace in Redis: stands inside `{}` in every key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Namespace(pub(super) String);
-
-impl Word for Namespace {
-    fn word(text: &str) -> Result<Self, String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if text.len() <= 64 && text.chars().all(plain) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("{} is not a namespace; use up to 64 letters, digits and - _ .", quoted(text)))
-        }
-    }
-}
-
 impl Word for SocketAddr {
     fn word(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| {
@@ -180,20 +143,6 @@ impl Word for Origin {
                 _ => error,
             }),
         }
-    }
-}
-
-/// Base URL of an OTLP/HTTP collector, without a trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OtlpUrl(pub(super) String);
-
-impl Word for OtlpUrl {
-    fn word(text: &str) -> Result<Self, String> {
-        let origin = Origin::parse(text)?;
-        if origin.base.ends_with("/v1/traces") || origin.base.ends_with("/v1/metrics") {
-            return Err("is the URL of one signal; write the collector's base URL, such as http://collector:4318".into());
-        }
-        Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 }
 
@@ -227,18 +176,6 @@ impl Word for Nets {
             }
         };
         Ok(Self(list.iter().filter_map(|net| net.parse().ok()).collect()))
-    }
-}
-
-impl Word for PathPattern {
-    fn word(text: &str) -> Result<Self, String> {
-        if text.chars().any(|c| !c.is_ascii() || c.is_ascii_control() || c == ' ') {
-            return Err(format!("{} can never match: a path on the wire is ASCII; write the characters percent-encoded", quoted(text)));
-        }
-        Self::parse(text).map_err(|error| match error.contains("must begin") {
-            true => format!("{error}; did you mean `/{}`?", text.trim_start_matches('/')),
-            false => error,
-        })
     }
 }
 
@@ -281,27 +218,6 @@ impl Word for Field {
     }
 }
 
-impl Word for Method {
-    fn word(text: &str) -> Result<Self, String> {
-        const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
-        let upper = text.to_ascii_uppercase();
-        if KNOWN.contains(&text) {
-            return Self::from_bytes(text.as_bytes()).map_err(|_| String::new());
-        }
-        if KNOWN.contains(&upper.as_str()) {
-            return Err(format!("{} is not a method; methods are upper-case: `{upper}`", quoted(text)));
-        }
-        match super::error::nearest(text, KNOWN) {
-            // PROPFIND and its kin are far from every common method; GTE is not.
-            Some(near) => Err(format!("{} is not a method; did you mean `{near}`?", quoted(text))),
-            None if text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => {
-                Self::from_bytes(text.as_bytes()).map_err(|_| String::new())
-            }
-            None => Err(format!("{} is not a method; write GET, POST, …", quoted(text))),
-        }
-    }
-}
-
 impl Word for StatusCode {
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<u16>() {
@@ -314,19 +230,6 @@ impl Word for StatusCode {
 impl Word for PathBuf {
     fn word(text: &str) -> Result<Self, String> {
         if text.contains('\0') { Err("is not a path".into()) } else { Ok(Self::from(text)) }
-    }
-}
-
-/// What is asked for: a path, perhaps with a query.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Target(pub(super) Uri);
-
-impl Word for Target {
-    fn word(text: &str) -> Result<Self, String> {
-        match text.parse::<Uri>() {
-            Ok(uri) if text.starts_with('/') && !text.contains('#') => Ok(Self(uri)),
-            _ => Err(format!("{} is not a path; write one that begins with `/`, such as /products?page=1", quoted(text))),
-        }
     }
 }
 

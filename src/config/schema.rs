@@ -1,14 +1,11 @@
 //! The shape of `proxy.yaml` as written: one declarative table from which come the walk that checks a file,
 //! the defaults, the Markdown reference and the JSON Schema for editors.
 
-mod doors;
 mod elsewhere;
 pub(super) mod kinds;
 mod print;
-mod process;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 use super::scalars::Word;
 
@@ -17,7 +14,7 @@ pub use print::{json_schema, reference};
 pub(super) use print::{knows, tables};
 
 /// The file itself.
-pub(super) use process::ROOT;
+pub(super) use super::block::file::TABLE as ROOT;
 
 /// A block of keys.
 pub(super) struct Table {

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
     Provider,
-    build::{Build, Door, names},
+    block::provider,
+    build::{Build, Door},
     error::Fault,
     scalars::{Field, Name, W},
     schema::{
@@ -81,8 +82,7 @@ static OUTBOUND_FALLBACK: Table = Table::new(
 const INBOUND_KIND: &Kind = &Kind::Table(&INBOUND_FALLBACK);
 const OUTBOUND_KIND: &Kind = &Kind::Table(&OUTBOUND_FALLBACK);
 const INBOUND: Key = Key::new("fallback", Kind::List(INBOUND_KIND), "What is answered when the app failed.");
-const OUTBOUND: Key =
-    Key::new("fallback", Kind::List(OUTBOUND_KIND), "What comes next when the first target failed, in order.");
+const OUTBOUND: Key = Key::new("fallback", Kind::List(OUTBOUND_KIND), "What comes next when the first target failed, in order.");
 
 const ELSEWHERE: &[Elsewhere] =
     &[(&["fallbacks", "context_window_fallbacks", "failover"], "write `fallback: [{provider: openai, model: gpt-4o-mini}]` in a route")];
@@ -112,7 +112,7 @@ impl Policy for Vec<Fallback> {
                 let name = name.0.0;
                 match place.providers.iter().position(|provider| *provider.name == *name) {
                     Some(provider) => out.push(Fallback::Provider { provider, model: item.model.map(Arc::from) }),
-                    None => build.unknown_provider(&name, &format!("{here}.provider"), place.providers),
+                    None => provider::unknown(build, &name, &format!("{here}.provider"), place.providers),
                 }
             }
         }
@@ -137,7 +137,7 @@ fn speaks_one_api(build: &mut Build<'_>, place: &Place<'_>, fallbacks: &[Fallbac
     let can_match = |provider: &&Provider| {
         sound(provider)
             && (matches.providers.is_empty() || matches.providers.contains(&provider.name))
-            && (matches.operations.is_empty() || matches.operations.iter().any(|operation| names::offers(provider.api, *operation)))
+            && (matches.operations.is_empty() || matches.operations.iter().any(|operation| provider::offers(provider.api, *operation)))
     };
     let mut faults = Vec::new();
     for (n, fallback) in fallbacks.iter().enumerate() {

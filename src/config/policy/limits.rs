@@ -7,11 +7,12 @@ use serde::Deserialize;
 use super::{InDefaults, NOT_YET, Place, Policy, Rows};
 use crate::config::{
     Config,
-    build::{Build, Door, names, small},
+    build::{Build, Door, small},
     error::quoted,
     human,
     key::{self, KEYS, KeyPart, KeyWord},
     mode::{MODE_KEY, Mode, ModeWord},
+    names,
     read::Mark,
     scalars::{Count, Name, Share, Usd, W, words},
     schema::{

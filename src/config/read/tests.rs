@@ -251,20 +251,13 @@ fn dangerous_things_need_to_be_said() {
     let keys = "outbound: {listen: \"0.0.0.0:8081\", providers: {openai: {keys: [sk-x]}}}\n";
     says(keys, "1:20", "`allow: [private]`");
     assert!(parse(&keys.replace("providers", "allow: private, providers"), "f", &overrides(), &env).is_ok());
-    says(&format!("{OUT}store: {{redis: \"redis://r:6379\"}}\n"), "2:9", "needs `namespace`");
     says("inbound: {app: 3000, caller: header:x-user}\n", "1:30", "counts only from `trusted_proxies`");
     let reading = parse_reading(&limit("key: header:x-user, requests: 1, window: 1m"), "f", &overrides(), &env).expect("good");
     assert!(reading.notes.len() == 1 && reading.notes[0].message.contains("any client can write"), "{:?}", reading.notes);
     says("inbound: {app: 8080}\n", "1:16", "own inbound listener");
     says("inbound: {app: 3000, listen: \"127.0.0.1:9902\"}\n", "1:30", "listen on the same port 9902");
     says("outbound: {providers: {openai: {url: \"http://127.0.0.1:8081\"}}}\n", "1:38", "own outbound listener");
-    says(&format!("{IN}shutdown: {{drain_delay: 30s}}\n"), "2:25", "must be longer than the drain delay");
-    says("outbound: {providers: {house: {}}}\n", "1:24", "needs `api` and `url`");
-    says("outbound: {providers: {opneai: {}}}\n", "1:24", "did you mean `openai`?");
-    says("outbound: {providers: {}}\n", "1:12", "needs a provider");
     says("outbound: {}\n", "1:1", "outbound needs `providers`");
-    says("outbound: {providers: {bedrock: {}}}\n", "1:24", "AWS_REGION");
-    says(&format!("{IN}store: {{state_dir: /x}}\n"), "2:9", "not supported yet");
 }
 
 #[test]
@@ -287,13 +280,6 @@ fn a_file_too_large_or_not_text_is_one_mistake() {
     std::fs::write(&file, b"a\n\xff").expect("written");
     assert!(load(&file, &overrides(), &env).expect_err("no text").to_string().contains("not UTF-8 (line 2)"));
     assert!(load(&dir.path().join("none"), &overrides(), &env).expect_err("missing").to_string().contains("cannot be read"));
-}
-
-#[test]
-fn prices_are_rounded_up_to_a_nano_dollar_a_token() {
-    let config = good("outbound: {providers: {openai: {}}, prices: [{model: \"m-*\", input: 0.15, output: 0.0375}]}\n");
-    let price = &config.outbound.expect("open").prices[0];
-    assert_eq!((price.input, price.output, price.cached_input), (150, 38, None));
 }
 
 #[test]

@@ -1,12 +1,6 @@
 //! Words from a fixed list, and words with a prefix such as `header:x-user-id`.
 
-use http::HeaderName;
-
-use super::Word;
-use crate::config::{
-    Api, CallerSource, ClientAuth, LogFormat, Metering, Operation, Protocol, TlsVersion,
-    error::{did_you_mean, quoted},
-};
+use crate::config::error::{did_you_mean, quoted};
 
 /// The value of a word from a fixed list; the error names the nearest word, or all.
 pub(in crate::config) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -38,35 +32,6 @@ macro_rules! words {
     )+};
 }
 pub(in crate::config) use words;
-
-words! {
-    Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
-    Metering: "exact" => Self::Exact, "as_sent" => Self::AsSent;
-    Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;
-    ClientAuth: "require" => Self::Require, "request" => Self::Request;
-    TlsVersion: "1.2" => Self::Tls12, "1.3" => Self::Tls13;
-    LogFormat: "json" => Self::Json, "text" => Self::Text, "off" => Self::Off;
-}
-
-impl Word for Operation {
-    fn word(text: &str) -> Result<Self, String> {
-        let choices: Vec<(&str, Self)> = Self::ALL.iter().map(|(op, word)| (*word, *op)).collect();
-        one_of(text, &choices)
-    }
-}
-
-impl Word for CallerSource {
-    fn word(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            _ if text == "client_ip" => Ok(Self::ClientIp),
-            _ if text == "client_cert" => Ok(Self::ClientCert),
-            Some(("header", name)) => HeaderName::word(name).map(Self::Header),
-            Some(("jwt", _)) => Err(no_jwt()),
-            _ if text == "jwt" => Err(no_jwt()),
-            _ => Err(unknown(text, &["client_ip", "client_cert", "header:NAME"])),
-        }
-    }
-}
 
 /// The message of a word that is none of `choices`.
 pub(in crate::config) fn unknown(text: &str, choices: &[&str]) -> String {
