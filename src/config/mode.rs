@@ -14,6 +14,16 @@ pub enum Mode {
     Observe,
 }
 
+impl Mode {
+    /// The remark behind what `outrigger check` says of a policy: nothing where it acts.
+    pub fn remark(self) -> &'static str {
+        match self {
+            Self::Enforce => "",
+            Self::Observe => " (observes only)",
+        }
+    }
+}
+
 /// The word of `mode:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum ModeWord {

@@ -72,6 +72,17 @@ macro_rules! policies {
             pub(super) fn check(build: &mut Build<'_>, config: &Config) {
                 $(<$meant as Policy>::check(build, config);)+
             }
+
+            /// The policies that are named, in a line, in the order in which they run.
+            pub fn told(&self, config: &Config) -> String {
+                let told: Vec<String> = [$(Policy::told(&self.$name, config)),+].concat();
+                if told.is_empty() { "passes through".to_owned() } else { told.join(", ") }
+            }
+
+            /// The name of each policy, and whether the route names it.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, bool)> {
+                [$((stringify!($name), !self.$name.is_absent())),+].into_iter()
+            }
         }
     };
 }
@@ -128,6 +139,26 @@ pub(super) trait Policy: Sized {
 
     /// Finds the mistakes that only the whole configuration shows.
     fn check(_build: &mut Build<'_>, _config: &Config) {}
+
+    /// The words of `outrigger check` for the policy. Empty: the policy is absent.
+    fn told(&self, config: &Config) -> Vec<String>;
+}
+
+/// A meaning that can be absent.
+trait Absent {
+    fn is_absent(&self) -> bool;
+}
+
+impl<T> Absent for Option<T> {
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T> Absent for Vec<T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 /// Where a block of policies stands, with what its policies depend on.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::Build,
     mode::{MODE_KEY, Mode, ModeWord},
     scalars::{Nets, W},
@@ -59,6 +60,10 @@ impl Policy for Option<Access> {
         let Some(written) = written else { return inherited.clone() };
         let nets = |list: Items<W<Nets>>| list.into_iter().flatten().flat_map(|nets| nets.0.0).collect();
         Some(Access { mode: written.mode.0.meant()?, allow: nets(written.allow), deny: nets(written.deny) })
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        self.iter().map(|access| format!("access{}", access.mode.remark())).collect()
     }
 }
 

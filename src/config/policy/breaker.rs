@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::{Build, small},
     error::quoted,
     mode::{MODE_KEY, Mode, ModeWord},
@@ -165,6 +166,10 @@ impl Policy for Option<Breaker> {
             jitter: written.open.jitter.0.0,
             successes: small(&written.half_open.successes),
         })
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        self.iter().map(|breaker| format!("breaker{}", breaker.mode.remark())).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, NOT_YET, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::{Build, Door},
     error::quoted,
     key::{self, KEYS, KeyPart, KeyWord},
@@ -316,6 +317,14 @@ impl Policy for Option<Cache> {
             tool_calls: written.tool_calls == Some(W(ToolCallsWord::Store)),
             max_temperature: written.max_temperature.map(|share| share.0.0),
         })
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        let told = |cache: &Cache| {
+            let ttl = cache.ttl.map_or_else(|| "as the app allows".to_owned(), |ttl| humantime::format_duration(ttl).to_string());
+            format!("cache {ttl}{}", cache.mode.remark())
+        };
+        self.iter().map(told).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
-    Provider,
+    Config, Provider,
     block::provider,
     build::{Build, Door},
     error::Fault,
@@ -120,6 +120,18 @@ impl Policy for Vec<Fallback> {
             speaks_one_api(build, place, &out);
         }
         out
+    }
+
+    fn told(&self, config: &Config) -> Vec<String> {
+        let providers = config.outbound.as_ref().map_or(&[][..], |door| &door.providers);
+        let told = |fallback: &Fallback| match fallback {
+            Fallback::Provider { provider, model } => {
+                let name = providers.get(*provider).map_or("?", |provider| &*provider.name);
+                model.as_ref().map_or_else(|| format!("else {name}"), |model| format!("else {name} {model}"))
+            }
+            Fallback::Respond { status, .. } => format!("else answer {}", status.as_u16()),
+        };
+        self.iter().map(told).collect()
     }
 }
 

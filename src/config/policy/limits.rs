@@ -284,6 +284,14 @@ impl Policy for Vec<Limit> {
             gcra_is_local(build, config);
         }
     }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        match self.len() {
+            0 => Vec::new(),
+            1 => vec!["1 limit".to_owned()],
+            n => vec![format!("{n} limits")],
+        }
+    }
 }
 
 fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: Written) -> Option<Limit> {

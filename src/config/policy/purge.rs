@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::Build,
     error::{did_you_mean, quoted},
     scalars::{Name, W},
@@ -34,6 +35,10 @@ impl Policy for Vec<Arc<str>> {
             out.push(Arc::from(tag.as_str()));
         }
         out
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        if self.is_empty() { Vec::new() } else { vec![format!("purge {}", self.join(" "))] }
     }
 }
 

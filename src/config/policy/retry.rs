@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::{Build, small},
     error::{did_you_mean, quoted},
     mode::{MODE_KEY, Mode, ModeWord},
@@ -242,6 +243,10 @@ impl Policy for Option<Retry> {
             replay_buffer: written.replay_buffer.0.0,
             any_method: written.any_method.0,
         })
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        self.iter().map(|retry| format!("retry {}{}", retry.max_retries, retry.mode.remark())).collect()
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
+    Config,
     build::Build,
     mode::{MODE_KEY, Mode, ModeWord},
     scalars::{OrOff, W},
@@ -102,6 +103,10 @@ impl Policy for Option<Timeouts> {
             build.fault(build.seen.value(&format!("{here}.per_try")), "`per_try` is longer than `total`, so it could never be reached");
         }
         written.mode.0.meant().map(|_| timeouts)
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        self.iter().map(|timeouts| format!("timeouts{}", timeouts.mode.remark())).collect()
     }
 }
 
