@@ -1,4 +1,4 @@
-//! From written to meant: names are resolved, `defaults` merged, and what only the whole file can tell is checked.
+//! From written to meant: the builds of all blocks in turn, then the mistakes that only the whole file shows.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,14 +10,14 @@ use super::{
     scalars::W,
 };
 
-/// A remark that does not make the file wrong.
+/// A remark on a file. A file with remarks is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// 1-based line.
     pub line: usize,
     /// 1-based column, in characters.
     pub column: usize,
-    /// What a reader should know.
+    /// The remark.
     pub message: String,
 }
 
@@ -45,13 +45,13 @@ pub(super) struct Build<'a> {
     pub(super) files: &'a mut Files,
     pub(super) faults: Vec<Fault>,
     pub(super) notes: Vec<Note>,
-    /// Tags of every cache, whatever its mode: what can be purged.
+    /// Tags of every cache, whatever its mode. A `purge` may name these.
     pub(super) tags: Vec<String>,
-    /// Names of limits, with their paths; unique over both doors because they are labels.
+    /// Names of limits with their paths. A name is unique over both doors: it is a label of metrics.
     pub(super) limit_names: Vec<(String, String)>,
     /// Providers whose API is not known because of a mistake.
     pub(super) vague: Vec<String>,
-    /// Names that stand for no provider: what is said of the first, and the lines of the others.
+    /// Names that stand for no provider: each with the mistake at its first place, and the lines of its other places.
     pub(super) strangers: Vec<(String, Fault, Vec<u32>)>,
 }
 
@@ -71,7 +71,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// The configuration; `None` if something in it was wrong, and then there is a fault.
+    /// The configuration. `None`: there is a fault.
     pub(super) fn config(&mut self, root: file::Written) -> Option<Config> {
         let inbound = root.inbound.iter().flat_map(inbound::Written::blocks);
         let outbound = root.outbound.iter().flat_map(outbound::Written::blocks);

@@ -52,7 +52,7 @@ impl Fault {
     }
 }
 
-/// Lines as YAML counts them (1.2.2 section 5.4): they end with LF, CR LF, or a CR alone. What is masked is known by its line.
+/// Lines as YAML counts them (1.2.2 section 5.4): a line ends with LF, CR LF, or a CR alone. Masks refer to these lines.
 pub(super) fn lines(source: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(source);
     std::iter::from_fn(move || {
@@ -94,12 +94,12 @@ impl Mistakes {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// The number of mistakes.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// The same for programs: `error` is the whole text, `mistakes` are the single ones.
+    /// The mistakes for programs: `error` is the whole text, `mistakes` are the single ones.
     pub fn to_json(&self) -> Value {
         let one = |mistake: &Mistake| json!({"line": mistake.line, "column": mistake.column, "message": mistake.message});
         json!({"error": self.to_string(), "file": self.file, "mistakes": self.list.iter().map(one).collect::<Vec<_>>()})

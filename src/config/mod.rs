@@ -1,7 +1,11 @@
-//! The configuration as meant: every name resolved, every number in range, nothing left to check.
+//! The configuration as meant: every name is resolved, every number is in range, nothing is left to check.
 //!
-//! `read` turns `proxy.yaml` (written shape: `schema`) into these types or into a complete list of
-//! mistakes (`error`). Nothing below this module parses configuration, and nothing here behaves.
+//! [`read`] turns `proxy.yaml` into a [`Config`], or into the complete list of its mistakes ([`error`]). Other modules parse no
+//! configuration, and this module serves no request.
+//!
+//! Each policy stands in one file of `policy/`, each other block of the file in one file of `block/`: the type as meant, the form as
+//! written, the rows of the schema, the build with every mistake, the tests. `schema` knows tables and prints them, `scalars` reads
+//! words, `read` walks a file along the tables, `build` calls the builds in turn.
 
 mod block;
 mod build;
@@ -33,9 +37,9 @@ pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 /// One running proxy. Built by [`read`] only.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Clients to the app; absent when only `outbound` is wanted.
+    /// The door in front of the app. `None`: only `outbound` is wanted.
     pub inbound: Option<Inbound>,
-    /// The app to model providers; absent opens nothing.
+    /// The door to model providers. `None`: the door stays closed.
     pub outbound: Option<Outbound>,
     /// Health, metrics, API.
     pub admin: Admin,
@@ -45,10 +49,10 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// How the process leaves.
     pub shutdown: Shutdown,
-    /// Threads that serve; `None`: as many as the CPU quota allows.
+    /// Threads that serve. `None`: as many as the CPU quota allows.
     pub workers: Option<NonZeroUsize>,
-    /// Bytes the process may have resident before it sheds load. `None`: it never does.
+    /// Resident bytes of the process beyond which it sheds load. `None`: it never sheds load.
     pub memory_limit: Option<u64>,
-    /// Bytes of request bodies the process may hold at once for policies that read them first.
+    /// Bytes of request bodies that the process may hold at once, for policies that read them first.
     pub body_budget: u64,
 }

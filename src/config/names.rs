@@ -1,9 +1,9 @@
-//! Generated names: of routes and limits that have none.
+//! Generated names, for routes and limits that have none.
 
-/// Longest name that is made; metrics labels stay readable, and the rest is told apart by a hash.
+/// Longest generated name, in bytes: labels of metrics stay readable. A hash at the end tells longer names apart.
 pub(in crate::config) const LONGEST: usize = 96;
 
-/// ASCII without quotes (names stand in header values), and not too long.
+/// A name in ASCII without quotes, because names stand in header values, and of at most [`LONGEST`] bytes.
 pub(in crate::config) fn bounded(name: String) -> String {
     let plain: String = name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\".contains(c) || c == ' ' { c } else { '_' }).collect();
     if plain.len() <= LONGEST && plain == name {

@@ -107,7 +107,7 @@ policies! {
 }
 
 /// Policies that the design names and this version does not have.
-pub(super) const PLANNED: [Advice; 7] = [
+pub(super) const PLANNED: &[Advice] = &[
     ("auth", NOT_YET),
     ("cors", NOT_YET),
     ("csrf", NOT_YET),

@@ -1,7 +1,7 @@
-//! The words of the file: every kind of scalar is read here and nowhere else.
+//! Words of the file: how a scalar is read. A word that only one block takes is read in the file of the block.
 //!
-//! The walk checks with these functions, serde builds with them, and the schema describes them; so what is
-//! accepted, what is meant and what is documented cannot drift apart. Errors say what would be right.
+//! The walk checks a scalar with the same function with which serde builds it: a value that is accepted has a meaning. Errors say what
+//! would be right.
 
 mod numbers;
 mod words;
@@ -25,7 +25,7 @@ pub(super) trait Word: Sized {
     /// Reads the word; the error says what would be right.
     fn word(text: &str) -> Result<Self, String>;
 
-    /// How much it is, in the kind's smallest unit, for kinds that have a range.
+    /// The amount in the kind's smallest unit. `None`: the kind has no range.
     fn measure(&self) -> Option<u128> {
         None
     }
@@ -78,7 +78,7 @@ impl Word for String {
 
 impl Word for Secret {
     fn word(text: &str) -> Result<Self, String> {
-        // What goes into a header field must be able to; a line break in a key is a copying slip.
+        // A secret goes into a header field, which takes no control characters. A line break in a key is a copying slip.
         if text.chars().any(char::is_control) {
             Err("has a line break or another control character inside".into())
         } else {
@@ -134,7 +134,7 @@ impl Word for SocketAddr {
 }
 
 impl Word for Origin {
-    /// A URL, or a bare port of this machine, at whichever loopback address somebody listens there.
+    /// Reads a URL, or a port of this machine: the loopback address at which a program listens.
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<u16>() {
             Ok(port) if port > 0 => Self::parse(&format!("http://localhost:{port}")),
@@ -208,7 +208,7 @@ impl Word for HeaderName {
     }
 }
 
-/// A header value. Marked sensitive: it may hold a credential.
+/// A header value, which may hold a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field(pub(super) HeaderValue);
 

@@ -1,5 +1,5 @@
-//! The shape of `proxy.yaml` as written: one declarative table from which come the walk that checks a file,
-//! the defaults, the Markdown reference and the JSON Schema for editors.
+//! The shape of `proxy.yaml` as written: tables of keys. The walk that checks a file, the defaults, the Markdown reference and the JSON
+//! Schema for editors come from the tables; each table stands with its block or policy.
 
 mod elsewhere;
 pub(super) mod kinds;
@@ -20,16 +20,16 @@ pub(super) use super::block::file::TABLE as ROOT;
 pub(super) struct Table {
     /// Title in the reference, unique.
     pub(super) name: &'static str,
-    /// What the block is for, in a sentence or two.
+    /// The purpose of the block, in a sentence or two.
     pub(super) doc: &'static str,
     pub(super) keys: &'static [Key],
     /// Groups of keys of which exactly one must be written.
     pub(super) exactly_one: &'static [&'static [&'static str]],
     /// Groups of keys of which one or more must be written.
     pub(super) at_least_one: &'static [&'static [&'static str]],
-    /// Pairs of which the first has no meaning without the second.
+    /// Pairs of keys: the first has no meaning without the second.
     pub(super) needs: &'static [(&'static str, &'static str)],
-    /// Keys that people expect here, with what to say instead of "unknown key".
+    /// Keys that people expect here, each with the advice that stands for "unknown key".
     pub(super) foreign: &'static [Advice],
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) default: Default,
-    /// What it does, in a sentence.
+    /// The purpose of the key, in a sentence.
     pub(super) doc: &'static str,
     /// YAML that a reader could paste.
     pub(super) example: &'static str,
@@ -47,7 +47,7 @@ pub(super) struct Key {
     pub(super) range: Option<(&'static str, &'static str)>,
 }
 
-/// What an absent key means.
+/// The meaning of an absent key.
 #[derive(Clone, Copy)]
 pub(super) enum Default {
     /// Nothing: the feature is not there.
@@ -56,11 +56,11 @@ pub(super) enum Default {
     Required,
     /// As if this YAML had been written.
     Value(&'static str),
-    /// Worked out by the builder; the text says how.
+    /// The build works it out; the text says how.
     Says(&'static str),
 }
 
-/// What may stand at a place.
+/// The values that a place takes.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Scalar(&'static Scalar),
@@ -70,7 +70,7 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// Names to values.
     Map {
-        /// What a name is.
+        /// The kind of a name.
         key: &'static Scalar,
         of: &'static Kind,
     },
@@ -87,12 +87,12 @@ pub(super) struct Scalar {
     pub(super) json: Json,
     /// Never shown.
     pub(super) secret: bool,
-    /// `$NAME` in it is a slip: nothing of the kind has a dollar sign.
+    /// No value of the kind has a dollar sign: `$NAME` in one is a slip.
     pub(super) no_dollar: bool,
     pub(super) example: &'static str,
 }
 
-/// What an editor can know of a word.
+/// The form of a word, for editors.
 pub(super) enum Json {
     Text,
     Number,
@@ -174,7 +174,7 @@ impl Key {
 }
 
 impl Kind {
-    /// What to write, in words.
+    /// The kind in words.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Scalar(scalar) => scalar.name.to_owned(),
@@ -186,7 +186,7 @@ impl Kind {
         }
     }
 
-    /// Something that could be written.
+    /// A value that could be written.
     pub(super) fn example(&self) -> String {
         match self {
             Self::Scalar(scalar) => scalar.example.to_owned(),
@@ -205,7 +205,7 @@ impl Kind {
 }
 
 impl Key {
-    /// Something that could be written here.
+    /// A value that could be written for this key.
     pub(super) fn example(&self) -> String {
         match self.default {
             _ if !self.example.is_empty() => self.example.to_owned(),

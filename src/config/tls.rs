@@ -1,5 +1,5 @@
-//! Certificates, keys and roots as meant: read from PEM files, proved to belong together, with what can be known of them
-//! beforehand. What is done with them is the business of `listen` and `upstream`.
+//! Certificates, keys and roots as meant: read from PEM files, and proved to belong together. `listen` and `upstream` use them; the
+//! settings that name them stand in `block::tls`.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -49,14 +49,14 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// What a certificate says of itself, for a person.
+/// The statements of a certificate about itself, for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
     /// DNS names and addresses it is for.
     pub names: Vec<String>,
-    /// Who has signed it.
+    /// The name of its issuer.
     pub issuer: String,
-    /// Its own name is its issuer's.
+    /// Whether its own name is its issuer's.
     pub self_signed: bool,
 }
 
@@ -69,7 +69,7 @@ impl Shown {
     }
 }
 
-/// Certificates of those who sign others'.
+/// Certificates of authorities, which sign the certificates of others.
 #[derive(Clone, Default)]
 pub struct Authorities(pub Vec<CertificateDer<'static>>);
 
@@ -91,7 +91,7 @@ pub fn system_roots() -> RootCertStore {
     roots
 }
 
-/// The admin door shows the configuration: how many they are says more than their bytes.
+/// The admin door shows the configuration: a count says more than the bytes.
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} certificates", self.0.len())
@@ -104,7 +104,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A certificate with its chain and key, and what it says of itself.
+/// A certificate with its chain and key, and its statements about itself.
 #[derive(Clone)]
 pub struct Identity {
     /// For the handshake.

@@ -14,23 +14,23 @@ use crate::config::{
 /// The admin door.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Health, metrics, API; loopback by default. `None`: closed.
+    /// Address of health, metrics and API; loopback by default. `None`: closed.
     pub listen: Option<SocketAddr>,
-    /// `/live`, `/ready`, `/metrics` alone. `None`: closed.
+    /// Address of `/live`, `/ready` and `/metrics` alone. `None`: closed.
     pub probes: Option<SocketAddr>,
-    /// Bearer token that allows changes over TCP. `None`: only over the socket.
+    /// Bearer token that allows changes over TCP. `None`: changes go only over the socket.
     pub token: Option<Secret>,
-    /// 0600 unix socket of the command line. `None`: none.
+    /// Unix socket of the command line, mode 0600. `None`: no socket.
     pub socket: Option<PathBuf>,
-    /// Whether the socket is where it usually is: its directory is then made, for this user alone.
+    /// Whether the socket has its usual place. The proxy then makes its directory, for this user alone.
     pub socket_is_usual: bool,
 }
 
 /// The admin door's usual port.
 pub const ADMIN_PORT: u16 = 9901;
 
-/// Where the socket of the admin door at `port` is, unless the file says another place: proxy and command line agree on it.
-/// A place of this user alone: `$XDG_RUNTIME_DIR`, else a directory below that of temporary files.
+/// The usual place of the admin socket, on which proxy and command line agree. `port` is the port of the admin door. The place belongs
+/// to this user alone: `$XDG_RUNTIME_DIR`, else a directory below that of temporary files.
 pub fn usual_socket(port: u16, env: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     let own = || temporary(env).join(format!("outrigger-{}", rustix::process::geteuid().as_raw()));
     absolute(env("XDG_RUNTIME_DIR")).unwrap_or_else(own).join(format!("outrigger-{port}.sock"))
@@ -95,7 +95,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Admin
     Admin { listen, probes: written.probes.0.0, token, socket, socket_is_usual }
 }
 
-/// One per admin port, so that two proxies on a machine do not take each other's; none if the port is not known beforehand.
+/// The usual socket: one per admin port, for several proxies on a machine. `None`: the port is not known beforehand.
 fn default_socket(build: &Build<'_>, port: u16) -> Option<PathBuf> {
     (port != 0).then(|| usual_socket(port, build.env))
 }

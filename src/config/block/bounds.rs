@@ -16,7 +16,7 @@ use crate::config::{
 /// Ceilings of one listener.
 #[derive(Debug, Clone)]
 pub struct Bounds {
-    /// Largest request body; a streaming counter, 413 beyond it. `None`: unlimited.
+    /// Largest request body in bytes, counted as it streams; 413 beyond it. `None`: unlimited.
     pub max_body: Option<u64>,
     /// Largest request head in bytes; 431 beyond it.
     pub max_head: u32,
@@ -32,7 +32,7 @@ pub struct Bounds {
     pub max_connections_per_ip: Option<usize>,
     /// Requests in hand of the listener.
     pub max_requests: usize,
-    /// Bytes per second below which a client is too slow, at least 1. `None`: no client is.
+    /// Bytes per second below which a client is too slow, at least 1. `None`: no client is too slow.
     pub min_rate: Option<u64>,
 }
 

@@ -22,55 +22,55 @@ use crate::config::{
 /// The door in front of the app.
 #[derive(Debug, Clone)]
 pub struct Inbound {
-    /// Where clients connect.
+    /// Address at which clients connect.
     pub listen: SocketAddr,
-    /// TLS with clients; `None`: clear text.
+    /// TLS with clients. `None`: clear text.
     pub tls: Option<ListenerTls>,
-    /// The one target.
+    /// The only target of the door.
     pub app: Origin,
-    /// TLS with the app, where its URL is https.
+    /// TLS with the app. It has an effect where the URL is https.
     pub app_tls: TargetTls,
-    /// What is spoken with the app.
+    /// Version of HTTP that is spoken with the app.
     pub app_protocol: Protocol,
-    /// Most connections to the app.
+    /// Most connections to the app, over all workers.
     pub app_max_connections: usize,
-    /// Peers whose `X-Forwarded-*` and caller headers are believed. Empty: nobody.
+    /// Peers whose `X-Forwarded-*` and caller headers are believed. Empty: no peer.
     pub trusted_proxies: Vec<IpNet>,
-    /// Sources of the caller; the first that can be trusted wins.
+    /// Sources of the caller, in order: the first that can be trusted wins.
     pub caller: Vec<CallerSource>,
     /// Limits of the whole door.
     pub limits: Vec<Limit>,
-    /// Routes as written, with `defaults` already merged in; precedence is computed in `route`.
+    /// Routes in the order of the file, with `defaults` merged in. The module `route` computes their precedence.
     pub routes: Vec<Route>,
     /// Policies of requests that match no route.
     pub fallthrough: Policies,
     /// Requests that fill the cache after the start.
     pub warm: Warm,
-    /// Ceilings that hold without being named.
+    /// Ceilings of the listener.
     pub bounds: Bounds,
-    /// What is refused beyond what is ambiguous.
+    /// Legal requests that are refused too.
     pub strict: Strict,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
 }
 
-/// Legal requests that are refused because servers read them differently.
+/// Legal requests that are refused: servers read them differently.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Strict {
-    /// Paths.
+    /// Whether such paths are refused.
     pub paths: bool,
-    /// Names and values of fields.
+    /// Whether such names and values of fields are refused.
     pub headers: bool,
 }
 
 /// A source of the caller's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallerSource {
-    /// A header, believed only from `trusted_proxies` (inbound).
+    /// A header. Only `trusted_proxies` are believed (inbound).
     Header(HeaderName),
     /// The client's address (IPv6: its /64).
     ClientIp,
-    /// The client's certificate, verified by the listener's `tls.client_ca`.
+    /// The client's certificate. The listener's `tls.client_ca` verifies it.
     ClientCert,
 }
 

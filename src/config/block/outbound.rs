@@ -21,29 +21,29 @@ use crate::config::{
 /// The door between the app and its providers.
 #[derive(Debug, Clone)]
 pub struct Outbound {
-    /// Where the app connects.
+    /// Address at which the app connects.
     pub listen: SocketAddr,
-    /// TLS with the app; `None`: clear text.
+    /// TLS with the app. `None`: clear text.
     pub tls: Option<ListenerTls>,
-    /// Peers that may use the door. Empty: anyone who can reach it (loopback unless said otherwise).
+    /// Peers that may use the door. Empty: every peer that can reach it.
     pub allow: Vec<IpNet>,
-    /// `Host` values that are believed beside loopback ones (DNS rebinding).
+    /// `Host` values that are believed beside loopback ones: another value may be DNS rebinding.
     pub hosts: Vec<String>,
-    /// Providers by the first path segment.
+    /// Providers. The first path segment of a call names one.
     pub providers: Vec<Provider>,
     /// Limits of the whole door.
     pub limits: Vec<Limit>,
-    /// Routes as written, with `defaults` already merged in.
+    /// Routes in the order of the file, with `defaults` merged in.
     pub routes: Vec<Route>,
-    /// Policies of requests that match no route (`defaults`).
+    /// Policies of calls that match no route.
     pub fallthrough: Policies,
-    /// Ceilings that hold without being named.
+    /// Ceilings of the listener.
     pub bounds: Bounds,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
     /// How exactly model calls are metered.
     pub metering: Metering,
-    /// A join to an inbound exchange that ended longer ago than this enforces nothing.
+    /// Longest time between the end of an inbound request and a call that is still charged to it.
     pub join_within: Duration,
     /// Prices that override or extend the built-in table.
     pub prices: Vec<Price>,
@@ -132,7 +132,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
     let allow = net_list(written.allow);
     let listen = written.listen.0;
     let tls = tls::listener(build, "outbound.tls", written.tls);
-    // Who must show a certificate of ours is somebody we let in.
+    // A required certificate guards the door: its authorities are written in the file.
     let verified = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && tls.client_auth == ClientAuth::Require);
     let guarded = verified || !allow.is_empty() || build.seen.broken("outbound.allow") || build.seen.broken("outbound.tls");
     if !listen.ip().is_loopback() && !guarded {

@@ -14,7 +14,7 @@ use crate::config::{
     written::Items,
 };
 
-/// A model's price in nano-USD per token (USD 1 per million tokens = 1_000).
+/// The price of a model in nano-dollars per token: USD 1 per million tokens = 1_000.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Price {
@@ -29,10 +29,10 @@ pub struct Price {
 /// How exactly model calls are metered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Metering {
-    /// Streams are asked for their usage; what the app did not ask for is taken out again.
+    /// The proxy asks streams for their usage, and takes out again what the app did not ask for.
     #[default]
     Exact,
-    /// Calls go out as the app sent them: a stream without usage is estimated.
+    /// Calls go out as the app sent them. The usage of a stream that does not tell it is estimated.
     AsSent,
 }
 

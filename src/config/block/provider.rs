@@ -20,23 +20,23 @@ use crate::config::{
 /// One place to send model calls.
 #[derive(Debug, Clone)]
 pub struct Provider {
-    /// First path segment, label of metrics.
+    /// First path segment of its calls; label of metrics.
     pub name: Arc<str>,
     /// Wire format.
     pub api: Api,
-    /// Base URL; its path is a prefix of every request.
+    /// Base URL. Its path is a prefix of every request.
     pub url: Origin,
-    /// TLS with it, where its URL is https.
+    /// TLS with the provider. It has an effect where the URL is https.
     pub tls: TargetTls,
-    /// What is spoken with it.
+    /// Version of HTTP that is spoken with the provider.
     pub protocol: Protocol,
-    /// Most connections to it.
+    /// Most connections to the provider, over all workers.
     pub max_connections: usize,
-    /// Keys that replace the app's credential. Empty: the app's own passes through.
+    /// Keys that replace the app's credential. Empty: the app's credential passes through.
     pub keys: Vec<Secret>,
 }
 
-/// Wire formats.
+/// The wire format of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Api {
@@ -44,7 +44,7 @@ pub enum Api {
     Anthropic,
     Gemini,
     Bedrock,
-    /// Passed through, nothing understood.
+    /// Calls that are passed through and not understood.
     Plain,
 }
 
@@ -97,6 +97,7 @@ const API: Kind =
 pub(in crate::config) static PROVIDER_NAME: Scalar =
     Scalar::new::<ProviderName>("a provider name", Json::Pattern("^[a-z0-9_-]{1,64}$"), "openai");
 
+/// The rows.
 pub(in crate::config) static TABLE: Table = Table::new(
     "provider",
     "One place to send model calls; its name is the first path segment of the app's base URL, such as http://127.0.0.1:8081/openai/v1.",
@@ -112,6 +113,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
 )
 .foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);
 
+/// The providers as meant. A provider with a mistake keeps its place: routes and fallbacks are checked against it.
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -> Vec<Provider> {
     let elsewhere = KNOWN_PROVIDERS.iter().any(|name| build.seen.is_unknown(name));
     if written.is_empty() && build.seen.written("outbound.providers") && !build.seen.broken("outbound.providers") && !elsewhere {
@@ -154,7 +156,6 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -
         {
             build.note(build.seen.key(&path), format!("the keys of `{name}` travel in the clear: its URL is http and not on this machine"));
         }
-        // A provider with a mistake keeps its place, so that routes and fallbacks can still be checked against it.
         let tls = tls::target(build, &format!("{path}.tls"), provider.tls, url.as_ref());
         let placeholder = || Origin { scheme: Scheme::Http, host: String::new(), port: 0, base: String::new() };
         out.push(Provider {
@@ -177,7 +178,7 @@ fn bedrock(build: &Build<'_>, name: &str) -> Option<Origin> {
     plain.then(|| Origin::parse(&format!("https://bedrock-runtime.{region}.amazonaws.com")).ok())?
 }
 
-/// A name that stands for no provider. Where one of them is wrong, it may be that one.
+/// Reports a name that stands for no provider, unless a provider with a mistake may be meant.
 pub(in crate::config) fn unknown(build: &mut Build<'_>, name: &str, path: &str, providers: &[Provider]) {
     let named = format!("outbound.providers.{name}");
     // A provider that nobody knows is most likely this one, misspelt.
@@ -195,7 +196,7 @@ pub(in crate::config) fn unknown(build: &mut Build<'_>, name: &str, path: &str, 
     }
 }
 
-/// Each name is said once, with all its places.
+/// Reports each unknown name once, with all its places.
 pub(in crate::config) fn say_strangers(build: &mut Build<'_>) {
     for (_, mut fault, lines) in std::mem::take(&mut build.strangers) {
         let others: Vec<String> = lines.iter().filter(|line| **line != fault.at.line).map(ToString::to_string).collect();
@@ -208,7 +209,7 @@ pub(in crate::config) fn say_strangers(build: &mut Build<'_>) {
     }
 }
 
-/// `name` is none of `known`.
+/// The message of a name that is none of `known`.
 fn no_such<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
     let hint = did_you_mean(name, known.clone());
     if !hint.is_empty() {
@@ -222,7 +223,7 @@ fn no_such<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str> + Cl
     }
 }
 
-/// A provider that needs no `api` and `url`. The app's path follows `url`, so that `/NAME/v1/...` works for all of them.
+/// API and URL of a provider that needs neither in the file. The app's path follows the URL: `/NAME/v1/...` works for all of them.
 fn known_provider(name: &str) -> Option<(Api, &'static str)> {
     Some(match name {
         "openai" => (Api::OpenAi, "https://api.openai.com"),
@@ -250,7 +251,7 @@ fn known_provider(name: &str) -> Option<(Api, &'static str)> {
 const KNOWN_PROVIDERS: [&str; 11] =
     ["openai", "anthropic", "gemini", "bedrock", "groq", "mistral", "together", "deepseek", "openrouter", "xai", "ollama"];
 
-/// What an API can be asked for: with it, a route that names an operation names its possible providers.
+/// Whether a provider of this API takes calls of this operation.
 pub(in crate::config) fn offers(api: Api, operation: Operation) -> bool {
     use Operation::{Chat, Completions, Embeddings, Images, Messages, Models, Other};
     match api {

@@ -24,24 +24,24 @@ use crate::config::{
 /// A named match with its policies.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// As written, or made from the match; unique per door; label of metrics.
+    /// As written, or generated from the match. Unique in its door; label of metrics.
     pub name: Arc<str>,
-    /// What it answers.
+    /// Requests that the route answers.
     pub matches: Match,
-    /// What is done.
+    /// Policies of those requests.
     pub policies: Policies,
 }
 
-/// Conditions of a route; empty lists mean "any". Path and methods are for inbound, the rest for outbound too.
+/// Conditions of a route, which must all hold. An empty list is no condition.
 #[derive(Debug, Clone, Default)]
 pub struct Match {
-    /// `/api/**`.
+    /// Inbound: a pattern such as `/api/**`.
     pub path: Option<PathPattern>,
-    /// Upper-case methods.
+    /// Inbound: methods, upper case.
     pub methods: Vec<Method>,
-    /// Host names without port, lower case.
+    /// Inbound: host names without port, lower case.
     pub hosts: Vec<Glob>,
-    /// Header present, or present with exactly this value.
+    /// Headers that must be there, each perhaps with exactly this value.
     pub headers: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Outbound: provider names.
     pub providers: Vec<Arc<str>>,
@@ -51,7 +51,7 @@ pub struct Match {
     pub models: Vec<Glob>,
 }
 
-/// What a model call asks for, whatever the API calls it.
+/// The kind of a model call, whatever the API calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Operation {
@@ -63,7 +63,7 @@ pub enum Operation {
     Images,
     Audio,
     Models,
-    /// Anything else a provider offers.
+    /// Every other call that a provider offers.
     Other,
 }
 
@@ -186,7 +186,7 @@ const OF_MATCH: [Advice; 4] = [
     ("models", "it is written in `match: {models: ...}`"),
     ("operation", "it is written in `match: {operation: ...}`"),
 ];
-const ROUTE_FOREIGN: [Advice; OF_MATCH.len() + policy::PLANNED.len()] = join(&OF_MATCH, &policy::PLANNED);
+const ROUTE_FOREIGN: [Advice; OF_MATCH.len() + policy::PLANNED.len()] = join(&OF_MATCH, policy::PLANNED);
 const NO_MATCH: [Advice; 1] = [("match", "defaults hold for every route")];
 const DEFAULTS_FOREIGN: [Advice; 1 + policy::NOT_IN_DEFAULTS.len()] = join(&NO_MATCH, &policy::NOT_IN_DEFAULTS);
 
@@ -284,7 +284,7 @@ fn matches_of(build: &mut Build<'_>, path: &str, written: WrittenMatch, provider
     }
 }
 
-/// Whether two matches are for exactly the same requests, whatever the order of their lists.
+/// Whether two matches are for exactly the same requests. The order of their lists does not matter.
 fn same(a: &Match, b: &Match) -> bool {
     fn set<T: Clone, K: Ord>(list: &[T], key: impl Fn(&T) -> K) -> Vec<K> {
         let mut keys: Vec<K> = list.iter().map(key).collect();

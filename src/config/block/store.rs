@@ -22,15 +22,15 @@ pub struct Store {
     pub memory: u64,
     /// Redis, shared by replicas.
     pub redis: Option<Redis>,
-    /// Secret of cache and limit keys; else generated (once per namespace with Redis).
+    /// Secret of cache and limit keys. `None`: a process makes one, with Redis once per namespace.
     pub secret: Option<Secret>,
     /// Most limit keys held in memory.
     pub max_keys: usize,
 }
 
 impl Store {
-    /// The key of the hashes that name cache entries and limit counters: the same for every process with the same secret, be it
-    /// with Redis or alone. `None`: there is no secret in the file; a process makes one, with Redis once per namespace.
+    /// The key of the hashes that name cache entries and limit counters. Every process with the same secret has the same key, with
+    /// Redis and without. `None`: the file has no secret; a process makes one, with Redis once per namespace.
     pub fn hash_key(&self) -> Option<[u8; 32]> {
         self.secret.as_ref().map(Secret::hash_key)
     }
@@ -45,9 +45,9 @@ pub struct Redis {
     pub namespace: Arc<str>,
     /// Deadline of every command.
     pub timeout: Duration,
-    /// Cached answers are encrypted with a key made from [`Store::secret`], which is then given.
+    /// Whether cached answers are encrypted, with a key made from [`Store::secret`]. The secret is then written.
     pub encrypt: bool,
-    /// Where the URL asks for TLS.
+    /// TLS with Redis. It has an effect where the URL asks for TLS.
     pub tls: RedisTls,
 }
 

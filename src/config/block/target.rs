@@ -5,10 +5,10 @@ use crate::config::{
     schema::{Json, Key, Kind, Scalar, kinds::COUNT_OF},
 };
 
-/// Versions of HTTP towards a target.
+/// The version of HTTP towards a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
-    /// Over TLS what the target prefers (ALPN), in clear text HTTP/1.1.
+    /// Over TLS the target's choice (ALPN), in clear text HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1 alone.

@@ -24,7 +24,7 @@ pub struct Telemetry {
     pub otlp: Option<String>,
     /// Headers of OTLP requests.
     pub otlp_headers: Vec<(HeaderName, HeaderValue)>,
-    /// Share of new traces that are sampled, 0..=1; an incoming decision is kept.
+    /// Share of new traces that are sampled, 0..=1. A trace that comes with a decision keeps it.
     pub sample: f64,
     /// `service.name`.
     pub service: String,

@@ -22,11 +22,11 @@ use crate::config::{
 /// TLS of a listener.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    /// What clients are shown: the first whose names cover the name they ask for (SNI), else the first.
+    /// Certificates. A client gets the first whose names cover the name it asks for (SNI), else the first of all.
     pub identities: Vec<Identity>,
-    /// Authorities of clients' certificates; `None`: clients are not asked for one.
+    /// Authorities of clients' certificates. `None`: clients are not asked for a certificate.
     pub client_ca: Option<Authorities>,
-    /// Whether a client without a certificate is let in.
+    /// What happens to a client without a certificate.
     pub client_auth: ClientAuth,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,
@@ -39,11 +39,11 @@ pub struct TargetTls {
     pub ca: Authorities,
     /// Whether the system's authorities count too.
     pub system_roots: bool,
-    /// What the target is shown if it asks.
+    /// Certificate of the proxy, for a target that asks for one.
     pub identity: Option<Identity>,
-    /// Keys of which the target's certificate must hold one. Where any is written, authorities count only if they are written too.
+    /// Keys: the target's certificate must hold one of them. Beside pins, authorities count only where they are written too.
     pub pins: Vec<Pin>,
-    /// The name that the target's certificate must be for, if not the URL's host.
+    /// The name that the target's certificate must have. `None`: the URL's host.
     pub server_name: Option<ServerName<'static>>,
     /// Oldest version that is spoken.
     pub min_version: TlsVersion,
@@ -57,7 +57,7 @@ impl Default for TargetTls {
 }
 
 impl TargetTls {
-    /// Tells settings apart: connections made under others are not reused.
+    /// A mark of these settings. A connection that was made under another mark is not reused.
     pub fn mark(&self) -> [u8; 32] {
         let mut hash = blake3::Hasher::new();
         let mut part = |bytes: &[u8]| {
@@ -76,19 +76,19 @@ impl TargetTls {
 /// TLS towards Redis.
 #[derive(Debug, Clone, Default)]
 pub struct RedisTls {
-    /// Authorities that may have signed Redis' certificate; `None`: the system's.
+    /// Authorities of Redis' certificate. `None`: the system's.
     pub ca: Option<Authorities>,
-    /// For a Redis that asks for a client certificate.
+    /// Certificate of the proxy, for a Redis that asks for one.
     pub identity: Option<Identity>,
 }
 
 /// Whether clients must show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientAuth {
-    /// The handshake fails without one.
+    /// The handshake of a client without a certificate fails.
     #[default]
     Require,
-    /// Who shows one must show a good one; who shows none is nobody in particular.
+    /// A client may come without a certificate. A certificate that is shown must be good.
     Request,
 }
 
@@ -321,7 +321,7 @@ pub(in crate::config) fn redis(build: &mut Build<'_>, written: WrittenRedis, url
 }
 
 fn identity(build: &mut Build<'_>, path: &str, cert: File, key: File) -> Option<Identity> {
-    // Whatever is missing has been said by the walk.
+    // The walk has reported what is missing.
     let (cert, key) = (cert?.0, key?.0);
     let chain = pem(build, &format!("{path}.cert"), &cert);
     let secret = pem(build, &format!("{path}.key"), &key);

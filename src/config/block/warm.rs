@@ -21,18 +21,18 @@ use crate::config::{
     written::Items,
 };
 
-/// How the cache is filled before anybody asks.
+/// Requests that fill the cache before any client asks.
 #[derive(Debug, Clone)]
 pub struct Warm {
-    /// What is asked for, in this order.
+    /// Paths that are asked for, in this order.
     pub targets: Vec<Uri>,
-    /// Sent with each.
+    /// Headers of every request.
     pub headers: HeaderMap,
     /// Requests under way at once.
     pub concurrency: usize,
     /// Requests a second.
     pub rate: u32,
-    /// How long the first one is tried again while the app is not up yet.
+    /// How long the first request is tried again while the app is not up yet.
     pub wait: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Default for Warm {
 }
 
 impl Warm {
-    /// Between the beginnings of two requests.
+    /// Time between the beginnings of two requests.
     pub fn pause(&self) -> Duration {
         Duration::from_secs(1) / self.rate.max(1)
     }
@@ -132,7 +132,7 @@ pub(in crate::config) fn check(build: &mut Build<'_>, config: &Config) {
     }
 }
 
-/// One path per line; empty lines and those that begin with `#` do not count.
+/// The paths of a file, one per line. Empty lines and lines that begin with `#` do not count.
 fn lines(build: &mut Build<'_>, file: &Path) -> Vec<Uri> {
     let shown = build.files.path(file).display().to_string();
     let at = build.seen.value("inbound.warm.file");

@@ -138,7 +138,7 @@ impl Policy for Vec<Fallback> {
 /// A call is sent on as it is: a fallback must speak the API of every provider that the route can match.
 fn speaks_one_api(build: &mut Build<'_>, place: &Place<'_>, fallbacks: &[Fallback]) {
     let (path, matches, providers) = (place.path, place.matches, place.providers);
-    // What a match that is wrong or missing would have left is not known.
+    // The providers of a match that is wrong or missing are not known.
     let is_route = path.ends_with(']');
     if build.seen.broken(&format!("{path}.match")) || (is_route && !build.seen.written(&format!("{path}.match"))) {
         return;

@@ -26,7 +26,7 @@ impl Policy for Vec<Arc<str>> {
         for (n, tag) in written.iter().enumerate().filter_map(|(n, tag)| Some((n, &tag.as_ref()?.0.0))) {
             if !build.tags.contains(tag) {
                 let hint = did_you_mean(tag, build.tags.iter().map(String::as_str));
-                // A cache that is wrong may give it.
+                // A cache with a mistake may give the tag.
                 if !hint.is_empty() || !build.seen.is_broken_anywhere("cache") {
                     let message = format!("no cache gives the tag {}{hint}", quoted(tag));
                     build.fault(build.seen.value(&format!("{here}[{n}]")), message);

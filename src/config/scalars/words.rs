@@ -1,4 +1,4 @@
-//! Words from a fixed list, and words with a prefix such as `header:x-user-id`.
+//! Words from a fixed list, and words with a prefix such as `header:x-user-id`: reading and messages.
 
 use crate::config::error::{did_you_mean, quoted};
 

@@ -1,9 +1,9 @@
-//! Words of other products, and what is written here instead.
+//! Words of other products that lead to no policy, each with the advice for who writes it. Words that lead to a policy stand with it.
 
 use super::Elsewhere;
 use crate::config::policy;
 
-/// What stands for each of these words here. They are looked up whatever their case, with `-` for `_`.
+/// The words with their advice. A word is looked up whatever its case, with `-` for `_`.
 const WORDS: &[Elsewhere] = &[
     (
         &[
@@ -133,7 +133,7 @@ fn all() -> impl Iterator<Item = &'static Elsewhere> {
     WORDS.iter().chain(policy::ELSEWHERE.iter().copied().flatten())
 }
 
-/// What is written here instead of a word of another product.
+/// The advice for a word of another product.
 pub(in crate::config) fn instead_of(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
     all().find(|(words, _)| words.contains(&name.as_str())).map(|(_, instead)| *instead)

@@ -1,4 +1,4 @@
-//! The kinds of words, with what an editor can know of them.
+//! Kinds of words that several blocks take, each with its form for editors.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -46,6 +46,6 @@ scalars! {
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
 }
 
-/// Names on the left of a map.
+/// The name of a header, on the left of a map.
 pub(in crate::config) static FIELD_NAME: Scalar =
     Scalar::new::<HeaderName>("a header name", Json::Pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "x-beta");
