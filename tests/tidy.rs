@@ -1,5 +1,7 @@
 //! The rules of the house that no compiler knows: who may import whom, how long a file may be, what must not be in one.
 
+#[path = "tidy/config.rs"]
+mod config;
 #[path = "tidy/seams.rs"]
 mod seams;
 #[path = "tidy/source.rs"]
