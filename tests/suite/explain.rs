@@ -122,10 +122,11 @@ fn the_order_of_the_fallbacks_is_the_order_in_which_they_are_asked() {
 fn a_path_that_means_two_calls_is_refused_as_the_proxy_refuses_it() {
     run(async {
         let world = World::new(YAML).await;
-        let path = "/openai/v1/models/..%2fchat/completions";
-        let answer = world.caller().call(path, &json!({"model": "gpt-4o"})).await;
-        let error = tried(&["POST", path], "{}").expect_err("two calls");
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-        assert!(error.starts_with("400") && answer.text().contains(error.split_once(": ").expect("a reason").1), "{error}");
+        for path in ["/openai/v1/models/..%2fchat/completions", "/openai/v1/threads/t_1%252Fruns", "/openai/v1/chat%252Fcompletions"] {
+            let answer = world.caller().call(path, &json!({"model": "gpt-4o"})).await;
+            let error = tried(&["POST", path], "{}").expect_err("two calls");
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+            assert!(error.starts_with("400") && answer.text().contains(error.split_once(": ").expect("a reason").1), "{error}");
+        }
     });
 }

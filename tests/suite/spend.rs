@@ -68,6 +68,8 @@ fn a_path_that_a_provider_may_read_as_a_call_that_costs_is_refused() {
             "/openai/v1/moderations/..%5cchat%5ccompletions",
             "/openai/v1/moderations/%252e%252e/chat/completions",
             "/openai/v1/threads/t_1%2Fruns",
+            "/openai/v1/threads/t_1%252Fruns",
+            "/openai/v1/chat%252Fcompletions",
         ] {
             let answer = world.caller().call(path, &of(10)).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
