@@ -75,7 +75,7 @@ impl Demands {
         });
         let mut demands = Self { own, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, unpriced: None };
         let Some(call) = ask.call() else { return demands };
-        if call.shape.is_free() && !headers::wants_websocket(arrival) {
+        if call.shape.orders_nothing() && !headers::wants_websocket(arrival) {
             (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
             return demands;
         }

@@ -9,6 +9,7 @@ use super::{
     exchange::AnswerNotes,
     model::ModelCall,
     payer::{Charge, Charged, Payer},
+    pledge::Order,
 };
 use crate::{
     clock::Instant,
@@ -185,7 +186,7 @@ fn log(ending: &Ending) {
 }
 
 /// A line for a charge that came after its payer's exchange was over, so that the lines add up to the books.
-pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
+pub(super) fn charged_late(ask: &Ask, payer: &Payer, order: &Order, charge: &Charge) {
     if !ask.proxy.telemetry.log.enabled() {
         return;
     }
@@ -194,12 +195,13 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
     ask.proxy.telemetry.log.write(&Record {
         caller: payer.name(),
         cause: cause.map(|id| id.text(&mut room)).unwrap_or_default(),
+        operation: order.operation,
         provider: &charge.provider,
         model: &charge.model,
         tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
         cost: charge.nano_usd,
         outcome: ExchangeOutcome::ChargedLate,
-        ..asked(ask, &ask.route_name(), &mut Default::default())
+        ..asked(ask, &order.route, &mut Default::default())
     });
 }
 

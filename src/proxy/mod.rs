@@ -24,6 +24,7 @@ mod judged;
 pub mod live;
 pub mod model;
 pub mod payer;
+pub mod pledge;
 mod read_first;
 mod request;
 mod sending;
@@ -86,7 +87,7 @@ use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
-use payer::Pledge;
+use pledge::Pledge;
 use sending::{Attempted, Sending};
 
 const NOT_LET_IN: &str = "this address is not let in";

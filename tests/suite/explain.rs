@@ -130,3 +130,12 @@ fn a_path_that_means_two_calls_is_refused_as_the_proxy_refuses_it() {
         }
     });
 }
+
+#[test]
+fn a_poll_is_explained_as_the_limits_take_it() {
+    let told = explained(&["GET", "/openai/v1/responses/resp_1"], "");
+    let limit = told["policies"].as_array().expect("a list").iter().find(|policy| policy["policy"] == "limits").expect("told").to_string();
+    assert!(limit.contains("it orders nothing"), "{limit}");
+    let told = explained(&["GET", "/openai/v1/models"], "");
+    assert!(told.to_string().contains("no provider bills it"), "{told:#}");
+}

@@ -148,8 +148,9 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
         return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
     }
     let call = asked.call.as_ref().filter(|_| limit.unit != Unit::Requests)?;
-    if call.shape.is_free() && !arrival.headers.contains_key(http::header::UPGRADE) {
-        return Some("no provider bills it");
+    if call.shape.orders_nothing() && !arrival.headers.contains_key(http::header::UPGRADE) {
+        let poll = "it orders nothing; what the work has used that it asks about is charged to who began it";
+        return Some(if call.shape.is_free() { "no provider bills it" } else { poll });
     }
     let prices = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.prices);
     let free = limit.unit == Unit::NanoUsd && call.model.is_some_and(|model| Prices::new(prices).is_free(model));
