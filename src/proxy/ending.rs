@@ -174,7 +174,8 @@ fn log(ending: &Ending) {
         first_token: ask.tries.first_token.get(),
         bytes_in: answer.bytes_in + ask.upload.bytes.get(),
         bytes_out: answer.bytes_out,
-        provider: call.map(|call| &*call.provider).unwrap_or_default(),
+        // As the model: that which was paid, also where it was not the one that was asked.
+        provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
         model,
         asked_model: if model == asked_model { "" } else { asked_model },
         stream: call.map(|call| answer.streams.unwrap_or(call.streams)),

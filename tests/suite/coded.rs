@@ -20,7 +20,7 @@ outbound:
     - {name: opus, match: {operation: messages, models: ['claude-opus-*']}}
 ";
 
-fn gzip(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn gzip(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_ref()).expect("memory");
     encoder.finish().expect("memory")

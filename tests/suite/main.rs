@@ -27,6 +27,9 @@ mod spend;
 /// Who pays for a try.
 mod bills;
 
+/// The sums of all books over a random run of every kind of call.
+mod books;
+
 /// Which of a provider's keys is used.
 mod keys;
 
