@@ -29,6 +29,7 @@ use crate::{
         tap::{End, Observer},
     },
     clock::Instant,
+    config::Operation,
     policy::limits::Lease,
     provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
     telemetry::metrics,
@@ -180,13 +181,12 @@ impl Bill {
             // Whoever asks about it later is told the same figures.
             let _ = ask.proxy.shared.works.end(&self.provider, id, Instant::now());
         }
-        if observed.source == UsageSource::Missing
-            && observed.error.is_none()
-            && let Some(facts) = &call.facts
-        {
+        // Of pictures and sound that nobody read, the length says nothing of tokens.
+        let is_telling = call.facts.is_some() || !matches!(call.shape.operation, Operation::Images | Operation::Audio);
+        if observed.source == UsageSource::Missing && observed.error.is_none() && is_telling {
             // The work was very likely done: a stream without content has cost its prompt, anything else what was reserved.
-            let prompt = Usage { input: facts.estimated_input, ..Usage::default() };
-            observed.usage = if self.reading.streams() { prompt } else { call.estimate() };
+            let prompt = Usage { input: call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input), ..Usage::default() };
+            observed.usage = if self.reading.streams() || call.facts.is_none() { prompt } else { call.estimate() };
             observed.source = UsageSource::Estimated;
         }
         let lease = self.lease.take();
