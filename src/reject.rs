@@ -275,7 +275,7 @@ impl Reject {
             }
             Self::Unmetered(what) => format!(
                 "a limit in dollars or tokens applies, and what {what} costs is said in no answer: ask a route without such a limit, or set \
-                 unpriced: allow at a dollar limit"
+                 unmetered: allow at the limit"
             ),
             Self::BreakerOpen { target, retry_after: Some(wait) } => {
                 format!("the circuit breaker of {target} is open after repeated failures; next probe in {}", human::wait(*wait))

@@ -77,6 +77,7 @@ fn limit(unit: Unit, amount: u64) -> Limit {
         on_store_error: OnStoreError::Local,
         alert_at: Vec::new(),
         unpriced: Unpriced::Allow,
+        unmetered: Unpriced::Allow,
     }
 }
 

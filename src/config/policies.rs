@@ -82,6 +82,8 @@ pub struct Limit {
     pub alert_at: Vec<f64>,
     /// What a call of a model without a price means to a dollar limit.
     pub unpriced: Unpriced,
+    /// What a call whose cost no answer says means to a limit on tokens or dollars.
+    pub unmetered: Unpriced,
 }
 
 /// Part of a limit's key.
@@ -141,7 +143,7 @@ pub enum OnStoreError {
     Deny,
 }
 
-/// Calls without a known price under a dollar limit.
+/// Calls that a limit cannot count: without a known price, or of a cost that no answer says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Unpriced {

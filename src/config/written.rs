@@ -222,6 +222,7 @@ pub(super) struct Limit {
     #[serde(default)]
     pub(super) alert_at: Items<W<Share>>,
     pub(super) unpriced: Option<W<Unpriced>>,
+    pub(super) unmetered: Option<W<Unpriced>>,
 }
 
 #[derive(Debug, Deserialize)]

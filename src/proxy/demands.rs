@@ -17,22 +17,38 @@ use crate::{
     },
     provider::{self, Billed},
     reject::Reject,
+    telemetry::metrics::Family,
     upstream::headers,
 };
 
 /// The refusal of what no answer says the cost of, where a limit counts on that.
 fn unmetered(ask: &Ask, call: &ModelCall, limits: [Option<&LimitSet>; 2]) -> Option<Reject> {
     let limits = || limits.into_iter().flatten();
-    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
-    let opens = call.shape.api != Api::Plain && headers::wants_websocket(&ask.arrival);
-    match if opens { &provider::billed::WEBSOCKET } else { &call.shape.billed } {
+    match billed(ask, call) {
         Billed::Elsewhere(what) if limits().any(LimitSet::refuses_unmetered) => Some(Reject::Unmetered((*what).into())),
         // It may well be free.
-        Billed::Unknown if limits().any(LimitSet::refuses_unpriced) => {
+        Billed::Unknown if limits().any(LimitSet::refuses_unknown) => {
             let path = call.rest.split('?').next().unwrap_or_default();
             Some(Reject::Unmetered(format!("{} {}", ask.arrival.method, path.chars().take(128).collect::<String>()).into()))
         }
         _ => None,
+    }
+}
+
+/// How the provider bills what a request starts, a WebSocket included.
+fn billed<'a>(ask: &Ask, call: &'a ModelCall) -> &'a Billed {
+    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
+    let opens = call.shape.api != Api::Plain && headers::wants_websocket(&ask.arrival);
+    if opens { &provider::billed::WEBSOCKET } else { &call.shape.billed }
+}
+
+/// Counts work that is let through although no answer says what it costs, and says so where a limit would have had to count it.
+pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
+    let Billed::Elsewhere(what) = billed(ask, call) else { return };
+    ask.proxy.telemetry.metrics.counter(Family::UnmeteredCalls, &[&call.provider, what]).inc();
+    let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+    if ask.route().is_some_and(|route| route.limits.enforces_spend()) || caused.is_some_and(LimitSet::enforces_spend) {
+        tracing::warn!(provider = %call.provider, what, "passes the limits on tokens and dollars uncounted, as `unmetered: allow` says");
     }
 }
 

@@ -44,6 +44,7 @@ impl Live {
         for provider in &self.providers {
             // Which models will be asked for is not known: these have none.
             metrics.counter(Family::UnpricedCalls, &[&provider.name, ""]);
+            metrics.counter(Family::UnmeteredCalls, &[&provider.name, ""]);
             metrics.counter(Family::Cost, &["", &provider.name, ""]);
             metrics.histogram(Family::FirstToken, &[&provider.name, ""]);
         }

@@ -226,14 +226,19 @@ fn a_work_that_ends_without_figures_is_charged_what_it_read_and_said_and_one_tha
             }
             world.app.always(reply(&said));
             for _ in 0..2 {
-                let request = if path.is_empty() { Request::get(format!("{RESPONSES}/resp_1")) } else { post(&format!("{RESPONSES}/resp_1{path}")) };
+                let request =
+                    if path.is_empty() { Request::get(format!("{RESPONSES}/resp_1")) } else { post(&format!("{RESPONSES}/resp_1{path}")) };
                 assert_eq!(world.caller().ask(request.header("outrigger-caller", "bert"), "").await.status, StatusCode::OK, "{status}");
                 settle().await;
             }
             let estimated = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
             let cost: u64 = spent(&world).iter().map(|(_, nano_usd)| nano_usd).sum();
             // The prompt has some twenty tokens, at $10 a million; what the answer says has a few more.
-            assert_eq!((estimated > 10.0, (100_000..5_000_000).contains(&cost)), (!source.is_empty(), !source.is_empty()), "{status}: {cost}");
+            assert_eq!(
+                (estimated > 10.0, (100_000..5_000_000).contains(&cost)),
+                (!source.is_empty(), !source.is_empty()),
+                "{status}: {cost}"
+            );
             assert_eq!(left(&world, "all", "anna").await, 1_000_000_000_000 - cost, "{status}");
             assert!(spent(&world).iter().all(|(caller, _)| caller == "anna"), "{status}");
         }
@@ -305,7 +310,8 @@ fn a_work_that_is_ordered_twice_reserves_once() {
 #[test]
 fn no_spent_limit_refuses_polls_and_cancels_of_jobs() {
     run(async {
-        for (api, limit) in [("openai", "usd: 0.000001"), ("anthropic", "tokens: 1"), ("gemini", "usd: 0.000001"), ("bedrock", "tokens: 1")] {
+        for (api, limit) in [("openai", "usd: 0.000001"), ("anthropic", "tokens: 1"), ("gemini", "usd: 0.000001"), ("bedrock", "tokens: 1")]
+        {
             let world = World::new(&format!(
                 "\noutbound:\n  providers: {{scripted: {{api: {api}, url: 'http://s.test'}}}}\n  limits: [{{name: l, window: 1h, {limit}}}]\n"
             ))
@@ -365,6 +371,9 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
         for (limit, batch, unknown) in [
             ("usd: 3", 403, 403),
             ("usd: 3, unpriced: allow", 200, 200),
+            ("usd: 3, unmetered: allow", 200, 200),
+            ("usd: 3, unpriced: allow, unmetered: refuse", 403, 403),
+            ("tokens: 100k, unmetered: allow", 200, 200),
             ("usd: 3, mode: observe", 200, 200),
             ("tokens: 100k", 403, 200),
             ("requests: 100", 200, 200),
@@ -384,8 +393,12 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
                 assert_eq!(answer.status.as_u16(), expected, "{limit} {path}: {}", answer.text());
                 if expected == 403 {
                     assert_eq!(answer.json()["error"]["code"], "unmetered", "{}", answer.text());
+                    assert!(answer.text().contains("unmetered: allow"), "the remedy: {}", answer.text());
                 }
             }
+            let counted =
+                ["a batch", "a video", "a compaction"].map(|work| world.count("outrigger_unmetered_calls_total", &[("work", work)]));
+            assert_eq!(counted, if batch == 200 { [2.0, 1.0, 1.0] } else { [0.0; 3] }, "{limit}");
             for (method, path) in
                 [(Method::GET, "/scripted/v1/models"), (Method::GET, "/scripted/v1/batches/b_1"), (Method::DELETE, "/scripted/v1/files/f")]
             {
@@ -399,7 +412,12 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
 #[test]
 fn a_websocket_to_a_model_does_not_pass_a_limit_in_dollars() {
     run(async {
-        for (limits, expected) in [("", StatusCode::SWITCHING_PROTOCOLS), ("  limits: [{usd: 3, window: 1h}]", StatusCode::FORBIDDEN)] {
+        for (limits, expected) in [
+            ("", StatusCode::SWITCHING_PROTOCOLS),
+            ("  limits: [{usd: 3, window: 1h}]", StatusCode::FORBIDDEN),
+            ("  limits: [{tokens: 3, window: 1h}]", StatusCode::FORBIDDEN),
+            ("  limits: [{tokens: 3, window: 1h, unmetered: allow}]", StatusCode::SWITCHING_PROTOCOLS),
+        ] {
             let world =
                 World::new(&format!("\noutbound:\n  providers: {{scripted: {{api: openai, url: 'http://s.test'}}}}\n{limits}\n")).await;
             world.app.always(Reply::tunnel());

@@ -276,6 +276,7 @@ fn dollars(limits: &Limits) -> LimitSet {
         on_store_error: config::OnStoreError::Local,
         alert_at: Vec::new(),
         unpriced: config::Unpriced::Allow,
+        unmetered: config::Unpriced::Allow,
     };
     limits.set(Door::Inbound, [&limit])
 }

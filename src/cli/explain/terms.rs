@@ -180,6 +180,10 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     if limit.unit == Unit::NanoUsd && limit.unpriced == Unpriced::Refuse {
         terms.add("a model without a price", "is refused");
     }
+    if door == Door::Outbound && limit.unit != Unit::Requests {
+        let word = if limit.unmetered == Unpriced::Refuse { "is refused" } else { "passes uncounted" };
+        terms.add("a batch, a video, a WebSocket", word);
+    }
     if !limit.alert_at.is_empty() {
         terms.add("alert at", limit.alert_at.iter().map(|share| format!("{}%", share * 100.0)).collect::<Vec<_>>().join(" "));
     }

@@ -60,11 +60,18 @@ impl Build<'_> {
         if written.unpriced.is_some() && unit != Unit::NanoUsd {
             self.fault(self.seen.key(&format!("{path}.unpriced")), "`unpriced` is for a `usd` limit");
         }
+        if written.unmetered.is_some() && unit == Unit::Requests {
+            self.fault(
+                self.seen.key(&format!("{path}.unmetered")),
+                "`unmetered` is for a limit on `tokens` or `usd`; requests count whatever they cost",
+            );
+        }
         let mut alert_at: Vec<f64> = written.alert_at.into_iter().flatten().map(|share| share.0.0).collect();
         alert_at.sort_by(f64::total_cmp);
         alert_at.dedup();
         let unpriced =
             written.unpriced.map(|word| word.0).unwrap_or(if unit == Unit::NanoUsd { Unpriced::Refuse } else { Unpriced::Allow });
+        let unmetered = written.unmetered.map(|word| word.0).unwrap_or(if unit == Unit::Tokens { Unpriced::Refuse } else { unpriced });
         let mut limit = Limit {
             name: Arc::from(""),
             // `off` is checked like the rest, and then dropped below.
@@ -78,6 +85,7 @@ impl Build<'_> {
             on_store_error: written.on_store_error.0,
             alert_at,
             unpriced,
+            unmetered,
         };
         limit.name = match written.name {
             Some(name) => Arc::from(name.0.0.as_str()),

@@ -303,6 +303,7 @@ fn mistakes_in_limits() {
     says(&limit("requests: 1, window: 1m, key: model"), "4:38", "has no model");
     says(&limit("requests: 1, window: 1m, key: [client_ip, client_ip]"), "4:50", "already part of the key");
     says(&limit("requests: 1, window: 1m, unpriced: allow"), "4:33", "is for a `usd` limit");
+    says(&limit("requests: 1, window: 1m, unmetered: allow"), "4:33", "is for a limit on `tokens` or `usd`");
     says(&limit("requests: 1, window: 1m, alert_at: [2]"), "4:44", "out of range");
     says(&limit("requests: 1, window: 1m}\n    - {requests: 1, window: 60s"), "5:7", "the same limit is already written at line 4");
     says(&limit("name: a, requests: 1, window: 1m}\n    - {name: a, requests: 2, window: 60s"), "5:14", "already a limit `a` at line 4");

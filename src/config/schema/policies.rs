@@ -48,7 +48,8 @@ const ON_ERROR: Key =
 const ALERT_AT: Key =
     Key::new("alert_at", Kind::OneOrMany(&SHARE), "Shares of the limit that raise an alert.").within("0.01", "1").eg("[0.5, 0.8, 1.0]");
 const UNPRICED_KEY: Key =
-    Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price, or one whose cost no answer says (a batch, a video, a path that is on no list).").says("`refuse` for a `usd` limit, else `allow`");
+    Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price. `allow` sets `unmetered: allow` too, unless that is written.").says("`refuse` for a `usd` limit, else `allow`");
+const UNMETERED_KEY: Key = Key::new("unmetered", UNPRICED, "What work means whose cost no answer says, so that a limit on tokens or dollars cannot count it: a batch, a video, a tuning job, a WebSocket. `allow` lets it pass uncounted (`outrigger_unmetered_calls_total`).").says("`refuse`; with `unpriced: allow` also `allow`");
 const APPLIES_TEXT: &str = "Whether answers from the cache count too.";
 
 static INBOUND_LIMIT: Table = Table::new(
@@ -68,6 +69,7 @@ static INBOUND_LIMIT: Table = Table::new(
         ON_ERROR,
         ALERT_AT,
         UNPRICED_KEY,
+        UNMETERED_KEY,
     ],
 )
 .exactly_one(&[&["requests", "tokens", "usd"]])
@@ -90,6 +92,7 @@ static OUTBOUND_LIMIT: Table = Table::new(
         ON_ERROR,
         ALERT_AT,
         UNPRICED_KEY,
+        UNMETERED_KEY,
     ],
 )
 .exactly_one(&[&["requests", "tokens", "usd"]])

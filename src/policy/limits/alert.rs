@@ -156,6 +156,7 @@ mod tests {
             on_store_error: config::OnStoreError::Local,
             alert_at: vec![1.0],
             unpriced: config::Unpriced::Refuse,
+            unmetered: config::Unpriced::Refuse,
         };
         let set = limits.set(Door::Outbound, [&limit]);
         let facts = KeyFacts {

@@ -20,6 +20,7 @@ fn limit(name: &str, unit: Unit, amount: u64, key: Vec<KeyPart>) -> Limit {
         on_store_error: OnStoreError::Local,
         alert_at: Vec::new(),
         unpriced: Unpriced::Refuse,
+        unmetered: Unpriced::Refuse,
     }
 }
 
