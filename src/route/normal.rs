@@ -173,7 +173,19 @@ mod tests {
 
     #[test]
     fn escapes_that_are_escaped_are_read_as_deep_as_dot_segments_are() {
-        for path in ["/a%2Fb", "/a%252Fb", "/a%25252fb", "/a%5cb", "/a%255Cb", "/a%c0%afb", "/a%u002fb", "/a%25c0%25afb", "/a;x/b", "/a%3bx/b", "/a%253b/b"] {
+        for path in [
+            "/a%2Fb",
+            "/a%252Fb",
+            "/a%25252fb",
+            "/a%5cb",
+            "/a%255Cb",
+            "/a%c0%afb",
+            "/a%u002fb",
+            "/a%25c0%25afb",
+            "/a;x/b",
+            "/a%3bx/b",
+            "/a%253b/b",
+        ] {
             assert!(careless_readings(path).contains(&"/a/b".to_owned()), "{path}: {:?}", careless_readings(path));
         }
         for path in ["/", "/v1/chat/completions", "/a%2525252fb"] {
