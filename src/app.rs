@@ -41,7 +41,7 @@ use crate::{
     },
     listen::{self, Census, Terminator},
     policy::limits::Limits,
-    proxy::{Shared, live::Live},
+    proxy::{Shared, book::Book, live::Live},
     store::redis::Redis,
     telemetry::Telemetry,
     upstream::Resolver,
@@ -144,7 +144,7 @@ impl App {
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
-        let shared = Arc::new(Shared::over(&config, clock, limits, cache));
+        let shared = Arc::new(Shared { works: Book::new(redis.clone()), ..Shared::over(&config, clock, limits, cache) });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));

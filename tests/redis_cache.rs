@@ -7,6 +7,8 @@ mod oracle;
 mod random;
 #[path = "redis/server.rs"]
 mod server;
+#[path = "redis/works.rs"]
+mod works;
 #[path = "redis/world.rs"]
 mod world;
 

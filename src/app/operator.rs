@@ -196,7 +196,10 @@ fn redis(app: &App) -> Option<Dependency> {
     let unsaid = shared.map_or(0, |shared| shared.unsaid);
     let why = redis.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
     let (state, detail) = match (redis.is_up(), unsaid) {
-        (false, 0) => (State::Degraded, format!("no answer: limits are counted and answers cached by this replica alone{why}")),
+        (false, 0) => (
+            State::Degraded,
+            format!("no answer: limits are counted, answers cached and background work charged by this replica alone{why}"),
+        ),
         (false, n) => (State::Degraded, format!("no answer: this replica is alone, and {n} purges wait to be told to the others{why}")),
         (true, _) if shared.is_some_and(|shared| !shared.ready) => {
             (State::Degraded, "answers, but purges of the other replicas are still being caught up with; limits are shared".to_owned())

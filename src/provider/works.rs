@@ -98,6 +98,14 @@ impl<P> Works<P> {
         Due::FromWhoAsks
     }
 
+    /// Gives up all works under way; gives their payers.
+    pub fn give_up(&self) -> Vec<P> {
+        let mut inner = self.inner.lock();
+        let open: Vec<_> = inner.open.drain(..).map(|(name, _)| name).collect();
+        let states = open.iter().filter_map(|name| inner.works.remove(name)).collect::<Vec<_>>();
+        states.into_iter().filter_map(|state| if let State::Open(payer) = state { Some(payer) } else { None }).collect()
+    }
+
     /// Works under way.
     pub fn under_way(&self) -> usize {
         self.inner.lock().open.len()
@@ -162,6 +170,10 @@ mod tests {
         works.begin(&openai, "c", "c", start).expect("new");
         assert_eq!(works.begin(&openai, "d", "d", start), Ok(vec![]), "the paid one is forgotten first");
         assert_eq!(works.begin(&openai, "e", "e", start), Ok(vec!["b"]), "then the oldest");
+        let gone = Works::of_at_most(3);
+        gone.begin(&openai, "a", "a", start).expect("new");
+        gone.end(&openai, "b", start);
+        assert_eq!((gone.give_up(), gone.under_way(), gone.end(&openai, "b", start)), (vec!["a"], 0, Due::Nothing));
         let later = start + REMEMBERED + Duration::from_secs(1);
         assert_eq!(works.begin(&openai, "f", "f", later), Ok(vec!["c", "d", "e"]));
         assert_eq!((works.under_way(), works.end(&openai, "c", later)), (1, Due::FromWhoAsks));

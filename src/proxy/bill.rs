@@ -3,6 +3,8 @@
 //! A [`Bill`] is opened when a try is sent and settled exactly once: when the upstream's body ends, breaks or is dropped,
 //! whoever reads it, or when no answer came. [`Reading`] is what others may know of the answer while it passes.
 
+pub mod late;
+
 use std::{
     cell::{Cell, OnceCell, RefCell},
     pin::Pin,
@@ -15,8 +17,11 @@ use bytes::Bytes;
 use http::{header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use late::Late;
+
 use super::{
     ask::Ask,
+    book::Owed,
     demands::Demands,
     ending,
     model::ModelCall,
@@ -179,7 +184,7 @@ impl Bill {
         }
         if let Some(Work::Ended(id)) = &observed.work {
             // Whoever asks about it later is told the same figures.
-            let _ = ask.proxy.shared.works.end(&self.provider, id, Instant::now());
+            ask.proxy.shared.works.charged(&self.provider, id, Instant::now());
         }
         // Of pictures and sound that nobody read, the length says nothing of tokens.
         let is_telling = call.facts.is_some() || !matches!(call.shape.operation, Operation::Images | Operation::Audio);
@@ -197,38 +202,74 @@ impl Bill {
     /// Settles an answer of which the work goes on, or is only asked about. What it used is charged once: to the one who began it,
     /// when the first answer says it.
     fn settle_work(&mut self, call: &ModelCall, observed: &mut Observed) {
-        let works = &self.ask.proxy.shared.works;
+        let ask = self.ask.clone();
+        let works = &ask.proxy.shared.works;
         let now = Instant::now();
-        let due = match &observed.work {
+        match &observed.work {
             Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call) };
-                match works.begin(&self.provider, id, pledge, now) {
+                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
+                match works.begin(id, pledge, now) {
                     Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
                     // Its payer has promised before: a call that was repeated is the same work.
                     Err(known) => known.lease.map_or((), Lease::refund),
                 }
-                return;
             }
-            Some(Work::Ended(id)) => works.end(&self.provider, id, now),
-            _ => Due::Nothing,
-        };
+            // The replicas' book is asked behind the request.
+            Some(Work::Ended(_)) if works.is_shared() => ask.proxy.late.put(Late::of(self, observed)),
+            Some(Work::Ended(id)) => {
+                let owed = works.end_here(&self.provider, id, now);
+                self.settle_owed(call, observed, owed);
+            }
+            _ => self.settle_owed(call, observed, Owed::Charged(None)),
+        }
+    }
+
+    /// Charges the end of a work to whom it is owed.
+    fn settle_owed(&mut self, call: &ModelCall, observed: &mut Observed, owed: Owed) {
         // A poll has reserved nothing but itself.
         if let Some(own) = self.lease.take() {
             own.keep();
         }
-        match due {
-            Due::From(Pledge { payers, lease, order }) => {
-                if observed.source != UsageSource::Provider && observed.error.is_none() {
-                    // It has ended without figures: it has read its prompt, and said what is in its answer.
-                    let output = observed.usage.output.min(order.expected.output);
-                    observed.usage = Usage { input: order.expected.input, output, ..Usage::default() };
-                    observed.source = UsageSource::Estimated;
-                }
+        match owed {
+            Owed::Here(Due::From(Pledge { payers, lease, order, .. })) => {
+                without_figures(observed, &order);
                 self.conclude(&payers, lease, &order, observed);
             }
-            Due::FromWhoAsks => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
-            Due::Nothing => {}
+            Owed::Abroad(said) => {
+                let order = Order {
+                    model: said.model.as_deref().map(Arc::from),
+                    route: said.route.as_str().into(),
+                    unattributed: said.unattributed,
+                    expected: said.expected(),
+                    ..self.order(call)
+                };
+                without_figures(observed, &order);
+                let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
+                let lease = self.ask.proxy.shared.limits.lease_abroad(said.reserved);
+                self.conclude(&payers, Some(lease), &order, observed);
+            }
+            Owed::Here(Due::FromWhoAsks) => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
+            Owed::Charged(Some(Pledge { lease: Some(lease), order, .. })) => {
+                without_figures(observed, &order);
+                let nano_usd = self.price(&order, observed).unwrap_or(0);
+                lease.settle_here(observed.usage.total(), nano_usd, Instant::now());
+            }
+            Owed::Here(Due::Nothing) | Owed::Charged(_) => {}
         }
+    }
+
+    /// The same bill once more, with what is reserved for it: this one is left empty.
+    fn apart(&mut self) -> Self {
+        let mut apart = self.beside();
+        apart.lease = self.lease.take();
+        apart
+    }
+
+    /// The same bill once more, settled.
+    fn beside(&self) -> Self {
+        let (ask, payers, provider, model) = (self.ask.clone(), self.payers.clone(), self.provider.clone(), self.model.clone());
+        let (began, first_token) = (self.began, self.first_token);
+        Self { ask, payers, lease: None, provider, model, began, first_token, reading: Rc::default(), sent: Rc::default(), settled: true }
     }
 
     /// The one who asks about a work of which it is not known who began it, and the limits as they are keyed for its model.
@@ -241,8 +282,10 @@ impl Bill {
     /// Nobody will say any more what a work has used: it is charged as it was reserved.
     fn forget(&self, pledge: Pledge) {
         tracing::warn!(provider = %pledge.order.provider, "a background response is forgotten: it is charged what was reserved for it");
-        let observed = Observed { usage: pledge.order.expected, source: UsageSource::Estimated, ..Observed::default() };
-        self.conclude(&pledge.payers, pledge.lease, &pledge.order, &observed);
+        let late = Late::forgotten(self, pledge);
+        if self.ask.proxy.shared.works.is_shared() {
+            self.ask.proxy.late.put(late);
+        }
     }
 
     fn charge_estimate(&mut self) {
@@ -275,10 +318,7 @@ impl Bill {
 
     /// Writes what `order` came to into all books: metrics, limits, spend, log.
     fn conclude(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
-        let nano_usd = match observed.source {
-            UsageSource::Missing => None,
-            _ => self.ask.worker.live.prices.cost_of(order.model.as_deref(), observed.model.as_deref(), &observed.usage),
-        };
+        let nano_usd = self.price(order, observed);
         self.count(order, observed, nano_usd);
         match (lease, observed.source, observed.error) {
             // An error before any content is not billed.
@@ -286,6 +326,13 @@ impl Bill {
             (Some(lease), UsageSource::Missing, None) => lease.keep(),
             (None, UsageSource::Missing, _) => {}
             (lease, ..) => self.charge(payers, lease, order, observed, nano_usd),
+        }
+    }
+
+    fn price(&self, order: &Order, observed: &Observed) -> Option<u64> {
+        match observed.source {
+            UsageSource::Missing => None,
+            _ => self.ask.worker.live.prices.cost_of(order.model.as_deref(), observed.model.as_deref(), &observed.usage),
         }
     }
 
@@ -316,6 +363,15 @@ impl Bill {
             error: observed.error.map(|class| class.as_str()),
             unattributed: order.unattributed,
         });
+    }
+}
+
+/// A work that has ended without figures has read its prompt, and said what is in its answer.
+fn without_figures(observed: &mut Observed, order: &Order) {
+    if observed.source != UsageSource::Provider && observed.error.is_none() {
+        let output = observed.usage.output.min(order.expected.output);
+        observed.usage = Usage { input: order.expected.input, output, ..Usage::default() };
+        observed.source = UsageSource::Estimated;
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod ask;
 pub mod attempt;
 pub mod bill;
+pub mod book;
 pub mod cache_key;
 mod cached;
 mod credential;
@@ -71,7 +72,6 @@ use crate::{
         retry::Budgets,
     },
     pressure::Pressure,
-    provider::Works,
     reject::{Bound, Reject},
     route::Query,
     telemetry::{
@@ -82,12 +82,13 @@ use crate::{
 };
 use ask::Ask;
 use attempt::attempt;
+use bill::late::Lates;
+use book::Book;
 use cached::Found;
 use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
-use pledge::Pledge;
 use sending::{Attempted, Sending};
 
 const NOT_LET_IN: &str = "this address is not let in";
@@ -110,7 +111,7 @@ pub struct Shared {
     /// The keys of each provider, by name and a hash of the keys.
     pub keyrings: Mutex<Keyrings>,
     /// Responses that are made in the background, and who pays for them.
-    pub works: Works<Pledge>,
+    pub works: Book,
     /// Model calls that were given up a moment ago.
     pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
@@ -142,7 +143,7 @@ impl Shared {
             budgets: Budgets::default(),
             reached: Mutex::default(),
             keyrings: Mutex::default(),
-            works: Works::default(),
+            works: Book::default(),
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             spend: model::Spend::default(),
@@ -192,6 +193,8 @@ pub struct Proxy {
     causes: WorkerCauses<Keyed>,
     /// Refreshes of stale answers under way.
     refreshes: Gauge,
+    /// Ends of works that wait for [`sweep`](Self::sweep) to ask the replicas' book about them.
+    late: Lates,
 }
 
 impl Proxy {
@@ -200,6 +203,7 @@ impl Proxy {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
         let causes = shared.causes.worker();
         Rc::new(Self {
+            late: Lates::default(),
             shared,
             worker: RefCell::new(Rc::new(worker)),
             prepared: RefCell::default(),
@@ -348,11 +352,18 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long. Runs until dropped.
+    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long; asks the replicas' book
+    /// about works that have ended, and charges them. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
-            let now = every.tick().await;
+            let now = tokio::select! {
+                now = every.tick() => now,
+                () = self.late.some() => {
+                    self.late.settle().await;
+                    continue;
+                }
+            };
             for pool in &self.worker().pools {
                 pool.sweep(now);
             }

@@ -107,6 +107,13 @@ impl Payer {
         }
     }
 
+    /// Somebody of whom the name alone is known, and whose exchange is over.
+    pub fn named(caller: Option<Arc<str>>) -> Self {
+        let account = Arc::<Account>::default();
+        account.close();
+        Self { caller, cause: None, keyed: SmallVec::new(), account }
+    }
+
     /// The name in the books.
     pub fn name(&self) -> &str {
         self.caller.as_deref().unwrap_or(caller::UNATTRIBUTED)
@@ -144,6 +151,11 @@ impl Payers {
         let seats = Seats { taken: [Place { payer: leader, reads: true }].into_iter().collect(), left: 0 };
         let payers = Arc::new(Self(Mutex::new(seats)));
         (payers.clone(), Seat { payers, at: 0 })
+    }
+
+    /// Who began it.
+    pub fn leader(&self) -> Payer {
+        self.0.lock().taken[0].payer.clone()
     }
 
     /// Somebody reads along from now on.

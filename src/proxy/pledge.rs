@@ -34,4 +34,6 @@ pub struct Pledge {
     pub lease: Option<Lease>,
     /// What was ordered.
     pub order: Order,
+    /// The provider's id of it.
+    pub id: Box<str>,
 }

@@ -17,6 +17,7 @@ mod subscribe;
 mod tls;
 mod trouble;
 mod url;
+mod works;
 
 use std::{
     sync::{
@@ -40,6 +41,7 @@ use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 pub use scripts::Script;
 pub use subscribe::{Notice, Notices};
+pub use works::WorkEnded;
 
 use super::StoreError;
 use crate::{

@@ -13,6 +13,7 @@
 //! A script whose answer did not come in time may have counted: that only makes the limit stricter, for at most its window.
 //! `gcra` limits pace one process and are never shared.
 
+mod abroad;
 mod alert;
 mod demand;
 mod gcra;
@@ -36,6 +37,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+pub use abroad::Abroad;
 pub use demand::{Demand, Estimate};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};
