@@ -278,7 +278,11 @@ async fn a_hundred_a_minute_are_a_hundred_over_both() {
     let alerts: u64 =
         replicas.iter().flat_map(|replica| replica.0.shared.limits.counts()).flat_map(|count| count.alerts).map(|(_, n)| n).sum();
     assert_eq!(alerts, 1, "the replica whose request crossed the share says so");
-    assert!(replicas.iter().any(|replica| replica.metrics().contains("outrigger_limit_alerts_total{limit=\"hundred\",at=\"0.5\"} 1")));
+    assert!(
+        replicas
+            .iter()
+            .any(|replica| replica.metrics().contains("outrigger_limit_alerts_total{door=\"inbound\",limit=\"hundred\",at=\"0.5\"} 1"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

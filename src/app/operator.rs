@@ -61,7 +61,9 @@ pub fn register(app: &Arc<App>) {
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
-        let of = |count: LimitCounts| decisions(&count).map(|(word, n)| (vec![count.name.to_string(), word.into()], n as f64));
+        let of = |count: LimitCounts| {
+            decisions(&count).map(|(word, n)| (vec![count.door.as_str().to_owned(), count.name.to_string(), word.into()], n as f64))
+        };
         app.shared.limits.counts().into_iter().flat_map(of).collect()
     });
     asks(Family::StoreUp, |app| app.redis.iter().map(|redis| (vec!["redis".to_owned()], f64::from(u8::from(redis.is_up())))).collect());
@@ -76,8 +78,8 @@ pub fn register(app: &Arc<App>) {
     });
     asks(Family::LimitAlerts, |app| {
         let of = |count: LimitCounts| {
-            let name = count.name.to_string();
-            count.alerts.into_iter().map(move |(at, n)| (vec![name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
+            let (door, name) = (count.door.as_str().to_owned(), count.name.to_string());
+            count.alerts.into_iter().map(move |(at, n)| (vec![door.clone(), name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
         };
         app.shared.limits.counts().into_iter().flat_map(of).collect()
     });

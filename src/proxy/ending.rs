@@ -90,7 +90,7 @@ fn count(ending: &Ending) {
             ExchangeOutcome::Rejected => "refused",
             _ => "failed",
         };
-        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[&ask.route_name(), result]).inc();
+        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[ask.door().as_str(), &ask.route_name(), result]).inc();
         return;
     }
     ask.cells().requests.finish(&Finished {

@@ -344,7 +344,7 @@ pub struct WorkerRoute {
 
 impl WorkerRoute {
     fn new(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) -> Self {
-        Self { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) }
+        Self { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(door, &route.name) }
     }
 }
 

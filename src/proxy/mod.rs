@@ -11,6 +11,7 @@ pub mod cache_key;
 mod cached;
 mod credential;
 pub mod declared;
+mod delivered;
 mod demands;
 mod dress;
 pub mod ending;

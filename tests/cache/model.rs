@@ -235,8 +235,8 @@ async fn savings_are_hits_times_the_price_of_the_call() {
     world.until_in_flight("outbound", 0).await;
     assert_eq!(world.metric(series), price, "a hit costs nothing");
     let saved = price * f64::from(HITS);
-    world.until_metric("outrigger_cache_saved_usd_total{route=\"chat\"}", saved).await;
-    world.until_metric("outrigger_cache_saved_tokens_total{route=\"chat\"}", f64::from(1500 * HITS)).await;
+    world.until_metric("outrigger_cache_saved_usd_total{door=\"outbound\",route=\"chat\"}", saved).await;
+    world.until_metric("outrigger_cache_saved_tokens_total{door=\"outbound\",route=\"chat\"}", f64::from(1500 * HITS)).await;
     let page = world.page("/api/cache").await.json().expect("JSON");
     let usd: f64 = page["saved"]["usd"].as_str().expect("text").parse().expect("a number");
     assert!((usd - saved).abs() < 1e-9, "{page}");

@@ -90,5 +90,8 @@ mod model_cache;
 /// POST that only reads, answered from the cache: declared fields, GraphQL.
 mod post_cache;
 
+/// What metric, log line and `Cache-Status` say of the cache: the same word, door by door.
+mod cache_words;
+
 /// What went wrong once.
 mod regression;

@@ -82,7 +82,7 @@ use self::{
     status::Forward,
 };
 pub use self::{
-    fill::{Decision, Fill, Follower},
+    fill::{Decision, Fill, Follower, Passed},
     hit::{HitInfo, HitKind},
     lookup::Lookup,
     query::{BodyPart, CacheQuery, ModelKey},
