@@ -42,9 +42,9 @@ use crate::{
     listen::{self, Census, Terminator},
     policy::limits::Limits,
     proxy::{Shared, live::Live},
+    resolve::Resolver,
     store::redis::Redis,
     telemetry::Telemetry,
-    upstream::Resolver,
 };
 
 /// Where the configuration comes from.
@@ -139,7 +139,8 @@ impl App {
         let clock = Clock::system();
         let config = Arc::new(reading.config);
         memory::raise_descriptors(&config);
-        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
+        let resolver = Resolver::default();
+        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current(), &resolver)
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
@@ -168,7 +169,6 @@ impl App {
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
-        let resolver = Resolver::default();
         for at in 0..count {
             let part = WorkerPart {
                 shared: shared.clone(),

@@ -36,6 +36,8 @@ pub mod reject;
 pub mod usage;
 
 pub mod body;
+pub mod resolve;
+
 pub mod clock;
 pub mod config;
 pub mod fields;

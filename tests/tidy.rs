@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["policy", "cause", "provider", "upstream"],
     &["store", "telemetry"],
     &["arrival", "caller", "reject", "usage"],
-    &["body"],
+    &["body", "resolve"],
     &["config", "clock", "fields", "pressure"],
 ];
 

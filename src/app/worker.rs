@@ -26,8 +26,9 @@ use crate::{
     clock::{Chance, Instant},
     listen::{Census, Listener, Terminator},
     proxy::{Proxy, Shared, live::Live},
+    resolve::Resolver,
     telemetry::Telemetry,
-    upstream::{Dialer, Resolver},
+    upstream::Dialer,
 };
 
 /// How often a worker that ends looks whether its connections have.

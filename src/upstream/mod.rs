@@ -9,7 +9,6 @@ mod http2;
 pub mod interim;
 pub mod pool;
 mod race;
-pub mod resolve;
 mod slots;
 pub mod tls;
 
@@ -27,7 +26,6 @@ use crate::{
 
 pub use connect::{Dial, Dialer, Stream};
 pub use pool::{Connection, Pool, Received};
-pub use resolve::Resolver;
 use slots::Slots;
 
 /// One place a request can be sent. Shared by all workers; the pools are not.

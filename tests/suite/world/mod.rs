@@ -26,6 +26,7 @@ use outrigger::{
     listen::Listener,
     policy::breaker::State,
     proxy::{Proxy, Shared, live::Live},
+    resolve::Resolver,
     telemetry::Telemetry,
 };
 use parking_lot::Mutex;
@@ -96,7 +97,8 @@ impl World {
         let shared = Arc::new(Shared::new(&config, clock));
         let log = Lines::default();
         let side = tokio::runtime::Handle::current();
-        let telemetry = Telemetry::start_into(&config.telemetry, clock, &side, Box::new(log.clone())).expect("telemetry starts");
+        let telemetry =
+            Telemetry::start_into(&config.telemetry, clock, &side, &Resolver::default(), Box::new(log.clone())).expect("telemetry starts");
         let live = Live::new(1, config.clone(), &shared).unwrap_or_else(|error| panic!("{error}"));
         let live = Arc::new(ArcSwap::from_pointee(live));
         let app = Origin::default();
