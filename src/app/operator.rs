@@ -54,6 +54,7 @@ pub fn register(app: &Arc<App>) {
         ];
         all.map(|(kind, n)| (vec![kind.to_owned()], n as f64)).into()
     });
+    asks(Family::BackgroundUnderWay, |app| vec![(Vec::new(), app.shared.works.under_way() as f64)]);
     cache::register(app);
     certificates::register(app);
     memory::register(app);

@@ -212,6 +212,7 @@ impl Bill {
                 let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), model: self.asked(call).map(Arc::from) };
                 for forgotten in works.begin(&self.provider, id, pledge, now) {
                     tracing::warn!(provider = %self.provider, "a background response is forgotten: what was reserved for it stays charged");
+                    self.ask.proxy.telemetry.metrics.counter(metrics::Family::BackgroundForgotten, &[]).inc();
                     forgotten.stand();
                 }
                 return;

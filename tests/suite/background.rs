@@ -4,7 +4,7 @@
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Reply, World, json as post, run, settle};
+use crate::world::{Answer, Reply, World, json as post, pass, run, secs, settle};
 
 const RESPONSES: &str = "/scripted/v1/responses";
 const JSON: &str = "application/json";
@@ -134,6 +134,23 @@ fn a_stream_that_is_cut_goes_on_and_is_charged_when_it_is_resumed() {
             settle().await;
             assert_eq!(spent(&world), [("anna".to_owned(), PRICE)]);
         }
+    });
+}
+
+#[test]
+fn what_is_forgotten_keeps_its_reservation_and_is_counted() {
+    run(async {
+        let world = World::new(&LIMITED.replace("window: 1h", "window: 7d")).await;
+        let forgotten = || world.count("outrigger_background_forgotten_total", &[]);
+        assert!(world.metrics().contains("outrigger_background_forgotten_total 0\n"), "there from the start");
+        ask(&world, "anna", &response("a", "queued", 0)).await;
+        assert_eq!((forgotten(), world.shared.works.under_way()), (0.0, 1));
+        pass(secs(86_401)).await;
+        // Each may cost $0.80 of $3: with the forgotten one, three fit.
+        for (id, status) in [("b", StatusCode::OK), ("c", StatusCode::OK), ("d", StatusCode::TOO_MANY_REQUESTS)] {
+            assert_eq!(ask(&world, "anna", &response(id, "queued", 0)).await.status, status, "{id}");
+        }
+        assert_eq!((forgotten(), world.shared.works.under_way()), (1.0, 2));
     });
 }
 

@@ -210,6 +210,8 @@ families! {
     CauseEntries = Gauge, One, "outrigger_cause_entries", ["kind"], "What calls can be joined to: payee, running exchange, ended exchange, name (given request id, trace id).";
     CauseBytes = Gauge, One, "outrigger_cause_bytes", [], "Bytes of all that calls can be joined to.";
     CauseForgotten = Counter, One, "outrigger_cause_forgotten_total", ["kind"], "Forgotten before its time because memory for it was full: payee, ended, name; turned_away: a request whose payee found no room.";
+    BackgroundUnderWay = Gauge, One, "outrigger_background_responses", [], "Responses that a provider makes in the background and whose end nobody has asked for yet.";
+    BackgroundForgotten = Counter, One, "outrigger_background_forgotten_total", [], "Background responses that were forgotten (the oldest of very many, or after a day) before an answer told what they used: what was reserved for them stays charged.";
     EscapedCalls = Counter, One, "outrigger_escaped_calls_total", [], "Model calls that no inbound limit in dollars or tokens could see, because no inbound request could be found for them.";
     UnattributedCalls = Counter, One, "outrigger_unattributed_calls_total", [], "Model calls that no inbound request could be found for.";
     Connections = Gauge, One, "outrigger_connections", ["door"], "Open client connections.";
