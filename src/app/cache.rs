@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::App;
 use crate::{
     admin::{self, Refused},
+    config::error::Mistake,
     policy::cache::{
         Purge,
         top::{By, Row, Saved},
@@ -93,7 +94,10 @@ pub fn view(app: &App) -> Value {
 pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refused> {
     let which = match which {
         admin::Purge::Tag(tag) => Which::Tag(tag.into()),
-        admin::Purge::Key(key) => Which::Key(key.parse().map_err(|why| Refused::Invalid(vec![format!("`{key}`: {why}")]))?),
+        admin::Purge::Key(key) => {
+            let wrong = |why| Refused::Invalid(vec![Mistake::of_value(Some(&key), format!("`{key}`: {why}"))]);
+            Which::Key(key.parse().map_err(wrong)?)
+        }
         admin::Purge::Route(route) => Which::Route(route.into()),
         admin::Purge::Prefix(prefix) => Which::Prefix(prefix),
         admin::Purge::All(_) => Which::All,

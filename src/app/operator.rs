@@ -153,7 +153,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
     match action {
         Action::Reload => match app.reload(true).await {
             Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
-            Err(why) => Err(Refused::Invalid(vec![why])),
+            Err(mistakes) => Err(Refused::File(mistakes)),
         },
         Action::Drain => {
             app.leave();
