@@ -138,7 +138,10 @@ async fn joined(
 }
 
 /// How long the answer to a model call may be kept, as the app asks with [`TTL`]: seconds, or a duration such as `10m`.
-fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
+///
+/// # Errors
+/// It is neither.
+pub fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     let Some(value) = arrival.headers.get(TTL) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     let seconds = || text.parse().ok().map(Duration::from_secs);

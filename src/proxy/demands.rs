@@ -5,32 +5,39 @@ use super::{
     ask::{Ask, Origin},
     exchange::Exchange,
     live::LiveRoute,
-    model::ModelCall,
 };
 use crate::{
-    arrival::Door,
+    arrival::{Arrival, Door},
     clock::Instant,
     config::{Api, Applies, Unit},
     policy::{
         limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Question},
         preflight,
     },
-    provider::{self, Billed},
+    provider::{self, Billed, Shape},
     reject::Reject,
     upstream::headers,
 };
 
-/// The refusal of what no answer says the cost of, where a limit counts on that.
-fn unmetered(ask: &Ask, call: &ModelCall, limits: [Option<&LimitSet>; 2]) -> Option<Reject> {
-    let limits = || limits.into_iter().flatten();
+/// What limits refuse of model calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Refuses {
+    /// What no answer says the cost of.
+    pub(crate) unmetered: bool,
+    /// Models without a price.
+    pub(crate) unpriced: bool,
+}
+
+/// The refusal of what no answer says the cost of, where a limit counts on that. `rest`: path and query behind the provider's name.
+pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: Refuses) -> Option<Reject> {
     // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
-    let opens = call.shape.api != Api::Plain && headers::wants_websocket(&ask.arrival);
-    match if opens { &provider::billed::WEBSOCKET } else { &call.shape.billed } {
-        Billed::Elsewhere(what) if limits().any(LimitSet::refuses_unmetered) => Some(Reject::Unmetered((*what).into())),
+    let opens = shape.api != Api::Plain && headers::wants_websocket(arrival);
+    match if opens { &provider::billed::WEBSOCKET } else { &shape.billed } {
+        Billed::Elsewhere(what) if refuses.unmetered => Some(Reject::Unmetered((*what).into())),
         // It may well be free.
-        Billed::Unknown if limits().any(LimitSet::refuses_unpriced) => {
-            let path = call.rest.split('?').next().unwrap_or_default();
-            Some(Reject::Unmetered(format!("{} {}", ask.arrival.method, path.chars().take(128).collect::<String>()).into()))
+        Billed::Unknown if refuses.unpriced => {
+            let path = rest.split('?').next().unwrap_or_default();
+            Some(Reject::Unmetered(format!("{} {}", arrival.method, path.chars().take(128).collect::<String>()).into()))
         }
         _ => None,
     }
@@ -80,20 +87,21 @@ impl Demands {
             return demands;
         }
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
-        demands.unpriced = unmetered(ask, call, [Some(&route.limits), caused]);
+        let any = |refuses: fn(&LimitSet) -> bool| refuses(&route.limits) || caused.is_some_and(refuses);
+        let refuses = Refuses { unmetered: any(LimitSet::refuses_unmetered), unpriced: any(LimitSet::refuses_unpriced) };
+        demands.unpriced = unmetered(arrival, &call.shape, &call.rest, refuses);
         if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
             return demands;
         }
         let usage = call.estimate();
         demands.tokens = usage.total().into();
-        let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
             let prices = &ask.worker.live.prices;
             match prices.cost(model, &usage) {
                 Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
                 Some(cost) => demands.nano_usd = cost.into(),
-                None if refuses => demands.unpriced = Some(Reject::Unpriced(model.into())),
+                None if refuses.unpriced => demands.unpriced = Some(Reject::Unpriced(model.into())),
                 None => {}
             }
         }

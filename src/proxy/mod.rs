@@ -8,11 +8,11 @@ pub mod ask;
 pub mod attempt;
 pub mod bill;
 pub mod cache_key;
-mod cached;
+pub(crate) mod cached;
 mod credential;
 pub mod declared;
 mod delivered;
-mod demands;
+pub(crate) mod demands;
 mod dress;
 pub mod ending;
 pub mod exchange;
@@ -26,7 +26,7 @@ pub mod live;
 pub mod model;
 pub mod payer;
 mod read_first;
-mod request;
+pub mod request;
 mod sending;
 mod strip;
 mod timing;
@@ -45,6 +45,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
+use ipnet::IpNet;
 use parking_lot::Mutex;
 
 use crate::{
@@ -90,7 +91,7 @@ use live::{Live, LiveDoor, Worker};
 use payer::Pledge;
 use sending::{Attempted, Sending};
 
-const NOT_LET_IN: &str = "this address is not let in";
+pub(crate) const NOT_LET_IN: &str = "this address is not let in";
 const NOT_CACHED_FOR_MEMORY: &str = "memory";
 
 /// What all workers share and what lives on across reloads.
@@ -259,7 +260,7 @@ impl Proxy {
         if self.shared.via[arrival.door as usize].is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
-        guard_outbound(door, arrival)?;
+        guard_outbound(&door.allow, door.hosts.as_deref(), arrival)?;
         if headers::max_forwards(arrival) == Some(0) {
             return Ok(Served::nothing());
         }
@@ -444,12 +445,15 @@ pub enum Served {
 }
 
 /// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
-/// (DNS rebinding).
-fn guard_outbound(door: &LiveDoor, arrival: &Arrival) -> Result<(), Reject> {
-    if !door.allow.is_empty() && !door.allow.iter().any(|net| net.contains(&arrival.client)) {
+/// (DNS rebinding). `hosts`: the names that are believed; none where it holds no keys.
+///
+/// # Errors
+/// The address or the name is not one of those.
+pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arrival) -> Result<(), Reject> {
+    if !allow.is_empty() && !allow.iter().any(|net| net.contains(&arrival.client)) {
         return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
     }
-    let Some(known) = &door.hosts else { return Ok(()) };
+    let Some(known) = hosts else { return Ok(()) };
     let host = arrival.host().trim_start_matches('[').trim_end_matches(']');
     let loopback = host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     if loopback || known.iter().any(|name| name.eq_ignore_ascii_case(host)) {

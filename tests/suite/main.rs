@@ -84,6 +84,9 @@ mod telemetry;
 /// `outrigger explain` beside the running proxy.
 mod explain;
 
+/// The same questions to `outrigger explain` and to the running proxy.
+mod agree;
+
 /// Model calls from the cache: what is kept, how it is given again, and how the app steers it.
 mod model_cache;
 

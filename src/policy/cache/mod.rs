@@ -51,7 +51,7 @@ pub mod invalidate;
 pub mod key;
 mod known;
 mod lookup;
-mod plan;
+pub mod plan;
 mod query;
 pub mod range;
 pub mod recorder;
@@ -152,12 +152,9 @@ impl Cache {
 
     /// What to do with a request.
     pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: CacheQuery<'_>, now: Moment) -> Lookup {
-        if let Some(reason) = bypasses(policy, &query) {
-            return Lookup::Bypass(reason);
-        }
         let asked = RequestDirectives::of(query.headers);
-        if asked.no_store {
-            return Lookup::Bypass("request no-store");
+        if let Some(reason) = bypasses(policy, &query, &asked) {
+            return Lookup::Bypass(reason);
         }
         let keys = key::keys(&self.secret(), &query);
         let plan = Plan::of(policy, &query, &asked);
