@@ -104,8 +104,8 @@ pub fn parse(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn(&str) -
 ///
 /// # Errors
 /// If `--app` is missing or wrong.
-pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
-    parse("", "(no file)", overrides, env)
+pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
+    parse_reading("", "(no file)", overrides, env)
 }
 
 /// [`parse`] with the remarks and the fingerprint.

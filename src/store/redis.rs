@@ -8,7 +8,7 @@
 //! the gate again; a client whose probes fail for ten seconds is dropped whole, with what it holds, and replaced.
 //! So at most a few commands per second of outage are held.
 //!
-//! A command without an answer may have been done: see [`StoreError::may_have_happened`].
+//! A command without an answer may have been done: see [`StoreError::Silent`].
 
 mod driver;
 pub mod journal;

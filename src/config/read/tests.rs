@@ -53,7 +53,7 @@ const OUT: &str = "outbound: {providers: {openai: {}}}\n";
 #[test]
 fn no_file_is_a_transparent_proxy() {
     let app = Overrides { app: Some("3000".into()), ..overrides() };
-    let config = without_file(&app, &env).expect("an app is enough");
+    let config = without_file(&app, &env).expect("an app is enough").config;
     let inbound = config.inbound.expect("open");
     assert_eq!((inbound.app.to_string().as_str(), inbound.listen.to_string().as_str()), ("http://localhost:3000", "0.0.0.0:8080"));
     assert!(config.outbound.is_none() && inbound.routes.is_empty() && inbound.fallthrough.cache.is_none());
@@ -68,7 +68,7 @@ fn no_file_is_a_transparent_proxy() {
 #[test]
 fn the_bounds_without_a_file_are_those_of_an_empty_door() {
     let app = Overrides { app: Some("3000".into()), ..overrides() };
-    let (bare, written) = (without_file(&app, &env).expect("good"), good("inbound: {app: 3000}\n"));
+    let (bare, written) = (without_file(&app, &env).expect("good").config, good("inbound: {app: 3000}\n"));
     assert_eq!(format!("{bare:?}"), format!("{written:?}"));
 }
 

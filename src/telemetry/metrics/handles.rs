@@ -248,7 +248,6 @@ pub struct TargetCells {
     tries: Words,
     retries: Words,
     timeouts: Words,
-    transitions: Words,
     connects: Words,
 }
 
@@ -266,11 +265,6 @@ impl TargetCells {
     /// A bound passed ([`crate::reject::Bound::as_str`]).
     pub fn timed_out(&self, bound: &'static str) {
         self.timeouts.inc(bound);
-    }
-
-    /// The breaker changed to `open`, `half_open` or `closed`.
-    pub fn breaker_changed(&self, to: &'static str) {
-        self.transitions.inc(to);
     }
 
     /// A connection was opened (`ok`) or not (`refused`, `dns`, `tls`, `timeout`).
@@ -358,7 +352,6 @@ impl WorkerMetrics {
             tries: Words::new(self, Family::Tries, &[target]),
             retries: Words::new(self, Family::Retries, &[target]),
             timeouts: Words::new(self, Family::Timeouts, &[target]),
-            transitions: Words::new(self, Family::BreakerTransitions, &[target]),
             connects: Words::new(self, Family::PoolConnects, &[target]),
         }
     }
