@@ -62,7 +62,10 @@ impl<T: Word> Word for OrOff<T> {
     fn word(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self(None)),
-            _ => T::word(text).map(|value| Self(Some(value))).map_err(|error| format!("{error}, or `off`")),
+            _ => T::word(text).map(|value| Self(Some(value))).map_err(|error| match error.strip_suffix('?') {
+                Some(question) => format!("{question}, or `off`?"),
+                None => format!("{error}, or `off`"),
+            }),
         }
     }
 
