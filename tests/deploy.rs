@@ -152,6 +152,8 @@ fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut shell = false;
     for line in text.lines() {
+        // A list's own lines are indented.
+        let line = line.trim_start();
         if line.starts_with("```") {
             shell = line == "```sh";
             continue;
