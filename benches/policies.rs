@@ -72,6 +72,7 @@ fn limits(c: &mut Criterion) {
         on_store_error: config::OnStoreError::Local,
         alert_at: Vec::new(),
         unpriced: config::Unpriced::Allow,
+        unmetered: config::Unpriced::Allow,
     };
     let set = limits.set(Door::Inbound, [&limit]);
     let headers = HeaderMap::new();

@@ -41,10 +41,10 @@ use crate::{
     },
     listen::{self, Census, Terminator},
     policy::limits::Limits,
-    proxy::{Shared, live::Live},
+    proxy::{Shared, book::Book, live::Live},
+    resolve::Resolver,
     store::redis::Redis,
     telemetry::Telemetry,
-    upstream::Resolver,
 };
 
 /// Where the configuration comes from.
@@ -139,12 +139,13 @@ impl App {
         let clock = Clock::system();
         let config = Arc::new(reading.config);
         memory::raise_descriptors(&config);
-        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current())
+        let resolver = Resolver::default();
+        let telemetry = Telemetry::start(&config.telemetry, clock, &tokio::runtime::Handle::current(), &resolver)
             .map_err(|e| StartError::Invalid(e.to_string()))?;
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
-        let shared = Arc::new(Shared::over(&config, clock, limits, cache));
+        let shared = Arc::new(Shared { works: Book::new(redis.clone()), ..Shared::over(&config, clock, limits, cache) });
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -168,7 +169,6 @@ impl App {
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
-        let resolver = Resolver::default();
         for at in 0..count {
             let part = WorkerPart {
                 shared: shared.clone(),
@@ -209,6 +209,7 @@ impl App {
         });
         operator::register(&app);
         store::say(app.redis.as_ref());
+        tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));
         memory::watch(&app.shared.pressure);
         Ok(app)
     }

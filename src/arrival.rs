@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -139,7 +140,7 @@ pub struct Arrival {
 }
 
 /// A client's connection that takes answers before the answer: 1xx (RFC 9110 section 15.2).
-pub trait Interim: fmt::Debug + Send + Sync {
+pub trait Interim: fmt::Debug {
     /// One has come for the connection's request of this number; `fields` are those that may be passed on. Never 101.
     fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
 }
@@ -148,7 +149,7 @@ pub trait Interim: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Informed {
     /// Its connection.
-    pub connection: Arc<dyn Interim>,
+    pub connection: Rc<dyn Interim>,
     /// Its number there, so that a try that outlives it cannot speak to the next.
     pub request: u32,
 }

@@ -28,7 +28,7 @@ impl Moment {
         Self { steady: wall, wall }
     }
 
-    /// The same moment after somebody has set the wall clock.
+    /// The same moment after somebody has set the wall clock. For tests.
     pub const fn with_wall(self, wall: SystemTime) -> Self {
         Self { wall, ..self }
     }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The modules below stand in that order, and each may import only from those further down ([`mod@body`],
-//! [`config`], [`clock`], [`fields`] and [`pressure`] are at the bottom); a test holds them to it.
+//! [`config`], [`clock`], [`fields`] and [`pressure`] are near the bottom, [`http1`] is below all); a test holds them to it.
 
 pub mod app;
 pub mod cli;
@@ -36,7 +36,11 @@ pub mod reject;
 pub mod usage;
 
 pub mod body;
+pub mod resolve;
+
 pub mod clock;
 pub mod config;
 pub mod fields;
 pub mod pressure;
+
+pub mod http1;

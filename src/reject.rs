@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use crate::{
     body::Body,
     config::{Unit, human},
+    http1::Refusal,
 };
 
 /// An answer, or the reason why there is none.
@@ -20,6 +21,8 @@ pub type Answer = Result<Response<Body>, Reject>;
 pub enum Reject {
     /// The request cannot be understood in only one way.
     BadRequest(Cow<'static, str>),
+    /// What came is no request of HTTP/1.1.
+    Unreadable(Refusal),
     /// No target for this path.
     NotFound(Cow<'static, str>),
     /// `Host` names somebody else.
@@ -168,6 +171,7 @@ impl Reject {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
+            Self::Unreadable(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
@@ -190,7 +194,7 @@ impl Reject {
     /// One word for metrics, logs and the body.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) => "bad_request",
+            Self::BadRequest(_) | Self::Unreadable(_) => "bad_request",
             Self::NotFound(_) => "no_route",
             Self::Misdirected(_) => "misdirected",
             Self::Forbidden(_) => "access_denied",
@@ -233,9 +237,12 @@ impl Reject {
     /// The `Proxy-Status` error type (RFC 9209 section 2.3).
     pub fn proxy_status_error(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::BodyCoded(_) | Self::MethodNotAllowed => {
-                "http_request_error"
-            }
+            Self::BadRequest(_)
+            | Self::Unreadable(_)
+            | Self::BodyBroken(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyCoded(_)
+            | Self::MethodNotAllowed => "http_request_error",
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
@@ -264,6 +271,7 @@ impl Reject {
                 why.to_string()
             }
             Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::Unreadable(refusal) => refusal.text().into(),
             Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
             Self::Loop => "the request has already passed through this proxy (Via)".into(),
@@ -275,7 +283,7 @@ impl Reject {
             }
             Self::Unmetered(what) => format!(
                 "a limit in dollars or tokens applies, and what {what} costs is said in no answer: ask a route without such a limit, or set \
-                 unpriced: allow at a dollar limit"
+                 unmetered: allow at the limit"
             ),
             Self::BreakerOpen { target, retry_after: Some(wait) } => {
                 format!("the circuit breaker of {target} is open after repeated failures; next probe in {}", human::wait(*wait))
@@ -335,22 +343,32 @@ impl Reject {
     /// Whether the request's connection must not be used again (its framing can no longer be trusted).
     pub fn closes(&self) -> bool {
         match self {
-            Self::BadRequest(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
+            Self::BadRequest(_) | Self::Unreadable(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
             Self::Timeout { bound, .. } => bound.is_clients(),
             _ => false,
         }
     }
 
     /// The answer as `application/problem+json` (RFC 9457). Provider routes replace the body by the provider's shape.
-    pub fn into_response(self) -> Response<Body> {
+    /// `request_id`: the log has the request under it; `None`: no request was read.
+    pub fn into_response(self, request_id: Option<&str>) -> Response<Body> {
+        let problem = self.problem(request_id).to_string();
+        self.respond("application/problem+json", problem)
+    }
+
+    /// The members of the problem; `request_id` is an extension member (RFC 9457 section 3.2).
+    pub fn problem(&self, request_id: Option<&str>) -> serde_json::Value {
         let status = self.status();
-        let problem = serde_json::json!({
+        let mut problem = serde_json::json!({
             "title": status.canonical_reason().unwrap_or("Error"),
             "status": status.as_u16(),
             "detail": self.detail(),
             "reason": self.reason(),
         });
-        self.respond("application/problem+json", problem.to_string())
+        if let Some(id) = request_id {
+            problem["request_id"] = id.into();
+        }
+        problem
     }
 
     /// The answer to a gRPC call: a status and a message in the head, nothing after it ("Trailers-Only").

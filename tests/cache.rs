@@ -12,6 +12,8 @@ mod load;
 mod model;
 #[path = "cache/oracle/mod.rs"]
 mod oracle;
+#[path = "cache/peers.rs"]
+mod peers;
 #[path = "cache/random.rs"]
 mod random;
 #[path = "cache/seen.rs"]

@@ -132,6 +132,87 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > stopping, "the grace period covers both stops");
 }
 
+// ---- commands -----------------------------------------------------------------------------------
+
+/// Documents that speak of the command line.
+const DOCUMENTS: [&str; 9] = [
+    "../README.md",
+    "guide/attribution.md",
+    "guide/cache.md",
+    "guide/protocol.md",
+    "guide/redis.md",
+    "guide/targets.md",
+    "runbooks/deploy.md",
+    "runbooks/incidents.md",
+    "runbooks/troubleshooting.md",
+];
+
+/// What a document says to type: the code of its lines, after `outrigger`.
+fn commands(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut shell = false;
+    for line in text.lines() {
+        // A list's own lines are indented.
+        let line = line.trim_start();
+        if line.starts_with("```") {
+            shell = line == "```sh";
+            continue;
+        }
+        let spans: Vec<&str> = if shell { vec![line.split('#').next().unwrap()] } else { line.split('`').skip(1).step_by(2).collect() };
+        let typed = spans.into_iter().filter_map(|span| span.trim().split_once("outrigger ").filter(|(before, _)| !before.contains(' ')));
+        found.extend(typed.map(|(_, typed)| typed.to_owned()));
+    }
+    found
+}
+
+fn help(words: &[&str]) -> String {
+    String::from_utf8(passes(outrigger().args(words).arg("--help")).stdout).unwrap()
+}
+
+#[test]
+fn what_documents_say_to_type_exists() {
+    let top = help(&[]);
+    let verbs: BTreeSet<&str> = top
+        .split("Commands:")
+        .nth(1)
+        .unwrap()
+        .split("Options:")
+        .next()
+        .unwrap()
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    let mut told = BTreeSet::new();
+    for document in DOCUMENTS {
+        for typed in commands(&read(document)) {
+            let words: Vec<&str> =
+                typed.split(|c: char| c.is_whitespace() || "[]|\\'".contains(c)).filter(|word| !word.is_empty()).collect();
+            let verb = words[0];
+            assert!(verbs.contains(verb), "{document}: outrigger {typed}: there is no verb {verb}");
+            told.insert(verb.to_owned());
+            let known = help(&[verb]);
+            for option in words.iter().filter(|word| word.starts_with('-')) {
+                assert!(known.split([' ', ',', '\n']).any(|word| word == *option), "{document}: outrigger {typed}: {verb} has no {option}");
+            }
+        }
+    }
+    let untold: Vec<&&str> = verbs.iter().filter(|verb| **verb != "help" && !told.contains(**verb)).collect();
+    assert!(untold.is_empty(), "README.md says nothing of {untold:?}");
+}
+
+#[test]
+fn the_readme_names_every_option_that_a_verb_of_a_running_proxy_takes() {
+    let readme = read("../README.md");
+    for verb in ["run", "explain", "health", "purge", "top"] {
+        let known = help(&[verb]);
+        let own = known.split("Options:").nth(1).unwrap().split("Before or behind").next().unwrap();
+        for option in own.split([' ', ',', '\n']).filter(|word| word.starts_with("--") && *word != "--help") {
+            assert!(readme.contains(option), "README.md does not name {option} of {verb}");
+        }
+    }
+}
+
 // ---- proxy.yaml ---------------------------------------------------------------------------------
 
 #[test]
@@ -139,8 +220,7 @@ fn the_configurations_load() {
     let dir = tempfile::tempdir().unwrap();
     let mapped = dir.path().join("proxy.yaml");
     fs::write(&mapped, yaml(&read("kubernetes/configmap.yaml"))["data"]["proxy.yaml"].as_str().unwrap()).unwrap();
-    let documents = ["../README.md", "guide/cache.md", "guide/protocol.md", "guide/redis.md", "guide/targets.md"];
-    let text: String = documents.map(|name| fs::read_to_string(deploy(name)).unwrap()).concat();
+    let text: String = DOCUMENTS.map(read).concat();
     let made = rcgen::generate_simple_self_signed(["app.test".to_owned()]).unwrap();
     for name in ["tls.crt", "clients.crt", "ca.crt"] {
         fs::write(dir.path().join(name), made.cert.pem()).unwrap();

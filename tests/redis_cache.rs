@@ -7,6 +7,8 @@ mod oracle;
 mod random;
 #[path = "redis/server.rs"]
 mod server;
+#[path = "redis/works.rs"]
+mod works;
 #[path = "redis/world.rs"]
 mod world;
 
@@ -278,7 +280,11 @@ async fn a_hundred_a_minute_are_a_hundred_over_both() {
     let alerts: u64 =
         replicas.iter().flat_map(|replica| replica.0.shared.limits.counts()).flat_map(|count| count.alerts).map(|(_, n)| n).sum();
     assert_eq!(alerts, 1, "the replica whose request crossed the share says so");
-    assert!(replicas.iter().any(|replica| replica.metrics().contains("outrigger_limit_alerts_total{limit=\"hundred\",at=\"0.5\"} 1")));
+    assert!(
+        replicas
+            .iter()
+            .any(|replica| replica.metrics().contains("outrigger_limit_alerts_total{door=\"inbound\",limit=\"hundred\",at=\"0.5\"} 1"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -337,8 +343,7 @@ async fn explained(file: &Path, request: &[&str]) -> Key {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_outrigger"));
     let done = command.args(["explain", "--json", "--config"]).arg(file).args(request).kill_on_drop(true).output().await.expect("run");
     let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
-    let key = &said["cache_key"]["key"];
-    key["key"].as_str().or(key.as_str()).unwrap_or_else(|| panic!("{said}")).parse().expect("a key")
+    said["cache_key"].as_str().unwrap_or_else(|| panic!("{said}")).parse().expect("a key")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -205,7 +205,7 @@ async fn what_is_wrong_with_tls_is_said_and_new_files_are_used_without_a_restart
     watched.until(Event::Stored, 1).await;
     std::fs::write(others.file("client.key"), "nothing").expect("written");
     let refused = watched.0.reload(false).await.expect_err("no key");
-    assert!(refused.contains("holds no private key"), "{refused}");
+    assert!(refused.to_string().contains("holds no private key"), "{refused}");
     assert_eq!(watched.health().0, State::Ok, "what is at work is kept");
 }
 

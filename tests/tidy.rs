@@ -1,5 +1,7 @@
 //! The rules of the house that no compiler knows: who may import whom, how long a file may be, what must not be in one.
 
+#[path = "tidy/config.rs"]
+mod config;
 #[path = "tidy/seams.rs"]
 mod seams;
 #[path = "tidy/source.rs"]
@@ -25,8 +27,9 @@ const LAYERS: &[&[&str]] = &[
     &["policy", "cause", "provider", "upstream"],
     &["store", "telemetry"],
     &["arrival", "caller", "reject", "usage"],
-    &["body"],
+    &["body", "resolve"],
     &["config", "clock", "fields", "pressure"],
+    &["http1"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.
@@ -114,7 +117,9 @@ fn nothing_is_left_undone_and_no_test_sleeps() {
         find(&file, &code(&text), &["todo!", "unimplemented!", "dbg!", "unsafe {"]);
         find(&file, &text, &[concat!("FIX", "ME"), concat!("XX", "X:"), concat!("TO", "DO")]);
     }
-    for file in rust(&["tests"]) {
+    // nginx and Varnish have no clock of ours; the proof with them is no part of the tests that run.
+    let has_real_time = |file: &Path| file.ends_with("cache/peers.rs");
+    for file in rust(&["tests"]).into_iter().filter(|file| !has_real_time(file)) {
         find(&file, &code(&read_text(&file)), &["thread::sleep", "time::sleep("]);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests (or, with `bench`, the load benches) need beside Rust, where it is missing: tests/tools.sh [bench]
+# Installs what the tests need beside Rust, where it is missing: tests/tools.sh [bench|peers]
+# With `bench` what the load benches need instead, with `peers` what tests/cache/peers.sh needs.
 #
 # Debian packages go through apt (as root or by sudo); Python and Node packages, pinned, stay in target/tools
 # (or $OUTRIGGER_TOOLS). Running it again costs nothing.
@@ -20,6 +21,9 @@ if [ "${1:-}" = bench ]; then
     need redis-server redis-server
     need python3 python3
     need taskset util-linux
+elif [ "${1:-}" = peers ]; then
+    need nginx nginx-light
+    need varnishd varnish
 else
     need redis-server redis-server
     need redis-cli redis-tools
@@ -41,7 +45,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     ${root[@]+"${root[@]}"} apt-get update -q
     ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${packages[@]}" < /dev/null
 fi
-[ "${1:-}" = bench ] && exit 0
+[ -z "${1:-}" ] || exit 0
 
 # A stamp holds the lists that were installed, so that changed ones are installed again.
 lists=(tests/requirements.txt tests/clients/requirements.txt tests/clients/earlier.txt tests/constraints.txt)

@@ -6,9 +6,9 @@ use http::{HeaderMap, header};
 
 use super::Settings;
 
-/// Whether `Host` names this listener: a loopback name or address, the address the connection came to, or a listed name.
+/// Whether `Host` names this listener: a loopback name or address, or the address the connection came to.
 /// A page that a browser was tricked into loading under a foreign name (DNS rebinding) says that name here.
-pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr, settings: &Settings) -> bool {
+pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
         return false;
@@ -16,13 +16,9 @@ pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr, settings: 
     let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
     if let Ok(address) = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         let address = address.to_canonical();
-        return address.is_loopback() || address == came_to.ip().to_canonical() || listed(&name, settings);
+        return address.is_loopback() || address == came_to.ip().to_canonical();
     }
-    name == "localhost" || name.ends_with(".localhost") || listed(&name, settings)
-}
-
-fn listed(name: &str, settings: &Settings) -> bool {
-    settings.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn without_port(host: &str) -> &str {
@@ -55,7 +51,6 @@ mod tests {
 
     #[test]
     fn only_our_own_names_are_believed() {
-        let settings = Settings { hosts: vec!["Metrics.internal".into()], ..Settings::default() };
         let came_to = "10.0.0.7:9901".parse().expect("address");
         for (host, expected) in [
             ("localhost:9901", true),
@@ -65,7 +60,7 @@ mod tests {
             ("127.9.9.9:1", true),
             ("[::1]:9901", true),
             ("10.0.0.7:9901", true),
-            ("metrics.internal:9901", true),
+            ("metrics.internal:9901", false),
             ("10.0.0.8", false),
             ("evil.example", false),
             ("localhost.evil.example", false),
@@ -73,12 +68,12 @@ mod tests {
             ("", false),
         ] {
             let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
-            assert_eq!(believes_host(&headers, came_to, &settings), expected, "{host}");
+            assert_eq!(believes_host(&headers, came_to), expected, "{host}");
         }
-        assert!(!believes_host(&HeaderMap::new(), came_to, &settings), "none at all");
+        assert!(!believes_host(&HeaderMap::new(), came_to), "none at all");
         let mut two = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
         two.append(header::HOST, HeaderValue::from_static("evil.example"));
-        assert!(!believes_host(&two, came_to, &settings), "two say nothing");
+        assert!(!believes_host(&two, came_to), "two say nothing");
     }
 
     #[test]

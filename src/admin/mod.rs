@@ -31,7 +31,10 @@ use tokio::{
 pub use bind::{BindError, Listeners, Socket};
 pub use health::{Dependency, Health, State};
 
-use crate::config::{self, Secret};
+use crate::config::{
+    self, Secret,
+    error::{Mistake, Mistakes},
+};
 
 /// Most connections of one listener; further ones wait in its backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -119,8 +122,10 @@ pub enum Purge {
 pub enum Refused {
     /// There is no such thing (404).
     NotFound(String),
-    /// The request or what it leads to is not valid; every mistake found (422).
-    Invalid(Vec<String>),
+    /// The request is not valid; every mistake found in it (422).
+    Invalid(Vec<Mistake>),
+    /// The file is refused; every mistake found in it (422).
+    File(Mistakes),
     /// Not now (409).
     Conflict(String),
 }
@@ -130,8 +135,6 @@ pub enum Refused {
 pub struct Settings {
     /// Bearer token that allows changes over TCP; `None`: only over the socket.
     pub token: Option<Secret>,
-    /// `Host` names that are believed on the TCP listener beside loopback ones and its own address.
-    pub hosts: Vec<String>,
     /// The socket, named in refusals; as bound.
     pub socket: Option<std::path::PathBuf>,
 }
@@ -139,7 +142,7 @@ pub struct Settings {
 impl Settings {
     /// As configured.
     pub fn new(config: &config::Admin) -> Self {
-        Self { token: config.token.clone(), hosts: Vec::new(), socket: None }
+        Self { token: config.token.clone(), socket: None }
     }
 }
 

@@ -99,7 +99,7 @@ impl Page {
 /// Answers one request.
 pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, shared: &Shared) -> Response<Full<Bytes>> {
     if let Entrance::Admin(came_to) = entrance
-        && !access::believes_host(request.headers(), came_to, &shared.settings)
+        && !access::believes_host(request.headers(), came_to)
     {
         let why = "the Host header names another host; use localhost, 127.0.0.1 or the listener's own address";
         return problem(StatusCode::MISDIRECTED_REQUEST, why);
@@ -156,14 +156,22 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             Err(response) => return response,
         },
     };
-    tracing::info!(?action, "changed through the admin door");
-    match operator.act(action).await {
+    let about = format!("{action:?}");
+    let done = operator.act(action).await;
+    match &done {
+        Ok(_) => tracing::info!(action = about, "done through the admin door"),
+        Err(_) => tracing::info!(action = about, "refused at the admin door"),
+    }
+    match done {
         Ok(done) => json_answer(StatusCode::OK, &done),
         Err(Refused::NotFound(why)) => problem(StatusCode::NOT_FOUND, &why),
         Err(Refused::Conflict(why)) => problem(StatusCode::CONFLICT, &why),
         Err(Refused::Invalid(mistakes)) => {
-            json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": mistakes.join("\n"), "mistakes": mistakes}))
+            let error: Vec<&str> = mistakes.iter().map(|mistake| &*mistake.message).collect();
+            let mistakes: Vec<Value> = mistakes.iter().map(|mistake| mistake.to_json(None)).collect();
+            json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error.join("\n"), "mistakes": mistakes}))
         }
+        Err(Refused::File(mistakes)) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, &mistakes.to_json()),
     }
 }
 

@@ -44,12 +44,18 @@ impl Operator for Fake {
         Box::pin(async move {
             self.acted.lock().push(action.clone());
             match action {
-                Action::Reload => Err(Refused::Invalid(vec!["proxy.yaml:3:7: no".into(), "proxy.yaml:9:1: no".into()])),
+                Action::Reload => Err(Refused::File(mistakes())),
                 Action::OpenBreaker(name) if name == "nobody" => Err(Refused::NotFound("no such breaker".into())),
                 _ => Ok(json!({"done": true})),
             }
         })
     }
+}
+
+/// Two, as the reader of the file finds them.
+fn mistakes() -> Mistakes {
+    let read = config::read::parse("inbund: {}\ninbound: {app: 3000, listen: 80}\n", "proxy.yaml", &Default::default(), &|_| None);
+    read.expect_err("two mistakes")
 }
 
 struct World {
@@ -268,7 +274,13 @@ async fn refusals_of_the_operator_and_bad_purges_have_their_status() {
     };
     let reload = post("/api/reload", Value::Null).await;
     assert_eq!(reload.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(reload.json().expect("JSON")["mistakes"].as_array().map(Vec::len), Some(2));
+    let said = reload.json().expect("JSON");
+    assert_eq!(said, mistakes().to_json(), "as `check --json` says them");
+    let first = &said["mistakes"][0];
+    assert_eq!(
+        (&first["file"], &first["line"], &first["column"], &first["value"], &first["hint"]),
+        (&"proxy.yaml".into(), &1.into(), &1.into(), &"inbund".into(), &"did you mean `inbound`?".into())
+    );
     assert_eq!(post("/api/breakers/nobody/open", Value::Null).await.status, StatusCode::NOT_FOUND);
     for bad in [
         Value::Null,

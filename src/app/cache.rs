@@ -1,14 +1,16 @@
 //! What operators see of the cache and may do to it: what it holds, what it saved, why things left it; purges.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde_json::{Map, Value, json};
 
 use super::App;
 use crate::{
     admin::{self, Refused},
+    clock::Clock,
+    config::error::Mistake,
     policy::cache::{
-        Purge,
+        Cache, Purge,
         top::{By, Row, Saved},
     },
     store::memory::{Reason, Which},
@@ -93,7 +95,10 @@ pub fn view(app: &App) -> Value {
 pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refused> {
     let which = match which {
         admin::Purge::Tag(tag) => Which::Tag(tag.into()),
-        admin::Purge::Key(key) => Which::Key(key.parse().map_err(|why| Refused::Invalid(vec![format!("`{key}`: {why}")]))?),
+        admin::Purge::Key(key) => {
+            let wrong = |why| Refused::Invalid(vec![Mistake::of_value(Some(&key), format!("`{key}`: {why}"))]);
+            Which::Key(key.parse().map_err(wrong)?)
+        }
         admin::Purge::Route(route) => Which::Route(route.into()),
         admin::Purge::Prefix(prefix) => Which::Prefix(prefix),
         admin::Purge::All(_) => Which::All,
@@ -101,3 +106,17 @@ pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refuse
     let purged = app.shared.cache.purge(&Purge { which, soft }, app.shared.clock.moment());
     Ok(json!({"purged": purged, "soft": soft}))
 }
+
+/// Takes out what purges leave in memory, on a thread that may take its time. Ends after the cache does.
+pub async fn finish_purges(cache: Weak<Cache>, clock: Clock) {
+    while let Some(alive) = cache.upgrade() {
+        let waits = alive.until_purges_wait();
+        if tokio::time::timeout(LOOK, waits).await.is_ok() {
+            // A fault of it is told by the panic hook; what it has left is passed over by look-ups.
+            let _ = tokio::task::spawn_blocking(move || alive.finish_purges(clock.moment())).await;
+        }
+    }
+}
+
+/// How long the cache is held while no purge waits.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(10);

@@ -54,6 +54,7 @@ pub fn register(app: &Arc<App>) {
         ];
         all.map(|(kind, n)| (vec![kind.to_owned()], n as f64)).into()
     });
+    asks(Family::BackgroundUnderWay, |app| vec![(Vec::new(), app.shared.works.under_way() as f64)]);
     cache::register(app);
     certificates::register(app);
     memory::register(app);
@@ -61,7 +62,9 @@ pub fn register(app: &Arc<App>) {
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     asks(Family::LimitDecisions, |app| {
         let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
-        let of = |count: LimitCounts| decisions(&count).map(|(word, n)| (vec![count.name.to_string(), word.into()], n as f64));
+        let of = |count: LimitCounts| {
+            decisions(&count).map(|(word, n)| (vec![count.door.as_str().to_owned(), count.name.to_string(), word.into()], n as f64))
+        };
         app.shared.limits.counts().into_iter().flat_map(of).collect()
     });
     asks(Family::StoreUp, |app| app.redis.iter().map(|redis| (vec!["redis".to_owned()], f64::from(u8::from(redis.is_up())))).collect());
@@ -76,8 +79,8 @@ pub fn register(app: &Arc<App>) {
     });
     asks(Family::LimitAlerts, |app| {
         let of = |count: LimitCounts| {
-            let name = count.name.to_string();
-            count.alerts.into_iter().map(move |(at, n)| (vec![name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
+            let (door, name) = (count.door.as_str().to_owned(), count.name.to_string());
+            count.alerts.into_iter().map(move |(at, n)| (vec![door.clone(), name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
         };
         app.shared.limits.counts().into_iter().flat_map(of).collect()
     });
@@ -150,7 +153,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
     match action {
         Action::Reload => match app.reload(true).await {
             Ok(_) => Ok(json!({"reloaded": app.source.file.is_some(), "generation": app.live().generation})),
-            Err(why) => Err(Refused::Invalid(vec![why])),
+            Err(mistakes) => Err(Refused::File(mistakes)),
         },
         Action::Drain => {
             app.leave();
@@ -196,7 +199,10 @@ fn redis(app: &App) -> Option<Dependency> {
     let unsaid = shared.map_or(0, |shared| shared.unsaid);
     let why = redis.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
     let (state, detail) = match (redis.is_up(), unsaid) {
-        (false, 0) => (State::Degraded, format!("no answer: limits are counted and answers cached by this replica alone{why}")),
+        (false, 0) => (
+            State::Degraded,
+            format!("no answer: limits are counted, answers cached and background work charged by this replica alone{why}"),
+        ),
         (false, n) => (State::Degraded, format!("no answer: this replica is alone, and {n} purges wait to be told to the others{why}")),
         (true, _) if shared.is_some_and(|shared| !shared.ready) => {
             (State::Degraded, "answers, but purges of the other replicas are still being caught up with; limits are shared".to_owned())

@@ -4,6 +4,7 @@
 //! thread that may block. Every worker prepares its side of the new generation in slices; only when all have is it the newest.
 
 use std::{
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
@@ -16,6 +17,7 @@ use crate::{
     clock::unix,
     config::{
         Config,
+        error::Mistakes,
         read::{self, Watched},
     },
     proxy::live::Live,
@@ -64,7 +66,7 @@ impl App {
     ///
     /// # Errors
     /// Every mistake of the file, or what needs a restart. The running configuration is kept.
-    pub async fn reload(self: &Arc<Self>, forced: bool) -> Result<bool, String> {
+    pub async fn reload(self: &Arc<Self>, forced: bool) -> Result<bool, Mistakes> {
         let mut reloading = self.reloading.lock().await;
         reloading.old.retain(|live| Arc::strong_count(live) > 1);
         let outcome = self.reload_alone(&mut reloading, forced).await;
@@ -79,14 +81,14 @@ impl App {
             }
             Err(why) => {
                 counter("refused").inc();
-                self.last_reload.lock().refused = Some(why.clone());
+                self.last_reload.lock().refused = Some(why.to_string());
                 tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
             }
         }
         outcome
     }
 
-    async fn reload_alone(self: &Arc<Self>, reloading: &mut Reloading, forced: bool) -> Result<bool, String> {
+    async fn reload_alone(self: &Arc<Self>, reloading: &mut Reloading, forced: bool) -> Result<bool, Mistakes> {
         let Some(watched) = reloading.watched.clone() else { return Ok(false) };
         let this = self.clone();
         let work = move || {
@@ -97,7 +99,8 @@ impl App {
                 false => (watched, Ok(None)),
             }
         };
-        let (watched, checked) = tokio::task::spawn_blocking(work).await.map_err(|error| format!("a fault of this program: {error}"))?;
+        let fault = |error| self.mistake(format!("a fault of this program: {error}"));
+        let (watched, checked) = tokio::task::spawn_blocking(work).await.map_err(fault)?;
         reloading.watched = Some(watched);
         let Some(checked) = checked? else { return Ok(false) };
         let fresh = checked.live;
@@ -109,12 +112,17 @@ impl App {
     }
 
     /// Reads the file and tries all that can be refused. Blocks.
-    fn check(&self) -> (Watched, Result<Option<Checked>, String>) {
+    fn check(&self) -> (Watched, Result<Option<Checked>, Mistakes>) {
         // A reload is only asked for where there is a file.
-        let file = self.source.file.as_deref().unwrap_or(std::path::Path::new(""));
+        let file = self.source.file.as_deref().unwrap_or(Path::new(""));
         let (reading, watched) = read::load_watched(file, &self.source.overrides, &|name| std::env::var(name).ok());
-        let checked = reading.map_err(|mistakes| mistakes.to_string()).and_then(|reading| self.check_config(reading.config));
+        let checked = reading.and_then(|reading| self.check_config(reading.config).map_err(|why| self.mistake(why)));
         (watched, checked.map(Some))
+    }
+
+    /// What is wrong with the file as a whole.
+    fn mistake(&self, why: String) -> Mistakes {
+        Mistakes::of_file(&self.source.file.as_deref().unwrap_or(Path::new("(no file)")).display().to_string(), why)
     }
 
     fn check_config(&self, config: Config) -> Result<Checked, String> {

@@ -33,7 +33,9 @@ pub fn say(redis: Option<&Arc<Redis>>) {
         tracing::info!("limits, cached answers, breakers and spend by caller are kept in memory alone: a restart begins at zero");
         return;
     };
-    tracing::info!("limits and cached answers are shared through Redis; breakers and spend by caller are kept in memory alone");
+    tracing::info!(
+        "limits, cached answers and who pays for background work are shared through Redis; breakers and spend by caller are kept in memory alone"
+    );
     tokio::spawn(say_changes(redis.clone()));
 }
 
@@ -50,7 +52,7 @@ async fn say_changes(redis: Arc<Redis>) {
         match timeout(PATIENCE, up.changed()).await {
             Ok(Ok(())) if *up.borrow_and_update() => {
                 said = None;
-                tracing::info!("Redis answers: limits and cached answers are shared");
+                tracing::info!("Redis answers: limits, cached answers and who pays for background work are shared");
             }
             Ok(Ok(())) => say_away(&redis),
             Ok(Err(_)) => return,
@@ -68,5 +70,7 @@ async fn say_changes(redis: Arc<Redis>) {
 
 fn say_away(redis: &Redis) {
     let why = redis.trouble().map(|why| format!(" ({why})")).unwrap_or_default();
-    tracing::warn!("Redis does not answer{why}: limits are counted and answers cached by this replica alone until it does");
+    tracing::warn!(
+        "Redis does not answer{why}: limits are counted, answers cached and background work charged by this replica alone until it does"
+    );
 }

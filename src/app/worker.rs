@@ -1,8 +1,10 @@
 //! One worker: a thread with a runtime of its own, a proxy, and a listener of each door.
 
 use std::{
+    future::{Future, poll_fn},
     io,
     net::TcpListener,
+    pin::pin,
     rc::Rc,
     sync::{
         Arc,
@@ -26,8 +28,9 @@ use crate::{
     clock::{Chance, Instant},
     listen::{Census, Listener, Terminator},
     proxy::{Proxy, Shared, live::Live},
+    resolve::Resolver,
     telemetry::Telemetry,
-    upstream::{Dialer, Resolver},
+    upstream::Dialer,
 };
 
 /// How often a worker that ends looks whether its connections have.
@@ -123,10 +126,24 @@ async fn prepare(proxy: Rc<Proxy>, mut next: watch::Receiver<Option<Arc<Live>>>,
     while next.changed().await.is_ok() {
         let Some(live) = next.borrow_and_update().clone() else { continue };
         let generation = live.generation;
-        proxy.prepare(live).await;
+        let longest = longest_turn(proxy.prepare(live)).await;
+        tracing::debug!(generation, longest_us = longest.as_micros() as u64, "a worker has prepared a configuration");
         // A worker that is late is not waited for.
         let _ = prepared.try_send(generation);
     }
+}
+
+/// Does `work`; the longest that it held up the worker's requests at a time.
+async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
+    let (mut work, mut longest) = (pin!(work), Duration::ZERO);
+    poll_fn(|cx| {
+        let began = Instant::now();
+        let done = work.as_mut().poll(cx);
+        longest = longest.max(began.elapsed());
+        done
+    })
+    .await;
+    longest
 }
 
 /// Ends what is still in hand, and gives it a moment to say so: first what comes from targets, then what goes to clients.

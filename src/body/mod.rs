@@ -1,7 +1,11 @@
 //! The one body type. Pieces pass as they come; whoever must see them does so through one [`tap`].
 
 pub mod accept;
+pub mod ahead;
 pub mod coding;
+pub mod dechunk;
+pub mod inbox;
+pub mod outbox;
 pub mod pieces;
 pub mod replay;
 pub mod resumed;
@@ -29,8 +33,6 @@ pub enum Body {
     Empty,
     /// Everything at once.
     Full(Bytes),
-    /// From an HTTP/1 socket, as it comes.
-    Incoming(Incoming),
     /// From an HTTP/2 stream, as it comes. It ends well with END_STREAM alone; hyper takes a reset or a GOAWAY without an error for
     /// the end too, and what was taken back half-way would pass for the whole.
     Http2(Incoming),
@@ -43,9 +45,12 @@ pub enum Body {
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The sender's connection broke, or what it sent was malformed.
+    /// The sender's connection broke, or what it sent was malformed (HTTP/2).
     #[error("{0}")]
     Broken(#[from] hyper::Error),
+    /// The same, in words (HTTP/1.1).
+    #[error("{0}")]
+    Cut(String),
     /// An HTTP/2 stream ended before its end.
     #[error("the stream was reset before its end")]
     Reset,
@@ -93,7 +98,7 @@ impl Body {
 }
 
 /// Fields that must not come after a body: framing, routing, and what belongs to one hop (RFC 9110 section 6.5.1).
-fn scrub(trailers: &mut HeaderMap) {
+pub fn scrub(trailers: &mut HeaderMap) {
     for name in NEVER_TRAILERS {
         trailers.remove(name);
     }
@@ -115,7 +120,6 @@ impl fmt::Debug for Body {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
-            Self::Incoming(_) => f.write_str("Incoming"),
             Self::Http2(_) => f.write_str("Http2"),
             Self::Tapped(_) => f.write_str("Tapped"),
             Self::Stream(_) => f.write_str("Stream"),
@@ -135,7 +139,6 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Self::Incoming(incoming) => poll_socket(incoming, cx),
             Self::Http2(incoming) => match poll_socket(incoming, cx) {
                 Poll::Ready(None) if !incoming.is_end_stream() => {
                     *self = Self::Empty;
@@ -152,7 +155,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(_) => false,
-            Self::Incoming(incoming) | Self::Http2(incoming) => incoming.is_end_stream(),
+            Self::Http2(incoming) => incoming.is_end_stream(),
             Self::Tapped(tap) => tap.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
@@ -162,7 +165,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(incoming) | Self::Http2(incoming) => incoming.size_hint(),
+            Self::Http2(incoming) => incoming.size_hint(),
             Self::Tapped(tap) => tap.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }

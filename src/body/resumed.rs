@@ -66,6 +66,8 @@ impl HttpBody for Resumed {
     fn size_hint(&self) -> SizeHint {
         let ahead: u64 = self.ahead.iter().filter_map(Frame::data_ref).map(|piece| piece.len() as u64).sum();
         match &self.rest {
+            // Trailers need chunks.
+            _ if self.ahead.iter().any(Frame::is_trailers) => SizeHint::default(),
             Rest::Coming(rest) => rest.exact_len().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead)),
             // The head's length stands: it will not be reached.
             Rest::Broken(_) => SizeHint::default(),

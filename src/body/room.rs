@@ -1,5 +1,5 @@
 //! Room for the bodies that the process holds in memory: bodies that are read before they are sent, those that are kept for
-//! another try, beginnings of answers that are held back. One budget for all of them, counted in bytes.
+//! another try, beginnings of answers that are held back, 1xx answers that clients do not read. One budget for all of them, counted in bytes.
 
 use std::sync::{
     Arc,
@@ -45,6 +45,14 @@ impl Room {
         before + bytes <= self.budget.limit
     }
 
+    /// Takes room for so many bytes more, if there is as much.
+    pub fn take_if_free(&mut self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.budget.limit);
+        let taken = self.budget.used.fetch_update(Relaxed, Relaxed, fits).is_ok();
+        self.taken += if taken { bytes } else { 0 };
+        taken
+    }
+
     /// Gives everything back: the bytes are gone.
     pub fn clear(&mut self) {
         self.budget.used.fetch_sub(std::mem::take(&mut self.taken), Relaxed);
@@ -70,6 +78,9 @@ mod tests {
         two.clear();
         assert_eq!(budget.used(), 60);
         assert!(two.take(40));
+        assert!(!two.take_if_free(1) && budget.used() == 100, "what has no room is not counted");
+        one.clear();
+        assert!(one.take_if_free(60) && !two.take_if_free(u64::MAX));
         drop((one, two));
         assert_eq!(budget.used(), 0);
     }

@@ -302,11 +302,6 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         fields::number(id.as_bytes()).and_then(|number| self.sealer.open(number)).is_some()
     }
 
-    /// The id that a provider sees in the place of `id`: always the same one. Nobody can tell `id` from it.
-    pub fn derived(&self, id: &RequestId) -> RequestId {
-        RequestId::Own(self.deriving.hash(id.text(&mut [0; 32]).as_bytes()))
-    }
-
     /// What the table holds, and what it had to let go.
     pub fn census(&self) -> Census {
         let (payees, payee_bytes) = self.payees.census();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::said::{Failure, Said};
 use crate::config::{
-    ClientAuth, Config, Fallback, Limit, ListenerTls, Mode, Policies, Provider, Route,
+    ClientAuth, Config, Limit, ListenerTls, Mode, Policies, Provider, Route,
     error::Mistakes,
     human,
     read::{self, Note, Overrides, Reading},
@@ -83,6 +83,8 @@ struct LimitReport {
     amount: String,
     written_on: String,
     mode: &'static str,
+    #[serde(skip)]
+    remark: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,9 +135,9 @@ impl DoorReport {
             providers: Vec::new(),
             routes: routes
                 .iter()
-                .map(|route| RouteReport { name: route.name.to_string(), policies: policies(&route.policies, config) })
+                .map(|route| RouteReport { name: route.name.to_string(), policies: route.policies.told(config) })
                 .collect(),
-            otherwise: policies(fallthrough, config),
+            otherwise: fallthrough.told(config),
             limits: limits.iter().map(|limit| LimitReport::of("the whole door", limit)).chain(of_routes).collect(),
         }
     }
@@ -155,8 +157,7 @@ impl DoorReport {
         }
         writeln!(f, "    {:<40} {}", "(everything else)", self.otherwise)?;
         for limit in &self.limits {
-            let mode = if limit.mode == "observe" { OBSERVES } else { "" };
-            writeln!(f, "  limit {}: {}, {}{mode}", limit.name, limit.amount, limit.written_on)?;
+            writeln!(f, "  limit {}: {}, {}{}", limit.name, limit.amount, limit.written_on, limit.remark)?;
         }
         Ok(())
     }
@@ -183,6 +184,7 @@ impl LimitReport {
                 Mode::Enforce => "enforce",
                 Mode::Observe => "observe",
             },
+            remark: limit.mode.remark(),
         }
     }
 }
@@ -220,54 +222,6 @@ fn certificates(tls: Option<&ListenerTls>) -> Vec<String> {
         ClientAuth::Request => "clients may show a certificate".to_owned(),
     });
     shown.chain(asked).collect()
-}
-
-/// The policies of a route in a line, in the order in which they run.
-fn policies(policies: &Policies, config: &Config) -> String {
-    let mut parts = Vec::new();
-    if let Some(access) = &policies.access {
-        parts.push(format!("access{}", mode(access.mode)));
-    }
-    match policies.limits.len() {
-        0 => {}
-        1 => parts.push("1 limit".to_owned()),
-        n => parts.push(format!("{n} limits")),
-    }
-    if let Some(cache) = &policies.cache {
-        let ttl = cache.ttl.map_or_else(|| "as the app allows".to_owned(), |ttl| humantime::format_duration(ttl).to_string());
-        parts.push(format!("cache {ttl}{}", mode(cache.mode)));
-    }
-    if !policies.purge.is_empty() {
-        parts.push(format!("purge {}", policies.purge.join(" ")));
-    }
-    if let Some(timeouts) = &policies.timeouts {
-        parts.push(format!("timeouts{}", mode(timeouts.mode)));
-    }
-    if let Some(retry) = &policies.retry {
-        parts.push(format!("retry {}{}", retry.max_retries, mode(retry.mode)));
-    }
-    if let Some(breaker) = &policies.breaker {
-        parts.push(format!("breaker{}", mode(breaker.mode)));
-    }
-    for fallback in &policies.fallback {
-        parts.push(match fallback {
-            Fallback::Provider { provider, model } => {
-                let name = config.outbound.as_ref().and_then(|door| door.providers.get(*provider)).map_or("?", |provider| &*provider.name);
-                model.as_ref().map_or_else(|| format!("else {name}"), |model| format!("else {name} {model}"))
-            }
-            Fallback::Respond { status, .. } => format!("else answer {}", status.as_u16()),
-        });
-    }
-    if parts.is_empty() { "passes through".to_owned() } else { parts.join(", ") }
-}
-
-const OBSERVES: &str = " (observes only)";
-
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Enforce => "",
-        Mode::Observe => OBSERVES,
-    }
 }
 
 #[cfg(test)]

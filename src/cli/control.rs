@@ -115,9 +115,16 @@ pub async fn reload(common: &Common) -> Result<Said, Failure> {
 
 fn ordinal(number: &Value) -> String {
     match number.as_u64() {
-        Some(2) => "2nd".to_owned(),
-        Some(3) => "3rd".to_owned(),
-        Some(number) => format!("{number}th"),
+        Some(number) => {
+            let teens = (11..=13).contains(&(number % 100));
+            let ending = match number % 10 {
+                1 if !teens => "st",
+                2 if !teens => "nd",
+                3 if !teens => "rd",
+                _ => "th",
+            };
+            format!("{number}{ending}")
+        }
         None => "newest".to_owned(),
     }
 }
@@ -225,8 +232,9 @@ fn breakers(page: &Value) -> String {
             "{name:<40} {:<10} {:<14} {:>8} {:>8}  {next}",
             row["state"].as_str().unwrap_or_default(),
             time(&row["since_seconds"]),
-            row["consecutive_failures"],
-            row["refused"],
+            // Of JSON itself the width would not be heard.
+            row["consecutive_failures"].to_string(),
+            row["refused"].to_string(),
         );
         text += line.trim_end();
         text.push('\n');

@@ -1,6 +1,7 @@
 //! `outrigger explain METHOD URL`: which route answers a request, which policies apply with which numbers, and the cache key
 //! part by part. Nothing is sent: the file and the request are enough.
 
+mod refusal;
 mod terms;
 
 use std::{
@@ -25,10 +26,11 @@ use crate::{
         read::{self, Overrides},
     },
     listen::client,
-    policy::cache::{graphql::Persisted, key},
+    policy::cache::{CacheQuery, directives::RequestDirectives, graphql::Persisted, key, plan},
     provider::{self, Facts, Prices, Shape},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
+        cached::asked_ttl,
         caller,
         declared::{self, Declared},
         model::{means_one_thing, split},
@@ -85,7 +87,10 @@ pub struct Explained {
     route: String,
     candidates: Vec<Candidate>,
     policies: Vec<Applied>,
-    cache_key: CacheKey,
+    /// What the proxy answers by itself, whatever else is said here.
+    refused: Option<String>,
+    #[serde(flatten)]
+    key: CacheKey,
 }
 
 /// What the outbound door understands of a request.
@@ -116,11 +121,12 @@ struct Candidate {
 }
 
 /// The cache key, or why there is none.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum CacheKey {
-    None(String),
-    Key { key: Option<String>, parts: Vec<(String, String)>, note: Option<&'static str> },
+#[derive(Debug, Default, Serialize)]
+struct CacheKey {
+    cache_key: Option<String>,
+    cache_key_parts: Vec<(String, String)>,
+    /// Why there is no key, or none that could be said.
+    cache_key_note: Option<String>,
 }
 
 /// The parts of a configuration that a door's requests meet.
@@ -163,6 +169,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         at: Instant::now(),
         interim: None,
     };
+    refusal::before_route(&arrival, config).map_err(refused)?;
     let understood = if door == Door::Outbound { Some(Understood::of(&arrival, body, config)?) } else { None };
     let query = Query {
         path: understood.as_ref().map_or(arrival.path(), |call| call.rest.split('?').next().unwrap_or_default()),
@@ -206,8 +213,9 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         call: understood.as_ref().map(|call| call.shown(&arrival.headers, config)),
         route: name.to_string(),
         candidates: candidates(&table, place.routes, found.copied(), &query),
+        refused: refusal::after_route(&asked, place.limits, policies, config).map(refused),
         policies: applied(door, place.limits, policies, methods, &asked, config),
-        cache_key: cache_key(&asked, policies, config),
+        key: cache_key(&asked, policies, config),
     })
 }
 
@@ -372,23 +380,38 @@ fn candidates(table: &Table<usize>, routes: &[Route], found: Option<usize>, quer
 }
 
 fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKey {
-    let Some(policy) = &policies.cache else { return CacheKey::None("no cache policy applies".into()) };
+    let none = |why: String| CacheKey { cache_key_note: Some(why), ..CacheKey::default() };
+    let Some(policy) = &policies.cache else { return none("no cache policy applies".into()) };
     let parts = match KeyParts::of(asked, policy) {
         Ok(parts) => parts,
-        Err(reason) => return CacheKey::None(reason.to_owned()),
+        Err(reason) => return none(reason.to_owned()),
     };
-    if asked.call.is_none() && asked.declared.is_none() && !matches!(asked.arrival.method, Method::GET | Method::HEAD) {
-        return CacheKey::None(format!("{} is not answered from the cache", asked.arrival.method));
-    }
     // Without a secret in the file no key of this process is one of the proxy's: the parts are said, and no key.
     let secret = config.store.hash_key();
-    let (key, parts) = parts.query(asked.arrival, asked.route, |query| key::explain(&secret.unwrap_or_default(), &query));
+    let ttl = asked.call.as_ref().and_then(|_| asked_ttl(asked.arrival).ok().flatten());
+    let said = RequestDirectives::of(&asked.arrival.headers);
+    let (bypass, carried, (key, parts)) = parts.query(asked.arrival, asked.route, |query| {
+        let query = CacheQuery { ttl, ..query };
+        let known = key::explain(&secret.unwrap_or_default(), &query);
+        (plan::bypasses(policy, &query, &said), plan::carried(policy, &query, &said), known)
+    });
+    match bypass {
+        Some("method") => return none(format!("{} is not answered from the cache", asked.arrival.method)),
+        Some(reason) => return none(reason.to_owned()),
+        None => {}
+    }
     let note = match (secret, &config.store.redis) {
+        _ if carried == Some("cookie") => Some("only where the app says that its answer is for all: the request has a cookie"),
+        _ if carried.is_some() => Some("only where the app says that its answer is for all: the request has credentials"),
         (Some(_), _) => None,
         (None, None) => Some("the key itself is known only with `store.secret`: without one every process makes a secret of its own"),
         (None, Some(_)) => Some("the key itself is known only with `store.secret`: without one it is made with a secret that Redis holds"),
     };
-    CacheKey::Key { key: secret.map(|_| key.to_string()), parts: parts.into_iter().map(|part| (part.name, part.value)).collect(), note }
+    CacheKey {
+        cache_key: secret.map(|_| key.to_string()),
+        cache_key_parts: parts.into_iter().map(|part| (part.name, part.value)).collect(),
+        cache_key_note: note.map(str::to_owned),
+    }
 }
 
 impl fmt::Display for Explained {
@@ -409,31 +432,37 @@ impl fmt::Display for Explained {
         }
         writeln!(
             f,
-            "\npolicies{}",
+            "{}\npolicies{}",
+            self.refused.as_ref().map(|refused| format!("answer    {refused}\n")).unwrap_or_default(),
             if self.policies.is_empty() { "  none: it passes through" } else { ", in the order in which they run" }
         )?;
         for policy in &self.policies {
             let observes = if policy.mode == "observe" { "(observes only) " } else { "" };
             writeln!(f, "  {:<9} {observes}{}", policy.policy, policy.terms)?;
         }
-        match &self.cache_key {
-            CacheKey::None(reason) => writeln!(f, "\ncache key none: {reason}"),
-            CacheKey::Key { key, parts, note } => {
-                writeln!(f, "\ncache key {}", key.as_deref().unwrap_or("of these parts"))?;
-                let mut parts = parts.iter();
-                while let Some((name, value)) = parts.next() {
-                    match parts.as_slice().first() {
-                        // Two parts, so that neither can be mistaken for the other; for people they are one.
-                        Some((next, of_it)) if name == "header" && next == "value" => {
-                            writeln!(f, "  {value:<9} {of_it}")?;
-                            parts.next();
-                        }
-                        _ => writeln!(f, "  {name:<9} {value}")?,
-                    }
+        write!(f, "{}", self.key)
+    }
+}
+
+impl fmt::Display for CacheKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cache_key, cache_key_parts, cache_key_note: note } = self;
+        if cache_key_parts.is_empty() {
+            return writeln!(f, "\ncache key none: {}", note.as_deref().unwrap_or_default());
+        }
+        writeln!(f, "\ncache key {}", cache_key.as_deref().unwrap_or("of these parts"))?;
+        let mut parts = cache_key_parts.iter();
+        while let Some((name, value)) = parts.next() {
+            match parts.as_slice().first() {
+                // Two parts, so that neither can be mistaken for the other; for people they are one.
+                Some((next, of_it)) if name == "header" && next == "value" => {
+                    writeln!(f, "  {value:<9} {of_it}")?;
+                    parts.next();
                 }
-                note.iter().try_for_each(|note| writeln!(f, "  ({note})"))
+                _ => writeln!(f, "  {name:<9} {value}")?,
             }
         }
+        note.iter().try_for_each(|note| writeln!(f, "  ({note})"))
     }
 }
 

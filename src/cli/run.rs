@@ -24,7 +24,7 @@ fn serve(args: &RunArgs) -> Result<(), StartError> {
     let env = |name: &str| std::env::var(name).ok();
     let reading = match &source.file {
         Some(file) => read::load_reading(file, &source.overrides, &env),
-        None => read::parse_reading("", "(no file)", &source.overrides, &env),
+        None => read::without_file(&source.overrides, &env),
     };
     let reading = reading?;
     for note in &reading.notes {

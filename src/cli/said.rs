@@ -119,7 +119,7 @@ impl fmt::Display for Failure {
             Self::Words(words) => write!(f, "outrigger: {words}"),
             // `file:line:column` begins the line, for editors; the mistakes of a running proxy's file are those that `check` says.
             Self::Mistakes(mistakes) => write!(f, "{mistakes}"),
-            Self::Refused(said) => match (said["error"].as_str(), said["mistakes"].is_array()) {
+            Self::Refused(said) => match (said["error"].as_str(), said["file"].is_string()) {
                 (Some(error), true) => f.write_str(error),
                 (Some(error), false) => write!(f, "outrigger: {error}"),
                 (None, _) => write!(f, "outrigger: the proxy refused: {said}"),
@@ -151,7 +151,12 @@ mod tests {
         let refused = |said: Value| Failure::Refused(said);
         for (failure, text, error) in [
             (Failure::Words("no such file".into()), "outrigger: no such file", "no such file"),
-            (refused(json!({"error": "a: 1 mistake", "mistakes": ["a"]})), "a: 1 mistake", "a: 1 mistake"),
+            (refused(mistakes.to_json()), &*mistakes.to_string(), &*mistakes.to_string()),
+            (
+                refused(json!({"error": "`x` is not a path", "mistakes": [{"value": "x"}]})),
+                "outrigger: `x` is not a path",
+                "`x` is not a path",
+            ),
             (refused(json!({"error": "no target"})), "outrigger: no target", "no target"),
         ] {
             assert_eq!((failure.to_string().as_str(), failure.json()["error"].as_str()), (text, Some(error)));
@@ -163,6 +168,7 @@ mod tests {
             (&json["file"], &json["mistakes"][0]["line"], &json["mistakes"][0]["column"]),
             (&"proxy.yaml".into(), &1.into(), &1.into())
         );
-        assert!(json["mistakes"][0]["message"].as_str().is_some_and(|message| message.contains("did you mean `inbound`")), "{json}");
+        assert!(json["mistakes"][0]["message"].as_str().is_some_and(|message| message.contains("unknown key")), "{json}");
+        assert_eq!(json["mistakes"][0]["hint"], "did you mean `inbound`?");
     }
 }

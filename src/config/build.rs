@@ -1,31 +1,23 @@
-//! From written to meant: names are resolved, `defaults` merged, and what only the whole file can tell is checked.
+//! From written to meant: the builds of all blocks in turn, then the mistakes that only the whole file shows.
 
-mod doors;
-mod limits;
-mod names;
-mod policies;
-mod process;
-mod tls;
-mod warm;
-
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use super::{
-    Config, KeyPart,
-    error::{Fault, did_you_mean, quoted},
+    Config, Origin, Policies,
+    block::{admin, file, inbound, outbound, shutdown, store, telemetry, warm},
+    error::Fault,
     read::{Files, Mark, Overrides, Seen},
-    scalars::{KeyWord, W},
-    written::{Items, Root},
+    scalars::W,
 };
 
-/// A remark that does not make the file wrong.
+/// A remark on a file. A file with remarks is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// 1-based line.
     pub line: usize,
     /// 1-based column, in characters.
     pub column: usize,
-    /// What a reader should know.
+    /// The remark.
     pub message: String,
 }
 
@@ -37,7 +29,7 @@ pub(super) enum Door {
 }
 
 impl Door {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
@@ -47,20 +39,20 @@ impl Door {
 
 /// One building of a configuration.
 pub(super) struct Build<'a> {
-    seen: &'a Seen,
-    overrides: &'a Overrides,
-    env: &'a dyn Fn(&str) -> Option<String>,
-    files: &'a mut Files,
+    pub(super) seen: &'a Seen,
+    pub(super) overrides: &'a Overrides,
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) files: &'a mut Files,
     pub(super) faults: Vec<Fault>,
     pub(super) notes: Vec<Note>,
-    /// Tags of every cache, whatever its mode: what can be purged.
-    tags: Vec<String>,
-    /// Names of limits, with their paths; unique over both doors because they are labels.
-    limit_names: Vec<(String, String)>,
+    /// Tags of every cache, whatever its mode. A `purge` may name these.
+    pub(super) tags: Vec<String>,
+    /// Names of limits with their paths. A name is unique over both doors: it is a label of metrics.
+    pub(super) limit_names: Vec<(String, String)>,
     /// Providers whose API is not known because of a mistake.
-    vague: Vec<String>,
-    /// Names that stand for no provider: what is said of the first, and the lines of the others.
-    strangers: Vec<(String, Fault, Vec<u32>)>,
+    pub(super) vague: Vec<String>,
+    /// Names that stand for no provider: each with the mistake at its first place, and the lines of its other places.
+    pub(super) strangers: Vec<(String, Fault, Vec<u32>)>,
 }
 
 impl<'a> Build<'a> {
@@ -79,23 +71,25 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// The configuration; `None` if something in it was wrong, and then there is a fault.
-    pub(super) fn config(&mut self, root: Root) -> Option<Config> {
-        self.collect_tags(&root);
+    /// The configuration. `None`: there is a fault.
+    pub(super) fn config(&mut self, root: file::Written) -> Option<Config> {
+        let inbound = root.inbound.iter().flat_map(inbound::Written::blocks);
+        let outbound = root.outbound.iter().flat_map(outbound::Written::blocks);
+        inbound.chain(outbound).for_each(|block| Policies::look_ahead(self, block));
         let machine_limit = self.overrides.memory_limit.or_else(|| memory_limit(Path::new("/sys/fs/cgroup")));
         let limit = root.memory_limit.map_or(machine_limit, |written| written.0.0.map(|size| size.0));
         let memory_limit = limit.or(machine_limit);
-        let inbound = self.inbound(root.inbound);
-        let outbound = root.outbound.map(|written| self.outbound(written));
+        let inbound = inbound::build(self, root.inbound);
+        let outbound = root.outbound.map(|written| outbound::build(self, written));
         let doors = self.seen.written("inbound") || self.seen.written("outbound") || self.overrides.app.is_some();
         if !doors && !self.seen.broken("") {
             let message = "there is nothing to do: write `inbound: {app: http://127.0.0.1:3000}` or `outbound`, or give `--app`";
             self.fault(Mark { line: 1, column: 1 }, message);
         }
-        let admin = self.admin(root.admin);
-        let store = self.store(root.store, memory_limit);
-        let telemetry = self.telemetry(root.telemetry);
-        let shutdown = self.shutdown(&root.shutdown);
+        let admin = admin::build(self, root.admin);
+        let store = store::build(self, root.store, memory_limit);
+        let telemetry = telemetry::build(self, root.telemetry);
+        let shutdown = shutdown::build(self, &root.shutdown);
         let config = Config {
             inbound,
             outbound,
@@ -107,59 +101,69 @@ impl<'a> Build<'a> {
             memory_limit: limit,
             body_budget: root.body_budget.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         };
-        self.listeners(&config);
-        self.spending(&config);
-        self.warming(&config);
-        if config.store.redis.is_some() {
-            self.gcra_is_local(&config);
-        }
+        listeners(self, &config);
+        warm::check(self, &config);
+        Policies::check(self, &config);
         self.faults.is_empty().then_some(config)
     }
 
-    fn fault(&mut self, at: Mark, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, at: Mark, message: impl Into<String>) {
         self.faults.push(Fault::new(at, message));
     }
 
-    fn note(&mut self, at: Mark, message: impl Into<String>) {
+    pub(super) fn note(&mut self, at: Mark, message: impl Into<String>) {
         self.notes.push(Note { line: at.line as usize, column: at.column as usize, message: message.into() });
     }
-
-    fn key_parts(words: Items<W<KeyWord>>) -> Vec<KeyPart> {
-        words
-            .into_iter()
-            .flatten()
-            .filter_map(|word| match word.0 {
-                KeyWord::Global => None,
-                KeyWord::Part(part) => Some(part),
-            })
-            .collect()
-    }
 }
 
-/// `name` is none of `known`.
-fn no_such<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
-    let hint = did_you_mean(name, known.clone());
-    if !hint.is_empty() {
-        return format!("there is no {what} {}{hint}", quoted(name));
-    }
-    let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-    if list.is_empty() {
-        format!("there is no {what} {}", quoted(name))
-    } else {
-        format!("there is no {what} {}; there are {}", quoted(name), list.join(", "))
-    }
-}
-
-fn whole(count: &W<super::scalars::Count>) -> usize {
+pub(super) fn whole(count: &W<super::scalars::Count>) -> usize {
     usize::try_from(count.0.0).unwrap_or(usize::MAX)
 }
 
-fn small(count: &W<super::scalars::Count>) -> u32 {
+pub(super) fn small(count: &W<super::scalars::Count>) -> u32 {
     u32::try_from(count.0.0).unwrap_or(u32::MAX)
 }
 
+/// Finds listeners that would take each other's connections, and targets that are the proxy itself.
+fn listeners(build: &mut Build<'_>, config: &Config) {
+    let mut listeners: Vec<(&str, SocketAddr)> = Vec::new();
+    listeners.extend(config.inbound.as_ref().map(|door| ("inbound.listen", door.listen)));
+    listeners.extend(config.outbound.as_ref().map(|door| ("outbound.listen", door.listen)));
+    listeners.extend(config.admin.listen.map(|at| ("admin.listen", at)));
+    listeners.extend(config.admin.probes.map(|at| ("admin.probes", at)));
+    for (n, (path, at)) in listeners.iter().enumerate() {
+        let overlap = |other: &SocketAddr| {
+            at.port() != 0
+                && other.port() == at.port()
+                && (other.ip() == at.ip() || other.ip().is_unspecified() || at.ip().is_unspecified())
+        };
+        if let Some((other, _)) = listeners[..n].iter().find(|(_, other)| overlap(other)) {
+            // The one that is written is the one to change.
+            let (path, other) = if build.seen.written(path) { (path, other) } else { (other, path) };
+            build.fault(build.seen.value(path), format!("{path} and {other} listen on the same port {}", at.port()));
+        }
+    }
+    let is_self = |url: &Origin, listen: SocketAddr| {
+        let host = url.host.parse::<std::net::IpAddr>().ok();
+        let here =
+            url.host == "localhost" || host.is_some_and(|ip| ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()));
+        url.port == listen.port() && (here || host.is_some_and(|ip| ip.is_unspecified()))
+    };
+    if let Some(door) = &config.inbound
+        && is_self(&door.app, door.listen)
+    {
+        build.fault(build.seen.value("inbound.app"), format!("`{}` is the proxy's own inbound listener; it would call itself", door.app));
+    }
+    for provider in config.outbound.iter().flat_map(|door| &door.providers) {
+        if config.outbound.as_ref().is_some_and(|door| is_self(&provider.url, door.listen)) {
+            let at = build.seen.value(&format!("outbound.providers.{}.url", provider.name));
+            build.fault(at, format!("`{}` is the proxy's own outbound listener; it would call itself", provider.url));
+        }
+    }
+}
+
 /// A quarter of the memory limit, at most 256 MiB.
-fn quarter(limit: Option<u64>) -> u64 {
+pub(super) fn quarter(limit: Option<u64>) -> u64 {
     const MOST: u64 = 256 << 20;
     limit.map_or(MOST, |limit| (limit / 4).clamp(1 << 20, MOST))
 }

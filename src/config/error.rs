@@ -29,6 +29,8 @@ pub struct Mistake {
     pub column: usize,
     /// What is wrong and what would be right.
     pub message: String,
+    /// What is written there, where the message speaks of it.
+    pub value: Option<String>,
     excerpt: Option<Excerpt>,
 }
 
@@ -52,7 +54,7 @@ impl Fault {
     }
 }
 
-/// Lines as YAML counts them (1.2.2 section 5.4): they end with LF, CR LF, or a CR alone. What is masked is known by its line.
+/// Lines as YAML counts them (1.2.2 section 5.4): a line ends with LF, CR LF, or a CR alone. Masks refer to these lines.
 pub(super) fn lines(source: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(source);
     std::iter::from_fn(move || {
@@ -70,7 +72,7 @@ pub(super) fn lines(source: &str) -> impl Iterator<Item = &str> {
 impl Mistakes {
     /// One mistake without a place, such as a file that cannot be read.
     pub fn of_file(file: &str, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), list: vec![Mistake { line: 0, column: 0, message: message.into(), excerpt: None }] }
+        Self { file: file.to_owned(), list: vec![Mistake::of_value(None, message)] }
     }
 
     /// Ties faults to the lines they are about; `masks` are the stretches of the source that must not be shown.
@@ -83,7 +85,10 @@ impl Mistakes {
             .map(|fault| {
                 let line = lines.get((fault.at.line as usize).wrapping_sub(1));
                 let excerpt = line.map(|line| Excerpt::new(line, fault.at, masks));
-                Mistake { line: fault.at.line as usize, column: fault.at.column as usize, message: fault.message, excerpt }
+                // A message never has a secret; what it does not speak of is not repeated.
+                let value = line.map(|line| written(line, fault.at)).filter(|value| fault.message.contains(&quoted(value)));
+                let (line, column) = (fault.at.line as usize, fault.at.column as usize);
+                Mistake { line, column, message: fault.message, value: value.map(str::to_owned), excerpt }
             })
             .collect();
         Self { file: file.to_owned(), list }
@@ -94,14 +99,14 @@ impl Mistakes {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// The number of mistakes.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// The same for programs: `error` is the whole text, `mistakes` are the single ones.
+    /// The same for programs: `error` is the whole text, `mistakes` are the single ones ([`Mistake::to_json`]).
     pub fn to_json(&self) -> Value {
-        let one = |mistake: &Mistake| json!({"line": mistake.line, "column": mistake.column, "message": mistake.message});
+        let one = |mistake: &Mistake| mistake.to_json(Some(&self.file));
         json!({"error": self.to_string(), "file": self.file, "mistakes": self.list.iter().map(one).collect::<Vec<_>>()})
     }
 
@@ -134,6 +139,50 @@ impl fmt::Display for Mistakes {
 }
 
 impl std::error::Error for Mistakes {}
+
+impl Mistake {
+    /// A mistake in what was asked for, not in a file.
+    pub fn of_value(value: Option<&str>, message: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, message: message.into(), value: value.map(str::to_owned), excerpt: None }
+    }
+
+    /// For programs: `file`, `line`, `column`, `value`, `message` (what is wrong) and `hint` (what would be right). All are there;
+    /// what is not known is null.
+    pub fn to_json(&self, file: Option<&str>) -> Value {
+        let place = |number: usize| (number > 0).then_some(number);
+        let (message, hint) = apart(&self.message);
+        json!({
+            "file": file, "line": place(self.line), "column": place(self.column),
+            "value": self.value, "message": message, "hint": hint,
+        })
+    }
+}
+
+/// What is wrong, and what would be right: the two parts of a message.
+fn apart(message: &str) -> (&str, Option<&str>) {
+    let outside = |at: usize| message[..at].matches('`').count().is_multiple_of(2);
+    let first = |mark: &str| {
+        message.match_indices(mark).find(|(at, _)| outside(*at)).map(|(at, mark)| (&message[..at], &message[at + mark.len()..]))
+    };
+    // A word of another product is followed by what is written instead.
+    let foreign = || first(": ").filter(|_| message.starts_with("unknown key"));
+    first("; ").or_else(foreign).map_or((message, None), |(wrong, hint)| (wrong, Some(hint)))
+}
+
+/// The key or value that begins at `at`: up to its closing quote, or to what ends a plain one.
+fn written(line: &str, at: Mark) -> &str {
+    let rest = line.char_indices().nth(at.column.saturating_sub(1) as usize).map_or("", |(start, _)| &line[start..]);
+    match rest.chars().next() {
+        Some(quote @ ('"' | '\'')) => rest[1..].split(quote).next().unwrap_or_default(),
+        _ => {
+            let ends = |(n, c): (usize, char)| {
+                let blank = |after: &str| after.is_empty() || after.starts_with([' ', '\t']);
+                matches!(c, ',' | '}' | ']') || (c == ':' && blank(&rest[n + 1..])) || (c == '#' && rest[..n].ends_with(' '))
+            };
+            rest[..rest.char_indices().find(|one| ends(*one)).map_or(rest.len(), |(n, _)| n)].trim_end()
+        }
+    }
+}
 
 impl Excerpt {
     fn new(line: &str, at: Mark, masks: &[(Mark, Mark)]) -> Self {
@@ -222,6 +271,27 @@ mod tests {
              proxy.yaml:3:9: unknown key `ttll` in cache; did you mean `ttl`?\n    3 | cache: {ttll: 60s}\n      |         ^\n\
              proxy.yaml: 2 mistakes"
         );
+    }
+
+    #[test]
+    fn for_programs_a_mistake_has_its_parts() {
+        let source = "a: {ttll: 60s}\nb: 'x; y' # c\nc: sk-secret\n";
+        let faults = vec![
+            Fault::new(mark(1, 5), "unknown key `ttll` in a; did you mean `ttl`?"),
+            Fault::new(mark(2, 4), "`x; y` is not a duration; write 250ms, 2s, 1m, 1h or 1d"),
+            Fault::new(mark(3, 4), "is a name and not the value"),
+            Fault::new(mark(1, 1), "unknown key `a` in the file: it is written in `b`"),
+        ];
+        let json = Mistakes::new("f", source, faults, &[(mark(3, 4), mark(3, 13))]).to_json();
+        let at = |n: usize, name: &str| json["mistakes"][n][name].clone();
+        assert_eq!((at(0, "value"), at(0, "hint")), ("a".into(), "it is written in `b`".into()));
+        assert_eq!(
+            (at(1, "value"), at(1, "message"), at(1, "hint")),
+            ("ttll".into(), "unknown key `ttll` in a".into(), "did you mean `ttl`?".into())
+        );
+        assert_eq!((at(2, "value"), at(2, "message"), at(2, "line")), ("x; y".into(), "`x; y` is not a duration".into(), 2.into()));
+        assert_eq!((at(3, "value"), at(3, "hint"), at(3, "column"), at(3, "file")), (Value::Null, Value::Null, 4.into(), "f".into()));
+        assert!(!json.to_string().contains("secret"), "{json}");
     }
 
     #[test]

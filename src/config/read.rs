@@ -1,7 +1,7 @@
-//! `proxy.yaml` to [`Config`], or to every mistake in it at once.
+//! Reads `proxy.yaml`: the result is a [`Config`], or every mistake of the file at once.
 //!
-//! text -> `tree` (places) -> `walk` (shape and values, against the schema; `${NAME}` expanded) -> serde
-//! (the written types) -> `build` (names resolved, defaults merged). The walk and the build report all they find.
+//! The text becomes a `tree` with places. The `walk` checks shape and values against the schema and expands `${NAME}`. Serde makes the
+//! written forms, and `build` their meaning: names resolved, defaults merged. The walk and the build report every mistake.
 
 mod expand;
 mod files;
@@ -23,9 +23,9 @@ use std::{io::Read, path::Path};
 use self::{expand::Expander, walk::Walk};
 use super::{
     Config,
+    block::file,
     build::Build,
     error::{Fault, Mistakes},
-    written::Root,
 };
 
 pub use self::watched::Watched;
@@ -35,36 +35,36 @@ pub use super::build::Note;
 /// Largest file that is read.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What the command line says over the file.
+/// Settings of the command line; they win over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// `--app`: a URL, or a port of this machine. Opens the inbound door if the file does not.
+    /// `--app`: a URL, or a port of this machine. It opens the inbound door where the file does not.
     pub app: Option<String>,
-    /// Stands in for the memory limit of the cgroup, in bytes; `None` reads it from `/sys/fs/cgroup`.
+    /// Memory limit of the process in bytes. `None`: the limit of the cgroup, read from `/sys/fs/cgroup`.
     pub memory_limit: Option<u64>,
 }
 
-/// A configuration and what a reader of the file should know.
+/// A configuration with the remarks on its file.
 #[derive(Debug, Clone)]
 pub struct Reading {
     /// The configuration.
     pub config: Config,
-    /// Remarks that do not make the file wrong, in the order of the file.
+    /// Remarks on a good file, in the order of the file.
     pub notes: Vec<Note>,
-    /// Tells contents apart: the text of the file, and of every secret and certificate that it names.
+    /// Hash of the content: the file, and every secret and certificate that it names.
     pub fingerprint: Fingerprint,
-    /// The files, to be looked at for changes; `None`: the text came from none.
+    /// The files, for the detection of changes. `None`: the text came from no file.
     pub watched: Option<Watched>,
 }
 
-/// Identifies the content of a configuration (BLAKE3).
+/// Hash of the content of a configuration (BLAKE3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 /// Reads a file. `env` gives environment variables.
 ///
 /// # Errors
-/// Every mistake in the file, or the one that it cannot be read.
+/// Every mistake in the file. A file that cannot be read is one mistake.
 pub fn load(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
     load_reading(path, overrides, env).map(|reading| reading.config)
 }
@@ -77,7 +77,7 @@ pub fn load_reading(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Op
     load_watched(path, overrides, env).0
 }
 
-/// [`load_reading`], and the files to watch, also where the file is refused.
+/// [`load_reading`] with the files to watch. A refused file is watched too.
 pub fn load_watched(path: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> (Result<Reading, Mistakes>, Watched) {
     let text = match text_of(path) {
         Ok(text) => text,
@@ -104,8 +104,8 @@ pub fn parse(text: &str, file: &str, overrides: &Overrides, env: &dyn Fn(&str) -
 ///
 /// # Errors
 /// If `--app` is missing or wrong.
-pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Config, Mistakes> {
-    parse("", "(no file)", overrides, env)
+pub fn without_file(overrides: &Overrides, env: &dyn Fn(&str) -> Option<String>) -> Result<Reading, Mistakes> {
+    parse_reading("", "(no file)", overrides, env)
 }
 
 /// [`parse`] with the remarks and the fingerprint.
@@ -139,17 +139,17 @@ fn parse_with_files(
         false => faults.extend(missing),
     }
     faults.extend(tree.faults);
-    // After a syntax error nothing can be concluded from what is missing, and the build concludes from that.
+    // After a syntax error there is no build: a key that is missing may stand in the part that was not read.
     let mut config = None;
     if !tree.cut {
-        match serde_yaml::from_value::<Root>(value) {
+        match serde_yaml::from_value::<file::Written>(value) {
             Ok(root) => {
                 let mut build = Build::new(&seen, overrides, env, &mut expander.files);
                 config = build.config(root);
                 faults.extend(build.faults);
                 notes.extend(build.notes);
             }
-            // The walk has accepted what serde refuses: a fault of this program, said rather than hidden.
+            // Serde refuses a file that the walk accepted: a fault of this program, which is reported all the same.
             Err(error) if faults.is_empty() => {
                 faults.push(Fault::new(Mark { line: 1, column: 1 }, format!("cannot be understood: {error}")))
             }
@@ -175,7 +175,7 @@ fn text_of(path: &Path) -> Result<String, Mistakes> {
     let name = path.display().to_string();
     let file = std::fs::File::open(path).map_err(|error| Mistakes::of_file(&name, format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
-    // One more than allowed, so that a file that is too large is seen to be.
+    // One byte more than allowed: a file that is too large shows.
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| Mistakes::of_file(&name, format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];

@@ -1,32 +1,31 @@
-//! The words of the file: every kind of scalar is read here and nowhere else.
+//! Words of the file: how a scalar is read. A word that only one block takes is read in the file of the block.
 //!
-//! The walk checks with these functions, serde builds with them, and the schema describes them; so what is
-//! accepted, what is meant and what is documented cannot drift apart. Errors say what would be right.
+//! The walk checks a scalar with the same function with which serde builds it: a value that is accepted has a meaning. Errors say what
+//! would be right.
 
 mod numbers;
 mod words;
 
 use std::{fmt, marker::PhantomData, net::SocketAddr, path::PathBuf};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
     error::quoted,
-    tls::Pin,
-    values::{Glob, Origin, PathPattern, Secret},
+    values::{Glob, Origin, Secret},
 };
 
 pub(super) use numbers::{Bytes, Count, Share, Usd};
-pub(super) use words::{AlgorithmWord, BodyWord, KeyWord, ModeWord, Per, ReplayWord, ToolCallsWord};
+pub(super) use words::{no_jwt, one_of, token, unknown, words};
 
 /// A value that is written as one word.
 pub(super) trait Word: Sized {
     /// Reads the word; the error says what would be right.
     fn word(text: &str) -> Result<Self, String>;
 
-    /// How much it is, in the kind's smallest unit, for kinds that have a range.
+    /// The amount in the kind's smallest unit. `None`: the kind has no range.
     fn measure(&self) -> Option<u128> {
         None
     }
@@ -62,22 +61,15 @@ impl<T: Word> Word for OrOff<T> {
     fn word(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self(None)),
-            _ => T::word(text).map(|value| Self(Some(value))).map_err(|error| format!("{error}, or `off`")),
+            _ => T::word(text).map(|value| Self(Some(value))).map_err(|error| match error.strip_suffix('?') {
+                Some(question) => format!("{question}, or `off`?"),
+                None => format!("{error}, or `off`"),
+            }),
         }
     }
 
     fn measure(&self) -> Option<u128> {
         self.0.as_ref().and_then(Word::measure)
-    }
-}
-
-/// The word `off` alone, where a block is the other choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct OffWord;
-
-impl Word for OffWord {
-    fn word(text: &str) -> Result<Self, String> {
-        if text == "off" { Ok(Self) } else { Err(format!("{} is unknown; write `off` or a block of keys", quoted(text))) }
     }
 }
 
@@ -89,18 +81,12 @@ impl Word for String {
 
 impl Word for Secret {
     fn word(text: &str) -> Result<Self, String> {
-        // What goes into a header field must be able to; a line break in a key is a copying slip.
+        // A secret goes into a header field, which takes no control characters. A line break in a key is a copying slip.
         if text.chars().any(char::is_control) {
             Err("has a line break or another control character inside".into())
         } else {
             Ok(Self::new(text))
         }
-    }
-}
-
-impl Word for Pin {
-    fn word(text: &str) -> Result<Self, String> {
-        Self::parse(text)
     }
 }
 
@@ -136,36 +122,6 @@ impl Word for Name {
     }
 }
 
-/// Name of a provider: the first path segment of its calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ProviderName(pub(super) String);
-
-impl Word for ProviderName {
-    fn word(text: &str) -> Result<Self, String> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-        if !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("{} is not a provider name; it is a path segment: use lower-case letters, digits, - and _", quoted(text)))
-        }
-    }
-}
-
-/// Namespace in Redis: stands inside `{}` in every key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Namespace(pub(super) String);
-
-impl Word for Namespace {
-    fn word(text: &str) -> Result<Self, String> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if text.len() <= 64 && text.chars().all(plain) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(format!("{} is not a namespace; use up to 64 letters, digits and - _ .", quoted(text)))
-        }
-    }
-}
-
 impl Word for SocketAddr {
     fn word(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| {
@@ -181,7 +137,7 @@ impl Word for SocketAddr {
 }
 
 impl Word for Origin {
-    /// A URL, or a bare port of this machine, at whichever loopback address somebody listens there.
+    /// Reads a URL, or a port of this machine: the loopback address at which a program listens.
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<u16>() {
             Ok(port) if port > 0 => Self::parse(&format!("http://localhost:{port}")),
@@ -190,20 +146,6 @@ impl Word for Origin {
                 _ => error,
             }),
         }
-    }
-}
-
-/// Base URL of an OTLP/HTTP collector, without a trailing slash.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OtlpUrl(pub(super) String);
-
-impl Word for OtlpUrl {
-    fn word(text: &str) -> Result<Self, String> {
-        let origin = Origin::parse(text)?;
-        if origin.base.ends_with("/v1/traces") || origin.base.ends_with("/v1/metrics") {
-            return Err("is the URL of one signal; write the collector's base URL, such as http://collector:4318".into());
-        }
-        Ok(Self(text.trim_end_matches('/').to_owned()))
     }
 }
 
@@ -240,18 +182,6 @@ impl Word for Nets {
     }
 }
 
-impl Word for PathPattern {
-    fn word(text: &str) -> Result<Self, String> {
-        if text.chars().any(|c| !c.is_ascii() || c.is_ascii_control() || c == ' ') {
-            return Err(format!("{} can never match: a path on the wire is ASCII; write the characters percent-encoded", quoted(text)));
-        }
-        Self::parse(text).map_err(|error| match error.contains("must begin") {
-            true => format!("{error}; did you mean `/{}`?", text.trim_start_matches('/')),
-            false => error,
-        })
-    }
-}
-
 /// A host name, `*` for any run of characters; without a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host(pub(super) Glob);
@@ -281,34 +211,13 @@ impl Word for HeaderName {
     }
 }
 
-/// A header value. Marked sensitive: it may hold a credential.
+/// A header value, which may hold a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Field(pub(super) HeaderValue);
 
 impl Word for Field {
     fn word(text: &str) -> Result<Self, String> {
         HeaderValue::from_str(text).map(Self).map_err(|_| "has characters that a header value cannot hold".into())
-    }
-}
-
-impl Word for Method {
-    fn word(text: &str) -> Result<Self, String> {
-        const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
-        let upper = text.to_ascii_uppercase();
-        if KNOWN.contains(&text) {
-            return Self::from_bytes(text.as_bytes()).map_err(|_| String::new());
-        }
-        if KNOWN.contains(&upper.as_str()) {
-            return Err(format!("{} is not a method; methods are upper-case: `{upper}`", quoted(text)));
-        }
-        match super::error::nearest(text, KNOWN) {
-            // PROPFIND and its kin are far from every common method; GTE is not.
-            Some(near) => Err(format!("{} is not a method; did you mean `{near}`?", quoted(text))),
-            None if text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') => {
-                Self::from_bytes(text.as_bytes()).map_err(|_| String::new())
-            }
-            None => Err(format!("{} is not a method; write GET, POST, …", quoted(text))),
-        }
     }
 }
 
@@ -327,19 +236,6 @@ impl Word for PathBuf {
     }
 }
 
-/// What is asked for: a path, perhaps with a query.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Target(pub(super) Uri);
-
-impl Word for Target {
-    fn word(text: &str) -> Result<Self, String> {
-        match text.parse::<Uri>() {
-            Ok(uri) if text.starts_with('/') && !text.contains('#') => Ok(Self(uri)),
-            _ => Err(format!("{} is not a path; write one that begins with `/`, such as /products?page=1", quoted(text))),
-        }
-    }
-}
-
 impl Word for bool {
     fn word(text: &str) -> Result<Self, String> {
         match text {
@@ -351,4 +247,4 @@ impl Word for bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

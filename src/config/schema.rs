@@ -1,15 +1,11 @@
-//! The shape of `proxy.yaml` as written: one declarative table from which come the walk that checks a file,
-//! the defaults, the Markdown reference and the JSON Schema for editors.
+//! The shape of `proxy.yaml` as written: tables of keys. The walk that checks a file, the defaults, the Markdown reference and the JSON
+//! Schema for editors come from the tables; each table stands with its block or policy.
 
-mod doors;
 mod elsewhere;
-mod kinds;
-mod policies;
+pub(super) mod kinds;
 mod print;
-mod process;
 #[cfg(test)]
 mod tests;
-mod tls;
 
 use super::scalars::Word;
 
@@ -18,23 +14,23 @@ pub use print::{json_schema, reference};
 pub(super) use print::{knows, tables};
 
 /// The file itself.
-pub(super) use process::ROOT;
+pub(super) use super::block::file::TABLE as ROOT;
 
 /// A block of keys.
 pub(super) struct Table {
     /// Title in the reference, unique.
     pub(super) name: &'static str,
-    /// What the block is for, in a sentence or two.
+    /// The purpose of the block, in a sentence or two.
     pub(super) doc: &'static str,
     pub(super) keys: &'static [Key],
     /// Groups of keys of which exactly one must be written.
     pub(super) exactly_one: &'static [&'static [&'static str]],
     /// Groups of keys of which one or more must be written.
     pub(super) at_least_one: &'static [&'static [&'static str]],
-    /// Pairs of which the first has no meaning without the second.
+    /// Pairs of keys: the first has no meaning without the second.
     pub(super) needs: &'static [(&'static str, &'static str)],
-    /// Keys that people expect here, with what to say instead of "unknown key".
-    pub(super) foreign: &'static [(&'static str, &'static str)],
+    /// Keys that people expect here, each with the advice that stands for "unknown key".
+    pub(super) foreign: &'static [Advice],
 }
 
 /// One key of a block.
@@ -43,7 +39,7 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) default: Default,
-    /// What it does, in a sentence.
+    /// The purpose of the key, in a sentence.
     pub(super) doc: &'static str,
     /// YAML that a reader could paste.
     pub(super) example: &'static str,
@@ -51,7 +47,7 @@ pub(super) struct Key {
     pub(super) range: Option<(&'static str, &'static str)>,
 }
 
-/// What an absent key means.
+/// The meaning of an absent key.
 #[derive(Clone, Copy)]
 pub(super) enum Default {
     /// Nothing: the feature is not there.
@@ -60,11 +56,11 @@ pub(super) enum Default {
     Required,
     /// As if this YAML had been written.
     Value(&'static str),
-    /// Worked out by the builder; the text says how.
+    /// The build works it out; the text says how.
     Says(&'static str),
 }
 
-/// What may stand at a place.
+/// The values that a place takes.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Scalar(&'static Scalar),
@@ -74,7 +70,7 @@ pub(super) enum Kind {
     Table(&'static Table),
     /// Names to values.
     Map {
-        /// What a name is.
+        /// The kind of a name.
         key: &'static Scalar,
         of: &'static Kind,
     },
@@ -91,12 +87,12 @@ pub(super) struct Scalar {
     pub(super) json: Json,
     /// Never shown.
     pub(super) secret: bool,
-    /// `$NAME` in it is a slip: nothing of the kind has a dollar sign.
+    /// No value of the kind has a dollar sign: `$NAME` in one is a slip.
     pub(super) no_dollar: bool,
     pub(super) example: &'static str,
 }
 
-/// What an editor can know of a word.
+/// The form of a word, for editors.
 pub(super) enum Json {
     Text,
     Number,
@@ -107,27 +103,33 @@ pub(super) enum Json {
     Words(&'static [&'static str]),
 }
 
+/// A key that people expect in a block, and what to write instead.
+pub(super) type Advice = (&'static str, &'static str);
+
+/// Words of other products, and what to write instead of any of them.
+pub(super) type Elsewhere = (&'static [&'static str], &'static str);
+
 impl Table {
-    const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
+    pub(super) const fn new(name: &'static str, doc: &'static str, keys: &'static [Key]) -> Self {
         Self { name, doc, keys, exactly_one: &[], at_least_one: &[], needs: &[], foreign: &[] }
     }
 
-    const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+    pub(super) const fn exactly_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
         self.exactly_one = groups;
         self
     }
 
-    const fn at_least_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
+    pub(super) const fn at_least_one(mut self, groups: &'static [&'static [&'static str]]) -> Self {
         self.at_least_one = groups;
         self
     }
 
-    const fn needs(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn needs(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
         self.needs = pairs;
         self
     }
 
-    const fn foreign(mut self, pairs: &'static [(&'static str, &'static str)]) -> Self {
+    pub(super) const fn foreign(mut self, pairs: &'static [Advice]) -> Self {
         self.foreign = pairs;
         self
     }
@@ -138,38 +140,41 @@ impl Table {
 }
 
 impl Key {
-    const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
+    /// Fills an array before its rows are known.
+    pub(super) const NONE: Self = Self::new("", Kind::Either(&[]), "");
+
+    pub(super) const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Self {
         Self { name, kind, default: Default::Absent, doc, example: "", range: None }
     }
 
-    const fn default(mut self, yaml: &'static str) -> Self {
+    pub(super) const fn default(mut self, yaml: &'static str) -> Self {
         self.default = Default::Value(yaml);
         self
     }
 
-    const fn says(mut self, text: &'static str) -> Self {
+    pub(super) const fn says(mut self, text: &'static str) -> Self {
         self.default = Default::Says(text);
         self
     }
 
-    const fn required(mut self) -> Self {
+    pub(super) const fn required(mut self) -> Self {
         self.default = Default::Required;
         self
     }
 
-    const fn eg(mut self, yaml: &'static str) -> Self {
+    pub(super) const fn eg(mut self, yaml: &'static str) -> Self {
         self.example = yaml;
         self
     }
 
-    const fn within(mut self, least: &'static str, most: &'static str) -> Self {
+    pub(super) const fn within(mut self, least: &'static str, most: &'static str) -> Self {
         self.range = Some((least, most));
         self
     }
 }
 
 impl Kind {
-    /// What to write, in words.
+    /// The kind in words.
     pub(super) fn name(&self) -> String {
         match self {
             Self::Scalar(scalar) => scalar.name.to_owned(),
@@ -181,7 +186,7 @@ impl Kind {
         }
     }
 
-    /// Something that could be written.
+    /// A value that could be written.
     pub(super) fn example(&self) -> String {
         match self {
             Self::Scalar(scalar) => scalar.example.to_owned(),
@@ -200,7 +205,7 @@ impl Kind {
 }
 
 impl Key {
-    /// Something that could be written here.
+    /// A value that could be written for this key.
     pub(super) fn example(&self) -> String {
         match self.default {
             _ if !self.example.is_empty() => self.example.to_owned(),
@@ -211,20 +216,32 @@ impl Key {
 }
 
 impl Scalar {
-    const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
+    pub(super) const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
         Self { name, check: check::<T>, json, secret: false, no_dollar: false, example }
     }
 
-    const fn secret(mut self) -> Self {
+    pub(super) const fn secret(mut self) -> Self {
         self.secret = true;
         self.no_dollar = true;
         self
     }
 
-    const fn no_dollar(mut self) -> Self {
+    pub(super) const fn no_dollar(mut self) -> Self {
         self.no_dollar = true;
         self
     }
+}
+
+/// Two lists in one.
+pub(super) const fn join<T: Copy, const N: usize>(first: &[T], second: &[T]) -> [T; N] {
+    assert!(first.len() + second.len() == N);
+    let mut out = [first[0]; N];
+    let mut at = 0;
+    while at < N {
+        out[at] = if at < first.len() { first[at] } else { second[at - first.len()] };
+        at += 1;
+    }
+    out
 }
 
 fn check<T: Word>(text: &str) -> Result<Option<u128>, String> {

@@ -1,69 +1,15 @@
-//! Certificates, keys and roots as meant: read from PEM files, proved to belong together, with what can be known of them
-//! beforehand. What is done with them is the business of `listen` and `upstream`.
+//! Certificates, keys and roots as meant: read from PEM files, and proved to belong together. `listen` and `upstream` use them; the
+//! settings that name them stand in `block::tls`.
 
 use std::{fmt, path::Path, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
     RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
 use x509_parser::{extensions::GeneralName, prelude::X509Certificate};
-
-/// TLS of a listener.
-#[derive(Debug, Clone)]
-pub struct ListenerTls {
-    /// What clients are shown: the first whose names cover the name they ask for (SNI), else the first.
-    pub identities: Vec<Identity>,
-    /// Authorities of clients' certificates; `None`: clients are not asked for one.
-    pub client_ca: Option<Authorities>,
-    /// Whether a client without a certificate is let in.
-    pub client_auth: ClientAuth,
-    /// Oldest version that is spoken.
-    pub min_version: TlsVersion,
-}
-
-/// TLS towards a target.
-#[derive(Debug, Clone)]
-pub struct TargetTls {
-    /// Authorities of the target's certificate, beside or instead of the system's.
-    pub ca: Authorities,
-    /// Whether the system's authorities count too.
-    pub system_roots: bool,
-    /// What the target is shown if it asks.
-    pub identity: Option<Identity>,
-    /// Keys of which the target's certificate must hold one. Where any is written, authorities count only if they are written too.
-    pub pins: Vec<Pin>,
-    /// The name that the target's certificate must be for, if not the URL's host.
-    pub server_name: Option<ServerName<'static>>,
-    /// Oldest version that is spoken.
-    pub min_version: TlsVersion,
-}
-
-impl Default for TargetTls {
-    fn default() -> Self {
-        let (ca, min_version) = (Authorities::default(), TlsVersion::Tls12);
-        Self { ca, system_roots: true, identity: None, pins: Vec::new(), server_name: None, min_version }
-    }
-}
-
-impl TargetTls {
-    /// Tells settings apart: connections made under others are not reused.
-    pub fn mark(&self) -> [u8; 32] {
-        let mut hash = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update(&(bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
-        };
-        self.ca.0.iter().for_each(|ca| part(ca));
-        part(&[u8::from(self.system_roots), self.min_version as u8]);
-        self.pins.iter().for_each(|pin| part(&pin.0));
-        self.identity.iter().for_each(|identity| identity.certified.cert.iter().for_each(|cert| part(cert)));
-        part(self.server_name.as_ref().map(|name| name.to_str()).unwrap_or_default().as_bytes());
-        *hash.finalize().as_bytes()
-    }
-}
 
 /// The SHA-256 hash of a certificate's public key (its SubjectPublicKeyInfo, as in RFC 7469 section 2.4): it stays the same when a
 /// certificate is renewed for the same key.
@@ -103,14 +49,14 @@ impl fmt::Debug for Pin {
     }
 }
 
-/// What a certificate says of itself, for a person.
+/// The statements of a certificate about itself, for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shown {
     /// DNS names and addresses it is for.
     pub names: Vec<String>,
-    /// Who has signed it.
+    /// The name of its issuer.
     pub issuer: String,
-    /// Its own name is its issuer's.
+    /// Whether its own name is its issuer's.
     pub self_signed: bool,
 }
 
@@ -123,46 +69,7 @@ impl Shown {
     }
 }
 
-/// TLS towards Redis.
-#[derive(Debug, Clone, Default)]
-pub struct RedisTls {
-    /// Authorities that may have signed Redis' certificate; `None`: the system's.
-    pub ca: Option<Authorities>,
-    /// For a Redis that asks for a client certificate.
-    pub identity: Option<Identity>,
-}
-
-/// Whether clients must show a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientAuth {
-    /// The handshake fails without one.
-    #[default]
-    Require,
-    /// Who shows one must show a good one; who shows none is nobody in particular.
-    Request,
-}
-
-/// Versions of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub enum TlsVersion {
-    #[default]
-    Tls12,
-    Tls13,
-}
-
-impl TlsVersion {
-    /// This version and the later ones.
-    pub fn and_later(self) -> &'static [&'static rustls::SupportedProtocolVersion] {
-        static BOTH: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
-        match self {
-            Self::Tls12 => &BOTH,
-            Self::Tls13 => &BOTH[..1],
-        }
-    }
-}
-
-/// Certificates of those who sign others'.
+/// Certificates of authorities, which sign the certificates of others.
 #[derive(Clone, Default)]
 pub struct Authorities(pub Vec<CertificateDer<'static>>);
 
@@ -184,7 +91,7 @@ pub fn system_roots() -> RootCertStore {
     roots
 }
 
-/// The admin door shows the configuration: how many they are says more than their bytes.
+/// The admin door shows the configuration: a count says more than the bytes.
 impl fmt::Debug for Authorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} certificates", self.0.len())
@@ -197,7 +104,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// A certificate with its chain and key, and what it says of itself.
+/// A certificate with its chain and key, and its statements about itself.
 #[derive(Clone)]
 pub struct Identity {
     /// For the handshake.

@@ -14,13 +14,17 @@ use std::{
     time::Duration,
 };
 
+use http::header;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::reject::Reject;
+use crate::{
+    clock::{Clock, http_date},
+    reject::Reject,
+};
 
 /// The connections of one door. Shared by all workers.
 #[derive(Debug, Default)]
@@ -156,13 +160,14 @@ fn answer(full: Full) -> Vec<u8> {
         Full::Address => "this address has as many connections as it may (max_connections_per_ip)",
         Full::Descriptors => "the process has as many connections as it has file descriptors for (ulimit -n)",
     };
-    let (head, body) = Reject::Overloaded(why.into()).into_response().into_parts();
+    let (head, body) = Reject::Overloaded(why.into()).into_response(None).into_parts();
     let body = match body {
         crate::body::Body::Full(bytes) => bytes,
         _ => bytes::Bytes::new(),
     };
+    let date = (header::DATE, http_date(Clock::system().wall()));
     let mut out = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n".to_vec();
-    for (name, value) in &head.headers {
+    for (name, value) in head.headers.iter().chain([(&date.0, &date.1)]) {
         out.extend_from_slice(name.as_str().as_bytes());
         out.extend_from_slice(b": ");
         out.extend_from_slice(value.as_bytes());

@@ -2,28 +2,25 @@
 //!
 //! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
 //!
-//! hyper parses heads and decides some of what RFC 9112 leaves open. Where it is laxer than a proxy may be, `strict` looks at what it
-//! parsed and `framing` at the bytes themselves. What is left to it, because no place was found to do it in:
+//! HTTP/1.1 is ours (`http1`); hyper carries HTTP/2. What is left to hyper there, because no place was found to do it in:
 //!
 //! | what hyper does | why it is left |
 //! |---|---|
-//! | refuses a head with an empty 400, 414 or 431, without our reason | it answers before any of our code; counted as `bad_request` |
-//! | refuses `"`, `` ` ``, `<`, `>` and invalid UTF-8 in a target | `http::Uri` cannot hold them |
-//! | takes chunk extensions of up to 16 KiB a body, control bytes included | they end here and are never forwarded |
-//! | refuses HTTP/1.2 and above, which a recipient may take for 1.1 (RFC 9110 section 2.5) | there is no such version; whoever names one is probing |
-//! | ends an exchange when the client has shut down its sending side | a client that has left looks the same, and what nobody waits for costs the app work and money; nginx does so too |
-//! | 414 only beyond 65,534 bytes of target | `max_head` is the tighter bound, with 431 |
-//! | drops `Content-Length` from a 304, adds none to 204 | legal (RFC 9110 section 8.6) |
-//! | sends request trailers only if `Trailer` announces them, response trailers only with `TE: trailers` | legal (section 6.5.1) |
 //! | cannot send 1xx over HTTP/2, nor 100 for its `Expect` | the h2 crate could; hyper does not expose it |
 //! | HTTP/2 windows that a client never opens hold up to 64 KiB a stream, until the connection ends | a stream cannot be ended from outside |
+//!
+//! What is decided here where RFC 9112 leaves it open:
+//!
+//! | decision | why |
+//! |---|---|
+//! | HTTP/1.2 and above is refused, which a recipient may take for 1.1 (RFC 9110 section 2.5) | there is no such version; whoever names one is probing |
+//! | an exchange ends when the client has shut down its sending side | a client that has left looks the same, and what nobody waits for costs the app work and money; nginx does so too |
+//! | trailers go to clients that say `TE: trailers` | others do not read them (RFC 9110 section 6.5.1) |
 
 mod census;
 pub mod client;
-mod framing;
 mod h2;
-mod interim;
-mod label;
+mod http1;
 pub mod narrow;
 mod session;
 pub mod strict;
@@ -32,20 +29,16 @@ mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     arrival::{Arrival, ClientCertificate, Door, Informed, PeerText, is_grpc},
     body::Body,
     clock::Instant,
     config::Bounds,
-    fields::has_token,
     pressure::{Level, descriptors},
     proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
@@ -53,7 +46,8 @@ use crate::{
 };
 pub use census::Census;
 use census::{Full, Refusal, Seat};
-use interim::Expected;
+pub use http1::Socket;
+use http1::Wire;
 use rustls::ServerConfig;
 use session::{Order, Outgoing, SWEEP, Serving, Session, SessionBounds, Sessions};
 use tls::Handshake;
@@ -199,18 +193,12 @@ impl Listener {
     }
 
     /// Serves one client connection in clear text to its end.
-    pub async fn serve<S>(self: Rc<Self>, stream: S, peer: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn serve(self: Rc<Self>, stream: impl Socket + 'static, peer: SocketAddr) {
         self.serve_clear(stream, peer, None).await;
     }
 
     /// `held` is what counts the connection, until its very end, also as a tunnel.
-    async fn serve_clear<S>(self: Rc<Self>, stream: S, peer: SocketAddr, held: Option<Held>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn serve_clear(self: Rc<Self>, stream: impl Socket + 'static, peer: SocketAddr, held: Option<Held>) {
         let bounds = self.proxy.bounds(self.door);
         let session = self.open_session(&bounds, held);
         self.serve_session(
@@ -256,62 +244,45 @@ impl Listener {
         session
     }
 
-    async fn serve_session<S>(self: Rc<Self>, stream: S, peer: Peer, session: Arc<Session>, bounds: &Bounds)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn serve_session(self: Rc<Self>, socket: impl Socket + 'static, peer: Peer, session: Arc<Session>, bounds: &Bounds) {
         let peer = Rc::new(peer);
-        let mut stream = Watched::new(stream, session.clone());
+        let wire = Wire::new(Box::new(socket), session, self.proxy.shared.bodies.room());
         let h2 = match peer.chose_h2 {
-            true => Some(Ok(stream.speaks_h2())),
-            false => session.unless_ordered(|cx| stream.poll_is_h2(cx)).await,
+            true => Some(Ok(true)),
+            false => wire.session.unless_ordered(|cx| wire.poll_is_h2(cx)).await,
         };
         let ended = match h2 {
-            Some(Ok(true)) => Box::pin(self.serve_h2(stream, &peer, session, bounds)).await,
-            Some(Ok(false)) => self.serve_h1(stream, &peer, session, bounds).await,
-            Some(Err(error)) => return tracing::debug!(%error, peer = %peer.address, "client connection broke"),
-            None => return,
+            Some(Ok(true)) => Box::pin(self.serve_h2(&wire, &peer, bounds)).await,
+            Some(Ok(false)) => http1::serve(&self, &wire, &peer, bounds).await,
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
         };
+        wire.close();
         if let Err(error) = ended {
+            tracing::debug!(%error, peer = %peer.address, "client connection ended");
+        }
+    }
+
+    async fn serve_h2(self: &Rc<Self>, wire: &Rc<Wire>, peer: &Rc<Peer>, bounds: &Bounds) -> io::Result<()> {
+        let session = wire.session.clone();
+        let Some(stream) = wire.take_stream() else { return Ok(()) };
+        session.multiplexes();
+        let service = service_fn({
+            let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
+            move |request: Request<Incoming>| listener.clone().answer_h2(request, peer.clone(), session.clone())
+        });
+        let level = self.proxy.shared.pressure.level();
+        let stream = Watched::new(stream, session.clone());
+        let connection = h2::builder(bounds, level, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
+        let ended = session.drive(connection, |connection| connection.graceful_shutdown()).await;
+        ended.map_err(|error| {
             if error.is_parse() {
                 // hyper has answered by itself.
                 let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
                 self.proxy.unreadable(self.door, code);
             }
-            tracing::debug!(%error, peer = %peer.address, "client connection ended");
-        }
-    }
-
-    async fn serve_h1<S>(self: &Rc<Self>, stream: Watched<S>, peer: &Rc<Peer>, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let service = service_fn(|request: Request<Incoming>| self.clone().answer(request, peer.clone(), session.clone()));
-        let mut builder = http1::Builder::new();
-        // The date: every answer of ours has one, and hyper's own refusals of a head get theirs here (RFC 9110 section 6.6.1).
-        builder.header_read_timeout(None).half_close(false).auto_date_header(true).max_header_size(bounds.max_head as usize);
-        // What a client holds that does not read, and a head must fit.
-        builder.max_buf_size(BUFFER.max(bounds.max_head as usize));
-        if usize::from(bounds.max_headers) != HYPER_MAX_HEADERS {
-            // Any number but its own costs hyper an allocation for each head.
-            builder.max_headers(bounds.max_headers.into());
-        }
-        let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-        session.drive(connection, |connection| connection.graceful_shutdown()).await
-    }
-
-    async fn serve_h2<S>(self: &Rc<Self>, stream: Watched<S>, peer: &Rc<Peer>, session: Arc<Session>, bounds: &Bounds) -> hyper::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        session.multiplexes();
-        let service = service_fn({
-            let (listener, session, peer) = (self.clone(), session.clone(), peer.clone());
-            move |request: Request<Incoming>| listener.clone().answer(request, peer.clone(), session.clone())
-        });
-        let level = self.proxy.shared.pressure.level();
-        let connection = h2::builder(bounds, level, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
-        session.drive(connection, |connection| connection.graceful_shutdown()).await
+            io::Error::other(error)
+        })
     }
 
     /// Whether there is room for a request that can be understood, and whether the door takes such ones.
@@ -357,69 +328,54 @@ impl Listener {
         arrival
     }
 
-    /// The request's body; `expects`: its client waits for a 100 first.
-    fn body(&self, body: Incoming, expects: bool, session: &Arc<Session>) -> Body {
-        match (hyper::body::Body::is_end_stream(&body), self.door) {
-            (true, _) => Body::Empty,
-            // Outbound the body is needed before anybody can be asked: it is wanted at once.
-            (false, Door::Inbound) if expects => Body::stream(Expected::new(Body::Incoming(body), session.clone())),
-            (false, _) if session.is_multiplexed() => Body::Http2(body),
-            (false, _) => Body::Incoming(body),
-        }
+    /// A request that has come in: its exchange, and whether it may be served. `verdict`: what its head is worth by itself.
+    fn take_in(
+        self: &Rc<Self>,
+        head: request::Parts,
+        verdict: Result<(), Reject>,
+        peer: &Peer,
+        session: &Session,
+        interim: Option<Informed>,
+        serving: &mut Serving,
+    ) -> (Box<Exchange>, Result<(), Reject>) {
+        let worker = self.proxy.worker();
+        let door = worker.live.door(self.door);
+        let verdict = verdict.and_then(|()| door.map_or(Ok(()), |door| self.admit(door, &head, session, serving)));
+        let arrival = self.arrival(head, peer, door.map_or(&[][..], |door| &door.trusted), interim);
+        (Exchange::begin(&self.proxy, worker, arrival), verdict)
+    }
+
+    /// Whether the connections of this listener end soon: where memory is short, a connection's own is worth having.
+    fn is_leaving(&self) -> bool {
+        self.leaving.get() || self.proxy.shared.pressure.level() != Level::Easy
     }
 
     /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
-    fn answer(
+    fn answer_h2(
         self: Rc<Self>,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         peer: Rc<Peer>,
         session: Arc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
-        let (mut serving, flaw) = session.serving();
-        let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let mut serving = session.serving();
         let (mut head, body) = request.into_parts();
-        let flattened = if head.version == Version::HTTP_2 { h2::flatten(&head.uri, &mut head.headers) } else { Ok(()) };
-        let checked = match flaw {
-            None => flattened.and_then(|()| strict::check(&head.method, &head.uri, head.version, &head.headers)),
-            Some(flaw) => Err(Reject::BadRequest(flaw.as_str().into())),
-        };
-        let connects = head.method == Method::CONNECT;
-        let is_old = head.version == Version::HTTP_10;
-        if is_old {
-            session.label.exchange();
-        }
-        // Nothing keeps a connection of HTTP/1.0 open but its client's wish.
-        let is_last = connects || (is_old && !has_token(&head.headers, header::CONNECTION, "keep-alive"));
-        let expects = head.version == Version::HTTP_11
-            && head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let interim = (head.version == Version::HTTP_11).then(|| {
-            session.interims.begin(expects);
-            Informed { connection: session.clone(), request: session.request() }
-        });
-        let worker = self.proxy.worker();
-        let door = worker.live.door(self.door);
-        let checked = checked.and_then(|()| door.map_or(Ok(()), |door| self.admit(door, &head, &session, &mut serving)));
-        let arrival = self.arrival(head, &peer, door.map_or(&[][..], |door| &door.trusted), interim);
-        let body = self.body(body, expects, &session);
-        let exchange = Exchange::begin(&self.proxy, worker, arrival);
+        let verdict = h2::flatten(&head.uri, &mut head.headers);
+        let verdict = verdict.and_then(|()| strict::check(&head.method, &head.uri, head.version, &head.headers));
+        let is_last = head.method == Method::CONNECT;
+        let body = if hyper::body::Body::is_end_stream(&body) { Body::Empty } else { Body::Http2(body) };
+        let (exchange, verdict) = self.take_in(head, verdict, &peer, &session, None, &mut serving);
         async move {
-            let mut response = match checked {
-                Ok(()) => Proxy::handle(exchange, body, upgrade).await,
+            let mut response = match verdict {
+                // Nothing of HTTP/2 becomes a tunnel.
+                Ok(()) => Proxy::handle(exchange, body, false).await.into_answer(),
                 Err(reject) => Proxy::refuse(exchange, reject),
             };
-            session.interims.end().await;
-            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                session.upgraded();
-                return Ok(response.map(|body| Outgoing::new(body, serving)));
-            }
-            // Where memory is short, a connection's own is worth having.
-            let ends = self.leaving.get() || self.proxy.shared.pressure.level() != Level::Easy;
-            // After a refused CONNECT nobody knows whether what follows is a request.
-            if ends || is_last {
+            let leaving = self.is_leaving();
+            if leaving || is_last {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                if session.is_multiplexed() && ends {
-                    session.tell(Order::Finish);
-                }
+            }
+            if leaving {
+                session.tell(Order::Finish);
             }
             Ok(response.map(|body| Outgoing::new(body, serving)))
         }
@@ -446,10 +402,6 @@ fn to_origin_form(arrival: &mut Arrival) {
     }
 }
 
-/// What hyper parses without being told a number.
-const HYPER_MAX_HEADERS: usize = 100;
-/// Bytes of an answer that wait for a client, beside one piece of it.
-const BUFFER: usize = 64 << 10;
 const NO_DESCRIPTORS: &str = "close some, or raise the limit (`ulimit -Hn`, systemd LimitNOFILE=, docker --ulimit nofile=)";
 const BACKLOG: i32 = 4096;
 const PROBE_AFTER: Duration = Duration::from_secs(60);

@@ -7,6 +7,7 @@
 use std::{
     cell::RefCell,
     future::Future,
+    ops::DerefMut,
     pin::{Pin, pin},
     sync::{
         Arc, OnceLock, Weak,
@@ -20,7 +21,6 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{framing::Flaw, interim::Interims, label::Label};
 use crate::body::{Body, BodyError};
 
 /// How often connections are looked at.
@@ -40,21 +40,14 @@ pub struct Session {
     order: AtomicU8,
     waker: AtomicWaker,
     held: OnceLock<super::Held>,
-    /// Heads that hyper has handed over.
-    heads: AtomicU32,
-    /// From this head on nothing is believed; 0: all is well.
-    flawed_from: AtomicU32,
-    flaw: AtomicU8,
+    /// Requests so far.
+    requests: AtomicU32,
     /// HTTP/2: many requests at once.
     multiplexed: AtomicBool,
     /// Requests in hand.
     inflight: AtomicU32,
     /// Requests that the client took back before there was an answer.
     taken_back: AtomicU32,
-    /// What goes out before the answer.
-    pub(super) interims: Interims,
-    /// What the answer begins with.
-    pub(super) label: Label,
 }
 
 /// Sweeps a connection may spend in a state.
@@ -119,14 +112,10 @@ impl Sessions {
             order: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             held: OnceLock::new(),
-            heads: AtomicU32::new(0),
-            flawed_from: AtomicU32::new(0),
-            flaw: AtomicU8::new(0),
+            requests: AtomicU32::new(0),
             multiplexed: AtomicBool::new(false),
             inflight: AtomicU32::new(0),
             taken_back: AtomicU32::new(0),
-            interims: Interims::default(),
-            label: Label::default(),
         });
         self.all.borrow_mut().push(Arc::downgrade(&session));
         session
@@ -180,11 +169,12 @@ impl Session {
         let _ = self.held.set(held);
     }
 
-    /// A head is complete; what the raw bytes say against it. The connection serves until the guard is dropped.
-    pub fn serving(self: &Arc<Self>) -> (Serving, Option<Flaw>) {
+    /// A head is complete. The connection serves until the guard is dropped.
+    pub fn serving(self: &Arc<Self>) -> Serving {
         self.enter(SERVING);
         self.inflight.store(self.inflight.load(Relaxed) + 1, Relaxed);
-        (Serving { session: self.clone(), answered: false, place: None }, self.next_head())
+        self.requests.store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
+        Serving { session: self.clone(), answered: false, place: None }
     }
 
     /// The connection speaks HTTP/2; nothing is in hand.
@@ -198,32 +188,9 @@ impl Session {
         self.multiplexed.load(Relaxed)
     }
 
-    fn next_head(&self) -> Option<Flaw> {
-        let heads = self.heads.load(Relaxed).wrapping_add(1);
-        self.heads.store(heads, Relaxed);
-        let from = self.flawed_from.load(Relaxed);
-        if from != 0 && heads >= from { Flaw::from_number(self.flaw.load(Relaxed)) } else { None }
-    }
-
-    /// The number of the request in hand, from 1.
-    pub fn request(&self) -> u32 {
-        self.heads.load(Relaxed)
-    }
-
-    /// A coming head, by number, is flawed.
-    pub(super) fn distrust(&self, head: u32, flaw: Flaw) {
-        self.flaw.store(flaw as u8, Relaxed);
-        self.flawed_from.store(head, Relaxed);
-    }
-
     /// Whether a next head has not begun.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.load(Relaxed) == IDLE
-    }
-
-    /// Whether bytes are no longer HTTP/1.
-    pub(super) fn is_tunnel(&self) -> bool {
-        self.phase.load(Relaxed) == UPGRADED
     }
 
     /// A next head has begun.
@@ -277,6 +244,15 @@ impl Session {
         std::future::poll_fn(|cx| match self.poll_order(cx) {
             Order::GoOn => poll(cx).map(Some),
             Order::Finish | Order::End => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Runs `work`, or `None` as soon as the connection must end at once.
+    pub async fn unless_at_end<T>(&self, mut work: Pin<impl DerefMut<Target: Future<Output = T>>>) -> Option<T> {
+        std::future::poll_fn(|cx| match self.poll_order(cx) {
+            Order::End => Poll::Ready(None),
+            Order::GoOn | Order::Finish => work.as_mut().poll(cx).map(Some),
         })
         .await
     }
@@ -384,7 +360,7 @@ impl Drop for Serving {
             let taken_back = session.taken_back.load(Relaxed) + 1;
             session.taken_back.store(taken_back, Relaxed);
             // Opening streams and resetting them costs a client nothing and us a try each (CVE-2023-44487).
-            if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.heads.load(Relaxed) / 2 {
+            if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.requests.load(Relaxed) / 2 {
                 session.tell(Order::End);
             }
         }

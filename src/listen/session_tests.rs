@@ -59,7 +59,7 @@ fn a_client_that_takes_its_requests_back_is_ended() {
         assert!(!ended(&honest));
         drop(hostile.serving());
         drop(honest.serving());
-        (0..2).for_each(|_| drop(Outgoing::new(Body::Empty, honest.serving().0)));
+        (0..2).for_each(|_| drop(Outgoing::new(Body::Empty, honest.serving())));
     }
     assert!(ended(&hostile) && !ended(&honest));
 }
@@ -78,13 +78,6 @@ fn an_idle_http2_connection_is_told_before_it_ends() {
         .collect();
     use Order::{End, Finish, GoOn};
     assert_eq!(orders, [GoOn, GoOn, GoOn, GoOn, GoOn, Finish, Finish, End]);
-}
-
-#[test]
-fn a_flaw_counts_from_its_head_on() {
-    let session = Sessions::default().open(BOUNDS);
-    session.distrust(2, Flaw::BareLf);
-    assert_eq!([session.serving().1, session.serving().1, session.serving().1], [None, Some(Flaw::BareLf), Some(Flaw::BareLf)]);
 }
 
 const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3, rate: 0 };
@@ -109,8 +102,7 @@ fn a_head_that_does_not_end_ends_the_connection() {
 fn an_idle_connection_ends_later_and_a_tunnel_never() {
     let sessions = Sessions::default();
     let (idle, tunnel) = (sessions.open(BOUNDS), sessions.open(BOUNDS));
-    let (serving, _) = idle.serving();
-    drop(Outgoing::new(Body::Empty, serving));
+    drop(Outgoing::new(Body::Empty, idle.serving()));
     tunnel.upgraded();
     for _ in 0..5 {
         sessions.sweep(|_| {});

@@ -350,16 +350,6 @@ impl Permit {
         let kind = std::mem::replace(&mut self.kind, Kind::Done);
         self.breaker.settle(self.generation, kind, outcome, Some((now, chance)));
     }
-
-    /// Whether this try decides if a half-open breaker closes.
-    pub fn is_probe(&self) -> bool {
-        self.kind == Kind::Probe
-    }
-
-    /// Whether a breaker that enforces would have refused this try.
-    pub fn is_observed(&self) -> bool {
-        self.kind == Kind::Observed
-    }
 }
 
 impl Drop for Permit {

@@ -60,7 +60,7 @@ async fn five_failures_open_it_and_two_probes_close_it() {
     bench.opens(5);
     bench.wait(5);
     let probe = bench.permit().expect("the first probe");
-    assert!(probe.is_probe());
+    assert_eq!(probe.kind, Kind::Probe);
     bench.opens(1);
     probe.settle(Outcome::Success, bench.now, &bench.chance);
     assert_eq!(bench.breaker.state(), State::HalfOpen);
@@ -118,7 +118,7 @@ async fn late_results_and_cancelled_probes_change_nothing() {
         permit.settle(FAILURE, bench.now, &bench.chance);
     }
     assert_eq!(bench.breaker.state(), State::HalfOpen);
-    assert!(bench.permit().expect("the probe came back").is_probe());
+    assert_eq!(bench.permit().expect("the probe came back").kind, Kind::Probe);
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,7 +128,7 @@ async fn observing_refuses_nothing_and_counts_everything() {
     assert_eq!(bench.breaker.state(), State::Open);
     for _ in 0..3 {
         let permit = bench.permit().expect("observed");
-        assert!(permit.is_observed());
+        assert_eq!(permit.kind, Kind::Observed);
         permit.settle(FAILURE, bench.now, &bench.chance);
     }
     assert_eq!(bench.breaker.snapshot(&"t".into(), bench.now).refused, 3);
@@ -304,7 +304,7 @@ proptest! {
                 let (mine, its) = (bench.permit(), model.permit(now));
                 prop_assert_eq!(mine.is_ok(), its.is_some());
                 if let (Ok(mine), Some(its)) = (mine, its) {
-                    prop_assert_eq!(mine.is_probe(), its.1);
+                    prop_assert_eq!(mine.kind == Kind::Probe, its.1);
                     under_way.push((mine, its));
                 }
             } else {

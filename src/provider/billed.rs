@@ -44,13 +44,15 @@ pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
 /// POST that costs nothing.
 fn is_free(verb: &str, name: &str, last: &[&str; 5]) -> bool {
     match (verb, name) {
-        ("countTokens" | "computeTokens" | "cancel", _) | ("rawPredict", "count-tokens") => true,
+        ("countTokens" | "computeTokens" | "cancel" | "fetchPredictOperation" | "wait", _) | ("rawPredict", "count-tokens") => true,
         ("", "count_tokens" | "count-tokens" | "input_tokens" | "moderations" | "cancel" | "complete" | "tokenize" | "detokenize") => true,
         // Files: storage is free or priced by the day, whoever asks.
         ("", "files" | "uploads" | "parts") => true,
         // Records of conversations, without a run.
         ("", "conversations" | "items" | "threads" | "assistants") => true,
         ("", "messages") => last[2] == "threads",
+        // A job is ended.
+        ("", "stop") => matches!(last[2], "model-invocation-job" | "model-customization-jobs"),
         // Its metadata is changed.
         ("", _) => matches!(last[1..], ["completions", "chat", ..] | ["threads" | "assistants" | "conversations", ..]),
         _ => false,
@@ -74,13 +76,6 @@ fn job(verb: &str, name: &str, last: &[&str; 5]) -> Option<&'static str> {
         ("", "sessions" | "client_secrets" | "calls" | "transcription_sessions", "realtime") => SESSION,
         _ => return None,
     })
-}
-
-impl Billed {
-    /// Whether nothing is billed, whatever the answer.
-    pub fn is_free(&self) -> bool {
-        matches!(self, Self::Never | Self::AsPolled(_))
-    }
 }
 
 /// A WebSocket to a model: its frames are not read.
@@ -128,7 +123,10 @@ mod tests {
             (Gemini, post, "/v1beta/models/g:countTokens", Billed::Never),
             (Gemini, post, "/v1beta/batches/b_1:cancel", Billed::Never),
             (Gemini, post, "/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict", Billed::Never),
+            (Gemini, post, "/v1/projects/p/locations/l/publishers/google/models/veo-3:fetchPredictOperation", Billed::Never),
+            (Gemini, post, "/v1/projects/p/locations/l/operations/o_1:wait", Billed::Never),
             (Bedrock, post, "/model/m/count-tokens", Billed::Never),
+            (Bedrock, post, "/model-invocation-job/j_1/stop", Billed::Never),
             (OpenAi, get, "/v1/responses/resp_1", Billed::AsPolled("resp_1".into())),
             (Anthropic, get, "/gateway/v1/responses/resp_1/", Billed::AsPolled("resp_1".into())),
             (OpenAi, post, "/v1/responses/resp_1/cancel", Billed::AsPolled("resp_1".into())),

@@ -41,11 +41,16 @@ impl Shape {
 }
 
 impl Shape {
-    /// Whether a request of this shape cannot cost anything, unless it opens a WebSocket. A poll may: it can be the one that tells what
-    /// the work has used. Of a provider that is not understood nothing is
+    /// Whether a request of this shape costs nothing, unless it opens a WebSocket. Of a provider that is not understood nothing is
     /// known.
     pub fn is_free(&self) -> bool {
         self.api != Api::Plain && self.billed == Billed::Never
+    }
+
+    /// Whether a request of this shape orders no work: no limit on tokens or dollars refuses it. A poll orders none. It may be the one
+    /// that tells what the work has used, which is charged all the same.
+    pub fn orders_nothing(&self) -> bool {
+        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_))
     }
 }
 

@@ -35,7 +35,7 @@ pub use canonical::{cacheable, canonical, canonical_json};
 pub use errors::{
     ErrorClass, classify,
     hint::{hint, should_retry},
-    render::{LimitState, limit_headers, render, stream_error},
+    render::{LimitState, limit_headers, render, request_id_field, stream_error},
 };
 pub use expected::expected_usage;
 pub use facts::{BodyProblem, Facts, by_length, read};

@@ -65,17 +65,19 @@ impl<P> Works<P> {
         Self { inner: Mutex::new(Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() }), most }
     }
 
-    /// A work goes on, and `payer` pays for it. Gives the payers whose works are forgotten for it, and `payer` itself if the work is
-    /// known already.
-    pub fn begin(&self, provider: &Arc<str>, id: &str, payer: P, now: Instant) -> Vec<P> {
+    /// A work goes on, and `payer` pays for it. Gives the payers whose works are forgotten for it.
+    ///
+    /// # Errors
+    /// The work is known already, and has its payer: `payer` is given back.
+    pub fn begin(&self, provider: &Arc<str>, id: &str, payer: P, now: Instant) -> Result<Vec<P>, P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
         if inner.works.contains_key(&name) {
-            return vec![payer];
+            return Err(payer);
         }
         inner.works.insert(name.clone(), State::Open(payer));
         inner.open.push_back((name, now));
-        inner.forget(self.most, now)
+        Ok(inner.forget(self.most, now))
     }
 
     /// A work has ended, and what it used is known. The first to say so is told whom to charge.
@@ -94,6 +96,14 @@ impl<P> Works<P> {
         // Only paid ones are forgotten here: there is one more of them, and no more open ones.
         inner.forget_paid(self.most, now);
         Due::FromWhoAsks
+    }
+
+    /// Gives up all works under way; gives their payers.
+    pub fn give_up(&self) -> Vec<P> {
+        let mut inner = self.inner.lock();
+        let open: Vec<_> = inner.open.drain(..).map(|(name, _)| name).collect();
+        let states = open.iter().filter_map(|name| inner.works.remove(name)).collect::<Vec<_>>();
+        states.into_iter().filter_map(|state| if let State::Open(payer) = state { Some(payer) } else { None }).collect()
     }
 
     /// Works under way.
@@ -138,8 +148,8 @@ mod tests {
     #[test]
     fn a_work_is_charged_once_to_the_one_who_began_it() {
         let (works, openai, other, now) = (Works::default(), Arc::from("openai"), Arc::from("other"), now());
-        assert!(works.begin(&openai, "resp_1", "anna", now).is_empty());
-        assert_eq!(works.begin(&openai, "resp_1", "bert", now), ["bert"], "the id is taken");
+        assert_eq!(works.begin(&openai, "resp_1", "anna", now), Ok(vec![]));
+        assert_eq!(works.begin(&openai, "resp_1", "bert", now), Err("bert"), "the id is taken");
         assert_eq!(works.end(&other, "resp_1", now), Due::FromWhoAsks, "another provider's");
         assert_eq!(works.end(&openai, "resp_1", now), Due::From("anna"));
         for _ in 0..3 {
@@ -147,21 +157,25 @@ mod tests {
         }
         assert_eq!(works.end(&openai, "from_before_the_start", now), Due::FromWhoAsks);
         assert_eq!(works.end(&openai, "from_before_the_start", now), Due::Nothing);
-        assert_eq!(works.begin(&openai, "from_before_the_start", "carl", now), ["carl"], "paid already");
+        assert_eq!(works.begin(&openai, "from_before_the_start", "carl", now), Err("carl"), "paid already");
     }
 
     #[test]
     fn what_is_forgotten_is_given_back() {
         let (works, openai, start) = (Works::of_at_most(3), Arc::from("openai"), now());
         for id in ["a", "b"] {
-            works.begin(&openai, id, id, start);
+            works.begin(&openai, id, id, start).expect("new");
         }
         works.end(&openai, "a", start);
-        works.begin(&openai, "c", "c", start);
-        assert!(works.begin(&openai, "d", "d", start).is_empty(), "the paid one is forgotten first");
-        assert_eq!(works.begin(&openai, "e", "e", start), ["b"], "then the oldest");
+        works.begin(&openai, "c", "c", start).expect("new");
+        assert_eq!(works.begin(&openai, "d", "d", start), Ok(vec![]), "the paid one is forgotten first");
+        assert_eq!(works.begin(&openai, "e", "e", start), Ok(vec!["b"]), "then the oldest");
+        let gone = Works::of_at_most(3);
+        gone.begin(&openai, "a", "a", start).expect("new");
+        gone.end(&openai, "b", start);
+        assert_eq!((gone.give_up(), gone.under_way(), gone.end(&openai, "b", start)), (vec!["a"], 0, Due::Nothing));
         let later = start + REMEMBERED + Duration::from_secs(1);
-        assert_eq!(works.begin(&openai, "f", "f", later), ["c", "d", "e"]);
+        assert_eq!(works.begin(&openai, "f", "f", later), Ok(vec!["c", "d", "e"]));
         assert_eq!((works.under_way(), works.end(&openai, "c", later)), (1, Due::FromWhoAsks));
     }
 
@@ -174,7 +188,7 @@ mod tests {
                 let id = format!("{id}");
                 if begins {
                     begun += 1;
-                    back += works.begin(&openai, &id, at, now).len();
+                    back += works.begin(&openai, &id, at, now).map_or(1, |forgotten| forgotten.len());
                 } else if let Due::From(_) = works.end(&openai, &id, now) {
                     back += 1;
                 }

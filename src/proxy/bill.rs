@@ -3,6 +3,8 @@
 //! A [`Bill`] is opened when a try is sent and settled exactly once: when the upstream's body ends, breaks or is dropped,
 //! whoever reads it, or when no answer came. [`Reading`] is what others may know of the answer while it passes.
 
+pub mod late;
+
 use std::{
     cell::{Cell, OnceCell, RefCell},
     pin::Pin,
@@ -15,11 +17,16 @@ use bytes::Bytes;
 use http::{header, response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use late::Late;
+
 use super::{
     ask::Ask,
+    book::Owed,
+    demands::Demands,
     ending,
     model::ModelCall,
-    payer::{Charge, Payers, Pledge},
+    payer::{Charge, Payer, Payers},
+    pledge::{Order, Pledge},
 };
 use crate::{
     body::{
@@ -27,6 +34,7 @@ use crate::{
         tap::{End, Observer},
     },
     clock::Instant,
+    config::Operation,
     policy::limits::Lease,
     provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
     telemetry::metrics,
@@ -170,132 +178,201 @@ impl Bill {
         let unread = || provider::by_length(ask.upload.bytes.get());
         let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
         if call.shape.billed != Billed::ByAnswer || matches!(observed.work, Some(Work::GoesOn(_))) {
-            self.settle_work(call, &observed);
+            self.settle_work(call, &mut observed);
             let _ = self.reading.observed.set(observed);
             return;
         }
         if let Some(Work::Ended(id)) = &observed.work {
             // Whoever asks about it later is told the same figures.
-            let _ = ask.proxy.shared.works.end(&self.provider, id, Instant::now());
+            ask.proxy.shared.works.charged(&self.provider, id, Instant::now());
         }
-        if observed.source == UsageSource::Missing
-            && observed.error.is_none()
-            && let Some(facts) = &call.facts
-        {
+        // Of pictures and sound that nobody read, the length says nothing of tokens.
+        let is_telling = call.facts.is_some() || !matches!(call.shape.operation, Operation::Images | Operation::Audio);
+        if observed.source == UsageSource::Missing && observed.error.is_none() && is_telling {
             // The work was very likely done: a stream without content has cost its prompt, anything else what was reserved.
-            let prompt = Usage { input: facts.estimated_input, ..Usage::default() };
-            observed.usage = if self.reading.streams() { prompt } else { call.estimate() };
+            let prompt = Usage { input: call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input), ..Usage::default() };
+            observed.usage = if self.reading.streams() || call.facts.is_none() { prompt } else { call.estimate() };
             observed.source = UsageSource::Estimated;
         }
-        self.count(call, &observed);
-        if observed.source == UsageSource::Missing {
-            match (self.lease.take(), observed.error) {
-                // An error before any content is not billed.
-                (Some(lease), Some(_)) => lease.refund(),
-                (Some(lease), None) => lease.keep(),
-                (None, _) => {}
-            }
-        } else {
-            let answering = observed.model.as_deref();
-            self.charge(call, observed.usage, observed.source, answering);
-        }
+        let lease = self.lease.take();
+        self.conclude(&self.payers, lease, &self.order(call), &observed);
         let _ = self.reading.observed.set(observed);
     }
 
     /// Settles an answer of which the work goes on, or is only asked about. What it used is charged once: to the one who began it,
     /// when the first answer says it.
-    fn settle_work(&mut self, call: &ModelCall, observed: &Observed) {
-        let works = &self.ask.proxy.shared.works;
+    fn settle_work(&mut self, call: &ModelCall, observed: &mut Observed) {
+        let ask = self.ask.clone();
+        let works = &ask.proxy.shared.works;
         let now = Instant::now();
-        let due = match &observed.work {
+        match &observed.work {
             Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), model: self.asked(call).map(Arc::from) };
-                for forgotten in works.begin(&self.provider, id, pledge, now) {
-                    tracing::warn!(provider = %self.provider, "a background response is forgotten: what was reserved for it stays charged");
-                    forgotten.stand();
+                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
+                match works.begin(id, pledge, now) {
+                    Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
+                    // Its payer has promised before: a call that was repeated is the same work.
+                    Err(known) => known.lease.map_or((), Lease::refund),
                 }
-                return;
             }
-            Some(Work::Ended(id)) => works.end(&self.provider, id, now),
-            _ => Due::Nothing,
-        };
-        match due {
-            Due::From(pledge) => {
-                if let Some(own) = self.lease.take() {
-                    own.keep();
-                }
-                (self.payers, self.lease, self.model) = (pledge.payers, pledge.lease, pledge.model);
+            // The replicas' book is asked behind the request.
+            Some(Work::Ended(_)) if works.is_shared() => ask.proxy.late.put(Late::of(self, observed)),
+            Some(Work::Ended(id)) => {
+                let owed = works.end_here(&self.provider, id, now);
+                self.settle_owed(call, observed, owed);
             }
-            Due::FromWhoAsks => {}
-            Due::Nothing => {
-                if let Some(lease) = self.lease.take() {
-                    lease.keep();
-                }
-                return;
-            }
+            _ => self.settle_owed(call, observed, Owed::Charged(None)),
         }
-        self.count(call, observed);
-        self.charge(call, observed.usage, observed.source, observed.model.as_deref());
+    }
+
+    /// Charges the end of a work to whom it is owed.
+    fn settle_owed(&mut self, call: &ModelCall, observed: &mut Observed, owed: Owed) {
+        // A poll has reserved nothing but itself.
+        if let Some(own) = self.lease.take() {
+            own.keep();
+        }
+        match owed {
+            Owed::Here(Due::From(Pledge { payers, lease, order, .. })) => {
+                without_figures(observed, &order);
+                self.conclude(&payers, lease, &order, observed);
+            }
+            Owed::Abroad(said) => {
+                let order = Order {
+                    model: said.model.as_deref().map(Arc::from),
+                    route: said.route.as_str().into(),
+                    unattributed: said.unattributed,
+                    expected: said.expected(),
+                    ..self.order(call)
+                };
+                without_figures(observed, &order);
+                let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
+                let lease = self.ask.proxy.shared.limits.lease_abroad(said.reserved);
+                self.conclude(&payers, Some(lease), &order, observed);
+            }
+            Owed::Here(Due::FromWhoAsks) => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
+            Owed::Charged(Some(Pledge { lease: Some(lease), order, .. })) => {
+                without_figures(observed, &order);
+                let nano_usd = self.price(&order, observed).unwrap_or(0);
+                lease.settle_here(observed.usage.total(), nano_usd, Instant::now());
+            }
+            Owed::Here(Due::Nothing) | Owed::Charged(_) => {}
+        }
+    }
+
+    /// The same bill once more, with what is reserved for it: this one is left empty.
+    fn apart(&mut self) -> Self {
+        let mut apart = self.beside();
+        apart.lease = self.lease.take();
+        apart
+    }
+
+    /// The same bill once more, settled.
+    fn beside(&self) -> Self {
+        let (ask, payers, provider, model) = (self.ask.clone(), self.payers.clone(), self.provider.clone(), self.model.clone());
+        let (began, first_token) = (self.began, self.first_token);
+        Self { ask, payers, lease: None, provider, model, began, first_token, reading: Rc::default(), sent: Rc::default(), settled: true }
+    }
+
+    /// The one who asks about a work of which it is not known who began it, and the limits as they are keyed for its model.
+    fn who_asks(&self, call: &ModelCall, observed: &Observed) -> Arc<Payers> {
+        let route = self.ask.route();
+        let demands = route.map(|route| Demands::at(&self.ask, route, &self.provider, observed.model.as_deref()));
+        Payers::led_by(Payer::of(&self.ask, call, demands.as_ref().and_then(Demands::own))).0
+    }
+
+    /// Nobody will say any more what a work has used: it is charged as it was reserved.
+    fn forget(&self, pledge: Pledge) {
+        tracing::warn!(provider = %pledge.order.provider, "a background response is forgotten: it is charged what was reserved for it");
+        self.ask.proxy.telemetry.metrics.counter(metrics::Family::BackgroundForgotten, &[]).inc();
+        let late = Late::forgotten(self, pledge);
+        if self.ask.proxy.shared.works.is_shared() {
+            self.ask.proxy.late.put(late);
+        }
     }
 
     fn charge_estimate(&mut self) {
         self.settled = true;
         let ask = self.ask.clone();
+        let lease = self.lease.take();
         let Some(call) = ask.call().filter(|call| call.shape.billed == Billed::ByAnswer && call.facts.is_some()) else {
-            if let Some(lease) = self.lease.take() {
+            if let Some(lease) = lease {
                 lease.keep();
             }
             return;
         };
         let observed = Observed { usage: call.estimate(), source: UsageSource::Estimated, ..Observed::default() };
-        self.count(call, &observed);
-        self.charge(call, observed.usage, observed.source, None);
+        self.conclude(&self.payers, lease, &self.order(call), &observed);
     }
 
-    fn charge(&mut self, call: &ModelCall, usage: Usage, source: UsageSource, answering: Option<&str>) {
-        let ask = self.ask.clone();
-        let asked = self.asked(call);
-        let nano_usd = self.price(asked, answering, &usage);
-        let model = asked.or(answering).unwrap_or("unknown").into();
-        let charge = Charge { usage, source, nano_usd, provider: self.provider.clone(), model };
-        let shared = &ask.proxy.shared;
-        let (payer, late) = self.payers.charge(&charge, self.lease.take(), &shared.limits, Instant::now());
-        shared.spend.add(payer.name(), nano_usd.unwrap_or(0), usage.total());
-        if late {
-            ending::charged_late(&ask, &payer, &charge);
+    /// What this call orders.
+    fn order(&self, call: &ModelCall) -> Order {
+        let unread = || Usage { input: provider::by_length(self.ask.upload.bytes.get()), ..Usage::default() };
+        Order {
+            provider: self.provider.clone(),
+            model: self.model.clone().or_else(|| call.model.clone()),
+            route: self.ask.route_name(),
+            flavor: call.flavor(),
+            operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
+            unattributed: call.join.is_unattributed(),
+            expected: call.facts.as_ref().map_or_else(unread, |_| call.estimate()),
         }
     }
 
-    /// The model that was asked for at this target.
-    fn asked<'a>(&'a self, call: &'a ModelCall) -> Option<&'a str> {
-        self.model.as_deref().or(call.model.as_deref())
+    /// Writes what `order` came to into all books: metrics, limits, spend, log.
+    fn conclude(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
+        let nano_usd = self.price(order, observed);
+        self.count(order, observed, nano_usd);
+        match (lease, observed.source, observed.error) {
+            // An error before any content is not billed.
+            (Some(lease), UsageSource::Missing, Some(_)) => lease.refund(),
+            (Some(lease), UsageSource::Missing, None) => lease.keep(),
+            (None, UsageSource::Missing, _) => {}
+            (lease, ..) => self.charge(payers, lease, order, observed, nano_usd),
+        }
     }
 
-    fn price(&self, asked: Option<&str>, answering: Option<&str>, usage: &Usage) -> Option<u64> {
-        self.ask.worker.live.prices.cost_of(asked, answering, usage)
-    }
-
-    fn count(&self, call: &ModelCall, observed: &Observed) {
-        let answering = observed.model.as_deref();
-        let asked = self.asked(call);
-        let cost = match observed.source {
+    fn price(&self, order: &Order, observed: &Observed) -> Option<u64> {
+        match observed.source {
             UsageSource::Missing => None,
-            _ => self.price(asked, answering, &observed.usage),
-        };
+            _ => self.ask.worker.live.prices.cost_of(order.model.as_deref(), observed.model.as_deref(), &observed.usage),
+        }
+    }
+
+    fn charge(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed, nano_usd: Option<u64>) {
+        let Observed { usage, source, model: answering, .. } = observed;
+        let model = order.model.clone().unwrap_or_else(|| answering.as_deref().unwrap_or("unknown").into());
+        let charge = Charge { usage: *usage, source: *source, nano_usd, provider: order.provider.clone(), model };
+        let shared = &self.ask.proxy.shared;
+        let (payer, late) = payers.charge(&charge, lease, &shared.limits, Instant::now());
+        shared.spend.add(payer.name(), nano_usd.unwrap_or(0), usage.total());
+        if late {
+            ending::charged_late(&self.ask, &payer, order, &charge);
+        }
+    }
+
+    fn count(&self, order: &Order, observed: &Observed, cost: Option<u64>) {
         self.ask.proxy.telemetry.metrics.model_call(&metrics::ModelCall {
-            route: &self.ask.route_name(),
-            provider: &self.provider,
-            flavor: call.flavor(),
-            operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
-            model: asked.or(answering).unwrap_or("unknown"),
+            route: &order.route,
+            provider: &order.provider,
+            flavor: order.flavor,
+            operation: order.operation,
+            model: order.model.as_deref().or(observed.model.as_deref()).unwrap_or("unknown"),
             usage: observed.usage,
             source: observed.source,
             cost,
             duration: self.began.elapsed(),
             first_token: self.first_token.map(|at| at.saturating_duration_since(self.began)),
             error: observed.error.map(|class| class.as_str()),
-            unattributed: call.join.is_unattributed(),
+            unattributed: order.unattributed,
         });
+    }
+}
+
+/// A work that has ended without figures has read its prompt, and said what is in its answer.
+fn without_figures(observed: &mut Observed, order: &Order) {
+    if observed.source != UsageSource::Provider && observed.error.is_none() {
+        let output = observed.usage.output.min(order.expected.output);
+        observed.usage = Usage { input: order.expected.input, output, ..Usage::default() };
+        observed.source = UsageSource::Estimated;
     }
 }
 

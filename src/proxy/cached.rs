@@ -5,7 +5,7 @@
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use super::{
     attempt::attempt,
     cache_key::{Asked, KeyParts, query},
     declared,
+    delivered::{Delivered, Role},
     demands::Demands,
     exchange::Exchange,
     funds::Funds,
@@ -137,7 +138,10 @@ async fn joined(
 }
 
 /// How long the answer to a model call may be kept, as the app asks with [`TTL`]: seconds, or a duration such as `10m`.
-fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
+///
+/// # Errors
+/// It is neither.
+pub fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     let Some(value) = arrival.headers.get(TTL) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     let seconds = || text.parse().ok().map(Duration::from_secs);
@@ -147,18 +151,18 @@ fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     })
 }
 
-/// Refreshes that one worker has under way at most; what is stale beyond them is refreshed by a later request.
-const REFRESHES: i64 = 16;
+/// Refreshes of all workers under way at most; a later request does the others. Each counts before it is asked whether it may begin.
+const REFRESHES: i64 = 32;
 
 /// Brings a stale answer up to date in the background: from another replica if that has done so already. It is an exchange of its
 /// own, with a log line; the proxy pays.
 fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill>) {
     let most = exchange.ask.live_door().map_or(REFRESHES, |door| REFRESHES.min(door.bounds.max_requests as i64 / 2).max(1));
-    if !may_fill(proxy) || proxy.refreshes.get() >= most {
+    let under_way: GaugeGuard = proxy.shared.refreshes.enter();
+    if !may_fill(proxy) || proxy.shared.refreshes.get() > most {
         exchange.ask.cells().policies.filled("refresh put off");
         return;
     }
-    let under_way: GaugeGuard = proxy.refreshes.enter();
     let ask = exchange.ask.refreshing();
     let (looks_inside, body) = (exchange.cache.looks_inside, body.share());
     let proxy = proxy.clone();
@@ -203,8 +207,10 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
         let _ = stop.woken(pin!(fetch(sending.ask.proxy.clone(), sending, fill, Some(give)))).await;
     });
     let delivered = take.await.map_err(|_| Reject::Internal("the fetch ended without an answer".into()))??;
-    if let Some(info) = &delivered.info {
-        note(exchange, info);
+    match delivered.role {
+        Role::Answered(info) => note(exchange, &info),
+        Role::PassedBy(reason) => count_bypass(exchange, reason),
+        Role::Fetched => {}
     }
     Ok(delivered.attempted)
 }
@@ -220,15 +226,9 @@ pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http:
     }
     if head.status.is_success() || head.status.is_redirection() {
         for tag in &route.policies.purge {
-            proxy.shared.cache.purge(&Purge { which: Which::Tag(tag.clone()), soft: false }, now);
+            proxy.shared.cache.purge_soon(&Purge { which: Which::Tag(tag.clone()), soft: false }, now);
         }
     }
-}
-
-/// What goes to the client that began a fetch.
-struct Delivered {
-    attempted: Attempted,
-    info: Option<HitInfo>,
 }
 
 type Give = oneshot::Sender<Result<Delivered, Reject>>;
@@ -270,14 +270,18 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
         let status = attempted.head.status;
         if attempted.head.extensions.get::<Instead>() == Some(&Instead::Fixed) {
             // No target could answer: an old answer of its own goes before ours.
-            deliver(give, Ok(fill.on_failure(now).map_or_else(|| Delivered { attempted, info: None }, Delivered::stored)));
+            deliver(give, Ok(fill.on_failure(now).map_or_else(|| Delivered { attempted, role: Role::Fetched }, Delivered::stored)));
             return Fetched::NOTHING;
         }
         match fill.on_head(status, &attempted.head.headers, now) {
             Decision::NotModified(response, info) | Decision::Stale(response, info) => {
                 deliver(give, Ok(Delivered::stored((response, info))));
             }
-            Decision::PassThrough(member) => deliver(give, Ok(Delivered::fresh(attempted, member))),
+            Decision::PassThrough(passed) => {
+                let counted = passed.reason.filter(|_| !passed.bypass && passed.member.is_some());
+                counted.into_iter().for_each(|reason| ask.cells().policies.filled(reason));
+                deliver(give, Ok(Delivered::passed(attempted, passed)));
+            }
             Decision::Store(recorder) => return store(&proxy, &ask, attempted, recorder, give).await,
             Decision::Refetch(next_fill) => {
                 drop(attempted);
@@ -304,13 +308,13 @@ async fn store(proxy: &Rc<Proxy>, ask: &Rc<Ask>, attempted: Attempted, recorder:
     let Some(reader) = recorder.reader() else {
         let observer = Box::new(Observing { recorder: Some(recorder), judge, proxy: proxy.clone() });
         let body = Body::Tapped(Box::new(Tap::new(attempted.body, TimeBounds::default(), observer)));
-        deliver(give, Ok(Delivered { attempted: Attempted { body, ..attempted }, info: None }));
+        deliver(give, Ok(Delivered { attempted: Attempted { body, ..attempted }, role: Role::Fetched }));
         return Fetched::with(status);
     };
     let Attempted { head, body, connection, bounds, reading } = attempted;
     let for_client = Body::sized(reader.into_body(), body.size_hint().exact());
     let attempted = Attempted { head, body: for_client, connection: None, bounds: TimeBounds::default(), reading };
-    deliver(give, Ok(Delivered { attempted, info: None }));
+    deliver(give, Ok(Delivered { attempted, role: Role::Fetched }));
     let complete = pump(proxy, body, connection, bounds, recorder, judge).await;
     Fetched { status: Some(status), complete }
 }
@@ -355,15 +359,15 @@ async fn pump(
         let frame = match tokio::time::timeout(LOOK, body.frame()).await {
             Ok(None) => break,
             Ok(Some(Ok(frame))) => frame,
-            Ok(Some(Err(_))) => {
+            Ok(Some(Err(error))) => {
                 judge.count_broken();
-                recorder.abandon();
+                recorder.broke(&error);
                 return false;
             }
             Err(_) => {
                 // Nothing comes and nobody waits: whoever asks next shall not wait for this.
                 silent += 1;
-                if !recorder.has_readers() && (judge.is_of_a_model() || silent > PATIENCE) {
+                if !recorder.has_readers() && (judge.needs_readers() || silent > PATIENCE) {
                     judge.count_broken();
                     recorder.abandon();
                     return false;
@@ -384,7 +388,7 @@ async fn pump(
             }
         }
         // Nobody wants it: what costs money or cannot be stored is not read for nobody.
-        if !recorder.has_readers() && (judge.is_of_a_model() || recorder.is_outgrown()) {
+        if !recorder.has_readers() && (judge.needs_readers() || recorder.is_outgrown()) {
             judge.count_broken();
             recorder.abandon();
             return false;
@@ -408,33 +412,20 @@ fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
     }
 }
 
-impl Delivered {
-    /// A target's answer, with this member of `Cache-Status`.
-    fn fresh(mut attempted: Attempted, member: Option<HeaderValue>) -> Self {
-        if let Some(member) = member {
-            attempted.head.headers.append(CACHE_STATUS, member);
-        }
-        Self { attempted, info: None }
-    }
-
-    /// An answer out of the store.
-    fn stored((response, info): (Response<Body>, HitInfo)) -> Self {
-        let (head, body) = response.into_parts();
-        let attempted = Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None };
-        Self { attempted, info: Some(info) }
-    }
-}
-
 fn hit(exchange: &mut Exchange, response: Response<Body>, info: &HitInfo) -> Found {
     note(exchange, info);
     Found::Answer(response, TimeBounds::default())
 }
 
 fn bypass(exchange: &mut Exchange, reason: &'static str) -> Found {
-    exchange.cache.outcome = CacheOutcome::Bypass;
     exchange.cache.bypass = Some(reason);
-    exchange.ask.cells().policies.bypassed(reason);
+    count_bypass(exchange, reason);
     Found::Forward(None)
+}
+
+fn count_bypass(exchange: &mut Exchange, reason: &'static str) {
+    exchange.cache.outcome = CacheOutcome::Bypass;
+    exchange.ask.cells().policies.bypassed(reason);
 }
 
 /// Whether there is memory for what would be stored.
@@ -468,8 +459,6 @@ fn note(exchange: &mut Exchange, info: &HitInfo) {
 
 /// A request field of the app's, at the outbound door.
 const TTL: header::HeaderName = header::HeaderName::from_static("outrigger-cache-ttl");
-
-const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
 
 /// For bodies whose time bounds matter and nothing else.
 struct Unobserved;

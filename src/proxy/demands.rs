@@ -8,31 +8,55 @@ use super::{
     model::ModelCall,
 };
 use crate::{
-    arrival::Door,
+    arrival::{Arrival, Door},
     clock::Instant,
     config::{Api, Applies, Unit},
     policy::{
         limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Question},
         preflight,
     },
-    provider::{self, Billed},
+    provider::{self, Billed, Shape},
     reject::Reject,
+    telemetry::metrics::Family,
     upstream::headers,
 };
 
-/// The refusal of what no answer says the cost of, where a limit counts on that.
-fn unmetered(ask: &Ask, call: &ModelCall, limits: [Option<&LimitSet>; 2]) -> Option<Reject> {
-    let limits = || limits.into_iter().flatten();
-    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
-    let opens = call.shape.api != Api::Plain && headers::wants_websocket(&ask.arrival);
-    match if opens { &provider::billed::WEBSOCKET } else { &call.shape.billed } {
-        Billed::Elsewhere(what) if limits().any(LimitSet::refuses_unmetered) => Some(Reject::Unmetered((*what).into())),
+/// What limits refuse of model calls.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Refuses {
+    /// What no answer says the cost of.
+    pub(crate) unmetered: bool,
+    /// That of which it is not even known whether it costs anything.
+    pub(crate) unknown: bool,
+}
+
+/// The refusal of what no answer says the cost of, where a limit counts on that. `rest`: path and query behind the provider's name.
+pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: Refuses) -> Option<Reject> {
+    match billed(arrival, shape) {
+        Billed::Elsewhere(what) if refuses.unmetered => Some(Reject::Unmetered((*what).into())),
         // It may well be free.
-        Billed::Unknown if limits().any(LimitSet::refuses_unpriced) => {
-            let path = call.rest.split('?').next().unwrap_or_default();
-            Some(Reject::Unmetered(format!("{} {}", ask.arrival.method, path.chars().take(128).collect::<String>()).into()))
+        Billed::Unknown if refuses.unknown => {
+            let path = rest.split('?').next().unwrap_or_default();
+            Some(Reject::Unmetered(format!("{} {}", arrival.method, path.chars().take(128).collect::<String>()).into()))
         }
         _ => None,
+    }
+}
+
+/// How the provider bills what a request starts, a WebSocket included.
+fn billed<'a>(arrival: &Arrival, shape: &'a Shape) -> &'a Billed {
+    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
+    let opens = shape.api != Api::Plain && headers::wants_websocket(arrival);
+    if opens { &provider::billed::WEBSOCKET } else { &shape.billed }
+}
+
+/// Counts work that is let through although no answer says what it costs, and says so where a limit would have had to count it.
+pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
+    let Billed::Elsewhere(what) = billed(&ask.arrival, &call.shape) else { return };
+    ask.proxy.telemetry.metrics.counter(Family::UnmeteredCalls, &[&call.provider, what]).inc();
+    let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+    if ask.route().is_some_and(|route| route.limits.enforces_spend()) || caused.is_some_and(LimitSet::enforces_spend) {
+        tracing::warn!(provider = %call.provider, what, "passes the limits on tokens and dollars uncounted, as `unmetered: allow` says");
     }
 }
 
@@ -75,25 +99,26 @@ impl Demands {
         });
         let mut demands = Self { own, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, unpriced: None };
         let Some(call) = ask.call() else { return demands };
-        if call.shape.is_free() && !headers::wants_websocket(arrival) {
+        if call.shape.orders_nothing() && !headers::wants_websocket(arrival) {
             (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
             return demands;
         }
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
-        demands.unpriced = unmetered(ask, call, [Some(&route.limits), caused]);
+        let any = |refuses: fn(&LimitSet) -> bool| refuses(&route.limits) || caused.is_some_and(refuses);
+        let refuses = Refuses { unmetered: any(LimitSet::refuses_unmetered), unknown: any(LimitSet::refuses_unknown) };
+        demands.unpriced = unmetered(arrival, &call.shape, &call.rest, refuses);
         if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
             return demands;
         }
         let usage = call.estimate();
         demands.tokens = usage.total().into();
-        let refuses = route.limits.refuses_unpriced() || caused.is_some_and(|set| set.refuses_unpriced());
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
             let prices = &ask.worker.live.prices;
             match prices.cost(model, &usage) {
                 Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
                 Some(cost) => demands.nano_usd = cost.into(),
-                None if refuses => demands.unpriced = Some(Reject::Unpriced(model.into())),
+                None if any(LimitSet::refuses_unpriced) => demands.unpriced = Some(Reject::Unpriced(model.into())),
                 None => {}
             }
         }

@@ -9,6 +9,7 @@ use super::{
     exchange::AnswerNotes,
     model::ModelCall,
     payer::{Charge, Charged, Payer},
+    pledge::Order,
 };
 use crate::{
     clock::Instant,
@@ -90,7 +91,7 @@ fn count(ending: &Ending) {
             ExchangeOutcome::Rejected => "refused",
             _ => "failed",
         };
-        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[&ask.route_name(), result]).inc();
+        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[ask.door().as_str(), &ask.route_name(), result]).inc();
         return;
     }
     ask.cells().requests.finish(&Finished {
@@ -173,7 +174,8 @@ fn log(ending: &Ending) {
         first_token: ask.tries.first_token.get(),
         bytes_in: answer.bytes_in + ask.upload.bytes.get(),
         bytes_out: answer.bytes_out,
-        provider: call.map(|call| &*call.provider).unwrap_or_default(),
+        // As the model: that which was paid, also where it was not the one that was asked.
+        provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
         model,
         asked_model: if model == asked_model { "" } else { asked_model },
         stream: call.map(|call| answer.streams.unwrap_or(call.streams)),
@@ -185,7 +187,7 @@ fn log(ending: &Ending) {
 }
 
 /// A line for a charge that came after its payer's exchange was over, so that the lines add up to the books.
-pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
+pub(super) fn charged_late(ask: &Ask, payer: &Payer, order: &Order, charge: &Charge) {
     if !ask.proxy.telemetry.log.enabled() {
         return;
     }
@@ -194,12 +196,13 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, charge: &Charge) {
     ask.proxy.telemetry.log.write(&Record {
         caller: payer.name(),
         cause: cause.map(|id| id.text(&mut room)).unwrap_or_default(),
+        operation: order.operation,
         provider: &charge.provider,
         model: &charge.model,
         tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
         cost: charge.nano_usd,
         outcome: ExchangeOutcome::ChargedLate,
-        ..asked(ask, &ask.route_name(), &mut Default::default())
+        ..asked(ask, &order.route, &mut Default::default())
     });
 }
 

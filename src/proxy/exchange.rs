@@ -20,7 +20,7 @@ use super::{
 use crate::{
     arrival::{Arrival, Door},
     body::{
-        Body,
+        Body, BodyError,
         tap::{End, Observer, Tap, TimeBounds},
     },
     cause::{Begin, Running},
@@ -180,7 +180,7 @@ impl Exchange {
             Some(call) => call.refuse(reject, ask.proxy.shared.clock.wall()),
             None if ask.arrival.wants_grpc_status() => reject.into_grpc(),
             None if ask.door() == Door::Outbound => model::refuse_early(&ask.worker.live, &ask.arrival, reject, ask.request_id()),
-            None => reject.into_response(),
+            None => reject.into_response(Some(ask.request_id().text(&mut [0; 32]))),
         }
     }
 
@@ -274,6 +274,8 @@ impl Observer for Exchange {
         let now = Instant::now();
         let outcome = match end {
             End::Complete => ExchangeOutcome::Complete,
+            // A shared fetch may be ended by another worker, a moment before this one.
+            End::Broken(BodyError::Stopping) => ExchangeOutcome::Stopped,
             End::Broken(_) => ExchangeOutcome::UpstreamBroken,
             End::Abandoned => ExchangeOutcome::ClientGone,
         };

@@ -8,7 +8,7 @@ use std::{rc::Rc, sync::Arc};
 use super::{
     ask::Ask,
     bill::Bill,
-    demands::Demands,
+    demands::{self, Demands},
     exchange::Exchange,
     live::{LiveProvider, LiveRoute},
     payer::{Payer, Payers},
@@ -26,6 +26,7 @@ impl Funds {
     /// What pays for the tries of a model call: `exchange` takes the first place among those who may be charged. `None`: it is none.
     pub fn of(exchange: &mut Exchange, demands: &Demands) -> Option<Self> {
         let ask = exchange.ask.clone();
+        ask.call().map(|call| demands::tell_unmetered(&ask, call))?;
         let (payers, seat) = Payers::led_by(Payer::of(&ask, ask.call()?, demands.own()));
         exchange.seat = Some(seat);
         Some(Self { payers, lease: Some(exchange.take_funds().unwrap_or_default()) })

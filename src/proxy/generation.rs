@@ -33,17 +33,21 @@ impl Live {
         for door in [&self.inbound, &self.outbound].into_iter().flatten() {
             // Where there are very many routes, their series begin with their first request.
             for route in door.routes.iter().take(ANNOUNCED) {
-                for code in ["500", "502", "503", "504"] {
-                    metrics.counter(Family::Requests, &[door.door.as_str(), &route.name, code, CacheOutcome::None.as_str()]);
+                // A failure is found in no cache: these are what the cache has done for one.
+                let outcomes = [CacheOutcome::None, CacheOutcome::Miss, CacheOutcome::Bypass];
+                let outcomes = &outcomes[..if route.policies.cache.is_some() { outcomes.len() } else { 1 }];
+                for (code, outcome) in ["500", "502", "503", "504"].iter().flat_map(|code| outcomes.iter().map(move |o| (code, o))) {
+                    metrics.counter(Family::Requests, &[door.door.as_str(), &route.name, code, outcome.as_str()]);
                 }
                 for outcome in CacheOutcome::ALL.iter().filter(|_| route.policies.cache.is_some()) {
-                    metrics.counter(Family::CacheRequests, &[&route.name, outcome.as_str()]);
+                    metrics.counter(Family::CacheRequests, &[door.door.as_str(), &route.name, outcome.as_str()]);
                 }
             }
         }
         for provider in &self.providers {
             // Which models will be asked for is not known: these have none.
             metrics.counter(Family::UnpricedCalls, &[&provider.name, ""]);
+            metrics.counter(Family::UnmeteredCalls, &[&provider.name, ""]);
             metrics.counter(Family::Cost, &["", &provider.name, ""]);
             metrics.histogram(Family::FirstToken, &[&provider.name, ""]);
         }

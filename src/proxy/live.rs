@@ -122,18 +122,9 @@ impl LiveRoute {
 
     /// The route as the admin API shows it.
     pub fn describe(&self) -> serde_json::Value {
-        let policies = &self.policies;
-        let named = [
-            ("access", policies.access.is_some()),
-            ("limits", !self.limits.is_empty()),
-            ("cache", policies.cache.is_some()),
-            ("purge", !policies.purge.is_empty()),
-            ("timeouts", policies.timeouts.is_some()),
-            ("retry", policies.retry.is_some()),
-            ("breaker", policies.breaker.is_some()),
-            ("fallback", !self.fallback.is_empty()),
-        ];
-        let named: Vec<&str> = named.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+        // The limits of the door hold on the route too.
+        let holds = |(name, named): &(&'static str, bool)| *named || (*name == "limits" && !self.limits.is_empty());
+        let named: Vec<&str> = self.policies.named().filter(holds).map(|(name, _)| name).collect();
         serde_json::json!({"name": &*self.name, "policies": named})
     }
 
@@ -344,7 +335,7 @@ pub struct WorkerRoute {
 
 impl WorkerRoute {
     fn new(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) -> Self {
-        Self { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(&route.name) }
+        Self { requests: metrics.request_cells(door, &route.name), policies: metrics.route_cells(door, &route.name) }
     }
 }
 

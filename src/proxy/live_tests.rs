@@ -6,8 +6,9 @@ use super::*;
 use crate::{
     clock::Clock,
     config::read::{self, Overrides},
+    resolve::Resolver,
     telemetry::metrics::Metrics,
-    upstream::{Dialer, Resolver},
+    upstream::Dialer,
 };
 
 /// A request waits for one slice at most.

@@ -7,11 +7,13 @@
 pub mod ask;
 pub mod attempt;
 pub mod bill;
+pub mod book;
 pub mod cache_key;
-mod cached;
+pub(crate) mod cached;
 mod credential;
 pub mod declared;
-mod demands;
+mod delivered;
+pub(crate) mod demands;
 mod dress;
 pub mod ending;
 pub mod exchange;
@@ -24,151 +26,58 @@ mod judged;
 pub mod live;
 pub mod model;
 pub mod payer;
+pub mod pledge;
 mod read_first;
-mod request;
+pub mod request;
 mod sending;
+mod shared;
 mod strip;
 mod timing;
-mod tunnel;
+pub mod tunnel;
 pub mod warm;
 mod worth;
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicU8},
-    time::Duration,
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Response, StatusCode};
-use hyper::upgrade::OnUpgrade;
-use parking_lot::Mutex;
+use ipnet::IpNet;
 
 use crate::{
     arrival::{Arrival, Door},
     body::{
         Body,
         replay::Replay,
-        room::BodyBudget,
         stop::Stop,
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
     caller::{Caller, KnownBy},
-    cause::{Causes, WorkerCauses},
-    clock::{Chance, Clock, Instant, http_date},
-    config::{Applies, Bounds, CallerSource, Config, Secret},
-    policy::{
-        access,
-        breaker::Breakers,
-        cache::Cache,
-        given_up::GivenUp,
-        keyring::Keyring,
-        limits::{Keyed, Limits},
-        retry::Budgets,
-    },
-    pressure::Pressure,
-    provider::Works,
+    cause::WorkerCauses,
+    clock::{Chance, Instant, http_date},
+    config::{Applies, Bounds, CallerSource},
+    policy::{access, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
     telemetry::{
         WorkerTelemetry,
-        metrics::{CacheOutcome, Finished, Gauge},
+        metrics::{CacheOutcome, Finished},
     },
-    upstream::{Dial, headers},
+    upstream::{Connection, Dial, Tunnel, headers},
 };
 use ask::Ask;
 use attempt::attempt;
+use bill::late::Lates;
 use cached::Found;
 use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
 use live::{Live, LiveDoor, Worker};
-use payer::Pledge;
 use sending::{Attempted, Sending};
+pub use shared::Shared;
 
-const NOT_LET_IN: &str = "this address is not let in";
+pub(crate) const NOT_LET_IN: &str = "this address is not let in";
 const NOT_CACHED_FOR_MEMORY: &str = "memory";
-
-/// What all workers share and what lives on across reloads.
-pub struct Shared {
-    /// Wall time.
-    pub clock: Clock,
-    /// Counters of limits.
-    pub limits: Limits,
-    /// Stored answers.
-    pub cache: Arc<Cache>,
-    /// States of breakers.
-    pub breakers: Breakers,
-    /// Retry budgets.
-    pub budgets: Budgets,
-    /// Whether targets could be reached, by name and origin; lives on across reloads.
-    pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
-    /// The keys of each provider, by name and a hash of the keys.
-    pub keyrings: Mutex<Keyrings>,
-    /// Responses that are made in the background, and who pays for them.
-    pub works: Works<Pledge>,
-    /// Model calls that were given up a moment ago.
-    pub given_up: GivenUp,
-    /// Inbound exchanges that outbound calls may refer to.
-    pub causes: Arc<Causes<Keyed>>,
-    /// Dollars by caller.
-    pub spend: model::Spend,
-    /// Bytes of request bodies that were read before they were sent.
-    pub bodies: Arc<BodyBudget>,
-    /// How hard memory presses.
-    pub pressure: Arc<Pressure>,
-    /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
-    pub via: [headers::Via; 2],
-}
-
-impl Shared {
-    /// Nothing counted, nothing open, nothing known; memory alone, no store.
-    pub fn new(config: &Config, clock: Clock) -> Self {
-        let limits = Limits::new(config.store.max_keys, &clock, None);
-        Self::over(config, clock, limits, Cache::configured(&config.store))
-    }
-
-    /// As [`Shared::new`], over limits and a cache that may be shared with other replicas.
-    pub fn over(config: &Config, clock: Clock, limits: Limits, cache: Arc<Cache>) -> Self {
-        Self {
-            clock,
-            limits,
-            cache,
-            breakers: Breakers::default(),
-            budgets: Budgets::default(),
-            reached: Mutex::default(),
-            keyrings: Mutex::default(),
-            works: Works::default(),
-            given_up: GivenUp::default(),
-            causes: Causes::new(clock.now()),
-            spend: model::Spend::default(),
-            bodies: BodyBudget::new(config.body_budget),
-            pressure: Arc::new(Pressure::new(config.memory_limit)),
-            via: [headers::Via::unique(), headers::Via::unique()],
-        }
-    }
-}
-
-/// By provider and a hash of its keys.
-type Keyrings = HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>;
-
-impl Shared {
-    /// The keyring of a provider: it lives on across reloads while the keys stay the same.
-    fn keyring(&self, provider: &Arc<str>, keys: &[Secret]) -> Arc<Keyring> {
-        let mut hasher = blake3::Hasher::new();
-        for key in keys {
-            hasher.update(&(key.reveal().len() as u64).to_le_bytes());
-            hasher.update(key.reveal().as_bytes());
-        }
-        let mut keyrings = self.keyrings.lock();
-        keyrings.retain(|(name, _), ring| name != provider || Arc::strong_count(ring) > 1);
-        let known = keyrings.entry((provider.clone(), *hasher.finalize().as_bytes()));
-        known.or_insert_with(|| Arc::new(Keyring::new(keys.len(), self.clock.now()))).clone()
-    }
-}
 
 /// One worker's proxy: both doors.
 pub struct Proxy {
@@ -189,8 +98,8 @@ pub struct Proxy {
     dial: Rc<dyn Dial>,
     /// The worker's way of beginning exchanges that calls may refer to.
     causes: WorkerCauses<Keyed>,
-    /// Refreshes of stale answers under way.
-    refreshes: Gauge,
+    /// Ends of works that wait for [`sweep`](Self::sweep) to ask the replicas' book about them.
+    late: Lates,
 }
 
 impl Proxy {
@@ -199,6 +108,7 @@ impl Proxy {
         let worker = Worker::new(live.load_full(), &telemetry.metrics, &dial, None);
         let causes = shared.causes.worker();
         Rc::new(Self {
+            late: Lates::default(),
             shared,
             worker: RefCell::new(Rc::new(worker)),
             prepared: RefCell::default(),
@@ -209,22 +119,21 @@ impl Proxy {
             stop: Rc::default(),
             dial,
             causes,
-            refreshes: Gauge::default(),
         })
     }
 
     /// Answers one request. It never fails: a refusal is an answer too.
-    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgrade: Option<OnUpgrade>) -> Response<Body> {
+    /// `upgradable`: its connection can become a tunnel.
+    pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgradable: bool) -> Handled {
         let proxy = exchange.ask.proxy.clone();
-        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgrade)).await;
+        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgradable)).await;
         match served.unwrap_or(Err(Reject::Stopping)) {
-            Ok(Served::Response(response, bounds)) => exchange.end_with(response, bounds),
-            Ok(Served::Tunnel(response, client, upstream)) => {
+            Ok(Served::Response(response, bounds)) => Handled::Answer(exchange.end_with(response, bounds)),
+            Ok(Served::Tunnel(response, upstream)) => {
                 exchange.switching();
-                tokio::task::spawn_local(tunnel::run(client, upstream, exchange));
-                response
+                Handled::Tunnel(response, upstream, exchange)
             }
-            Err(reject) => Self::refuse(exchange, reject),
+            Err(reject) => Handled::Answer(Self::refuse(exchange, reject)),
         }
     }
 
@@ -250,7 +159,7 @@ impl Proxy {
     }
 
     /// The policies, in their order.
-    async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgrade: Option<OnUpgrade>) -> Result<Served, Reject> {
+    async fn serve(self: &Rc<Self>, exchange: &mut Exchange, body: Body, upgradable: bool) -> Result<Served, Reject> {
         let ask = exchange.ask.clone();
         let arrival = &ask.arrival;
         let door = ask.live_door().ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
@@ -258,7 +167,7 @@ impl Proxy {
         if self.shared.via[arrival.door as usize].is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
-        guard_outbound(door, arrival)?;
+        guard_outbound(&door.allow, door.hosts.as_deref(), arrival)?;
         if headers::max_forwards(arrival) == Some(0) {
             return Ok(Served::nothing());
         }
@@ -297,7 +206,7 @@ impl Proxy {
         demands.admit(self, exchange, Applies::Misses).await?;
 
         // Tries last: fallback, retry, breaker and timeouts guard what is sent.
-        let websocket = upgrade.is_some() && headers::wants_websocket(arrival);
+        let websocket = upgradable && headers::wants_websocket(arrival);
         let kept = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
         let body = body.keeping(kept, || self.shared.bodies.room());
         let funds = Funds::of(exchange, &demands);
@@ -308,7 +217,7 @@ impl Proxy {
         };
         // Invalidation after the answer: only a change that succeeded makes anything invalid.
         cached::after(self, exchange, route, &attempted.head);
-        Ok(attempted.into_served(exchange, upgrade))
+        Ok(attempted.into_served(exchange))
     }
 
     /// The worker's view of the newest configuration.
@@ -347,11 +256,18 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long. Runs until dropped.
+    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long; asks the replicas' book
+    /// about works that have ended, and charges them. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
-            let now = every.tick().await;
+            let now = tokio::select! {
+                now = every.tick() => now,
+                () = self.late.some() => {
+                    self.late.settle().await;
+                    continue;
+                }
+            };
             for pool in &self.worker().pools {
                 pool.sweep(now);
             }
@@ -412,15 +328,15 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
 
 impl Attempted {
     /// What goes to the client: an answer, or the two ends of a tunnel.
-    fn into_served(self, exchange: &mut Exchange, upgrade: Option<OnUpgrade>) -> Served {
-        let Self { mut head, body, connection, bounds, .. } = self;
-        let tunnel = head.extensions.remove::<OnUpgrade>();
-        if head.status == StatusCode::SWITCHING_PROTOCOLS
-            && let (Some(client), Some(upstream)) = (upgrade, tunnel)
-        {
-            return Served::Tunnel(Response::from_parts(head, Body::Empty), client, upstream);
+    fn into_served(self, exchange: &mut Exchange) -> Served {
+        let Self { head, body, connection, bounds, .. } = self;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(upstream) = connection.and_then(Connection::into_tunnel) {
+                return Served::Tunnel(Response::from_parts(head, Body::Empty), upstream);
+            }
+        } else {
+            exchange.connection = connection;
         }
-        exchange.connection = connection;
         Served::Response(Response::from_parts(head, body), bounds)
     }
 }
@@ -434,21 +350,41 @@ impl Served {
     }
 }
 
+/// What a request comes to.
+pub enum Handled {
+    /// An answer.
+    Answer(Response<Body>),
+    /// A 101, the target's connection, and the exchange that ends with the tunnel.
+    Tunnel(Response<Body>, Tunnel, Box<Exchange>),
+}
+
+impl Handled {
+    /// The answer, where nothing can become a tunnel.
+    pub fn into_answer(self) -> Response<Body> {
+        match self {
+            Self::Answer(response) | Self::Tunnel(response, ..) => response,
+        }
+    }
+}
+
 /// What the story ends with.
 pub enum Served {
     /// An answer and the time bounds of its body.
     Response(Response<Body>, TimeBounds),
-    /// A 101, and the two connections that it joins.
-    Tunnel(Response<Body>, OnUpgrade, OnUpgrade),
+    /// A 101, and the target's connection.
+    Tunnel(Response<Body>, Tunnel),
 }
 
 /// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
-/// (DNS rebinding).
-fn guard_outbound(door: &LiveDoor, arrival: &Arrival) -> Result<(), Reject> {
-    if !door.allow.is_empty() && !door.allow.iter().any(|net| net.contains(&arrival.client)) {
+/// (DNS rebinding). `hosts`: the names that are believed; none where it holds no keys.
+///
+/// # Errors
+/// The address or the name is not one of those.
+pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arrival) -> Result<(), Reject> {
+    if !allow.is_empty() && !allow.iter().any(|net| net.contains(&arrival.client)) {
         return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
     }
-    let Some(known) = &door.hosts else { return Ok(()) };
+    let Some(known) = hosts else { return Ok(()) };
     let host = arrival.host().trim_start_matches('[').trim_end_matches(']');
     let loopback = host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     if loopback || known.iter().any(|name| name.eq_ignore_ascii_case(host)) {

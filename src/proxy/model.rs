@@ -156,9 +156,8 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
 /// Refuses a path that a provider may read as another call than `shape`: that call would be neither limited nor metered as what it is.
 ///
 /// # Errors
-/// A dot segment in any spelling; a path that costs nothing as it stands, and something when it is normalised.
+/// A dot segment in any spelling; a path that is a call when it is normalised or decoded again, and as it stands none or another one.
 pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> Result<(), Reject> {
-    let costs = |reading: String| !provider::recognise(api, method, &reading).is_free();
     if api == Api::Plain {
         return Ok(());
     }
@@ -166,8 +165,12 @@ pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> 
         let text = "the path has a dot segment in some spelling: it leads out of the base path or means another call when it is normalised";
         return Err(Reject::BadRequest(text.into()));
     }
-    if shape.is_free() && route::liberal_readings(path).any(costs) {
-        return Err(Reject::BadRequest("the path means another call when it is normalised".into()));
+    let another = |reading: &String| {
+        let read = provider::recognise(api, method, reading);
+        matches!(read.billed, Billed::ByAnswer | Billed::Elsewhere(_)) && read != *shape
+    };
+    if route::careless_readings(path).iter().any(another) {
+        return Err(Reject::BadRequest("the path means another call when it is normalised or decoded once more".into()));
     }
     Ok(())
 }
@@ -249,10 +252,18 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
     match live.providers.iter().find(|provider| &*provider.name == name) {
         Some(provider) => {
             let (content_type, body) = provider::render(provider.api, &reject, request_id.text(&mut [0; 32]));
-            reject.respond(content_type, body)
+            named(provider.api, reject.respond(content_type, body), request_id)
         }
-        None => reject.into_response(),
+        None => reject.into_response(Some(request_id.text(&mut [0; 32]))),
     }
+}
+
+/// A refusal with the request id in the field in which the provider's SDKs look for it.
+fn named(api: Api, mut refusal: Response<Body>, request_id: &RequestId) -> Response<Body> {
+    if let (Some(name), Some(id)) = (provider::request_id_field(api), request_id.field()) {
+        refusal.headers_mut().insert(name, id);
+    }
+    refusal
 }
 
 /// Asks for the usage of an OpenAI stream that the client did not ask for: one splice, no other byte changes.
@@ -337,7 +348,7 @@ impl ModelCall {
             _ => None,
         };
         let opens = matches!(reject, Reject::BreakerOpen { .. });
-        let mut response = reject.respond(content_type, body);
+        let mut response = named(self.shape.api, reject.respond(content_type, body), &self.request_id);
         if opens {
             // An SDK would sleep that long, and fail late where it could fail at once; the body says when the next probe comes.
             response.headers_mut().remove(header::RETRY_AFTER);
@@ -409,6 +420,45 @@ mod tests {
             let shape = provider::recognise(Api::Bedrock, &Method::POST, &path);
             assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &path).is_ok(), "{verb}");
             assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &format!("{path}/.")).is_err(), "{verb}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_some_provider_reads_as_another_call_is_refused() {
+        let means = |api, path: &str| means_one_thing(api, &provider::recognise(api, &Method::POST, path), &Method::POST, path).is_ok();
+        for path in [
+            "/v1/threads/t_1%2Fruns",
+            "/v1/threads/t_1%252Fruns",
+            "/v1/threads/t_1%25252fruns",
+            "/v1/threads/t_1%255Cruns",
+            "/v1/threads/t_1%c0%afruns",
+            "/v1/chat%2Fcompletions",
+            "/v1/chat%252Fcompletions",
+            "/v1/chat/completions;v=1",
+            "/v1/chat/completions%253b",
+            "/v1/something%252Fbatches",
+            "/v1/files%2500/v1/responses%253B",
+            "/openai/deployments/cheap%252Fchat/completions",
+            "/openai/deployments/my%2520gpt/embeddings",
+        ] {
+            assert!(!means(Api::OpenAi, path), "{path}");
+        }
+        for path in [
+            "/v1/chat/completions",
+            "//v1//chat/completions/",
+            "/v1/threads/t%251",
+            "/v1/files/100%2525",
+            "/openai/deployments/my%20gpt/chat/completions",
+        ] {
+            assert!(means(Api::OpenAi, path), "{path}");
+        }
+        for (path, one) in [
+            ("/v1beta/models/gemini-x%3AgenerateContent", true),
+            ("/v1/models/org%2Fmodel-1.5:generateContent", true),
+            ("/v1beta/models/gemini-x:countTokens%252F..", false),
+            ("/v1beta/models/gemini-x:countTokens%3Bx:generateContent", true),
+        ] {
+            assert_eq!(means(Api::Gemini, path), one, "{path}");
         }
     }
 }

@@ -107,29 +107,16 @@ impl Payer {
         }
     }
 
+    /// Somebody of whom the name alone is known, and whose exchange is over.
+    pub fn named(caller: Option<Arc<str>>) -> Self {
+        let account = Arc::<Account>::default();
+        account.close();
+        Self { caller, cause: None, keyed: SmallVec::new(), account }
+    }
+
     /// The name in the books.
     pub fn name(&self) -> &str {
         self.caller.as_deref().unwrap_or(caller::UNATTRIBUTED)
-    }
-}
-
-/// What stands ready to pay for work that goes on behind its answer.
-#[derive(Debug)]
-pub struct Pledge {
-    /// Those who may be charged.
-    pub payers: Arc<Payers>,
-    /// What was reserved.
-    pub lease: Option<Lease>,
-    /// The model that was asked for.
-    pub model: Option<Arc<str>>,
-}
-
-impl Pledge {
-    /// Nobody will say what the work used: what was reserved stays charged.
-    pub fn stand(self) {
-        if let Some(lease) = self.lease {
-            lease.keep();
-        }
     }
 }
 
@@ -166,6 +153,11 @@ impl Payers {
         (payers.clone(), Seat { payers, at: 0 })
     }
 
+    /// Who began it.
+    pub fn leader(&self) -> Payer {
+        self.0.lock().taken[0].payer.clone()
+    }
+
     /// Somebody reads along from now on.
     pub fn join(self: &Arc<Self>, payer: Payer) -> Seat {
         let mut seats = self.0.lock();
@@ -173,8 +165,8 @@ impl Payers {
         Seat { payers: self.clone(), at: seats.taken.len() - 1 }
     }
 
-    /// Charges a try that has ended, once. `lease` is what the leader has reserved for it. Gives back who paid, and whether the
-    /// payer's exchange was over already.
+    /// Charges a try that has ended, once. `lease` is what the leader has reserved for it; `None`: nothing, and limits are charged what
+    /// it came to. Gives back who paid, and whether the payer's exchange was over already.
     pub fn charge(&self, charge: &Charge, lease: Option<Lease>, limits: &Limits, now: Instant) -> (Payer, bool) {
         let seats = self.0.lock();
         let at = seats.taken.iter().position(|place| place.reads).unwrap_or(seats.left);
@@ -189,9 +181,7 @@ impl Payers {
                 if let Some(lease) = lease {
                     lease.refund();
                 }
-                if at > 0 {
-                    payer.keyed.iter().for_each(|keyed| limits.charge(keyed, tokens, nano_usd, now));
-                }
+                payer.keyed.iter().for_each(|keyed| limits.charge(keyed, tokens, nano_usd, now));
             }
         }
         if let Some(cause) = &payer.cause {

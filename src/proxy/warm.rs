@@ -136,7 +136,7 @@ async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCod
         interim: None,
     };
     let exchange = Exchange::of(Ask::of(proxy, proxy.worker(), arrival, Origin::Warming));
-    let response = Box::pin(Proxy::handle(exchange, Body::Empty, None)).await;
+    let response = Box::pin(Proxy::handle(exchange, Body::Empty, false)).await.into_answer();
     let status = response.status();
     let cache = response.headers().get_all("cache-status").iter().filter_map(|field| field.to_str().ok());
     let ours = cache.filter_map(|field| field.strip_prefix("outrigger;")).next_back().unwrap_or_default().to_owned();

@@ -4,7 +4,12 @@ use std::rc::Rc;
 
 use http::{HeaderMap, Method, header};
 
-use super::{Proxy, ask::Ask, bill::Reading, sending::Instead};
+use super::{
+    Proxy,
+    ask::{Ask, Origin},
+    bill::Reading,
+    sending::Instead,
+};
 use crate::{
     body::coding::{ContentEncoding, Decoder},
     config::{CacheBody, Operation},
@@ -47,9 +52,9 @@ impl Judge {
         }
     }
 
-    /// Whether the answer costs money.
-    pub fn is_of_a_model(&self) -> bool {
-        self.reading.is_some()
+    /// Whether the answer is read only as long as somebody waits for it: it costs money, and is not fetched for the store alone.
+    pub fn needs_readers(&self) -> bool {
+        self.reading.is_some() && self.ask.origin != Origin::Refresh
     }
 
     /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut

@@ -16,7 +16,7 @@ use crate::{
     reject::Reject,
 };
 
-pub use normal::{climbs, has_dot_segments, liberal_readings};
+pub use normal::{careless_readings, climbs, has_dot_segments, liberal_readings};
 pub use precedence::Precedence;
 
 /// What a route is chosen by.

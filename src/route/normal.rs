@@ -5,9 +5,8 @@ use percent_encoding::percent_decode_str;
 
 /// Other readings of `path`, those that differ from it; empty for nearly every request.
 pub fn liberal_readings(path: &str) -> impl Iterator<Item = String> + use<> {
-    let odd = path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.");
     let mut readings = Vec::new();
-    if odd {
+    if is_odd(path) {
         let escapes_kept = resolve(path);
         let decoded = percent_decode_str(path).decode_utf8_lossy().replace('\\', "/");
         let without_parameters: String =
@@ -19,6 +18,37 @@ pub fn liberal_readings(path: &str) -> impl Iterator<Item = String> + use<> {
         }
     }
     readings.into_iter()
+}
+
+/// Whatever some server may read `path` as that decodes it once, twice or three times, cuts parameters off or not; empty for nearly
+/// every request. Where a path must mean one thing to whoever reads it: [`liberal_readings`] are those of a single careless server.
+pub fn careless_readings(path: &str) -> Vec<String> {
+    let mut readings = Vec::new();
+    if !is_odd(path) {
+        return readings;
+    }
+    let mut text = path.as_bytes().to_vec();
+    // As `parts`: what is left after three times is a name.
+    for _ in 0..4 {
+        let said = String::from_utf8_lossy(&text).replace('\\', "/");
+        let cut = |segment: &str| segment.split([';', '\0']).next().unwrap_or_default().trim().to_owned();
+        let without_parameters = said.split('/').map(cut).collect::<Vec<_>>().join("/");
+        for reading in [resolve(&said), resolve(&without_parameters)] {
+            if reading != path && !readings.contains(&reading) {
+                readings.push(reading);
+            }
+        }
+        if !text.contains(&b'%') {
+            break;
+        }
+        text = decoded(&text);
+    }
+    readings
+}
+
+/// Whether a path has anything that servers read in different ways.
+fn is_odd(path: &str) -> bool {
+    path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.")
 }
 
 /// RFC 3986 section 5.2.4, with doubled slashes taken as one.
@@ -139,6 +169,29 @@ mod tests {
         {
             assert!(liberal_readings(path).any(|r| r == reading), "{path} -> {reading}");
         }
+    }
+
+    #[test]
+    fn escapes_that_are_escaped_are_read_as_deep_as_dot_segments_are() {
+        for path in [
+            "/a%2Fb",
+            "/a%252Fb",
+            "/a%25252fb",
+            "/a%5cb",
+            "/a%255Cb",
+            "/a%c0%afb",
+            "/a%u002fb",
+            "/a%25c0%25afb",
+            "/a;x/b",
+            "/a%3bx/b",
+            "/a%253b/b",
+        ] {
+            assert!(careless_readings(path).contains(&"/a/b".to_owned()), "{path}: {:?}", careless_readings(path));
+        }
+        for path in ["/", "/v1/chat/completions", "/a%2525252fb"] {
+            assert!(!careless_readings(path).contains(&"/a/b".to_owned()), "{path}");
+        }
+        assert!(careless_readings("/v1/chat/completions").is_empty());
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! Of the budget, a quarter is for bodies that are still coming in ([`Budget`]) and the rest for what is stored,
 //! indexes included. Beside the budget the tier costs a constant: the memory of recently evicted keys (about 64 bytes
 //! for each 4 KiB of the budget).
+//!
+//! Purges and sweeps go through the keys in slices of [`SLICE`]: a lock is held for one key, or for a slice of the tag index,
+//! and between two slices others have their turn.
 
 mod counters;
 mod tags;
@@ -45,9 +48,10 @@ pub trait Stored: Send + Sync + 'static {
 }
 
 /// Keys of the tier: small, and evenly spread by construction (a keyed hash).
-pub trait TierKey: Copy + Eq + Hash + Send + Sync + 'static {}
-
-impl<K: Copy + Eq + Hash + Send + Sync + 'static> TierKey for K {}
+pub trait TierKey: Copy + Ord + Hash + Send + Sync + 'static {
+    /// No key is less.
+    const LEAST: Self;
+}
 
 /// Most variants under one key; beyond it the oldest goes.
 pub const MAX_VARIANTS: usize = 64;
@@ -56,6 +60,9 @@ pub const MAX_VARIANTS: usize = 64;
 const KEY_OVERHEAD: u64 = 224;
 const VARIANT_OVERHEAD: u64 = 32;
 const STRIPES: usize = 64;
+
+/// Keys that a purge or a sweep looks at before others have their turn.
+pub const SLICE: usize = 256;
 
 /// The tier. `K` is a key, `V` what is stored.
 pub struct Memory<K: TierKey, V: Stored> {
@@ -202,23 +209,41 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         slot.variants.len()
     }
 
-    /// Removes (`soft`: marks stale) what matches; the number of variants.
-    pub fn purge(&self, which: &Which<K>, soft: bool, now: Moment) -> usize {
+    /// Removes (`soft`: marks stale) what matches and `is_meant`; the number of variants. Calls `between` after each slice, with
+    /// no lock held. Of routes, prefixes and everything it looks at every key: not for a worker.
+    pub fn purge(&self, which: &Which<K>, soft: bool, now: Moment, is_meant: impl Fn(&V) -> bool, between: &mut dyn FnMut()) -> usize {
         match which {
-            Which::Key(key) => self.purge_key(*key, soft, now, |_| true),
+            Which::Key(key) => self.purge_key(*key, soft, now, is_meant),
             Which::Tag(tag) => {
-                let keys = self.tags.keys(tag);
-                keys.into_iter().map(|key| self.purge_key(key, soft, now, |variant| variant.tags().contains(tag))).sum()
+                let (mut count, mut after) = (0, None);
+                loop {
+                    let keys = self.tags.keys(tag, after, SLICE);
+                    count += self.purge_keys(&keys, tag, soft, now, &is_meant);
+                    after = keys.last().copied();
+                    if keys.len() < SLICE {
+                        return count;
+                    }
+                    between();
+                }
             }
-            Which::Route(route) => self.purge_where(soft, now, |variant| variant.route() == &**route),
-            Which::Prefix(prefix) => self.purge_where(soft, now, |variant| variant.path().starts_with(prefix.as_str())),
-            Which::All => self.purge_where(soft, now, |_| true),
+            Which::Route(route) => self.purge_where(soft, now, |variant| variant.route() == &**route && is_meant(variant), between),
+            Which::Prefix(prefix) => {
+                self.purge_where(soft, now, |variant| variant.path().starts_with(prefix.as_str()) && is_meant(variant), between)
+            }
+            Which::All => self.purge_where(soft, now, is_meant, between),
         }
     }
 
-    /// Removes what nobody can be answered with any more; the number of variants. Meant to be called now and then.
-    pub fn sweep(&self, now: Moment) -> usize {
-        self.remove_where(now, Reason::Expired, |variant| variant.is_beyond_use(now))
+    /// [`Self::purge`] of a tag that at most `most` keys have; `None`: more have it, and nothing was done.
+    pub fn purge_few(&self, tag: &Arc<str>, most: usize, soft: bool, now: Moment, is_meant: impl Fn(&V) -> bool) -> Option<usize> {
+        let keys = self.tags.keys(tag, None, most + 1);
+        (keys.len() <= most).then(|| self.purge_keys(&keys, tag, soft, now, &is_meant))
+    }
+
+    /// Removes what nobody can be answered with any more; the number of variants. Meant to be called now and then, not on a worker.
+    /// Calls `between` as [`Self::purge`] does.
+    pub fn sweep(&self, now: Moment, between: &mut dyn FnMut()) -> usize {
+        self.in_slices(|variant| variant.is_beyond_use(now), |key, of| self.remove_from(key, now, Reason::Expired, of), between)
     }
 
     /// The budget of bodies that are still coming in.
@@ -307,19 +332,29 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         self.remove_from(key, now, Reason::Purged, matches)
     }
 
-    fn purge_where(&self, soft: bool, now: Moment, matches: impl Fn(&V) -> bool) -> usize {
-        if soft {
-            let soften =
-                |slot: &Arc<Slot<V>>| slot.variants.iter().filter(|variant| matches(variant)).map(|variant| variant.soften()).count();
-            return self.quick.iter().map(|(_, slot)| soften(&slot)).sum();
-        }
-        self.remove_where(now, Reason::Purged, matches)
+    fn purge_keys(&self, keys: &[K], tag: &Arc<str>, soft: bool, now: Moment, is_meant: &impl Fn(&V) -> bool) -> usize {
+        let matches = |variant: &V| variant.tags().contains(tag) && is_meant(variant);
+        keys.iter().map(|key| self.purge_key(*key, soft, now, matches)).sum()
     }
 
-    fn remove_where(&self, now: Moment, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {
-        let found = self.quick.iter().filter(|(_, slot)| slot.variants.iter().any(|variant| matches(variant)));
-        let keys: Vec<K> = found.map(|(key, _)| key).collect();
-        keys.into_iter().map(|key| self.remove_from(key, now, reason, &matches)).sum()
+    fn purge_where(&self, soft: bool, now: Moment, matches: impl Fn(&V) -> bool, between: &mut dyn FnMut()) -> usize {
+        self.in_slices(matches, |key, of| self.purge_key(key, soft, now, of), between)
+    }
+
+    /// Does `work` to each key that holds what `matches`. The library's iterator holds its lock for one step.
+    fn in_slices<M: Fn(&V) -> bool>(&self, matches: M, work: impl Fn(K, &M) -> usize, between: &mut dyn FnMut()) -> usize {
+        let mut count = 0;
+        for (at, (key, slot)) in self.quick.iter().enumerate() {
+            if slot.variants.iter().any(|variant| matches(variant)) {
+                count += work(key, &matches);
+            }
+            // What was in it is freed before others have their turn.
+            drop(slot);
+            if at % SLICE == SLICE - 1 {
+                between();
+            }
+        }
+        count
     }
 
     fn remove_from(&self, key: K, now: Moment, reason: Reason, matches: impl Fn(&V) -> bool) -> usize {

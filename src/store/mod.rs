@@ -16,10 +16,3 @@ pub enum StoreError {
     #[error("the store refused: {0}")]
     Refused(String),
 }
-
-impl StoreError {
-    /// Whether the command may have been done although no answer came.
-    pub fn may_have_happened(&self) -> bool {
-        matches!(self, Self::Silent(_))
-    }
-}

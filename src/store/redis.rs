@@ -8,7 +8,7 @@
 //! the gate again; a client whose probes fail for ten seconds is dropped whole, with what it holds, and replaced.
 //! So at most a few commands per second of outage are held.
 //!
-//! A command without an answer may have been done: see [`StoreError::may_have_happened`].
+//! A command without an answer may have been done: see [`StoreError::Silent`].
 
 mod driver;
 pub mod journal;
@@ -17,6 +17,7 @@ mod subscribe;
 mod tls;
 mod trouble;
 mod url;
+mod works;
 
 use std::{
     sync::{
@@ -40,6 +41,7 @@ use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 pub use scripts::Script;
 pub use subscribe::{Notice, Notices};
+pub use works::WorkEnded;
 
 use super::StoreError;
 use crate::{

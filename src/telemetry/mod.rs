@@ -17,6 +17,7 @@ pub use otlp::Tracer;
 use crate::{
     clock::{Clock, Instant},
     config,
+    resolve::Resolver,
 };
 use log::{Log, Output, WorkerLog, lines_lost, standard_output};
 use metrics::{Family, Metrics, WorkerMetrics};
@@ -60,21 +61,27 @@ pub struct WorkerTelemetry {
 }
 
 impl Telemetry {
-    /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set.
-    pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle) -> Result<Arc<Self>, TelemetryError> {
-        Self::start_into(config, clock, side, standard_output())
+    /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set, whose name `names` looks up.
+    pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle, names: &Resolver) -> Result<Arc<Self>, TelemetryError> {
+        Self::start_into(config, clock, side, names, standard_output())
     }
 
     /// As [`Telemetry::start`], with the access log going to `out`.
     ///
     /// # Errors
     /// As [`Telemetry::start`].
-    pub fn start_into(config: &config::Telemetry, clock: Clock, side: &Handle, out: Output) -> Result<Arc<Self>, TelemetryError> {
+    pub fn start_into(
+        config: &config::Telemetry,
+        clock: Clock,
+        side: &Handle,
+        names: &Resolver,
+        out: Output,
+    ) -> Result<Arc<Self>, TelemetryError> {
         let metrics = Metrics::new(clock);
         let log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &["access"]), out)?;
         metrics.register(Family::LogDropped, Box::new(|| vec![(vec!["process".to_owned()], lines_lost() as f64)]));
         let otlp = match config.otlp.as_deref().filter(|endpoint| !endpoint.is_empty()) {
-            Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side)?),
+            Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side, names)?),
             None => None,
         };
         Ok(Arc::new(Self { metrics, log, otlp, sampler: Sampler::new(config.sample) }))
@@ -127,7 +134,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_endpoint_there_is_no_tracer_and_nothing_to_wait_for() {
         for endpoint in [None, Some(String::new())] {
-            let telemetry = Telemetry::start(&config(endpoint), Clock::system(), &Handle::current()).expect("starts");
+            let telemetry = Telemetry::start(&config(endpoint), Clock::system(), &Handle::current(), &Resolver::default()).expect("starts");
             assert!(telemetry.worker().tracer.is_none());
             assert!(telemetry.shutdown(Duration::ZERO).await);
         }
@@ -140,7 +147,8 @@ mod tests {
         let port = listener.local_addr().expect("address").port();
         drop(listener);
         let telemetry =
-            Telemetry::start(&config(Some(format!("http://127.0.0.1:{port}"))), Clock::system(), &Handle::current()).expect("starts");
+            Telemetry::start(&config(Some(format!("http://127.0.0.1:{port}"))), Clock::system(), &Handle::current(), &Resolver::default())
+                .expect("starts");
         assert!(telemetry.worker().tracer.is_some());
         let metrics = telemetry.metrics().clone();
         assert!(telemetry.shutdown(Duration::from_secs(20)).await);

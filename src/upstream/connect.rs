@@ -19,12 +19,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     SendError, Target,
     race::{self, Ended},
-    resolve::{Resolver, Source},
     tls::{self, ClientTls},
 };
 use crate::{
     pressure::descriptors,
     reject::Fault,
+    resolve::{Resolver, Source},
     telemetry::metrics::{Family, WorkerMetrics},
 };
 

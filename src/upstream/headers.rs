@@ -69,8 +69,8 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
             out.append(name, value.clone());
         }
     }
-    if let Some(length) = out.get(header::CONTENT_LENGTH)
-        && length.as_bytes().starts_with(b"0")
+    if out.contains_key(header::CONTENT_LENGTH)
+        && !is_plain_length(&out)
         && let Ok(Some(length)) = content_length(&out)
     {
         out.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

@@ -3,15 +3,15 @@
 //! An error says where it happened and whether a reused connection was to blame, because that decides whether the
 //! same request may be sent again.
 
+mod answer;
 pub mod connect;
 pub mod headers;
 mod http2;
-pub mod interim;
 pub mod pool;
 mod race;
-pub mod resolve;
 mod slots;
 pub mod tls;
+mod wire;
 
 use std::sync::{
     Arc,
@@ -27,8 +27,8 @@ use crate::{
 
 pub use connect::{Dial, Dialer, Stream};
 pub use pool::{Connection, Pool, Received};
-pub use resolve::Resolver;
 use slots::Slots;
+pub use wire::Tunnel;
 
 /// One place a request can be sent. Shared by all workers; the pools are not.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A worker's connections to one target. No lock: a pool never leaves its thread.
 //!
-//! Idle HTTP/1 connections are a stack, so that the warmest is used first and the coldest age out. A connection's own task
-//! watches its socket while it is idle, so a close by the target is seen before reuse. HTTP/2 connections are in `http2`.
+//! Idle HTTP/1 connections are a stack, so that the warmest is used first and the coldest age out. Each is looked at before it is
+//! used, so a close by the target is seen. HTTP/2 connections are in `http2`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,20 +10,15 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, header, response::Parts};
-use http_body::Body as _;
-use hyper::client::conn::{
-    TrySendError,
-    http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
+use http::{Request, response::Parts};
+use hyper::client::conn::TrySendError;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Dial, SendError, Stream, Target,
+    Dial, SendError, Stream, Target, answer,
     http2::{self, Channels, Seat},
-    interim::{Ear, Heard},
     slots::{self, Slot},
+    wire::{self, Tunnel, Wire},
 };
 use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
 
@@ -40,8 +35,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    sender: SendRequest<Body>,
-    ear: Arc<Ear>,
+    wire: wire::Shared,
     since: Instant,
 }
 
@@ -100,10 +94,9 @@ async fn over_stream(seat: Seat, request: Request<Body>) -> Result<Received, Try
     Ok(Received { head, body: Body::Http2(body), connection: Connection::Stream(seat) })
 }
 
-/// An HTTP/1 connection in use.
+/// An HTTP/1.1 connection in use.
 pub struct Own {
-    sender: Option<SendRequest<Body>>,
-    ear: Arc<Ear>,
+    wire: Option<wire::Shared>,
     pool: Rc<Pool>,
 }
 
@@ -125,8 +118,8 @@ impl Pool {
 
     /// Sends `request` over an idle or a new connection and waits for the response head; `upgrade` asks for a connection of its own.
     ///
-    /// A request that hyper hands back unsent because an idle connection was just closed goes out once more over
-    /// another one: nothing of it had left. 1xx answers go to `interim`.
+    /// A request that an HTTP/2 connection hands back unsent, because it was just closed, goes out once more over another one: nothing of
+    /// it had left. 1xx answers go to `interim`.
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<Body>,
@@ -157,16 +150,7 @@ impl Pool {
                 },
             };
             let sent = match connection {
-                Connection::Own(mut own) => {
-                    let Some(sender) = own.sender.as_mut() else { return Err(broken("the connection is gone", reused)) };
-                    own.ear.listen(interim.cloned());
-                    announce_body(&mut request);
-                    sender.try_send_request(request).await.map(|response| {
-                        own.ear.stop();
-                        let (head, body) = response.into_parts();
-                        Received { head, body: Body::Incoming(body), connection: Connection::Own(own) }
-                    })
-                }
+                Connection::Own(own) => return over_own(own, request, interim, reused).await,
                 Connection::Stream(seat) => {
                     http2::convert(&mut request, &self.target, interim);
                     // Boxed: the futures of HTTP/1 requests need not be larger for it.
@@ -194,7 +178,7 @@ impl Pool {
         let mut wanted = self.target.slots.waiting().saturating_sub(self.freed.waiting.get());
         let mut idle = self.idle.borrow_mut();
         idle.retain(|c| {
-            let open = !c.sender.is_closed() && now.duration_since(c.since) < self.target.keep_idle;
+            let open = now.duration_since(c.since) < self.target.keep_idle && c.wire.borrow_mut().is_fresh();
             let keep = open && !slots::is_wanted(&mut wanted);
             if !keep {
                 self.cells.idle.dec();
@@ -214,9 +198,9 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         while let Some(top) = idle.pop() {
             self.cells.idle.dec();
-            if top.sender.is_ready() && now.duration_since(top.since) < self.target.keep_idle {
+            if now.duration_since(top.since) < self.target.keep_idle && top.wire.borrow_mut().is_fresh() {
                 self.cells.active.inc();
-                return Some((Connection::Own(Own { sender: Some(top.sender), ear: top.ear, pool: self.clone() }), true));
+                return Some((Connection::Own(Own { wire: Some(top.wire), pool: self.clone() }), true));
             }
         }
         None
@@ -299,18 +283,8 @@ impl Pool {
             if !own {
                 self.channels.learn(false);
             }
-            let ear = Arc::new(Ear::default());
-            let heard = Heard::new(stream, ear.clone(), Some(slot));
-            let handshake = http1::Builder::new().max_buf_size(BUFFER).handshake::<_, Body>(TokioIo::new(heard));
-            let (sender, connection) = handshake.await.map_err(|e| explain(&e, false))?;
-            // The task ends with its connection, which ends when the sender is dropped.
-            tokio::task::spawn_local(async move {
-                if let Err(error) = connection.with_upgrades().await {
-                    tracing::debug!(%error, "upstream connection ended");
-                }
-            });
             self.cells.active.inc();
-            Ok(Connection::Own(Own { sender: Some(sender), ear, pool: self.clone() }))
+            Ok(Connection::Own(Own { wire: Some(Wire::new(stream, Some(slot))), pool: self.clone() }))
         };
         let opened = match within {
             None => dialled.await,
@@ -338,39 +312,49 @@ impl Pool {
     }
 }
 
-/// hyper leaves out a body of unknown length after GET and HEAD, silently, unless its coding is written.
-fn announce_body(request: &mut Request<Body>) {
-    let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
-    if bodiless && !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH) {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-}
-
-/// What a connection reads ahead of a client that does not take it, and the longest response head.
-const BUFFER: usize = 64 << 10;
-
 impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
     pub fn release(self, now: Instant) {
         let Self::Own(mut own) = self else { return };
-        if let Some(sender) = own.sender.take() {
+        // Requests of other workers wait for its place: they cannot use the connection itself.
+        let wanted_elsewhere = own.pool.target.slots.waiting() > own.pool.freed.waiting.get();
+        if own.wire.as_ref().is_some_and(|wire| wire.borrow().rests)
+            && !wanted_elsewhere
+            && let Some(wire) = own.wire.take()
+        {
             let pool = &own.pool;
             pool.cells.active.dec();
-            // Requests of other workers wait for its place: they cannot use the connection itself.
-            let wanted_elsewhere = pool.target.slots.waiting() > pool.freed.waiting.get();
-            if sender.is_ready() && !wanted_elsewhere {
-                pool.cells.idle.inc();
-                pool.idle.borrow_mut().push(Idle { sender, ear: own.ear.clone(), since: now });
-                pool.freed.tell();
-            }
+            pool.cells.idle.inc();
+            pool.idle.borrow_mut().push(Idle { wire, since: now });
+            pool.freed.tell();
+        }
+    }
+
+    /// The connection as a tunnel; `None`: it cannot be one.
+    pub fn into_tunnel(self) -> Option<Tunnel> {
+        let Self::Own(mut own) = self else { return None };
+        let wire = own.wire.take()?;
+        own.pool.cells.active.dec();
+        Tunnel::of(wire)
+    }
+}
+
+/// Sends a request over an HTTP/1.1 connection of its own.
+async fn over_own(own: Own, request: Request<Body>, interim: Option<&Informed>, reused: bool) -> Result<Received, SendError> {
+    let Some(wire) = own.wire.as_ref() else { return Err(broken("the connection is gone", reused)) };
+    match answer::ask(wire, request, interim).await {
+        Ok((head, body)) => Ok(Received { head, body, connection: Connection::Own(own) }),
+        Err(lost) => {
+            let unsent = !wire.borrow().has_sent();
+            Err(SendError { fault: lost.fault, detail: lost.detail, reused, unsent, timeout: None })
         }
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        if self.sender.is_some() {
-            self.ear.stop();
+        if let Some(wire) = self.wire.take() {
+            wire.borrow_mut().leave();
             self.pool.cells.active.dec();
         }
     }

@@ -1,6 +1,11 @@
 //! The logs of the real process: whoever reads them may be slow, gone, or a full disk, and the proxy serves on.
 
-use std::{fs::File, process::Stdio};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::TcpStream,
+    process::Stdio,
+};
 
 use super::{
     QUICK, now,
@@ -45,8 +50,7 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
     let app = App::start();
     let home = Home::new(&(yaml(&app, "") + QUICK));
     let mut proxy = start(&home, Reader::Stops, Stdio::null());
-    // A pipe holds 64 KiB.
-    make_it_talk(&home, &proxy, 20);
+    make_it_talk(&home, &proxy, 3);
     serves_and_leaves(&mut proxy);
 }
 
@@ -98,6 +102,75 @@ fn an_access_log_that_nobody_reads_loses_lines_and_no_request() {
     until("lost lines are counted", || metric(proxy.admin, dropped) > Some(0.0));
     serves_and_leaves(&mut proxy);
     drop(unread);
+}
+
+/// The worst of all: every key of a limit is worth a warning, both logs are full, and whoever should read them stops or has left.
+#[test]
+fn warnings_of_limits_stop_nothing_when_nobody_reads_either_log() {
+    let limits = "  limits: [{name: each, key: 'header:x-user', requests: 2, window: 1h, alert_at: [0.5, 1.0]}]";
+    for reader in [Reader::Stops, Reader::Leaves] {
+        let app = App::start();
+        let home = Home::new(&(yaml(&app, limits) + QUICK));
+        let (unread, stdout) = std::io::pipe().expect("a pipe");
+        let mut proxy = start(&home, reader, Stdio::from(stdout));
+        let long = format!("/{}", "x".repeat(50_000));
+        for user in 0..120 {
+            assert_eq!(get_as(&proxy, user, &long), 200);
+        }
+        until("the access log loses lines", || metric(proxy.admin, "outrigger_log_dropped_total{log=\"access\"}") > Some(0.0));
+        make_it_talk(&home, &proxy, 20);
+        home.write(&(yaml(&app, limits) + QUICK));
+        proxy.signal("HUP");
+        for user in 0..200 {
+            for expected in if user < 120 { &[200, 429][..] } else { &[200, 200, 429] } {
+                assert_eq!(get_as(&proxy, user, "/"), *expected, "{reader:?}, user {user}");
+            }
+        }
+        for share in ["0.5", "1"] {
+            let alerts = format!("outrigger_limit_alerts_total{{door=\"inbound\",limit=\"each\",at=\"{share}\"}}");
+            assert_eq!(metric(proxy.admin, &alerts), Some(200.0), "{reader:?}: the warnings were due");
+        }
+        serves_and_leaves(&mut proxy);
+        drop(unread);
+    }
+}
+
+/// The status that a user is answered with.
+fn get_as(proxy: &Proxy, user: usize, path: &str) -> u16 {
+    let mut client = TcpStream::connect(proxy.inbound.expect("open")).expect("connects");
+    write!(client, "GET {path} HTTP/1.1\r\nHost: h\r\nX-User: {user}\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("an answer");
+    String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+}
+
+#[test]
+fn a_panic_with_a_standard_error_that_nobody_reads_ends_its_thread_alone() {
+    let (unread, mut stderr) = std::io::pipe().expect("a pipe");
+    let own = stderr.try_clone().expect("cloned");
+    // Full from its first moment on.
+    std::thread::spawn(move || while stderr.write_all(&[b'x'; 4096]).is_ok() {});
+    let mut child = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "logs::a_process_for_the_test_above", "--ignored", "--nocapture"])
+        .env("PANICS", "1")
+        .stdout(Stdio::null())
+        .stderr(own)
+        .spawn()
+        .expect("runs");
+    until("it ends by itself", || child.try_wait().expect("its status").is_some());
+    assert_eq!(child.wait().expect("it ended").code(), Some(3));
+    drop(unread);
+}
+
+#[test]
+#[ignore = "the test above runs it in a process of its own"]
+fn a_process_for_the_test_above() {
+    if std::env::var_os("PANICS").is_none() {
+        return;
+    }
+    outrigger::telemetry::init_process_log(outrigger::config::LogFormat::Json, tracing::Level::INFO);
+    let ended = std::thread::spawn(|| panic!("told to")).join();
+    std::process::exit(if ended.is_err() { 3 } else { 4 });
 }
 
 #[test]

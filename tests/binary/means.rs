@@ -1,6 +1,12 @@
 //! What the process needs of the system and may not get: descriptors, a socket for its command line.
 
-use std::{fs, net::TcpStream, process::Stdio};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Stdio},
+};
 
 use super::{
     QUICK,
@@ -13,7 +19,7 @@ const NOT_ACCEPTED: &str = "outrigger_accept_errors_total{door=\"inbound\"}";
 
 /// Starts a proxy after `limits`, a line for a shell.
 fn start_after(home: &Home, limits: &str) -> Proxy {
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command.env_clear().args(["-c", &format!("{limits} && exec \"$0\" run --config \"$1\"")]);
     command.arg(outrigger().get_program()).arg(home.path("proxy.yaml"));
     Proxy::start_command(command, Reader::Reads, Stdio::null())
@@ -53,6 +59,12 @@ fn clients_never_get_the_last_descriptors() {
     home.write(&(yaml(&app, "  server_timing: true") + QUICK));
     assert_eq!(run(&["reload", "--socket", &home.text("admin.sock")]).0, Some(0), "a reload needs files");
     assert_eq!(metric(proxy.admin, APPLIED), Some(1.0));
+    // Nor does a connection to the app get one.
+    let mut first = &clients[0];
+    first.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    first.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     drop(clients);
     until("there is room again", || try_get(proxy.inbound, "/").is_ok_and(|answer| answer.status.as_u16() == 200));
     proxy.signal("TERM");
@@ -100,6 +112,35 @@ fn the_usual_place_of_the_socket_is_private_and_both_sides_know_it() {
     proxy.signal("TERM");
     assert_eq!(proxy.exit(), 0);
     assert!(!made[0].join(&name).exists());
+}
+
+/// Names can change hands: the file may be ours, and who listens another.
+#[test]
+fn a_socket_on_which_another_user_listens_is_not_spoken_to() {
+    let home = Home::new("");
+    let (dir, path) = (home.path("."), home.path("other.sock"));
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("ours");
+    let mut listener = Command::new(std::env::current_exe().expect("this test"));
+    listener.args(["--exact", "means::a_listener_for_the_test_above", "--ignored"]).env("LISTENS", &path).uid(65_534);
+    let Ok(mut listener) = listener.stdin(Stdio::piped()).stdout(Stdio::null()).spawn() else {
+        eprintln!("SKIPPED: only root can be another user");
+        return;
+    };
+    until("it listens", || path.exists());
+    std::os::unix::fs::chown(&path, Some(0), None).expect("taken");
+    let (code, _, said) = run(&["drain", "--socket", &home.text("other.sock")]);
+    assert!(code == Some(1) && said.contains("who listens on") && said.contains("user 65534"), "{said}");
+    drop(listener.stdin.take());
+    assert!(listener.wait().expect("it ends").success());
+}
+
+#[test]
+#[ignore = "the test above runs it in a process of another user"]
+fn a_listener_for_the_test_above() {
+    if let Some(path) = std::env::var_os("LISTENS") {
+        let _listener = std::os::unix::net::UnixListener::bind(path).expect("binds");
+        std::io::stdin().read_to_end(&mut Vec::new()).expect("the end");
+    }
 }
 
 #[test]

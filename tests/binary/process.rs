@@ -45,7 +45,7 @@ pub struct Proxy {
 pub enum Reader {
     /// Reads all.
     Reads,
-    /// Reads until it serves, and then no more, but keeps the pipe.
+    /// Reads until it serves, and then no more, but keeps the pipe, which is full from then on.
     Stops,
     /// Reads until it serves, and then closes the pipe.
     Leaves,
@@ -69,10 +69,12 @@ impl Proxy {
     }
 
     fn spawn(mut command: Command, said: Reader, stdout: Stdio) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().expect("starts");
+        let (errors, own) = std::io::pipe().expect("a pipe");
+        let stderr = own.try_clone().expect("cloned");
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn().expect("starts");
         let pid = child.id();
-        let said = lines(child.stderr.take().expect("piped"), said);
-        let logged = child.stdout.take().map_or_else(|| channel().1, |pipe| lines(pipe, Reader::Reads));
+        let said = lines(errors, said, Some(own).filter(|_| said == Reader::Stops));
+        let logged = child.stdout.take().map_or_else(|| channel().1, |pipe| lines(pipe, Reader::Reads, None));
         let (_, ended) = channel();
         Self { child: Some(child), pid, said, logged, ended, heard: Vec::new(), inbound: None, outbound: None, admin: None, probes: None }
     }
@@ -281,8 +283,8 @@ pub fn mode(file: &Path) -> u32 {
     fs::metadata(file).expect("a file").permissions().mode() & 0o777
 }
 
-/// Lines of JSON as they come; what is none is a message.
-fn lines(pipe: impl Read + Send + 'static, reader: Reader) -> Receiver<Value> {
+/// Lines of JSON as they come; what is none is a message. `own`: the other end of the pipe.
+fn lines(pipe: impl Read + Send + 'static, reader: Reader, own: Option<std::io::PipeWriter>) -> Receiver<Value> {
     let (send, receive) = channel();
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
@@ -296,10 +298,8 @@ fn lines(pipe: impl Read + Send + 'static, reader: Reader) -> Receiver<Value> {
             }
             match reader {
                 Reader::Leaves if serves => return,
-                // The pipe stays open for as long as the test runs.
-                Reader::Stops if serves => loop {
-                    thread::park();
-                },
+                // It waits here for as long as the test runs: nobody reads.
+                Reader::Stops if serves => while own.as_ref().is_some_and(|mut own| own.write_all(&[b' '; 4096]).is_ok()) {},
                 _ => line.clear(),
             }
         }

@@ -224,6 +224,19 @@ fn a_signal_after_an_order_to_drain_is_the_first_one() {
     assert_eq!(proxy.exit(), 0);
 }
 
+#[test]
+fn ctrl_c_cuts_the_delay_of_a_drain_short() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + "shutdown: {drain_delay: 20s, deadline: 60s}\n"));
+    let mut proxy = home.start();
+    assert_eq!(run(&["drain", "--socket", &home.text("admin.sock")]).0, Some(0));
+    proxy.wait_for("draining");
+    let began = now();
+    proxy.signal("INT");
+    assert_eq!(proxy.exit(), 0);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 /// A library whose `getaddrinfo` never answers for one host.
 const HANGS: &str = r#"
 #define _GNU_SOURCE

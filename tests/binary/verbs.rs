@@ -9,7 +9,11 @@ use std::{
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::process::{App, Home, outrigger, run};
+use super::{
+    QUICK,
+    process::{App, Home, outrigger, run},
+    yaml,
+};
 
 /// A JSON value that no object in it has a key twice; `serde_json::Value` keeps the last of them.
 struct Strict(Value);
@@ -217,4 +221,23 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[test]
+fn a_refused_reload_says_what_check_says_of_the_same_file() {
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "") + QUICK));
+    let _proxy = home.start();
+    home.write("inbund: {}\ninbound: {app: 3000, listen: 80}\n");
+    let (file, socket) = (home.text("proxy.yaml"), home.text("admin.sock"));
+    let refused = said(&["reload", "--json", "--socket", &socket], false);
+    assert_eq!(refused, said(&["check", "--json", &file], false));
+    let first = &refused["mistakes"][0];
+    assert_eq!((&first["value"], &first["hint"]), (&"inbund".into(), &"did you mean `inbound`?".into()), "{refused:#}");
+    let text = |line: &[&str]| {
+        let (code, out, complaint) = run(line);
+        assert_eq!((code, out.as_str()), (Some(1), ""), "{complaint}");
+        complaint
+    };
+    assert_eq!(text(&["reload", "--socket", &socket]), text(&["check", &file]));
 }

@@ -33,7 +33,9 @@ async fn a_thousand_at_once_cost_one_request() {
     }
     assert_eq!(world.origin.count(), 1);
     world.until_in_flight("inbound", 0).await;
-    let count = |result: &str| world.metric(&format!("outrigger_cache_requests_total{{route=\"/**\",result=\"{result}\"}}")) as usize;
+    let count = |result: &str| {
+        world.metric(&format!("outrigger_cache_requests_total{{door=\"inbound\",route=\"/**\",result=\"{result}\"}}")) as usize
+    };
     assert_eq!((count("miss"), count("coalesced") + count("hit")), (1, MANY - 1));
 }
 
@@ -138,7 +140,7 @@ async fn a_stream_is_joined_at_every_moment_and_outlives_its_first_client() {
     assert!(later.header("cache-status").expect("said").contains("hit"));
     assert_eq!(world.origin.count(), 1);
     // All but the first were spared a call of 210 tokens.
-    world.until_metric("outrigger_cache_saved_tokens_total{route=\"chat\"}", 210.0 * (CHUNKS + 1) as f64).await;
+    world.until_metric("outrigger_cache_saved_tokens_total{door=\"outbound\",route=\"chat\"}", 210.0 * (CHUNKS + 1) as f64).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

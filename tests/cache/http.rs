@@ -163,7 +163,7 @@ async fn observing_answers_nothing_and_counts_what_it_would_have() {
         let seen = world.get("/page", &[]).await;
         assert_eq!((seen.text(), said(&seen)), (format!("answer {nth}"), ""));
     }
-    world.until_metric("outrigger_cache_requests_total{route=\"/**\",result=\"observed_hit\"}", 2.0).await;
+    world.until_metric("outrigger_cache_requests_total{door=\"inbound\",route=\"/**\",result=\"observed_hit\"}", 2.0).await;
     assert_eq!(world.app.shared.cache.stats().memory.entries, 0);
 }
 

@@ -210,8 +210,8 @@ async fn operators_see_what_the_cache_holds_and_did() {
         ("outrigger_cache_bytes", bytes as f64),
         ("outrigger_cache_entries", 4.0),
         ("outrigger_cache_budget_bytes", budget as f64),
-        ("outrigger_cache_requests_total{route=\"shop\",result=\"hit\"}", 2.0),
-        ("outrigger_cache_requests_total{route=\"blog\",result=\"miss\"}", 2.0),
+        ("outrigger_cache_requests_total{door=\"inbound\",route=\"shop\",result=\"hit\"}", 2.0),
+        ("outrigger_cache_requests_total{door=\"inbound\",route=\"blog\",result=\"miss\"}", 2.0),
     ] {
         world.until_metric(series, value).await;
     }

@@ -79,6 +79,20 @@ async fn a_refused_coding_is_neither_asked_for_nor_given() {
 }
 
 #[tokio::test]
+async fn a_coding_that_nobody_asked_for_is_not_kept() {
+    let play = |_: &Seen| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut gzip, completion("hello", "stop").to_string().as_bytes()).expect("in memory");
+        answer(200, &[("content-type", "application/json"), ("content-encoding", "gzip")], gzip.finish().expect("in memory"))
+    };
+    let world = World::new("", CACHED, play).await;
+    for (accepted, fetched) in [("identity", 1), ("identity", 2), ("gzip", 3), ("gzip", 3)] {
+        world.call(&chat("hello"), &[("accept-encoding", accepted)]).await;
+        assert_eq!(world.origin.count(), fetched, "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_is_gone_after_its_time() {
     const TTL: Duration = Duration::from_millis(300);
     let shorten = |config: &mut outrigger::config::Config| {
@@ -97,6 +111,44 @@ async fn an_answer_is_gone_after_its_time() {
     }
     assert!(begun.elapsed() >= TTL, "gone after {:?}", begun.elapsed());
     assert!(hits > 0, "it was there before");
+}
+
+/// Lets an answer go stale at once and be given for an hour all the same, which no file can say of a model's answer today.
+fn stale_at_once(config: &mut outrigger::config::Config) {
+    let outbound = config.outbound.as_mut().expect("outbound");
+    let cache = outbound.routes[0].policies.cache.as_mut().expect("a cache");
+    (cache.ttl, cache.stale_while_revalidate) = (Some(Duration::from_millis(1)), Some(Duration::from_secs(3_600)));
+}
+
+/// Asks until refreshes have ended like this.
+async fn until_refreshed(world: &World, result: &str) {
+    let clock = outrigger::clock::Clock::system();
+    let (begun, ended) = (clock.now(), format!("result=\"{result}\"}}"));
+    let text = || world.app.telemetry.metrics().render();
+    while !text().lines().any(|line| line.starts_with("outrigger_cache_refreshes_total{") && line.contains(&ended)) {
+        ask(world, "hello", &[("outrigger-caller", "ann")]).await;
+        assert!(begun.elapsed() < Duration::from_secs(30), "no refresh is {result}\n{}", text());
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_pays_for_its_own_refreshes() {
+    let world = World::with("", CACHED, stale_at_once, numbered).await;
+    until_refreshed(&world, "done").await;
+    let spent = world.app.shared.spend.by_caller();
+    let of = |name: &str| spent.iter().find(|(caller, _)| **caller == *name).map_or((0, 0), |(_, spent)| (spent.calls, spent.nano_usd));
+    let (own, theirs) = (of("outrigger"), of("ann"));
+    assert_eq!((theirs.0, own.0 > 0, own.1), (1, true, own.0 * theirs.1), "{spent:?}");
+}
+
+#[tokio::test]
+async fn a_refresh_that_a_limit_has_no_room_for_is_not_made() {
+    let routes =
+        "{match: {operation: chat}, cache: {ttl: 1h}, limits: [{name: budget, key: global, tokens: 2000, window: 1h, applies: misses}]}";
+    let world = World::with("", routes, stale_at_once, numbered).await;
+    // 1,500 are used.
+    until_refreshed(&world, "refused").await;
+    assert_eq!((world.origin.count(), ask(&world, "hello", &[]).await), (1, "answer 0".to_owned()));
 }
 
 #[tokio::test]
@@ -153,8 +205,10 @@ async fn embeddings_are_kept_and_a_page_in_their_place_is_not() {
         "object": "list", "model": "text-embedding-3-small", "usage": {"prompt_tokens": 5, "total_tokens": 5},
         "data": [{"object": "embedding", "index": 0, "embedding": vec![0.012_345_678; 3072]}],
     });
-    let page = "<html>please sign in</html>".to_owned();
-    for (what, kind, body, kept) in [("an answer", "application/json", large.to_string(), true), ("a page", "text/html", page, false)] {
+    let (json, page) = ("application/json", "<html>please sign in</html>".to_owned());
+    for (what, kind, body, kept) in
+        [("an answer", json, large.to_string(), true), ("a page", "text/html", page, false), ("nothing", json, "{}".to_owned(), false)]
+    {
         let routes = "{match: {operation: embeddings}, cache: {ttl: 1d}}";
         let world = World::new("", routes, move |_| answer(200, &[("content-type", kind)], body.clone())).await;
         let client = outrigger::cli::client::Client::tcp(world.outbound);
@@ -207,6 +261,21 @@ async fn a_fallbacks_answer_is_given_and_not_kept() {
 }
 
 #[tokio::test]
+async fn a_list_that_a_fallback_gives_is_not_called_stored() {
+    let routes = "{match: {operation: models}, cache: {ttl: 1m}, fallback: [{provider: openai, model: other}]}";
+    let world = World::new("", routes, |seen| match seen.nth {
+        0 => answer(503, &[], ""),
+        _ => answer(200, &[], "{}"),
+    })
+    .await;
+    let client = outrigger::cli::client::Client::tcp(world.outbound);
+    for (stored, asked) in [(false, 2), (true, 3)] {
+        let list = client.get("/openai/v1/models").await.expect("an answer");
+        assert_eq!((list.status.as_u16(), said(&list).contains("stored"), world.origin.count()), (200, stored, asked), "{}", said(&list));
+    }
+}
+
+#[tokio::test]
 async fn callers_steer_the_cache() {
     let world = World::new("", CACHED, numbered).await;
     let asked = async |directive: &'static str| ask(&world, "hello", &[("cache-control", directive)]).await;
@@ -235,8 +304,8 @@ async fn savings_are_hits_times_the_price_of_the_call() {
     world.until_in_flight("outbound", 0).await;
     assert_eq!(world.metric(series), price, "a hit costs nothing");
     let saved = price * f64::from(HITS);
-    world.until_metric("outrigger_cache_saved_usd_total{route=\"chat\"}", saved).await;
-    world.until_metric("outrigger_cache_saved_tokens_total{route=\"chat\"}", f64::from(1500 * HITS)).await;
+    world.until_metric("outrigger_cache_saved_usd_total{door=\"outbound\",route=\"chat\"}", saved).await;
+    world.until_metric("outrigger_cache_saved_tokens_total{door=\"outbound\",route=\"chat\"}", f64::from(1500 * HITS)).await;
     let page = world.page("/api/cache").await.json().expect("JSON");
     let usd: f64 = page["saved"]["usd"].as_str().expect("text").parse().expect("a number");
     assert!((usd - saved).abs() < 1e-9, "{page}");

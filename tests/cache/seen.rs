@@ -46,7 +46,7 @@ async fn the_keys_that_save_most_are_shown_without_secrets() {
     let first = &by_usd["keys"][0];
     assert_eq!((&first["what"], &first["route"]), (&json!("openai chat gpt-4o-mini"), &json!("chat")));
     assert_eq!((&first["saved"]["requests"], &first["saved"]["tokens"]), (&json!(3), &json!(4500)));
-    let saved = world.metric("outrigger_cache_saved_usd_total{route=\"chat\"}");
+    let saved = world.metric("outrigger_cache_saved_usd_total{door=\"outbound\",route=\"chat\"}");
     let usd: f64 = first["saved"]["usd"].as_str().expect("text").parse().expect("a number");
     assert!(saved > 0.0 && (usd - saved).abs() < 1e-9, "{usd} of {saved}");
     let by_requests = top(&world, "requests").await;
@@ -77,8 +77,8 @@ async fn fills_and_evictions_are_counted_by_reason_and_age() {
     world.get("/a", &[]).await;
     world.get("/b", &[]).await;
     world.call(&chat("hello"), &[]).await;
-    world.until_metric("outrigger_cache_fills_total{route=\"shop\",result=\"stored\"}", 2.0).await;
-    world.until_metric("outrigger_cache_fills_total{route=\"chat\",result=\"cut or filtered\"}", 1.0).await;
+    world.until_metric("outrigger_cache_fills_total{door=\"inbound\",route=\"shop\",result=\"stored\"}", 2.0).await;
+    world.until_metric("outrigger_cache_fills_total{door=\"outbound\",route=\"chat\",result=\"cut or filtered\"}", 1.0).await;
     assert_eq!(world.purge(json!({"prefix": "/"})).await, 2);
     world.until_metric("outrigger_cache_evictions_total{reason=\"purged\"}", 2.0).await;
     world.until_metric("outrigger_cache_eviction_age_seconds_count{reason=\"purged\"}", 2.0).await;

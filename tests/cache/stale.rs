@@ -35,7 +35,7 @@ async fn while_one_fetch_is_under_way_all_get_the_old_answer() {
     world.until_landed().await;
     assert_eq!(world.get("/page", &[]).await.text(), "new");
     assert_eq!(world.origin.count(), 2);
-    world.until_metric("outrigger_cache_requests_total{route=\"/**\",result=\"stale\"}", 50.0).await;
+    world.until_metric("outrigger_cache_requests_total{door=\"inbound\",route=\"/**\",result=\"stale\"}", 50.0).await;
 }
 
 #[tokio::test]

@@ -135,6 +135,25 @@ async fn head_revives_no_old_text() {
     }
 }
 
+/// RFC 9111 section 4.3.5.
+#[tokio::test]
+async fn head_that_tells_of_another_answer_ends_what_is_stored() {
+    for (fields, stays) in [(&[("etag", "\"old\"")][..], true), (&[("etag", "\"new\"")], false), (&[("content-length", "4")], false)] {
+        let world = World::new(PLAIN, "", move |seen| {
+            let life = ("cache-control", "max-age=60");
+            match (&seen.method, seen.nth) {
+                (&Method::HEAD, _) => answer(200, &[&[life], fields].concat(), ""),
+                (_, 0) => answer(200, &[life, ("etag", "\"old\"")], "old"),
+                _ => answer(200, &[life, ("etag", "\"new\"")], "new"),
+            }
+        })
+        .await;
+        assert_eq!(world.get("/page", &[]).await.text(), "old");
+        world.send(Method::HEAD, "/page", &[("cache-control", "no-cache")]).await;
+        assert_eq!(world.get("/page", &[]).await.text() == "old", stays, "{fields:?}");
+    }
+}
+
 /// A whole proxy. Its clock cannot be moved: answers are born old instead.
 struct Proxied {
     runtime: tokio::runtime::Runtime,

@@ -93,6 +93,7 @@ fn a_full_house_says_so() {
     let answer = world.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"overloaded\"") && answer.contains("max_connections"), "{answer}");
     assert!(answer.contains("retry-after: 1\r\n") && answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(answer.matches("\r\ndate: ").count(), 1, "{answer}");
     drop(second);
     world.metric("outrigger_connections{door=\"inbound\"}", "1");
     let mut third = world.client();

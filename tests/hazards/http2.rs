@@ -300,9 +300,9 @@ fn a_drain_says_goaway_and_finishes_what_is_in_hand() {
 #[test]
 fn a_preface_that_is_not_one_is_http1_or_nothing() {
     let world = World::new(ok);
-    for bytes in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", "PRI * HTTP/1.1\r\nHost: h\r\n\r\n"] {
+    for (bytes, status) in [("PRI * HTTP/2.0\r\n\r\nSM\r\n\rX", 505), ("PRI * HTTP/1.1\r\nHost: h\r\n\r\n", 400)] {
         let answer = world.ask(bytes);
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
     let mut client = world.client();
     for piece in ["P", "OST / HTTP/1.1\r\nHo", "st: h\r\nContent-Length: 2\r\n\r\nhi"] {

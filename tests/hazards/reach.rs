@@ -10,8 +10,9 @@ use std::{
 use outrigger::{
     clock::{Clock, Instant},
     config::{Origin, Protocol, TargetTls},
+    resolve::{Lookup, Resolver},
     telemetry::metrics::Metrics,
-    upstream::{Dial, Dialer, Resolver, SendError, Stream, Target, TargetTerms, resolve::Lookup, tls::SystemRoots},
+    upstream::{Dial, Dialer, SendError, Stream, Target, TargetTerms, tls::SystemRoots},
 };
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

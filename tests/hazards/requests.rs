@@ -22,7 +22,7 @@ const REFUSED: &[Refused] = &[
     refused("1 TE+CL", "RFC 9112 6.3", b"POST /1 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\n", 400),
     refused("2 TE.TE twice", "RUSTSEC-2026-0034", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     refused("2 TE.TE identity", "RUSTSEC-2026-0034", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-    refused("2 a coding before chunked", "RFC 9112 6.1", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+    refused("2 a coding before chunked", "RFC 9112 6.1", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     refused("2 chunked not last", "RFC 9112 6.3", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
     refused("2 xchunked", "RFC 9112 6.3", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
     refused("2 space before colon", "RFC 9112 5.1", b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", 400),
@@ -69,7 +69,7 @@ const REFUSED: &[Refused] = &[
     refused("40 TRACE", "RFC 9110 9.3.8", b"TRACE / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", 405),
     refused("HTTP/0.9", "RFC 9112 2.3", b"GET /\r\n\r\n", 400),
     refused("HTTP/1.2", "RFC 9112 2.3", b"GET / HTTP/1.2\r\nHost: h\r\n\r\n", 400),
-    refused("HTTP/2.0 in text", "RFC 9112 2.3", b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 400),
+    refused("HTTP/2.0 in text", "RFC 9112 2.3", b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
     refused("two spaces", "RFC 9112 3", b"GET  / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
     refused("space in the target", "RFC 9112 3.2", b"GET /a b HTTP/1.1\r\nHost: h\r\n\r\n", 400),
 ];
@@ -84,14 +84,14 @@ fn what_is_ambiguous_is_refused_and_nothing_after_it_is_a_request() {
             answer.starts_with(&format!("HTTP/1.1 {} ", row.status)) && answer.to_ascii_lowercase().contains("\r\ndate: "),
             "{name}: {answer}"
         );
-        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{name}: {answer}");
+        assert_eq!(answer.lines().filter(|line| line.starts_with("HTTP/1.")).count(), 1, "{name}: {answer}");
         assert_eq!(world.origin.take(), "", "{name}: nothing reaches the origin");
     }
     world.nothing_leaks();
 }
 
 #[test]
-fn what_hyper_refuses_by_itself_is_counted_too() {
+fn what_cannot_be_read_is_counted_too() {
     let world = World::new(ok);
     for head in ["GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n", "nonsense\r\n\r\n"] {
         world.ask(head);
@@ -150,7 +150,7 @@ fn a_broken_body_is_the_clients_fault() {
         let head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
         let answer = world.ask([&head[..], body, SMUGGLED].concat());
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("body_broken"), "{name}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{name}: {answer}");
+        assert_eq!(answer.lines().filter(|line| line.starts_with("HTTP/1.")).count(), 1, "{name}: {answer}");
         let got = world.origin.take();
         assert!(!got.ends_with("0\r\n\r\n") && !got.contains("/smuggled"), "{name}: {got:?}");
     }

@@ -31,7 +31,7 @@ const ROWS: &[Row] = &[
         2,
         "Transfer-Encoding that is not one chunked (TE.TE, xchunked, whitespace)",
         "RFC 9112 6.3; RUSTSEC-2026-0034",
-        "400 and close; from a target 502",
+        "400 and close, 501 for another coding before chunked; from a target 502",
         &[
             "requests::what_is_ambiguous_is_refused_and_nothing_after_it_is_a_request",
             "responses::an_answer_is_plain_or_502_or_visibly_cut",

@@ -193,6 +193,10 @@ outbound:
   routes:
     - match: {{operation: chat, models: ["gpt-*"]}}
       cache: {{ttl: 1h}}
+    - name: research
+      match: {{operation: responses}}
+      limits:
+        - {{name: research, usd: 100, window: 1h}}
     - match: {{operation: chat, models: ["few-*"]}}
       limits:
         - {{name: few, requests: 2, window: 1m}}

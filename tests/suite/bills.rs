@@ -3,7 +3,7 @@
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Opened, World, chat, json as post, ms, run, secs, settle};
+use crate::world::{Answer, Opened, Reply, World, chat, json as post, ms, run, secs, settle};
 
 const CHAT: &str = "/openai/v1/chat/completions";
 
@@ -175,6 +175,28 @@ fn a_call_that_is_given_up_after_it_was_sent_is_charged_as_it_was_reserved() {
 }
 
 #[test]
+fn a_call_that_is_given_up_before_it_was_sent_costs_nothing() {
+    run(async {
+        let world = World::new(&door("defaults: {timeouts: {per_try: 2s, connect: 1m}}")).await;
+        world.dials.fail("openai", [crate::world::Failing::Hang]);
+        assert_eq!(ask(&world, "ann", &chat("gpt-4o")).await.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!((sums(&world).await, used(&world, "each", "ann").await), (0, 0));
+    });
+}
+
+#[test]
+fn whoever_leaves_before_the_answer_to_what_was_sent_pays_as_it_was_reserved() {
+    run(async {
+        let world = World::new(&door("")).await;
+        world.provider("openai").script(["slow=60s"]);
+        tokio::time::timeout(secs(5), ask(&world, "ann", &chat("gpt-4o"))).await.expect_err("it leaves");
+        let sum = sums(&world).await;
+        assert!(sum > 0, "the provider may have done the work");
+        assert_eq!((spent_by(&world, "ann"), used(&world, "each", "ann").await), (sum, sum));
+    });
+}
+
+#[test]
 fn a_fallback_is_reserved_and_charged_where_it_answers() {
     run(async {
         let world = World::new(
@@ -243,6 +265,9 @@ fn a_fallback_that_a_limit_has_no_room_for_is_passed_over() {
         assert_eq!(passed, 2, "each reserves $0.10 of $0.25 before it goes out");
         assert!(answers.iter().all(|answer| [200, 429].contains(&answer.status.as_u16())), "the limit says why");
         assert_eq!(world.provider("groq").seen().len(), 2);
+        let lines = world.log().await;
+        let passed_over = lines.iter().filter(|line| line["status"] == 429 && line["thrown_away"] == json!(["overloaded", "limited"]));
+        assert_eq!(passed_over.count(), 6, "{lines:#?}");
     });
 }
 
@@ -271,6 +296,34 @@ outbound:
             assert!(!answer.text().contains("\"choices\":[]"), "{}", answer.text());
         }
         assert_eq!(counted.body, uncounted.body);
+    });
+}
+
+#[test]
+fn a_stream_with_its_usage_is_another_answer_than_one_without() {
+    run(async {
+        let world = World::new(&door("defaults: {cache: {ttl: 1h, share: true}}")).await;
+        let mut with = stream("gpt-4o");
+        with["stream_options"] = json!({"include_usage": true});
+        for (call, fetched) in [(&stream("gpt-4o"), 1), (&with, 2), (&stream("gpt-4o"), 2), (&with, 2)] {
+            let answer = ask(&world, "ann", call).await;
+            settle().await;
+            assert_eq!(answer.text().contains("\"choices\":[],"), *call == with, "{}", answer.text());
+            assert_eq!(world.provider("openai").seen().len(), fetched);
+        }
+    });
+}
+
+/// A server that says how long its stream is.
+#[test]
+fn a_stream_of_known_length_is_whole_without_its_usage() {
+    run(async {
+        let world = World::new("outbound: {providers: {scripted: {api: openai, url: 'http://s.test'}}}").await;
+        let text = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n\
+                    data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\ndata: [DONE]\n\n";
+        world.app.script([Reply::ok(text).header("content-type", "text/event-stream")]);
+        let answer = world.caller().call("/scripted/v1/chat/completions", &stream("gpt-4o")).await;
+        assert!(!answer.broken && answer.text().ends_with("[DONE]\n\n") && !answer.text().contains("usage"), "{}", answer.text());
     });
 }
 

@@ -164,6 +164,25 @@ outbound:
 }
 
 #[test]
+fn a_fallback_has_the_breaker_of_the_model_that_it_asks() {
+    run(async {
+        let yaml = "
+outbound:
+  providers: {openai: {url: 'http://o.test'}}
+  defaults: {breaker: {consecutive: 2, ratio: 'off'}}
+  routes: [{match: {operation: chat}, fallback: [{provider: openai, model: gpt-4o-mini}]}]
+";
+        let world = World::new(yaml).await;
+        world.provider("openai").script(["503", "ok", "503", "ok"]);
+        for _ in 0..3 {
+            assert_eq!(world.caller().call(CHAT, &chat("gpt-4o")).await.status, StatusCode::OK);
+        }
+        assert_eq!((world.breaker("openai/gpt-4o"), world.breaker("openai/gpt-4o-mini")), (Some(State::Open), Some(State::Closed)));
+        assert_eq!(world.provider("openai").seen().len(), 5, "the third call went to the other model at once");
+    });
+}
+
+#[test]
 fn a_provider_is_held_open_by_hand_before_any_call_and_the_app_is_told_the_truth() {
     run(async {
         let world = World::new(

@@ -20,7 +20,7 @@ outbound:
     - {name: opus, match: {operation: messages, models: ['claude-opus-*']}}
 ";
 
-fn gzip(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn gzip(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_ref()).expect("memory");
     encoder.finish().expect("memory")
@@ -94,6 +94,48 @@ fn what_cannot_be_read_is_refused_where_a_policy_must_read_it() {
         }
         assert!(world.provider("anthropic").seen().is_empty() && world.provider("openai").seen().is_empty());
         assert_eq!(world.limit("budget").0, 0, "nothing was taken");
+    });
+}
+
+/// What must be read: a route by model needs no limit, and the limit of the user who caused a call stands at the other door.
+#[test]
+fn a_route_by_model_and_a_limit_of_the_cause_must_read_it_too() {
+    run(async {
+        let by_model = "
+outbound:
+  providers: {openai: {url: 'http://o.test'}}
+  routes: [{match: {models: ['gpt-*']}}]
+";
+        let answer = send(&World::new(by_model).await, CHAT, "compress", chat("gpt-4o").to_string().into_bytes()).await;
+        assert_eq!(answer.status, StatusCode::UNSUPPORTED_MEDIA_TYPE, "{}", answer.text());
+
+        let by_cause = "
+inbound:
+  app: http://app.test
+  routes: [{name: chat, match: {path: /chat}, limits: [{name: user, key: client_ip, usd: 1, window: 1h}]}]
+outbound: {providers: {openai: {url: 'http://o.test'}}}
+";
+        let world = World::new(by_cause).await;
+        world.client().get("/chat").await;
+        let baggage = world.app.only().header("baggage").to_owned();
+        for (baggage, refused) in [(&*baggage, true), ("", false)] {
+            let request = post(CHAT).header("content-encoding", "compress").header("baggage", baggage);
+            let answer = world.caller().ask(request, "abc").await;
+            assert_eq!(answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE, refused, "`{baggage}`: {}", answer.text());
+        }
+    });
+}
+
+#[test]
+fn a_text_that_the_process_has_no_room_for_is_refused() {
+    run(async {
+        let world = World::new(&format!("body_budget: 1MiB{LIMITED}")).await;
+        let text: String = (0..300_000).map(|number| format!("{number} ")).collect();
+        let body = json!({"model": "claude-opus-4-1", "max_tokens": 10, "messages": [{"role": "user", "content": text}]});
+        let answer = send(&world, MESSAGES, "gzip", gzip(body.to_string())).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text());
+        assert!(answer.header("proxy-status").contains("overloaded"), "{}", answer.header("proxy-status"));
+        assert_eq!((world.provider("anthropic").seen().len(), world.shared.bodies.used()), (0, 0), "what was taken has come back");
     });
 }
 

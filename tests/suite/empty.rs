@@ -5,7 +5,10 @@ use http::StatusCode;
 use outrigger::policy::breaker::State;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Reply, World, chat, ms, run, secs, settle};
+use crate::{
+    books::used,
+    world::{Answer, Reply, World, chat, ms, run, secs, settle},
+};
 
 const CHAT: &str = "/scripted/v1/chat/completions";
 const SSE: &str = "text/event-stream";
@@ -59,6 +62,42 @@ fn what_is_no_answer_goes_on_to_the_fallback() {
             assert_eq!((answer.status, answer.broken), (StatusCode::OK, false), "{name}");
             assert!(answer.text().contains("house-1"), "{name}: {}", answer.text());
             assert_eq!(world.provider("backup").seen().len(), 1, "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_page_is_known_by_its_first_piece() {
+    run(async {
+        let world = World::new(FALLBACK).await;
+        let answer = call(&world, "text/html", Reply::paced(ms(1), &["<html>"]).stalls()).await;
+        assert!(answer.text().contains("house-1"), "{}", answer.text());
+    });
+}
+
+/// The budget of the process is full: the right to another try is given up, and not the bound.
+#[test]
+fn a_beginning_that_there_is_no_room_to_hold_back_is_passed_on() {
+    const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    run(async {
+        for (full, head_after) in [(false, 20), (true, 10)] {
+            let world = World::new(&format!("body_budget: 1MiB{FALLBACK}")).await;
+            let comment: &'static str = Box::leak(format!(": {}\n\n", "x".repeat(2_000)).into_boxed_str());
+            let mut large = asked(false);
+            if full {
+                large["user"] = json!("x".repeat((1 << 20) - 1_200));
+            }
+            let slow = Reply::ok("{\"choices\":[{\"message\":{\"content\":\"hi\"}}]}").header("content-type", JSON).after(secs(100));
+            world.app.script([slow, Reply::paced(secs(10), &[comment, EVENT]).header("content-type", SSE)]);
+            let caller = world.caller();
+            let held = async {
+                crate::world::pass(secs(1)).await;
+                let began = tokio::time::Instant::now();
+                let opened = caller.open(crate::world::json(CHAT), asked(true).to_string()).await;
+                (began.elapsed().as_secs(), opened.whole().await)
+            };
+            let (_, (after, answer)) = futures_util::join!(caller.call(CHAT, &large), held);
+            assert_eq!((after, answer.text().ends_with(EVENT)), (head_after, true), "full: {full}: {}", answer.text());
         }
     });
 }
@@ -127,7 +166,8 @@ outbound:
                 let world = World::new(&yaml).await;
                 world.app.always(reply.header("content-type", content_type));
                 for _ in 0..2 {
-                    world.caller().call(CHAT, &asked(content_type == SSE)).await;
+                    let answer = world.caller().call(CHAT, &asked(content_type == SSE)).await;
+                    assert!(!answer.header("cache-status").contains("stored"), "{name}: {}", answer.header("cache-status"));
                     settle().await;
                 }
                 assert_eq!(world.app.asked(), 2, "{name}: asked again");
@@ -154,6 +194,63 @@ fn a_break_behind_the_protocols_own_end_is_no_failure_and_nothing_is_added() {
         let world = World::new(FALLBACK).await;
         let answer = call(&world, SSE, Reply::paced(ms(1), &["data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n"]).breaks()).await;
         assert!(answer.text().contains("upstream_error"), "a break before it is one: {}", answer.text());
+    });
+}
+
+/// A try that may have been billed is charged, and said to be estimated; an error is not.
+#[test]
+fn what_is_no_answer_is_charged_as_estimated_and_all_books_agree() {
+    run(async {
+        for (policies, tries) in [("", 1), ("defaults: {retry: {max_retries: 1, backoff: [10ms]}}", 2)] {
+            let yaml = format!(
+                "
+outbound:
+  providers: {{scripted: {{api: openai, url: 'http://s.test'}}}}
+  limits:
+    - {{name: money, key: global, usd: 1000, window: 1d, unpriced: allow}}
+    - {{name: words, key: global, tokens: 100m, window: 1d}}
+  {policies}
+"
+            );
+            for (name, kind, reply) in none() {
+                let world = World::new(&yaml.replace("100m", "100000000")).await;
+                world.app.script(vec![reply.header("content-type", kind); tries]);
+                world.caller().call(CHAT, &asked(kind == SSE)).await;
+                settle().await;
+                assert_eq!(world.app.asked(), tries, "{name}");
+                let all = world.shared.spend.by_caller();
+                let (money, words) = all.iter().fold((0, 0), |sum, (_, spent)| (sum.0 + spent.nano_usd, sum.1 + spent.tokens));
+                let is_error = name == "an error inside a 200";
+                assert_eq!((money == 0, words == 0), (is_error, is_error), "{name}");
+                assert_eq!(used(&world, "scripted", "money", "nobody").await, money, "{name}");
+                assert_eq!(used(&world, "scripted", "words", "nobody").await, words, "{name}");
+                assert_eq!(world.count("outrigger_tokens_total", &[("source", "estimated")]), words as f64, "{name}");
+                assert_eq!(world.count("outrigger_tokens_total", &[]), words as f64, "{name}: none is said to be the provider's");
+                assert!((world.count("outrigger_cost_usd_total", &[]) * 1e9 - money as f64).abs() < 0.5, "{name}");
+                let lines = world.log().await;
+                let line = lines.iter().find(|line| line["operation"] == "chat").expect("a line");
+                let told = line["cost_usd"].as_f64().map_or(0, |cost| (cost * 1e9).round() as u64);
+                assert_eq!((told, line["tokens"]["source"].as_str()), (money, (!is_error).then_some("estimated")), "{name}: {line:#}");
+            }
+        }
+    });
+}
+
+/// Without a policy that reads it, the length of the prompt is all that is known.
+#[test]
+fn what_is_no_answer_costs_its_prompt_where_nobody_read_it() {
+    run(async {
+        let world = World::new("outbound: {providers: {scripted: {api: anthropic, url: 'http://s.test'}}}").await;
+        for (kind, body) in [(JSON, ""), ("text/html", "<html>"), (SSE, "")] {
+            world.app.script([Reply::ok(body).header("content-type", kind)]);
+            let prompt =
+                json!({"model": "claude-opus-4-1", "max_tokens": 9, "messages": [{"role": "user", "content": "word ".repeat(800)}]});
+            let before = world.count("outrigger_tokens_total", &[("source", "estimated"), ("class", "input")]);
+            world.caller().call("/scripted/v1/messages", &prompt).await;
+            settle().await;
+            let tokens = world.count("outrigger_tokens_total", &[("source", "estimated"), ("class", "input")]) - before;
+            assert!((900.0..1_200.0).contains(&tokens), "{kind}: {tokens}");
+        }
     });
 }
 

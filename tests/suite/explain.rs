@@ -66,7 +66,7 @@ fn the_key_is_the_one_under_which_the_answer_is_kept() {
         }
         let url = format!("http://localhost{CHAT}");
         let line = ["POST", &url, "--door", "outbound", "-H", "authorization: Bearer sk-app"];
-        let told = explained(&line, &body.to_string())["cache_key"]["key"]["key"].clone();
+        let told = explained(&line, &body.to_string())["cache_key"].clone();
         assert_eq!(keys(&world), [told.as_str().expect("a key")]);
 
         let world = World::new(YAML).await;
@@ -75,7 +75,7 @@ fn the_key_is_the_one_under_which_the_answer_is_kept() {
             assert_eq!(world.client().ask(request, "").await.status, StatusCode::OK);
         }
         let told = explained(&["GET", "http://shop.example/page?a=1", "-H", "accept-language: de"], "");
-        assert_eq!(keys(&world), [told["cache_key"]["key"]["key"].as_str().expect("a key")]);
+        assert_eq!(keys(&world), [told["cache_key"].as_str().expect("a key")]);
     });
 }
 
@@ -122,10 +122,20 @@ fn the_order_of_the_fallbacks_is_the_order_in_which_they_are_asked() {
 fn a_path_that_means_two_calls_is_refused_as_the_proxy_refuses_it() {
     run(async {
         let world = World::new(YAML).await;
-        let path = "/openai/v1/models/..%2fchat/completions";
-        let answer = world.caller().call(path, &json!({"model": "gpt-4o"})).await;
-        let error = tried(&["POST", path], "{}").expect_err("two calls");
-        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-        assert!(error.starts_with("400") && answer.text().contains(error.split_once(": ").expect("a reason").1), "{error}");
+        for path in ["/openai/v1/models/..%2fchat/completions", "/openai/v1/threads/t_1%252Fruns", "/openai/v1/chat%252Fcompletions"] {
+            let answer = world.caller().call(path, &json!({"model": "gpt-4o"})).await;
+            let error = tried(&["POST", path], "{}").expect_err("two calls");
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
+            assert!(error.starts_with("400") && answer.text().contains(error.split_once(": ").expect("a reason").1), "{error}");
+        }
     });
+}
+
+#[test]
+fn a_poll_is_explained_as_the_limits_take_it() {
+    let told = explained(&["GET", "/openai/v1/responses/resp_1"], "");
+    let limit = told["policies"].as_array().expect("a list").iter().find(|policy| policy["policy"] == "limits").expect("told").to_string();
+    assert!(limit.contains("it orders nothing"), "{limit}");
+    let told = explained(&["GET", "/openai/v1/models"], "");
+    assert!(told.to_string().contains("no provider bills it"), "{told:#}");
 }

@@ -73,6 +73,9 @@ fn a_fixed_answer_comes_last() {
             (StatusCode::SERVICE_UNAVAILABLE, "{\"resting\": true}", "application/json")
         );
         assert!(answer.header("proxy-status").contains("fallback"));
+        let line = world.log().await.pop().expect("a line");
+        assert_eq!((&line["fallback"], &line["status"]), (&json!("respond"), &json!(503)), "{line:#}");
+        assert_eq!(line["thrown_away"], json!(["overloaded", "connection_reset", "connect_failed"]), "{line:#}");
     });
 }
 

@@ -1,6 +1,9 @@
 //! Header fields on their way: what the proxy says of the client and itself, what belongs to one hop, what never leaves.
 
+use bytes::Bytes;
 use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use outrigger::cli::mock::hash_credential;
 
 use crate::world::{Failing, Reply, World, chat, json, run};
@@ -57,6 +60,23 @@ fn what_belongs_to_one_hop_stays_on_it() {
         }
         for name in ["x-private", "keep-alive"] {
             assert_eq!(answer.header(name), "", "{name} went to the client");
+        }
+    });
+}
+
+/// RFC 9110 section 6.6.1; hyper adds one to HTTP/1 alone.
+#[test]
+fn over_http2_an_answer_without_a_date_gets_one_too() {
+    run(async {
+        let world = World::new("inbound: {app: 'http://app.test', routes: [{match: {path: /shut}, access: {deny: [0.0.0.0/0]}}]}").await;
+        world.app.raw(["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"]);
+        let pipe = TokioIo::new(world.client().raw());
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), pipe).await.expect("a handshake");
+        tokio::task::spawn_local(connection);
+        for (path, status) in [("/", StatusCode::OK), ("/shut", StatusCode::FORBIDDEN)] {
+            let request = Request::get(format!("http://shop.example{path}")).body(Empty::<Bytes>::new()).expect("a request");
+            let answer = sender.send_request(request).await.expect("an answer");
+            assert_eq!((answer.status(), answer.headers().get_all("date").iter().count()), (status, 1), "{:?}", answer.headers());
         }
     });
 }

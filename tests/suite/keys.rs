@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use crate::world::{World, chat, pass, run, secs, settle};
+use crate::world::{Reply, World, chat, pass, run, secs, settle};
 
 const CHAT: &str = "/openai/v1/chat/completions";
 
@@ -69,5 +69,20 @@ fn a_whole_answer_that_is_stored_is_logged_as_complete() {
         for line in world.log().await {
             assert_eq!((&line["outcome"], &line["cache"]), (&json!("complete"), &json!("miss")), "{line}");
         }
+    });
+}
+
+#[test]
+fn a_whole_answer_that_others_wait_for_is_logged_as_complete() {
+    run(async {
+        let world = World::new("inbound: {app: 'http://app.test', routes: [{match: {path: /**}, cache: {ttl: 60s}}]}").await;
+        world.app.script([Reply::ok("slow").after(secs(1))]);
+        let (one, two) = (world.client(), world.client());
+        futures_util::join!(one.get("/a"), two.get("/a"));
+        let lines = world.log().await;
+        let mut told: Vec<_> =
+            lines.iter().map(|line| [&line["cache"], &line["outcome"]].map(|word| word.as_str().unwrap_or_default())).collect();
+        told.sort();
+        assert_eq!(told, [["coalesced", "complete"], ["miss", "complete"]], "{lines:#?}");
     });
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use tokio::time::Instant;
 
-use crate::world::{Client, World, ms, pass, run, secs};
+use crate::world::{Client, World, chat, ms, pass, run, secs};
 
 const BY_CALLER: &str = "
 inbound:
@@ -172,7 +172,7 @@ outbound:
 ",
         )
         .await;
-        let body = crate::world::chat("gpt-4o");
+        let body = chat("gpt-4o");
         assert_eq!(world.caller().call("/openai/v1/chat/completions", &body).await.status, StatusCode::OK);
         let openai = world.caller().call("/openai/v1/chat/completions", &body).await;
         assert_eq!((openai.status, openai.header("x-should-retry")), (StatusCode::TOO_MANY_REQUESTS, "false"));
@@ -187,6 +187,21 @@ outbound:
             (Some("error"), Some("rate_limit_error"))
         );
         assert_eq!(world.provider("openai").seen().len(), 1);
+    });
+}
+
+#[test]
+fn a_call_that_runs_out_of_time_counts_and_one_that_the_provider_refused_does_not() {
+    run(async {
+        let world = World::new(
+            "outbound: {providers: {openai: {url: 'http://o.test'}}, limits: [{key: global, requests: 1, window: 1h}],
+              defaults: {timeouts: {response_header: 1s}}}",
+        )
+        .await;
+        world.provider("openai").script(["503", "hang"]);
+        for expected in [503, 504, 429] {
+            assert_eq!(world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await.status.as_u16(), expected);
+        }
     });
 }
 

@@ -27,6 +27,9 @@ mod spend;
 /// Who pays for a try.
 mod bills;
 
+/// The sums of all books over a random run of every kind of call.
+mod books;
+
 /// Which of a provider's keys is used.
 mod keys;
 
@@ -84,11 +87,17 @@ mod telemetry;
 /// `outrigger explain` beside the running proxy.
 mod explain;
 
+/// The same questions to `outrigger explain` and to the running proxy.
+mod agree;
+
 /// Model calls from the cache: what is kept, how it is given again, and how the app steers it.
 mod model_cache;
 
 /// POST that only reads, answered from the cache: declared fields, GraphQL.
 mod post_cache;
+
+/// What metric, log line and `Cache-Status` say of the cache: the same word, door by door.
+mod cache_words;
 
 /// What went wrong once.
 mod regression;

@@ -2,6 +2,7 @@
 //! is said from outside, as time is.
 
 use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{Answer, Client, Reply, World, chat, run, secs};
 
@@ -90,6 +91,34 @@ fn at_ninety_percent_nothing_new_is_cached_and_connections_end_with_their_answer
         client.get("/new").await;
         client.get("/new").await;
         assert_eq!(world.app.asked(), 4);
+    });
+}
+
+/// What an HTTP/2 connection that begins now may send ahead, beyond the 65,535 bytes that each may (RFC 9113 section 6.9.2).
+async fn sends_ahead(world: &World) -> u32 {
+    const WINDOW_UPDATE: u8 = 8;
+    let mut client = world.client().raw();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.expect("sent");
+    loop {
+        let mut head = [0; 9];
+        if client.read_exact(&mut head).await.is_err() {
+            return 0;
+        }
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        client.read_exact(&mut payload).await.expect("all of it");
+        if head[3] == WINDOW_UPDATE && head[5..] == [0; 4] {
+            return u32::from_be_bytes(payload.try_into().expect("four bytes"));
+        }
+    }
+}
+
+#[test]
+fn an_http2_connection_that_begins_at_ninety_percent_may_send_less_ahead() {
+    run(async {
+        let world = World::new(BOTH).await;
+        assert_eq!(sends_ahead(&world).await, (256 << 10) - 65_535, "four streams' worth");
+        world.shared.pressure.note(90 * MIB);
+        assert!(sends_ahead(&world).await <= 1, "one stream's");
     });
 }
 

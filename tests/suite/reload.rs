@@ -1,9 +1,11 @@
 //! A new file while requests are under way: all of it or nothing, and what was counted stays counted.
 
-use http::{Request, StatusCode};
-use outrigger::policy::breaker::State;
+use std::sync::Arc;
 
-use crate::world::{Reply, World, chat, ms, run, secs};
+use http::{Request, StatusCode};
+use outrigger::{config::RetryBudget, policy::breaker::State};
+
+use crate::world::{Reply, World, chat, ms, pass, run, secs, settle};
 
 fn door(rest: &str) -> String {
     format!("inbound: {{app: 'http://app.test', {rest}}}")
@@ -30,6 +32,19 @@ fn routes_are_swapped_and_limits_go_on_counting() {
 }
 
 #[test]
+fn the_series_of_a_new_route_exist_before_its_first_request() {
+    run(async {
+        let world = World::new(&door("")).await;
+        world.reload(&door("routes: [{name: fresh, match: {path: /a}, cache: {}}]")).expect("good");
+        let text = world.metrics();
+        for series in ["outrigger_requests_total{door=\"inbound\",route=\"fresh\",code=\"502\"", "outrigger_cache_requests_total{"] {
+            let found = text.lines().any(|line| line.starts_with(series) && line.contains("route=\"fresh\"") && line.ends_with(" 0"));
+            assert!(found, "{series}\n{text}");
+        }
+    });
+}
+
+#[test]
 fn a_breaker_stays_open() {
     run(async {
         let breaker = "defaults: {breaker: {consecutive: 2, ratio: 'off'}}";
@@ -41,6 +56,35 @@ fn a_breaker_stays_open() {
         assert_eq!(world.breaker("app"), Some(State::Open));
         assert_eq!(world.client().get("/").await.json()["reason"], "breaker_open");
         assert_eq!(world.app.asked(), 2);
+    });
+}
+
+#[test]
+fn workers_go_over_together_and_a_request_from_before_brings_no_old_terms_back() {
+    run(async {
+        let terms =
+            |times: u32| door(&format!("defaults: {{breaker: {{consecutive: {times}, ratio: 'off', open: {{base: 60s, jitter: 0}}}}}}"));
+        let world = World::new(&terms(5)).await;
+        let (here, elsewhere) = (world.client(), world.client_elsewhere());
+        world.app.script([Reply::status(503).after(secs(10)), Reply::status(503)]);
+        let before = elsewhere.get("/");
+        let after = async {
+            settle().await;
+            world.reload(&terms(1)).expect("good");
+            assert_eq!(here.get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(world.breaker("app"), Some(State::Open), "one failure suffices now");
+            for client in [&here, &elsewhere] {
+                assert_eq!(client.get("/").await.json()["reason"], "breaker_open");
+            }
+        };
+        let (before, ()) = tokio::join!(before, after);
+        assert_eq!(before.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((world.breaker("app"), world.app.asked()), (Some(State::Open), 2));
+        pass(secs(120)).await;
+        assert_eq!(elsewhere.get("/").await.status, StatusCode::OK);
+        world.app.always(Reply::status(503));
+        here.get("/").await;
+        assert_eq!(world.breaker("app"), Some(State::Open), "the terms are still the new ones");
     });
 }
 
@@ -106,6 +150,24 @@ fn a_target_that_is_gone_leaves_breakers_and_metrics() {
         let left: Vec<&str> = metrics.lines().filter(|line| line.contains("target=\"house")).collect();
         assert!(left.is_empty(), "{left:#?}");
         assert!(metrics.contains("target=\"openai\"") && world.breaker("openai/m").is_some());
+    });
+}
+
+#[test]
+fn a_target_that_comes_again_has_a_budget_of_its_own() {
+    run(async {
+        let providers = |names: &str| format!("outbound: {{providers: {{{names}}}, defaults: {{retry: {{}}}}}}");
+        let both = providers("openai: {}, house: {api: openai, url: 'http://house.test'}");
+        let world = World::new(&both).await;
+        let budgets = |generation: u64| {
+            let terms = RetryBudget { ratio: 0.2, min_per_sec: 1.0 };
+            ["openai", "house"].map(|name| world.shared.budgets.get(&name.into(), terms, generation, tokio::time::Instant::now()))
+        };
+        let before = budgets(1);
+        world.reload(&providers("openai: {}")).expect("good");
+        world.reload(&both).expect("good");
+        let after = budgets(3);
+        assert_eq!([0, 1].map(|at: usize| Arc::ptr_eq(&before[at], &after[at])), [true, false], "what is drawn lives on with its target");
     });
 }
 

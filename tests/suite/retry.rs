@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body::Frame;
 
-use crate::world::{Failing, Reply, World, chat, json, ms, run, secs, upload};
+use crate::world::{Failing, Reply, World, chat, json, ms, pass, run, secs, upload};
 
 const CHAT: &str = "/openai/v1/chat/completions";
 
@@ -124,7 +124,7 @@ fn a_connection_that_cannot_be_made_is_tried_again_whatever_the_method() {
         world.dials.fail("app", [Failing::Refused; 3]);
         let answer = world.client().get("/").await;
         assert_eq!(answer.status, StatusCode::OK, "the first connection is kept");
-        crate::world::pass(secs(5)).await;
+        pass(secs(5)).await;
         let answer = world.client().get("/").await;
         assert_eq!((answer.status, answer.json()["reason"].as_str()), (StatusCode::BAD_GATEWAY, Some("connect_failed")));
     });
@@ -166,6 +166,50 @@ fn a_client_that_repeats_a_call_that_was_given_up_gets_one_try() {
 }
 
 #[test]
+fn our_own_refusals_after_the_policy_say_that_the_client_need_not_try() {
+    run(async {
+        let world = World::new(&outbound("{max_retries: 1, backoff: [1ms]}, breaker: {consecutive: 2, ratio: 'off'}")).await;
+        world.provider("openai").script(["503", "503"]);
+        world.caller().call(CHAT, &chat("gpt-4o")).await;
+        let open = world.caller().call(CHAT, &chat("gpt-4o")).await;
+        assert!(open.header("proxy-status").contains("breaker_open"), "{:?}", open.headers);
+        assert_eq!(open.header("x-should-retry"), "false");
+
+        let world = World::new(&outbound("{max_retries: 1, backoff: [1ms]}")).await;
+        world.provider("openai").script(["hang", "hang"]);
+        let late = world.caller().ask(json(CHAT).header("x-stainless-read-timeout", "2"), chat("gpt-4o").to_string()).await;
+        assert!(late.header("proxy-status").contains("caller_timeout"), "{:?}", late.headers);
+        assert_eq!((late.status, late.header("x-should-retry")), (StatusCode::GATEWAY_TIMEOUT, "false"));
+
+        let world = World::new(&outbound("{max_retries: 1, backoff: [1ms]}")).await;
+        world.dials.fail("openai", [Failing::Refused; 2]);
+        let away = world.caller().call(CHAT, &chat("gpt-4o")).await;
+        assert_eq!((away.status, away.header("x-should-retry")), (StatusCode::BAD_GATEWAY, "false"));
+    });
+}
+
+#[test]
+fn what_a_client_repeats_by_itself_is_drawn_from_the_budget() {
+    run(async {
+        let world = World::new(&outbound("{max_retries: 1, backoff: [1ms], budget: {ratio: 0.5, min_per_sec: 0.1}}")).await;
+        let mut body = chat("gpt-4o");
+        for (repeats, tries) in [(0, 2), (10, 1)] {
+            for seed in 0..repeats {
+                body["seed"] = seed.into();
+                world.caller().ask(json(CHAT).header("x-stainless-retry-count", "1"), body.to_string()).await;
+            }
+            let before = world.provider("openai").seen().len();
+            world.provider("openai").script(["503", "503"]);
+            body["seed"] = (1_000 + repeats).into();
+            world.caller().call(CHAT, &body).await;
+            assert_eq!(world.provider("openai").seen().len() - before, tries, "after {repeats} repeats");
+            world.provider("openai").reset();
+            pass(secs(10)).await;
+        }
+    });
+}
+
+#[test]
 fn a_failure_that_the_policy_does_not_cover_is_left_to_the_sdk() {
     run(async {
         for (retry, faults, expected) in [
@@ -193,7 +237,7 @@ fn a_body_that_came_in_pieces_is_sent_again_whole() {
         let caller = world.caller();
         let (opened, ()) = futures_util::join!(caller.send(request), async {
             send.send(Ok(Frame::data(Bytes::from(begin.to_owned())))).await.expect("taken");
-            crate::world::pass(secs(1)).await;
+            pass(secs(1)).await;
             send.send(Ok(Frame::data(Bytes::from(end.to_owned())))).await.expect("taken");
             drop(send);
         });

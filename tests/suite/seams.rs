@@ -57,16 +57,17 @@ fn refreshes_are_few_at_once_and_each_has_a_line_of_its_own() {
             "inbound: {app: 'http://app.test', bounds: {max_requests: 20}, routes: [{match: {path: /**}, cache: {ttl: 1s, stale_while_revalidate: 1h}}]}",
         )
         .await;
-        for at in 0..40 {
-            world.client().get(&format!("/{at}")).await;
+        let clients = [world.client(), world.client_elsewhere()];
+        for at in 0..400 {
+            clients[at % 2].get(&format!("/{at}")).await;
         }
         pass(secs(5)).await;
         world.app.always(Reply::ok("fresh").after(secs(1)));
         let before = world.app.asked();
-        for at in 0..40 {
-            assert!(world.client().get(&format!("/{at}")).await.header("cache-status").contains("hit"));
+        for at in 0..400 {
+            assert!(clients[at % 2].get(&format!("/{at}")).await.header("cache-status").contains("hit"));
         }
-        assert_eq!(world.app.asked() - before, 10, "half of what the door may have in hand");
+        assert_eq!(world.app.asked() - before, 10, "half of what the door may have in hand, of both workers together");
         pass(secs(3)).await;
         assert_eq!(world.count("outrigger_cache_refreshes_total", &[("result", "done")]), 10.0);
         let lines = world.log().await;
@@ -76,7 +77,7 @@ fn refreshes_are_few_at_once_and_each_has_a_line_of_its_own() {
             (&refreshes[0]["caller"], &refreshes[0]["outcome"], &refreshes[0]["status"]),
             (&json!("outrigger"), &json!("complete"), &json!(200))
         );
-        assert_eq!(world.count("outrigger_requests_total", &[]), 80.0, "a refresh is nobody's request");
+        assert_eq!(world.count("outrigger_requests_total", &[]), 800.0, "a refresh is nobody's request");
     });
 }
 
@@ -100,15 +101,38 @@ fn every_answer_tells_the_id_under_which_the_log_has_it() {
             "{inbound: {app: 'http://app.test', limits: [{key: client_ip, requests: 1, window: 1m}]}, outbound: {providers: {openai: {url: 'http://o.test'}}}}",
         )
         .await;
-        let mut ids = Vec::new();
-        for _ in 0..2 {
-            ids.push(world.client().get("/").await.header("x-request-id").to_owned());
-        }
+        let mut ids = vec![world.client().get("/").await.header("x-request-id").to_owned()];
+        let limited = world.client().get("/").await;
         let unknown = world.caller().ask(Request::get("/nobody/v1/x"), "").await;
-        ids.push(unknown.header("x-request-id").to_owned());
+        let ambiguous = world.caller().ask(Request::get("/openai/v1/a/../models"), "").await;
+        for (refused, place) in [(&limited, "/request_id"), (&unknown, "/request_id"), (&ambiguous, "/error/request_id")] {
+            ids.push(refused.header("x-request-id").to_owned());
+            assert_eq!(refused.json().pointer(place), Some(&json!(refused.header("x-request-id"))), "{}", refused.text());
+        }
         settle().await;
         let logged: Vec<String> = world.log().await.iter().map(|line| line["request_id"].as_str().expect("an id").to_owned()).collect();
         assert_eq!(ids, logged);
         assert!(ids.iter().all(|id| !id.is_empty()));
+    });
+}
+
+#[test]
+fn a_refusal_has_the_id_where_the_providers_sdk_looks_for_it() {
+    run(async {
+        let world = World::new(
+            "outbound: {providers: {anthropic: {url: 'http://a.test'}, bedrock: {url: 'http://b.test', api: bedrock}}, limits: [{key: global, requests: 1, window: 1h}]}",
+        )
+        .await;
+        world.caller().ask(Request::get("/anthropic/v1/models"), "").await;
+        for (path, field, place) in [
+            ("/anthropic/v1/messages", "request-id", "/request_id"),
+            ("/bedrock/model/m/converse", "x-amzn-requestid", "/requestId"),
+            ("/anthropic/v1/a/../messages", "request-id", "/request_id"),
+        ] {
+            let refused = world.caller().ask(post(path), "{}").await;
+            assert!(refused.status.is_client_error(), "{path}: {}", refused.status);
+            let id = refused.header("x-request-id");
+            assert_eq!((refused.header(field), refused.json().pointer(place)), (id, Some(&json!(id))), "{path}: {}", refused.text());
+        }
     });
 }

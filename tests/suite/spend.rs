@@ -68,6 +68,8 @@ fn a_path_that_a_provider_may_read_as_a_call_that_costs_is_refused() {
             "/openai/v1/moderations/..%5cchat%5ccompletions",
             "/openai/v1/moderations/%252e%252e/chat/completions",
             "/openai/v1/threads/t_1%2Fruns",
+            "/openai/v1/threads/t_1%252Fruns",
+            "/openai/v1/chat%252Fcompletions",
         ] {
             let answer = world.caller().call(path, &of(10)).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{path}");
@@ -149,6 +151,20 @@ fn the_user_whose_request_caused_the_calls_pays_for_them() {
         let (_, _, billed) = world.provider("openai").billed();
         let spent: u64 = world.shared.spend.by_caller().iter().map(|(_, spent)| spent.nano_usd).sum();
         assert_eq!(spent, billed, "our books and the provider's agree to the nano-dollar");
+    });
+}
+
+#[test]
+fn what_a_call_may_cost_is_reserved_for_the_user_who_caused_it() {
+    run(async {
+        let world = World::new(SPEND).await;
+        let (_, alice) = arrive(&world, "alice").await;
+        world.provider("openai").script(["slow=10s", "slow=10s"]);
+        // Each may cost $0.0008 of $0.001.
+        let body = of(80);
+        let together = futures_util::join!(caused(&world, &alice, &body), caused(&world, &alice, &body));
+        assert_eq!([together.0.status, together.1.status], [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS]);
+        assert_eq!(world.provider("openai").seen().len(), 1);
     });
 }
 

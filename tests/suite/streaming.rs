@@ -141,3 +141,28 @@ fn an_app_that_hangs_up_stops_the_model() {
         assert!(world.provider("openai").billed().1 < 30);
     });
 }
+
+/// Workers stop one after the other: who reads a stream that another worker fetches is cut by that one's stop.
+#[test]
+fn a_shared_stream_that_another_worker_ends_is_ended_by_the_proxy() {
+    run(async {
+        let world = World::new("outbound: {providers: {openai: {url: 'http://o.test'}}, defaults: {cache: {ttl: 1h, share: true}}}").await;
+        world.provider("openai").script(["stall-after=3"]);
+        let mut call = chat("gpt-4o");
+        call["stream"] = serde_json::json!(true);
+        let ask = async |caller: Client| {
+            let mut opened = caller.open(json("/openai/v1/chat/completions"), call.to_string()).await;
+            opened.text().await;
+            opened
+        };
+        let readers = [ask(world.caller()).await, ask(world.caller_elsewhere()).await];
+        world.proxy.stop.advance();
+        for reader in readers {
+            let answer = reader.whole().await;
+            assert!(answer.broken && answer.text().contains("the proxy is shutting down"), "{}", answer.text());
+        }
+        let outcomes: Vec<_> = world.log().await.iter().map(|line| line["outcome"].clone()).collect();
+        assert_eq!(outcomes, ["stopped", "stopped"]);
+        assert_eq!(world.provider("openai").seen().len(), 1);
+    });
+}

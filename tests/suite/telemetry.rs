@@ -74,6 +74,30 @@ fn an_exchange_is_one_line_of_json_with_what_happened() {
 }
 
 #[test]
+fn a_line_tells_why_tries_were_made_again_and_which_limit_refused() {
+    run(async {
+        let world = World::new(
+            "{inbound: {app: 'http://app.test', routes: [{match: {path: /a}, retry: {max_retries: 2, backoff: [1ms]}},
+              {match: {path: /b}, limits: [{name: few, key: client_ip, requests: 1, window: 1m}]}]}}",
+        )
+        .await;
+        world.app.script([Reply::status(503), Reply::status(502)]);
+        world.client().get("/a").await;
+        for _ in 0..2 {
+            world.client().get("/b").await;
+        }
+        let lines = world.log().await;
+        assert_eq!(
+            (&lines[0]["tries"], &lines[0]["thrown_away"]),
+            (&serde_json::json!(3), &serde_json::json!(["status_5xx", "status_5xx"])),
+            "{:#}",
+            lines[0]
+        );
+        assert_eq!((&lines[2]["reason"], &lines[2]["limit"]), (&serde_json::json!("limited"), &serde_json::json!("few")), "{:#}", lines[2]);
+    });
+}
+
+#[test]
 fn a_call_is_joined_to_the_request_that_caused_it() {
     run(async {
         let world = World::new(BOTH).await;

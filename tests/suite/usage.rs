@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{World, chat, json as post, run, settle};
+use crate::world::{Reply, World, chat, json as post, run, settle};
 
 const YAML: &str = "
 outbound:
@@ -150,17 +150,19 @@ fn a_stream_that_does_not_tell_and_one_that_is_cut_are_estimated_and_said_to_be(
     });
 }
 
-/// No policy had to read it: nothing but its length is known.
+/// Where nothing had to read it (`as_sent`), nothing but its length is known.
 #[test]
 fn the_prompt_of_a_stream_that_does_not_tell_is_not_free() {
-    run(async {
-        let world = World::new(YAML).await;
-        let body = json!({"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "word ".repeat(2_000)}]});
-        world.provider("openai").script(["cut-after=10"]);
-        world.caller().call("/openai/v1/chat/completions", &body).await;
-        let input = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
-        assert!((2_300.0..2_700.0).contains(&input), "10,000 bytes and a little: {input}");
-    });
+    for metering in ["exact", "as_sent"] {
+        run(async move {
+            let world = World::new(&format!("outbound: {{metering: {metering}, providers: {{openai: {{url: 'http://o.test'}}}}}}")).await;
+            let body = json!({"model": "gpt-4o-mini", "stream": true, "messages": [{"role": "user", "content": "word ".repeat(2_000)}]});
+            world.provider("openai").script(["cut-after=10"]);
+            world.caller().call("/openai/v1/chat/completions", &body).await;
+            let input = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
+            assert!((2_300.0..2_700.0).contains(&input), "{metering}: 10,000 bytes and a little: {input}");
+        });
+    }
 }
 
 #[test]
@@ -188,5 +190,25 @@ fn errors_cost_nothing() {
         }
         let (_, tokens, usd) = total(&world);
         assert_eq!((tokens, usd), (0, 0));
+    });
+}
+
+#[test]
+fn counting_tokens_costs_nothing() {
+    run(async {
+        let yaml = "
+outbound:
+  providers: {scripted: {api: anthropic, url: 'http://s.test'}}
+  limits: [{name: budget, usd: 0.01, window: 1h}]
+";
+        let world = World::new(yaml).await;
+        world.app.always(Reply::ok("{\"input_tokens\":14}").header("content-type", "application/json"));
+        let body = json!({"model": "claude-opus-4-1", "messages": [{"role": "user", "content": "word ".repeat(5_000)}]});
+        for _ in 0..3 {
+            let answer = world.caller().call("/scripted/v1/messages/count_tokens", &body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+        }
+        settle().await;
+        assert!(world.shared.spend.by_caller().iter().all(|(_, spent)| spent.nano_usd == 0));
     });
 }

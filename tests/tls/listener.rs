@@ -136,6 +136,7 @@ async fn a_new_certificate_serves_new_connections_and_open_ones_stay() {
     // Files are replaced one after the other: half a rotation is refused and changes nothing.
     files.write("tls.crt", &pairs[1].cert);
     let refused = proxy.app.reload(false).await.expect_err("half a rotation");
+    let refused = refused.to_string();
     assert!(refused.contains("does not belong to the certificate") && refused.contains("3:"), "{refused}");
     assert!(shown(&connected().await.expect("TLS")) == leaf(&pairs[0]));
     files.write("tls.key", &pairs[1].key);

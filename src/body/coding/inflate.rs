@@ -86,13 +86,14 @@ impl Inflate {
         let mut at = 0;
         loop {
             let (read, written) = (inflate.total_in(), inflate.total_out());
-            let status = inflate.decompress(&input[at..], &mut self.out, FlushDecompress::None).map_err(|_| Stop::Broken)?;
+            let status = inflate.decompress(&input[at..], &mut self.out, FlushDecompress::None);
             let (read, written) = ((inflate.total_in() - read) as usize, (inflate.total_out() - written) as usize);
             at += read;
+            // Also what stands before a fault: in a piece of its own it would have been read.
             if written > 0 {
                 next(&self.out[..written])?;
             }
-            if status == Status::StreamEnd {
+            if status.map_err(|_| Stop::Broken)? == Status::StreamEnd {
                 self.state = if *kind == Kind::Gzip { State::Member { after_one: true } } else { State::Ended };
                 return Ok(at);
             }

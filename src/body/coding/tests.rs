@@ -176,7 +176,43 @@ fn in_pieces(codings: &[Coding], body: &[u8], size: usize) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// What is read up to the end or the first fault. (Brotli's decoder keeps back what it has read of a piece with a fault.)
+fn read_up_to_a_fault(codings: &[Coding], body: &[u8], size: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    let mut decoder = Decoder::new(codings);
+    for piece in body.chunks(size) {
+        let take = &mut |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            true
+        };
+        if decoder.feed(piece, take).is_err() {
+            break;
+        }
+    }
+    text
+}
+
+#[test]
+fn a_wrong_checksum_takes_nothing_away_from_what_was_read() {
+    for (coding, mut body) in [(Coding::Gzip, gzip(TEXT)), (Coding::Deflate, zlib(TEXT))] {
+        // The last four bytes of zlib are its checksum, and of gzip the length.
+        let at = body.len() - 1;
+        body[at] ^= 1;
+        assert_eq!(read_up_to_a_fault(&[coding], &body, body.len()), TEXT, "{coding:?}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn what_is_read_before_a_fault_does_not_depend_on_how_it_is_cut(which in 0usize..6, size in 1usize..400, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let (name, mut body) = encoded().swap_remove(which);
+        let ContentEncoding::Known(codings) = ContentEncoding::of(&headers(&[name])) else { panic!("{name}") };
+        let at = at.index(body.len());
+        body[at] = byte;
+        let whole = read_up_to_a_fault(&codings, &body, body.len());
+        prop_assert_eq!(read_up_to_a_fault(&codings, &body, size), whole, "{}", name);
+    }
+
     #[test]
     fn cutting_changes_nothing(which in 0usize..7, size in 1usize..400) {
         let (name, body) = encoded().swap_remove(which);

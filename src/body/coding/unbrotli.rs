@@ -1,4 +1,5 @@
-//! Brotli (RFC 7932). A window is at most 16 MiB: the variant with larger ones is no content coding.
+//! Brotli (RFC 7932). A window is at most 16 MiB: the variant with larger ones is no content coding. Of a
+//! piece with a fault nothing is given, also not what stands before the fault: the library keeps it back.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 

@@ -265,7 +265,8 @@ impl Teller<'_> {
         for user in ["alice", "bob"] {
             let cost = line(&known, user).and_then(|line| line["cost_usd"].as_str()).unwrap_or("unknown").to_owned();
             sum += nano(&cost).unwrap_or_default();
-            self.say(format!("{user:<6} {} calls  ${cost}", calls(&known, user)))?;
+            let made = calls(&known, user);
+            self.say(format!("{user:<6} {made} {:<5}  ${cost}", if made == 1 { "call" } else { "calls" }))?;
         }
         self.say(format!("the proxy counted ${}, the provider billed ${provider} for the same calls", usd(sum)))?;
         self.expect(calls(&known, "alice") == 3 && calls(&known, "bob") == 1, "each model call is laid to the user who caused it")?;

@@ -148,8 +148,9 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
         return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
     }
     let call = asked.call.as_ref().filter(|_| limit.unit != Unit::Requests)?;
-    if call.shape.is_free() && !arrival.headers.contains_key(http::header::UPGRADE) {
-        return Some("no provider bills it");
+    if call.shape.orders_nothing() && !arrival.headers.contains_key(http::header::UPGRADE) {
+        let poll = "it orders nothing; what the work has used that it asks about is charged to who began it";
+        return Some(if call.shape.is_free() { "no provider bills it" } else { poll });
     }
     let prices = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.prices);
     let free = limit.unit == Unit::NanoUsd && call.model.is_some_and(|model| Prices::new(prices).is_free(model));
@@ -178,6 +179,10 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     );
     if limit.unit == Unit::NanoUsd && limit.unpriced == Unpriced::Refuse {
         terms.add("a model without a price", "is refused");
+    }
+    if door == Door::Outbound && limit.unit != Unit::Requests {
+        let word = if limit.unmetered == Unpriced::Refuse { "is refused" } else { "passes uncounted" };
+        terms.add("a batch, a video, a WebSocket", word);
     }
     if !limit.alert_at.is_empty() {
         terms.add("alert at", limit.alert_at.iter().map(|share| format!("{}%", share * 100.0)).collect::<Vec<_>>().join(" "));

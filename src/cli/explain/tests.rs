@@ -78,7 +78,7 @@ fn a_model_call_is_explained_part_by_part() {
     assert_eq!((&terms(0)["key"], &terms(0)["alert at"]), (&"provider=openai api_key=(hashed)".into(), &"50%".into()));
     assert_eq!((&found["policies"][1]["mode"], &terms(1)["ttl"]), (&"observe".into(), &"1h".into()));
     assert_eq!((&terms(3)["max_retries"], &terms(5)["then"]), (&"3".into(), &json_of!(["openai with gpt-4o-mini"])));
-    let parts = found["cache_key"]["key"]["parts"].as_array().unwrap();
+    let parts = found["cache_key_parts"].as_array().unwrap();
     let names: Vec<_> = parts.iter().map(|part| part[0].as_str().unwrap()).collect();
     for name in ["class", "path", "provider", "operation", "tenant", "body"] {
         assert!(names.contains(&name), "{name} in {names:?}");
@@ -89,7 +89,7 @@ fn a_model_call_is_explained_part_by_part() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     // Members in another order are the same question; another temperature is not.
-    let key = |body: &str| json(&[&line[..7], &[body]].concat())["cache_key"]["key"]["key"].clone();
+    let key = |body: &str| json(&[&line[..7], &[body]].concat())["cache_key"].clone();
     let moved = r#"{"stream":true,"max_tokens":9,"temperature":0,"messages":[{"role":"user","content":"Hi"}],"model":"gpt-4o"}"#;
     assert_eq!(key(body), key(moved));
     assert_ne!(key(body), key(&body.replace("\"temperature\":0", "\"temperature\":0.5")));
@@ -104,7 +104,7 @@ fn candidates_say_why_not() {
     let found = json(&["GET", "/openai/v1/models"]);
     assert_eq!(found["route"], "default");
     assert_eq!(found["candidates"][0]["because"], "operation: does not match");
-    assert_eq!(found["cache_key"]["none"], "no cache policy applies");
+    assert_eq!(found["cache_key_note"], "no cache policy applies");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_inbound_door_believes_only_who_it_trusts() {
     assert_eq!((&found["caller"], &found["client"]), (&"ann".into(), &"203.0.113.9".into()));
     assert_eq!(policies(&found), ["limits", "cache"]);
     assert_eq!(found["policies"][0]["terms"]["key"], "client_ip=203.0.113.9");
-    let parts = found["cache_key"]["key"]["parts"].as_array().unwrap();
+    let parts = found["cache_key_parts"].as_array().unwrap();
     assert!(parts.iter().any(|part| part[0] == "path" && part[1] == "/api/products/7?x=1"), "{parts:?}");
     assert!(parts.iter().any(|part| part[0] == "header:accept-language"), "{parts:?}");
     let found = json(&["POST", "/api/products/7"]);
@@ -128,7 +128,7 @@ fn the_inbound_door_believes_only_who_it_trusts() {
 fn a_post_that_only_reads_is_explained_part_by_part() {
     let parts = |path: &str, body: &str| {
         let found = json(&["POST", path, "-H", "content-type: application/json", "-d", body]);
-        let parts = found["cache_key"]["key"]["parts"].as_array().unwrap_or_else(|| panic!("{found:#}")).clone();
+        let parts = found["cache_key_parts"].as_array().unwrap_or_else(|| panic!("{found:#}")).clone();
         parts.iter().map(|part| (part[0].as_str().unwrap().to_owned(), part[1].as_str().unwrap().to_owned())).collect::<Vec<_>>()
     };
     let found = parts("/search", r#"{"q":"shoes","trace":1}"#);
@@ -140,7 +140,7 @@ fn a_post_that_only_reads_is_explained_part_by_part() {
         assert!(found.contains(&(part.0.into(), part.1.into())), "{part:?} in {found:?}");
     }
     let line = ["POST", "/graphql", "-H", "content-type: application/json", "-d", r#"{"query":"mutation { a }"}"#];
-    assert_eq!(json(&line)["cache_key"]["none"], "GraphQL mutation");
+    assert_eq!(json(&line)["cache_key_note"], "GraphQL mutation");
     assert_eq!(json(&line)["policies"][1]["terms"]["POST by"], "its GraphQL document and all beside it");
 }
 

@@ -168,11 +168,6 @@ impl Mock {
         Ok(())
     }
 
-    /// How many faults of the script still wait.
-    pub fn script_left(&self) -> usize {
-        self.ledger.script.lock().len()
-    }
-
     /// Forgets books, script, requests and prompt caches.
     pub fn reset(&self) {
         self.ledger.reset();

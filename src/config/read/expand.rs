@@ -1,6 +1,6 @@
-//! `${NAME}`, `${NAME:-default}` and `{file: path}` inside scalars that are already parsed, never in the text of the file.
+//! Expands `${NAME}`, `${NAME:-default}` and `{file: path}` in parsed scalars, never in the text of the file.
 //!
-//! A value that expands to nothing is absent. What a variable or a file held is never part of a message.
+//! A value that expands to nothing is absent. The content of a variable or a file is never part of a message.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub(super) struct Expander<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
     pub(super) text: String,
-    /// Something of it came from outside and must not be shown.
+    /// Whether a part came from outside: messages must not show it.
     pub(super) foreign: bool,
 }
 

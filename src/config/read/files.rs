@@ -1,19 +1,19 @@
-//! Files that the configuration names: secrets and certificates. What they hold belongs to its content, so that a change in one
-//! of them is a change of the configuration.
+//! Files that the configuration names: secrets and certificates. Their content belongs to the configuration: a change in one of them
+//! is a change of the configuration.
 
 use std::{
     io::Read,
     path::{Path, PathBuf},
 };
 
-/// What stands for the content of a file that cannot be read.
+/// The content of a file that cannot be read, in hashes.
 const UNREADABLE: &[u8] = b"\0unreadable";
 
-/// Reads files, and remembers what they held.
+/// Reads files, and keeps a hash of their content.
 pub(in crate::config) struct Files {
-    /// Relative paths start here.
+    /// The directory of relative paths.
     dir: PathBuf,
-    /// Over every path and content, as read.
+    /// The hash of every path and content, in the order of reading.
     pub(super) content: blake3::Hasher,
     /// Every file that was asked for, in order, with the most that was read of it.
     pub(super) asked: Vec<(PathBuf, u64)>,
@@ -29,7 +29,7 @@ impl Files {
         self.dir.join(path)
     }
 
-    /// What the file holds, up to `most` bytes; the error says what is wrong with it.
+    /// The content of a file, up to `most` bytes. The error says what is wrong with the file.
     pub(in crate::config) fn read(&mut self, path: &Path, most: u64) -> Result<Vec<u8>, String> {
         let path = self.path(path);
         let bytes = content_of(&path, most);
@@ -39,7 +39,7 @@ impl Files {
     }
 }
 
-/// What a file holds, up to `most` bytes.
+/// The content of a file, up to `most` bytes.
 pub(super) fn content_of(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let file = std::fs::File::open(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
@@ -47,7 +47,7 @@ pub(super) fn content_of(path: &Path, most: u64) -> Result<Vec<u8>, String> {
         return Err(format!("`{shown}` is not a file"));
     }
     let mut bytes = Vec::new();
-    // One more than allowed, so that a file that is too large is seen to be.
+    // One byte more than allowed: a file that is too large shows.
     file.take(most + 1).read_to_end(&mut bytes).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
     if bytes.len() as u64 > most {
         return Err(format!("`{shown}` is larger than {}", bytesize::ByteSize(most).display().iec()));
@@ -55,13 +55,13 @@ pub(super) fn content_of(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Adds a named file and what was read of it.
+/// Adds the path and the content of a file to a hash.
 pub(super) fn note<E>(hash: &mut blake3::Hasher, path: &Path, bytes: &Result<Vec<u8>, E>) {
     part(hash, path.as_os_str().as_encoded_bytes());
     part(hash, bytes.as_deref().unwrap_or(UNREADABLE));
 }
 
-/// Adds a part that cannot be taken for another's beginning.
+/// Adds a part to a hash, with its length: no part can be taken for the beginning of another.
 pub(super) fn part(hash: &mut blake3::Hasher, bytes: &[u8]) {
     hash.update(&(bytes.len() as u64).to_le_bytes());
     hash.update(bytes);

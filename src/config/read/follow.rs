@@ -1,5 +1,4 @@
-//! Mistakes that are only seen because of a syntax error further down: an indentation that is wrong makes a key unknown long
-//! before the parser stops.
+//! Mistakes that follow from a syntax error further down: a wrong indentation makes a key unknown long before the parser stops.
 
 use super::tree::Mark;
 use crate::config::error::{Fault, lines};

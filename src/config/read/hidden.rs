@@ -1,4 +1,4 @@
-//! Which stretches of a file must not be shown: secrets where they are expected, and what looks like one where they are not.
+//! Stretches of a file that messages must not show: secrets at their places, and values that look like secrets at other places.
 
 use super::tree::{Mark, Node, Shape};
 use crate::config::{
@@ -7,7 +7,7 @@ use crate::config::{
     secrecy::{is_reference, is_secret_name, is_secret_value},
 };
 
-/// Of the value of a secret key: all of it, unless it only names where the secret is.
+/// Hides the value of a secret key. A reference to a variable or a file is shown.
 pub(super) fn secret(node: &Node, masks: &mut Vec<(Mark, Mark)>) {
     let harmless = match &node.shape {
         Shape::Word { text, .. } => is_reference(text),
@@ -19,12 +19,12 @@ pub(super) fn secret(node: &Node, masks: &mut Vec<(Mark, Mark)>) {
     }
 }
 
-/// Of a value that `kind` does not allow. Where a single secret was expected all of it is hidden.
+/// Hides the credentials in a value that `kind` does not allow. Where a secret was expected, all of the value is hidden.
 pub(super) fn misplaced(node: &Node, kind: &Kind, name: &str, masks: &mut Vec<(Mark, Mark)>) {
     if is_only_secrets(kind) { secret(node, masks) } else { unknown(node, name, masks) }
 }
 
-/// Of the value of a key that is not known, or that is there twice: what its name or its form says is a credential.
+/// Hides the credentials in the value of a key that is unknown or double. Its name and its form tell a credential.
 pub(super) fn unknown(node: &Node, name: &str, masks: &mut Vec<(Mark, Mark)>) {
     match &node.shape {
         Shape::Word { text, .. } => {
@@ -55,8 +55,8 @@ fn is_only_secrets(kind: &Kind) -> bool {
     }
 }
 
-/// On a line that could not be parsed nothing is known to be a secret, so whatever looks like one is masked; on a line that speaks
-/// of one, whatever is no word of the schema.
+/// Hides the likely credentials of a line that could not be parsed: words that look like one. On a line that names a secret, every
+/// word that the schema does not know is hidden.
 pub(super) fn suspicious(text: &str, at: Mark) -> Vec<(Mark, Mark)> {
     let Some(line) = lines(text).nth((at.line as usize).wrapping_sub(1)) else { return Vec::new() };
     let secret_line =

@@ -1,6 +1,6 @@
-//! The walk over a block of keys: which are known, which are missing, and what stands for those that are absent.
+//! The walk over a block of keys: unknown keys, missing keys, and the defaults of absent ones.
 //!
-//! One mistake is one message: where a key is not known, nothing is said to be missing that it was most likely meant for.
+//! One mistake is one message. An unknown key is most likely a key that is missing, so the missing key is not reported too.
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -17,9 +17,9 @@ use crate::config::schema::{self, Key, Kind, Table};
 pub(super) struct Misfit<'n> {
     pub(super) name: &'n str,
     pub(super) at: Mark,
-    /// It is known and already written here; else it is not known.
+    /// The place of the first key of this name, if the key is known. `None`: the key is not known.
     pub(super) first: Option<Mark>,
-    /// All keys of the block behind it are misfits too.
+    /// Whether all keys of the block behind it are misfits too.
     pub(super) last: bool,
 }
 
@@ -48,7 +48,7 @@ impl Walk<'_> {
                 misfits.push(Misfit { name, at: key_node.at, first: seen.insert(name, key_node.at), last: true });
                 continue;
             };
-            // Of doubles the first that has a value counts.
+            // Of two keys with the same name, the first that has a value counts.
             let counts = |(key, value): &(Rc<Node>, Rc<Node>)| key.is_word(name) && !value.is_empty();
             let first = entries.iter().position(counts).or_else(|| entries.iter().position(|(key, _)| key.is_word(name))).unwrap_or(at);
             if at != first {
@@ -73,7 +73,7 @@ impl Walk<'_> {
         Some(Value::Mapping(out))
     }
 
-    /// Says which keys do not fit. What they were most likely meant for is given back: it is not said to be missing.
+    /// Reports the keys that do not fit. The result names the keys that were most likely meant: they are not reported as missing.
     fn tell(&mut self, misfits: &[Misfit<'_>], table: &'static Table, path: &str, seen: &HashMap<&str, Mark>) -> Vec<&'static str> {
         for misfit in misfits.iter().filter(|misfit| misfit.first.is_none()) {
             self.seen.unknown.insert(misfit.name.to_owned());
@@ -89,7 +89,7 @@ impl Walk<'_> {
         excused
     }
 
-    /// Puts the default of a key that is not there.
+    /// Fills in the default of an absent key.
     fn fill(&mut self, key: &'static Key, path: &str, out: &mut Mapping) {
         let schema::Default::Value(yaml) = key.default else { return };
         if out.contains_key(key.name) {

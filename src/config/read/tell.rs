@@ -1,4 +1,4 @@
-//! How places of a file are told, and keys that do not fit where they stand.
+//! Messages about places of a file, and about keys that do not fit where they stand.
 
 use super::{table::Misfit, tree::Mark};
 use crate::config::{
@@ -6,23 +6,23 @@ use crate::config::{
     schema::{self, Kind, Table},
 };
 
-/// What is said of the keys of a block that do not fit.
+/// The messages about the keys of a block that do not fit.
 #[derive(Default)]
 pub(super) struct Told {
-    /// Each with the key of the block that is wrong, if it is one.
+    /// Faults, each with the key of the block that is wrong. `None`: the key is not the block's.
     pub(super) faults: Vec<(Option<String>, Fault)>,
     /// Keys of the block that were most likely meant.
     pub(super) meant: Vec<&'static str>,
-    /// Nothing is known of one of them: it may stand for whatever is missing.
+    /// Whether a key is like no other: it may stand for any key that is missing.
     pub(super) anything: bool,
-    /// The doors that the messages speak of.
+    /// Doors that the messages name.
     pub(super) doors: Vec<&'static str>,
 }
 
 /// The keys that do not fit into the block at `path`.
 pub(super) fn misplaced(misfits: &[Misfit<'_>], table: &'static Table, path: &str) -> Told {
     let mut told = Told::default();
-    // A block whose first line is missing, or is indented too far, ends in another one.
+    // The keys of a block whose first line is missing, or indented too far, end up in the block before.
     let tail = misfits.iter().position(|misfit| misfit.last).map_or(&[][..], |from| &misfits[from..]);
     let rest = match block_of(tail, table) {
         None => misfits,
@@ -37,7 +37,7 @@ pub(super) fn misplaced(misfits: &[Misfit<'_>], table: &'static Table, path: &st
             );
             told.faults.push((None, Fault::new(tail[0].at, message)));
             told.meant.push(block);
-            // What else is missing may stand below that line too.
+            // Other missing keys may stand below that line too.
             told.anything = true;
             told.doors.extend(["inbound", "outbound"].into_iter().filter(|door| *door == block));
             &misfits[..misfits.len() - tail.len()]
@@ -74,7 +74,7 @@ pub(super) fn misplaced(misfits: &[Misfit<'_>], table: &'static Table, path: &st
     told
 }
 
-/// The block whose keys all of these are: one within `table`, else any.
+/// The block to which all of these keys belong: a block within `table`, else any.
 fn block_of(keys: &[Misfit<'_>], table: &'static Table) -> Option<&'static str> {
     let fits = |name: &str, kind: &Kind| {
         let Some(inner) = inner(kind) else { return false };
@@ -110,7 +110,7 @@ pub(super) fn shown(path: &str) -> String {
     if path.is_empty() { "the file".to_owned() } else { path.to_owned() }
 }
 
-/// The key a path ends with; of a list's item, the list's.
+/// The last key of a path. The path of an item ends with the key of its list.
 pub(super) fn last(path: &str) -> &str {
     let path = path.split_once('[').map_or(path, |_| path.trim_end_matches(|c: char| c == ']' || c == '[' || c.is_ascii_digit()));
     path.rsplit('.').next().unwrap_or(path)

@@ -1,7 +1,7 @@
-//! YAML text to a tree in which every node knows its place.
+//! Reads YAML text into a tree: every node knows its place.
 //!
-//! Promises: never more than [`MAX_DEPTH`] deep, never more than [`MAX_NODES`] nodes once aliases are followed,
-//! no tags, no second document; and after a syntax error, the part of the tree that stood before it.
+//! A tree is at most [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes, aliases followed. Tags and a second document are refused.
+//! After a syntax error the tree holds the part before it.
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 20_000;
 /// Most unquoted `${X}` that are reported in one run.
 const MAX_UNQUOTED: usize = 50;
-/// Stands in for an unquoted `${X}`, so that the rest of the file can still be read.
+/// Replaces an unquoted `${X}`: the parser then reads the rest of the file.
 const STAND_IN: char = '\u{E000}';
 
 /// A place in the source; lines and columns count from 1, columns in characters.
@@ -31,7 +31,7 @@ pub(super) struct Node {
     pub(super) at: Mark,
     pub(super) end: Mark,
     pub(super) shape: Shape,
-    /// The file broke off inside: what is missing here may stand in the unread rest.
+    /// Whether the file broke off inside: a missing key may stand in the unread rest.
     pub(super) cut: bool,
     size: usize,
 }
@@ -46,7 +46,7 @@ pub(super) enum Shape {
     List(Vec<Rc<Node>>),
     /// Keys in the order of the file, doubles included.
     Table(Vec<(Rc<Node>, Rc<Node>)>),
-    /// Already reported; to be passed over in silence.
+    /// A value with a mistake that is reported already.
     Broken,
 }
 
@@ -60,7 +60,7 @@ impl Node {
         Self { at, end, shape, cut: false, size }
     }
 
-    /// A table without keys: what an empty file means.
+    /// A table without keys, which is the meaning of an empty file.
     pub(super) fn nothing() -> Self {
         let at = Mark { line: 1, column: 1 };
         Self::new(at, at, Shape::Table(Vec::new()))
@@ -77,11 +77,11 @@ impl Node {
     }
 }
 
-/// What could be read, and what could not.
+/// A tree with the mistakes of its text.
 pub(super) struct Tree {
     pub(super) root: Node,
     pub(super) faults: Vec<Fault>,
-    /// The text broke off: nothing may be concluded from what is missing.
+    /// Whether the text broke off: a missing key may stand in the unread rest.
     pub(super) cut: bool,
 }
 

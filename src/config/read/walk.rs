@@ -1,4 +1,4 @@
-//! The walk: a tree against the schema. Reports every mistake of shape and value, and hands on what is right.
+//! The walk: a tree against the schema. It reports every mistake of shape and value, and hands on the rest.
 //!
 //! The result is a `serde_yaml` value in which every scalar is an expanded text that its kind has accepted,
 //! lists stand where one item was allowed, defaults are filled in, and maps are lists of pairs.
@@ -20,26 +20,26 @@ use crate::config::{
     secrecy,
 };
 
-/// What the walk knows of the file, for the checks that come after it.
+/// Facts of the walk about the file, for the build.
 #[derive(Default)]
 pub(in crate::config) struct Seen {
-    /// Where a path's key and value stand.
+    /// The places of a path's key and value.
     places: BTreeMap<String, (Mark, Mark)>,
-    /// Paths at which something was wrong.
+    /// Paths with a mistake.
     pub(super) broken: BTreeSet<String>,
-    /// Names of keys that are not known where they stand.
+    /// Names of unknown keys.
     pub(super) unknown: BTreeSet<String>,
     /// Stretches of the source that must not be shown.
     pub(in crate::config) masks: Vec<(Mark, Mark)>,
 }
 
 impl Seen {
-    /// Where the value of a path stands; of what is not written, the nearest block around it.
+    /// The place of a path's value. A path that is not written has the place of the nearest block around it.
     pub(in crate::config) fn value(&self, path: &str) -> Mark {
         self.place(path).1
     }
 
-    /// Where the key of a path stands.
+    /// The place of a path's key.
     pub(in crate::config) fn key(&self, path: &str) -> Mark {
         self.place(path).0
     }
@@ -49,7 +49,7 @@ impl Seen {
         self.places.contains_key(path)
     }
 
-    /// Whether something at the path or below it was wrong.
+    /// Whether there is a mistake at the path or below it.
     pub(in crate::config) fn broken(&self, path: &str) -> bool {
         self.broken
             .range(path.to_owned()..)
@@ -57,12 +57,12 @@ impl Seen {
             .is_some_and(|found| found == path || found.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])))
     }
 
-    /// Whether something is wrong in any block of this name.
+    /// Whether there is a mistake in any block of this name.
     pub(in crate::config) fn is_broken_anywhere(&self, block: &str) -> bool {
         self.broken.iter().any(|path| path.split(['.', '[']).any(|part| part == block))
     }
 
-    /// Whether a key of this name stands somewhere where it is not known.
+    /// Whether a key of this name is unknown at some place of the file.
     pub(in crate::config) fn is_unknown(&self, name: &str) -> bool {
         self.unknown.contains(name)
     }
@@ -89,11 +89,11 @@ pub(super) struct Walk<'a> {
     pub(super) expander: Expander<'a>,
     pub(super) faults: Vec<Fault>,
     pub(super) seen: Seen,
-    /// What is not there; after a syntax error it may stand in the part that was not read.
+    /// Mistakes about missing keys. After a syntax error they are dropped: a key may stand in the part that was not read.
     pub(super) missing: Vec<Fault>,
-    /// Remarks that do not make the file wrong.
+    /// Remarks on a good file.
     pub(super) notes: Vec<Note>,
-    /// Defaults are being filled in: they stand nowhere in the file.
+    /// Whether the values are defaults that are being filled in: defaults have no place in the file.
     pub(super) filling: bool,
 }
 
@@ -129,7 +129,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// One value; `None` if it is absent or wrong.
+    /// One value. `None`: it is absent or wrong.
     pub(super) fn kind(&mut self, node: &Node, kind: &'static Kind, key: &'static Key, path: &str) -> Option<Value> {
         if matches!(node.shape, Shape::Broken) {
             self.seen.broken.insert(path.to_owned());
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
                 for (n, item) in items.iter().enumerate() {
                     let here = format!("{path}[{n}]");
                     self.place(&here, item.at, item.at);
-                    // What is absent or wrong keeps its place, so that the others keep theirs.
+                    // An item that is absent or wrong keeps its place: the paths of the others depend on it.
                     out.push(self.kind(item, of, key, &here).unwrap_or(Value::Null));
                 }
                 Some(Value::Sequence(out))
@@ -262,7 +262,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Blanks and line ends around a secret belong to how it was copied.
+    /// Removes blanks and line ends around a secret: they come from copying.
     fn trim(&mut self, value: &mut Expanded, at: Mark, path: &str) {
         let trimmed = value.text.trim();
         if trimmed.len() != value.text.len() {
@@ -308,14 +308,14 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Keeps what looks like a credential out of messages.
+    /// Hides a value that looks like a credential from messages.
     pub(super) fn hide_unknown(&mut self, node: &Node, name: &str) {
         if !self.filling {
             hidden::unknown(node, name, &mut self.seen.masks);
         }
     }
 
-    /// Keeps what may be a credential of this kind out of messages.
+    /// Hides a value that may be a credential of this kind from messages.
     pub(super) fn hide_misplaced(&mut self, node: &Node, kind: &Kind, name: &str) {
         if !self.filling {
             hidden::misplaced(node, kind, name, &mut self.seen.masks);

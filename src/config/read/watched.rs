@@ -1,5 +1,5 @@
-//! Whether a configuration has changed on disk: first by what the file system says of its files, then by a hash of what they
-//! hold. Only a change of content is worth reading the configuration again.
+//! Detects changes of a configuration on disk: first by the metadata of its files, then by a hash of their content. A change of
+//! content alone is a reason to read the configuration again.
 
 use std::{
     os::unix::fs::MetadataExt,
@@ -15,7 +15,7 @@ use super::{
 /// A file that was changed less than this ago may be changed again without a sign: the file system's times are coarse.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// A configuration's files as they were when it was read. They need not be readable: a file that appears is a change too.
+/// The files of a configuration as they were read. A file need not be readable: its appearance is a change too.
 #[derive(Debug, Clone)]
 pub struct Watched {
     main: PathBuf,
@@ -27,7 +27,7 @@ pub struct Watched {
     settled: bool,
 }
 
-/// What the file system says of a file. A path that is led elsewhere (a ConfigMap's symlinks) has another inode.
+/// The metadata of a file. A path that a symlink leads elsewhere (as in a ConfigMap) has another inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -51,13 +51,13 @@ impl Watched {
         this
     }
 
-    /// Whether the files hold something else than when they were read. Reads them only where the file system says that they may.
+    /// Whether the content of the files has changed since they were read. The files are read again only where their metadata changed.
     pub fn has_changed(&mut self, now: SystemTime) -> bool {
         let stamps: Vec<_> = self.paths().map(stamp_of).collect();
         if self.settled && stamps == self.stamps {
             return false;
         }
-        // Taken before the content is read: what is changed in between gets another stamp.
+        // The stamps are taken before the content is read: a change in between makes another stamp.
         self.settled = stamps.iter().flatten().all(|stamp| stamp.is_older_than(SETTLES, now));
         self.stamps = stamps;
         self.content_now() != self.content

@@ -33,7 +33,7 @@ pub(in crate::config) struct Bytes(pub(in crate::config) u64);
 impl Word for Bytes {
     fn word(text: &str) -> Result<Self, String> {
         match text.parse::<ByteSize>() {
-            // The crate rounds what it cannot represent; a size that is no number of bytes is a slip.
+            // The library rounds a size that is no number of bytes; such a size is a slip.
             Ok(size) if text.starts_with(|c: char| c.is_ascii_digit()) => Ok(Self(size.as_u64())),
             _ => Err(format!("{} is not a size; write 64KiB, 8MiB or a number of bytes", quoted(text))),
         }

@@ -1,79 +1,9 @@
-//! Words from a fixed list, and words with a prefix such as `header:x-user-id`.
+//! Words from a fixed list, and words with a prefix such as `header:x-user-id`: reading and messages.
 
-use http::{HeaderName, StatusCode};
+use crate::config::error::{did_you_mean, quoted};
 
-use super::Word;
-use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, KeyPart, LogFormat, Metering, Mode, OnStoreError, Operation, Protocol,
-    RetryOn, TlsVersion, Unpriced,
-    error::{did_you_mean, quoted},
-};
-
-/// `mode:` as written; `off` makes a policy absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::config) enum ModeWord {
-    #[default]
-    Enforce,
-    Observe,
-    Off,
-}
-
-impl ModeWord {
-    /// The mode as meant; `None` is off.
-    pub(in crate::config) fn meant(self) -> Option<Mode> {
-        match self {
-            Self::Enforce => Some(Mode::Enforce),
-            Self::Observe => Some(Mode::Observe),
-            Self::Off => None,
-        }
-    }
-}
-
-/// Whose entries a cache of model calls keeps apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum Per {
-    Tenant,
-    Caller,
-}
-
-/// `body:` of a cache as written, where it is no list of fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum BodyWord {
-    All,
-    GraphQl,
-}
-
-/// `replay:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum ReplayWord {
-    Immediate,
-    Original,
-}
-
-/// `tool_calls:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) enum ToolCallsWord {
-    Store,
-    Skip,
-}
-
-/// `algorithm:` as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::config) enum AlgorithmWord {
-    #[default]
-    Sliding,
-    Fixed,
-    Gcra,
-}
-
-/// `key: global`, or a part of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) enum KeyWord {
-    Global,
-    Part(KeyPart),
-}
-
-fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+/// The value of a word from a fixed list; the error names the nearest word, or all.
+pub(in crate::config) fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = choices.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
@@ -91,114 +21,20 @@ fn either(list: &[String]) -> String {
     }
 }
 
+/// Reads each type from its words.
 macro_rules! words {
     ($($kind:ty: $($word:literal => $value:expr),+;)+) => {$(
-        impl Word for $kind {
+        impl $crate::config::scalars::Word for $kind {
             fn word(text: &str) -> Result<Self, String> {
-                one_of(text, &[$(($word, $value)),+])
+                $crate::config::scalars::one_of(text, &[$(($word, $value)),+])
             }
         }
     )+};
 }
+pub(in crate::config) use words;
 
-words! {
-    ModeWord: "enforce" => Self::Enforce, "observe" => Self::Observe, "off" => Self::Off;
-    Per: "tenant" => Self::Tenant, "caller" => Self::Caller;
-    BodyWord: "all" => Self::All, "graphql" => Self::GraphQl;
-    ReplayWord: "immediate" => Self::Immediate, "original" => Self::Original;
-    ToolCallsWord: "store" => Self::Store, "skip" => Self::Skip;
-    AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
-    Api: "openai" => Self::OpenAi, "anthropic" => Self::Anthropic, "gemini" => Self::Gemini, "bedrock" => Self::Bedrock, "plain" => Self::Plain;
-    Applies: "all" => Self::All, "misses" => Self::Misses;
-    OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;
-    Metering: "exact" => Self::Exact, "as_sent" => Self::AsSent;
-    Unpriced: "allow" => Self::Allow, "refuse" => Self::Refuse;
-    Cookies: "bypass" => Self::Bypass, "ignore" => Self::Ignore;
-    Protocol: "auto" => Self::Auto, "http1" => Self::Http1, "http2" => Self::Http2;
-    ClientAuth: "require" => Self::Require, "request" => Self::Request;
-    TlsVersion: "1.2" => Self::Tls12, "1.3" => Self::Tls13;
-    LogFormat: "json" => Self::Json, "text" => Self::Text, "off" => Self::Off;
-}
-
-impl Word for Operation {
-    fn word(text: &str) -> Result<Self, String> {
-        let choices: Vec<(&str, Self)> = Self::ALL.iter().map(|(op, word)| (*word, *op)).collect();
-        one_of(text, &choices)
-    }
-}
-
-impl Word for RetryOn {
-    fn word(text: &str) -> Result<Self, String> {
-        match text {
-            "connect" => Ok(Self::Connect),
-            "reset" => Ok(Self::Reset),
-            "timeout" => Ok(Self::Timeout),
-            _ if text.starts_with(|c: char| c.is_ascii_digit()) => match text.parse::<u16>() {
-                Ok(code @ 400..=599) => StatusCode::from_u16(code).map(Self::Status).map_err(|error| error.to_string()),
-                _ => Err(format!("{} is not a status that can be retried; write one from 400 to 599", quoted(text))),
-            },
-            _ => {
-                let hint = did_you_mean(text, ["connect", "reset", "timeout"]);
-                let hint = if hint.is_empty() { "; write `connect`, `reset`, `timeout` or a status".into() } else { hint };
-                Err(format!("{} is unknown{hint}", quoted(text)))
-            }
-        }
-    }
-}
-
-impl Word for FieldPath {
-    fn word(text: &str) -> Result<Self, String> {
-        let names: Vec<String> = text.split('.').map(str::to_owned).collect();
-        let is_name =
-            |name: &String| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "[]*\"'".contains(c));
-        if names.iter().all(is_name) {
-            return Ok(Self(names));
-        }
-        Err(format!("{} is not a field; write its name, or names with dots between them, such as `variables.id`", quoted(text)))
-    }
-}
-
-const KEY_WORDS: [&str; 10] =
-    ["client_ip", "caller", "api_key", "route", "provider", "model", "global", "header:NAME", "cookie:NAME", "query:NAME"];
-
-impl Word for KeyWord {
-    fn word(text: &str) -> Result<Self, String> {
-        let part = match text {
-            "global" => return Ok(Self::Global),
-            "client_ip" => KeyPart::ClientIp,
-            "caller" => KeyPart::Caller,
-            "api_key" => KeyPart::ApiKey,
-            "route" => KeyPart::Route,
-            "provider" => KeyPart::Provider,
-            "model" => KeyPart::Model,
-            "jwt" => return Err(no_jwt()),
-            _ => match text.split_once(':') {
-                Some(("header", name)) => KeyPart::Header(HeaderName::word(name)?),
-                Some(("cookie", name)) if token(name) => KeyPart::Cookie(name.to_owned()),
-                Some(("query", name)) if !name.is_empty() => KeyPart::Query(name.to_owned()),
-                Some(("jwt", _)) => return Err(no_jwt()),
-                Some(("cookie" | "query", name)) => return Err(format!("{} is not a name", quoted(name))),
-                _ => return Err(unknown(text, &KEY_WORDS)),
-            },
-        };
-        Ok(Self::Part(part))
-    }
-}
-
-impl Word for CallerSource {
-    fn word(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            _ if text == "client_ip" => Ok(Self::ClientIp),
-            _ if text == "client_cert" => Ok(Self::ClientCert),
-            Some(("header", name)) => HeaderName::word(name).map(Self::Header),
-            Some(("jwt", _)) => Err(no_jwt()),
-            _ if text == "jwt" => Err(no_jwt()),
-            _ => Err(unknown(text, &["client_ip", "client_cert", "header:NAME"])),
-        }
-    }
-}
-
-fn unknown(text: &str, choices: &[&str]) -> String {
+/// The message of a word that is none of `choices`.
+pub(in crate::config) fn unknown(text: &str, choices: &[&str]) -> String {
     let hint = did_you_mean(text, choices.iter().copied());
     let list: Vec<String> = choices.iter().map(|word| format!("`{word}`")).collect();
     let hint = match hint.is_empty() {
@@ -210,11 +46,12 @@ fn unknown(text: &str, choices: &[&str]) -> String {
     format!("{} is unknown{hint}", quoted(text))
 }
 
-fn no_jwt() -> String {
+/// The message of a word about JWT.
+pub(in crate::config) fn no_jwt() -> String {
     "JWT keys are not supported yet; a caller can come from `header:NAME` of a trusted proxy or from `client_ip`".into()
 }
 
-/// RFC 9110 token.
-fn token(text: &str) -> bool {
+/// Whether the text is a token (RFC 9110 section 5.6.2).
+pub(in crate::config) fn token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

@@ -1,36 +1,10 @@
-//! Words of other products, and what is written here instead.
+//! Words of other products that lead to no policy, each with the advice for who writes it. Words that lead to a policy stand with it.
 
-/// What stands for each of these words here. They are looked up whatever their case, with `-` for `_`.
-const WORDS: &[(&[&str], &str)] = &[
-    (
-        &["retries", "num_retries", "retry_policy", "retry_on", "max_retry", "proxy_next_upstream", "attempts"],
-        "write `retry: {max_retries: 2}` in a route or in the door's `defaults`",
-    ),
-    (
-        &["circuit_breaker", "circuit_breakers", "circuitbreaker", "outlier_detection", "cooldown_time", "allowed_fails", "max_fails"],
-        "write `breaker: {}` in a route or in the door's `defaults`",
-    ),
-    (
-        &[
-            "rate_limit",
-            "rate_limits",
-            "ratelimit",
-            "rate_limiting",
-            "rate_limiter",
-            "limit_req",
-            "throttle",
-            "throttling",
-            "rpm",
-            "tpm",
-            "quota",
-            "quotas",
-        ],
-        "write `limits: [{key: client_ip, requests: 100, window: 1m}]` in the door or in a route",
-    ),
-    (
-        &["budget", "budgets", "max_budget", "budget_duration", "spend_limit", "cost_limit"],
-        "write `limits: [{key: provider, usd: 25, window: 1d}]` in the door or in a route",
-    ),
+use super::Elsewhere;
+use crate::config::policy;
+
+/// The words with their advice. A word is looked up whatever its case, with `-` for `_`.
+const WORDS: &[Elsewhere] = &[
     (
         &[
             "upstreams",
@@ -58,7 +32,6 @@ const WORDS: &[(&[&str], &str)] = &[
         &["model_list", "deployments", "litellm_params", "virtual_keys", "llm", "llms"],
         "providers are written in `outbound: {providers: {openai: {}}}`; the app names the model in its call",
     ),
-    (&["fallbacks", "context_window_fallbacks", "failover"], "write `fallback: [{provider: openai, model: gpt-4o-mini}]` in a route"),
     (
         &["load_balancing", "load_balancer", "lb_policy", "routing_strategy", "weight", "weights", "round_robin", "strategy"],
         "one app stands behind `inbound`; several keys of a provider take turns, other targets are a `fallback`",
@@ -110,23 +83,6 @@ const WORDS: &[(&[&str], &str)] = &[
         &["health_check", "health_checks", "healthcheck", "healthchecks", "active_health_checks", "readiness", "liveness", "health"],
         "/live and /ready are always at `admin: {probes}`; targets are watched by their answers: write `breaker: {}`",
     ),
-    (
-        &[
-            "timeout",
-            "read_timeout",
-            "connect_timeout",
-            "proxy_read_timeout",
-            "request_timeout",
-            "write_timeout",
-            "idle_timeout",
-            "stream_timeout",
-        ],
-        "write `timeouts: {connect: 2s, response_header: 10m, idle: 60s}` in a route or in the door's `defaults`",
-    ),
-    (
-        &["caching", "cache_params", "cache_ttl", "proxy_cache", "response_cache", "semantic_cache"],
-        "write `cache: {ttl: 60s}` in a route or in the door's `defaults`",
-    ),
     (&["port", "bind", "address", "addr", "listeners", "entrypoints", "host_port", "expose"], "write `listen: 127.0.0.1:8081` in the door"),
     (
         &["ssl", "https", "certificate", "certificates", "certs", "ssl_certificate", "cert_file", "key_file"],
@@ -137,10 +93,6 @@ const WORDS: &[(&[&str], &str)] = &[
         "write `keys: [\"${OPENAI_API_KEY}\"]` in the provider",
     ),
     (&["api_base", "base_url", "api_url", "openai_base_url"], "write `url` in the provider"),
-    (
-        &["ip_allow", "ip_deny", "allowlist", "denylist", "whitelist", "blacklist", "ip_filter", "ip_restriction", "acl", "allowed_ips"],
-        "write `access: {allow: [private]}` in a route or in the door's `defaults`",
-    ),
     (
         &["trusted_ips", "trust_proxy", "set_real_ip_from", "xff_num_trusted_hops", "forwarded_headers"],
         "write `trusted_proxies: [private]` in `inbound`",
@@ -177,10 +129,14 @@ const WORDS: &[(&[&str], &str)] = &[
     (&["environment", "env", "environment_variables", "variables"], "values take variables where they stand: `\"${NAME:-default}\"`"),
 ];
 
-/// What is written here instead of a word of another product.
+fn all() -> impl Iterator<Item = &'static Elsewhere> {
+    WORDS.iter().chain(policy::ELSEWHERE.iter().copied().flatten())
+}
+
+/// The advice for a word of another product.
 pub(in crate::config) fn instead_of(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    WORDS.iter().find(|(words, _)| words.contains(&name.as_str())).map(|(_, instead)| *instead)
+    all().find(|(words, _)| words.contains(&name.as_str())).map(|(_, instead)| *instead)
 }
 
 #[cfg(test)]
@@ -192,7 +148,7 @@ mod tests {
     #[test]
     fn a_word_points_one_way_and_a_way_that_is_good() {
         let mut seen = HashSet::new();
-        for (words, instead) in WORDS {
+        for (words, instead) in all() {
             for word in *words {
                 assert!(seen.insert(*word), "{word} twice");
                 assert_eq!(word.to_ascii_lowercase().replace('-', "_"), *word);

@@ -1,17 +1,13 @@
-//! The kinds of words, with what an editor can know of them.
+//! Kinds of words that several blocks take, each with its form for editors.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use http::{HeaderName, Method, StatusCode};
+use http::HeaderName;
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Api, Applies, CallerSource, ClientAuth, Cookies, FieldPath, Glob, LogFormat, Metering, OnStoreError, Operation, Origin, PathPattern,
-    Pin, Protocol, RetryOn, Secret, TlsVersion, Unpriced,
-    scalars::{
-        AlgorithmWord, BodyWord, Bytes, Count, Field, Host, KeyWord, ModeWord, Name, Namespace, Nets, OffWord, OrOff, OtlpUrl, Per,
-        ProviderName, RedisUrl, ReplayWord, Share, Target, ToolCallsWord, Usd,
-    },
+    Glob, Origin, Secret,
+    scalars::{Bytes, Count, Field, Host, Name, Nets, OrOff, Share, Usd},
 };
 
 const TIME: &str = r"^([0-9]+ ?[A-Za-z]+ ?)+$|^0$";
@@ -22,7 +18,7 @@ const LISTEN: &str = r"^.+:[0-9]+$";
 
 macro_rules! scalars {
     ($($upper:ident = $scalar:expr;)+) => {$(
-        pub(super) const $upper: Kind = {
+        pub(in crate::config) const $upper: Kind = {
             static SCALAR: Scalar = $scalar;
             Kind::Scalar(&SCALAR)
         };
@@ -34,7 +30,6 @@ scalars! {
     TAG = Scalar::new::<Name>("a tag", Json::Text, "catalog");
     NAME = Scalar::new::<Name>("a name", Json::Pattern(r"^[A-Za-z0-9_./:+-]{1,64}$"), "my-name");
     SECRET = Scalar::new::<Secret>("a secret", Json::Text, "\"${SECRET:-}\"").secret();
-    REDIS = Scalar::new::<RedisUrl>("a Redis URL", Json::Text, "\"redis://redis:6379\"").secret();
     BOOL = Scalar::new::<bool>("true or false", Json::Bool, "true");
     COUNT_OF = Scalar::new::<Count>("a count", Json::NumberOr(COUNT), "100");
     SIZE_OF = Scalar::new::<Bytes>("a size", Json::NumberOr(SIZE), "8MiB");
@@ -44,62 +39,13 @@ scalars! {
     DOLLARS = Scalar::new::<Usd>("an amount of dollars", Json::NumberOr(MONEY), "0.50");
     SHARE = Scalar::new::<Share>("a fraction", Json::Number, "0.5");
     ADDRESS = Scalar::new::<SocketAddr>("an address to listen on", Json::Pattern(LISTEN), "127.0.0.1:8081");
-    ADDRESS_OR_OFF = Scalar::new::<OrOff<SocketAddr>>("an address to listen on or `off`", Json::Pattern(r"^off$|^.+:[0-9]+$"), "127.0.0.1:9901");
-    PIN = Scalar::new::<Pin>("a pin", Json::Pattern(r"^sha256/[A-Za-z0-9+/=]+$"), "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
-    PEM_FILE = Scalar::new::<PathBuf>("the path of a PEM file", Json::Text, "/run/secrets/redis/ca.crt");
-    PATH_OR_OFF = Scalar::new::<OrOff<PathBuf>>("a path or `off`", Json::Text, "/run/outrigger.sock");
     URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"").no_dollar();
-    APP = Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000").no_dollar();
-    OTLP = Scalar::new::<OtlpUrl>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://collector:4318\"").no_dollar();
     NETS = Scalar::new::<Nets>("a CIDR, `private` or `loopback`", Json::Text, "private");
-    PATH_PATTERN = Scalar::new::<PathPattern>("a path pattern", Json::Pattern(r"^/[^?# ]*$"), "/api/**");
-    TARGET = Scalar::new::<Target>("a path", Json::Pattern(r"^/[^# ]*$"), "/products");
-    TEXT_FILE = Scalar::new::<PathBuf>("the path of a file", Json::Text, "/etc/outrigger/warm.txt");
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
     MODEL = Scalar::new::<Glob>("a model name, `*` for any characters", Json::Text, "\"gpt-*\"");
-    METHOD = Scalar::new::<Method>("a method", Json::Pattern("^[A-Z-]+$"), "GET");
-    STATUS = Scalar::new::<StatusCode>("a status", Json::Number, "503");
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
-    SECRET_FIELD = Scalar::new::<Field>("a header value", Json::Text, "\"${OTLP_TOKEN:-none}\"").secret();
-    NAMESPACE = Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop");
-    MODE = Scalar::new::<ModeWord>("`enforce`, `observe` or `off`", Json::Words(&["enforce", "observe", "off"]), "observe");
-    BODY = Scalar::new::<BodyWord>("`graphql` or `all`", Json::Words(&["graphql", "all"]), "graphql");
-    FIELD_OF_JSON = Scalar::new::<FieldPath>("a field of a JSON body", Json::Text, "query");
-    REPLAY = Scalar::new::<ReplayWord>("`immediate` or `original`", Json::Words(&["immediate", "original"]), "original");
-    TOOL_CALLS = Scalar::new::<ToolCallsWord>("`store` or `skip`", Json::Words(&["store", "skip"]), "store");
-    PER = Scalar::new::<Per>("`tenant` or `caller`", Json::Words(&["tenant", "caller"]), "caller");
-    ALGORITHM = Scalar::new::<AlgorithmWord>("`sliding`, `fixed` or `gcra`", Json::Words(&["sliding", "fixed", "gcra"]), "sliding");
-    API = Scalar::new::<Api>("an API", Json::Words(&["openai", "anthropic", "gemini", "bedrock", "plain"]), "openai");
-    OPERATION = Scalar::new::<Operation>(
-        "an operation",
-        Json::Words(&["chat", "responses", "messages", "completions", "embeddings", "images", "audio", "models", "other"]),
-        "chat"
-    );
-    APPLIES = Scalar::new::<Applies>("`all` or `misses`", Json::Words(&["all", "misses"]), "all");
-    ON_STORE_ERROR = Scalar::new::<OnStoreError>("`local`, `allow` or `deny`", Json::Words(&["local", "allow", "deny"]), "deny");
-    METERING = Scalar::new::<Metering>("`exact` or `as_sent`", Json::Words(&["exact", "as_sent"]), "exact");
-    UNPRICED = Scalar::new::<Unpriced>("`allow` or `refuse`", Json::Words(&["allow", "refuse"]), "refuse");
-    COOKIES = Scalar::new::<Cookies>("`bypass` or `ignore`", Json::Words(&["bypass", "ignore"]), "ignore");
-    LOG = Scalar::new::<LogFormat>("`json`, `text` or `off`", Json::Words(&["json", "text", "off"]), "text");
-    RETRY_ON = Scalar::new::<RetryOn>("`connect`, `reset`, `timeout` or a status", Json::NumberOr("^(connect|reset|timeout|[45][0-9]{2})$"), "503");
-    KEY = Scalar::new::<KeyWord>(
-        "a key part",
-        Json::Pattern("^(client_ip|caller|api_key|route|provider|model|global|header:.+|cookie:.+|query:.+)$"),
-        "client_ip"
-    );
-    CALLER = Scalar::new::<CallerSource>(
-        "`client_ip`, `client_cert` or `header:NAME`",
-        Json::Pattern("^(client_ip|client_cert|header:.+)$"),
-        "client_ip"
-    );
-    FILE = Scalar::new::<PathBuf>("a file", Json::Text, "/etc/outrigger/tls.crt");
-    PROTOCOL = Scalar::new::<Protocol>("`auto`, `http1` or `http2`", Json::Words(&["auto", "http1", "http2"]), "http2");
-    CLIENT_AUTH = Scalar::new::<ClientAuth>("`require` or `request`", Json::Words(&["require", "request"]), "request");
-    TLS_VERSION = Scalar::new::<TlsVersion>("`1.2` or `1.3`", Json::NumberOr("^1[.][23]$"), "1.3");
-    OFF = Scalar::new::<OffWord>("`off`", Json::Words(&["off"]), "off");
 }
 
-/// Names on the left of a map.
-pub(super) static PROVIDER_NAME: Scalar = Scalar::new::<ProviderName>("a provider name", Json::Pattern("^[a-z0-9_-]{1,64}$"), "openai");
-/// Names on the left of a map.
-pub(super) static FIELD_NAME: Scalar = Scalar::new::<HeaderName>("a header name", Json::Pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "x-beta");
+/// The name of a header, on the left of a map.
+pub(in crate::config) static FIELD_NAME: Scalar =
+    Scalar::new::<HeaderName>("a header name", Json::Pattern("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"), "x-beta");

@@ -1,4 +1,4 @@
-//! What people and editors see of the table: the Markdown reference and the JSON Schema.
+//! The Markdown reference and the JSON Schema, made from the tables.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -30,7 +30,8 @@ pub fn reference() -> String {
     out
 }
 
-/// The JSON Schema (2020-12) of `proxy.yaml`, for editors. What only the whole file can tell (names that must exist, say) is left to `outrigger check`.
+/// The JSON Schema (2020-12) of `proxy.yaml`, for editors. It leaves to `outrigger check` what only the whole file shows, such as names
+/// that must exist.
 pub fn json_schema() -> Value {
     let mut defs = Map::new();
     defs.insert("expanded".into(), json!({"type": "string", "pattern": r"\$\{[A-Za-z_][A-Za-z0-9_]*(:-[^}]*)?\}"}));
@@ -49,7 +50,7 @@ pub fn json_schema() -> Value {
     })
 }
 
-/// Whether a word is one of the schema's: a key, a value of a closed list, a part of an example. None of them is a secret.
+/// Whether a word belongs to the schema: a key, a value of a closed list, a part of an example. Such a word is no secret.
 pub(in crate::config) fn knows(word: &str) -> bool {
     fn in_kind(kind: &Kind, word: &str) -> bool {
         match kind {

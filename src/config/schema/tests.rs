@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 21] = [
+const APART: [(&str, &str); 23] = [
     ("inbound", "tls"),
     ("inbound", "app_tls"),
     ("outbound", "tls"),
@@ -28,6 +28,8 @@ const APART: [(&str, &str); 21] = [
     ("outbound limit", "burst"),
     ("inbound limit", "unpriced"),
     ("outbound limit", "unpriced"),
+    ("inbound limit", "unmetered"),
+    ("outbound limit", "unmetered"),
     ("inbound", "caller"),
     ("inbound", "app"),
     ("inbound route", "purge"),

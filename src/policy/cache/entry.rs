@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -58,6 +58,7 @@ pub struct Entry {
     /// When it was stored or last freshened.
     pub stored_at: Moment,
     softly_purged: AtomicBool,
+    told: AtomicU64,
 }
 
 /// What answering from the store instead of the provider saves.
@@ -115,6 +116,7 @@ impl Entry {
             savings,
             stored_at,
             softly_purged: AtomicBool::new(false),
+            told: AtomicU64::new(0),
         }
     }
 
@@ -167,6 +169,16 @@ impl Entry {
             1 => Body::full(pieces.swap_remove(0)),
             _ => Body::stream(Replay::new(pieces.into(), None, None)),
         }
+    }
+
+    /// It was asked for after `told` changes and purges had been told in this process. To be said before it is stored.
+    pub fn asked_after(&self, told: u64) {
+        self.told.store(told, Ordering::Relaxed);
+    }
+
+    /// How much had been told when it was asked for.
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// Whether a soft purge has marked it stale.

@@ -1,5 +1,7 @@
 //! A bounded set of keys whose members expire: what observe mode would have stored, what need not be waited for.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use quick_cache::sync::Cache as Quick;
 
 use super::key::Key;
@@ -8,22 +10,24 @@ use crate::clock::Moment;
 /// The set. Beyond its bound the least used go.
 #[derive(Debug)]
 pub(super) struct Expiring {
-    until: Quick<Key, u64>,
+    /// Until when, and in which generation.
+    until: Quick<Key, (u64, u64)>,
+    generation: AtomicU64,
 }
 
 impl Expiring {
     /// A set of at most about `most` keys.
     pub(super) fn new(most: usize) -> Self {
-        Self { until: Quick::new(most) }
+        Self { until: Quick::new(most), generation: AtomicU64::new(0) }
     }
 
     pub(super) fn insert(&self, key: Key, until: Moment) {
-        self.until.insert(key, until.steady_millis());
+        self.until.insert(key, (until.steady_millis(), self.generation.load(Relaxed)));
     }
 
     pub(super) fn contains(&self, key: &Key, now: Moment) -> bool {
-        let Some(until) = self.until.get(key) else { return false };
-        let held = now.steady_millis() < until;
+        let Some((until, generation)) = self.until.get(key) else { return false };
+        let held = now.steady_millis() < until && generation == self.generation.load(Relaxed);
         if !held {
             self.until.remove(key);
         }
@@ -34,8 +38,9 @@ impl Expiring {
         self.until.remove(key);
     }
 
+    /// From now on nothing is held. The room of what was is given back as it is needed: nobody waits for it.
     pub(super) fn clear(&self) {
-        self.until.clear();
+        self.generation.fetch_add(1, Relaxed);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -57,5 +62,10 @@ mod tests {
         assert!(!set.contains(&Key::numbered(1), at(10)) && set.len() == 0);
         (0..1000).for_each(|key| set.insert(Key::numbered(key), at(10)));
         assert!(set.len() <= 64);
+        set.insert(Key::numbered(1), at(10));
+        set.clear();
+        assert!(!set.contains(&Key::numbered(1), at(9)));
+        set.insert(Key::numbered(1), at(10));
+        assert!(set.contains(&Key::numbered(1), at(9)));
     }
 }

@@ -60,10 +60,21 @@ pub enum Decision {
     NotModified(Response<Body>, HitInfo),
     /// The origin failed and the stored response stands in: send this instead.
     Stale(Response<Body>, HitInfo),
-    /// Send it on as it is, with this member of `Cache-Status` (none in observe mode).
-    PassThrough(Option<HeaderValue>),
+    /// Send it on as it is.
+    PassThrough(Passed),
     /// A 304 about something else than was asked about: ask again; [`Fill::request_headers`] now asks unconditionally.
     Refetch(Box<Fill>),
+}
+
+/// An answer that is not stored.
+#[derive(Debug, Clone, Default)]
+pub struct Passed {
+    /// Its member of `Cache-Status`; none in observe mode.
+    pub member: Option<HeaderValue>,
+    /// Why it is not stored; none where nothing was to be stored (HEAD).
+    pub reason: Option<&'static str>,
+    /// The reason lies in the request, and nothing stored had a part in it: the cache was passed by, not missed.
+    pub bypass: bool,
 }
 
 impl Fill {
@@ -85,11 +96,6 @@ impl Fill {
     /// Whether the selected response is validated.
     pub fn is_revalidation(&self) -> bool {
         self.validated().is_some()
-    }
-
-    /// Why the request goes forward, as a member of `Cache-Status`; for answers that come from neither store nor origin.
-    pub fn cache_status(&self) -> HeaderValue {
-        Forwarded::from(self.why).value()
     }
 
     /// A reader of the shared fetch for this request's own client, if there is one to share. Needed only where the fetch
@@ -115,7 +121,8 @@ impl Fill {
         if self.plan.observe {
             return match self.judged(status, headers, now) {
                 Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(&self)),
-                _ => Decision::PassThrough(None),
+                Ok(_) => Decision::PassThrough(Passed::default()),
+                Err(reason) => Decision::PassThrough(Passed { member: None, reason: Some(reason), bypass: self.is_passed_by(reason) }),
             };
         }
         if self.method == Method::HEAD {
@@ -200,6 +207,11 @@ impl Fill {
         })
     }
 
+    /// Whether an answer that is not stored for this reason shows that the request passes the cache by.
+    fn is_passed_by(&self, reason: &str) -> bool {
+        self.selected.is_none() && storable::lies_in_request(reason)
+    }
+
     fn on_not_modified(mut self, old: &Arc<Entry>, said: &HeaderMap, now: Moment) -> Decision {
         if !validate::confirms(said, &old.headers) {
             self.forget_selected(now);
@@ -231,7 +243,9 @@ impl Fill {
 
     /// HEAD stores nothing, but it may freshen what GET stored, or show that it is out of date (RFC 9111 section 4.3.5).
     fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: Moment) -> Decision {
-        let member = Forwarded { status: Some(status), ..self.why.into() }.value();
+        let reason = self.judged(status, said, now).err().filter(|reason| self.is_passed_by(reason));
+        let why = if reason.is_some() { Forward::Bypass } else { self.why };
+        let member = Forwarded { status: Some(status), detail: reason, ..why.into() }.value();
         let old = self.selected.as_ref().filter(|old| status == StatusCode::OK && old.status == status);
         match old.map(|old| (old, validate::said_by_head(old, said))) {
             Some((old, About::Same)) => match self.freshened(old, said, now) {
@@ -243,7 +257,7 @@ impl Fill {
             Some((old, About::Other)) => self.cache.soften(self.keys.entry, old, now),
             Some((_, About::Unknown)) | None => {}
         }
-        Decision::PassThrough(Some(member))
+        Decision::PassThrough(Passed { member: Some(member), reason, bypass: reason.is_some() })
     }
 
     /// The stored response with the fields of an answer that confirms it; its age is the age of that answer. `Err`: the fields, where it may
@@ -254,15 +268,13 @@ impl Fill {
         judged.insert(header::AGE, HeaderValue::from(age_value(said).as_secs()));
         let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
         match (self.judged(old.status, &judged, now), variance) {
-            (Ok(fresh), Some(variance)) => {
-                let variance = variance.with_names_of(&old.variance, &self.request);
-                Ok(Arc::new(old.freshened(fields, fresh, variance, now)))
-            }
+            (Ok(fresh), Some(variance)) => Ok(Arc::new(old.freshened(fields, fresh, variance, now))),
             _ => Err(fields),
         }
     }
 
     fn pass_through(mut self, status: StatusCode, reason: &'static str, now: Moment) -> Decision {
+        let bypass = self.is_passed_by(reason);
         if status != StatusCode::NOT_MODIFIED && !status.is_server_error() {
             // The origin has answered anew, and what it says now may not be stored.
             self.forget_selected(now);
@@ -272,8 +284,9 @@ impl Fill {
         } else if let Some(flight) = self.flight.take() {
             flight.private();
         }
-        let member = Forwarded { status: Some(status), detail: Some(reason), ..self.why.into() };
-        Decision::PassThrough(Some(member.value()))
+        let why = if bypass { Forward::Bypass } else { self.why };
+        let member = Forwarded { status: Some(status), detail: Some(reason), ..why.into() };
+        Decision::PassThrough(Passed { member: Some(member.value()), reason: Some(reason), bypass })
     }
 
     /// Who waits goes on alone, and the next ones need not wait for each other to learn the same.

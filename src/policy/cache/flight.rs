@@ -27,6 +27,7 @@ use smallvec::SmallVec;
 pub use super::head::{FallThrough, Head};
 use super::{
     carried::{Carried, Carrier},
+    head::CutShort,
     key::Key,
     plan::Home,
 };
@@ -141,7 +142,7 @@ struct State {
     reserved: u64,
     outgrown: bool,
     trailers: Option<HeaderMap>,
-    end: Option<Result<(), String>>,
+    end: Option<Result<(), CutShort>>,
     readers: Vec<Option<Place>>,
     /// How many have joined, in all.
     joined: u64,
@@ -324,12 +325,17 @@ impl FlightWriter {
 
     /// The response is not for sharing: readers that have no head yet fetch for themselves.
     pub fn private(mut self) {
-        self.fall(FallThrough::Private, "the response is not for sharing");
+        self.fall(FallThrough::Private, CutShort::Failed("the response is not for sharing".to_owned()));
     }
 
     /// The fetch failed: readers without a head fetch for themselves, the others' bodies break.
     pub fn fail(mut self, reason: &str) {
-        self.fall(FallThrough::Failed, reason);
+        self.fall(FallThrough::Failed, CutShort::Failed(reason.to_owned()));
+    }
+
+    /// The process ends the fetch: whoever reads is told that, on whatever worker.
+    pub fn stop(mut self) {
+        self.fall(FallThrough::Failed, CutShort::Stopping);
     }
 
     /// Whether the body is too large to be stored.
@@ -356,12 +362,12 @@ impl FlightWriter {
         self.unlist();
     }
 
-    fn fall(&mut self, why: FallThrough, reason: &str) {
+    fn fall(&mut self, why: FallThrough, cut: CutShort) {
         // First off the list, so that who falls through cannot join the same flight again.
         self.unlist();
         self.flight.change(|state| {
             state.head.get_or_insert(Err(why));
-            state.end.get_or_insert_with(|| Err(reason.to_owned()));
+            state.end.get_or_insert(Err(cut));
         });
     }
 }
@@ -370,7 +376,7 @@ impl Drop for FlightWriter {
     fn drop(&mut self) {
         let ended = self.flight.state.lock().end.is_some();
         if !ended {
-            self.fall(FallThrough::Failed, "the shared fetch was given up");
+            self.fall(FallThrough::Failed, CutShort::Failed("the shared fetch was given up".to_owned()));
         }
     }
 }
@@ -471,7 +477,8 @@ impl HttpBody for FlightBody {
                 place.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Some(Err(reason)) => Poll::Ready(Some(Err(BodyError::Fill(reason.clone())))),
+            Some(Err(CutShort::Stopping)) => Poll::Ready(Some(Err(BodyError::Stopping))),
+            Some(Err(CutShort::Failed(reason))) => Poll::Ready(Some(Err(BodyError::Fill(reason.clone())))),
             Some(Ok(())) => {
                 let trailers = state.trailers.clone().filter(|_| !this.trailed);
                 this.trailed = true;

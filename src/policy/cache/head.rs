@@ -29,3 +29,12 @@ pub enum FallThrough {
     /// The fetch failed before a head came.
     Failed,
 }
+
+/// Why a shared body ends before its end.
+#[derive(Debug, Clone)]
+pub(super) enum CutShort {
+    /// The process leaves.
+    Stopping,
+    /// Anything else, in words.
+    Failed(String),
+}

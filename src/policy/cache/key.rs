@@ -4,11 +4,15 @@
 use std::{fmt, str::FromStr};
 
 use super::CacheQuery;
-use crate::{clock, config};
+use crate::{clock, config, store::memory::TierKey};
 
 /// The key of a stored response: 128 bits of a keyed hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; 16]);
+
+impl TierKey for Key {
+    const LEAST: Self = Self([0; 16]);
+}
 
 impl Key {
     /// The bytes, for a shared store.
@@ -23,9 +27,14 @@ impl Key {
 
     /// A number in `0..buckets`, evenly spread; `buckets` must not be 0.
     pub fn bucket(&self, buckets: usize) -> usize {
+        (self.low() % buckets as u64) as usize
+    }
+
+    /// Half of it as a number, evenly spread.
+    pub fn low(&self) -> u64 {
         let mut low = [0; 8];
         low.copy_from_slice(&self.0[8..]);
-        (u64::from_le_bytes(low) % buckets as u64) as usize
+        u64::from_le_bytes(low)
     }
 }
 

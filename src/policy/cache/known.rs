@@ -2,9 +2,10 @@
 //! size, whatever is purged and however often.
 //!
 //! There are two: of the changes in this process, in the order of [`Told`], and of those of all replicas, in the order of Redis'
-//! journal. Tags, routes, keys and URIs are counted in slots by their hash. Two that share a slot are purged together: one
-//! change in [`URIS`] (or [`NAMES`]) makes a given entry a miss for nothing, never the other way round. Of prefixes the last
-//! [`PREFIXES`] are known; one that is forgotten counts as a purge of everything.
+//! journal. The last [`EXACT`](super::exact::EXACT) purges that were heard are known by name. Those from before (a journal that was read, at the start
+//! or after a gap, and purges that are forgotten) are counted in slots by the hashes of tags, routes, keys and URIs. Two that share a
+//! slot are purged together: one change in [`URIS`] (or [`NAMES`]) makes a given entry a miss for nothing, never the other way
+//! round. Of prefixes the last [`PREFIXES`] are known; one that is forgotten counts as a purge of everything.
 
 use std::{
     collections::VecDeque,
@@ -18,6 +19,7 @@ use parking_lot::RwLock;
 
 use super::{
     entry::Entry,
+    exact::{Exact, Name},
     key::{Key, Keys},
 };
 use crate::store::{
@@ -86,14 +88,14 @@ impl Record {
     pub fn about(&self) -> About {
         let letter = if self.is_soft() { 's' } else { 'h' };
         match self {
-            Self::Changed(uri) => About::Slot(format!("u{}", uri_slot(uri))),
+            Self::Changed(uri) => About::Slot(format!("u{}", Name::uri(uri).slot())),
             Self::Purged { which: Which::All, soft: false } => About::All,
             // Everything begins with nothing.
             Self::Purged { which: Which::All, soft: true } => About::Text("s:".into()),
             Self::Purged { which: Which::Prefix(prefix), .. } => About::Text(format!("{letter}:{}", shortened(prefix))),
-            Self::Purged { which: Which::Key(key), .. } => About::Slot(format!("{letter}{}", key_slot(key))),
-            Self::Purged { which: Which::Tag(tag), .. } => About::Slot(format!("{letter}{}", name_slot(b't', tag))),
-            Self::Purged { which: Which::Route(route), .. } => About::Slot(format!("{letter}{}", name_slot(b'r', route))),
+            Self::Purged { which: Which::Key(key), .. } => About::Slot(format!("{letter}{}", Name::key(key).slot())),
+            Self::Purged { which: Which::Tag(tag), .. } => About::Slot(format!("{letter}{}", Name::tag(tag).slot())),
+            Self::Purged { which: Which::Route(route), .. } => About::Slot(format!("{letter}{}", Name::route(route).slot())),
         }
     }
 
@@ -152,6 +154,7 @@ pub struct Known {
     uris: Box<[u64]>,
     hard: Box<[u64]>,
     soft: Box<[u64]>,
+    exact: Exact,
     /// Ascending by number.
     prefixes: VecDeque<(u64, String)>,
     /// The last purge of any tag, and the last that only marked stale.
@@ -171,7 +174,8 @@ impl Known {
         // Which of them were tags is not written down.
         let last = |slots: &[u64]| slots.iter().copied().max().unwrap_or(0);
         let tags = [last(&hard), last(&soft)];
-        Self { stamp, all: journal.all, uris, hard, soft, prefixes: prefixes.into(), tags }
+        let exact = Exact::after(stamp.number);
+        Self { stamp, all: journal.all, uris, hard, soft, exact, prefixes: prefixes.into(), tags }
     }
 
     /// Up to where.
@@ -184,6 +188,9 @@ impl Known {
         self.stamp.number = number;
         if let Record::Purged { which: Which::Tag(_), soft } = record {
             self.tags[usize::from(*soft)] = number;
+        }
+        if let Some(name) = Name::of(record) {
+            self.exact.hear(number, name, record.is_soft());
         }
         match record.about() {
             About::All => self.all = number,
@@ -219,16 +226,17 @@ impl Known {
         }
         let later = |last: u64| last > since.number;
         let Subject { keys, route, path, tags, may_have_more_tags } = subject;
-        if later(self.uris[uri_slot(&keys.uri)]) || (may_have_more_tags && later(self.tags[0])) {
+        if may_have_more_tags && later(self.tags[0]) {
             return Fate::Gone;
         }
         let mut fate = if may_have_more_tags && later(self.tags[1]) { Fate::Stale } else { Fate::Lives };
-        let tags = tags.iter().map(|tag| name_slot(b't', tag));
-        for slot in [key_slot(&keys.entry), name_slot(b'r', route)].into_iter().chain(tags) {
-            if later(self.hard[slot]) {
+        let names = [Name::uri(&keys.uri), Name::key(&keys.entry), Name::route(route)].into_iter();
+        for name in names.chain(tags.iter().map(|tag| Name::tag(tag))) {
+            let [hard, soft] = if self.exact.knows_after(since.number) { self.exact.last(name) } else { self.last_in_slot(name) };
+            if later(hard) {
                 return Fate::Gone;
             }
-            if later(self.soft[slot]) {
+            if later(soft) {
                 fate = Fate::Stale;
             }
         }
@@ -242,6 +250,15 @@ impl Known {
             }
         }
         fate
+    }
+}
+
+impl Known {
+    fn last_in_slot(&self, name: Name) -> [u64; 2] {
+        match name.kind {
+            b'u' => [self.uris[name.slot()], 0],
+            _ => [self.hard[name.slot()], self.soft[name.slot()]],
+        }
     }
 }
 
@@ -261,12 +278,13 @@ impl Default for Told {
 
 impl Told {
     /// From now on everything from before is purged. To be called before anything is removed: what is stored meanwhile is then found by
-    /// one or the other.
-    pub fn tell(&self, record: &Record) {
+    /// one or the other. Gives back its number.
+    pub fn tell(&self, record: &Record) -> u64 {
         let mut known = self.known.write();
         let number = known.stamp().number + 1;
         known.hear(number, record);
         self.number.store(number, Ordering::Release);
+        number
     }
 
     /// How much was told so far.
@@ -281,22 +299,6 @@ impl Told {
         }
         self.known.read().fate(Stamp { id: 0, number }, subject)
     }
-}
-
-fn uri_slot(uri: &Key) -> usize {
-    uri.bucket(URIS as usize)
-}
-
-fn key_slot(key: &Key) -> usize {
-    key.bucket(NAMES as usize)
-}
-
-fn name_slot(kind: u8, name: &str) -> usize {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[kind]).update(name.as_bytes());
-    let mut low = [0; 8];
-    low.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    (u64::from_le_bytes(low) % NAMES) as usize
 }
 
 fn shortened(prefix: &str) -> &str {
@@ -316,6 +318,7 @@ mod tests {
         policy::cache::{
             directives::ResponseDirectives,
             entry::NewEntry,
+            exact::EXACT,
             freshness::{Freshness, Terms, Times},
             vary::Variance,
         },
@@ -417,6 +420,29 @@ mod tests {
         assert_eq!(fates(2), [Fate::Lives; 3]);
         told.tell(&Record::Changed(keys.uri));
         assert_eq!(fates(3), [Fate::Gone; 3]);
+    }
+
+    #[test]
+    fn what_was_heard_is_known_by_name_and_what_was_read_or_forgotten_by_slot() {
+        let in_slot_of = |tag: &str| (0..).map(|at| format!("other-{at}")).find(|other| Name::tag(other).slot() == Name::tag(tag).slot());
+        let other = in_slot_of("two").expect("one of 2,048");
+        let mut heard = known();
+        heard.hear(11, &purged(Which::Tag(other.as_str().into()), false));
+        assert_eq!(heard.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Lives, "another tag");
+        let slot = format!("h{}", Name::tag(&other).slot());
+        let read = Known::new(Journal { id: 5, number: 11, slots: [(slot, 11)].into(), ..Journal::default() });
+        assert_eq!(read.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Gone, "it may have been this one");
+        // Ten thousand tags, of which none is the entry's.
+        for number in 12..10_012 {
+            heard.hear(number, &purged(Which::Tag(format!("tag-{number}").into()), number % 2 == 0));
+        }
+        assert_eq!(heard.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Lives);
+        for number in 10_012..10_012 + EXACT as u64 {
+            heard.hear(number, &purged(Which::Tag("always".into()), false));
+        }
+        assert_eq!(heard.exact.size(), (EXACT, 1));
+        assert_eq!(heard.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Gone, "what is forgotten may have been about it");
+        assert_eq!(heard.fate(Stamp { number: 10_011, ..WRITTEN }, Subject::of(&keys(), &entry())), Fate::Lives);
     }
 
     proptest! {

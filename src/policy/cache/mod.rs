@@ -40,6 +40,7 @@ pub mod codec;
 pub mod date;
 pub mod directives;
 pub mod entry;
+mod exact;
 mod expiring;
 pub mod fill;
 pub mod flight;
@@ -51,7 +52,8 @@ pub mod invalidate;
 pub mod key;
 mod known;
 mod lookup;
-mod plan;
+pub mod plan;
+mod purging;
 mod query;
 pub mod range;
 pub mod recorder;
@@ -82,9 +84,10 @@ use self::{
     status::Forward,
 };
 pub use self::{
-    fill::{Decision, Fill, Follower},
+    fill::{Decision, Fill, Follower, Passed},
     hit::{HitInfo, HitKind},
     lookup::Lookup,
+    purging::FEW,
     query::{BodyPart, CacheQuery, ModelKey},
     recorder::{Recorder, Worth},
     shared::{Event, SharedStats},
@@ -94,7 +97,7 @@ use crate::{
     body::Body,
     clock::Moment,
     config,
-    store::memory::{Memory, Reason, Stored, Which},
+    store::memory::{Memory, Stored},
 };
 
 /// How long requests for a key do not wait for each other after its answer turned out not to be for sharing.
@@ -118,6 +121,8 @@ pub struct Cache {
     /// The keys that save most.
     top: top::Top,
     counts: Counts,
+    /// What was purged and is still in memory.
+    open: purging::Open,
 }
 
 /// The largest body that is stored is this fraction of the memory tier.
@@ -147,17 +152,15 @@ impl Cache {
             persisted: graphql::Persisted::default(),
             top: top::Top::default(),
             counts: Counts::default(),
+            open: purging::Open::default(),
         })
     }
 
     /// What to do with a request.
     pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: CacheQuery<'_>, now: Moment) -> Lookup {
-        if let Some(reason) = bypasses(policy, &query) {
-            return Lookup::Bypass(reason);
-        }
         let asked = RequestDirectives::of(query.headers);
-        if asked.no_store {
-            return Lookup::Bypass("request no-store");
+        if let Some(reason) = bypasses(policy, &query, &asked) {
+            return Lookup::Bypass(reason);
         }
         let keys = key::keys(&self.secret(), &query);
         let plan = Plan::of(policy, &query, &asked);
@@ -167,7 +170,7 @@ impl Cache {
             fill.observed_hit = observed_hit;
             return Lookup::Miss(Box::new(fill));
         }
-        let slot = self.memory.get(&keys.entry);
+        let slot = self.stored(&keys.entry, now);
         let (why, selected) = match select(slot.as_deref(), &plan, query.headers) {
             Selected::None(why) => (why, None),
             Selected::Entry(entry) => match entry.fresh.usable(&asked, entry.is_softly_purged(), now) {
@@ -222,34 +225,6 @@ impl Cache {
             removed
         };
         targets.iter().map(remove).sum()
-    }
-
-    fn changed_here(&self, uri: Key, now: Moment) -> usize {
-        self.told.tell(&Record::Changed(uri));
-        self.observed.remove(&uri);
-        let by_tag = Which::Tag(Arc::from(key::uri_tag(uri)));
-        self.memory.remove(&uri, now, Reason::Replaced) + self.memory.purge(&by_tag, false, now)
-    }
-
-    /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is neither stored nor joined
-    /// from now on. With Redis all replicas do the same, as soon as they hear of it.
-    pub fn purge(&self, purge: &Purge, now: Moment) -> usize {
-        let purged = self.purge_here(purge, now);
-        if let Some(tier) = &self.tier {
-            tier.say(Record::Purged { which: purge.which.clone(), soft: purge.soft });
-        }
-        purged
-    }
-
-    fn purge_here(&self, purge: &Purge, now: Moment) -> usize {
-        self.told.tell(&Record::Purged { which: purge.which.clone(), soft: purge.soft });
-        self.observed.clear();
-        self.memory.purge(&purge.which, purge.soft, now)
-    }
-
-    /// Removes what nobody can be answered with any more; how many variants. Meant to be called every minute or so.
-    pub fn sweep(&self, now: Moment) -> usize {
-        self.memory.sweep(now)
     }
 
     /// The key of a request and its parts, for people.
@@ -314,7 +289,7 @@ impl Cache {
                 Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Follower { reader, fill }))),
                 Joined::Leader(writer) => {
                     // Between the look into the store and the list of flights one may have landed.
-                    let landed = fill.why == Forward::UriMiss && self.memory.get(&fill.keys.entry).is_some();
+                    let landed = fill.why == Forward::UriMiss && self.stored(&fill.keys.entry, now).is_some();
                     if landed {
                         return None;
                     }
@@ -375,6 +350,8 @@ impl Cache {
         if !is_current() {
             return false;
         }
+        entry.asked_after(told);
+        let number = self.told.number();
         let stored = self.memory.update(key, now, |old| {
             let others =
                 old.iter().filter(|other| other.variance != entry.variance && !instead.is_some_and(|gone| Arc::ptr_eq(gone, other)));
@@ -385,8 +362,9 @@ impl Cache {
             self.forget(key, &entry, now);
             return false;
         }
+        self.look_again_at(keys, number, now);
         if let (Ok(()), Some(tier), Some(stamp)) = (&stored, &self.tier, stamp) {
-            tier.write(key, self.memory.get(&key), stamp, now);
+            tier.write(key, self.stored(&key, now), stamp, now);
         }
         stored.is_ok()
     }
@@ -399,7 +377,7 @@ impl Cache {
         });
         debug_assert!(forgotten.is_ok(), "what was there fits");
         if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
-            tier.write(key, self.memory.get(&key), stamp, now);
+            tier.write(key, self.stored(&key, now), stamp, now);
         }
     }
 
@@ -408,7 +386,7 @@ impl Cache {
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         entry.soften();
         if let (Some(tier), Some(stamp)) = (&self.tier, stamp) {
-            tier.write(key, self.memory.get(&key), stamp, now);
+            tier.write(key, self.stored(&key, now), stamp, now);
         }
     }
 

@@ -124,8 +124,23 @@ pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMa
 static OF_GET: [header::HeaderName; 6] =
     [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
-/// Why the cache has no part in a request.
-pub(super) fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static str> {
+/// Why the cache has no part in a request, whatever is stored and whatever the answer is.
+pub fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
+    by_policy(policy, query).or(asked.no_store.then_some("request no-store"))
+}
+
+/// What of a request makes it pass the cache by where the answer does not say that it is for all: its cookies or credentials.
+pub fn carried(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
+    let Plan { asker, model, .. } = Plan::of(policy, query, asked);
+    match (model, asker) {
+        (true, _) => None,
+        (_, Asker { authorization: true, unsafe_: false, .. }) => Some("authorization"),
+        (_, Asker { cookie: true, .. }) => Some("cookie"),
+        _ => None,
+    }
+}
+
+fn by_policy(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static str> {
     if query.model.is_some() {
         if query.ttl == Some(Duration::ZERO) {
             return Some("request outrigger-cache-ttl 0");

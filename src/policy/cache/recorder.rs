@@ -15,10 +15,11 @@ use super::{
     status::Forwarded,
 };
 use crate::{
-    body::Body,
+    body::{Body, BodyError},
     clock::{Clock, Instant, Moment},
 };
 
+const ENDED_EARLY: &str = "the shared fetch ended before its end";
 /// Bodies up to this many bytes are stored in one piece.
 const ONE_PIECE: u64 = 256 * 1024;
 /// Tags of one response that are taken from its fields, and bytes of each.
@@ -79,7 +80,9 @@ impl Recorder {
     /// The member of `Cache-Status` for the passing answer; none in observe mode.
     pub fn cache_status(&self) -> Option<HeaderValue> {
         let Kind::Recording(recording) = &self.kind else { return None };
-        let member = Forwarded { status: Some(recording.head.status), stored: true, ..recording.fill.why.into() };
+        // Only the end of a model's answer tells whether it is worth keeping.
+        let stored = !recording.fill.plan.model;
+        let member = Forwarded { status: Some(recording.head.status), stored, ..recording.fill.why.into() };
         Some(member.value())
     }
 
@@ -147,10 +150,19 @@ impl Recorder {
         stored
     }
 
-    /// The body broke: nothing is stored, and whoever reads along is told.
+    /// The body broke: nothing is stored, and whoever reads along is told why.
+    pub fn broke(self, error: &BodyError) {
+        match (self.kind, error) {
+            (Kind::Recording(recording), BodyError::Stopping) => recording.writer.stop(),
+            (Kind::Recording(recording), _) => recording.writer.fail(ENDED_EARLY),
+            (Kind::Observing { .. }, _) => {}
+        }
+    }
+
+    /// Nothing is stored, and whoever reads along is told.
     pub fn abandon(self) {
         if let Kind::Recording(recording) = self.kind {
-            recording.writer.fail("the shared fetch ended before its end");
+            recording.writer.fail(ENDED_EARLY);
         }
     }
 

@@ -59,6 +59,11 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms
     if understood && (validator || (lives && !fresh.no_cache)) { Ok(fresh) } else { Err("no freshness") }
 }
 
+/// Whether an objection of [`judge`] is to the request, for what it carries, whatever the answer is.
+pub fn lies_in_request(reason: &str) -> bool {
+    matches!(reason, "cookie" | "authorization" | "request no-store")
+}
+
 /// Statuses to which a forced lifetime applies: complete successes and permanent redirects, no errors.
 fn is_forcible(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 301 | 308)

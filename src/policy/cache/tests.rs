@@ -8,15 +8,15 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::{entry::Savings, *};
-use crate::{clock::Clock, usage::Usage};
+use crate::{clock::Clock, store::memory::Which, usage::Usage};
 
 const START: u64 = 1_700_000_000;
 
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(START + seconds))
 }
 
-fn policy() -> config::Cache {
+pub(super) fn policy() -> config::Cache {
     config::Cache {
         mode: config::Mode::Enforce,
         ttl: None,
@@ -191,6 +191,17 @@ async fn an_incomplete_body_is_never_stored() {
     assert!(!world.fetch("/big", &[], &[("cache-control", "max-age=60"), ("content-length", "99999999")], "", 0));
     assert!(!world.fetch("/big", &[], &[("cache-control", "max-age=60")], &"x".repeat((1 << 20) + 1), 0));
     assert_eq!(world.cache.stats().memory.in_flight, 0);
+}
+
+#[tokio::test]
+async fn a_confirmed_answer_goes_on_varying_by_what_it_has_varied_by() {
+    let world = World::new(policy());
+    assert!(world.fetch("/a", &[("foo", "1")], &[("cache-control", "max-age=2"), ("vary", "foo"), ("etag", "\"1\"")], "one", 0));
+    let fill = forwarded(world.ask("/a", &[("foo", "1")], 3));
+    let said = map(&[("cache-control", "max-age=60"), ("vary", "bar"), ("etag", "\"1\"")]);
+    assert!(matches!(fill.on_head(StatusCode::NOT_MODIFIED, &said, at(3)), Decision::NotModified(..)));
+    assert_eq!(hit(world.ask("/a", &[("foo", "1")], 4)).await, "one");
+    assert!(matches!(world.ask("/a", &[("foo", "2")], 4), Lookup::Miss(_)), "it was never for this one");
 }
 
 #[tokio::test]

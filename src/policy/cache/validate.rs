@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::{date, entry::Entry};
+use super::{date, entry::Entry, vary};
 use crate::fields::content_length;
 
 /// Whether the client already has the stored response: the answer is then 304.
@@ -95,7 +95,8 @@ pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
     }
 }
 
-/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its namesakes.
+/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its namesakes. `Vary`
+/// is added to instead: something that adds its own name to an answer without a body speaks for no other.
 ///
 /// Not those without which the stored bytes cannot be read. And unless the answer has the same strong tag, not those that name the
 /// bytes either: the same text in another coding may have the same weak tag, and must not lend its own names to our bytes.
@@ -109,6 +110,10 @@ pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
     for name in answer.keys() {
         let names_bytes = [header::ETAG, header::LAST_MODIFIED].contains(name);
         if OF_THE_BODY.contains(&name.as_str()) || (names_bytes && !same_bytes) {
+            continue;
+        }
+        if *name == header::VARY {
+            vary::widen(&mut fields, answer);
             continue;
         }
         let mut values = answer.get_all(name).iter();
@@ -158,9 +163,9 @@ pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
 }
 
 /// Whether `Last-Modified` names the bytes of a response that has just come, so that a range or a HEAD may rely on it: it is the only name,
-/// there is no coding that has the same date, and the second in which it was modified is over (RFC 9110 section 8.8.2.2).
+/// no other coding or language can have the same date, and the second in which it was modified is over (RFC 9110 section 8.8.2.2).
 pub fn date_names_bytes(fields: &HeaderMap) -> bool {
-    let only = !fields.contains_key(header::ETAG) && !fields.contains_key(header::CONTENT_ENCODING);
+    let only = ![header::ETAG, header::CONTENT_ENCODING, header::VARY].iter().any(|name| fields.contains_key(name));
     let over =
         |(modified, date): (SystemTime, SystemTime)| date.duration_since(modified).is_ok_and(|after| after >= Duration::from_secs(1));
     only && date::of(fields.get(header::LAST_MODIFIED)).zip(date::of(fields.get(header::DATE))).is_some_and(over)
@@ -309,6 +314,22 @@ mod tests {
             (vec![old], vec![strong, old], vec![old]),
         ] {
             assert_eq!(updated(&map(&stored), &map(&answer)), map(&expected), "{stored:?} {answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_names_the_bytes_where_nothing_else_can_have_it() {
+        let (old, new) = (("last-modified", OLD), ("date", NEW));
+        for (fields, expected) in [
+            (vec![old, new], true),
+            (vec![old, ("date", OLD)], false),
+            (vec![old], false),
+            (vec![new], false),
+            (vec![old, new, ("etag", "\"a\"")], false),
+            (vec![old, new, ("content-encoding", "gzip")], false),
+            (vec![old, new, ("vary", "accept-encoding")], false),
+        ] {
+            assert_eq!(date_names_bytes(&map(&fields)), expected, "{fields:?}");
         }
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Alerted(Mutex<Memory>);
 struct Memory {
     /// Until when it is not said again, in microseconds.
     told: HashMap<(Key, Arc<str>), u64>,
+    /// While all places are taken: when the first of them is free, in microseconds.
+    free_at: u64,
     counts: BTreeMap<Arc<str>, u64>,
 }
 
@@ -66,8 +68,9 @@ impl Alerted {
     /// Whether this is the first time in the window that the key reached the share.
     fn is_new(&self, key: Key, at: &Arc<str>, window: Duration, now: u64) -> bool {
         let mut memory = self.0.lock();
-        if memory.told.len() >= REMEMBERED {
+        if memory.told.len() >= REMEMBERED && memory.free_at <= now {
             memory.told.retain(|_, until| *until > now);
+            memory.free_at = memory.told.values().copied().min().unwrap_or_default();
         }
         let known = memory.told.get(&(key, at.clone())).is_some_and(|until| *until > now);
         if known || memory.told.len() >= REMEMBERED {
@@ -142,6 +145,19 @@ mod tests {
     };
 
     #[test]
+    fn where_all_places_are_taken_a_warning_waits_for_the_first_that_is_free() {
+        let (alerted, at) = (Alerted::default(), Arc::from("0.8"));
+        let is_new = |key, seconds: u64| alerted.is_new([key, key], &at, Duration::from_secs(10), seconds * 1_000_000);
+        for key in 0..REMEMBERED as u64 {
+            assert!(is_new(key, u64::from(key > 0)));
+        }
+        assert!(!is_new(0, 5), "known");
+        assert!((5..10).all(|seconds| !is_new(u64::MAX, seconds)), "no room");
+        assert_eq!(alerted.0.lock().free_at, 10_000_000, "until then nothing is searched");
+        assert!(is_new(u64::MAX, 10));
+    }
+
+    #[test]
     fn an_alert_is_a_sentence_for_people() {
         let limits = Limits::new(10, &Clock::system(), None);
         let limit = config::Limit {
@@ -156,6 +172,7 @@ mod tests {
             on_store_error: config::OnStoreError::Local,
             alert_at: vec![1.0],
             unpriced: config::Unpriced::Refuse,
+            unmetered: config::Unpriced::Refuse,
         };
         let set = limits.set(Door::Outbound, [&limit]);
         let facts = KeyFacts {

@@ -10,7 +10,9 @@ use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::{
-    Asked, Rule, alert,
+    Asked, Rule,
+    abroad::{Abroad, Holds},
+    alert,
     shared::Hold,
     table::{Item, Key},
 };
@@ -31,6 +33,8 @@ const LARGEST: u64 = 999_999_999_999_999;
 #[must_use = "dropping a lease gives its tokens and dollars back"]
 pub struct Lease {
     held: SmallVec<[Held; 2]>,
+    /// What another replica has reserved in the shared store.
+    abroad: Option<Box<Holds>>,
 }
 
 /// One limit's part of a lease.
@@ -71,6 +75,9 @@ impl Lease {
     /// The true cost: tokens and nano-USD over all tries that may have been billed. Corrects what was reserved; an overspend is
     /// a debt that following requests wait for.
     pub fn settle(mut self, tokens: u64, nano_usd: u64, now: Instant) {
+        if let Some(abroad) = self.abroad.take() {
+            abroad.settle(tokens, nano_usd);
+        }
         for held in self.held.drain(..) {
             match held.rule.unit {
                 Unit::Requests => {}
@@ -83,10 +90,12 @@ impl Lease {
     /// The estimates stand as charged: the cost will never be known, but was very likely incurred.
     pub fn keep(mut self) {
         self.held.clear();
+        self.abroad = None;
     }
 
     /// Everything goes back, the request too: it was answered from cache, refused elsewhere, or never sent.
     pub fn refund(mut self) {
+        self.give_back_abroad();
         for held in self.held.drain(..) {
             held.correct(0, None);
         }
@@ -97,7 +106,7 @@ impl Lease {
     pub fn take_moving(&mut self) -> Self {
         let (moving, staying) = self.held.drain(..).partition(|held| held.rule.moves());
         self.held = staying;
-        Self { held: moving }
+        Self { held: moving, abroad: None }
     }
 
     /// Takes over what another lease holds.
@@ -107,7 +116,29 @@ impl Lease {
 
     /// Whether no limit was asked.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.is_empty() && self.abroad.is_none()
+    }
+
+    /// What it holds in the shared store, as another replica can settle it.
+    pub fn abroad(&self) -> Vec<Abroad> {
+        let charges = self.held.iter().filter(|held| held.rule.unit != Unit::Requests);
+        charges.filter_map(|held| Some(Abroad::of(held.shared.as_deref()?, held.reserved, held.rule.unit == Unit::NanoUsd))).collect()
+    }
+
+    /// Corrects what it holds in this process: another replica has settled the rest.
+    pub fn settle_here(mut self, tokens: u64, nano_usd: u64, now: Instant) {
+        self.held.iter_mut().for_each(|held| held.shared = None);
+        self.settle(tokens, nano_usd, now);
+    }
+
+    pub(super) fn held_abroad(holds: Holds) -> Self {
+        Self { held: SmallVec::new(), abroad: Some(Box::new(holds)) }
+    }
+
+    fn give_back_abroad(&mut self) {
+        if let Some(abroad) = self.abroad.take() {
+            abroad.settle(0, 0);
+        }
     }
 
     /// The state of every limit that enforces, as it was after this request was admitted.
@@ -141,7 +172,7 @@ impl Lease {
             resets: item.answer.resets,
             who: asked.who.cloned(),
         });
-        Self { held: held.collect() }
+        Self { held: held.collect(), abroad: None }
     }
 
     /// A lease that has reserved nothing: what it is settled with is a debt in the current slot.
@@ -157,7 +188,7 @@ impl Lease {
             resets: 0,
             who: asked.who.cloned(),
         });
-        Self { held: held.collect() }
+        Self { held: held.collect(), abroad: None }
     }
 
     pub(super) fn held_mut(&mut self) -> &mut [Held] {
@@ -167,6 +198,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.give_back_abroad();
         for held in self.held.drain(..) {
             if held.rule.unit != Unit::Requests {
                 held.correct(0, None);

@@ -13,6 +13,7 @@
 //! A script whose answer did not come in time may have counted: that only makes the limit stricter, for at most its window.
 //! `gcra` limits pace one process and are never shared.
 
+mod abroad;
 mod alert;
 mod demand;
 mod gcra;
@@ -36,6 +37,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+pub use abroad::Abroad;
 pub use demand::{Demand, Estimate};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};
@@ -119,6 +121,7 @@ struct Rule {
     by_target: bool,
     on_store_error: OnStoreError,
     unpriced: Unpriced,
+    unmetered: Unpriced,
     meter: Meter,
     /// Everything that tells its counters from others'.
     identity: String,
@@ -232,9 +235,9 @@ impl Limits {
         self.inner.sharing.is_some()
     }
 
-    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, off the hot path.
+    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, not on a worker.
     pub fn sweep(&self, now: Instant) -> usize {
-        self.inner.table.sweep(self.inner.micros(now))
+        self.inner.table.sweep(self.inner.micros(now), &mut std::thread::yield_now)
     }
 
     /// Keys held in memory.
@@ -294,9 +297,23 @@ impl LimitSet {
         self.0.iter().any(|rule| rule.unit == Unit::NanoUsd && rule.mode == Mode::Enforce && rule.unpriced == Unpriced::Refuse)
     }
 
-    /// Whether a limit refuses what cannot be metered: one in dollars that refuses models without a price, or one in tokens.
+    /// Whether a limit on tokens or dollars refuses what no answer says the cost of.
     pub fn refuses_unmetered(&self) -> bool {
-        self.refuses_unpriced() || self.0.iter().any(|rule| rule.unit == Unit::Tokens && rule.mode == Mode::Enforce)
+        self.spends().any(|rule| rule.unmetered == Unpriced::Refuse)
+    }
+
+    /// Whether a limit on dollars refuses that of which it is not even known whether it costs anything.
+    pub fn refuses_unknown(&self) -> bool {
+        self.spends().any(|rule| rule.unit == Unit::NanoUsd && rule.unmetered == Unpriced::Refuse)
+    }
+
+    /// Whether a limit on tokens or dollars enforces.
+    pub fn enforces_spend(&self) -> bool {
+        self.spends().next().is_some()
+    }
+
+    fn spends(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.0.iter().filter(|rule| rule.mode == Mode::Enforce && rule.unit != Unit::Requests)
     }
 
     /// The keys of a request. Worth doing once, whatever is asked with them later.
@@ -354,6 +371,7 @@ impl Rule {
             by_target: limit.key.iter().any(|part| matches!(part, KeyPart::Provider | KeyPart::Model)),
             on_store_error: limit.on_store_error,
             unpriced: limit.unpriced,
+            unmetered: limit.unmetered,
             meter,
             policy_field: HeaderValue::try_from(lease::policy(limit)).ok(),
             policy: lease::policy(limit),

@@ -45,10 +45,10 @@ pub(super) struct Sharing {
 /// A charge in Redis.
 #[derive(Debug)]
 pub(super) struct Hold {
-    key: String,
-    width: u64,
-    reach: u64,
-    slot: u64,
+    pub(super) key: String,
+    pub(super) width: u64,
+    pub(super) reach: u64,
+    pub(super) slot: u64,
 }
 
 impl Sharing {

@@ -15,12 +15,15 @@ use super::{
     ring::{Ring, Shape},
 };
 
+/// Fewest and most shards; powers of two.
 const SHARDS: usize = 64;
-const SHARD_BITS: u32 = SHARDS.trailing_zeros();
+const MOST_SHARDS: usize = 32_768;
+/// Keys of a shard, if that many shards are allowed: what is done to all keys of a shard is done while requests wait for its lock.
+const KEYS: usize = 4_096;
 /// Entries looked at for one that may go.
 const LOOK: usize = 16;
 /// Entries that a sweep looks at while it holds a lock.
-const SLICE: usize = 256;
+pub const SLICE: usize = 256;
 /// Expired entries dropped on the way, per new key.
 const TIDY: usize = 2;
 const EMPTY: u32 = u32::MAX;
@@ -77,16 +80,20 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Table {
     shards: Box<[Mutex<Shard>]>,
+    /// How many bits of a key name its shard.
+    bits: u32,
     per_shard: usize,
     keys: AtomicUsize,
     evictions: AtomicU64,
 }
 
 impl Table {
-    /// A table of at most `max_keys` (at least one a shard).
+    /// A table of at most `max_keys` (at least one a shard, of which there are at least [`SHARDS`]).
     pub fn new(max_keys: usize) -> Self {
-        let per_shard = max_keys.div_ceil(SHARDS).clamp(1, EMPTY as usize - 1);
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), per_shard, keys: AtomicUsize::new(0), evictions: AtomicU64::new(0) }
+        let shards = max_keys.div_ceil(KEYS).next_power_of_two().clamp(SHARDS, MOST_SHARDS);
+        let per_shard = max_keys.div_ceil(shards).clamp(1, EMPTY as usize - 1);
+        let shards: Box<[_]> = (0..shards).map(|_| Mutex::default()).collect();
+        Self { bits: shards.len().ilog2(), shards, per_shard, keys: AtomicUsize::new(0), evictions: AtomicU64::new(0) }
     }
 
     /// Asks every item; charges all of them if none that enforces refuses, else none. Says which it was.
@@ -95,7 +102,7 @@ impl Table {
         let mut places = SmallVec::<[usize; 4]>::new();
         let mut admitted = true;
         for item in &mut *items {
-            let shard = shard_of(&mut held, item.key);
+            let shard = shard_of(&mut held, self.shard_index(item.key));
             let place = self.place(shard, now, item.key);
             item.answer = shard.entries[place].ask(now, item.meter, item.limit, item.check);
             admitted &= !item.answer.refused || item.observe;
@@ -108,7 +115,7 @@ impl Table {
             if item.answer.refused || item.charge == 0 {
                 continue; // what observe would have refused is not counted as use
             }
-            let shard = shard_of(&mut held, item.key);
+            let shard = shard_of(&mut held, self.shard_index(item.key));
             // A later item's new key may have taken this one's place.
             let moved = shard.entries.get(place).is_none_or(|entry| entry.key != item.key);
             let place = if moved { self.place(shard, now, item.key) } else { place };
@@ -120,7 +127,7 @@ impl Table {
     /// Replaces a reservation by what it came to, and says what is used then. `now` of 0 is good enough where `actual` is not
     /// above `reserved`.
     pub fn correct(&self, now: u64, key: Key, meter: &Meter, slot: u64, reserved: u64, actual: u64) -> u64 {
-        let mut shard = self.shards[shard_index(key)].lock();
+        let mut shard = self.shards[self.shard_index(key)].lock();
         let place = match shard.find(key) {
             Some((_, place)) => place,
             None if actual > reserved => self.place(&mut shard, now, key),
@@ -143,33 +150,26 @@ impl Table {
         }
     }
 
-    /// Drops the keys that hold nothing any more and gives their memory back; says how many went.
-    pub fn sweep(&self, now: u64) -> usize {
+    /// Drops the keys that hold nothing any more and gives their memory back; says how many went. Looks at every key, in slices
+    /// of [`SLICE`]: not for a worker. Calls `between` after each slice, with no lock held.
+    pub fn sweep(&self, now: u64, between: &mut dyn FnMut()) -> usize {
         let mut gone = 0;
         for shard in &self.shards {
             let mut place = 0;
             loop {
-                // Requests wait for this lock: it is held for a slice at a time. What moves in between is looked at next time.
-                let mut shard = shard.lock();
-                let before = shard.entries.len();
-                for _ in 0..SLICE.min(before.saturating_sub(place)) {
-                    if shard.entries[place].until <= now {
-                        shard.remove(place);
-                    } else {
-                        place += 1;
-                    }
-                }
-                gone += before - shard.entries.len();
-                if place >= shard.entries.len() {
-                    if shard.entries.len() * 4 < shard.entries.capacity() {
-                        shard.shrink();
-                    }
-                    break;
-                }
+                let (dropped, next) = shard.lock().sweep_from(place, now);
+                gone += dropped;
+                self.keys.fetch_sub(dropped, Relaxed);
+                between();
+                let Some(next) = next else { break };
+                place = next;
             }
         }
-        self.keys.fetch_sub(gone, Relaxed);
         gone
+    }
+
+    fn shard_index(&self, key: Key) -> usize {
+        (key[0] >> (u64::BITS - self.bits)) as usize
     }
 
     /// Keys held.
@@ -184,7 +184,7 @@ impl Table {
 
     /// Locks the shards of all items, each once, in order.
     fn lock(&self, items: &[Item<'_>]) -> Held<'_> {
-        let mut wanted: SmallVec<[usize; 4]> = items.iter().map(|item| shard_index(item.key)).collect();
+        let mut wanted: SmallVec<[usize; 4]> = items.iter().map(|item| self.shard_index(item.key)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         wanted.into_iter().map(|shard| (shard, self.shards[shard].lock())).collect()
@@ -220,13 +220,8 @@ impl Table {
 type Held<'a> = SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>;
 
 #[expect(clippy::expect_used, reason = "`lock` took the shard of every item")]
-fn shard_of<'h>(held: &'h mut Held<'_>, key: Key) -> &'h mut Shard {
-    let wanted = shard_index(key);
+fn shard_of<'h>(held: &'h mut Held<'_>, wanted: usize) -> &'h mut Shard {
     held.iter_mut().find(|(shard, _)| *shard == wanted).map(|(_, shard)| &mut **shard).expect("its lock is held")
-}
-
-fn shard_index(key: Key) -> usize {
-    (key[0] >> (u64::BITS - SHARD_BITS)) as usize
 }
 
 #[derive(Debug)]
@@ -378,6 +373,25 @@ impl Shard {
         for place in 0..self.entries.len() {
             self.link(self.entries[place].key, place);
         }
+    }
+
+    /// Drops what is over of [`SLICE`] entries; how many, and where to go on. What moves between two slices is looked at next time.
+    fn sweep_from(&mut self, mut place: usize, now: u64) -> (usize, Option<usize>) {
+        let before = self.entries.len();
+        for _ in 0..SLICE.min(before.saturating_sub(place)) {
+            if self.entries[place].until <= now {
+                self.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+        if place < self.entries.len() {
+            return (before - self.entries.len(), Some(place));
+        }
+        if self.entries.len() * 4 < self.entries.capacity() {
+            self.shrink();
+        }
+        (before - self.entries.len(), None)
     }
 
     fn shrink(&mut self) {

@@ -131,10 +131,37 @@ fn the_sweep_drops_empty_keys_and_their_memory() {
         table.decide(START, &mut [item(&meter, number, 10)]);
     }
     assert_eq!(table.keys(), 50_000);
-    assert_eq!(table.sweep(START + 30_000_000), 0);
-    assert_eq!(table.sweep(START + 120_000_000), 50_000);
+    assert_eq!(table.sweep(START + 30_000_000, &mut || {}), 0);
+    assert_eq!(table.sweep(START + 120_000_000, &mut || {}), 50_000);
     assert_eq!(table.keys(), 0);
     assert!(table.shards.iter().all(|shard| shard.lock().entries.capacity() == 0 && shard.lock().index.is_empty()));
+}
+
+#[test]
+fn a_sweep_holds_a_lock_for_one_slice_and_lets_requests_in_between() {
+    let table = Table::new(64 * 4_096);
+    let meter = minute();
+    // In one shard, so that it takes several slices.
+    for at in 0..1_000 {
+        assert!(table.decide(START, &mut [Item { key: [at, at], ..item(&meter, 0, 10) }]));
+    }
+    let (mut left, mut slices) = (table.keys(), 0);
+    let gone = table.sweep(START + 120_000_000, &mut || {
+        assert!(left - table.keys() <= SLICE, "{left} to {} keys in one slice", table.keys());
+        assert!(table.shards.iter().all(|shard| shard.try_lock().is_some()), "no lock is held");
+        left = table.keys();
+        slices += 1;
+    });
+    assert_eq!((gone, slices), (1_000, table.shards.len() + 1_000 / SLICE));
+}
+
+#[test]
+fn however_many_keys_are_allowed_a_shard_stays_small() {
+    for (most, shards) in [(1_000, 64), (100_000, 64), (262_144, 64), (262_145, 128), (1_000_000, 256), (100_000_000, 32_768)] {
+        let table = Table::new(most);
+        assert_eq!(table.shards.len(), shards, "{most}");
+        assert!(table.per_shard * shards >= most && table.per_shard <= KEYS, "{most}: {}", table.per_shard);
+    }
 }
 
 #[test]

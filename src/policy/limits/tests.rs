@@ -20,6 +20,7 @@ fn limit(name: &str, unit: Unit, amount: u64, key: Vec<KeyPart>) -> Limit {
         on_store_error: OnStoreError::Local,
         alert_at: Vec::new(),
         unpriced: Unpriced::Refuse,
+        unmetered: Unpriced::Refuse,
     }
 }
 
@@ -272,10 +273,12 @@ async fn the_whole_of_a_limit_is_reached_by_the_first_refusal() {
     call(800).expect_err("again");
     assert_eq!(alerts("dollars"), [("0.5".into(), 0), ("1".into(), 1)], "once a window");
 
-    let observed = Limit { mode: Mode::Observe, alert_at: vec![1.0], ..limit("observed", Unit::Requests, 1, vec![]) };
-    let keyed = world.keyed(&world.limits.set(Door::Inbound, [&observed]), None);
-    (0..2).for_each(|_| world.admit(&keyed, ARRIVAL).expect("never refused").keep());
-    assert_eq!(alerts("observed"), [("1".into(), 1)]);
+    let observed = Limit { mode: Mode::Observe, alert_at: vec![1.0], ..limit("observed", Unit::NanoUsd, 1_000, vec![]) };
+    let keyed = world.keyed(&world.limits.set(Door::Outbound, [&observed]), None);
+    for (cost, told) in [(300, 0), (800, 1), (800, 1)] {
+        world.admit(&keyed, Demand::call(Applies::All, 0, cost)).expect("never refused").settle(0, cost, world.now);
+        assert_eq!(alerts("observed"), [("1".into(), told)]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,8 +17,8 @@ use crate::{
 /// A tokens limit with a window at least this long is a budget, a shorter one a rate.
 const BUDGET: Duration = Duration::from_secs(3_600);
 
-/// The body of a reject as this API would say it, with its content type. `request_id` stands where the API has a place
-/// for one.
+/// The body of a reject as this API would say it, with its content type. `request_id` stands where the API has a place for one
+/// (Anthropic's envelope, Google's `RequestInfo`), else beside the message.
 ///
 /// A spent dollar budget, or a tokens limit of an hour and more, is said as the provider says that a quota is spent
 /// (OpenAI: `insufficient_quota`; Anthropic: `enforced_spend_limit_reached`), any other limit as a rate limit.
@@ -34,7 +34,7 @@ pub fn render(api: Api, reject: &Reject, request_id: &str) -> (&'static str, Str
                 503 => ("service_unavailable_error", reason),
                 _ => ("server_error", reason),
             };
-            json!({"error": {"message": detail, "type": kind, "param": null, "code": code}})
+            json!({"error": {"message": detail, "type": kind, "param": null, "code": code, "request_id": request_id}})
         }
         Api::Anthropic => {
             let mut error = json!({"type": anthropic_type(status), "message": detail});
@@ -52,16 +52,22 @@ pub fn render(api: Api, reject: &Reject, request_id: &str) -> (&'static str, Str
             if let Some(seconds) = reject.retry_after().filter(|_| !spent) {
                 details.push(json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{seconds}s")}));
             }
+            details.push(json!({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id}));
             json!({"error": {"code": status.as_u16(), "message": detail, "status": google_status(status), "details": details}})
         }
-        Api::Bedrock => json!({"__type": aws_type(status), "message": detail}),
-        Api::Plain => {
-            let title = status.canonical_reason().unwrap_or("Error");
-            let body = json!({"title": title, "status": status.as_u16(), "detail": detail, "reason": reason});
-            return ("application/problem+json", body.to_string());
-        }
+        Api::Bedrock => json!({"__type": aws_type(status), "message": detail, "requestId": request_id}),
+        Api::Plain => return ("application/problem+json", reject.problem(Some(request_id)).to_string()),
     };
     ("application/json", body.to_string())
+}
+
+/// The field in which an API's SDKs look for the request id, where it is not `x-request-id`.
+pub fn request_id_field(api: Api) -> Option<HeaderName> {
+    match api {
+        Api::Anthropic => Some(HeaderName::from_static("request-id")),
+        Api::Bedrock => Some(HeaderName::from_static("x-amzn-requestid")),
+        Api::OpenAi | Api::Gemini | Api::Plain => None,
+    }
 }
 
 /// The event that says in mid-stream that the rest will not come, in the protocol's own form. Bytes to be sent as they are;
@@ -243,6 +249,16 @@ mod tests {
         );
         assert_eq!(body(Api::Bedrock, &limited("requests", 60))["__type"], "ThrottlingException");
         assert_eq!(render(Api::Plain, &Reject::Loop, "").0, "application/problem+json");
+        for (api, place) in [
+            (Api::OpenAi, "/error/request_id"),
+            (Api::Anthropic, "/request_id"),
+            (Api::Gemini, "/error/details/2/requestId"),
+            (Api::Bedrock, "/requestId"),
+            (Api::Plain, "/request_id"),
+        ] {
+            let said = body(api, &limited("requests", 60));
+            assert_eq!(said.pointer(place), Some(&json!("req_1")), "{api}: {said}");
+        }
     }
 
     #[test]

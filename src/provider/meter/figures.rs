@@ -321,6 +321,10 @@ mod tests {
         assert_eq!(usage(Wire::Chat, &[fine, coarse]), (70, 30, 0, 0, 61, 40));
         assert_eq!(usage(Wire::Chat, &[fine, r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#]), (70, 30, 0, 0, 60, 40));
         assert_eq!(usage(Wire::Chat, &[r#"{"prompt_tokens":0,"completion_tokens":0}"#]), (0, 0, 0, 0, 0, 0), "zeros alone are figures");
+        let beside =
+            r#"{"prompt_tokens":100,"completion_tokens":60,"total_tokens":200,"completion_tokens_details":{"reasoning_tokens":40}}"#;
+        let without = r#"{"prompt_tokens":100,"completion_tokens":60}"#;
+        assert_eq!(usage(Wire::Chat, &[beside, without]), (100, 0, 0, 0, 100, 40), "the total stays, and with it the reading");
     }
 
     #[test]

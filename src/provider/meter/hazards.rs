@@ -1,7 +1,9 @@
 //! What must not be lost, made up or taken for an answer: figures behind images, figures in odd places, estimates without a
 //! bound, work that goes on behind its answer, empty answers.
 
-use super::{tests::headers, *};
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{frames::tests::frame, tests::headers, *};
 
 macro_rules! transcript {
     ($path:literal) => {
@@ -14,6 +16,7 @@ const RESPONSES: (Api, Operation) = (Api::OpenAi, Operation::Responses);
 const MESSAGES: (Api, Operation) = (Api::Anthropic, Operation::Messages);
 const GEMINI: (Api, Operation) = (Api::Gemini, Operation::Chat);
 const BEDROCK: (Api, Operation) = (Api::Bedrock, Operation::Chat);
+const IMAGES: (Api, Operation) = (Api::OpenAi, Operation::Images);
 const SSE: &str = "text/event-stream";
 const JSON: &str = "application/json";
 const FRAMES: &str = "application/vnd.amazon.eventstream";
@@ -60,6 +63,15 @@ fn usage_is_found_behind_megabytes_of_images_on_every_wire() {
     let converse = format!(
         r#"{{"output":{{"message":{{"content":[{{"image":{{"bytes":"{image}"}}}}]}}}},"stopReason":"end_turn","usage":{{"inputTokens":20,"outputTokens":1390}}}}"#
     );
+    let messages_event = format!(
+        "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\"usage\":{{\"input_tokens\":20,\"output_tokens\":1}}}}}}\n\n\
+         event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"delta\":{{\"type\":\"text_delta\",\"text\":\"{image}\"}}}}\n\n\
+         event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"end_turn\"}},\"usage\":{{\"output_tokens\":1390}}}}\n\n\
+         event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+    );
+    let images = format!(
+        r#"{{"type":"image_generation.completed","b64_json":"{image}","usage":{{"input_tokens":20,"output_tokens":1390,"total_tokens":1410}}}}"#
+    );
     for (name, call, content_type, text) in [
         ("Gemini whole", GEMINI, JSON, gemini.clone()),
         ("Gemini event", GEMINI, SSE, format!("data: {gemini}\r\n\r\n")),
@@ -83,10 +95,42 @@ fn usage_is_found_behind_megabytes_of_images_on_every_wire() {
         ("Chat whole", CHAT, JSON, chat.replace("\"delta\"", "\"message\"")),
         ("Messages whole", MESSAGES, JSON, message),
         ("Converse whole", BEDROCK, JSON, converse),
+        ("Messages event", MESSAGES, SSE, messages_event),
+        ("Images whole", IMAGES, JSON, images.replace("image_generation.completed", "x")),
+        (
+            "Images event",
+            IMAGES,
+            SSE,
+            format!(
+                "event: image_generation.partial_image\ndata: {{\"b64_json\":\"{image}\"}}\n\nevent: image_generation.completed\ndata: {images}\n\n"
+            ),
+        ),
     ] {
         let seen = observe(call, content_type, text.as_bytes());
         assert_eq!(tokens(&seen), (20, 1_390, UsageSource::Provider), "{name}: {seen:?}");
         assert!(seen.terminal && seen.answered && !seen.flawed, "{name}: {seen:?}");
+    }
+}
+
+#[test]
+fn usage_is_found_behind_megabytes_within_frames() {
+    let image = image();
+    let delta = format!(r#"{{"type":"content_block_delta","delta":{{"type":"text_delta","text":"{image}"}}}}"#);
+    let said = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":20,"output_tokens":1390}}"#;
+    let stop = r#"{"type":"message_stop","amazon-bedrock-invocationMetrics":{"inputTokenCount":20,"outputTokenCount":1390}}"#;
+    let own = |words: &str| frame("event", "chunk", format!(r#"{{"bytes":"{}"}}"#, BASE64_STANDARD.encode(words)).as_bytes());
+    let converse = [
+        frame("event", "contentBlockDelta", format!(r#"{{"delta":{{"image":{{"source":{{"bytes":"{image}"}}}}}}}}"#).as_bytes()),
+        frame("event", "messageStop", br#"{"stopReason":"end_turn"}"#),
+        frame("event", "metadata", br#"{"usage":{"inputTokens":20,"outputTokens":1390,"totalTokens":1410}}"#),
+    ];
+    let invoke = [own(&delta), own(said), own(stop)];
+    for (name, frames) in [("Converse", converse.concat()), ("InvokeModel", invoke.concat())] {
+        for size in [1_000, 65_536, frames.len()] {
+            let seen = observe_by(size, BEDROCK, FRAMES, &frames);
+            assert_eq!(tokens(&seen), (20, 1_390, UsageSource::Provider), "{name} by {size}: {seen:?}");
+            assert!(seen.terminal && seen.answered, "{name} by {size}: {seen:?}");
+        }
     }
 }
 

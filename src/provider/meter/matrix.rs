@@ -26,9 +26,25 @@ enum Call {
     InvokeClaude,
     InvokeTitan,
     TitanEmbeddings,
+    /// Its first API.
+    AnthropicCompletions,
+    /// A response in the background, as polls and resumed streams tell of it.
+    Background,
+    /// Usage under `x_groq`.
+    Groq,
+    /// Usage in a choice.
+    Moonshot,
+    /// Reasoning beside the output, and in the total.
+    Xai,
+    /// Servers that count up in every chunk, and say it again at the end.
+    Cumulative,
+    /// A coarser figure after a finer one.
+    CoarseLast,
+    /// Figures of the input come again with the last delta.
+    LateInput,
 }
 
-const CALLS: [Call; 14] = [
+const CALLS: [Call; 22] = [
     Call::Chat,
     Call::Completions,
     Call::Responses,
@@ -43,6 +59,14 @@ const CALLS: [Call; 14] = [
     Call::InvokeClaude,
     Call::InvokeTitan,
     Call::TitanEmbeddings,
+    Call::AnthropicCompletions,
+    Call::Background,
+    Call::Groq,
+    Call::Moonshot,
+    Call::Xai,
+    Call::Cumulative,
+    Call::CoarseLast,
+    Call::LateInput,
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +93,7 @@ const NO_CACHE: Cell = Not("this operation has no prompt cache");
 const NO_REASONING: Cell = Not("these models do not reason");
 const NO_OUTPUT: Cell = Not("vectors are no tokens");
 const NOT_TOLD: Cell = Not("Bedrock does not tell reasoning from other output");
+const NOT_THERE: Cell = Not("this server does not say it");
 const NO_WRITES: Cell = Not("Gemini bills explicit caches by storage, and implicit ones not at all");
 
 fn row(call: Call, how: How) -> Row {
@@ -141,6 +166,38 @@ fn row(call: Call, how: How) -> Row {
         (Call::TitanEmbeddings, How::Whole) => {
             (transcript!("bedrock/embed_titan.json"), [Says(6), NO_CACHE, NO_CACHE, NO_CACHE, NO_OUTPUT, NO_REASONING])
         }
+        (Call::AnthropicCompletions, _) => return Err("the API of 2023 tells no tokens: the reservation stands"),
+        (Call::Background, How::Whole) => (
+            transcript!("openai/responses_background_done.json"),
+            [Says(1_000), Says(0), Says(0), ONE_LIFETIME, Says(50_000), Says(40_000)],
+        ),
+        (Call::Background, How::Streamed) => {
+            (transcript!("openai/responses_background.sse"), [Says(1_000), Says(0), Says(0), ONE_LIFETIME, Says(50_000), Says(40_000)])
+        }
+        (Call::Groq, How::Streamed) => {
+            (transcript!("openai/chat_groq.sse"), [Says(18), NOT_THERE, NOT_THERE, NOT_THERE, Says(21), NOT_THERE])
+        }
+        (Call::Moonshot, How::Streamed) => {
+            (transcript!("openai/chat_moonshot.sse"), [Says(12), Says(7), NOT_THERE, NOT_THERE, Says(13), NOT_THERE])
+        }
+        (Call::Xai, How::Whole) => {
+            (transcript!("openai/chat_xai.json"), [Says(9_992), Says(128), NOT_THERE, NOT_THERE, Says(4_308), Says(2_809)])
+        }
+        (Call::Xai, How::Streamed) => {
+            (transcript!("openai/chat_xai.sse"), [Says(9_992), Says(128), NOT_THERE, NOT_THERE, Says(4_308), Says(2_809)])
+        }
+        (Call::Cumulative, How::Streamed) => {
+            (transcript!("openai/chat_compatible.sse"), [Says(7), NOT_THERE, NOT_THERE, NOT_THERE, Says(3), NOT_THERE])
+        }
+        (Call::CoarseLast, How::Streamed) => {
+            (transcript!("openai/chat_coarse_last.sse"), [Says(70), Says(30), NOT_THERE, NOT_THERE, Says(60), Says(40)])
+        }
+        (Call::LateInput, How::Streamed) => {
+            (transcript!("anthropic/messages_delta_inputs.sse"), [Says(26), Says(51), Says(60), Says(40), Says(16), NO_REASONING])
+        }
+        (Call::Groq | Call::Moonshot | Call::Cumulative | Call::CoarseLast | Call::LateInput, How::Whole) => {
+            return Err("what is odd about it is odd about its streams");
+        }
         (Call::Embeddings | Call::GeminiEmbeddings | Call::TitanEmbeddings, How::Streamed | How::Listed) => {
             return Err("vectors are not streamed");
         }
@@ -158,7 +215,14 @@ fn row(call: Call, how: How) -> Row {
             | Call::Messages
             | Call::Converse
             | Call::InvokeClaude
-            | Call::InvokeTitan,
+            | Call::InvokeTitan
+            | Call::Background
+            | Call::Groq
+            | Call::Moonshot
+            | Call::Xai
+            | Call::Cumulative
+            | Call::CoarseLast
+            | Call::LateInput,
             How::Listed,
         ) => return Err("only Gemini streams a JSON list"),
     })
@@ -166,13 +230,14 @@ fn row(call: Call, how: How) -> Row {
 
 fn shape(call: Call) -> (Api, Operation) {
     match call {
-        Call::Chat => (Api::OpenAi, Operation::Chat),
+        Call::Chat | Call::Groq | Call::Moonshot | Call::Xai | Call::Cumulative | Call::CoarseLast => (Api::OpenAi, Operation::Chat),
         Call::Completions => (Api::OpenAi, Operation::Completions),
-        Call::Responses => (Api::OpenAi, Operation::Responses),
+        Call::Responses | Call::Background => (Api::OpenAi, Operation::Responses),
         Call::Embeddings => (Api::OpenAi, Operation::Embeddings),
         Call::Images => (Api::OpenAi, Operation::Images),
         Call::Transcription | Call::Speech => (Api::OpenAi, Operation::Audio),
-        Call::Messages => (Api::Anthropic, Operation::Messages),
+        Call::Messages | Call::LateInput => (Api::Anthropic, Operation::Messages),
+        Call::AnthropicCompletions => (Api::Anthropic, Operation::Completions),
         Call::Generate => (Api::Gemini, Operation::Chat),
         Call::GeminiEmbeddings => (Api::Gemini, Operation::Embeddings),
         Call::Converse | Call::InvokeClaude | Call::InvokeTitan => (Api::Bedrock, Operation::Chat),
@@ -201,6 +266,9 @@ fn every_wire_by_every_class_of_usage() {
                 let usage = seen.usage;
                 let found = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
                 let expected = cells.map(|cell| if let Says(figure) = cell { figure } else { 0 });
+                if told_total(text).is_some_and(|total| total != usage.total()) {
+                    wrong.push(format!("{call:?} {how:?} by {size}: the total is another, {seen:?}"));
+                }
                 if found != expected || seen.source != UsageSource::Provider || !seen.terminal || !seen.answered {
                     wrong.push(format!("{call:?} {how:?} by {size}: {expected:?} is right, {seen:?}"));
                 }
@@ -208,4 +276,21 @@ fn every_wire_by_every_class_of_usage() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The last total that a transcript tells: the classes of a reading come to it.
+fn told_total(text: &[u8]) -> Option<u64> {
+    let last = |key: &str| {
+        let at = memchr::memmem::rfind(text, key.as_bytes())? + key.len();
+        let digits = text[at..].iter().skip_while(|byte| matches!(byte, b':' | b' ')).take_while(|byte| byte.is_ascii_digit());
+        std::str::from_utf8(&digits.copied().collect::<Vec<u8>>()).ok()?.parse().ok()
+    };
+    ["\"total_tokens\"", "\"totalTokenCount\"", "\"totalTokens\""].into_iter().find_map(last)
+}
+
+#[test]
+fn most_transcripts_tell_a_total_to_check_against() {
+    let rows = CALLS.iter().flat_map(|call| [How::Whole, How::Streamed, How::Listed].map(|how| row(*call, how)));
+    let told = rows.filter_map(Result::ok).filter(|(text, _)| told_total(text).is_some()).count();
+    assert!(told >= 23, "{told}");
 }

@@ -1,8 +1,16 @@
 //! The tag index: which keys hold something with a tag. Bounded; nothing is kept for what has no tag.
+//!
+//! The index is ordered, so that a purge reads the keys of a tag in slices, and in parts, so that workers rarely meet. It has no
+//! table that moves when it grows: a lock is held for a few steps per tag, however many keys there are.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+    collections::BTreeSet,
+    hash::BuildHasher,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -11,63 +19,77 @@ use super::TierKey;
 
 /// Bytes of one pair of tag and key in the index.
 const PAIR: u64 = 96;
+/// Parts of the index.
+const PARTS: usize = 64;
 
 /// What the tags of one variant cost.
 pub(super) fn weight(tags: &[Arc<str>]) -> u64 {
     tags.iter().map(|tag| PAIR + tag.len() as u64).sum()
 }
 
-pub(super) struct Tags<K> {
-    index: Mutex<Index<K>>,
-    most: usize,
-}
+/// A part of the index: hashes of tags, each with what holds it.
+type Part<K> = Mutex<BTreeSet<(u64, K)>>;
 
-struct Index<K> {
-    keys: HashMap<Arc<str>, HashSet<K, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
-    pairs: usize,
+/// A tag stands in the index as a hash. Tags that share one are told apart by what holds them.
+pub(super) struct Tags<K> {
+    parts: Box<[Part<K>]>,
+    hasher: foldhash::quality::RandomState,
+    pairs: AtomicUsize,
+    most: usize,
 }
 
 impl<K: TierKey> Tags<K> {
     pub(super) fn new(most: usize) -> Self {
-        Self { index: Mutex::new(Index { keys: HashMap::default(), pairs: 0 }), most }
+        Self {
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+            hasher: foldhash::quality::RandomState::default(),
+            pairs: AtomicUsize::new(0),
+            most,
+        }
     }
 
     /// Adds all pairs or none; `false` if they do not fit.
     pub(super) fn add(&self, tags: &[Arc<str>], key: K) -> bool {
+        let fits = |pairs: usize| pairs.checked_add(tags.len()).filter(|sum| *sum <= self.most);
         if tags.is_empty() {
             return true;
         }
-        let mut index = self.index.lock();
-        if index.pairs + tags.len() > self.most {
+        if self.pairs.fetch_update(Relaxed, Relaxed, fits).is_err() {
             return false;
         }
-        for tag in tags {
-            let added = index.keys.entry(tag.clone()).or_default().insert(key);
-            index.pairs += usize::from(added);
-        }
+        let known = tags.iter().filter(|tag| {
+            let tag = self.hash(tag);
+            !self.part(tag).lock().insert((tag, key))
+        });
+        self.pairs.fetch_sub(known.count(), Relaxed);
         true
     }
 
     pub(super) fn remove(&self, tags: &[Arc<str>], key: &K) {
-        if tags.is_empty() {
-            return;
-        }
-        let mut index = self.index.lock();
         for tag in tags {
-            let Some(keys) = index.keys.get_mut(tag) else { continue };
-            let removed = keys.remove(key);
-            if keys.is_empty() {
-                index.keys.remove(tag);
-            }
-            index.pairs -= usize::from(removed);
+            let tag = self.hash(tag);
+            let removed = self.part(tag).lock().remove(&(tag, *key));
+            self.pairs.fetch_sub(usize::from(removed), Relaxed);
         }
     }
 
-    pub(super) fn keys(&self, tag: &str) -> Vec<K> {
-        self.index.lock().keys.get(tag).map(|keys| keys.iter().copied().collect()).unwrap_or_default()
+    /// The first keys with a tag that come after `after`, in their order, at most `most`.
+    pub(super) fn keys(&self, tag: &str, after: Option<K>, most: usize) -> Vec<K> {
+        let tag = self.hash(tag);
+        let from = after.map_or(Bound::Included((tag, K::LEAST)), |key| Bound::Excluded((tag, key)));
+        let part = self.part(tag).lock();
+        part.range((from, Bound::Unbounded)).take_while(|(of, _)| *of == tag).take(most).map(|(_, key)| *key).collect()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.index.lock().pairs
+        self.pairs.load(Relaxed)
+    }
+
+    fn hash(&self, tag: &str) -> u64 {
+        self.hasher.hash_one(tag)
+    }
+
+    fn part(&self, tag: u64) -> &Mutex<BTreeSet<(u64, K)>> {
+        &self.parts[tag as usize % PARTS]
     }
 }

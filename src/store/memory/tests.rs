@@ -11,6 +11,10 @@ struct Thing {
     soft: AtomicBool,
 }
 
+impl TierKey for u64 {
+    const LEAST: Self = 0;
+}
+
 impl Stored for Thing {
     fn weight(&self) -> u64 {
         self.weight
@@ -45,6 +49,10 @@ fn thing(weight: u64, path: &str, tags: &[&str]) -> Arc<Thing> {
 
 fn put(memory: &Memory<u64, Thing>, key: u64, thing: Arc<Thing>) -> Result<(), Reason> {
     memory.update(key, NOW, |_| Some(vec![thing]))
+}
+
+fn purge(memory: &Memory<u64, Thing>, which: &Which<u64>, soft: bool) -> usize {
+    memory.purge(which, soft, NOW, |_| true, &mut || {})
 }
 
 fn count(memory: &Memory<u64, Thing>, reason: Reason) -> u64 {
@@ -98,18 +106,18 @@ fn purges_by_tag_route_prefix_and_key_soft_and_hard() {
     put(&memory, 2, thing(10, "/a/2", &["x"])).expect("fits");
     put(&memory, 3, thing(10, "/b/3", &[])).expect("fits");
     assert_eq!(memory.stats().tag_pairs, 3, "what has no tag is not in the index");
-    assert_eq!(memory.purge(&Which::Tag("x".into()), true, NOW), 2);
+    assert_eq!(purge(&memory, &Which::Tag("x".into()), true), 2);
     assert!(memory.get(&1).expect("soft").variants()[0].soft.load(Relaxed));
-    assert_eq!(memory.purge(&Which::Tag("y".into()), false, NOW), 1);
+    assert_eq!(purge(&memory, &Which::Tag("y".into()), false), 1);
     assert!(memory.get(&1).is_none() && memory.get(&2).is_some());
-    assert_eq!(memory.purge(&Which::Prefix("/a/".into()), false, NOW), 1);
-    assert_eq!(memory.purge(&Which::Route("other".into()), false, NOW), 0);
-    assert_eq!(memory.purge(&Which::Key(3), false, NOW), 1);
+    assert_eq!(purge(&memory, &Which::Prefix("/a/".into()), false), 1);
+    assert_eq!(purge(&memory, &Which::Route("other".into()), false), 0);
+    assert_eq!(purge(&memory, &Which::Key(3), false), 1);
     assert_eq!((memory.stats().entries, memory.stats().tag_pairs, count(&memory, Reason::Purged)), (0, 0, 3));
     put(&memory, 4, thing(10, "/old", &["z"])).expect("fits");
     put(&memory, 5, thing(10, "/new", &["z"])).expect("fits");
-    assert_eq!(memory.sweep(NOW), 1);
-    assert_eq!(memory.purge(&Which::All, false, NOW), 1);
+    assert_eq!(memory.sweep(NOW, &mut || {}), 1);
+    assert_eq!(purge(&memory, &Which::All, false), 1);
     assert_eq!(memory.stats().tag_pairs, 0);
 }
 
@@ -121,10 +129,10 @@ fn variants_are_bounded_and_tags_follow_the_variants() {
         memory.update(1, NOW, |old| Some([std::slice::from_ref(&new), old].concat())).expect("fits");
     }
     assert_eq!(memory.get(&1).expect("there").variants().len(), MAX_VARIANTS);
-    assert_eq!(memory.purge(&Which::Tag("t0".into()), false, NOW), 0, "the oldest is gone");
-    assert_eq!(memory.purge(&Which::Tag("t99".into()), false, NOW), 1);
+    assert_eq!(purge(&memory, &Which::Tag("t0".into()), false), 0, "the oldest is gone");
+    assert_eq!(purge(&memory, &Which::Tag("t99".into()), false), 1);
     assert_eq!(memory.get(&1).expect("there").variants().len(), MAX_VARIANTS - 1);
-    assert_eq!(memory.purge(&Which::Tag("all".into()), false, NOW), MAX_VARIANTS - 1);
+    assert_eq!(purge(&memory, &Which::Tag("all".into()), false), MAX_VARIANTS - 1);
     assert_eq!(memory.stats().tag_pairs, 0);
 }
 
@@ -149,7 +157,7 @@ fn many_threads_leave_the_index_true() {
                     let key = (at * 7 + worker) % 900;
                     put(memory, key, thing(2000, "/", &["a", "b"])).expect("fits");
                     if at % 1000 == 999 {
-                        memory.purge(&Which::Tag("a".into()), false, NOW);
+                        purge(memory, &Which::Tag("a".into()), false);
                     }
                 }
             });

@@ -102,6 +102,28 @@ fn equal_warnings_are_one_line_and_then_a_count() {
     assert_eq!(lines, expected);
 }
 
+/// A clock may stand still for a moment: two warnings then have one time.
+#[test]
+fn counts_of_one_moment_come_in_the_order_of_their_warnings() {
+    written(LogFormat::Json, Level::INFO, |log| {
+        tracing::warn!("a");
+        tracing::warn!("b");
+        tracing::warn!("c");
+        tracing::warn!("d");
+        tracing::warn!("e");
+        tracing::warn!("f");
+        let mut places = log.repeats.lock().all();
+        places.sort_by(|(_, one), (_, other)| one.message.cmp(&other.message));
+        assert_eq!(places.len(), 6);
+        let (mut repeats, now) = (Repeats::default(), Instant::now());
+        for (place, said) in places.iter().chain(&places) {
+            repeats.is_new(place.clone(), said, now);
+        }
+        let told: Vec<String> = repeats.over(None).into_iter().map(|(said, _)| said.message).collect();
+        assert_eq!(told, ["a", "b", "c", "d", "e", "f"]);
+    });
+}
+
 #[test]
 fn a_window_that_is_over_is_told_and_what_stays_away_is_forgotten() {
     let warn = || tracing::warn!("away");
@@ -124,7 +146,7 @@ fn a_window_that_is_over_is_told_and_what_stays_away_is_forgotten() {
 fn the_next_warning_tells_of_windows_that_are_over_if_nobody_else_does() {
     let text = written(LogFormat::Json, Level::INFO, |log| {
         (0..3).for_each(|_| tracing::warn!("away"));
-        let (place, mut said) = log.repeats.lock().any().expect("it is remembered");
+        let (place, mut said) = log.repeats.lock().all().pop().expect("it is remembered");
         said.message = "other".into();
         log.say(place, &said, Instant::now() + 2 * WINDOW);
     });

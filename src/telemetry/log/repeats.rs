@@ -23,6 +23,8 @@ pub(super) struct Repeats {
     places: HashMap<Identifier, Place>,
     /// When the first window is over.
     due: Option<Instant>,
+    /// Warnings that have become known so far.
+    first_said: u64,
 }
 
 /// Warnings of one place in the code.
@@ -37,6 +39,8 @@ struct Place {
 struct Known {
     said: Said,
     until: Instant,
+    /// Its place among all: a clock may say one time of two warnings.
+    nth: u64,
     more: u64,
 }
 
@@ -50,11 +54,13 @@ impl Repeats {
             return false;
         }
         self.due = Some(self.due.map_or(until, |due| due.min(until)));
+        self.first_said += 1;
+        let nth = self.first_said;
         if place.known.len() < DISTINCT {
-            place.known.push(Known { said: said.clone(), until, more: 0 });
+            place.known.push(Known { said: said.clone(), until, nth, more: 0 });
             return true;
         }
-        let others = place.others.get_or_insert_with(|| Known { said: said.clone(), until, more: 0 });
+        let others = place.others.get_or_insert_with(|| Known { said: said.clone(), until, nth, more: 0 });
         others.more += 1;
         others.said = said.clone();
         false
@@ -65,10 +71,10 @@ impl Repeats {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// A place and what it has said.
+    /// The places and what each has said first.
     #[cfg(test)]
-    pub(super) fn any(&self) -> Option<(Identifier, Said)> {
-        self.places.iter().find_map(|(from, place)| Some((from.clone(), place.known.first()?.said.clone())))
+    pub(super) fn all(&self) -> Vec<(Identifier, Said)> {
+        self.places.iter().filter_map(|(from, place)| Some((from.clone(), place.known.first()?.said.clone()))).collect()
     }
 
     /// What to say of the windows that are over at `now` (`None`: of all): a warning, and what follows its message.
@@ -82,7 +88,11 @@ impl Repeats {
                 if known.more == 0 {
                     return false;
                 }
-                lines.push((known.until, known.said.clone(), format!(" (and {} {others} in the last {} s)", known.more, WINDOW.as_secs())));
+                lines.push((
+                    (known.until, known.nth),
+                    known.said.clone(),
+                    format!(" (and {} {others} in the last {} s)", known.more, WINDOW.as_secs()),
+                ));
                 known.more = 0;
                 known.until = now.unwrap_or(known.until) + WINDOW;
             }
@@ -95,7 +105,7 @@ impl Repeats {
             !place.known.is_empty() || place.others.is_some()
         });
         self.due = due;
-        lines.sort_by_key(|(until, ..)| *until);
+        lines.sort_by_key(|(order, ..)| *order);
         lines.into_iter().map(|(_, said, more)| (said, more)).collect()
     }
 }

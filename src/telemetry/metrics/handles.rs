@@ -1,4 +1,4 @@
-//! Handles by what they are resolved for: a door, a route, a target, a limit. Words that vary (a status, a reason)
+//! Handles by what they are resolved for: a door, a route, a target. Words that vary (a status, a reason)
 //! are resolved on first use and found again in a short list.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
@@ -199,7 +199,8 @@ impl RequestCells {
 /// What the policies of a route count.
 #[derive(Debug)]
 pub struct RouteCells {
-    fallbacks: WorkerMetrics,
+    worker: WorkerMetrics,
+    door: Door,
     route: Arc<str>,
     bypasses: Words,
     fills: Words,
@@ -212,7 +213,7 @@ pub struct RouteCells {
 impl RouteCells {
     /// The request went on to a later target (its name) or a static answer (`respond`).
     pub fn fallback(&self, to: &str) {
-        self.fallbacks.counter(Family::Fallbacks, &[&self.route, to]).inc();
+        self.worker.counter(Family::Fallbacks, &[self.door.as_str(), &self.route, to]).inc();
     }
 
     /// An answer was fetched to be kept: `stored`, or why it was not.
@@ -222,7 +223,7 @@ impl RouteCells {
 
     /// `access` would have refused a request, and only observes.
     pub fn access_observed(&self) {
-        self.fallbacks.counter(Family::AccessObserved, &[&self.route]).inc();
+        self.worker.counter(Family::AccessObserved, &[self.door.as_str(), &self.route]).inc();
     }
 
     /// The cache had no part in a request, for this reason.
@@ -247,7 +248,6 @@ pub struct TargetCells {
     tries: Words,
     retries: Words,
     timeouts: Words,
-    transitions: Words,
     connects: Words,
 }
 
@@ -267,26 +267,10 @@ impl TargetCells {
         self.timeouts.inc(bound);
     }
 
-    /// The breaker changed to `open`, `half_open` or `closed`.
-    pub fn breaker_changed(&self, to: &'static str) {
-        self.transitions.inc(to);
-    }
-
     /// A connection was opened (`ok`) or not (`refused`, `dns`, `tls`, `timeout`).
     pub fn connected(&self, outcome: &'static str) {
         self.connects.inc(outcome);
     }
-}
-
-/// What a limit counts.
-#[derive(Debug, Clone)]
-pub struct LimitCells {
-    /// Let through.
-    pub admitted: Counter,
-    /// Refused.
-    pub refused: Counter,
-    /// Would have been refused (`mode: observe`).
-    pub observed: Counter,
 }
 
 /// One model call that has ended, for the token, money and GenAI families.
@@ -338,20 +322,22 @@ impl WorkerMetrics {
             duration: self.histogram(Family::RequestDuration, &[door.as_str(), route]),
             own: self.histogram(Family::OwnDuration, &[door.as_str(), route]),
             rejects: Words::new(self, Family::Rejects, &[door.as_str(), route]),
-            cache: Words::new(self, Family::CacheRequests, &[route]),
+            cache: Words::new(self, Family::CacheRequests, &[door.as_str(), route]),
             codes: RefCell::default(),
         }
     }
 
     /// Handles of a route's policies.
-    pub fn route_cells(&self, route: &str) -> RouteCells {
+    pub fn route_cells(&self, door: Door, route: &str) -> RouteCells {
+        let of = [door.as_str(), route];
         RouteCells {
-            fallbacks: self.clone(),
+            worker: self.clone(),
+            door,
             route: route.into(),
-            fills: Words::new(self, Family::CacheFills, &[route]),
-            bypasses: Words::new(self, Family::CacheBypasses, &[route]),
-            saved_tokens: self.counter(Family::CacheSavedTokens, &[route]),
-            saved_nano_usd: self.counter(Family::CacheSavedUsd, &[route]),
+            fills: Words::new(self, Family::CacheFills, &of),
+            bypasses: Words::new(self, Family::CacheBypasses, &of),
+            saved_tokens: self.counter(Family::CacheSavedTokens, &of),
+            saved_nano_usd: self.counter(Family::CacheSavedUsd, &of),
         }
     }
 
@@ -366,15 +352,8 @@ impl WorkerMetrics {
             tries: Words::new(self, Family::Tries, &[target]),
             retries: Words::new(self, Family::Retries, &[target]),
             timeouts: Words::new(self, Family::Timeouts, &[target]),
-            transitions: Words::new(self, Family::BreakerTransitions, &[target]),
             connects: Words::new(self, Family::PoolConnects, &[target]),
         }
-    }
-
-    /// Handles of a limit.
-    pub fn limit_cells(&self, limit: &str) -> LimitCells {
-        let of = |decision| self.counter(Family::LimitDecisions, &[limit, decision]);
-        LimitCells { admitted: of("admitted"), refused: of("refused"), observed: of("observed") }
     }
 
     /// Counts a model call that has ended. About a dozen look-ups: model names come from clients and are not resolved

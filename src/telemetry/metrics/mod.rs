@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use cell::{Counter, Gauge, GaugeGuard, Histogram, nanos};
 pub use family::{FAMILIES, Family, Kind, Spec, Unit};
-pub use handles::{CacheOutcome, DoorCells, Finished, LimitCells, ModelCall, RequestCells, RouteCells, TargetCells};
+pub use handles::{CacheOutcome, DoorCells, Finished, ModelCall, RequestCells, RouteCells, TargetCells};
 pub use rolling::Window;
 pub use shard::{MAX_SERIES, MAX_VALUE, OTHER};
 

@@ -60,7 +60,7 @@ async fn workers_are_added_up_and_each_status_is_a_series() {
         ]
     );
     assert_eq!(lines(&metrics, Family::Rejects), [r#"outrigger_rejects_total{door="inbound",route="api",reason="limited"} 2"#]);
-    assert_eq!(lines(&metrics, Family::CacheRequests), [r#"outrigger_cache_requests_total{route="api",result="hit"} 2"#]);
+    assert_eq!(lines(&metrics, Family::CacheRequests), [r#"outrigger_cache_requests_total{door="inbound",route="api",result="hit"} 2"#]);
     let duration = lines(&metrics, Family::RequestDuration);
     assert!(duration.contains(&r#"outrigger_request_duration_seconds_bucket{door="inbound",route="api",le="0.01"} 0"#.into()));
     assert!(duration.contains(&r#"outrigger_request_duration_seconds_bucket{door="inbound",route="api",le="0.025"} 4"#.into()));
@@ -75,11 +75,14 @@ async fn workers_are_added_up_and_each_status_is_a_series() {
 async fn label_tuples_that_join_to_the_same_text_stay_two_series() {
     let metrics = metrics();
     let worker = metrics.worker();
-    worker.counter(Family::Fallbacks, &["ab", "c"]).add(1);
-    worker.counter(Family::Fallbacks, &["a", "bc"]).add(2);
+    worker.counter(Family::Fallbacks, &["outbound", "ab", "c"]).add(1);
+    worker.counter(Family::Fallbacks, &["outbound", "a", "bc"]).add(2);
     assert_eq!(
         lines(&metrics, Family::Fallbacks),
-        [r#"outrigger_fallbacks_total{route="a",to="bc"} 2"#, r#"outrigger_fallbacks_total{route="ab",to="c"} 1"#]
+        [
+            r#"outrigger_fallbacks_total{door="outbound",route="a",to="bc"} 2"#,
+            r#"outrigger_fallbacks_total{door="outbound",route="ab",to="c"} 1"#
+        ]
     );
 }
 

@@ -19,7 +19,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::OtlpError;
-use crate::{config::Origin, config::Scheme};
+use crate::{
+    config::{Origin, Scheme},
+    resolve::Resolver,
+};
 
 /// Longest answer of a collector that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -35,6 +38,7 @@ struct Inner {
     tls: Option<TlsConnector>,
     timeout: Duration,
     side: Handle,
+    names: Resolver,
     idle: Mutex<Option<SendRequest<Full<Bytes>>>>,
 }
 
@@ -45,6 +49,7 @@ impl OtlpClient {
         headers: Vec<(HeaderName, HeaderValue)>,
         timeout: Duration,
         side: Handle,
+        names: Resolver,
         roots: Option<RootCertStore>,
     ) -> Result<Self, OtlpError> {
         let host = HeaderValue::from_str(&origin.authority()).map_err(|error| OtlpError::Endpoint(error.to_string()))?;
@@ -52,7 +57,7 @@ impl OtlpClient {
             Scheme::Http => None,
             Scheme::Https => Some(connector(roots.unwrap_or_else(crate::config::tls::system_roots))?),
         };
-        Ok(Self(Arc::new(Inner { origin, host, headers, tls, timeout, side, idle: Mutex::new(None) })))
+        Ok(Self(Arc::new(Inner { origin, host, headers, tls, timeout, side, names, idle: Mutex::new(None) })))
     }
 
     /// The URL of a signal: the endpoint and `path`.
@@ -119,7 +124,11 @@ impl Inner {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-        let tcp = TcpStream::connect((self.origin.host.as_str(), self.origin.port)).await?;
+        let (host, port) = (self.origin.host.as_str(), self.origin.port);
+        let unknown = |why| format!("{host} has no address: {why}");
+        // Not by the runtime: its blocking threads would hang with the name server.
+        let found = self.names.resolve(host, port, false).await.map_err(unknown)?;
+        let tcp = TcpStream::connect(&found.addresses[..]).await.inspect_err(|_| self.names.doubt(host))?;
         tcp.set_nodelay(true)?;
         match &self.tls {
             None => handshake(tcp).await,

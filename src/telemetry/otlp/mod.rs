@@ -29,6 +29,7 @@ use super::metrics::{Counter, Family, Metrics, VERSION};
 use crate::{
     clock::{Instant, unguessable_id},
     config::{self, Origin},
+    resolve::Resolver,
 };
 
 /// One export, its retries included, takes no longer (the specification's default).
@@ -59,11 +60,17 @@ pub struct Otlp {
 
 impl Otlp {
     /// Begins to export to `endpoint` on the side runtime, whose time and I/O drivers must be on.
-    pub fn start(config: &config::Telemetry, endpoint: &str, metrics: &Arc<Metrics>, side: &Handle) -> Result<Self, OtlpError> {
+    pub fn start(
+        config: &config::Telemetry,
+        endpoint: &str,
+        metrics: &Arc<Metrics>,
+        side: &Handle,
+        names: &Resolver,
+    ) -> Result<Self, OtlpError> {
         let origin = Origin::parse(endpoint).map_err(OtlpError::Endpoint)?;
         let mut headers = config.otlp_headers.clone();
         headers.extend(headers_of_environment());
-        Self::with_client(config, OtlpClient::new(origin, headers, EXPORT_TIMEOUT, side.clone(), None)?, metrics, side)
+        Self::with_client(config, OtlpClient::new(origin, headers, EXPORT_TIMEOUT, side.clone(), names.clone(), None)?, metrics, side)
     }
 
     /// As [`Otlp::start`], over a client of the caller's.

@@ -2,7 +2,8 @@
 
 use std::{
     convert::Infallible,
-    io::Read,
+    io::{self, Read},
+    net::SocketAddr,
     sync::atomic::AtomicU16,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -31,6 +32,7 @@ use crate::{
     arrival::Door,
     clock::{Chance, Clock},
     config::LogFormat,
+    resolve::Lookup,
     telemetry::{
         metrics::{CacheOutcome, Finished, ModelCall},
         trace::{ClientStart, GenAi, Sampler, ServerStart, Span, Trace, TraceContext},
@@ -141,7 +143,8 @@ async fn a_trace_of_both_doors_and_the_metrics_arrive() {
     let port = collector.start(None).await;
     let metrics = Metrics::new(Clock::system());
     let config = config(format!("http://127.0.0.1:{port}/base/"));
-    let otlp = Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current()).expect("starts");
+    let otlp =
+        Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current(), &Resolver::default()).expect("starts");
 
     let chance = Chance::seeded(5);
     let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
@@ -245,13 +248,15 @@ async fn https_is_verified_and_the_connection_is_kept() {
     let collector = Collector::default();
     let port = collector.start(Some(tokio_rustls::TlsAcceptor::from(Arc::new(server)))).await;
     let origin = Origin::parse(&format!("https://localhost:{port}")).expect("valid");
-    let client = |roots| OtlpClient::new(origin.clone(), Vec::new(), EXPORT_TIMEOUT, Handle::current(), Some(roots)).expect("client");
+    let client = |roots| {
+        OtlpClient::new(origin.clone(), Vec::new(), EXPORT_TIMEOUT, Handle::current(), Resolver::default(), Some(roots)).expect("client")
+    };
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.cert.der().clone()).expect("root");
     let trusting = client(roots);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut gzip, b"x").expect("written");
+    io::Write::write_all(&mut gzip, b"x").expect("written");
     let body = Bytes::from(gzip.finish().expect("gzip"));
     for _ in 0..3 {
         trusting.post("/v1/metrics", Some("gzip"), body.clone()).await.expect("accepted");
@@ -268,7 +273,8 @@ async fn a_collector_that_says_no_is_counted() {
     let port = collector.start(None).await;
     let metrics = Metrics::new(Clock::system());
     let config = config(format!("http://127.0.0.1:{port}"));
-    let otlp = Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current()).expect("starts");
+    let otlp =
+        Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current(), &Resolver::default()).expect("starts");
     let trace = Trace::begin(None, Sampler::new(1.0), &Chance::seeded(1));
     let span = Span::client(&trace.context, trace.context.span_id, &client_start(&Method::POST), SystemTime::UNIX_EPOCH);
     otlp.tracer.end(span.expect("sampled"), SystemTime::UNIX_EPOCH);
@@ -281,7 +287,8 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end_and_the_queue_i
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let metrics = Metrics::new(Clock::system());
     let config = config(format!("http://{}", listener.local_addr().expect("address")));
-    let otlp = Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current()).expect("starts");
+    let otlp =
+        Otlp::start(&config, config.otlp.as_deref().expect("set"), &metrics, &Handle::current(), &Resolver::default()).expect("starts");
     let trace = Trace::begin(None, Sampler::new(1.0), &Chance::seeded(1));
     for _ in 0..spans::MAX_QUEUE + 2000 {
         let span = Span::client(&trace.context, trace.context.span_id, &client_start(&Method::POST), SystemTime::UNIX_EPOCH);
@@ -298,7 +305,7 @@ async fn a_collector_that_never_answers_does_not_hold_up_the_end_and_the_queue_i
 fn a_runtime_that_is_gone_is_an_error_and_no_panic() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let origin = Origin::parse("http://127.0.0.1:9").expect("valid");
-    let client = OtlpClient::new(origin, Vec::new(), EXPORT_TIMEOUT, runtime.handle().clone(), None).expect("client");
+    let client = OtlpClient::new(origin, Vec::new(), EXPORT_TIMEOUT, runtime.handle().clone(), Resolver::default(), None).expect("client");
     drop(runtime);
     let later = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
     assert!(later.block_on(client.post("/v1/traces", None, Bytes::new())).is_err());
@@ -309,6 +316,50 @@ fn an_endpoint_that_is_no_url_is_refused() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let config = config("collector:4318".into());
     let metrics = runtime.block_on(async { Metrics::new(Clock::system()) });
-    let error = Otlp::start(&config, "collector:4318", &metrics, runtime.handle()).expect_err("no scheme");
+    let error = Otlp::start(&config, "collector:4318", &metrics, runtime.handle(), &Resolver::default()).expect_err("no scheme");
     assert!(error.to_string().contains("http://"), "{error}");
+}
+
+/// A name server that never answers.
+#[derive(Clone, Default)]
+struct Silent {
+    asked: Arc<AtomicU16>,
+    ends: Arc<Mutex<()>>,
+}
+
+impl Lookup for Silent {
+    fn addresses(&self, _: &str) -> io::Result<Vec<SocketAddr>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        drop(self.ends.lock());
+        Err(io::Error::other("the test is over"))
+    }
+}
+
+#[test]
+fn a_name_server_that_hangs_takes_one_thread_of_its_own_and_holds_up_no_end() {
+    // One thread that may block: whoever hangs on it is seen.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().expect("a runtime");
+    let server = Silent::default();
+    let hold = server.ends.clone();
+    let hold = hold.lock();
+    let names = Resolver::new(server.clone());
+    runtime.block_on(async {
+        let config = config("http://collector.test:4318".into());
+        let metrics = Metrics::new(Clock::system());
+        let otlp = Otlp::start(&config, "http://collector.test:4318", &metrics, &Handle::current(), &names).expect("starts");
+        let origin = Origin::parse("http://collector.test:4318").expect("an endpoint");
+        let client =
+            OtlpClient::new(origin, Vec::new(), Duration::from_millis(20), Handle::current(), names.clone(), None).expect("a client");
+        for _ in 0..5 {
+            let error = client.post("/v1/metrics", None, Bytes::new()).await.expect_err("no address");
+            assert!(error.to_string().contains("no answer in 20ms"), "{error}");
+        }
+        assert_eq!(server.asked.load(Ordering::Relaxed), 1, "one question for all");
+        tokio::task::spawn_blocking(|| ()).await.expect("the thread is free");
+        // Far less than an export may take.
+        let begun = Instant::now();
+        assert!(!otlp.shutdown(begun + Duration::from_millis(100)).await, "the last export found no address");
+        assert!(begun.elapsed() < EXPORT_TIMEOUT / 2, "{:?}", begun.elapsed());
+    });
+    drop(hold);
 }

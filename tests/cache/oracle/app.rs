@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, header};
 
-use super::{Control, ENCODINGS, Failing, Habits, Head, Hears, LANGUAGES, Life, Tags, Vary};
+use super::{Answer, Ask, Control, ENCODINGS, Failing, Habits, Head, Hears, LANGUAGES, Life, Tags, Vary};
 
 /// An answer of the app's.
 #[derive(Debug, Clone)]
@@ -59,13 +59,26 @@ pub struct App {
     events: u64,
     /// How exactly time is known.
     pub slack: u64,
+    /// Whether the cache's wall clock is right, so that the age of an answer is what it says.
+    pub dates_count: bool,
 }
 
 impl App {
     pub fn new(habits: Habits, begin: u64) -> Self {
         // A day old, so that there is something for heuristics.
         let versions = [vec![begin - 86_400], vec![begin - 86_400]];
-        Self { habits, now: begin, age: 0, failing: Failing::No, versions, given: Vec::new(), forgotten: Vec::new(), events: 0, slack: 0 }
+        Self {
+            habits,
+            now: begin,
+            age: 0,
+            failing: Failing::No,
+            versions,
+            given: Vec::new(),
+            forgotten: Vec::new(),
+            events: 0,
+            slack: 0,
+            dates_count: true,
+        }
     }
 
     /// How many things happened so far.
@@ -106,6 +119,10 @@ impl App {
         if let Some(says) = self.not_modified(shape, asked).filter(|_| !head) {
             self.give(shape, vec![says]);
             let mut fields = self.common(shape);
+            if self.habits.narrow_304 && fields.iter().any(|(name, _)| *name == "vary") {
+                fields.retain(|(name, _)| *name != "vary");
+                fields.push(("vary", "Accept-Encoding".into()));
+            }
             let tag = if self.habits.tags == Tags::Nginx { self.tag(Shape { coding: "identity", ..shape }) } else { self.tag(shape) };
             fields.extend(tag.filter(|_| self.habits.tag_in_304).map(|tag| ("etag", tag)));
             fields.extend(self.habits.dated.then(|| ("last-modified", date(self.modified(shape)))));
@@ -113,9 +130,8 @@ impl App {
         }
         let mut says = vec![Says::Version(shape.version)];
         if head {
-            // A cache may take what names the same for the same.
+            // A cache may take what has the same tag for the same. A date is shared by all versions of one second.
             says.extend(self.tag(shape).map(|tag| Says::Tag(opaque(&tag).to_owned())));
-            says.extend(self.habits.dated.then(|| Says::Modified(self.modified(shape))));
         }
         self.give(shape, says);
         let shown = if head && self.habits.head == Head::Identity { Shape { coding: "identity", ..shape } } else { shape };
@@ -171,13 +187,18 @@ impl App {
         if !control.is_empty() {
             fields.push(("cache-control", control.join(", ")));
         }
-        match habits.vary {
-            Vary::Unsaid => {}
-            Vary::Encoding => fields.push(("vary", "Accept-Encoding".into())),
-            Vary::Language if shape.coding == "identity" => fields.push(("vary", "accept-language".into())),
-            Vary::Language | Vary::Both => fields.push(("vary", "Accept-Language, Accept-Encoding".into())),
-        }
+        fields.extend(self.vary(shape).map(|names| ("vary", names.to_owned())));
         fields
+    }
+
+    /// What the app names in `Vary` for a text.
+    pub fn vary(&self, shape: Shape) -> Option<&'static str> {
+        match self.habits.vary {
+            Vary::Unsaid => None,
+            Vary::Encoding => Some("Accept-Encoding"),
+            Vary::Language if shape.coding == "identity" => Some("accept-language"),
+            Vary::Language | Vary::Both => Some("Accept-Language, Accept-Encoding"),
+        }
     }
 
     /// `If-None-Match` goes first; the app compares weakly.
@@ -194,7 +215,8 @@ impl App {
         }
         let since = httpdate::parse_http_date(text(header::IF_MODIFIED_SINCE)?).expect("a date");
         let since = since.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
-        (self.modified(shape) <= since).then_some(Says::Modified(since))
+        let named = self.tag(shape).filter(|_| self.habits.tag_in_304).map(|tag| Says::Tag(opaque(&tag).to_owned()));
+        (self.modified(shape) <= since).then(|| named.unwrap_or(Says::Modified(since)))
     }
 
     fn range(&self, shape: Shape, asked: &HeaderMap, length: usize) -> Option<usize> {
@@ -204,6 +226,17 @@ impl App {
             .get(header::IF_RANGE)
             .is_none_or(|condition| self.tag(shape).is_some_and(|tag| !tag.starts_with("W/") && condition.as_bytes() == tag.as_bytes()));
         (holds && first < length).then_some(first)
+    }
+
+    /// Whether an answer that the app gives now may be used for the next request.
+    pub fn gives_fresh(&self, shape: Shape) -> bool {
+        let given = Given { event: self.events, path: shape.path, says: Vec::new(), at: self.now, age: self.age };
+        self.failing == Failing::No && self.dates_count && !self.habits.no_cache && self.life(&given, shape) > self.age as i64 * 10
+    }
+
+    /// Whether a text is what the app gives now.
+    pub fn is_current(&self, shape: Shape) -> bool {
+        self.versions[usize::from(shape.path)].len() as u64 == shape.version + 1
     }
 
     fn give(&mut self, shape: Shape, says: Vec<Says>) {
@@ -267,6 +300,19 @@ impl App {
         let coding = ["identity", "gzip", "br"].into_iter().find(|known| *known == coding)?;
         let shape = Shape { path, language, version, coding };
         (self.versions.get(usize::from(path))?.len() as u64 > version && self.bytes(shape) == bytes).then_some(shape)
+    }
+
+    /// The text of a whole answer.
+    pub fn shape_of(&self, answer: &Answer) -> Option<Shape> {
+        let coding = answer.headers.get("content-encoding").map_or("identity", |coding| coding.to_str().expect("text"));
+        if answer.status == 200 { self.read(coding, &answer.body) } else { None }
+    }
+
+    /// Whether the answer to a HEAD names an unchanged text as it was named before.
+    pub fn head_keeps(&self, shape: Shape, ask: &Ask) -> bool {
+        let wanted = ENCODINGS[ask.encoding].1.first().copied().filter(|_| self.habits.head != Head::Identity);
+        let shown = Shape { coding: wanted.unwrap_or("identity"), ..shape };
+        self.tag(shape).as_deref().map(opaque) == self.tag(shown).as_deref().map(opaque)
     }
 
     /// Every text that there ever was.

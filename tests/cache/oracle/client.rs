@@ -25,6 +25,8 @@ struct Copy {
     bytes: Vec<u8>,
     tag: Option<String>,
     modified: Option<String>,
+    /// Whether it was made at least a second after it was modified (RFC 9110 section 8.8.2.2).
+    date_is_strong: bool,
 }
 
 /// A request on its way.
@@ -50,6 +52,11 @@ const BEGINNING: usize = 9;
 impl Client {
     /// The request with its fields; `None` if it is about a copy that nobody holds, or that has no such name.
     pub fn request(&self, app: &App, ask: &Ask) -> Option<Asked> {
+        // Who is about a copy asks in its language.
+        let ask = match ask.held {
+            Held::Confirm { copy, .. } | Held::Resume { copy, .. } => Ask { language: self.copies.get(copy)?.language, ..ask.clone() },
+            Held::Nothing | Held::Part => ask.clone(),
+        };
         let mut headers = HeaderMap::new();
         let mut set = |name: HeaderName, value: &str| headers.insert(name, HeaderValue::from_str(value).expect("a value"));
         if let Some(said) = ENCODINGS[ask.encoding].0 {
@@ -69,16 +76,20 @@ impl Client {
         match ask.held {
             Held::Nothing => {}
             Held::Confirm { copy: at, by_tag } => {
-                let held = self.copies.get(at).filter(|held| held.path == ask.path && held.language == ask.language)?;
+                let held = self.copies.get(at).filter(|held| held.path == ask.path)?;
                 let (name, value) = if by_tag { (header::IF_NONE_MATCH, &held.tag) } else { (header::IF_MODIFIED_SINCE, &held.modified) };
                 set(name, value.as_deref()?);
                 copy = Some(held.clone());
             }
             Held::Resume { copy: at, by_tag } => {
-                let held = self.copies.get(at).filter(|held| held.path == ask.path && held.language == ask.language)?;
-                // A date is the same for all codings, and so is a strong tag of an app that breaks the rules.
-                let ambiguous = !by_tag || app.habits.tags == Tags::Shared;
-                if ambiguous && (held.encoding != ask.encoding || matches!(app.habits.vary, Vary::Unsaid | Vary::Language)) {
+                let held = self.copies.get(at).filter(|held| held.path == ask.path)?;
+                // A date is the same for all codings, and so is a strong tag of an app that breaks the rules. Where that app does not
+                // say that it has codings, nobody can know.
+                let unsaid = matches!(app.habits.vary, Vary::Unsaid | Vary::Language);
+                if by_tag && app.habits.tags == Tags::Shared && (unsaid || held.encoding != ask.encoding) {
+                    return None;
+                }
+                if !by_tag && (!held.date_is_strong || (unsaid && held.shape.coding != "identity")) {
                     return None;
                 }
                 set(header::RANGE, &format!("bytes={BEGINNING}-"));
@@ -89,7 +100,7 @@ impl Client {
                 set(header::RANGE, &format!("bytes={BEGINNING}-"));
             }
         }
-        Some(Asked { ask: ask.clone(), headers, copy })
+        Some(Asked { ask, headers, copy })
     }
 
     /// Whether the client may have got this answer.
@@ -123,6 +134,7 @@ impl Client {
                 }
                 Self::is_wanted(app, ask, shape)?;
                 Self::names_are_true(app, shape, text("etag"), text("last-modified"))?;
+                Self::choice_is_said(app, shape, text("vary"))?;
                 app.allows(shape, ask.control, begun, age)?;
                 self.copies.insert(
                     0,
@@ -134,6 +146,7 @@ impl Client {
                         bytes: answer.body.clone(),
                         tag: text("etag").map(str::to_owned),
                         modified: text("last-modified").map(str::to_owned),
+                        date_is_strong: text("date").is_some_and(|made| made != date(app.modified(shape))),
                     },
                 );
                 self.copies.truncate(MOST);
@@ -198,6 +211,14 @@ impl Client {
             return Err(format!("not in {wanted}: {shape:?}"));
         }
         Ok(())
+    }
+
+    /// `Vary` names all that the app names: the next cache relies on it.
+    fn choice_is_said(app: &App, shape: Shape, said: Option<&str>) -> Result<(), String> {
+        let names = |line: &str| line.split(',').map(|name| name.trim().to_ascii_lowercase()).collect::<Vec<_>>();
+        let said = names(said.unwrap_or_default());
+        let unsaid: Vec<String> = app.vary(shape).map(names).unwrap_or_default().into_iter().filter(|name| !said.contains(name)).collect();
+        if unsaid.is_empty() { Ok(()) } else { Err(format!("Vary does not name {unsaid:?} of {shape:?}")) }
     }
 
     /// A strong tag and a date are of these bytes; a weak tag says what the app says of them.

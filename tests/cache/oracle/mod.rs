@@ -26,6 +26,8 @@ pub struct Habits {
     pub dated: bool,
     pub hears: Hears,
     pub tag_in_304: bool,
+    /// Whether the `Vary` of a 304 names `Accept-Encoding` alone (something between the app and its clients adds it).
+    pub narrow_304: bool,
     pub head: Head,
     /// Whether it answers ranges itself.
     pub ranges: bool,
@@ -102,6 +104,10 @@ pub enum Step {
     Ask(Ask),
     /// One begins to fetch; others ask and perhaps join; something may happen before the app answers.
     Overlap(Ask, Vec<Ask>, Meanwhile),
+    /// The app is asked for the head of what may be stored. What stays as it was is still answered without the app.
+    Head(Ask),
+    /// The text of a path changes, is fetched, and changes again within the same second; these seconds later the app is asked for its head.
+    Twice(Ask, u64),
     /// Background fetches that were put off are done.
     Settle,
     /// Seconds pass.
@@ -252,19 +258,29 @@ pub fn run_with(habits: &Habits, steps: &[Step], begin: u64, slack: u64, way: &m
     Ok(())
 }
 
+/// The same to the end, whatever goes wrong on the way: all that a client should not have got.
+pub fn run_on(habits: &Habits, steps: &[Step], begin: u64, slack: u64, way: &mut impl Way) -> Vec<String> {
+    let (mut app, mut client) = (App::new(habits.clone(), begin), Client::default());
+    app.slack = slack;
+    steps.iter().filter_map(|step| one(&mut app, &mut client, step, way).err()).collect()
+}
+
 fn one(app: &mut App, client: &mut Client, step: &Step, way: &mut impl Way) -> Result<(), String> {
     match step {
-        Step::Ask(ask) => {
-            let Some(asked) = client.request(app, ask) else { return Ok(()) };
-            let begun = app.events();
-            let answer = way.ask(app, &asked);
-            client.check(app, &asked, begun, &answer)
-        }
+        Step::Ask(ask) => send(app, client, way, ask.clone()).map(drop),
         Step::Overlap(leader, others, meanwhile) => {
             let asks = std::iter::once(leader).chain(others).map(|ask| Ask { path: leader.path, ..ask.clone() });
             let asks: Vec<Asked> = asks.filter_map(|ask| client.request(app, &ask)).collect();
             let answers = way.overlap(app, &asks, &mut |app, way| happen(app, *meanwhile, leader.path, way));
             answers.iter().zip(&asks).try_for_each(|((begun, answer), asked)| client.check(app, asked, *begun, answer))
+        }
+        Step::Head(ask) => head_between(app, client, ask, way),
+        Step::Twice(ask, seconds) => {
+            app.change(ask.path);
+            send(app, client, way, Ask { head: false, control: Control::NoCache, held: Held::Nothing, ..ask.clone() })?;
+            app.change(ask.path);
+            way.pass(app, *seconds);
+            head_between(app, client, ask, way)
         }
         Step::Settle => {
             way.settle(app);
@@ -275,6 +291,7 @@ fn one(app: &mut App, client: &mut Client, step: &Step, way: &mut impl Way) -> R
             Ok(())
         }
         Step::SetClock(seconds) => {
+            app.dates_count = *seconds == 0;
             way.set_clock(*seconds);
             Ok(())
         }
@@ -301,6 +318,30 @@ fn one(app: &mut App, client: &mut Client, step: &Step, way: &mut impl Way) -> R
             app.failing = *failing;
             Ok(())
         }
+    }
+}
+
+/// The text of an answer, if it is whole, and whether it came without the app.
+type Came = Option<(app::Shape, bool)>;
+
+fn send(app: &mut App, client: &mut Client, way: &mut impl Way, ask: Ask) -> Result<Came, String> {
+    let Some(asked) = client.request(app, &ask) else { return Ok(None) };
+    let begun = app.events();
+    let answer = way.ask(app, &asked);
+    client.check(app, &asked, begun, &answer)?;
+    Ok(app.shape_of(&answer).map(|shape| (shape, app.events() == begun)))
+}
+
+fn head_between(app: &mut App, client: &mut Client, ask: &Ask, way: &mut impl Way) -> Result<(), String> {
+    let get = Ask { head: false, control: Control::None, held: Held::Nothing, later: false, ..ask.clone() };
+    let before = send(app, client, way, get.clone())?;
+    send(app, client, way, Ask { head: true, control: Control::NoCache, ..get.clone() })?;
+    let after = send(app, client, way, get)?;
+    match (before, after) {
+        (Some((shape, true)), Some((_, false))) if app.is_current(shape) && app.gives_fresh(shape) && app.head_keeps(shape, ask) => {
+            Err(format!("HEAD has taken away {shape:?}, which is as it was"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -333,7 +374,8 @@ pub fn habits() -> impl Strategy<Value = Habits> {
         1 => Just(Life::Unsaid),
     ];
     let window = || prop_oneof![2 => Just(None), 1 => (1..90u64).prop_map(Some)];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.25), prop::bool::weighted(0.1), any::<bool>());
+    let flags =
+        (any::<bool>(), any::<bool>(), any::<bool>(), prop::bool::weighted(0.25), prop::bool::weighted(0.1), any::<bool>(), any::<bool>());
     (vary, tags, hears, head, life, window(), window(), flags).prop_map(
         |(
             vary,
@@ -343,13 +385,14 @@ pub fn habits() -> impl Strategy<Value = Habits> {
             life,
             stale_while_revalidate,
             stale_if_error,
-            (dated, tag_in_304, ranges, must_revalidate, no_cache, one_length),
+            (dated, tag_in_304, ranges, must_revalidate, no_cache, one_length, narrow_304),
         )| Habits {
             vary,
             tags,
             dated,
             hears,
             tag_in_304,
+            narrow_304,
             head,
             ranges,
             life,
@@ -387,6 +430,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         16 => ask().prop_map(Step::Ask),
         3 => (ask(), prop::collection::vec(ask(), 1..4), meanwhile).prop_map(|(leader, others, meanwhile)| Step::Overlap(leader, others, meanwhile)),
+        1 => ask().prop_map(Step::Head),
+        3 => (ask(), 0..40u64).prop_map(|(ask, seconds)| Step::Twice(ask, seconds)),
         1 => Just(Step::Settle),
         5 => (0..40u64).prop_map(Step::Pass),
         1 => prop_oneof![Just(0), -4_000..4_000i64].prop_map(Step::SetClock),

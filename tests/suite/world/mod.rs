@@ -26,6 +26,7 @@ use outrigger::{
     listen::Listener,
     policy::breaker::State,
     proxy::{Proxy, Shared, live::Live},
+    resolve::Resolver,
     telemetry::Telemetry,
 };
 use parking_lot::Mutex;
@@ -96,7 +97,8 @@ impl World {
         let shared = Arc::new(Shared::new(&config, clock));
         let log = Lines::default();
         let side = tokio::runtime::Handle::current();
-        let telemetry = Telemetry::start_into(&config.telemetry, clock, &side, Box::new(log.clone())).expect("telemetry starts");
+        let telemetry =
+            Telemetry::start_into(&config.telemetry, clock, &side, &Resolver::default(), Box::new(log.clone())).expect("telemetry starts");
         let live = Live::new(1, config.clone(), &shared).unwrap_or_else(|error| panic!("{error}"));
         let live = Arc::new(ArcSwap::from_pointee(live));
         let app = Origin::default();
@@ -119,10 +121,19 @@ impl World {
 
     /// A client whose connections another worker serves.
     pub fn client_elsewhere(&self) -> Client {
+        self.elsewhere(Door::Inbound, "203.0.113.8")
+    }
+
+    /// The app, where another worker serves its connections.
+    pub fn caller_elsewhere(&self) -> Client {
+        self.elsewhere(Door::Outbound, "127.0.0.1")
+    }
+
+    fn elsewhere(&self, door: Door, peer: &str) -> Client {
         let proxy =
             Proxy::new(self.shared.clone(), self.live.clone(), self.telemetry.worker(), Chance::seeded(8), Rc::new(self.dials.clone()));
         tokio::task::spawn_local(proxy.clone().sweep());
-        Client::new(Listener::new(Door::Inbound, proxy, Default::default(), Default::default()), "203.0.113.8")
+        Client::new(Listener::new(door, proxy, Default::default(), Default::default()), peer)
     }
 
     /// The app as a client of its providers, at the outbound door.

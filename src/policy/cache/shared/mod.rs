@@ -160,6 +160,8 @@ impl Cache {
         if !found.iter().all(is_current) {
             return false;
         }
+        found.iter().for_each(|entry| entry.asked_after(told));
+        let number = self.told.number();
         let stored = self.memory.update(keys.entry, now, |old| {
             let mut all: Vec<Arc<Entry>> = old.to_vec();
             for entry in found {
@@ -176,6 +178,7 @@ impl Cache {
             self.memory.remove(&keys.entry, now, Reason::Purged);
             return false;
         }
+        self.look_again_at(keys, number, now);
         stored.is_ok()
     }
 
@@ -213,7 +216,7 @@ impl Fill {
 
     fn look_again(mut self: Box<Self>, now: Moment) -> Lookup {
         let cache = self.cache.clone();
-        let slot = cache.memory.get(&self.keys.entry);
+        let slot = cache.stored(&self.keys.entry, now);
         let entry = match select(slot.as_deref(), &self.plan, &self.request) {
             Selected::Entry(entry) => entry,
             Selected::None(why) => {

@@ -1,0 +1,188 @@
+//! What waits to be written to a socket: small pieces copied together, a large one behind them as it is, and what closes it.
+//!
+//! A head and a small body cost one plain `send`. A large piece is never copied: it goes out in a gathering write. The bytes in
+//! front come from a store of the thread, and go back to it, so that an idle connection holds none.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use tokio::io::AsyncWrite;
+
+use crate::http1;
+
+/// Largest piece that is copied.
+const SMALL: usize = 4096;
+/// Buffers that a thread keeps for later, and the largest that it keeps.
+const SPARE: usize = 64;
+const LARGEST_SPARE: usize = 32 << 10;
+
+thread_local! {
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    front: Vec<u8>,
+    /// Bytes of `front` that are written.
+    written: usize,
+    piece: Bytes,
+    /// What closes the piece.
+    back: &'static [u8],
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.front.is_empty() && self.piece.is_empty() && self.back.is_empty()
+    }
+
+    /// Whether another piece may be put behind what waits: at most one large piece does.
+    pub fn takes_more(&self) -> bool {
+        self.piece.is_empty() && self.back.is_empty() && self.front.len() - self.written < SMALL
+    }
+
+    /// The place for small bytes. Only where [`Self::takes_more`].
+    pub fn front(&mut self) -> &mut Vec<u8> {
+        if self.front.capacity() == 0 {
+            self.front = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 * SMALL));
+        }
+        &mut self.front
+    }
+
+    /// Puts `piece` behind what waits, then `back`. Only where [`Self::takes_more`].
+    pub fn push(&mut self, piece: Bytes, back: &'static [u8]) {
+        if piece.len() <= SMALL {
+            let front = self.front();
+            front.extend_from_slice(&piece);
+            front.extend_from_slice(back);
+        } else {
+            self.piece = piece;
+            self.back = back;
+        }
+    }
+
+    /// Writes what waits; gives the number of bytes that went out in one write, 0 when nothing waits.
+    pub fn poll_write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let front = &self.front[self.written..];
+        let sent = if self.piece.is_empty() && self.back.is_empty() {
+            ready!(Pin::new(stream).poll_write(cx, front))?
+        } else {
+            let pieces = [IoSlice::new(front), IoSlice::new(&self.piece), IoSlice::new(self.back)];
+            ready!(super::pieces::write(stream, cx, if front.is_empty() { &pieces[1..] } else { &pieces }))?
+        };
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.advance(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    fn advance(&mut self, sent: usize) {
+        let of_front = sent.min(self.front.len() - self.written);
+        self.written += of_front;
+        if self.written == self.front.len() {
+            self.give_back();
+        }
+        let of_piece = (sent - of_front).min(self.piece.len());
+        self.piece.advance(of_piece);
+        self.back = &self.back[sent - of_front - of_piece..];
+    }
+
+    fn give_back(&mut self) {
+        self.written = 0;
+        let mut front = std::mem::take(&mut self.front);
+        if (1..=LARGEST_SPARE).contains(&front.capacity()) {
+            front.clear();
+            SPARES.with_borrow_mut(|spares| {
+                if spares.len() < SPARE {
+                    spares.push(front);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// Writes the last chunk of a body, and its trailers (RFC 9112 section 7.1.2).
+pub fn write_last(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    let Some(trailers) = trailers else { return http1::write_last(out) };
+    out.extend_from_slice(b"0\r\n");
+    write_fields(out, trailers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a line for each field.
+pub fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes some bytes at a time.
+    struct Narrow(Vec<u8>, usize);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            let some = buf.len().min(self.1);
+            self.0.extend_from_slice(&buf[..some]);
+            Poll::Ready(Ok(some))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        /// However narrow the socket is, all bytes come out once and in order.
+        #[test]
+        fn what_is_put_in_comes_out(sizes in proptest::collection::vec((0usize..9000, any::<bool>()), 0..12), width in 1usize..6000) {
+            let mut outbox = Outbox::default();
+            let mut stream = Narrow(Vec::new(), width);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut wanted = Vec::new();
+            for (at, (size, closed)) in sizes.into_iter().enumerate() {
+                while !outbox.takes_more() {
+                    prop_assert!(matches!(outbox.poll_write(&mut stream, &mut cx), Poll::Ready(Ok(1..))));
+                }
+                let back: &'static [u8] = if closed { b"\r\n" } else { b"" };
+                outbox.front().push(at as u8);
+                wanted.push(at as u8);
+                wanted.extend(std::iter::repeat_n(b'x', size).chain(back.iter().copied()));
+                outbox.push(Bytes::from(vec![b'x'; size]), back);
+            }
+            while !outbox.is_empty() {
+                prop_assert!(matches!(outbox.poll_write(&mut stream, &mut cx), Poll::Ready(Ok(1..))));
+            }
+            prop_assert!(stream.0 == wanted);
+        }
+    }
+}

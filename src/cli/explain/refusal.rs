@@ -1,0 +1,85 @@
+//! What the proxy would answer by itself, as far as the file and the request decide it.
+
+use crate::{
+    arrival::{Arrival, Door},
+    config::{Config, Limit, Mode, Policies, Unit, Unpriced},
+    listen::narrow,
+    policy::access,
+    provider::{Billed, Prices, expected_usage},
+    proxy::{
+        NOT_LET_IN,
+        cache_key::{Asked, AskedCall},
+        cached::asked_ttl,
+        demands::{Refuses, unmetered},
+        guard_outbound, request,
+    },
+    reject::Reject,
+};
+
+/// What is refused before a route is looked for.
+///
+/// # Errors
+/// The refusal.
+pub fn before_route(arrival: &Arrival, config: &Config) -> Result<(), Reject> {
+    match (arrival.door, &config.inbound, &config.outbound) {
+        (Door::Inbound, Some(inbound), _) => {
+            if inbound.strict.paths {
+                narrow::path(arrival.path())?;
+            }
+            if inbound.strict.headers {
+                narrow::fields(&arrival.headers)?;
+            }
+            Ok(())
+        }
+        (Door::Outbound, _, Some(outbound)) => {
+            let keyed = outbound.providers.iter().any(|provider| !provider.keys.is_empty());
+            guard_outbound(&outbound.allow, keyed.then_some(&outbound.hosts[..]), arrival)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the policies of the route refuse, and the target's URL; in the order of the proxy.
+pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, config: &Config) -> Option<Reject> {
+    if !access::lets_in(policies.access.as_ref(), asked.arrival.client) {
+        return Some(Reject::Forbidden(NOT_LET_IN.into()));
+    }
+    match (&asked.call, &config.inbound, &config.outbound) {
+        (None, Some(inbound), _) => request::app_uri(&asked.arrival.uri, &inbound.app.base).err(),
+        (Some(call), _, Some(outbound)) => {
+            if let (true, Err(reject)) = (policies.cache.is_some(), asked_ttl(asked.arrival)) {
+                return Some(reject);
+            }
+            let limits = || of_door.iter().chain(&policies.limits);
+            let prices = Prices::new(&outbound.prices);
+            unbilled(asked.arrival, call, limits, &prices).or_else(|| {
+                let base = &outbound.providers.iter().find(|provider| provider.name == *call.provider)?.url.base;
+                request::below(base, call.rest.split('?').next().unwrap_or_default(), "").err()
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The refusal of a call whose cost nobody can say, where a limit counts on that.
+fn unbilled<'a, L: Iterator<Item = &'a Limit>>(
+    arrival: &Arrival,
+    call: &AskedCall<'_>,
+    limits: impl Fn() -> L,
+    prices: &Prices,
+) -> Option<Reject> {
+    let enforced = |unit: Unit| limits().filter(move |limit| limit.unit == unit && limit.mode == Mode::Enforce);
+    let unpriced = enforced(Unit::NanoUsd).any(|limit| limit.unpriced == Unpriced::Refuse);
+    let refuses = |unit| enforced(unit).any(|limit| limit.unmetered == Unpriced::Refuse);
+    let unknown = refuses(Unit::NanoUsd);
+    let refuses = Refuses { unmetered: unknown || refuses(Unit::Tokens), unknown };
+    if call.shape.is_free() && !arrival.headers.contains_key(http::header::UPGRADE) {
+        return None;
+    }
+    if let Some(reject) = unmetered(arrival, call.shape, call.rest, refuses) {
+        return Some(reject);
+    }
+    let facts = call.facts.filter(|_| unpriced && call.shape.billed == Billed::ByAnswer)?;
+    let model = call.model.unwrap_or_default();
+    prices.cost(model, &expected_usage(call.shape.operation, facts)).is_none().then(|| Reject::Unpriced(model.into()))
+}

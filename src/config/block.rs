@@ -1,0 +1,55 @@
+//! The blocks of the file that are no policies: one file each, with the type as meant, the form as written, the rows of the schema, the
+//! build with every mistake, and the tests.
+
+pub(super) mod admin;
+pub(super) mod bounds;
+pub(super) mod file;
+pub(super) mod inbound;
+pub(super) mod outbound;
+pub(super) mod price;
+pub(super) mod provider;
+pub(super) mod route;
+pub(super) mod shutdown;
+pub(super) mod store;
+mod target;
+pub(super) mod telemetry;
+pub(super) mod tls;
+pub(super) mod warm;
+
+use ipnet::IpNet;
+
+pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
+pub use bounds::Bounds;
+pub use inbound::{CallerSource, Inbound, Strict};
+pub use outbound::Outbound;
+pub use price::{Metering, Price};
+pub use provider::{Api, Provider};
+pub use route::{Match, Operation, Route};
+pub use shutdown::Shutdown;
+pub use store::{Redis, Store};
+pub use target::Protocol;
+pub use telemetry::{LogFormat, Telemetry};
+pub use tls::{ClientAuth, ListenerTls, RedisTls, TargetTls, TlsVersion};
+pub use warm::Warm;
+
+use super::{
+    scalars::{Nets, W},
+    schema::{Key, kinds::BOOL},
+    written::Items,
+};
+
+/// The row of `server_timing`, which both doors have.
+const SERVER_TIMING: Key = Key::new(
+    "server_timing",
+    BOOL,
+    "Every answer says in `Server-Timing` what the proxy and the upstream took, what the cache did, and how many tries there were.",
+)
+.default("false");
+
+/// A list of nets as meant: sorted, each once.
+fn net_list(written: Items<W<Nets>>) -> Vec<IpNet> {
+    let mut out: Vec<IpNet> = written.into_iter().flatten().flat_map(|nets| nets.0.0).collect();
+    out.sort();
+    out.dedup();
+    out
+}

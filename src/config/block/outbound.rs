@@ -1,0 +1,175 @@
+//! `outbound`: the door between the app and its model providers.
+
+use std::{net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use super::{SERVER_TIMING, bounds, net_list, price, provider, route, tls};
+use crate::config::{
+    Bounds, ClientAuth, Limit, ListenerTls, Match, Metering, Policies, Price, Provider, Route,
+    build::{Build, Door},
+    policy::{Block, NOT_YET, Place, Policy, limits},
+    scalars::{Host, Nets, W},
+    schema::{
+        Key, Kind, Table,
+        kinds::{ADDRESS, HOST, NETS, TIME_OF},
+    },
+    written::{Items, Pairs},
+};
+
+/// The door between the app and its providers.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    /// Address at which the app connects.
+    pub listen: SocketAddr,
+    /// TLS with the app. `None`: clear text.
+    pub tls: Option<ListenerTls>,
+    /// Peers that may use the door. Empty: every peer that can reach it.
+    pub allow: Vec<IpNet>,
+    /// `Host` values that are believed beside loopback ones: another value may be DNS rebinding.
+    pub hosts: Vec<String>,
+    /// Providers. The first path segment of a call names one.
+    pub providers: Vec<Provider>,
+    /// Limits of the whole door.
+    pub limits: Vec<Limit>,
+    /// Routes in the order of the file, with `defaults` merged in.
+    pub routes: Vec<Route>,
+    /// Policies of calls that match no route.
+    pub fallthrough: Policies,
+    /// Ceilings of the listener.
+    pub bounds: Bounds,
+    /// Whether answers carry `Server-Timing`.
+    pub server_timing: bool,
+    /// How exactly model calls are metered.
+    pub metering: Metering,
+    /// Longest time between the end of an inbound request and a call that is still charged to it.
+    pub join_within: Duration,
+    /// Prices that override or extend the built-in table.
+    pub prices: Vec<Price>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Written {
+    listen: W<SocketAddr>,
+    tls: Option<tls::WrittenListener>,
+    #[serde(default)]
+    allow: Items<W<Nets>>,
+    #[serde(default)]
+    hosts: Items<W<Host>>,
+    #[serde(default)]
+    providers: Pairs<provider::Written>,
+    #[serde(default)]
+    limits: <Vec<Limit> as Policy>::Written,
+    defaults: Block,
+    #[serde(default)]
+    routes: Items<Block>,
+    bounds: bounds::Written,
+    server_timing: W<bool>,
+    metering: W<Metering>,
+    join_within: W<Duration>,
+    #[serde(default)]
+    prices: Items<price::Written>,
+}
+
+impl Written {
+    /// The blocks of policies: `defaults`, then the routes.
+    pub(in crate::config) fn blocks(&self) -> impl Iterator<Item = &Block> {
+        std::iter::once(&self.defaults).chain(self.routes.iter().flatten())
+    }
+}
+
+static TABLE: Table = Table::new(
+    "outbound",
+    "The door between the app and its model providers.",
+    &[
+        Key::new("listen", ADDRESS, "Where the app connects.").default("127.0.0.1:8081"),
+        tls::TLS,
+        Key::new(
+            "allow",
+            Kind::OneOrMany(&NETS),
+            "Peers that may use the door; needed when keys are configured and the listener is not on loopback.",
+        )
+        .eg("[private]"),
+        Key::new("hosts", Kind::List(&HOST), "`Host` values that are believed beside loopback ones.").eg("[outrigger.internal]"),
+        Key::new(
+            "providers",
+            Kind::Map { key: &provider::PROVIDER_NAME, of: &Kind::Table(&provider::TABLE) },
+            "Providers by name. Known names bring their API and URL.",
+        )
+        .required()
+        .eg("{openai: {}}"),
+        limits::OUTBOUND,
+        Key::new("defaults", Kind::Table(&route::OUTBOUND_DEFAULTS), "Policies of every route.").default("{}"),
+        Key::new("routes", Kind::List(&Kind::Table(&route::OUTBOUND_ROUTE)), "Matches with their policies."),
+        Key::new("bounds", Kind::Table(&bounds::OUTBOUND), bounds::TEXT).default("{}"),
+        SERVER_TIMING,
+        price::METERING_KEY,
+        Key::new("join_within", TIME_OF, "A call counts for the inbound request that caused it until this long after that request ended.")
+            .within("0", "1d")
+            .default("5m"),
+        Key::new("prices", Kind::List(&Kind::Table(&price::TABLE)), "Prices that override or extend the built-in table."),
+    ],
+)
+.foreign(&[
+    ("auth", NOT_YET),
+    ("unattributed", NOT_YET),
+    ("max_body", "it is written in `bounds: {max_body: ...}`"),
+    ("timeouts", "policies of every route are written in `defaults`"),
+    ("retry", "policies of every route are written in `defaults`"),
+    ("cache", "policies of every route are written in `defaults`"),
+    ("breaker", "policies of every route are written in `defaults`"),
+    ("app", "it is written in `inbound`"),
+]);
+/// The row of the door.
+pub(in crate::config) const ROW: Key =
+    Key::new("outbound", Kind::Table(&TABLE), "The app to model providers. Absent: that door stays closed.")
+        .eg("{providers: {openai: {}}}");
+
+pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbound {
+    let providers = provider::build(build, written.providers);
+    let allow = net_list(written.allow);
+    let listen = written.listen.0;
+    let tls = tls::listener(build, "outbound.tls", written.tls);
+    // A required certificate guards the door: its authorities are written in the file.
+    let verified = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && tls.client_auth == ClientAuth::Require);
+    let guarded = verified || !allow.is_empty() || build.seen.broken("outbound.allow") || build.seen.broken("outbound.tls");
+    if !listen.ip().is_loopback() && !guarded {
+        if providers.iter().any(|provider| !provider.keys.is_empty()) {
+            let message = format!(
+                "`{listen}` is not loopback and provider keys are configured: anyone who reaches it could spend them; \
+                 listen on 127.0.0.1:{}, or name who may come in with `allow: [private]`",
+                listen.port()
+            );
+            build.fault(build.seen.value("outbound.listen"), message);
+        } else {
+            build.note(
+                build.seen.value("outbound.listen"),
+                format!("`{listen}` is not loopback and `allow` is not written: anyone who reaches it may use it"),
+            );
+        }
+    }
+    // Fallbacks of `defaults` hold for every call: every provider must be able to take them.
+    let every = Match::default();
+    let door = Place { door: Door::Outbound, path: "outbound", name: "outbound", matches: &every, providers: &providers, trusting: true };
+    let limits = Policy::build(build, &door, written.limits, &Vec::new());
+    let fallthrough = Policies::build(build, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
+    let routes = route::build(build, Door::Outbound, written.routes, &fallthrough, &providers, true);
+    provider::say_strangers(build);
+    Outbound {
+        listen,
+        tls,
+        allow,
+        hosts: written.hosts.into_iter().flatten().map(|host| host.0.0.as_str().to_owned()).collect(),
+        limits,
+        routes,
+        fallthrough,
+        bounds: bounds::build(&written.bounds),
+        server_timing: written.server_timing.0,
+        metering: written.metering.0,
+        join_within: written.join_within.0,
+        prices: price::build(build, written.prices),
+        providers,
+    }
+}

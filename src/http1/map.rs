@@ -1,0 +1,126 @@
+//! Heads as the types of the `http` crate and back, where a library wants those: HTTP/2, the admin door, the cold half of a cache.
+//!
+//! Not for the way of a request over HTTP/1: a map of fields costs more there than everything else that is done with them.
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header::MaxSizeReached, uri::InvalidUri};
+
+use super::{
+    compose::each_field,
+    edits::{Edits, decimal},
+    head::Head,
+};
+
+/// A request's method.
+pub fn method(head: &Head) -> http::Method {
+    // What was scanned is a token, and every token is a method.
+    http::Method::from_bytes(head.method_text()).unwrap_or_default()
+}
+
+/// A request's target in origin-form.
+///
+/// # Errors
+/// It is CONNECT's, which has no path.
+pub fn uri(head: &Head) -> Result<Uri, InvalidUri> {
+    Uri::try_from(head.path_and_query())
+}
+
+/// An answer's status.
+pub fn status(head: &Head) -> StatusCode {
+    StatusCode::from_u16(head.status()).unwrap_or_default()
+}
+
+/// The fields.
+///
+/// # Errors
+/// There are more names than a map holds (24,576).
+pub fn fields(head: &Head) -> Result<HeaderMap, MaxSizeReached> {
+    edited_fields(head, &Edits::new())
+}
+
+/// The fields as they would be written with these edits.
+///
+/// # Errors
+/// There are more names than a map holds (24,576).
+pub fn edited_fields(head: &Head, edits: &Edits) -> Result<HeaderMap, MaxSizeReached> {
+    let mut map = HeaderMap::try_with_capacity(head.len() + edits.lines.len())?;
+    let mut verdict = Ok(());
+    each_field(head, edits, |name, value| {
+        // What was scanned is both, and so is what edits hold.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+            && let Err(full) = map.try_append(name, value)
+        {
+            verdict = Err(full);
+        }
+    });
+    verdict.map(|()| map)
+}
+
+/// Writes a request's head as [`super::Scanner`] reads it. Of `uri`, path and query count: a Host must be among the fields.
+pub fn write_request_text(out: &mut Vec<u8>, method: &http::Method, uri: &Uri, fields: &HeaderMap) {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    for part in [method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_fields(out, fields);
+}
+
+/// Writes an answer's head as [`super::Scanner`] reads it.
+pub fn write_answer_text(out: &mut Vec<u8>, status: StatusCode, fields: &HeaderMap) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(decimal(status.as_u16().into(), &mut [0; 20]));
+    for part in [" ", status.canonical_reason().unwrap_or_default(), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    write_fields(out, fields);
+}
+
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Id, Limits, Scanner},
+        *,
+    };
+
+    fn scan(mut scanner: Scanner, text: &[u8]) -> Head {
+        let mut head = Head::new();
+        assert_eq!(scanner.scan(&mut head, text), Ok(Some(text.len())), "{}", String::from_utf8_lossy(text));
+        head
+    }
+
+    #[test]
+    fn a_request_goes_there_and_back() {
+        let text = b"odd~ http://a?b=\xc3\xa9 HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nAccept: \xff\r\nx-a: 2\r\n\r\n";
+        let head = scan(Scanner::requests(Limits::default()), text);
+        let (method, uri, fields) = (method(&head), uri(&head).expect("a path"), fields(&head).expect("few"));
+        assert_eq!((method.as_str(), uri.to_string(), fields.len()), ("odd~", "/?b=\u{e9}".to_owned(), 4));
+        let mut out = Vec::new();
+        write_request_text(&mut out, &method, &uri, &fields);
+        let again = scan(Scanner::requests(Limits::default()), &out);
+        let values = |head: &Head| head.iter().map(|(_, value)| value.to_vec()).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((again.path_and_query(), values(&again)), (head.path_and_query(), values(&head)));
+    }
+
+    #[test]
+    fn an_answer_goes_there_and_back_with_its_edits() {
+        let head = scan(Scanner::answers(Limits::default()), b"HTTP/1.1 404 Odd\nServer: a\nX: \xff\nServer: b\n\n");
+        let mut edits = Edits::new();
+        edits.set(&head, Id::Server, b"c");
+        edits.append(Id::Age, b"1");
+        let map = edited_fields(&head, &edits).expect("few");
+        let mut out = Vec::new();
+        write_answer_text(&mut out, status(&head), &map);
+        let again = scan(Scanner::answers(Limits::default()), &out);
+        let fields: Vec<_> = again.iter().collect();
+        assert_eq!((again.status(), again.reason()), (404, &b"Not Found"[..]));
+        assert_eq!(fields, [(&b"server"[..], &b"c"[..]), (b"x", b"\xff"), (b"age", b"1")]);
+    }
+}

@@ -1,0 +1,157 @@
+//! The book of work that goes on behind its answer: this process's, and behind it the one in Redis that all replicas share.
+//!
+//! Whoever hears first that a work has ended charges it, to the one who began it: the book in Redis says who that is, also to another
+//! replica and after a restart. While Redis is away each replica goes by its own book, and a work may be charged once by each.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::pledge::Pledge;
+use crate::{
+    clock::Instant,
+    policy::limits::{Abroad, Lease},
+    provider::{Due, Works},
+    store::redis::{Redis, WorkEnded},
+    usage::Usage,
+};
+
+/// How long it is remembered who pays. Providers keep a response for a shorter time once it was asked for.
+const PROMISED: Duration = Duration::from_secs(86_400);
+/// How long it is remembered that a work was charged: longer than any process remembers who pays.
+const CHARGED: Duration = Duration::from_secs(7 * 86_400);
+
+/// The book. Shared by all workers.
+#[derive(Default)]
+pub struct Book {
+    here: Works<Pledge>,
+    redis: Option<Arc<Redis>>,
+}
+
+impl Drop for Book {
+    /// The works go on when the process leaves: what was reserved for them stands, and who hears of their end corrects it.
+    fn drop(&mut self) {
+        self.here.give_up().into_iter().filter_map(|pledge| pledge.lease).for_each(Lease::keep);
+    }
+}
+
+/// What other replicas are told of who pays for a work.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Said {
+    /// The caller, in words.
+    pub caller: Option<String>,
+    /// The route that ordered it.
+    pub route: String,
+    /// The model that was asked for.
+    pub model: Option<String>,
+    /// No inbound request is known to have caused it.
+    pub unattributed: bool,
+    /// Tokens that were expected at most: input, output.
+    pub expected: [u64; 2],
+    /// What is reserved for it in Redis.
+    pub reserved: Vec<Abroad>,
+}
+
+impl Said {
+    fn of(pledge: &Pledge) -> Self {
+        let order = &pledge.order;
+        Self {
+            caller: pledge.payers.leader().caller.as_deref().map(str::to_owned),
+            route: order.route.to_string(),
+            model: order.model.as_deref().map(str::to_owned),
+            unattributed: order.unattributed,
+            expected: [order.expected.input, order.expected.output],
+            reserved: pledge.lease.as_ref().map(Lease::abroad).unwrap_or_default(),
+        }
+    }
+
+    /// Tokens that were expected at most.
+    pub fn expected(&self) -> Usage {
+        Usage { input: self.expected[0], output: self.expected[1], ..Usage::default() }
+    }
+}
+
+/// Whom the end of a work is charged to.
+#[derive(Debug)]
+pub enum Owed {
+    /// As this process knows it.
+    Here(Due<Pledge>),
+    /// The one of whom another replica, or this one before it was started, has said this.
+    Abroad(Said),
+    /// Another replica has charged it. What this one has reserved is to be corrected in its own counters.
+    Charged(Option<Pledge>),
+}
+
+impl Book {
+    /// A book that is shared through `redis`, where there is one.
+    pub fn new(redis: Option<Arc<Redis>>) -> Self {
+        Self { here: Works::default(), redis }
+    }
+
+    /// A work goes on, and `pledge` pays for it. Gives those whose works are forgotten for it.
+    ///
+    /// # Errors
+    /// The work is known already, and has its payer: `pledge` is given back.
+    pub fn begin(&self, id: &str, pledge: Pledge, now: Instant) -> Result<Vec<Pledge>, Box<Pledge>> {
+        let provider = pledge.order.provider.clone();
+        let said = self.shared(&provider, id).map(|shared| (shared, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
+        let forgotten = self.here.begin(&provider, id, pledge, now).map_err(Box::new)?;
+        if let Some(((redis, work), said)) = said {
+            let handle = redis.handle().clone();
+            // Without an answer another replica charges it to who asks: counted as the store's error.
+            handle.spawn(async move { redis.work_begins(&work, Bytes::from(said), PROMISED).await });
+        }
+        Ok(forgotten)
+    }
+
+    /// A work has ended in its own answer, which has charged it.
+    pub fn charged(&self, provider: &Arc<str>, id: &str, now: Instant) {
+        let _ = self.here.end(provider, id, now);
+        if let Some((redis, work)) = self.shared(provider, id) {
+            let handle = redis.handle().clone();
+            handle.spawn(async move { redis.work_ends(&work, CHARGED).await });
+        }
+    }
+
+    /// A work has ended, as this process knows it.
+    pub fn end_here(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
+        Owed::Here(self.here.end(provider, id, now))
+    }
+
+    /// A work has ended. Waits for Redis, at most its deadline; without it this process's own book counts.
+    pub async fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
+        let known = match self.shared(provider, id) {
+            Some((redis, work)) => redis.work_ends(&work, CHARGED).await.ok(),
+            None => None,
+        };
+        let here = self.here.end(provider, id, now);
+        match (known, here) {
+            (Some(WorkEnded::Charged), Due::From(pledge)) => Owed::Charged(Some(pledge)),
+            (Some(WorkEnded::Charged), _) => Owed::Charged(None),
+            (Some(WorkEnded::Said(said)), Due::FromWhoAsks) => match serde_json::from_slice(&said) {
+                Ok(said) => Owed::Abroad(said),
+                Err(_) => Owed::Here(Due::FromWhoAsks),
+            },
+            (_, here) => Owed::Here(here),
+        }
+    }
+
+    /// Works under way that this process has begun.
+    pub fn under_way(&self) -> usize {
+        self.here.under_way()
+    }
+
+    /// Whether other replicas are asked.
+    pub fn is_shared(&self) -> bool {
+        self.redis.as_ref().is_some_and(|redis| redis.is_up())
+    }
+
+    /// Redis, and the work's name there: nobody who reads it learns an id of the provider's.
+    fn shared(&self, provider: &str, id: &str) -> Option<(Arc<Redis>, String)> {
+        let redis = self.redis.clone().filter(|redis| redis.is_up())?;
+        let mut hasher = blake3::Hasher::new_keyed(&*redis.secret()?);
+        hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
+        Some((redis, format!("work:1:{}", &hasher.finalize().to_hex()[..32])))
+    }
+}

@@ -1,0 +1,52 @@
+//! What a fetch that may be stored gives to the client that began it: an answer, and the cache's part in it.
+
+use http::{HeaderValue, Response, header};
+
+use super::sending::Attempted;
+use crate::{
+    body::{Body, tap::TimeBounds},
+    policy::cache::{HitInfo, Passed},
+};
+
+const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
+
+/// What goes to the client that began a fetch.
+pub struct Delivered {
+    /// The answer.
+    pub attempted: Attempted,
+    /// The cache's part in it.
+    pub role: Role,
+}
+
+/// The cache's part in an answer.
+pub enum Role {
+    /// The answer is out of the store.
+    Answered(HitInfo),
+    /// It was fetched.
+    Fetched,
+    /// It was fetched past the cache, for a reason that lies in the request.
+    PassedBy(&'static str),
+}
+
+impl Delivered {
+    /// A target's answer, with this member of `Cache-Status`.
+    pub fn fresh(mut attempted: Attempted, member: Option<HeaderValue>) -> Self {
+        if let Some(member) = member {
+            attempted.head.headers.append(CACHE_STATUS, member);
+        }
+        Self { attempted, role: Role::Fetched }
+    }
+
+    /// A target's answer that is not stored.
+    pub fn passed(attempted: Attempted, passed: Passed) -> Self {
+        let role = passed.reason.filter(|_| passed.bypass).map_or(Role::Fetched, Role::PassedBy);
+        Self { role, ..Self::fresh(attempted, passed.member) }
+    }
+
+    /// An answer out of the store.
+    pub fn stored((response, info): (Response<Body>, HitInfo)) -> Self {
+        let (head, body) = response.into_parts();
+        let attempted = Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None };
+        Self { attempted, role: Role::Answered(info) }
+    }
+}

@@ -1,0 +1,108 @@
+//! What all workers share and what lives on across reloads: counters, stored answers, states, names.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU8},
+};
+
+use parking_lot::Mutex;
+
+use super::{book::Book, model};
+use crate::{
+    body::room::BodyBudget,
+    cause::Causes,
+    clock::Clock,
+    config::{Config, Secret},
+    policy::{
+        breaker::Breakers,
+        cache::Cache,
+        given_up::GivenUp,
+        keyring::Keyring,
+        limits::{Keyed, Limits},
+        retry::Budgets,
+    },
+    pressure::Pressure,
+    telemetry::metrics::Gauge,
+    upstream::headers,
+};
+
+/// What all workers share and what lives on across reloads.
+pub struct Shared {
+    /// Wall time.
+    pub clock: Clock,
+    /// Counters of limits.
+    pub limits: Limits,
+    /// Stored answers.
+    pub cache: Arc<Cache>,
+    /// States of breakers.
+    pub breakers: Breakers,
+    /// Retry budgets.
+    pub budgets: Budgets,
+    /// Whether targets could be reached, by name and origin; lives on across reloads.
+    pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
+    /// The keys of each provider, by name and a hash of the keys.
+    pub keyrings: Mutex<Keyrings>,
+    /// Responses that are made in the background, and who pays for them.
+    pub works: Book,
+    /// Model calls that were given up a moment ago.
+    pub given_up: GivenUp,
+    /// Inbound exchanges that outbound calls may refer to.
+    pub causes: Arc<Causes<Keyed>>,
+    /// Dollars by caller.
+    pub spend: model::Spend,
+    /// Refreshes of stale answers under way.
+    pub(crate) refreshes: Gauge,
+    /// Bytes of request bodies that were read before they were sent.
+    pub bodies: Arc<BodyBudget>,
+    /// How hard memory presses.
+    pub pressure: Arc<Pressure>,
+    /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
+    pub via: [headers::Via; 2],
+}
+
+impl Shared {
+    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    pub fn new(config: &Config, clock: Clock) -> Self {
+        let limits = Limits::new(config.store.max_keys, &clock, None);
+        Self::over(config, clock, limits, Cache::configured(&config.store))
+    }
+
+    /// As [`Shared::new`], over limits and a cache that may be shared with other replicas.
+    pub fn over(config: &Config, clock: Clock, limits: Limits, cache: Arc<Cache>) -> Self {
+        Self {
+            clock,
+            limits,
+            cache,
+            breakers: Breakers::default(),
+            budgets: Budgets::default(),
+            reached: Mutex::default(),
+            keyrings: Mutex::default(),
+            works: Book::default(),
+            given_up: GivenUp::default(),
+            causes: Causes::new(clock.now()),
+            spend: model::Spend::default(),
+            refreshes: Gauge::default(),
+            bodies: BodyBudget::new(config.body_budget),
+            pressure: Arc::new(Pressure::new(config.memory_limit)),
+            via: [headers::Via::unique(), headers::Via::unique()],
+        }
+    }
+}
+
+/// By provider and a hash of its keys.
+type Keyrings = HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>;
+
+impl Shared {
+    /// The keyring of a provider: it lives on across reloads while the keys stay the same.
+    pub(super) fn keyring(&self, provider: &Arc<str>, keys: &[Secret]) -> Arc<Keyring> {
+        let mut hasher = blake3::Hasher::new();
+        for key in keys {
+            hasher.update(&(key.reveal().len() as u64).to_le_bytes());
+            hasher.update(key.reveal().as_bytes());
+        }
+        let mut keyrings = self.keyrings.lock();
+        keyrings.retain(|(name, _), ring| name != provider || Arc::strong_count(ring) > 1);
+        let known = keyrings.entry((provider.clone(), *hasher.finalize().as_bytes()));
+        known.or_insert_with(|| Arc::new(Keyring::new(keys.len(), self.clock.now()))).clone()
+    }
+}

@@ -1,0 +1,290 @@
+//! One request and its answer over an HTTP/1.1 connection: the head goes out with the first of the body, 1xx answers are passed on, and
+//! the answer's body reads from the wire as it comes.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, header, response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{
+    headers,
+    wire::{self, Unsendable, Unsent, Wire},
+};
+use crate::{
+    arrival::Informed,
+    body::{
+        Body, BodyError,
+        dechunk::{Dechunk, Next},
+        outbox,
+    },
+    fields::content_length,
+    http1::{self, Framing, Head, Limits, Refusal, Scanner, map, share},
+    reject::Fault,
+};
+
+/// Bounds of an answer's head.
+const LIMITS: Limits = Limits { bytes: 64 << 10, fields: 100, target: 0 };
+/// 1xx answers before the answer: more are no answer.
+const MOST_INTERIM: u32 = 100;
+/// A body of which so much is to come is read in bulk.
+const PLENTY: u64 = 64 << 10;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub struct Lost {
+    /// Who or what is to blame.
+    pub fault: Fault,
+    /// In words.
+    pub detail: String,
+}
+
+impl Lost {
+    fn reset(detail: impl Into<String>) -> Self {
+        Self { fault: Fault::Reset, detail: detail.into() }
+    }
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self { fault: Fault::Malformed, detail: format!("the answer is not HTTP/1.1: {refusal}") }
+    }
+}
+
+/// Sends `request` over `wire` and waits for the head of its answer; 1xx answers go to `interim`.
+///
+/// # Errors
+/// The target gave no answer, or the request's own body failed.
+pub async fn ask(wire: &wire::Shared, request: Request<Body>, interim: Option<&Informed>) -> Result<(response::Parts, Body), Lost> {
+    let (parts, body) = request.into_parts();
+    let announced = content_length(&parts.headers).ok().flatten();
+    let unsent = match announced.or_else(|| body.exact_len()) {
+        Some(0) => Unsent::Nothing,
+        Some(length) => Unsent::Length(length),
+        None => Unsent::Chunked,
+    };
+    wire.borrow_mut().begin(|out| write_head(out, &parts, unsent, announced.is_some()), body, unsent);
+    let upgrade = parts.headers.contains_key(header::UPGRADE);
+    let mut asking = Asking { scanner: Scanner::answers(LIMITS), head: Head::new(), asked: &parts.method, upgrade, interim, interims: 0 };
+    poll_fn(|cx| asking.poll(&mut wire.borrow_mut(), cx)).await?;
+    answered(wire, asking.head, &parts.method, upgrade)
+}
+
+/// Writes the request's head.
+fn write_head(out: &mut Vec<u8>, parts: &http::request::Parts, unsent: Unsent, announced: bool) {
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    outbox::write_fields(out, &parts.headers);
+    match unsent {
+        Unsent::Length(length) if !announced => {
+            out.extend_from_slice(b"content-length: ");
+            out.extend_from_slice(length.to_string().as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        Unsent::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        _ => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A request on its way, and what has come of its answer's head.
+struct Asking<'a> {
+    scanner: Scanner,
+    head: Head,
+    asked: &'a Method,
+    upgrade: bool,
+    interim: Option<&'a Informed>,
+    interims: u32,
+}
+
+impl Asking<'_> {
+    /// Ready when the head of the final answer is whole.
+    fn poll(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        let _ = wire.poll_send(cx);
+        if let Some(Unsendable::Body(why)) = wire.unsendable() {
+            return Poll::Ready(Err(Lost::reset(why.clone())));
+        }
+        loop {
+            if !wire.input.is_empty() {
+                let scanned = self.scanner.scan(&mut self.head, &wire.input)?;
+                drop(wire.input.split_to(scanned.unwrap_or(wire.input.len())));
+                if scanned.is_some() && self.is_final()? {
+                    return Poll::Ready(Ok(()));
+                }
+                if scanned.is_some() {
+                    continue;
+                }
+            }
+            match ready!(wire.poll_fill(cx, false)) {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(Err(self.ended(wire))),
+                Err(error) => return Poll::Ready(Err(Lost::reset(format!("the connection broke: {error}")))),
+            }
+        }
+    }
+
+    /// Whether the head that is there is the final answer's; a 1xx is passed on.
+    fn is_final(&mut self) -> Result<bool, Lost> {
+        match self.head.status() {
+            101 if self.upgrade => Ok(true),
+            101 => Err(Refusal::Switch.into()),
+            100..=199 => {
+                self.interims += 1;
+                if self.interims > MOST_INTERIM {
+                    return Err(Lost { fault: Fault::Malformed, detail: format!("more than {MOST_INTERIM} answers before the answer") });
+                }
+                if let Some(to) = self.interim {
+                    let mut fields = map::fields(&self.head).unwrap_or_default();
+                    headers::interim(&mut fields);
+                    to.connection.interim(to.request, map::status(&self.head), &fields);
+                }
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
+    }
+
+    fn ended(&self, wire: &Wire) -> Lost {
+        match wire.unsendable() {
+            Some(Unsendable::Target(why)) => Lost::reset(format!("the connection broke while the request was sent: {why}")),
+            _ if self.scanner.has_begun() => Lost::reset("the connection was closed within the head of the answer"),
+            _ => Lost::reset(format!("the connection was closed before an answer to {}", self.asked)),
+        }
+    }
+}
+
+/// The answer whose head is there: its body reads on from the wire.
+fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) -> Result<(response::Parts, Body), Lost> {
+    let framing = Framing::of_answer(&head, http1::Method::of(asked.as_str().as_bytes()), upgrade)?;
+    let reusable = framing.may_reuse(&head);
+    let parts = share::answer(head).ok_or(Refusal::TooManyFields)?;
+    let mut wire = shared.borrow_mut();
+    let rest = match framing {
+        Framing::Tunnel => return Ok((parts, Body::Empty)),
+        Framing::None | Framing::Length(0) => {
+            wire.answer_ended(reusable);
+            return Ok((parts, Body::Empty));
+        }
+        Framing::Length(length) => Rest::Length(length),
+        Framing::Chunked => Rest::Chunked(Box::default()),
+        Framing::UntilClose => Rest::UntilClose,
+    };
+    if !wire.has_sent_all() {
+        wire::send_on(shared.clone());
+    }
+    drop(wire);
+    Ok((parts, Body::stream(AnswerBody { wire: Some(shared.clone()), rest, reusable })))
+}
+
+/// What is still to come of an answer's body.
+enum Rest {
+    Length(u64),
+    Chunked(Box<Dechunk>),
+    UntilClose,
+}
+
+/// An answer's body, as it comes.
+pub struct AnswerBody {
+    /// `None`: it has ended.
+    wire: Option<wire::Shared>,
+    rest: Rest,
+    /// The connection may serve again after it.
+    reusable: bool,
+}
+
+impl Rest {
+    /// What comes next, of what has been read.
+    fn take(&mut self, input: &mut BytesMut) -> Result<Next, Refusal> {
+        match self {
+            Self::Chunked(chunks) => chunks.next(input),
+            _ if input.is_empty() => Ok(Next::Missing),
+            Self::UntilClose => Ok(Next::Content(input.split().freeze())),
+            Self::Length(left) => {
+                let some = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= some as u64;
+                Ok(Next::Content(input.split_to(some).freeze()))
+            }
+        }
+    }
+
+    /// Whether the last piece has been taken.
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.has_ended(),
+            Self::UntilClose => false,
+        }
+    }
+
+    /// Whether much is to come.
+    fn is_plenty(&self) -> bool {
+        !matches!(self, Self::Length(..PLENTY))
+    }
+}
+
+impl AnswerBody {
+    fn end(&mut self, wire: &mut Wire) {
+        wire.answer_ended(self.reusable);
+        self.wire = None;
+    }
+
+    fn cut(&mut self, why: String) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.wire = None;
+        Poll::Ready(Some(Err(BodyError::Cut(why))))
+    }
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let Some(shared) = this.wire.clone() else { return Poll::Ready(None) };
+        let mut wire = shared.borrow_mut();
+        let wire = &mut *wire;
+        loop {
+            match this.rest.take(&mut wire.input) {
+                Ok(Next::Content(piece)) => {
+                    if this.rest.has_ended() {
+                        this.end(wire);
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+                }
+                Ok(Next::End(trailers)) => {
+                    this.end(wire);
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+                }
+                Ok(Next::Missing) => {}
+                Err(flaw) => return this.cut(format!("the answer's chunks are malformed: {flaw}")),
+            }
+            match ready!(wire.poll_fill(cx, this.rest.is_plenty())) {
+                Ok(1..) => {}
+                Ok(0) if matches!(this.rest, Rest::UntilClose) => {
+                    this.end(wire);
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return this.cut("the connection was closed before the end of the answer".into()),
+                Err(error) => return this.cut(format!("the connection broke: {error}")),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.wire.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.wire, &self.rest) {
+            (None, _) => SizeHint::with_exact(0),
+            (Some(_), Rest::Length(left)) => SizeHint::with_exact(*left),
+            _ => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! An HTTP/1.1 connection to a target, driven by whoever waits for the answer: it has no task of its own.
+//!
+//! The request goes out while the answer is awaited. An answer that comes before the end of the request is passed on at once, and a
+//! task sends the rest. A wire that is dropped is a closed connection.
+
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::{Stream, slots::Slot};
+use crate::{
+    body::{
+        Body,
+        ahead::Ahead,
+        inbox::{self, Expect},
+        outbox::{self, Outbox},
+    },
+    http1,
+};
+
+/// A connection, its request on the way out and what has been read ahead of its answer.
+pub struct Wire {
+    stream: Stream,
+    /// Read and not taken.
+    pub(super) input: BytesMut,
+    /// The last read brought as much as it could.
+    bulk: bool,
+    out: Outbox,
+    body: Body,
+    unsent: Unsent,
+    /// Bytes of the request in hand that have left.
+    sent: u64,
+    /// Why no more of the request goes out.
+    unsendable: Option<Unsendable>,
+    /// The answer has ended, and another request may follow.
+    pub(super) rests: bool,
+    /// Nobody reads the answer any more.
+    left: bool,
+    /// The task that sends what is left of the request.
+    uploader: Option<Waker>,
+    _slot: Option<Slot>,
+}
+
+/// What of a request's body has not been put on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// Nothing.
+    Nothing,
+    /// So many bytes.
+    Length(u64),
+    /// Bytes of a number that is not known: they go in chunks.
+    Chunked,
+}
+
+/// Why a request cannot be sent to its end.
+#[derive(Debug, Clone)]
+pub enum Unsendable {
+    /// Its own body failed.
+    Body(String),
+    /// The target takes no more. It may have answered before.
+    Target(String),
+}
+
+/// A wire that its request, its answer and the pool share.
+pub type Shared = Rc<RefCell<Wire>>;
+
+impl Wire {
+    /// A new connection in its place.
+    pub fn new(stream: Stream, slot: Option<Slot>) -> Shared {
+        Rc::new(RefCell::new(Self {
+            stream,
+            input: BytesMut::new(),
+            bulk: false,
+            out: Outbox::default(),
+            body: Body::Empty,
+            unsent: Unsent::Nothing,
+            sent: 0,
+            unsendable: None,
+            rests: false,
+            left: false,
+            uploader: None,
+            _slot: slot,
+        }))
+    }
+
+    /// Whether the idle connection is open and the target has said nothing unasked.
+    pub fn is_fresh(&mut self) -> bool {
+        let mut byte = [0];
+        // Whoever waits on it next leaves a waker of its own.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.input.is_empty() && Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
+    /// Begins a request: its head, written by `head`, and the body that follows.
+    pub fn begin(&mut self, head: impl FnOnce(&mut Vec<u8>), body: Body, unsent: Unsent) {
+        head(self.out.front());
+        (self.body, self.unsent) = (body, unsent);
+        (self.sent, self.unsendable, self.rests) = (0, None, false);
+    }
+
+    /// Whether a byte of the request has left.
+    pub fn has_sent(&self) -> bool {
+        self.sent > 0
+    }
+
+    /// Whether all of the request has left.
+    pub fn has_sent_all(&self) -> bool {
+        self.unsent == Unsent::Nothing && self.out.is_empty() && self.unsendable.is_none()
+    }
+
+    /// Why the request cannot be sent to its end.
+    pub fn unsendable(&self) -> Option<&Unsendable> {
+        self.unsendable.as_ref()
+    }
+
+    /// Sends what can be sent now. Ready when nothing is left to do.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unsendable.is_some() {
+            return Poll::Ready(());
+        }
+        match ready!(self.poll_send_all(cx)) {
+            Ok(()) => {}
+            Err(why) => {
+                (self.out, self.body, self.unsent) = (Outbox::default(), Body::Empty, Unsent::Nothing);
+                self.unsendable = Some(why);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_send_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Unsendable>> {
+        let mut body_waits = false;
+        loop {
+            while self.unsent != Unsent::Nothing && !body_waits && self.out.takes_more() {
+                match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(Some(Ok(frame))) => self.enclose(frame)?,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Unsendable::Body(error.to_string()))),
+                    Poll::Ready(None) => self.end_body(None)?,
+                    Poll::Pending => body_waits = true,
+                }
+            }
+            if self.out.is_empty() {
+                // TLS may hold back what was written.
+                ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(target)?;
+                return if body_waits { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            let written = self.out.poll_write(&mut self.stream, cx);
+            self.sent += ready!(written).map_err(target)? as u64;
+        }
+    }
+
+    /// Puts a piece or the trailers of the body on the way.
+    fn enclose(&mut self, frame: Frame<Bytes>) -> Result<(), Unsendable> {
+        let piece = match frame.into_data() {
+            Ok(piece) => piece,
+            Err(frame) => return self.end_body(frame.into_trailers().ok()),
+        };
+        match &mut self.unsent {
+            Unsent::Nothing => {}
+            Unsent::Length(left) => {
+                let Some(rest) = left.checked_sub(piece.len() as u64) else {
+                    return Err(Unsendable::Body("the body is longer than was announced".into()));
+                };
+                *left = rest;
+                self.out.push(piece, b"");
+                if rest == 0 {
+                    (self.body, self.unsent) = (Body::Empty, Unsent::Nothing);
+                }
+            }
+            Unsent::Chunked if piece.is_empty() => {}
+            Unsent::Chunked => {
+                http1::write_size(self.out.front(), piece.len());
+                self.out.push(piece, b"\r\n");
+                if self.body.is_end_stream() {
+                    self.end_body(None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end_body(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Unsendable> {
+        if let Unsent::Length(1..) = self.unsent {
+            return Err(Unsendable::Body("the body is shorter than was announced".into()));
+        }
+        if self.unsent == Unsent::Chunked {
+            outbox::write_last(self.out.front(), trailers.as_ref());
+        }
+        (self.body, self.unsent) = (Body::Empty, Unsent::Nothing);
+        Ok(())
+    }
+
+    /// Reads on; 0 at the end of what the target sends. `plenty`: much is to come.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, plenty: bool) -> Poll<io::Result<usize>> {
+        let expect = if plenty && self.bulk { Expect::Plenty } else { Expect::Little };
+        let read = ready!(inbox::poll_fill(&mut self.stream, cx, &mut self.input, expect));
+        self.bulk = read.as_ref().is_ok_and(|bytes| *bytes >= inbox::SMALL);
+        Poll::Ready(read)
+    }
+
+    /// The answer has ended; `reusable`: another may follow.
+    pub fn answer_ended(&mut self, reusable: bool) {
+        self.rests = reusable && self.has_sent_all() && self.input.is_empty();
+    }
+
+    /// Nobody reads the answer any more: what is left of the request is not sent.
+    pub fn leave(&mut self) {
+        self.left = true;
+        if let Some(uploader) = self.uploader.take() {
+            uploader.wake();
+        }
+    }
+}
+
+/// Sends what is left of a request whose answer has begun.
+pub fn send_on(wire: Shared) {
+    tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+        let mut wire = wire.borrow_mut();
+        if wire.left {
+            return Poll::Ready(());
+        }
+        let polled = wire.poll_send(cx);
+        if polled.is_pending() {
+            wire.uploader = Some(cx.waker().clone());
+        }
+        polled
+    }));
+}
+
+fn target(error: io::Error) -> Unsendable {
+    Unsendable::Target(error.to_string())
+}
+
+/// A connection that no longer speaks HTTP. It keeps its place among the target's connections.
+pub struct Tunnel {
+    stream: Ahead<Stream>,
+    _slot: Option<Slot>,
+}
+
+impl Tunnel {
+    /// Takes the connection out of its wire; `None`: somebody else still holds it.
+    pub fn of(wire: Shared) -> Option<Self> {
+        let wire = Rc::into_inner(wire)?.into_inner();
+        Some(Self { stream: Ahead::new(wire.stream, wire.input), _slot: wire._slot })
+    }
+
+    /// What is read from and written to.
+    pub fn stream(&mut self) -> &mut Ahead<Stream> {
+        &mut self.stream
+    }
+}

@@ -1,0 +1,134 @@
+//! Work in the background, ordered at one replica and asked about at others: charged once, to who ordered it, whichever replica hears
+//! first that it has ended, and also after a restart.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde_json::json;
+
+use super::{
+    server::Server,
+    world::{Origin, Replica, eventually, redis_cli, request},
+};
+
+/// 1,000 of input and 50,000 of output, at 10 and 40 dollars a million.
+const PRICE: u64 = 2_010_000_000;
+const LIMIT: u64 = 100_000_000_000;
+
+/// A provider that begins the work that is named in the query, and tells of one whatever the query says.
+fn provider(asked: &Request<Incoming>, _: usize) -> Option<Response<Full<Bytes>>> {
+    let query = asked.uri().query().unwrap_or_default();
+    let (id, status) = match asked.method().as_str() {
+        "POST" => (query, "queued"),
+        _ => (asked.uri().path().rsplit('/').next().unwrap_or_default(), query),
+    };
+    let usage = (status == "completed").then(|| json!({"input_tokens": 1_000, "output_tokens": 50_000, "total_tokens": 51_000}));
+    let body = json!({
+        "id": id, "object": "response", "background": true, "model": "o3-deep-research", "status": status, "output": [], "usage": usage,
+    });
+    let response = Response::builder().header("content-type", "application/json");
+    Some(response.body(Full::new(body.to_string().into())).expect("a response"))
+}
+
+/// Orders a work; gives what is left of the limit.
+async fn order(at: &Replica, caller: &str, id: &str) -> u64 {
+    let body = json!({"model": "o3-deep-research", "input": "hi", "background": true, "max_output_tokens": 20_000}).to_string();
+    let fields = [("content-type", "application/json"), ("authorization", "Bearer sk-app"), ("outrigger-caller", caller)];
+    let answer =
+        at.ask_at(at.0.addresses.outbound.expect("open"), request("POST", &format!("/house/responses?{id}"), &fields, &body)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let state = answer.headers["ratelimit"].to_str().expect("text").to_owned();
+    state.split("r=").nth(1).expect("r").split(';').next().expect("a number").parse().expect("a number")
+}
+
+async fn poll(at: &Replica, caller: &str, id: &str) {
+    let fields = [("authorization", "Bearer sk-app"), ("outrigger-caller", caller)];
+    let path = format!("/house/responses/{id}?completed");
+    assert_eq!(at.ask_at(at.0.addresses.outbound.expect("open"), request("GET", &path, &fields, "")).await.status, StatusCode::OK);
+}
+
+/// Nano-dollars by caller, at all of these.
+fn spent(at: &[&Replica]) -> Vec<(String, u64)> {
+    let all = at.iter().flat_map(|replica| replica.0.shared.spend.by_caller());
+    let mut all: Vec<_> = all.filter(|(_, spent)| spent.nano_usd > 0).map(|(who, spent)| (who.to_string(), spent.nano_usd)).collect();
+    all.sort();
+    all
+}
+
+async fn known(server: &Server, works: usize) {
+    eventually("the works are in Redis", || redis_cli(server, &["KEYS", "{test}:work:*"]).lines().count() == works).await;
+}
+
+/// What is left of the limit once `used` has arrived in Redis; each look orders one more work.
+async fn left(at: &Replica, reserved: u64, used: u64, mut orders: u64) {
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..500 {
+        look.tick().await;
+        orders += 1;
+        if order(at, "looker", &format!("look_{orders}")).await == LIMIT - used - orders * reserved {
+            return;
+        }
+    }
+    panic!("the limit never says {used}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_work_is_charged_once_to_who_ordered_it_whichever_replica_is_asked() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let (one, two) = (Replica::up(&origin, &server).await, Replica::up(&origin, &server).await);
+    let reserved = LIMIT - order(&one, "anna", "a").await;
+    order(&one, "anna", "b").await;
+    known(&server, 2).await;
+    for id in ["a", "b"] {
+        poll(&two, "bert", id).await;
+        poll(&two, "cleo", id).await;
+        poll(&one, "cleo", id).await;
+    }
+    // The last of the worker's queue: then all before it are done.
+    poll(&two, "last", "unknown").await;
+    eventually("charged", || spent(&[&two]).len() == 2).await;
+    eventually("known to be charged here too", || one.0.shared.works.under_way() == 0).await;
+    assert_eq!(spent(&[&one, &two]), [("anna".to_owned(), 2 * PRICE), ("last".to_owned(), PRICE)]);
+    // In the limits as well, which both replicas see; of `last` no route's limit is known.
+    left(&two, reserved, 2 * PRICE, 0).await;
+    assert!(two.metrics().contains("outrigger_cost_usd_total{route=\"research\",provider=\"house\",model=\"o3-deep-research\"} 4.02"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_forgets_nobody() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let one = Replica::up(&origin, &server).await;
+    let reserved = LIMIT - order(&one, "anna", "a").await;
+    known(&server, 1).await;
+    drop(one);
+    let again = Replica::up(&origin, &server).await;
+    poll(&again, "bert", "a").await;
+    eventually("charged", || !spent(&[&again]).is_empty()).await;
+    assert_eq!(spent(&[&again]), [("anna".to_owned(), PRICE)]);
+    left(&again, reserved, PRICE, 0).await;
+    // What was reserved before the restart is no secret of who reads Redis: only the names are.
+    assert!(!redis_cli(&server, &["KEYS", "*"]).contains("resp"), "ids of the provider's are hashed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_each_replica_goes_by_its_own_book() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let one = Replica::up(&origin, &server).await;
+    order(&one, "anna", "a").await;
+    known(&server, 1).await;
+    server.kill();
+    let redis = one.0.redis.clone().expect("configured");
+    eventually("away", || !redis.is_up()).await;
+    poll(&one, "bert", "a").await;
+    poll(&one, "bert", "a").await;
+    eventually("charged", || !spent(&[&one]).is_empty()).await;
+    assert_eq!(spent(&[&one]), [("anna".to_owned(), PRICE)]);
+    let (_, told) = one.health();
+    assert!(told.contains("background work"), "{told}");
+}
