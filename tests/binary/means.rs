@@ -155,3 +155,16 @@ fn a_socket_of_another_user_is_not_spoken_to() {
     let (code, _, said) = run(&["drain", "--socket", &home.text("other.sock")]);
     assert!(code == Some(1) && said.contains("is not spoken to") && said.contains("user 65534"), "{said}");
 }
+
+#[test]
+fn a_limit_on_users_says_what_it_needs_of_the_app_in_check_and_at_the_start() {
+    const NEEDS: &str = "if the app says which: start it under OpenTelemetry";
+    let app = App::start();
+    let home = Home::new(&(yaml(&app, "  limits: [{name: spend, key: client_ip, usd: 1, window: 1d}]") + QUICK));
+    let (code, stdout, stderr) = run(&["check", &home.text("proxy.yaml")]);
+    assert_eq!((code, (stdout + &stderr).matches(NEEDS).count()), (Some(0), 1));
+    let mut proxy = home.start();
+    assert_eq!(proxy.times_heard(NEEDS), 1);
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit(), 0);
+}
