@@ -43,13 +43,14 @@ pub async fn serve(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, bo
         let mut head = Head::new();
         match wire.next_head(&mut scanner, &mut head).await? {
             Next::Head => {
-                if !one(listener, wire, peer, head).await? {
-                    return close::gently(wire).await;
+                // Boxed: an idle connection holds no room for a request.
+                if !Box::pin(one(listener, wire, peer, head)).await? {
+                    return Box::pin(close::gently(wire)).await;
                 }
             }
             Next::Refused(refusal) => {
-                refuse(listener, wire, peer, &head, refusal).await?;
-                return close::gently(wire).await;
+                Box::pin(refuse(listener, wire, peer, &head, refusal)).await?;
+                return Box::pin(close::gently(wire)).await;
             }
             Next::Nothing => return Ok(()),
         }
@@ -92,7 +93,7 @@ async fn one(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, head: He
             Err(reject) => Handled::Answer(Proxy::refuse(exchange, reject)),
         }
     };
-    // Boxed: an idle connection holds no room for it.
+    // Boxed: an answer that streams holds no room for how it was made.
     match wire.unless_gone(Box::pin(answer)).await {
         None => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Handled::Answer(response)) => {
