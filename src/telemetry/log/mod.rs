@@ -1,5 +1,5 @@
 //! Two logs: the access log (standard output), one line per exchange, and the process log (standard error), written through
-//! `tracing`. Neither is ever waited for: see `writer`.
+//! `tracing`. No request waits for either: see `writer`.
 
 mod event;
 mod process;
