@@ -112,7 +112,7 @@ pub async fn finish_purges(cache: Weak<Cache>, clock: Clock) {
     while let Some(alive) = cache.upgrade() {
         let waits = alive.until_purges_wait();
         if tokio::time::timeout(LOOK, waits).await.is_ok() {
-            // The panic hook reports a panic; look-ups pass over entries that it has left.
+            // The panic hook reports a panic; lookups pass over entries that it has left.
             let _ = tokio::task::spawn_blocking(move || alive.finish_purges(clock.moment())).await;
         }
     }

@@ -77,7 +77,7 @@ impl WorkerPart {
             // Exchanges still in hand end here, and are logged.
             drop(tasks);
             drop(alive);
-            // A plain drop would wait for a name look-up that is under way.
+            // A plain drop would wait for a name lookup that is under way.
             runtime.shutdown_background();
         })
     }

@@ -19,7 +19,7 @@ impl Driver {
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("outrigger-store".into()).spawn(move || {
             let _ = runtime.block_on(ended);
-            // A plain drop would wait for a name look-up that is under way.
+            // A plain drop would wait for a name lookup that is under way.
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _end: end })

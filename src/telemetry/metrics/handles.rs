@@ -356,7 +356,7 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a model call that has ended. About a dozen look-ups, small beside a model call: model names come from clients and
+    /// Counts a model call that has ended. About a dozen lookups, small beside a model call: model names come from clients and
     /// are not resolved ahead.
     pub fn model_call(&self, call: &ModelCall<'_>) {
         let gen_ai = [call.operation, call.flavor, call.model];

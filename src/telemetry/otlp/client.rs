@@ -126,7 +126,7 @@ impl Inner {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
         let (host, port) = (self.origin.host.as_str(), self.origin.port);
         let unknown = |why| format!("{host} has no address: {why}");
-        // The runtime's own look-up is avoided: its blocking threads would hang with the name server.
+        // The runtime's own lookup is avoided: its blocking threads would hang with the name server.
         let found = self.names.resolve(host, port, false).await.map_err(unknown)?;
         let tcp = TcpStream::connect(&found.addresses[..]).await.inspect_err(|_| self.names.doubt(host))?;
         tcp.set_nodelay(true)?;
