@@ -47,7 +47,7 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The file; `None`: defaults and `overrides` alone.
@@ -97,7 +97,7 @@ pub enum StartError {
 pub struct App {
     source: Source,
     live: Arc<ArcSwap<Live>>,
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
     /// Metrics, logs and traces of the process.
     pub telemetry: Arc<Telemetry>,
@@ -114,13 +114,13 @@ pub struct App {
     next: watch::Sender<Option<Arc<Live>>>,
     reloading: tokio::sync::Mutex<Reloading>,
     last_reload: Mutex<LastReload>,
-    /// Where the doors listen, as bound (port 0 resolved).
+    /// The bound addresses of the doors (port 0 resolved).
     pub addresses: Addresses,
     /// The admin door; `None` at the end of the process.
     admin: Mutex<Option<admin::Server>>,
 }
 
-/// Where the doors listen.
+/// The addresses of the doors.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Addresses {
     /// In front of the app.

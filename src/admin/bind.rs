@@ -74,7 +74,7 @@ pub enum BindError {
 }
 
 impl Listeners {
-    /// Binds what is configured, on the current runtime.
+    /// Binds the configured listeners on the current runtime.
     pub async fn bind(config: &config::Admin) -> Result<Self, BindError> {
         let (socket, no_socket) = match config.socket.as_deref().map(|path| socket(path, config.socket_is_usual)) {
             None => (None, None),

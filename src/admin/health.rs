@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::telemetry::metrics::{COMMIT, VERSION, Window};
 
-/// Everything `/health` says.
+/// The content of `/health`.
 #[derive(Debug, Clone)]
 pub struct Health {
     /// Time since the process began.

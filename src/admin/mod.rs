@@ -190,12 +190,12 @@ pub fn serve(listeners: Listeners, mut settings: Settings, operator: Arc<dyn Ope
 }
 
 impl Server {
-    /// Where the admin listener is bound.
+    /// The bound address of the admin listener.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Where the probes listener is bound.
+    /// The bound address of the probes listener.
     pub fn probes(&self) -> Option<SocketAddr> {
         self.probes
     }

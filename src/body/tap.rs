@@ -209,7 +209,7 @@ impl Drop for Tap {
     fn drop(&mut self) {
         // A writer does not poll a body beyond its announced length: that is a complete end.
         let end = if self.inner.is_end_stream() { End::Complete } else { End::Abandoned };
-        // The inner body ends first: an exchange hears of its end after its costs are settled.
+        // The inner body ends first: an exchange ends after its costs are settled.
         self.inner = Body::Empty;
         self.end(end);
     }

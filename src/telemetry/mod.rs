@@ -54,7 +54,7 @@ pub struct WorkerTelemetry {
     pub metrics: WorkerMetrics,
     /// The worker's end of the access log.
     pub log: WorkerLog,
-    /// Where sampled spans go; `None`: OTLP is off, and `traceparent` is neither made nor changed.
+    /// The tracer that takes sampled spans; `None`: OTLP is off, and `traceparent` is neither made nor changed.
     pub tracer: Option<Arc<Tracer>>,
     /// The sampling decision for traces that begin here.
     pub sampler: Sampler,

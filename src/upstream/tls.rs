@@ -70,7 +70,7 @@ impl ClientTls {
     }
 }
 
-/// Verifies a target's certificate as configured, and notes about a refused one what an operator needs to know.
+/// Verifies a target's certificate as configured, and notes the facts of a refused one for the operator.
 #[derive(Debug)]
 struct Verifier {
     /// Checks authority, name and dates; `None`: only pins count.

@@ -1,4 +1,4 @@
-//! `outrigger demo`: an app, a mock provider, the proxy between them, and the story of what happens.
+//! `outrigger demo`: an app, a mock provider, the proxy between them, and the story of their traffic.
 
 pub mod app;
 pub mod setting;

@@ -9,7 +9,7 @@ use crate::usage::Usage;
 /// Most models, and most credentials, with a line of their own; further ones are booked under [`OTHERS`].
 const MOST_LINES: usize = 1_000;
 
-/// The line of all models or credentials beyond the first [`MOST_LINES`].
+/// The line of all models or credentials beyond the first `MOST_LINES`.
 pub const OTHERS: &str = "(others)";
 
 /// Everything billed since the start or the last reset.

@@ -6,8 +6,8 @@
 //!
 //! | control | |
 //! |---|---|
-//! | `POST /mock/script` | a JSON list of faults, one for each of the next calls; replaces what waits |
-//! | `GET /mock/books` | what was billed: [`Books`] |
+//! | `POST /mock/script` | a JSON list of faults, one for each of the next calls; replaces the waiting ones |
+//! | `GET /mock/books` | the bills: [`Books`] |
 //! | `GET /mock/requests` | the last requests: [`Seen`] |
 //! | `POST /mock/reset` | forget all of it |
 

@@ -22,7 +22,7 @@ const PAIR: u64 = 96;
 /// Parts of the index.
 const PARTS: usize = 64;
 
-/// What the tags of one variant cost.
+/// The bytes that the tags of one variant cost.
 pub(super) fn weight(tags: &[Arc<str>]) -> u64 {
     tags.iter().map(|tag| PAIR + tag.len() as u64).sum()
 }

@@ -1,5 +1,4 @@
-//! Work that goes on after its answer, such as a provider's batch. The first replica that sees the end is told who pays; every
-//! other is told that the work was charged.
+//! Work that goes on after its answer. The first replica that sees the end is told who pays; every other is told that the work was charged.
 //!
 //! One small value per work: first the note of the replica that began it about who pays, then the mark that it was charged.
 

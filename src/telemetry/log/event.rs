@@ -10,7 +10,7 @@ use tracing::{
 use super::record::{escape, timestamp};
 use crate::config::LogFormat;
 
-/// What an event says, without its time. Equal events have equal texts.
+/// An event's text and fields, without its time. Equal events have equal texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) level: Level,

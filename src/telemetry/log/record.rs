@@ -51,7 +51,7 @@ impl ExchangeOutcome {
 pub struct Tokens {
     /// By class.
     pub usage: Usage,
-    /// Where the numbers come from.
+    /// The source of the numbers.
     pub source: UsageSource,
 }
 
@@ -120,7 +120,7 @@ pub struct Record<'a> {
     pub asked_model: &'a str,
     /// Whether the model call streamed.
     pub stream: Option<bool>,
-    /// What the model call used.
+    /// The tokens that the model call used.
     pub tokens: Option<Tokens>,
     /// Nano-dollars.
     pub cost: Option<u64>,

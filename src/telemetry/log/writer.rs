@@ -34,7 +34,7 @@ pub const MAX_BUFFER: usize = 1024 * 1024;
 /// Pause before the next try: the output takes nothing now and does not block either.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where output goes.
+/// The output of a writer.
 pub type Output = Box<dyn Write + Send>;
 
 /// Standard output, without the buffer and the lock of the standard library: its buffer is flushed at the end of the process,
@@ -68,7 +68,7 @@ pub struct Lane {
 
 struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
-    /// Whether the thread has been told that there is something to write.
+    /// Whether the thread was woken for lines that it has not taken yet.
     pending: AtomicBool,
     signal: Mutex<Signal>,
     wake: Condvar,
@@ -119,7 +119,7 @@ impl Writer {
 }
 
 impl Lane {
-    /// Appends what `line` appends. Never blocks on output.
+    /// Appends the line that `line` writes. Never blocks on output.
     pub fn push(&self, line: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = self.buffer.lock();
         let before = buffer.len();

@@ -1,7 +1,7 @@
 //! The table of every metric family: name, kind, unit, labels, help. Only families of this table can be counted.
 //!
 //! Names without a dot are scraped by Prometheus and exported over OTLP; names with a dot are OpenTelemetry's own
-//! (GenAI semantic conventions v1.41.1) and go over OTLP alone, so that a scrape does not count a thing twice.
+//! (GenAI semantic conventions v1.41.1) and go over OTLP alone: no number is counted twice by a scrape.
 
 /// How a family's numbers behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Kind {
     Histogram(&'static [u64]),
 }
 
-/// What one raw integer means outside.
+/// The meaning of one raw integer in the exposed number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// The number itself.
@@ -55,7 +55,7 @@ pub struct Spec {
     pub name: &'static str,
     /// Counter, gauge or histogram.
     pub kind: Kind,
-    /// What a raw integer means.
+    /// The meaning of a raw integer.
     pub unit: Unit,
     /// Label names, in the order in which values are given.
     pub labels: &'static [&'static str],
@@ -69,7 +69,7 @@ impl Spec {
         !self.name.contains('.')
     }
 
-    /// OTLP name and unit: what a collector's Prometheus translation turns back into [`Spec::name`].
+    /// The OTLP name and unit: a collector's Prometheus translation turns them back into [`Spec::name`].
     pub fn otlp(&self) -> (String, &'static str) {
         if !self.scraped() {
             return (self.name.to_owned(), if self.unit == Unit::Nano { "s" } else { "{token}" });

@@ -1,5 +1,5 @@
-//! Handles, grouped by what they belong to: a door, a route, a target. Words that vary (a status, a reason) are resolved on
-//! first use and found again in a short list.
+//! Handles, grouped by owner: a door, a route, a target. Words that vary (a status, a reason) are resolved on first use and
+//! found again in a short list.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -120,7 +120,7 @@ impl Words {
     }
 }
 
-/// What a door counts.
+/// The numbers of a door.
 #[derive(Debug, Clone)]
 pub struct DoorCells {
     /// Requests that have begun and not ended; [`Gauge::enter`] it.
@@ -139,7 +139,7 @@ impl DoorCells {
     }
 }
 
-/// What every request of a route counts.
+/// The numbers of every request of a route.
 #[derive(Debug)]
 pub struct RequestCells {
     worker: WorkerMetrics,
@@ -196,7 +196,7 @@ impl RequestCells {
     }
 }
 
-/// What the policies of a route count.
+/// The numbers of a route's policies.
 #[derive(Debug)]
 pub struct RouteCells {
     worker: WorkerMetrics,
@@ -232,7 +232,7 @@ impl RouteCells {
     }
 }
 
-/// What a target counts.
+/// The numbers of a target.
 #[derive(Debug)]
 pub struct TargetCells {
     /// One try, from sending to the response head.
@@ -286,9 +286,9 @@ pub struct ModelCall<'a> {
     pub operation: &'a str,
     /// Model as asked for.
     pub model: &'a str,
-    /// What it used.
+    /// The tokens that it used.
     pub usage: Usage,
-    /// Where the numbers come from; nothing is counted when [`UsageSource::Missing`].
+    /// The source of the numbers; nothing is counted when [`UsageSource::Missing`].
     pub source: UsageSource,
     /// Nano-dollars; `None` if the model has no price.
     pub cost: Option<u64>,

@@ -31,7 +31,7 @@ use shard::{Cell, Shard};
 /// The crate's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, if the build said it in `OUTRIGGER_COMMIT`.
+/// The commit that it was built from, if the build set `OUTRIGGER_COMMIT`.
 pub const COMMIT: &str = match option_env!("OUTRIGGER_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
@@ -64,7 +64,7 @@ struct Inner {
     started_wall: u64,
 }
 
-/// What one worker counts.
+/// The numbers of one worker.
 struct Worker {
     shard: Shard,
     ring: Ring,
@@ -77,7 +77,7 @@ pub struct WorkerMetrics {
     started: Instant,
 }
 
-/// One family as it stands, added up over workers and callbacks.
+/// The present state of one family, added up over workers and callbacks.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Its row.

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::family::Family;
 
-/// Ticks per second in `/proc` (`USER_HZ`): 100 in the ABI of every architecture we run on.
+/// Ticks per second in `/proc` (`USER_HZ`): 100 in the ABI of every supported architecture.
 const TICKS: f64 = 100.0;
 
 /// The `process_*` families that could be read; none on systems other than Linux.

@@ -1,4 +1,4 @@
-//! One worker's series: full label tuples, compared whole, so that two series are never taken for one.
+//! One worker's series: full label tuples, compared whole. Two series are never taken for one.
 //!
 //! The table is our own: the prometheus crate's `*Vec` hashes label values one after another without a separator and never
 //! compares them. It makes one series of `["ab", "c"]` and `["a", "bc"]`.

@@ -74,7 +74,7 @@ impl Exporter {
     }
 }
 
-/// One export: every family as it stands, counted since `start` (nanoseconds since 1970).
+/// One export: the present state of every family, counted since `start` (nanoseconds since 1970).
 fn request(snapshots: &[Snapshot], resource: resource::v1::Resource, start: u64, now: u64) -> ExportMetricsServiceRequest {
     let scope = InstrumentationScope { name: "outrigger".into(), version: VERSION.into(), ..Default::default() };
     let metrics = snapshots.iter().map(|snapshot| metric(snapshot, start, now)).collect();

@@ -52,7 +52,7 @@ pub enum OtlpError {
 /// Running exports.
 #[derive(Debug)]
 pub struct Otlp {
-    /// Where sampled spans go.
+    /// The tracer that takes sampled spans.
     pub tracer: Arc<Tracer>,
     stop: watch::Sender<bool>,
     metrics: parking_lot::Mutex<Option<JoinHandle<()>>>,
