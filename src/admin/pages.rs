@@ -86,7 +86,7 @@ impl Page {
         })
     }
 
-    /// Whether the page shows facts that not every user of this machine should see: places of secrets, names of other services, access rules.
+    /// Whether the page shows facts that not every user of this machine should see: places of secrets, other services, access rules.
     fn is_confidential(&self) -> bool {
         matches!(self, Self::View(View::Config))
     }

@@ -60,7 +60,7 @@ pub enum BodyError {
     /// The exchange's total time is over.
     #[error("the request's total time is over")]
     Deadline,
-    /// The process shuts down, and the rest of the answer would take longer than its deadline allows.
+    /// The process shuts down, and the rest of the answer would take longer than the shutdown may.
     #[error("the proxy is shutting down and cannot wait for the rest of this answer")]
     Stopping,
     /// More than `max_body`.

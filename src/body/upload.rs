@@ -84,7 +84,7 @@ impl UploadBounds {
         self.idle.into_iter().chain(self.rate.map(|_| credit)).min()
     }
 
-    /// Most credit: earlier bytes pay for no longer a pause than any may be.
+    /// Most credit: fast bytes pay for no longer a pause than `idle` allows.
     fn most_credit(&self) -> Duration {
         self.idle.unwrap_or(Duration::MAX).max(GRACE)
     }
@@ -292,7 +292,7 @@ mod tests {
         // Half the rate: five seconds behind after ten.
         assert_eq!(ends(&[(1, 50); 3600], bounds).await, (450, Some(Failure::Slow(GRACE))));
         assert_eq!(ends(&[(6, 1)], bounds).await, (0, Some(Failure::Slow(GRACE))));
-        // Fast bytes pay for a later pause, but for none longer than any may be.
+        // Fast bytes pay for a later pause, but for none longer than `idle`.
         assert_eq!(ends(&[(0, 10_000), (50, 1)], bounds).await, (10_001, None));
         assert_eq!(ends(&[(0, 1_000_000), (61, 1)], bounds).await, (1_000_000, Some(Failure::Idle(Duration::from_secs(60)))));
         let trickle: Vec<(u64, usize)> = [(0, 1_000_000)].into_iter().chain([(1, 1); 3600]).collect();

@@ -400,7 +400,7 @@ async fn keep(store: Weak<Redis>) {
                 this.turn(true);
             }
             Err(StoreError::Refused(why)) => {
-                // Redis answers, but not with the value (no permission, still loading): commands would fail too.
+                // Redis answers, but refuses (no permission, still loading): commands would fail too.
                 failed = 0;
                 this.turn(false);
                 this.blame(trouble::advice(why));
