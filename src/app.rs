@@ -1,6 +1,6 @@
-//! The composition root: a configuration becomes running workers; reload; shutdown. The only file that knows everything.
+//! The composition root: turns a configuration into running workers; reload; shutdown. Only this file knows every part.
 //!
-//! Workers are threads with a runtime each. The main thread runs what is beside the way of a request: admin door, store,
+//! Workers are threads with a runtime each. The main thread runs the work outside the path of requests: admin door, store,
 //! exports, signals, reload.
 
 mod breakers;
@@ -47,23 +47,23 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// The file; `None`: defaults and `overrides` alone.
     pub file: Option<PathBuf>,
-    /// What the command line says.
+    /// The command line's settings.
     pub overrides: Overrides,
 }
 
-/// How far the process is on its way out.
+/// The stage of the process's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Running,
     /// Not ready any more, still accepting; answers close their connections.
     Leaving,
-    /// The inbound door is shut; what is in flight is finished. Outbound stays open for the app.
+    /// The inbound door is shut; requests in flight are finished. Outbound stays open for the app.
     Closing,
     /// Everything ends now.
     Over,
@@ -83,7 +83,7 @@ pub enum StartError {
     Bind {
         /// Where.
         address: std::net::SocketAddr,
-        /// For what.
+        /// The door.
         door: &'static str,
         /// Why not.
         error: io::Error,
@@ -97,16 +97,16 @@ pub enum StartError {
 pub struct App {
     source: Source,
     live: Arc<ArcSwap<Live>>,
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
-    /// What the process says about itself.
+    /// Metrics, logs and traces of the process.
     pub telemetry: Arc<Telemetry>,
-    /// The store that replicas share, where one is configured.
+    /// The store that replicas share, if one is configured.
     pub redis: Option<Arc<Redis>>,
-    /// What the two doors speak with clients.
+    /// The TLS settings of the two doors.
     terminators: [Arc<Terminator>; 2],
     phase: watch::Sender<Phase>,
-    /// Requests that fill the cache, to the first worker.
+    /// Sends requests that fill the cache to the first worker.
     warm: mpsc::Sender<Uri>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     alive: Arc<AtomicUsize>,
@@ -114,13 +114,13 @@ pub struct App {
     next: watch::Sender<Option<Arc<Live>>>,
     reloading: tokio::sync::Mutex<Reloading>,
     last_reload: Mutex<LastReload>,
-    /// Where the doors listen, as bound (port 0 resolved).
+    /// The bound addresses of the doors (port 0 resolved).
     pub addresses: Addresses,
-    /// Until the process ends.
+    /// The admin door; `None` at the end of the process.
     admin: Mutex<Option<admin::Server>>,
 }
 
-/// Where the doors listen.
+/// The addresses of the doors.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Addresses {
     /// In front of the app.
@@ -219,7 +219,7 @@ impl App {
         self.advance(Phase::Leaving);
     }
 
-    /// Whether new work should come here.
+    /// The stage: whether new work should come here.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
@@ -242,7 +242,7 @@ impl Drop for App {
     fn drop(&mut self) {
         self.advance(Phase::Over);
         let workers: Vec<JoinHandle<()>> = self.workers.lock().drain(..).collect();
-        // A worker that hangs does not hold up whoever leaves.
+        // A worker that hangs does not hold up the end.
         for _ in 0..JOIN_LOOKS {
             if workers.iter().all(JoinHandle::is_finished) {
                 break;
@@ -254,7 +254,7 @@ impl Drop for App {
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
-    // Workers share the port; another process must not, or it would silently get a share of the connections.
+    // Workers share the port; another process must not: it would silently get a share of the connections.
     if address.port() != 0 {
         TcpListener::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
     }
@@ -262,7 +262,7 @@ fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> 
     let mut sockets = Vec::new();
     for _ in 0..count {
         let socket = listen::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
-        // Port 0 is chosen once, by the first.
+        // The first socket chooses the port for 0, the others take it.
         address = socket.local_addr()?;
         sockets.push(socket);
     }
@@ -275,6 +275,6 @@ fn cpu_quota() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// How long, and how often, a process that ends looks whether its workers have.
+/// How many times an ending process looks whether its workers have ended.
 const JOIN_LOOKS: u32 = 200;
 const JOIN_LOOK: Duration = Duration::from_millis(5);

@@ -1,7 +1,7 @@
-//! How much of the memory that the process may have is in use, and how hard it presses.
+//! The share of the memory budget that is in use, and the level of pressure.
 //!
-//! Whoever watches the process notes its resident size a few times a second; a request reads one number. Nothing here is sticky:
-//! the level falls as soon as the size does, two points below where it rose, so that it does not flutter.
+//! A watcher notes the process's resident size a few times a second; a request reads one number. Nothing here is sticky: the
+//! level falls as soon as the size does. It falls two points below where it rose, and does not flutter.
 
 pub mod descriptors;
 
@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
 };
 
-/// The memory budget and what is known of its use. Shared by all.
+/// The memory budget and the last known use. Shared by all workers.
 #[derive(Debug)]
 pub struct Pressure {
     budget: Option<u64>,
@@ -18,13 +18,13 @@ pub struct Pressure {
     level: AtomicU8,
 }
 
-/// How hard memory presses.
+/// The level of memory pressure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Level {
-    /// Not at all.
+    /// No pressure.
     Easy,
-    /// 90% of the budget: nothing that holds memory is begun, connections end with their answers.
+    /// 90% of the budget: no work that holds memory is begun, and connections end with their answers.
     Tight,
     /// 95% of the budget: new requests are refused.
     Full,
@@ -32,16 +32,16 @@ pub enum Level {
 
 /// Percent of the budget at which a level begins.
 const BEGINS: [(Level, u128); 2] = [(Level::Full, 95), (Level::Tight, 90)];
-/// Points below that at which it ends.
+/// Points below its beginning at which a level ends.
 const SLACK: u128 = 2;
 
 impl Pressure {
-    /// Nothing is known yet; `budget` in bytes, `None`: memory never presses.
+    /// No use is known yet. `budget` in bytes; `None`: no pressure ever.
     pub fn new(budget: Option<u64>) -> Self {
         Self { budget, resident: AtomicU64::new(0), level: AtomicU8::new(Level::Easy as u8) }
     }
 
-    /// How hard memory presses now.
+    /// The present level.
     pub fn level(&self) -> Level {
         match self.level.load(Relaxed) {
             0 => Level::Easy,
@@ -50,7 +50,7 @@ impl Pressure {
         }
     }
 
-    /// The process holds this much now. The level, if that changes it.
+    /// Notes the present resident size in bytes. Gives the level if it has changed.
     pub fn note(&self, resident: u64) -> Option<Level> {
         self.resident.store(resident, Relaxed);
         let budget = self.budget.filter(|budget| *budget > 0)?;
@@ -62,18 +62,18 @@ impl Pressure {
         (level != before).then_some(level)
     }
 
-    /// What the process may hold.
+    /// The budget in bytes.
     pub fn budget(&self) -> Option<u64> {
         self.budget
     }
 
-    /// What it held when it was last looked at; 0: nobody looked.
+    /// The resident size at the last look, in bytes; 0: no look yet.
     pub fn resident(&self) -> u64 {
         self.resident.load(Relaxed)
     }
 }
 
-/// The resident size of this process in bytes; `None` elsewhere than on Linux.
+/// The resident size of this process in bytes; `None` on systems other than Linux.
 pub fn resident() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let kilobytes: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_ascii_whitespace().next()?.parse().ok()?;
@@ -107,7 +107,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever came before, the level is right to within the slack.
+        /// After any history, the level is right to within the slack.
         #[test]
         fn the_level_follows_the_size(sizes in proptest::collection::vec(0u64..1_200, 1..50)) {
             let pressure = Pressure::new(Some(1_000));

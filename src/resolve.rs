@@ -1,9 +1,9 @@
-//! Addresses of targets. A name is looked up once at a time in the whole process, on a few threads that nothing else uses, and
-//! its last good answer outlives an outage of the name server.
+//! Addresses of targets. A name is looked up once at a time in the whole process, on a few threads of its own, and its last
+//! good answer outlives an outage of the name server.
 //!
-//! `getaddrinfo` blocks, and a dead name server makes it block for half a minute. On tokio's own blocking pool such lookups would
-//! take the threads of everything else and hold up the end of the runtime. Here they hold up nobody: a thread that hangs is left
-//! behind, and literal addresses and `localhost` never get here.
+//! `getaddrinfo` blocks, and a dead name server makes it block for half a minute. On tokio's own blocking pool such lookups
+//! would take the threads of everything else and hold up the end of the runtime. Here they hold up nothing: a thread that hangs
+//! is left behind, and literal addresses and `localhost` need no thread.
 //!
 //! | age of an answer | what a new connection does |
 //! |---|---|
@@ -12,8 +12,7 @@
 //! | up to [`OUTAGE`] | waits [`PATIENCE`] for a lookup, then takes it |
 //! | beyond, or none | waits for a lookup (within `timeouts.connect`) |
 //!
-//! The system's resolver does not tell how long an answer is good for, so [`FRESH`] is short. A failure is believed for
-//! [`FAILED`] alone.
+//! The system's resolver does not tell how long an answer is good for: [`FRESH`] is short. A failure counts for [`FAILED`] alone.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,22 +28,22 @@ use tokio::{sync::watch, time::timeout_at};
 
 use crate::clock::Instant;
 
-/// A younger answer is taken without a question.
+/// A younger answer is taken without a lookup.
 pub const AHEAD: Duration = Duration::from_secs(20);
-/// An older answer is asked for again before it is taken.
+/// An older answer is looked up again before it is taken.
 pub const FRESH: Duration = Duration::from_secs(30);
-/// How long a lookup is waited for where an old answer is at hand.
+/// Longest wait for a lookup when an old answer is at hand.
 pub const PATIENCE: Duration = Duration::from_millis(500);
-/// An answer that could not be had anew for so long is no longer taken: the address may be somebody else's.
+/// An answer older than this is no longer taken: the address may be another host's by now.
 pub const OUTAGE: Duration = Duration::from_secs(3600);
-/// How long a failure is believed.
+/// How long a failure counts.
 pub const FAILED: Duration = Duration::from_secs(1);
-/// How long an address that did not answer is tried last.
+/// How long an address that failed is tried last.
 const LAME: Duration = Duration::from_secs(60);
 /// Lookups under way at once; further names wait for one of them to end.
 const THREADS: usize = 8;
 
-/// Asks for the addresses of a name; blocks. One real implementation, others in tests.
+/// Looks up the addresses of a name; blocks. One real implementation, others in tests.
 pub trait Lookup: Send + Sync + 'static {
     /// The addresses of `host` in the order in which they should be tried (RFC 6724); their ports mean nothing.
     ///
@@ -53,7 +52,7 @@ pub trait Lookup: Send + Sync + 'static {
     fn addresses(&self, host: &str) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// The system's resolver: hosts file, name servers, whatever it is told to ask.
+/// The system's resolver: hosts file, name servers, and its other sources.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System;
 
@@ -63,7 +62,7 @@ impl Lookup for System {
     }
 }
 
-/// The process's resolver. Clones share what they know.
+/// The process's resolver. Clones share its answers.
 #[derive(Clone)]
 pub struct Resolver(Arc<Inner>);
 
@@ -75,7 +74,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     names: HashMap<Box<str>, Name>,
-    /// Names that wait for a thread. Each stands here once: the configuration bounds their number.
+    /// Names that wait for a thread. Each is here once: the configuration bounds their number.
     queue: VecDeque<Job>,
     threads: usize,
 }
@@ -83,7 +82,7 @@ struct State {
 struct Job {
     host: Box<str>,
     asked: Instant,
-    /// Dropped when the lookup has ended: whoever waits is told so.
+    /// Dropped at the lookup's end: that wakes the waiting connections.
     ends: watch::Sender<()>,
 }
 
@@ -118,11 +117,11 @@ struct Flight {
 pub struct Found {
     /// In the order in which they should be tried, with the port.
     pub addresses: Vec<SocketAddr>,
-    /// Where they come from.
+    /// The source of the addresses.
     pub source: Source,
 }
 
-/// Where addresses come from.
+/// The source of addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// The URL itself, or `localhost`.
@@ -131,7 +130,7 @@ pub enum Source {
     Cached,
     /// A lookup that was waited for.
     LookedUp,
-    /// An answer that is old, because there is no newer one.
+    /// An old answer: there is no newer one.
     Kept,
 }
 
@@ -159,10 +158,10 @@ impl Resolver {
         Self(Arc::new(Inner { lookup: Box::new(lookup), state: Mutex::default() }))
     }
 
-    /// The addresses of `host`; `again`: those that are known did not answer, so the name is looked up whatever their age.
+    /// The addresses of `host`. `again`: the known addresses failed, and the name is looked up whatever their age.
     ///
     /// # Errors
-    /// What the lookup said, where no answer is known.
+    /// The lookup's error, if no answer is known.
     pub async fn resolve(&self, host: &str, port: u16, again: bool) -> Result<Found, Arc<str>> {
         if let Some(addresses) = without_lookup(host, port) {
             return Ok(Found { addresses, source: Source::Literal });
@@ -172,7 +171,7 @@ impl Resolver {
             Asked::Wait { flight, old } => (flight, old),
         };
         match &old {
-            // The sender says nothing: it is dropped at the lookup's end, which is an error here.
+            // The sender sends nothing: its drop at the lookup's end is an error here.
             None => _ = flight.ended.changed().await,
             Some(_) => _ = timeout_at(flight.began + PATIENCE, flight.ended.changed()).await,
         }
@@ -188,7 +187,7 @@ impl Resolver {
         }
     }
 
-    /// None of the addresses of `host` could be connected to: the next connection asks anew.
+    /// No address of `host` could be connected to: the next connection looks the name up again.
     pub fn doubt(&self, host: &str) {
         if let Some(good) = self.0.state.lock().names.get_mut(host).and_then(|name| name.good.as_mut()) {
             good.doubted = true;
@@ -238,7 +237,7 @@ impl Resolver {
         Asked::Wait { flight, old }
     }
 
-    /// Begins a lookup. Behind the lock, so that a name has one at a time.
+    /// Begins a lookup. The caller holds the lock: a name has one lookup at a time.
     fn begin(&self, state: &mut State, host: &str, now: Instant) -> Flight {
         let (ends, ended) = watch::channel(());
         let flight = Flight { began: now, ended };
@@ -250,7 +249,7 @@ impl Resolver {
             let inner = self.0.clone();
             match std::thread::Builder::new().name("resolver".into()).spawn(move || inner.work()) {
                 Ok(_) => state.threads += 1,
-                // Those that run serve the queue; where none runs, the job is over before it began.
+                // Running threads serve the queue; without any, the job has failed before it began.
                 Err(error) if state.threads == 0 => {
                     for job in std::mem::take(&mut state.queue) {
                         state.ended(job, Err(io::Error::new(error.kind(), "no thread for a lookup")));
@@ -262,7 +261,7 @@ impl Resolver {
         flight
     }
 
-    /// What is known after a wait; `old` was known before it.
+    /// The answer after a wait; `old` was known before it.
     fn outcome(&self, host: &str, port: u16, old: Option<Known>) -> Result<Found, Arc<str>> {
         let state = self.0.state.lock();
         let Some(name) = state.names.get(host) else { return Err("the name was forgotten".into()) };
@@ -279,13 +278,13 @@ enum Asked {
     Known(Result<Found, Arc<str>>),
     Wait {
         flight: Flight,
-        /// What is known meanwhile.
+        /// The answer known meanwhile.
         old: Option<Known>,
     },
 }
 
 impl Inner {
-    /// A thread's life: it takes names until none waits.
+    /// A thread's life: it takes names until the queue is empty.
     fn work(&self) {
         loop {
             let job = {
@@ -319,7 +318,7 @@ impl State {
             }
             nothing => {
                 let why = nothing.err().map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-                // Once for an outage, not once for a lookup.
+                // One warning per outage, not one per lookup.
                 if name.failed.is_none() && name.good.is_some() {
                     tracing::warn!(host = &*host, why, "a name does not resolve any more; its last addresses are kept for an hour");
                 }
@@ -331,7 +330,7 @@ impl State {
 }
 
 impl Name {
-    /// The addresses with their port: those that did not answer lately come last, else in the resolver's order.
+    /// The addresses with their port, in the resolver's order; those that failed lately come last.
     fn order(&self, addresses: &[SocketAddr], port: u16) -> Vec<SocketAddr> {
         let with_port = |address: &SocketAddr| {
             let mut address = *address;
@@ -346,7 +345,7 @@ impl Name {
     }
 }
 
-/// An address that is written as one, and the two of `localhost` (RFC 6761 section 6.3).
+/// A literal address, or the two of `localhost` (RFC 6761 section 6.3).
 fn without_lookup(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Some(vec![SocketAddr::new(ip, port)]);

@@ -1,4 +1,4 @@
-//! Who may come in: the host that was meant, and the token that allows changes.
+//! Access to the admin door: the `Host` that a request names, and the token that allows changes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,8 +6,8 @@ use http::{HeaderMap, header};
 
 use super::Settings;
 
-/// Whether `Host` names this listener: a loopback name or address, or the address the connection came to.
-/// A page that a browser was tricked into loading under a foreign name (DNS rebinding) says that name here.
+/// Whether `Host` names this listener: a loopback name or address, or the address of the connection. A page loaded under a
+/// foreign name (DNS rebinding) sends that name here.
 pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next().and_then(|host| host.to_str().ok()), hosts.next()) else {
@@ -28,8 +28,8 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether the request carries the admin token. Compared in constant time over hashes, so that neither the bytes nor
-/// the length of the token can be found by timing.
+/// Whether the request carries the admin token. The comparison takes constant time over hashes: timing tells neither the bytes
+/// nor the length of the token.
 pub(super) fn has_token(headers: &HeaderMap, settings: &Settings) -> bool {
     let Some(token) = settings.token.as_ref().map(|token| token.reveal()).filter(|token| !token.is_empty()) else {
         return false;

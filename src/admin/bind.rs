@@ -1,4 +1,4 @@
-//! The listeners of the admin door. The unix socket is never open to others, not even for a moment: it is made in a
+//! The listeners of the admin door. The unix socket is never open to other users, not even for a moment: it is made in a
 //! private directory, closed to all but its owner, and then moved to its place.
 
 use std::{
@@ -16,16 +16,16 @@ use tokio::net::{TcpListener, UnixListener};
 use super::owner::make_private;
 use crate::{clock::unguessable_id, config};
 
-/// Bound and not yet served.
+/// Listeners that are bound and not yet served.
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// Health, metrics, API.
     pub admin: Option<TcpListener>,
     /// `/live`, `/ready`, `/metrics` alone.
     pub probes: Option<TcpListener>,
-    /// The command line's way in.
+    /// The command line's socket.
     pub socket: Option<Socket>,
-    /// Why there is none, though one is wanted: the proxy serves all the same.
+    /// Why the configured socket could not be bound: the proxy serves all the same.
     pub no_socket: Option<BindError>,
 }
 
@@ -36,7 +36,7 @@ pub struct Socket {
     pub(super) file: SocketFile,
 }
 
-/// Removes the socket's file when dropped, if it is still ours.
+/// Removes the socket's file when dropped, if the file is still the same one.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     pub(super) path: PathBuf,
@@ -60,10 +60,10 @@ pub enum BindError {
     /// Another proxy answers on the socket.
     #[error("admin.socket: a running proxy already answers on {0}; give this one another path")]
     InUse(PathBuf),
-    /// There is something else than a socket.
+    /// The path exists and is not a socket.
     #[error("admin.socket: {0} exists and is not a socket; it is left alone")]
     NotASocket(PathBuf),
-    /// The directory is missing, not writable, or somebody else's.
+    /// The directory is missing, not writable, or another user's.
     #[error("admin.socket: {path} cannot be made: {error} (the directory must exist, be writable, and be this user's)")]
     Socket {
         /// The socket's path.
@@ -74,7 +74,7 @@ pub enum BindError {
 }
 
 impl Listeners {
-    /// Binds what is configured, on the current runtime.
+    /// Binds the configured listeners on the current runtime.
     pub async fn bind(config: &config::Admin) -> Result<Self, BindError> {
         let (socket, no_socket) = match config.socket.as_deref().map(|path| socket(path, config.socket_is_usual)) {
             None => (None, None),
@@ -90,7 +90,7 @@ async fn tcp(what: &'static str, address: Option<SocketAddr>) -> Result<Option<T
     TcpListener::bind(address).await.map(Some).map_err(|error| BindError::Tcp { what, address, error })
 }
 
-/// The socket at `path`; where that is the usual one, in a directory of this user alone.
+/// The socket at `path`; `is_usual`: its directory belongs to this user alone, and is made if missing.
 fn socket(path: &Path, is_usual: bool) -> Result<Socket, BindError> {
     if let (true, Some(dir)) = (is_usual, path.parent()) {
         make_private(dir).map_err(|error| BindError::Socket { path: path.to_owned(), error })?;
@@ -99,7 +99,7 @@ fn socket(path: &Path, is_usual: bool) -> Result<Socket, BindError> {
 }
 
 impl Socket {
-    /// Binds `path` for its owner alone (0600); replaces a socket that nobody answers on.
+    /// Binds `path` for its owner alone (0600). Replaces a socket on which no process answers.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let failed = |error| BindError::Socket { path: path.to_owned(), error };
         match fs::symlink_metadata(path) {
@@ -110,7 +110,7 @@ impl Socket {
             Err(error) => return Err(failed(error)),
         }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // short, because a socket's whole path must fit into 108 bytes (unix(7))
+        // a short name: a socket's whole path must fit into 108 bytes (unix(7))
         let private = parent.join(format!(".{:08x}", unguessable_id() as u32));
         fs::DirBuilder::new().mode(0o700).create(&private).map_err(failed)?;
         let made = Self::make(&private.join("s"), path);

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest answer.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// What the proxy said.
+/// The proxy's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Its status.
@@ -42,7 +42,7 @@ impl Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens.
     #[error("no running proxy answers on {path}: {error}; if its socket is elsewhere, name it with --socket")]
     NotRunning {
         /// The socket.
@@ -50,7 +50,7 @@ pub enum ClientError {
         /// Why.
         error: io::Error,
     },
-    /// Somebody else's socket.
+    /// The socket belongs to another user.
     #[error("{path} is not spoken to: {why}")]
     NotOurs {
         /// The socket.
@@ -58,7 +58,7 @@ pub enum ClientError {
         /// Why not.
         why: Distrust,
     },
-    /// The path of the request is none.
+    /// The path of the request is not valid.
     #[error("not a request: {0}")]
     Request(#[from] http::Error),
     /// The connection broke.
@@ -81,14 +81,14 @@ async fn connect(socket: &Path) -> Result<UnixStream, ClientError> {
     let path = || socket.to_owned();
     trust_socket(socket).map_err(|why| ClientError::NotOurs { path: path(), why })?;
     let unix = UnixStream::connect(socket).await.map_err(|error| ClientError::NotRunning { path: path(), error })?;
-    // Names can change hands; this is who listens.
+    // A file name can change hands; the peer's credentials name the process that listens.
     let listener = unix.peer_cred().map_err(|error| ClientError::NotRunning { path: path(), error })?;
     let who = || format!("who listens on {}", socket.display());
     trust(who, listener.uid()).map_err(|why| ClientError::NotOurs { path: path(), why })?;
     Ok(unix)
 }
 
-/// Where a socket that is called by its place of old (directly among the temporary files) is now: in a directory of this user alone.
+/// The present place of a socket at the old default path (directly among the temporary files): in a directory of this user alone.
 fn place_of_old(socket: &Path, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let name = socket.file_name()?.to_str()?;
     let port = name.strip_prefix("outrigger-")?.strip_suffix(".sock")?.parse().ok()?;
@@ -119,7 +119,7 @@ async fn send(socket: &Path, method: Method, path: &str, body: Option<&Value>) -
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // the exchange tells what became of it
+        // the exchange itself gives the connection's error
         _ = &mut connection => exchange.await,
     }
 }

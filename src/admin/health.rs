@@ -1,4 +1,4 @@
-//! `/health`: how the proxy and what it depends on are, in numbers and words.
+//! `/health`: the state of the proxy and of its dependencies, in numbers and words.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use serde_json::{Map, Value, json};
 
 use crate::telemetry::metrics::{COMMIT, VERSION, Window};
 
-/// Everything `/health` says.
+/// The content of `/health`.
 #[derive(Debug, Clone)]
 pub struct Health {
-    /// Since the process began.
+    /// Time since the process began.
     pub uptime: Duration,
     /// The last 24 hours.
     pub window: Window,
-    /// What the proxy needs or uses: the app, each provider, Redis, the ledger, the collector.
+    /// The dependencies: the app, each provider, Redis, the ledger, the collector.
     pub dependencies: Vec<Dependency>,
 }
 
-/// One thing that the proxy needs or uses.
+/// A dependency of the proxy.
 #[derive(Debug, Clone)]
 pub struct Dependency {
     /// Its name, unique.
@@ -34,9 +34,9 @@ pub struct Dependency {
 pub enum State {
     /// As it should be.
     Ok,
-    /// Not as it should be, and the proxy serves on without it (200).
+    /// Not as it should be; the proxy serves on without it (200).
     Degraded,
-    /// Something is wrong that a person should see to (503).
+    /// Not as it should be, and a person should see to it (503).
     Down,
 }
 
@@ -52,7 +52,7 @@ impl State {
 }
 
 impl Health {
-    /// The answer: 503 if any dependency is down, else 200. Rates are 0..=1 and `null` before anything was counted.
+    /// The answer: 503 if any dependency is down, otherwise 200. Rates are 0..=1, and `null` before anything was counted.
     pub(super) fn answer(&self) -> (StatusCode, Value) {
         let worst = self.dependencies.iter().map(|dependency| dependency.state).max().unwrap_or(State::Ok);
         let (code, status) = match worst {
@@ -85,7 +85,7 @@ impl Health {
     }
 }
 
-/// Six places: one error in a million is still seen.
+/// Rounds to six places: one error in a million is still visible.
 fn rounded(rate: f64) -> f64 {
     (rate * 1e6).round() / 1e6
 }

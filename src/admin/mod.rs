@@ -1,8 +1,9 @@
-//! The admin door: health, metrics and state for those who run the proxy; changes only for those who may.
+//! The admin door: health, metrics and state for operators; changes for authorized operators alone.
 //!
-//! Three listeners, one set of pages. `admin` (loopback) shows almost everything; a bearer token lets see the configuration and change
-//! things; the unix socket (0600) is for the command line and needs no token; `probes` (all interfaces) has `/live`, `/ready` and
-//! `/metrics` alone. What the pages show comes through [`Operator`], so that nothing here knows the rest of the proxy.
+//! Three listeners share one set of pages. `admin` (loopback) shows almost everything; a bearer token gives access to the
+//! configuration and to changes. The unix socket (0600) is for the command line and needs no token. `probes` (all interfaces)
+//! has `/live`, `/ready` and `/metrics` alone. The pages get their content through [`Operator`]: this module knows nothing else
+//! of the proxy.
 
 mod access;
 mod bind;
@@ -45,12 +46,12 @@ const READ: Duration = Duration::from_secs(10);
 /// Longest request body.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What the pages need from the rest of the proxy. Called on the side runtime: must not block.
+/// The rest of the proxy as the pages need it. Its methods run on the side runtime: they must not block.
 pub trait Operator: Send + Sync + 'static {
     /// For `/health`.
     fn health(&self) -> Health;
 
-    /// For `/ready`: why not (starting, draining), in words.
+    /// For `/ready`; the error says in words why the proxy is not ready (starting, draining).
     fn ready(&self) -> Result<(), String>;
 
     /// For `/metrics`: Prometheus text format 0.0.4.
@@ -59,7 +60,7 @@ pub trait Operator: Send + Sync + 'static {
     /// For `/api/...`. Secrets are redacted.
     fn view(&self, view: View) -> Value;
 
-    /// A change, already allowed. What was done, or why not.
+    /// Makes a change that is already allowed. Gives the result, or why the change was not made.
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 }
 
@@ -72,7 +73,7 @@ pub enum View {
     Limits,
     Breakers,
     Cache,
-    /// The cache keys that save most, ordered by what this word says.
+    /// The cache keys that save most, ordered by this word.
     CacheTop(&'static str),
     Connections,
     /// Dollars by caller.
@@ -84,16 +85,16 @@ pub enum View {
 pub enum Action {
     /// Read the configuration file again.
     Reload,
-    /// Stop being ready, finish what is in flight, leave.
+    /// Fail readiness, finish the requests in flight, leave.
     Drain,
     /// Drop cache entries.
     Purge {
-        /// Which.
+        /// The entries meant.
         which: Purge,
-        /// Mark them stale instead: they may still stand in where stale answers may, and can be confirmed cheaply.
+        /// Mark them stale instead: they may still be served where stale answers may, and can be revalidated cheaply.
         soft: bool,
     },
-    /// Fill the cache: with these paths, or, if there are none, with those of the configuration.
+    /// Fill the cache with these paths; an empty list means those of the configuration.
     Warm(Vec<String>),
     /// Hold a breaker open.
     OpenBreaker(String),
@@ -101,7 +102,7 @@ pub enum Action {
     CloseBreaker(String),
 }
 
-/// Which cache entries go.
+/// The cache entries that a purge means.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purge {
@@ -111,7 +112,7 @@ pub enum Purge {
     Key(String),
     /// Those of this route.
     Route(String),
-    /// Those whose path begins so.
+    /// Those whose path begins with this text.
     Prefix(String),
     /// Every one; must be `true`.
     All(bool),
@@ -126,16 +127,16 @@ pub enum Refused {
     Invalid(Vec<Mistake>),
     /// The file is refused; every mistake found in it (422).
     File(Mistakes),
-    /// Not now (409).
+    /// Not possible now (409).
     Conflict(String),
 }
 
-/// Who may do what.
+/// The access rules of the door.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// Bearer token that allows changes over TCP; `None`: only over the socket.
     pub token: Option<Secret>,
-    /// The socket, named in refusals; as bound.
+    /// The socket as bound; refusals name it.
     pub socket: Option<std::path::PathBuf>,
 }
 
@@ -146,10 +147,10 @@ impl Settings {
     }
 }
 
-/// Where a request came in.
+/// The listener that a request came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entrance {
-    /// TCP; the address it came to.
+    /// TCP, with the address of the connection.
     Admin(SocketAddr),
     Socket,
     Probes,
@@ -189,12 +190,12 @@ pub fn serve(listeners: Listeners, mut settings: Settings, operator: Arc<dyn Ope
 }
 
 impl Server {
-    /// Where the admin listener is bound.
+    /// The bound address of the admin listener.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Where the probes listener is bound.
+    /// The bound address of the probes listener.
     pub fn probes(&self) -> Option<SocketAddr> {
         self.probes
     }
@@ -228,7 +229,7 @@ async fn accept(door: Door, shared: Arc<Shared>) {
             }),
         };
         if let Err(error) = accepted {
-            // out of descriptors, most likely: trying again at once would only burn CPU
+            // most likely no descriptor is left: an immediate retry would only burn CPU
             tracing::warn!(%error, "the admin door cannot accept a connection");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -1,4 +1,4 @@
-//! Whose a socket is. Orders go to a proxy of one's own, or of root; what another user has put in its place is not spoken to.
+//! The owner of a socket. Commands go to a proxy of the same user, or of root; a socket that another user has put in its place is not used.
 
 use std::{
     fs, io,
@@ -9,17 +9,17 @@ use std::{
 /// Why a socket or its directory is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Distrust {
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     #[error("{what} belongs to user {uid}, and this is user {own}; run it as that user")]
     Owner {
-        /// The socket, its directory, or who listens.
+        /// The socket, its directory, or the process that listens.
         what: String,
         /// Its owner.
         uid: u32,
-        /// Who asks.
+        /// This process's user.
         own: u32,
     },
-    /// Others may change a directory that should be private.
+    /// Other users may change a directory that should be private.
     #[error("{0} can be used by others (mode {1:o}); it must be 0700")]
     Open(String, u32),
 }
@@ -29,16 +29,16 @@ pub(super) fn own_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// `uid` is the owner of `what`: it must be this user, or root, who can do everything anyway.
+/// Checks that `uid`, the owner of `what`, is this user or root: root can do everything anyway.
 pub(super) fn trust(what: impl FnOnce() -> String, uid: u32) -> Result<(), Distrust> {
     let own = own_uid();
     if uid == own || uid == 0 { Ok(()) } else { Err(Distrust::Owner { what: what(), uid, own }) }
 }
 
-/// The socket at `path` and the directory that it is in.
+/// Checks the socket at `path` and its directory.
 pub(super) fn trust_socket(path: &Path) -> Result<(), Distrust> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // What is not there is said when it is connected to.
+    // A missing file passes: the connection attempt reports it.
     for (place, is_right) in [(parent, fs::FileType::is_dir as fn(&fs::FileType) -> bool), (path, fs::FileType::is_socket)] {
         if let Ok(meta) = fs::metadata(place)
             && is_right(&meta.file_type())
@@ -49,13 +49,13 @@ pub(super) fn trust_socket(path: &Path) -> Result<(), Distrust> {
     Ok(())
 }
 
-/// Makes the directory of this user alone, or finds it as it must be.
+/// Makes a directory for this user alone, or checks an existing one.
 pub(super) fn make_private(dir: &Path) -> io::Result<()> {
     match fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         made => return made,
     }
-    // A link would lead to where somebody else wants it.
+    // A link may lead to a place of another user's choice.
     let meta = fs::symlink_metadata(dir)?;
     let shown = dir.display().to_string();
     let (own, uid, mode) = (own_uid(), meta.uid(), meta.mode() & 0o777);

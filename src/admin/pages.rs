@@ -1,4 +1,4 @@
-//! The pages: which path, which method, from where, and what is answered.
+//! The pages: path, method, listener, and the answer.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::{Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access};
 
-/// What is at a path.
+/// The page at a path.
 enum Page {
     Health,
     Live,
     Ready,
     Metrics,
     View(View),
-    /// The order is in the query.
+    /// The order comes from the query.
     Top,
     Reload,
     Drain,
@@ -25,7 +25,7 @@ enum Page {
     CloseBreaker(String),
 }
 
-/// Every page with its method, as listed to whoever asks for another.
+/// Every page with its method; the answer to an unknown path lists them.
 const LIST: [(&str, &str); 18] = [
     ("GET", "/live"),
     ("GET", "/ready"),
@@ -47,10 +47,10 @@ const LIST: [(&str, &str); 18] = [
     ("POST", "/api/breakers/{name}/close"),
 ];
 
-/// What the keys that save most can be ordered by.
+/// The orders of the keys that save most.
 pub(super) const TOP_BY: [&str; 4] = ["time", "usd", "requests", "tokens"];
 
-/// The first pages of [`LIST`] are all that the probes listener has.
+/// The probes listener has only this many pages, the first of [`LIST`].
 const PROBES: usize = 3;
 
 impl Page {
@@ -86,7 +86,7 @@ impl Page {
         })
     }
 
-    /// Whether it shows what not everybody on this machine should see: places of secrets, names of neighbours, who may do what.
+    /// Whether the page shows facts that not every user of this machine should see: places of secrets, other services, access rules.
     fn is_confidential(&self) -> bool {
         matches!(self, Self::View(View::Config))
     }
@@ -209,7 +209,7 @@ async fn purge(request: Request<Incoming>) -> Result<(Purge, bool), Response<Ful
     })
 }
 
-/// Exactly one choice of entries, and perhaps `soft`.
+/// Reads exactly one choice of entries, and perhaps `soft`.
 fn which(body: &[u8]) -> Option<(Purge, bool)> {
     let mut said: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
     let soft = said.remove("soft").map_or(Some(false), |soft| soft.as_bool())?;

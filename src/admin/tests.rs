@@ -52,7 +52,7 @@ impl Operator for Fake {
     }
 }
 
-/// Two, as the reader of the file finds them.
+/// Two mistakes, as the configuration's reader reports them.
 fn mistakes() -> Mistakes {
     let read = config::read::parse("inbund: {}\ninbound: {app: 3000, listen: 80}\n", "proxy.yaml", &Default::default(), &|_| None);
     read.expect_err("two mistakes")

@@ -1,4 +1,4 @@
-//! Breakers at the admin door: how they are, and what an operator says by hand.
+//! Breakers at the admin door: their states, and an operator's orders.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub fn open_of<'a>(all: &'a [breaker::Snapshot], target: &str) -> Vec<&'a str> {
     all.iter().filter(|b| b.state == State::Open && breaker::belongs(&b.name, target)).map(|b| &*b.name).collect()
 }
 
-/// Holds open (or lets go) every breaker of `name`: a target with all its models, or one model. Calls need not have been made.
+/// Holds open (or closes) every breaker of `name`: a target with all its models, or one model. No call need have been made.
 pub fn steer(app: &App, name: &str, to: State) -> Result<Value, Refused> {
     let live = app.live();
     let doors = [&live.inbound, &live.outbound];
@@ -51,7 +51,7 @@ pub fn steer(app: &App, name: &str, to: State) -> Result<Value, Refused> {
     Ok(said)
 }
 
-/// Whether something can be meant by `name`, and the modes of the breakers that it may mean.
+/// The modes of the breakers that `name` may mean; an error if it names no target.
 fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, Refused> {
     let (place, group) = name.split_once('@').map_or((name, None), |(place, group)| (place, Some(group)));
     let (target, model) = place.split_once('/').map_or((place, None), |(target, model)| (target, Some(model)));

@@ -1,4 +1,4 @@
-//! What operators see of the cache and may do to it: what it holds, what it saved, why things left it; purges.
+//! The operator's view of the cache: its contents, its savings, its evictions; and purges.
 
 use std::sync::{Arc, Weak};
 
@@ -17,7 +17,7 @@ use crate::{
     telemetry::metrics::{Family, Reading},
 };
 
-/// The cache's numbers, asked for at every scrape.
+/// Registers the cache's numbers, read at every scrape.
 pub fn register(app: &Arc<App>) {
     let metrics = app.telemetry.metrics();
     let asks = |family, read: fn(&App) -> Vec<Reading>| {
@@ -44,7 +44,7 @@ pub fn register(app: &Arc<App>) {
     metrics.register_histogram(Family::CacheEvictionAge, Box::new(ages));
 }
 
-/// For `/api/cache/top`: at most fifty keys, those that saved most of `by` first.
+/// For `/api/cache/top`: at most fifty keys, those that saved most by `by` first.
 pub fn top(app: &App, by: &str) -> Value {
     let (by, word) = By::ALL.into_iter().find(|(_, word)| *word == by).unwrap_or(By::ALL[0]);
     let row = |row: &Row| {
@@ -91,7 +91,7 @@ pub fn view(app: &App) -> Value {
 /// Drops entries, or marks them stale.
 ///
 /// # Errors
-/// A key that is none.
+/// The key is not valid.
 pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refused> {
     let which = match which {
         admin::Purge::Tag(tag) => Which::Tag(tag.into()),
@@ -107,12 +107,12 @@ pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refuse
     Ok(json!({"purged": purged, "soft": soft}))
 }
 
-/// Takes out what purges leave in memory, on a thread that may take its time. Ends after the cache does.
+/// Removes from memory the entries that purges have left there, on a thread that may block. Ends after the cache does.
 pub async fn finish_purges(cache: Weak<Cache>, clock: Clock) {
     while let Some(alive) = cache.upgrade() {
         let waits = alive.until_purges_wait();
         if tokio::time::timeout(LOOK, waits).await.is_ok() {
-            // A fault of it is told by the panic hook; what it has left is passed over by look-ups.
+            // The panic hook reports a panic; lookups pass over entries that it has left.
             let _ = tokio::task::spawn_blocking(move || alive.finish_purges(clock.moment())).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The listeners' certificates in a running process: put to work, and said when they run out.
+//! The listeners' certificates in a running process: their renewal, and warnings before they expire.
 
 use std::{
     sync::Arc,
@@ -16,13 +16,13 @@ use crate::{
     telemetry::metrics::Family,
 };
 
-/// A certificate that runs out within this time is worth a word.
+/// A certificate that expires within this time is reported.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// What the doors will speak, ready to be put to work.
+/// The TLS settings of both doors, ready for use.
 pub struct Ready([Option<Arc<ServerConfig>>; 2]);
 
-/// Prepares what `config` says of the doors' TLS; nothing changes yet.
+/// Prepares the doors' TLS of `config`; nothing changes yet.
 pub fn prepare(config: &Config) -> Result<Ready, String> {
     let tls = [config.inbound.as_ref().and_then(|door| door.tls.as_ref()), config.outbound.as_ref().and_then(|door| door.tls.as_ref())];
     let [inbound, outbound] = tls.map(|tls| tls.map(tls::server_config).transpose());
@@ -30,7 +30,7 @@ pub fn prepare(config: &Config) -> Result<Ready, String> {
 }
 
 impl Ready {
-    /// The doors serve new connections so from now on.
+    /// The doors use them for new connections from now on.
     pub fn apply(self, doors: &[Arc<Terminator>; 2]) {
         doors.iter().zip(self.0).for_each(|(door, config)| door.set(config));
     }
@@ -43,7 +43,7 @@ fn all(config: &Config) -> impl Iterator<Item = (&'static str, &Identity)> {
     inbound.chain(outbound).flat_map(|(door, tls)| tls.identities.iter().map(move |identity| (door, identity)))
 }
 
-/// How long a certificate is still good at `now`, in words; and whether that is something to see to.
+/// The remaining life of a certificate at `now`, in words; and whether an operator should act.
 pub fn outlook(identity: &Identity, now: SystemTime) -> (String, bool) {
     let seconds = |at: i64| Duration::from_secs(u64::try_from(at).unwrap_or_default());
     let (now, from, until) = (unix(now), seconds(identity.not_before), seconds(identity.not_after));
@@ -62,7 +62,7 @@ pub fn outlook(identity: &Identity, now: SystemTime) -> (String, bool) {
     }
 }
 
-/// Says which certificates need to be seen to.
+/// Reports the certificates that an operator should renew.
 pub fn say(config: &Config, now: SystemTime) {
     for (door, identity) in all(config) {
         if let (outlook, true) = outlook(identity, now) {
@@ -81,7 +81,7 @@ pub fn health(config: &Config, now: SystemTime) -> Vec<Dependency> {
     all(config).map(entry).collect()
 }
 
-/// When certificates run out is read at every scrape.
+/// Registers the expiry of each certificate, read at every scrape.
 pub fn register(app: &Arc<App>) {
     let app_seen = Arc::downgrade(app);
     let read = move || {

@@ -1,7 +1,7 @@
-//! How the process is told to leave, and leaves: in time, whatever hangs.
+//! How the process is told to leave, and how it leaves: in time, whatever hangs.
 //!
-//! SIGTERM and `drain`: readiness fails, the doors accept for `drain_delay`, what is in flight is finished until the deadline.
-//! SIGINT (Ctrl-C): a person waits, so there is no delay. A second signal ends everything at once.
+//! SIGTERM and `drain`: readiness fails, the doors accept for `drain_delay`, requests in flight are finished until the
+//! deadline. SIGINT (Ctrl-C) has no delay: a person waits. A second signal ends everything at once.
 
 use std::{future::Future, io, sync::Arc, sync::atomic::Ordering, time::Duration};
 
@@ -13,9 +13,9 @@ use tokio::{
 use super::{App, Phase, worker::POLL};
 use crate::{clock::Instant, telemetry};
 
-/// Kept of the deadline for last words to clients and for exporting what is left.
+/// Part of the deadline kept for last words to clients and for the last exports.
 const FLUSH: Duration = Duration::from_secs(2);
-/// For the same when a second signal has come.
+/// The time for the same after a second signal.
 const AT_ONCE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -73,17 +73,17 @@ impl App {
             }
         }
         self.leave_heeding(first, &mut ending).await;
-        // Here and not when the last handle of the app goes: a file that cannot be read may hold one.
+        // The admin door ends here, not with the last handle of the app: a blocked read of a file may hold a handle.
         drop(self.admin.lock().take());
         Ok(())
     }
 
     async fn reload_because(self: Arc<Self>, forced: bool) {
-        // It has been said and counted.
+        // The outcome is logged and counted already.
         let _ = self.reload(forced).await;
     }
 
-    /// Looks whether the file has changed, and forgets what is over: on a thread that may block, and never twice at once.
+    /// Reloads a changed file and forgets outdated entries: on a thread that may block, and never twice at once.
     async fn keep_house(self: Arc<Self>) {
         self.clone().reload_because(false).await;
         let _ = tokio::task::spawn_blocking(move || {
@@ -96,7 +96,7 @@ impl App {
         .await;
     }
 
-    /// Drains as `first` asks, or, where nobody has sent a signal yet, as configured; heeds the signals that follow.
+    /// Drains as `first` asks, or as configured if no signal has come yet; obeys the signals that follow.
     async fn leave_heeding(&self, mut first: Option<Ends>, ending: &mut Ending) {
         let hurry = Notify::new();
         if first == Some(Ends::ByHand) {
@@ -120,7 +120,7 @@ impl App {
         }
     }
 
-    /// Readiness has failed or will now: accept for `drain_delay`, finish what is in flight, flush, by the deadline.
+    /// Fails readiness, accepts for `drain_delay`, finishes the requests in flight and flushes, by the deadline.
     pub async fn drain(&self) {
         self.drain_unless(std::future::pending()).await;
     }

@@ -1,4 +1,4 @@
-//! What the process may use: its memory, watched off the way of any request, and its file descriptors; what operators see of them.
+//! The process's memory, watched outside the path of requests, and its file descriptors; the operator's view of both.
 
 use std::{
     sync::{Arc, Weak},
@@ -13,16 +13,16 @@ use crate::{
     telemetry::metrics::Family,
 };
 
-/// How often the process's size is read: often enough that a burst does not outrun the last tenth of the budget.
+/// How often the process's size is read: a burst must not outrun the last tenth of the budget.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Connections that a door should be able to have where nobody has said a number.
+/// Connections that a door without a configured number should be able to have.
 const FEW: usize = 2_000;
 
-/// Takes all the file descriptors that may be had, and says if they are too few.
+/// Raises the limit of file descriptors as far as possible, and reports a limit that is too low.
 pub fn raise_descriptors(config: &Config) {
     let bounds = [config.inbound.as_ref().map(|door| &door.bounds), config.outbound.as_ref().map(|door| &door.bounds)];
-    // Whoever has not said a number does not count on the usual one either.
+    // A door without a configured number does not count on the default one.
     let wanted = |bounds: &Bounds| match bounds.max_connections {
         usual if usual == Bounds::default().max_connections => usual.min(FEW),
         said => said,
@@ -33,7 +33,7 @@ pub fn raise_descriptors(config: &Config) {
     }
 }
 
-/// Notes the process's size until nobody has `pressure` any more. Without a budget there is nothing to watch.
+/// Notes the process's size as long as `pressure` is held. Without a budget there is nothing to watch.
 pub fn watch(pressure: &Arc<Pressure>) {
     if pressure.budget().is_some() {
         tokio::spawn(look(Arc::downgrade(pressure)));
@@ -60,7 +60,7 @@ fn words(level: Level) -> &'static str {
     }
 }
 
-/// The memory's numbers, asked for at every scrape.
+/// Registers the memory's numbers, read at every scrape.
 pub fn register(app: &Arc<App>) {
     let asked = Arc::downgrade(app);
     let read = move || {
@@ -77,7 +77,7 @@ pub fn register(app: &Arc<App>) {
     app.telemetry.metrics().register(Family::MemoryBytes, Box::new(read));
 }
 
-/// For `/health`: a process without much memory left serves on as long as it can.
+/// For `/health`: a process that is short of memory serves on as long as it can.
 pub fn dependency(pressure: &Pressure) -> Option<Dependency> {
     let budget = pressure.budget()?;
     let level = pressure.level();

@@ -1,4 +1,4 @@
-//! What the admin door sees and may do.
+//! The admin door's view of the process, and the changes it may make.
 
 use std::{
     future::Future,
@@ -19,7 +19,7 @@ use crate::{
     upstream::Reached,
 };
 
-/// The admin door's view of the process. Holds no claim on it: a process that has ended has nothing to show.
+/// The admin door's view of the process. It does not keep the process alive: an ended process has nothing to show.
 pub struct Desk(Weak<App>);
 
 impl Desk {
@@ -29,7 +29,7 @@ impl Desk {
     }
 }
 
-/// Numbers that live in shared state and are asked for at every scrape.
+/// Registers numbers that live in shared state, read at every scrape.
 pub fn register(app: &Arc<App>) {
     let metrics = app.telemetry.metrics();
     let asks = |family, read: fn(&App) -> Vec<Reading>| {
@@ -88,7 +88,7 @@ pub fn register(app: &Arc<App>) {
         let all = app.shared.breakers.snapshot(Instant::now());
         let live = app.live();
         let routes = [&live.inbound, &live.outbound].into_iter().flatten().flat_map(|door| &door.routes);
-        // Nothing has been sent to it: its breaker, of whatever model, is closed.
+        // A target without a breaker has had no call: its breaker, for any model, is closed.
         let untried = live.targets.iter().map(|target| &target.name).filter(|name| all.iter().all(|b| b.name != **name));
         let untried = untried.filter(|_| routes.clone().any(|route| route.policies.breaker.is_some()));
         let known = all.iter().map(|b| (vec![b.name.to_string()], f64::from(b.state as u8)));
@@ -159,7 +159,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             app.leave();
             Ok(json!({"draining": true}))
         }
-        // It may look at every entry.
+        // A purge may look at every entry.
         Action::Purge { which, soft } => tokio::task::spawn_blocking(move || cache::purge(&app, which, soft))
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
@@ -169,7 +169,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
     }
 }
 
-/// What the proxy uses, and how it is. An open breaker is a target in trouble; the proxy itself serves on.
+/// The dependencies of the proxy and their states. An open breaker is a target's trouble; the proxy itself serves on.
 fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
     let live = app.live();
     let snapshot = app.shared.breakers.snapshot(now);

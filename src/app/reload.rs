@@ -1,7 +1,8 @@
-//! Another configuration while the process runs: read, checked and prepared off the way of every request, then put to work at once.
+//! A new configuration while the process runs: read, checked and prepared outside the path of requests, then put to work at once.
 //!
-//! All or nothing, and one at a time, whoever asks: SIGHUP, the admin door, or the file itself. Files are read and parsed on a
-//! thread that may block. Every worker prepares its side of the new generation in slices; only when all have is it the newest.
+//! A reload is all or nothing, and one at a time, whether SIGHUP, the admin door or the file itself asks for it. Files are read
+//! and parsed on a thread that may block. Every worker prepares its side of the new generation in slices; the generation
+//! becomes the newest when all workers have.
 
 use std::{
     path::Path,
@@ -24,14 +25,14 @@ use crate::{
     telemetry::metrics::Family,
 };
 
-/// Longest wait for the workers to prepare a generation. One that is slower does it when its next request comes.
+/// Longest wait for the workers to prepare a generation. A slower worker prepares it with its next request.
 const PREPARE: Duration = Duration::from_secs(5);
-/// Most of a refusal that `/health` shows.
+/// Longest part of a refusal that `/health` shows, in bytes.
 const SHOWN: usize = 600;
 
-/// What only one reload at a time may use.
+/// State of a reload; one reload at a time uses it.
 pub(super) struct Reloading {
-    /// The files, where the configuration came from some.
+    /// The files of the configuration, if it came from files.
     pub(super) watched: Option<Watched>,
     /// Generations that workers have prepared.
     pub(super) prepared: mpsc::Receiver<u64>,
@@ -42,7 +43,7 @@ pub(super) struct Reloading {
 /// How the last reload ended.
 #[derive(Debug)]
 pub(super) struct LastReload {
-    /// Why what is on disk is not at work.
+    /// Why the configuration on disk was refused.
     refused: Option<String>,
     /// When the configuration at work was read.
     succeeded: SystemTime,
@@ -65,7 +66,7 @@ impl App {
     /// Reads the file again; all or nothing. `Ok(false)`: its content has not changed.
     ///
     /// # Errors
-    /// Every mistake of the file, or what needs a restart. The running configuration is kept.
+    /// Every mistake of the file, or the change that needs a restart. The running configuration is kept.
     pub async fn reload(self: &Arc<Self>, forced: bool) -> Result<bool, Mistakes> {
         let mut reloading = self.reloading.lock().await;
         reloading.old.retain(|live| Arc::strong_count(live) > 1);
@@ -111,16 +112,16 @@ impl App {
         Ok(true)
     }
 
-    /// Reads the file and tries all that can be refused. Blocks.
+    /// Reads the file and makes every check that can refuse it. Blocks.
     fn check(&self) -> (Watched, Result<Option<Checked>, Mistakes>) {
-        // A reload is only asked for where there is a file.
+        // Without a file no reload is asked for.
         let file = self.source.file.as_deref().unwrap_or(Path::new(""));
         let (reading, watched) = read::load_watched(file, &self.source.overrides, &|name| std::env::var(name).ok());
         let checked = reading.and_then(|reading| self.check_config(reading.config).map_err(|why| self.mistake(why)));
         (watched, checked.map(Some))
     }
 
-    /// What is wrong with the file as a whole.
+    /// A mistake of the file as a whole.
     fn mistake(&self, why: String) -> Mistakes {
         Mistakes::of_file(&self.source.file.as_deref().unwrap_or(Path::new("(no file)")).display().to_string(), why)
     }
@@ -133,7 +134,7 @@ impl App {
         let config = Arc::new(config);
         let live = Arc::new(Live::new(running.generation + 1, config.clone(), &self.shared)?);
         let doors = certificates::prepare(&config)?;
-        // The last thing that can be refused, and it changes nothing then.
+        // This is the last step that can refuse, and a refusal changes nothing.
         if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
             redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
         }
@@ -158,7 +159,7 @@ impl App {
     }
 }
 
-/// What a running process cannot change.
+/// The part of the configuration that differs and cannot change while running.
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
     let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
@@ -168,7 +169,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if running.admin.token != wanted.admin.token {
         return Some("the admin token");
     }
-    // By value: what is secret has no text to compare.
+    // Compared by value: secrets have no text to compare.
     if running.telemetry != wanted.telemetry {
         return Some("telemetry");
     }
@@ -186,7 +187,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     None
 }
 
-/// For `/health`: what is on disk should be what is at work.
+/// For `/health`: the configuration on disk should be the running one.
 pub(super) fn dependency(app: &App) -> Dependency {
     let generation = app.live().generation;
     let last = app.last_reload.lock();
@@ -201,7 +202,7 @@ pub(super) fn dependency(app: &App) -> Dependency {
     Dependency { name: "configuration".to_owned(), state, detail }
 }
 
-/// The state of the last reload is asked for at every scrape.
+/// Registers the state of the last reload, read at every scrape.
 pub(super) fn register(app: &Arc<App>) {
     let asks = |family, read: fn(&LastReload) -> f64| {
         let app_seen = Arc::downgrade(app);

@@ -1,4 +1,4 @@
-//! What is remembered where: memory alone, or behind it the Redis that all replicas share.
+//! The stores: memory alone, or memory with the Redis that all replicas share behind it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,20 +6,19 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::{clock::Clock, config, policy::cache::Cache, store::redis::Redis};
 
-/// How long Redis may be away before it is said.
+/// How long Redis may be away before a warning.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Begins to connect, where Redis is configured. One that is away joins later. What goes on behind requests is done on the current
-/// runtime.
+/// Begins to connect, if Redis is configured. An absent Redis joins later. Work behind requests runs on the current runtime.
 ///
 /// # Errors
-/// The URL is none.
+/// The URL is not valid.
 pub fn start(config: &config::Store) -> Result<Option<Arc<Redis>>, String> {
     let start = |redis| Redis::start(redis, config.secret.as_ref(), &Handle::current()).map_err(|why| format!("store.redis: {why}"));
     config.redis.as_ref().map(start).transpose()
 }
 
-/// The cache, in memory and behind it in Redis where there is one.
+/// The cache in memory, with Redis behind it if one is configured.
 ///
 /// # Errors
 /// Redis' client cannot be made.
@@ -27,7 +26,7 @@ pub fn cache(config: &config::Store, redis: Option<&Arc<Redis>>, clock: Clock) -
     redis.map_or_else(|| Ok(Cache::configured(config)), |redis| Cache::with_redis(config, redis, clock))
 }
 
-/// Says once what a restart forgets, and from then on when Redis goes and comes.
+/// Reports once what a restart forgets; after that, when Redis goes and comes.
 pub fn say(redis: Option<&Arc<Redis>>) {
     let Some(redis) = redis else {
         tracing::info!("limits, cached answers, breakers and spend by caller are kept in memory alone: a restart begins at zero");
@@ -39,7 +38,7 @@ pub fn say(redis: Option<&Arc<Redis>>) {
     tokio::spawn(say_changes(redis.clone()));
 }
 
-/// Each reason for an outage is said once in it.
+/// Reports each reason of an outage once.
 async fn say_changes(redis: Arc<Redis>) {
     let mut up = redis.watch();
     // The state at the start is no change, but an absent Redis should not go unnoticed.
@@ -56,7 +55,7 @@ async fn say_changes(redis: Arc<Redis>) {
             }
             Ok(Ok(())) => say_away(&redis),
             Ok(Err(_)) => return,
-            // What is wrong is often known only a little later.
+            // The reason is often known only a little later.
             Err(_) => {
                 let why = redis.trouble();
                 if !redis.is_up() && why.is_some() && why != said {

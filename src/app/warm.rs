@@ -23,10 +23,10 @@ pub async fn until(mut phase: watch::Receiver<Phase>, proxy: Rc<Proxy>, wanted: 
     }
 }
 
-/// These paths, or those of the configuration; all of them or none.
+/// Queues these paths, or those of the configuration if the list is empty; all of them or none.
 ///
 /// # Errors
-/// A path that is none, no path at all, or more than may wait.
+/// A path is not valid, there is no path at all, or more paths than may wait.
 pub fn want(app: &App, paths: &[String]) -> Result<Value, Refused> {
     let live = app.live();
     let Some(door) = &live.config.inbound else { return Err(Refused::Conflict("there is no inbound door".into())) };

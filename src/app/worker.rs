@@ -33,12 +33,12 @@ use crate::{
     upstream::Dialer,
 };
 
-/// How often a worker that ends looks whether its connections have.
+/// How often an ending worker looks whether its connections have ended.
 pub(super) const POLL: Duration = Duration::from_millis(20);
-/// For telling clients that their answers are cut.
+/// Time to tell clients that their answers are cut.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// What a worker's thread takes with it.
+/// The parts that a worker's thread takes with it.
 pub(super) struct WorkerPart {
     pub(super) shared: Arc<Shared>,
     pub(super) live: Arc<ArcSwap<Live>>,
@@ -51,13 +51,13 @@ pub(super) struct WorkerPart {
     pub(super) resolver: Resolver,
     /// The generation that comes next.
     pub(super) next: watch::Receiver<Option<Arc<Live>>>,
-    /// Hears of generations that are prepared.
+    /// Gets the numbers of prepared generations.
     pub(super) prepared: mpsc::Sender<u64>,
-    /// The first worker fills the cache.
+    /// Paths to fill the cache with; the first worker has them.
     pub(super) wanted: Option<mpsc::Receiver<Uri>>,
 }
 
-/// Counts a worker until it has ended, however it ends.
+/// Counts a worker until its end, whatever the end is.
 struct Alive(Arc<AtomicUsize>);
 
 impl Drop for Alive {
@@ -67,17 +67,17 @@ impl Drop for Alive {
 }
 
 impl WorkerPart {
-    /// Starts the thread; `alive` counts it until everything it had in hand has been logged.
+    /// Starts the thread; `alive` counts it until all its exchanges are logged.
     pub(super) fn start(self, name: String, alive: Arc<AtomicUsize>) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let alive = Alive(alive);
         std::thread::Builder::new().name(name).spawn(move || {
             let tasks = LocalSet::new();
             tasks.block_on(&runtime, self.run());
-            // What is still in hand ends here, and is logged.
+            // Exchanges still in hand end here, and are logged.
             drop(tasks);
             drop(alive);
-            // A name that is still being looked up would be waited for.
+            // A plain drop would wait for a name lookup that is under way.
             runtime.shutdown_background();
         })
     }
@@ -121,19 +121,19 @@ impl WorkerPart {
     }
 }
 
-/// Prepares generations that come, until the process has no more.
+/// Prepares each new generation, until no more can come.
 async fn prepare(proxy: Rc<Proxy>, mut next: watch::Receiver<Option<Arc<Live>>>, prepared: mpsc::Sender<u64>) {
     while next.changed().await.is_ok() {
         let Some(live) = next.borrow_and_update().clone() else { continue };
         let generation = live.generation;
         let longest = longest_turn(proxy.prepare(live)).await;
         tracing::debug!(generation, longest_us = longest.as_micros() as u64, "a worker has prepared a configuration");
-        // A worker that is late is not waited for.
+        // A late worker is not waited for.
         let _ = prepared.try_send(generation);
     }
 }
 
-/// Does `work`; the longest that it held up the worker's requests at a time.
+/// Runs `work`; gives the longest time that it held up the worker's requests in one turn.
 async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
     let (mut work, mut longest) = (pin!(work), Duration::ZERO);
     poll_fn(|cx| {
@@ -146,7 +146,7 @@ async fn longest_turn(work: impl Future<Output = ()>) -> Duration {
     longest
 }
 
-/// Ends what is still in hand, and gives it a moment to say so: first what comes from targets, then what goes to clients.
+/// Ends the exchanges still in hand, and gives them a moment for last words: first bodies from targets, then answers to clients.
 async fn cut<'a>(stop: &Stop, listeners: impl Iterator<Item = &'a Listener> + Clone) {
     for patience in [LAST_WORDS / 3, LAST_WORDS] {
         stop.advance();

@@ -1,12 +1,12 @@
-//! Which content codings a client accepts (RFC 9110 section 12.5.3). The one reader of `Accept-Encoding` for everything that
-//! chooses, narrows or remembers a coding.
+//! The content codings that a client accepts (RFC 9110 section 12.5.3). Every part that chooses, narrows or remembers a coding
+//! reads `Accept-Encoding` here.
 
 use http::{HeaderMap, header};
 
 /// Whether a client with these request fields accepts an answer in `coding` (the value of `Content-Encoding`).
 ///
-/// A client that says nothing accepts no coding: the RFC allows any, but many such clients can decode none. Where a coding is
-/// named twice, the refusal counts. A weight that cannot be read is a refusal.
+/// A request without `Accept-Encoding` accepts no coding: the RFC allows any, but many such clients can decode none. If a
+/// coding is named twice, the refusal counts. An unreadable weight is a refusal.
 pub fn accepts(request: &HeaderMap, coding: &[u8]) -> bool {
     coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|one| !one.is_empty()).all(|one| accepts_one(request, one))
 }
@@ -32,7 +32,7 @@ fn accepts_one(request: &HeaderMap, coding: &[u8]) -> bool {
     named.or(any).unwrap_or(coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// Coding names have no case, and `gzip` and `compress` an old name each (RFC 9110 section 8.4.1).
+/// Whether two coding names are the same: they have no case, and `gzip` and `compress` each have an old name (RFC 9110 section 8.4.1).
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     without_x(a).eq_ignore_ascii_case(without_x(b))
 }
@@ -44,7 +44,7 @@ fn without_x(coding: &[u8]) -> &[u8] {
     }
 }
 
-/// A weight (RFC 9110 section 12.4.2) in thousandths; `None` if it is none.
+/// A weight (RFC 9110 section 12.4.2) in thousandths; `None` if it is not valid.
 pub fn thousandths(text: &[u8]) -> Option<u16> {
     let (whole, fraction) = match text.split_first()? {
         (digit @ b'0'..=b'1', []) => (u16::from(digit - b'0'), &[][..]),

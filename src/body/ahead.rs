@@ -1,4 +1,4 @@
-//! A byte stream of which some has been read already.
+//! A byte stream with a beginning that was read already.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ pub struct Ahead<S> {
 }
 
 impl<S> Ahead<S> {
-    /// `ahead`, then what `stream` gives.
+    /// The bytes of `ahead`, then those of `stream`.
     pub fn new(stream: S, ahead: BytesMut) -> Self {
         Self { stream, ahead }
     }

@@ -1,4 +1,4 @@
-//! The content of a chunked body (RFC 9112 section 7.1), in the pieces in which it came. Nothing of it is copied.
+//! The content of a chunked body (RFC 9112 section 7.1), in pieces as it came. No content is copied.
 
 use std::collections::VecDeque;
 
@@ -16,22 +16,22 @@ pub struct Dechunk {
     flaw: Option<Refusal>,
 }
 
-/// What comes next.
+/// The next part of a body.
 #[derive(Debug)]
 pub enum Next {
     /// A piece of the content.
     Content(Bytes),
-    /// The end, and trailers that may stand there.
+    /// The end, with the trailers if there are any.
     End(Option<HeaderMap>),
-    /// Nothing that is there.
+    /// More input is needed.
     Missing,
 }
 
 impl Dechunk {
-    /// What comes next, of what was read before and of `input`.
+    /// The next part of the body, from earlier input and `input`.
     ///
     /// # Errors
-    /// What follows is malformed: nobody knows where the body ends.
+    /// The chunks are malformed: the end of the body cannot be known.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Next, Refusal> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -50,7 +50,7 @@ impl Dechunk {
         }
     }
 
-    /// Whether the body has ended, and no trailers stand there.
+    /// Whether the body has ended without trailers.
     pub fn has_ended(&self) -> bool {
         self.ready.is_empty() && self.chunks.is_done() && self.chunks.trailers().is_none()
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However the bytes are cut, the content, the trailers and what follows are the same.
+        /// The content, the trailers and the next message are the same, however the bytes are cut.
         #[test]
         fn content_comes_out_as_it_went_in(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..6),
             step in 1usize..70, trailers in any::<bool>())

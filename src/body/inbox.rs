@@ -1,7 +1,6 @@
-//! Reading from a socket: what has come lands in one place of the thread and only what came is kept.
+//! Reading from a socket: a read lands in one buffer of the thread, and only the bytes that came are kept.
 //!
-//! A connection that waits holds no buffer. A body that comes in bulk is read into the pieces themselves, so that nothing of it is
-//! copied.
+//! A waiting connection holds no buffer. A body that comes in bulk is read into its pieces directly, and is not copied.
 
 use std::{
     cell::RefCell,
@@ -16,23 +15,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 /// Most bytes of a read that are copied.
 pub const SMALL: usize = 16 << 10;
-/// The size of a read in bulk. Not 64 KiB: a segment of the loopback is one byte less, so that every other read would be a crumb.
+/// The size of a read in bulk. Not 64 KiB: a segment of the loopback is one byte less, and every other read would be tiny.
 const BULK: usize = 128 << 10;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SMALL].into_boxed_slice());
 }
 
-/// How much is likely to come.
+/// The expected amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// A head, an event, or something not known.
+    /// A head, an event, or an unknown amount.
     Little,
     /// A large body.
     Plenty,
 }
 
-/// Puts what has come on `stream` behind `input`; gives the number of bytes, 0 at the end.
+/// Appends the bytes that have come on `stream` to `input`; gives their number, 0 at the end.
 pub fn poll_fill<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
@@ -48,7 +47,7 @@ pub fn poll_fill<S: AsyncRead + Unpin>(
         }),
         Expect::Plenty => {
             input.reserve(BULK);
-            // Nothing is lost with the future: it holds no bytes.
+            // The future may be dropped: it holds no bytes.
             pin!(stream.read_buf(input)).poll(cx)
         }
     }

@@ -1,4 +1,4 @@
-//! The one body type. Pieces pass as they come; whoever must see them does so through one [`tap`].
+//! The one body type. Pieces pass as they come; a [`tap`] observes them.
 
 pub mod accept;
 pub mod ahead;
@@ -33,8 +33,8 @@ pub enum Body {
     Empty,
     /// Everything at once.
     Full(Bytes),
-    /// From an HTTP/2 stream, as it comes. It ends well with END_STREAM alone; hyper takes a reset or a GOAWAY without an error for
-    /// the end too, and what was taken back half-way would pass for the whole.
+    /// From an HTTP/2 stream, as it comes. Only END_STREAM ends it well: hyper also gives an end for a reset or a GOAWAY
+    /// without an error, and a body that was taken back half-way would pass for the whole.
     Http2(Incoming),
     /// Observed: usage, cache fill, the exchange's end.
     Tapped(Box<tap::Tap>),
@@ -45,10 +45,10 @@ pub enum Body {
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The sender's connection broke, or what it sent was malformed (HTTP/2).
+    /// The sender's HTTP/2 connection broke, or its frames were malformed.
     #[error("{0}")]
     Broken(#[from] hyper::Error),
-    /// The same, in words (HTTP/1.1).
+    /// The sender's HTTP/1.1 connection broke, or its bytes were malformed; in words.
     #[error("{0}")]
     Cut(String),
     /// An HTTP/2 stream ended before its end.
@@ -60,13 +60,13 @@ pub enum BodyError {
     /// The exchange's total time is over.
     #[error("the request's total time is over")]
     Deadline,
-    /// The process leaves, and what is left of the answer would take longer than its shutdown may.
+    /// The process shuts down, and the rest of the answer would take longer than the shutdown may.
     #[error("the proxy is shutting down and cannot wait for the rest of this answer")]
     Stopping,
     /// More than `max_body`.
     #[error("the body is larger than {0} bytes")]
     TooLarge(u64),
-    /// A shared fill that this body read from failed.
+    /// The shared fetch that this body read from failed.
     #[error("{0}")]
     Fill(String),
 }
@@ -83,7 +83,7 @@ impl Body {
         Self::Stream(Box::pin(body))
     }
 
-    /// `inner`, announced as this many bytes if they are known.
+    /// `inner` with a known length, if there is one.
     pub fn sized(inner: Self, length: Option<u64>) -> Self {
         match length {
             Some(length) => Self::stream(Sized { inner, left: length }),
@@ -91,13 +91,13 @@ impl Body {
         }
     }
 
-    /// Bytes announced or known, if exact.
+    /// The exact number of bytes, if it is known or announced.
     pub fn exact_len(&self) -> Option<u64> {
         self.size_hint().exact()
     }
 }
 
-/// Fields that must not come after a body: framing, routing, and what belongs to one hop (RFC 9110 section 6.5.1).
+/// Removes fields that must not come after a body: framing, routing, and fields of one hop (RFC 9110 section 6.5.1).
 pub fn scrub(trailers: &mut HeaderMap) {
     for name in NEVER_TRAILERS {
         trailers.remove(name);
@@ -182,7 +182,7 @@ fn poll_socket(incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Res
     polled
 }
 
-/// A body whose length is known from elsewhere.
+/// A body with a length that is known from elsewhere.
 struct Sized {
     inner: Body,
     left: u64,
@@ -203,7 +203,7 @@ impl HttpBody for Sized {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Whoever writes it stops at its length: nobody asks again whether that was the end.
+        // A writer stops at the length: it never asks for the end behind it.
         self.left == 0 || self.inner.is_end_stream()
     }
 

@@ -1,7 +1,7 @@
-//! What waits to be written to a socket: small pieces copied together, a large one behind them as it is, and what closes it.
+//! The bytes that wait for a socket: small pieces copied together, then at most one large piece, uncopied, with the bytes that close it.
 //!
-//! A head and a small body cost one plain `send`. A large piece is never copied: it goes out in a gathering write. The bytes in
-//! front come from a store of the thread, and go back to it, so that an idle connection holds none.
+//! A head and a small body cost one plain `send`. A large piece is never copied: it goes out in a gathering write. The buffer
+//! for small pieces comes from a store of the thread and goes back to it: an idle connection holds none.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ use crate::http1;
 
 /// Largest piece that is copied.
 const SMALL: usize = 4096;
-/// Buffers that a thread keeps for later, and the largest that it keeps.
+/// Most buffers in the thread's store, and the largest that it keeps.
 const SPARE: usize = 64;
 const LARGEST_SPARE: usize = 32 << 10;
 
@@ -26,14 +26,14 @@ thread_local! {
     static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What waits to be written.
+/// The bytes that wait to be written.
 #[derive(Debug, Default)]
 pub struct Outbox {
     front: Vec<u8>,
-    /// Bytes of `front` that are written.
+    /// Bytes of `front` that were written.
     written: usize,
     piece: Bytes,
-    /// What closes the piece.
+    /// The bytes that close the piece.
     back: &'static [u8],
 }
 
@@ -43,12 +43,12 @@ impl Outbox {
         self.front.is_empty() && self.piece.is_empty() && self.back.is_empty()
     }
 
-    /// Whether another piece may be put behind what waits: at most one large piece does.
+    /// Whether another piece may be added: at most one large piece waits.
     pub fn takes_more(&self) -> bool {
         self.piece.is_empty() && self.back.is_empty() && self.front.len() - self.written < SMALL
     }
 
-    /// The place for small bytes. Only where [`Self::takes_more`].
+    /// The buffer for small bytes. Call it only while [`Self::takes_more`].
     pub fn front(&mut self) -> &mut Vec<u8> {
         if self.front.capacity() == 0 {
             self.front = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 * SMALL));
@@ -56,7 +56,7 @@ impl Outbox {
         &mut self.front
     }
 
-    /// Puts `piece` behind what waits, then `back`. Only where [`Self::takes_more`].
+    /// Adds `piece`, then `back`. Call it only while [`Self::takes_more`].
     pub fn push(&mut self, piece: Bytes, back: &'static [u8]) {
         if piece.len() <= SMALL {
             let front = self.front();
@@ -68,7 +68,7 @@ impl Outbox {
         }
     }
 
-    /// Writes what waits; gives the number of bytes that went out in one write, 0 when nothing waits.
+    /// Writes waiting bytes; gives the number written in one write, 0 if none wait.
     pub fn poll_write<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.is_empty() {
             return Poll::Ready(Ok(0));
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes some bytes at a time.
+    /// A stream that takes a few bytes at a time.
     struct Narrow(Vec<u8>, usize);
 
     impl AsyncWrite for Narrow {

@@ -1,5 +1,5 @@
-//! Small pieces are written as one: a head and a small body cost one plain `send` instead of a gathering write, which the
-//! kernel takes longer over than it takes to copy them.
+//! Small pieces are copied together and written as one: a head and a small body cost one plain `send`. The kernel takes longer
+//! over a gathering write than the copy takes.
 
 use std::{
     cell::RefCell,

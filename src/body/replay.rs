@@ -1,7 +1,7 @@
-//! A request body that can be sent again: kept up to a bound while it streams, never waited for.
+//! A request body that can be sent again: kept up to a bound while it streams, and never waited for.
 //!
-//! The first try streams as if nothing were kept. A later try begins with what was kept and goes on with what the earlier
-//! one had not read. Beyond the bound nothing is kept any more and there is no other try.
+//! The first try streams as if nothing were kept. A later try begins with the kept bytes and goes on with the part that no
+//! earlier try has read. Beyond the bound no bytes are kept, and there is no later try.
 
 use std::{
     cell::RefCell,
@@ -17,29 +17,29 @@ use super::{Body, BodyError, room::Room};
 
 /// The source of a request's bodies, one for each try.
 pub enum Replay {
-    /// Nothing to send, or all of it in memory.
+    /// An empty body, or one that is all in memory.
     Whole(Bytes),
-    /// Kept while it passes.
+    /// A body that is kept while it streams.
     Kept(Rc<RefCell<Kept>>),
-    /// Can be sent once.
+    /// A body that can be sent once.
     Once(Option<Body>),
 }
 
-/// What a streaming body left behind.
+/// The kept part of a streaming body.
 pub struct Kept {
     pieces: Vec<Bytes>,
     size: u64,
     limit: u64,
     /// Room that the pieces take.
     room: Room,
-    /// Sent more than `limit`, or than there was room for: cannot be repeated.
+    /// More bytes came than `limit` or the room allows: the body cannot be repeated.
     overflowed: bool,
-    /// What no try has read yet; absent while a try reads it.
+    /// The part that no try has read; absent while a try reads it.
     rest: Option<Body>,
 }
 
 impl Replay {
-    /// Keeps nothing of a body that streams.
+    /// A source that keeps nothing of a streaming body.
     pub fn new(body: Body) -> Self {
         match body {
             Body::Empty => Self::Whole(Bytes::new()),
@@ -48,7 +48,7 @@ impl Replay {
         }
     }
 
-    /// Keeps up to `limit` bytes, in `room`, of a body that could be sent once and has not been; 0 keeps nothing.
+    /// Keeps up to `limit` bytes, in `room`, of a body that has not been sent; 0 keeps nothing.
     pub fn keeping(self, limit: u64, room: impl FnOnce() -> Room) -> Self {
         match self {
             Self::Once(Some(body)) if limit > 0 && body.exact_len().is_none_or(|len| len <= limit) => {
@@ -76,7 +76,7 @@ impl Replay {
         }
     }
 
-    /// Another source of the same body, if it is all in memory; else an empty one.
+    /// Another source of the same body, if it is all in memory; otherwise an empty one.
     pub fn share(&self) -> Self {
         match self {
             Self::Whole(bytes) => Self::Whole(bytes.clone()),
@@ -129,7 +129,7 @@ impl HttpBody for Copy {
                         this.at += 1;
                     }
                 }
-                // Trailers are not kept: a body that had them is not repeated.
+                // Trailers are not kept: a body with trailers is not repeated.
                 None => kept.overflowed = true,
                 Some(_) => {}
             }

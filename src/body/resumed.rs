@@ -1,4 +1,4 @@
-//! A body of which the beginning was read ahead: first that, then the rest as it comes, or the error that came instead of it.
+//! A body with a beginning that was read ahead: first the beginning, then the rest as it comes, or the error in its place.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{Body, BodyError};
 
-/// What was read ahead, and the rest.
+/// The beginning that was read ahead, and the rest.
 pub struct Resumed {
     ahead: VecDeque<Frame<Bytes>>,
     rest: Rest,
@@ -19,7 +19,7 @@ pub struct Resumed {
 
 enum Rest {
     Coming(Body),
-    /// Told once: hyper itself tells an error only once and then that all is over.
+    /// Given once, then the end: a body gives its error only once.
     Broken(Option<BodyError>),
 }
 
@@ -69,7 +69,7 @@ impl HttpBody for Resumed {
             // Trailers need chunks.
             _ if self.ahead.iter().any(Frame::is_trailers) => SizeHint::default(),
             Rest::Coming(rest) => rest.exact_len().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(rest + ahead)),
-            // The head's length stands: it will not be reached.
+            // The head's length stands, and will not be reached.
             Rest::Broken(_) => SizeHint::default(),
         }
     }

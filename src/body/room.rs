@@ -1,5 +1,5 @@
-//! Room for the bodies that the process holds in memory: bodies that are read before they are sent, those that are kept for
-//! another try, beginnings of answers that are held back, 1xx answers that clients do not read. One budget for all of them, counted in bytes.
+//! Room for the bodies that the process holds in memory: bodies read before they are sent, bodies kept for another try, held
+//! beginnings of answers, 1xx answers that clients do not read. They share one budget, in bytes.
 
 use std::sync::{
     Arc,
@@ -24,13 +24,13 @@ impl BodyBudget {
         self.used.load(Relaxed)
     }
 
-    /// Room for a body; it takes nothing yet.
+    /// A room of the budget; it takes no bytes yet.
     pub fn room(self: &Arc<Self>) -> Room {
         Room { budget: self.clone(), taken: 0 }
     }
 }
 
-/// Bytes held of the budget; given back when dropped.
+/// Bytes taken of the budget; given back when dropped.
 #[derive(Debug)]
 pub struct Room {
     budget: Arc<BodyBudget>,
@@ -38,14 +38,14 @@ pub struct Room {
 }
 
 impl Room {
-    /// Whether there was room for so many bytes more. They count in either case until [`clear`](Self::clear) or the drop.
+    /// Takes `bytes` more; gives whether there was room. They count in either case until [`clear`](Self::clear) or the drop.
     pub fn take(&mut self, bytes: u64) -> bool {
         let before = self.budget.used.fetch_add(bytes, Relaxed);
         self.taken += bytes;
         before + bytes <= self.budget.limit
     }
 
-    /// Takes room for so many bytes more, if there is as much.
+    /// Takes `bytes` more if there is room; gives whether there was.
     pub fn take_if_free(&mut self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.budget.limit);
         let taken = self.budget.used.fetch_update(Relaxed, Relaxed, fits).is_ok();
@@ -53,7 +53,7 @@ impl Room {
         taken
     }
 
-    /// Gives everything back: the bytes are gone.
+    /// Gives all bytes back: they are no longer held.
     pub fn clear(&mut self) {
         self.budget.used.fetch_sub(std::mem::take(&mut self.taken), Relaxed);
     }

@@ -1,10 +1,10 @@
-//! The end of everything that is under way: the deadline of a shutdown has come.
+//! The end of all work in hand: the deadline of a shutdown has come.
 //!
-//! A body or request that waits asks [`Stop::is_on`] whenever it is polled, which costs it nothing else. Whoever begins the
-//! stop also wakes the tasks: connections by their own means, other tasks through [`Stop::woken`].
+//! A waiting body or request asks [`Stop::is_on`] at each poll, and has no other cost. The caller that begins the stop also
+//! wakes the tasks: connections by their own means, other tasks through [`Stop::woken`].
 //!
-//! There are two steps. First what comes from targets ends, so that everybody who reads it hears the last words; then
-//! ([`Stop::is_last`]) what goes to clients.
+//! There are two steps. First the bodies from targets end: their readers get the last words. Then ([`Stop::is_last`]) the
+//! answers to clients end.
 
 use std::{
     cell::Cell,
@@ -28,23 +28,23 @@ impl Stop {
         self.step.get() > 0
     }
 
-    /// Whether its second step has.
+    /// Whether the second step has begun.
     pub fn is_last(&self) -> bool {
         self.step.get() > 1
     }
 
-    /// The first step, then the second one.
+    /// Begins the first step, then the second.
     pub fn advance(&self) {
         self.step.set(self.step.get().saturating_add(1));
         self.begun.notify_waiters();
     }
 
-    /// `task`, polled once more at each step. Pinned by the caller, so that it is held once.
+    /// Runs `task`, polled once more at each step. The caller pins it: it is held once.
     pub async fn woken<F: Future>(&self, mut task: Pin<&mut F>) -> F::Output {
         let mut begun = pin!(self.begun.notified());
         let mut heard = None;
         std::future::poll_fn(|cx| {
-            // Once a step is enough: a task keeps its waker.
+            // One poll of the notice per step is enough: it keeps the task's waker.
             if heard != Some(self.step.get()) {
                 heard = Some(self.step.get());
                 while begun.as_mut().poll(cx).is_ready() {
@@ -56,7 +56,7 @@ impl Stop {
         .await
     }
 
-    /// `work`, or `None` if it is not done when the stop begins and its task is polled.
+    /// Runs `work`; `None` if it is still waiting when its task is polled after the stop has begun.
     pub async fn unless_on<F: Future>(&self, work: F) -> Option<F::Output> {
         let mut work = pin!(work);
         std::future::poll_fn(|cx: &mut Context<'_>| match work.as_mut().poll(cx) {

@@ -1,7 +1,7 @@
-//! One wrapper observes a body: every piece, and exactly one end, also when the reader leaves early.
+//! A wrapper that observes a body: every piece, and exactly one end, also when the reader leaves early.
 //!
-//! Time bounds of the body live here too, because the wrapper is the one place that sees every piece. The idle timer is
-//! armed once and moved only when it fires, so that a piece costs no timer operation.
+//! The time bounds of a body are here too: only the wrapper sees every piece. The idle timer is armed once and moved only when
+//! it fires: a piece costs no timer operation.
 
 use std::{
     future::Future,
@@ -17,24 +17,24 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Body, BodyError};
 
-/// Sees a body pass.
+/// Observes a body.
 pub trait Observer {
     /// A piece passed.
     fn data(&mut self, piece: &Bytes);
     /// Trailers passed.
     fn trailers(&mut self, _trailers: &HeaderMap) {}
-    /// Whether a body that waits must end now, as broken ([`BodyError::Stopping`]).
+    /// Whether a waiting body must end now, as broken ([`BodyError::Stopping`]).
     fn must_stop(&self) -> bool {
         false
     }
-    /// Called exactly once.
+    /// The body has ended. Called exactly once.
     fn end(&mut self, end: End<'_>);
-    /// Whether all that the reader waits for has passed: a break is no failure any more, and the body ends well.
+    /// Whether the reader has everything it needs: a break is then no failure, and the body ends well.
     fn is_over(&self) -> bool {
         false
     }
-    /// An error is about to reach the reader; the last chance to say it in the protocol's own words.
-    /// The piece given back is sent first; the body still ends as broken.
+    /// An error is about to reach the reader: the last chance to say it in the protocol's own words. The returned piece is sent
+    /// first; the body still ends as broken.
     fn last_words(&mut self, _error: &BodyError) -> Option<Bytes> {
         None
     }
@@ -56,8 +56,8 @@ pub struct Tap {
     inner: Body,
     observer: Box<dyn Observer>,
     ended: bool,
-    /// The error that comes next; before it the writer gets one turn, because hyper does not flush what it holds when a body
-    /// errs in the same poll.
+    /// The error that comes next. The writer gets one turn before it: hyper (HTTP/2) does not flush the bytes it holds when a
+    /// body errs in the same poll.
     broken: Option<(BodyError, bool)>,
     bounds: Option<Pin<Box<Timer>>>,
 }
@@ -67,13 +67,13 @@ pub struct Tap {
 pub struct TimeBounds {
     /// Longest pause between two pieces.
     pub idle: Option<Duration>,
-    /// The end must have passed by then.
+    /// The time by which the body must have ended.
     pub deadline: Option<Instant>,
 }
 
 struct Timer {
     bounds: TimeBounds,
-    /// When the reader began to wait for the piece that has not come; a slow reader is not the sender's fault.
+    /// When the reader began to wait for the missing piece: a slow reader is not the sender's fault.
     waiting: Option<Instant>,
     sleep: Pin<Box<Sleep>>,
 }
@@ -94,7 +94,7 @@ impl Tap {
 }
 
 impl Tap {
-    /// The inner body breaks: the observer's last words first, then the error. Behind all that matters it only ends.
+    /// Ends a broken inner body: the observer's last words first, then the error. A body that [`Observer::is_over`] only ends.
     fn break_off(&mut self, error: BodyError, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.observer.is_over() {
             self.inner = Body::Empty;
@@ -123,7 +123,7 @@ impl Timer {
         Self { bounds, waiting: None, sleep: Box::pin(tokio::time::sleep_until(due)) }
     }
 
-    /// The inner body has nothing yet: is that still in order?
+    /// The inner body has no piece yet: checks the time bounds.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let since = *self.waiting.get_or_insert_with(Instant::now);
         loop {
@@ -207,9 +207,9 @@ impl HttpBody for Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        // hyper stops polling a body whose announced length has passed: that is a complete end.
+        // A writer does not poll a body beyond its announced length: that is a complete end.
         let end = if self.inner.is_end_stream() { End::Complete } else { End::Abandoned };
-        // What stands inside ends first: an exchange is told of its end when its bills are settled.
+        // The inner body ends first: an exchange ends after its costs are settled.
         self.inner = Body::Empty;
         self.end(end);
     }

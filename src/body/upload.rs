@@ -1,4 +1,4 @@
-//! A request body on its way in: counted, bounded in size, in pauses and in slowness, never held.
+//! A request body on its way in: counted; bounded in size, in pauses and in slowness; never held.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,7 +20,7 @@ use tokio::{
 use super::{Body, BodyError};
 use crate::fields::Claims;
 
-/// What is known of an upload while others hold its body.
+/// The state of an upload, for the parts that do not hold its body.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes that have passed.
@@ -29,7 +29,7 @@ pub struct Progress {
     failed: RefCell<Option<Failure>>,
     changed: Notify,
     abandoned: Cell<bool>,
-    /// Whoever waits for the next piece.
+    /// The reader that waits for the next piece.
     reader: RefCell<Option<Waker>>,
 }
 
@@ -40,7 +40,7 @@ pub enum Failure {
     TooLarge(u64),
     /// No byte for this long.
     Idle(Duration),
-    /// More than this behind its least rate.
+    /// Further than this behind the least rate.
     Slow(Duration),
     /// Broken off or malformed.
     Broken(String),
@@ -51,22 +51,22 @@ pub struct Upload {
     inner: Body,
     progress: Rc<Progress>,
     bounds: UploadBounds,
-    /// What its trailers must not claim.
+    /// Fields that its trailers must not set.
     claims: Option<Arc<Claims>>,
-    /// Slowness that is left, where that is bounded.
+    /// Time that the client may still be behind the least rate, if there is one.
     credit: Duration,
-    /// For the piece that has not come.
+    /// The wait for the missing piece.
     waiting: Option<Waiting>,
 }
 
-/// Bounds of a request body. Only waiting for the client counts, never waiting for whoever takes the body.
+/// Bounds of a request body. Only waiting for the client counts, not waiting for the reader of the body.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UploadBounds {
     /// Most bytes.
     pub max: Option<u64>,
     /// Longest pause.
     pub idle: Option<Duration>,
-    /// Fewest bytes per second, at least 1: each byte buys time, and [`GRACE`] is given.
+    /// Fewest bytes per second, at least 1: each byte adds time, and [`GRACE`] is there from the start.
     pub rate: Option<u64>,
 }
 
@@ -79,19 +79,19 @@ struct Waiting {
 }
 
 impl UploadBounds {
-    /// How long the client may be silent, if it has this much credit left.
+    /// How long the client may be silent with this much credit left.
     fn patience(&self, credit: Duration) -> Option<Duration> {
         self.idle.into_iter().chain(self.rate.map(|_| credit)).min()
     }
 
-    /// What was bought in advance lasts no longer than a pause may.
+    /// Most credit: fast bytes pay for no longer a pause than `idle` allows.
     fn most_credit(&self) -> Duration {
         self.idle.unwrap_or(Duration::MAX).max(GRACE)
     }
 }
 
 impl Progress {
-    /// Nothing is left to send.
+    /// Whether nothing is left to send.
     pub fn is_done(&self) -> bool {
         self.done.get()
     }
@@ -117,7 +117,7 @@ impl Progress {
         }
     }
 
-    /// Nobody wants the rest: the exchange has been answered (RFC 9112 section 9.5). What still reads it gets an error.
+    /// The exchange has been answered and needs no more of the body (RFC 9112 section 9.5). A present reader gets an error.
     pub fn abandon(&self) {
         self.abandoned.set(true);
         if let Some(reader) = self.reader.take() {
@@ -138,12 +138,12 @@ impl Upload {
         Self { inner, progress, bounds, claims: None, credit: GRACE, waiting: None }
     }
 
-    /// Without the trailers that not everybody may set.
+    /// Removes trailers that not every sender may set.
     pub fn scrubbed(self, claims: Arc<Claims>) -> Self {
         Self { claims: Some(claims), ..self }
     }
 
-    /// The piece that was awaited has come.
+    /// The awaited piece has come: settles the credit.
     fn paid(&mut self, bytes: usize) {
         let waited = self.waiting.take().map(|waiting| waiting.since);
         let Some(rate) = self.bounds.rate else { return };
@@ -154,7 +154,7 @@ impl Upload {
         self.credit = (self.credit + bought).min(self.bounds.most_credit());
     }
 
-    /// The client owes a piece: has it owed it for too long?
+    /// Whether the client has owed a piece for too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Option<Failure> {
         let patience = self.bounds.patience(self.credit)?;
         let waiting = self.waiting.get_or_insert_with(|| Waiting { since: Instant::now(), timer: Box::pin(tokio::time::sleep(patience)) });
@@ -286,13 +286,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_a_little_behind_its_least_rate_and_no_more() {
         let bounds = UploadBounds { rate: Some(100), ..idle(60) };
-        // Exactly the rate, for an hour; and a pause that the grace covers.
+        // Exactly the rate for an hour, and a pause that the grace covers.
         assert_eq!(ends(&[(1, 100); 3600], bounds).await, (360_000, None));
         assert_eq!(ends(&[(0, 1), (4, 1), (0, 1)], bounds).await, (3, None));
-        // Half of it: five seconds behind after ten.
+        // Half the rate: five seconds behind after ten.
         assert_eq!(ends(&[(1, 50); 3600], bounds).await, (450, Some(Failure::Slow(GRACE))));
         assert_eq!(ends(&[(6, 1)], bounds).await, (0, Some(Failure::Slow(GRACE))));
-        // What came fast buys a pause, but none longer than any may be.
+        // Fast bytes pay for a later pause, but for none longer than `idle`.
         assert_eq!(ends(&[(0, 10_000), (50, 1)], bounds).await, (10_001, None));
         assert_eq!(ends(&[(0, 1_000_000), (61, 1)], bounds).await, (1_000_000, Some(Failure::Idle(Duration::from_secs(60)))));
         let trickle: Vec<(u64, usize)> = [(0, 1_000_000)].into_iter().chain([(1, 1); 3600]).collect();

@@ -1,6 +1,6 @@
-//! `outrigger check FILE`: says what a file means, or everything that is wrong with it.
+//! `outrigger check FILE`: prints the meaning of a file, or every mistake in it.
 //!
-//! What was understood goes to standard output (exit code 0), mistakes go to standard error (exit code 1).
+//! The meaning goes to standard output (exit code 0), mistakes go to standard error (exit code 1).
 
 use std::{fmt, path::Path};
 
@@ -35,7 +35,7 @@ pub fn check(file: &Path, overrides: &Overrides, env: &dyn Fn(&str) -> Option<St
     Ok(Report::of(&file.display().to_string(), &reading).to_string())
 }
 
-/// What a file means.
+/// The meaning of a file.
 #[derive(Debug, Serialize)]
 struct Report {
     file: String,
@@ -58,7 +58,7 @@ struct DoorReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     providers: Vec<ProviderReport>,
     routes: Vec<RouteReport>,
-    /// Of requests that match no route.
+    /// The treatment of requests that match no route.
     otherwise: String,
     limits: Vec<LimitReport>,
 }
@@ -209,7 +209,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What clients will be shown, and until when.
+/// The certificates that clients will see, with their ends.
 fn certificates(tls: Option<&ListenerTls>) -> Vec<String> {
     let Some(tls) = tls else { return Vec::new() };
     let now = crate::clock::Clock::system().wall();

@@ -1,6 +1,6 @@
 //! A small HTTP client for the command line: one connection per request, bounded in time and size, over TCP or a unix socket.
 //!
-//! It serves `demo`, `explain`, `health` and tests; it is no upstream client.
+//! It serves `demo`, `explain`, `health` and tests; the proxy's own upstream client is another.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::clock::Clock;
 
-/// Where requests go.
+/// The address that requests go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A TCP address.
@@ -47,16 +47,16 @@ pub enum ClientError {
     /// No connection.
     #[error("cannot connect to {0}: {1}")]
     Connect(String, #[source] io::Error),
-    /// The time is over.
+    /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     /// The answer is larger than allowed.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// What was to be sent is not HTTP (a bad path or header).
+    /// The request is not valid HTTP (a bad path or header).
     #[error("not a request: {0}")]
     Request(#[from] http::Error),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the answer is not HTTP.
     #[error("{0}")]
     Broken(#[from] hyper::Error),
     /// The body is not JSON.
@@ -94,7 +94,7 @@ pub struct Opened {
     connection: Connection,
 }
 
-/// Drives the connection; ends with its owner.
+/// The task that drives the connection; ends with its owner.
 #[derive(Debug)]
 struct Connection(JoinHandle<()>);
 
@@ -105,29 +105,29 @@ impl Drop for Connection {
 }
 
 impl Client {
-    /// To `endpoint`; 30 s for a whole request, 16 MiB for an answer.
+    /// A client of `endpoint`; 30 s for a whole request, 16 MiB for an answer.
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, timeout: Duration::from_secs(30), max_body: 16 * 1024 * 1024, headers: HeaderMap::new() }
     }
 
-    /// To a TCP address.
+    /// A client of a TCP address.
     pub fn tcp(addr: SocketAddr) -> Self {
         Self::new(Endpoint::Tcp(addr))
     }
 
-    /// To a unix socket.
+    /// A client of a unix socket.
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::new(Endpoint::Unix(path.into()))
     }
 
-    /// The time for a whole request, from connecting to the last byte.
+    /// Sets the time for a whole request, from connecting to the last byte.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// A header field of every request; what is no header field is left out.
+    /// Adds a header field to every request; an invalid field is left out.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: &str) -> Self {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
@@ -136,7 +136,7 @@ impl Client {
         self
     }
 
-    /// GET.
+    /// Sends a GET.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -144,7 +144,7 @@ impl Client {
         self.send(Method::GET, path, Bytes::new()).await
     }
 
-    /// POST of JSON.
+    /// Sends a POST of JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -152,7 +152,7 @@ impl Client {
         self.send(Method::POST, path, Bytes::from(body.to_string())).await
     }
 
-    /// Any method; a body that is not empty is sent as JSON.
+    /// Sends a request of any method; a body that is not empty goes as JSON.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -171,7 +171,7 @@ impl Client {
             match &self.endpoint {
                 Endpoint::Tcp(addr) => {
                     let stream = TcpStream::connect(addr).await.map_err(|error| ClientError::Connect(addr.to_string(), error))?;
-                    // Small requests must not wait for an acknowledgement; a refusal means that the peer is gone.
+                    // Small requests must not wait for an acknowledgement; an error here means that the peer is gone.
                     let _ = stream.set_nodelay(true);
                     self.exchange(stream, &addr.to_string(), method, path, body).await
                 }
@@ -207,7 +207,7 @@ impl Client {
     ) -> Result<(http::Response<Incoming>, Connection), ClientError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = Connection(tokio::spawn(async move {
-            // Its error is also the error of the request that it carries.
+            // The request on the connection gets the same error.
             let _ = connection.await;
         }));
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
@@ -226,7 +226,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body as text; what is not UTF-8 is replaced.
+    /// The body as text; bytes that are not UTF-8 are replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -234,12 +234,12 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Errors
-    /// When it is none.
+    /// The body is not JSON.
     pub fn json(&self) -> Result<serde_json::Value, ClientError> {
         Ok(serde_json::from_slice(&self.body)?)
     }
 
-    /// `Retry-After` as a time to wait: whole seconds, or a date against `wall` (RFC 9110 section 10.2.3).
+    /// `Retry-After` as a wait: whole seconds, or a date against `wall` (RFC 9110 section 10.2.3).
     pub fn retry_after(&self, wall: SystemTime) -> Option<Duration> {
         let value = self.header("retry-after")?.trim();
         match value.parse() {
@@ -253,7 +253,7 @@ impl Opened {
     /// The next piece of the body; `None` at its end. Trailers are left out.
     ///
     /// # Errors
-    /// When the body breaks or the time is over.
+    /// The body breaks or the time is over.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             let frame = timeout_at(self.deadline, self.body.frame()).await.map_err(|_| ClientError::Timeout(self.timeout))?;
@@ -268,7 +268,7 @@ impl Opened {
         }
     }
 
-    /// From the beginning of the request until now.
+    /// Time since the beginning of the request.
     pub fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
@@ -276,7 +276,7 @@ impl Opened {
     /// The rest of the body.
     ///
     /// # Errors
-    /// When it breaks, is too large, or the time is over.
+    /// The body breaks, is too large, or the time is over.
     pub async fn whole(mut self) -> Result<Answer, ClientError> {
         let mut body = Vec::new();
         while let Some(piece) = self.next().await? {

@@ -1,4 +1,4 @@
-//! Verbs that speak to a running proxy: over its 0600 socket, or, for health checks, its probes listener.
+//! Verbs for a running proxy: over its 0600 socket, or, for health checks, over its probes listener.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{admin::client::request, config::human};
 
-/// Paths in one request of `warm`.
+/// Most paths in one request of `warm`.
 const TOGETHER: usize = 200;
 
 /// Where the running proxy's probes are.
@@ -80,7 +80,7 @@ enum BreakerAct {
 /// `outrigger health`.
 ///
 /// # Errors
-/// When the proxy is not ready or does not answer.
+/// The proxy is not ready or does not answer.
 pub async fn health(args: ProbeArgs) -> Result<Said, Failure> {
     let asked = Client::tcp(args.probes).with_timeout(Duration::from_secs(2)).get("/ready").await;
     let answer = asked.map_err(|error| error.to_string())?;
@@ -94,7 +94,7 @@ pub async fn health(args: ProbeArgs) -> Result<Said, Failure> {
 /// `outrigger drain`.
 ///
 /// # Errors
-/// When the proxy cannot be reached or refuses.
+/// The proxy cannot be reached or refuses.
 pub async fn drain(common: &Common) -> Result<Said, Failure> {
     let done = act(common, "/api/drain", None).await?;
     Ok(Said::line(done, "draining: it is not ready any more, finishes what is in flight, and leaves"))
@@ -103,7 +103,7 @@ pub async fn drain(common: &Common) -> Result<Said, Failure> {
 /// `outrigger reload`.
 ///
 /// # Errors
-/// When the proxy cannot be reached or the file has mistakes.
+/// The proxy cannot be reached or the file has mistakes.
 pub async fn reload(common: &Common) -> Result<Said, Failure> {
     let done = act(common, "/api/reload", None).await?;
     let text = match done["reloaded"] == true {
@@ -132,7 +132,7 @@ fn ordinal(number: &Value) -> String {
 /// `outrigger purge`.
 ///
 /// # Errors
-/// When the proxy cannot be reached or refuses.
+/// The proxy cannot be reached or refuses.
 pub async fn purge(common: &Common, args: PurgeArgs) -> Result<Said, Failure> {
     let named = [("tag", args.tag), ("key", args.key), ("route", args.route), ("prefix", args.prefix)];
     let body = match named.into_iter().find_map(|(what, value)| Some((what, value?))) {
@@ -152,7 +152,7 @@ pub async fn purge(common: &Common, args: PurgeArgs) -> Result<Said, Failure> {
 /// `outrigger warm`.
 ///
 /// # Errors
-/// When the file cannot be read, or the proxy cannot be reached or refuses.
+/// The file cannot be read, or the proxy cannot be reached or refuses.
 pub async fn warm(common: &Common, args: WarmArgs) -> Result<Said, Failure> {
     let mut queued = 0;
     match &args.file {
@@ -180,7 +180,7 @@ async fn queue(common: &Common, paths: Option<&Value>) -> Result<u64, Failure> {
 /// `outrigger breaker`.
 ///
 /// # Errors
-/// When the proxy cannot be reached or knows no such breaker.
+/// The proxy cannot be reached or has no such breaker.
 pub async fn breaker(common: &Common, args: BreakerArgs) -> Result<Said, Failure> {
     let path = |name: &str, verb: &str| {
         let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
@@ -206,7 +206,7 @@ pub async fn breaker(common: &Common, args: BreakerArgs) -> Result<Said, Failure
     }
 }
 
-/// The breakers that a name stood for, where they are others than the one of that name.
+/// The breakers that a name meant, if they differ from the one of that name.
 fn of(done: &Value, name: &str) -> String {
     let names: Vec<&str> = done["breakers"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|one| *one != name).collect();
     if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
@@ -226,13 +226,13 @@ fn breakers(page: &Value) -> String {
             (false, Value::Null) => String::new(),
             (false, wait) => format!("a probe in {}", time(wait)),
         };
-        // A model's name comes from a client: nothing of it may steer a terminal.
+        // A client chooses the model's name: no character of it may control a terminal.
         let name = row["name"].as_str().unwrap_or_default().replace(|c: char| c.is_control(), "?");
         let line = format!(
             "{name:<40} {:<10} {:<14} {:>8} {:>8}  {next}",
             row["state"].as_str().unwrap_or_default(),
             time(&row["since_seconds"]),
-            // Of JSON itself the width would not be heard.
+            // The width has no effect on a JSON value itself.
             row["consecutive_failures"].to_string(),
             row["refused"].to_string(),
         );

@@ -1,5 +1,5 @@
-//! `outrigger explain METHOD URL`: which route answers a request, which policies apply with which numbers, and the cache key
-//! part by part. Nothing is sent: the file and the request are enough.
+//! `outrigger explain METHOD URL`: the route of a request, the policies that apply with their numbers, and the cache key part
+//! by part. No request is sent: the file and the arguments are enough.
 
 mod refusal;
 mod terms;
@@ -74,7 +74,7 @@ pub fn said(args: &ExplainArgs) -> Result<Said, Failure> {
     Ok(Said::new(json, explained.to_string()))
 }
 
-/// What the proxy would make of a request.
+/// The proxy's treatment of a request.
 #[derive(Debug, Serialize)]
 pub struct Explained {
     request: String,
@@ -87,13 +87,13 @@ pub struct Explained {
     route: String,
     candidates: Vec<Candidate>,
     policies: Vec<Applied>,
-    /// What the proxy answers by itself, whatever else is said here.
+    /// The refusal that the proxy would answer, whatever the other fields say.
     refused: Option<String>,
     #[serde(flatten)]
     key: CacheKey,
 }
 
-/// What the outbound door understands of a request.
+/// The model call in a request of the outbound door.
 #[derive(Debug, Serialize)]
 struct Call {
     provider: String,
@@ -102,13 +102,13 @@ struct Call {
     model: Option<String>,
     stream: bool,
     estimated_input_tokens: Option<u64>,
-    /// As the request bounds it.
+    /// The bound in the request.
     max_output_tokens: Option<u64>,
-    /// As limits reserve it.
+    /// The number that limits reserve.
     expected_output_tokens: Option<u64>,
-    /// What limits on dollars reserve for this call, exact.
+    /// The dollars that limits reserve for this call, exact.
     price_usd: Option<String>,
-    /// At the rates of a call of this size.
+    /// The cost at the rates of a call of this size.
     price: Option<String>,
 }
 
@@ -120,16 +120,16 @@ struct Candidate {
     because: String,
 }
 
-/// The cache key, or why there is none.
+/// The cache key, or the reason why there is none.
 #[derive(Debug, Default, Serialize)]
 struct CacheKey {
     cache_key: Option<String>,
     cache_key_parts: Vec<(String, String)>,
-    /// Why there is no key, or none that could be said.
+    /// Why there is no key, or why it cannot be shown.
     cache_key_note: Option<String>,
 }
 
-/// The parts of a configuration that a door's requests meet.
+/// The parts of a configuration that apply to a door's requests.
 struct Place<'a> {
     routes: &'a [Route],
     fallthrough: &'a Policies,
@@ -140,7 +140,7 @@ struct Place<'a> {
 /// Explains one request.
 ///
 /// # Errors
-/// In words: the door is not open, the URL is none, no provider has that name, or the path reads as two routes.
+/// In words: the door is not open, the URL is not valid, no provider has that name, or the path matches two routes.
 pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Explained, String> {
     let url: Uri = args.url.parse().map_err(|error| format!("`{}` is not a URL: {error}", args.url))?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
@@ -219,7 +219,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     })
 }
 
-/// What the proxy would answer instead.
+/// The refusal in words.
 fn refused(reject: Reject) -> String {
     format!("{}: {}", reject.status(), reject.detail())
 }
@@ -265,7 +265,7 @@ fn place(door: Door, config: &Config) -> Result<Place<'_>, String> {
     place.ok_or_else(|| format!("the file does not open the {} door: it has no `{}` block", door.as_str(), door.as_str()))
 }
 
-/// As [`crate::proxy::model::understand`] reads a call.
+/// The call as [`crate::proxy::model::understand`] reads it.
 struct Understood {
     provider: Arc<str>,
     url: String,
@@ -337,7 +337,7 @@ impl Understood {
 }
 
 impl Call {
-    /// What it may use and cost, in words.
+    /// Its most tokens and cost, in words.
     fn figures(&self) -> Option<String> {
         let Some(input) = self.estimated_input_tokens else {
             return (self.price_usd.as_deref() == Some("0")).then(|| "costs nothing, so no limit on tokens or dollars is asked".to_owned());
@@ -355,7 +355,7 @@ impl Call {
     }
 }
 
-/// Every route of the door, the most specific first, and why it answers or not.
+/// Every route of the door, the most specific first, and why it matches or not.
 fn candidates(table: &Table<usize>, routes: &[Route], found: Option<usize>, query: &Query<'_>) -> Vec<Candidate> {
     let winner = table.rows().find(|(_, at)| Some(*at) == found).map(|(matches, _)| Precedence::of(matches));
     let mut all: Vec<Candidate> = table
@@ -386,7 +386,7 @@ fn cache_key(asked: &Asked<'_>, policies: &Policies, config: &Config) -> CacheKe
         Ok(parts) => parts,
         Err(reason) => return none(reason.to_owned()),
     };
-    // Without a secret in the file no key of this process is one of the proxy's: the parts are said, and no key.
+    // Without a secret in the file this process cannot make the proxy's keys: it shows the parts alone.
     let secret = config.store.hash_key();
     let ttl = asked.call.as_ref().and_then(|_| asked_ttl(asked.arrival).ok().flatten());
     let said = RequestDirectives::of(&asked.arrival.headers);
@@ -454,7 +454,8 @@ impl fmt::Display for CacheKey {
         let mut parts = cache_key_parts.iter();
         while let Some((name, value)) = parts.next() {
             match parts.as_slice().first() {
-                // Two parts, so that neither can be mistaken for the other; for people they are one.
+                // The key keeps name and value as two parts, because neither can then be mistaken for the other; a person reads
+                // them as one.
                 Some((next, of_it)) if name == "header" && next == "value" => {
                     writeln!(f, "  {value:<9} {of_it}")?;
                     parts.next();

@@ -1,4 +1,4 @@
-//! The command line, one file a verb. A running proxy is asked through its admin door.
+//! The command line, one file per verb. Verbs for a running proxy go through its admin door.
 
 pub mod check;
 pub mod client;
@@ -83,7 +83,7 @@ impl RunArgs {
     }
 }
 
-/// Reads the arguments and does what they say.
+/// Reads the arguments and runs the verb.
 pub fn main() -> ExitCode {
     let Arguments { common, verb } = Arguments::parse();
     match verb {

@@ -14,7 +14,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     init_process_log(LogFormat::Json, args.log_level);
     let served = serve(args);
     let last = served.as_ref().err().map(|error| format!("outrigger: {error}"));
-    // Through the log's own writer: standard error may be a pipe that nobody reads.
+    // The log's own writer is used: standard error may be a pipe without a reader.
     end_process_log(last.as_deref(), LAST_LINES);
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -37,13 +37,13 @@ fn serve(args: &RunArgs) -> Result<(), StartError> {
         say_where(&app);
         app.serve().await.map_err(StartError::Io)
     });
-    // A file or a name that is still being read would be waited for.
+    // A plain drop would wait for a file or a name that is still being read.
     runtime.shutdown_background();
     served
 }
 
-/// The file that was asked for, else `proxy.yaml` here if it exists. `--app` wins over what is in it; it never leaves it unread, or
-/// the limits and keys in it would silently be off.
+/// The file that was named, or else `proxy.yaml` here if it exists. `--app` wins over the file's `app` but does not replace the
+/// file: its limits and keys would silently be off.
 fn file(args: &RunArgs) -> Option<std::path::PathBuf> {
     let usual = Path::new("proxy.yaml");
     args.config.clone().or_else(|| usual.exists().then(|| usual.to_owned()))

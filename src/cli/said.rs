@@ -1,7 +1,7 @@
-//! What a verb says, written down once: text for people, or with `--json` exactly one JSON document.
+//! The result of a verb: text for people, or with `--json` exactly one JSON document.
 //!
-//! What was found goes to standard output. What is wrong goes to standard error as text, or with `--json` to standard output as
-//! an object with `error`; the exit code tells the two apart.
+//! A result goes to standard output. An error goes to standard error as text, or with `--json` to standard output as an object
+//! with `error`; the exit code tells the two apart.
 
 use std::{
     fmt,
@@ -36,9 +36,9 @@ impl Common {
         self.socket.clone().unwrap_or_else(|| usual_socket(ADMIN_PORT, &|name| std::env::var(name).ok()))
     }
 
-    /// Says how a verb came out.
+    /// Writes the outcome of a verb.
     pub fn tell(&self, outcome: Result<Said, Failure>) -> ExitCode {
-        // A reader that went away (`| head`) is no failure.
+        // A reader that has left (`| head`) is no failure.
         match outcome {
             Ok(said) => {
                 let text = match said.json {
@@ -60,12 +60,12 @@ impl Common {
     }
 }
 
-/// What was found or done.
+/// The result of a verb.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
-    /// For programs; `None`: it was written by the verb itself.
+    /// For programs; `None`: the verb has written it itself.
     pub json: Option<Value>,
-    /// For people; ends with a line end unless it is empty.
+    /// For people; ends with a line feed unless it is empty.
     pub text: String,
 }
 
@@ -80,25 +80,25 @@ impl Said {
         Self { json: Some(json), text: format!("{line}\n") }
     }
 
-    /// Nothing more than what the verb has written itself.
+    /// No result beyond the verb's own output.
     pub fn nothing() -> Self {
         Self { json: None, text: String::new() }
     }
 }
 
-/// Why nothing was found or done.
+/// Why a verb failed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
     /// In words.
     Words(String),
-    /// Everything that is wrong with a file.
+    /// Every mistake of a file.
     Mistakes(Mistakes),
     /// A running proxy refused.
     Refused(Value),
 }
 
 impl Failure {
-    /// What a running proxy said instead of doing it.
+    /// The refusal in a running proxy's answer.
     pub fn of(answer: &Answer) -> Self {
         answer.json().map_or_else(|| Self::Words(format!("the proxy answered {}", answer.status)), Self::Refused)
     }
@@ -117,7 +117,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Words(words) => write!(f, "outrigger: {words}"),
-            // `file:line:column` begins the line, for editors; the mistakes of a running proxy's file are those that `check` says.
+            // `file:line:column` begins the line, for editors. A running proxy gives the same mistakes for its file as `check`.
             Self::Mistakes(mistakes) => write!(f, "{mistakes}"),
             Self::Refused(said) => match (said["error"].as_str(), said["file"].is_string()) {
                 (Some(error), true) => f.write_str(error),

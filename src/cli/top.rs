@@ -25,7 +25,7 @@ pub async fn top(common: &Common, args: TopArgs) -> Result<Said, Failure> {
     Ok(Said::new(page, text))
 }
 
-/// The page as a table; who has nothing to show says so.
+/// The page as a table; a page without keys says so.
 fn table(page: &Value) -> String {
     let rows = page["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
@@ -41,7 +41,7 @@ fn table(page: &Value) -> String {
             saved["tokens"].as_u64().unwrap_or_default(),
             saved["usd"].as_str().unwrap_or_default(),
             word("route"),
-            // A path comes from clients: nothing of it may steer a terminal.
+            // A client chooses the path: no character of it may control a terminal.
             word("what").replace(|c: char| c.is_control(), "?"),
         );
     }

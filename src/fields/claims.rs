@@ -1,8 +1,8 @@
 //! Fields that the proxy itself owns or believes, in every spelling that an app may take for them.
 //!
-//! CGI, WSGI, Rack and PHP make a variable of a field: letters upper case, everything that is no letter or digit an underscore.
-//! `X-Forwarded-For`, `X_Forwarded_For` and `x.forwarded.for` are one and the same `HTTP_X_FORWARDED_FOR`, and which of them an app
-//! sees is chance. So a name that folds into one of ours and is not spelled like it never passes, whoever sent it.
+//! CGI, WSGI, Rack and PHP make a variable of a field: letters become upper case, and every other character but a digit becomes
+//! an underscore. `X-Forwarded-For`, `X_Forwarded_For` and `x.forwarded.for` all become `HTTP_X_FORWARDED_FOR`, and which of
+//! them an app sees is chance. A name that folds into one of ours with another spelling never passes, from any sender.
 //!
 //! | field | from a trusted peer | from others | another spelling |
 //! |---|---|---|---|
@@ -10,40 +10,40 @@
 //! | `x-request-id` | passes | replaced | removed |
 //! | `outrigger-*` | removed | removed | removed |
 //!
-//! (`Via` and `baggage` have no other spelling.) As trailers, none of them passes.
+//! `Via` and `baggage` have no other spelling. As trailers, none of these fields passes.
 
 use http::{HeaderMap, HeaderName};
 
-/// The fields of a door that not everybody may set.
+/// The fields of a door that not every sender may set.
 #[derive(Debug, Clone)]
 pub struct Claims {
     /// `caller` headers.
     callers: Vec<HeaderName>,
-    /// Outbound, what the app says of itself is believed, and only our own names are nobody's.
+    /// The inbound door. Outbound, the app's fields are believed, and only our own names are refused to all.
     inbound: bool,
 }
 
-/// Whose a field is.
+/// The senders that may set a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Anybody's.
+    /// Any sender.
     Anybodys,
-    /// Only a trusted peer may claim it.
+    /// A trusted peer alone.
     Trusted,
-    /// Nobody's: our own, or a spelling that passes for one that is not everybody's.
+    /// No sender: the field is our own, or another spelling of a field that not every sender may set.
     Nobodys,
 }
 
 impl Claims {
-    /// Those of the outbound door: our own names alone.
+    /// The claims of the outbound door: our own names alone.
     pub const NONE: Self = Self { callers: Vec::new(), inbound: false };
 
-    /// Those of the inbound door, where `callers` are believed too.
+    /// The claims of the inbound door, with the headers of `callers`.
     pub fn inbound(callers: impl IntoIterator<Item = HeaderName>) -> Self {
         Self { callers: callers.into_iter().collect(), inbound: true }
     }
 
-    /// Whose the field is.
+    /// The senders that may set the field.
     pub fn whose(&self, name: &HeaderName) -> Whose {
         let name = name.as_str();
         let known = match name.as_bytes().first() {
@@ -68,7 +68,7 @@ impl Claims {
         }
     }
 
-    /// Removes from a request's trailers what is not anybody's: an app that merges them into the head would believe it.
+    /// Removes every field but [`Whose::Anybodys`] from a request's trailers: an app that merges trailers into the head would believe them.
     pub fn scrub(&self, trailers: &mut HeaderMap) {
         const OURS: [&str; 4] = ["x-request-id", "via", "baggage", "traceparent"];
         let is_claim = |name: &HeaderName| self.whose(name) != Whose::Anybodys || (self.inbound && OURS.contains(&name.as_str()));
@@ -79,7 +79,7 @@ impl Claims {
     }
 }
 
-/// Whether `name`, which is lower case, becomes the same variable as `ours`.
+/// Whether `name`, in lower case, becomes the same variable as `ours`.
 pub fn folds_to(name: &str, ours: &str) -> bool {
     name.len() == ours.len() && begins_as(name, ours)
 }
@@ -144,7 +144,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands in place of the hyphens: the app would take it for ours, so nobody may send it.
+        /// Any character in place of the hyphens: the app would take the field for ours, and no sender may set it.
         #[test]
         fn no_spelling_passes(
             ours in prop::sample::select(vec!["x-forwarded-for", "x-forwarded-proto", "x-real-ip", "x-request-id", "x-user-id", "remote_user",

@@ -1,4 +1,4 @@
-//! Readings of header fields that several modules need: each is made in one place, so that no two disagree.
+//! Readers of header fields that several modules need: each exists once, and no two can disagree.
 
 pub mod claims;
 
@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName, header};
 
 pub use claims::Claims;
 
-/// The one length that all `Content-Length` lines and list members agree on (RFC 9110 section 8.6); `None`: there is none.
+/// The one length that all `Content-Length` lines and list members agree on (RFC 9110 section 8.6); `None`: there is no such field.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The flaw of the value.
 pub fn content_length(fields: &HeaderMap) -> Result<Option<u64>, &'static str> {
     let mut length = None;
     for value in fields.get_all(header::CONTENT_LENGTH) {

@@ -1,5 +1,5 @@
-//! How many connections and requests a door has, over all workers, and connections by address; who finds no place is told so before
-//! the door shuts.
+//! The numbers of connections and requests of a door, over all workers, and of connections by address. A client without a place
+//! gets a 503 before the connection is closed.
 
 use std::{
     cell::Cell,
@@ -32,7 +32,7 @@ pub struct Census {
     open: AtomicUsize,
     /// Requests in hand.
     requests: AtomicUsize,
-    /// Only where there is a bound for each; as many entries as connections at most.
+    /// Filled if there is a bound per address; at most as many entries as connections.
     by_ip: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
 }
 
@@ -55,7 +55,7 @@ pub enum Full {
 }
 
 impl Census {
-    /// A place for a connection from `ip`, within `most` and `per_ip` (IPv6: a /64).
+    /// A place for a connection from `ip`, within `most` and `per_ip` (IPv6: per /64).
     pub fn enter(self: &Arc<Self>, ip: IpAddr, most: usize, per_ip: Option<usize>) -> Result<Seat, Full> {
         if self.open.fetch_add(1, Relaxed) >= most {
             self.open.fetch_sub(1, Relaxed);
@@ -78,7 +78,7 @@ impl Census {
 }
 
 impl Census {
-    /// A place for one more request, if fewer than `most` are in hand. It must be given back with [`Census::ended`].
+    /// A place for one more request, if fewer than `most` are in hand. Give it back with [`Census::ended`].
     pub fn begin(&self, most: usize) -> bool {
         let fits = self.requests.fetch_add(1, Relaxed) < most;
         if !fits {
@@ -108,7 +108,7 @@ impl Drop for Seat {
     }
 }
 
-/// Whoever has one IPv6 address has a /64 of them.
+/// The network of a client: one IPv6 address usually comes with its whole /64.
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
@@ -116,21 +116,21 @@ fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Tells clients that there is no place. At most [`AT_ONCE`] are told at a time; beyond that the door shuts without a word.
+/// Tells clients that there is no place. At most [`AT_ONCE`] are told at a time; further connections are closed without an answer.
 #[derive(Debug, Default)]
 pub struct Refusal {
     busy: Cell<usize>,
 }
 
 const AT_ONCE: usize = 64;
-/// For the client to read the answer and close; a close from here could overtake it as a reset.
+/// Time for the client to read the answer and close: a close from this side could overtake the answer as a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Refusal {
     /// Answers 503 on `stream` and closes it.
     pub fn say(this: &Rc<Self>, mut stream: TcpStream, full: Full) {
         if full == Full::Descriptors {
-            // Its descriptor is of the reserve: there is no time to wait for the client.
+            // The descriptor is one of the reserve: there is no time to wait for the client.
             let _ = stream.try_write(&answer(full));
             return;
         }
@@ -147,7 +147,7 @@ impl Refusal {
                 while stream.read(&mut rest).await? > 0 {}
                 Ok::<(), std::io::Error>(())
             };
-            // A client that does not listen is no concern.
+            // A client that does not read the answer is no error.
             let _ = tokio::time::timeout(LINGER, said).await;
             this.busy.set(this.busy.get() - 1);
         });

@@ -1,4 +1,4 @@
-//! Who the client is, by address: the peer, or what trusted proxies say.
+//! The client's address: that of the peer, or the one that trusted proxies give.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 /// The client's address and whether the peer is trusted.
 ///
-/// From a trusted peer, `X-Forwarded-For` is read from its right end; the first address that is not itself a trusted
-/// proxy is the client. Anything unreadable ends the walk at the last readable hop.
+/// From a trusted peer, `X-Forwarded-For` is read from its right end: the first address that is no trusted proxy is the client.
+/// An unreadable hop ends the walk at the last readable one.
 pub fn address(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, bool) {
     let peer = peer.ip().to_canonical();
     if !is_trusted(peer, trusted) {
@@ -33,7 +33,7 @@ pub fn is_trusted(ip: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&ip))
 }
 
-/// An address, perhaps with a port or brackets, as proxies write it.
+/// Parses a hop as proxies write it: an address, perhaps with a port or brackets.
 fn parse(hop: &str) -> Option<IpAddr> {
     let ip = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|a| a.ip()));
     ip.or_else(|| hop.trim_start_matches('[').trim_end_matches(']').parse().ok()).map(|ip| ip.to_canonical())

@@ -1,6 +1,6 @@
-//! HTTP/2 in clear text with prior knowledge (RFC 9113 section 3.3), or over whatever stream the listener was given.
+//! HTTP/2 with clients: after ALPN, or in clear text with prior knowledge (RFC 9113 section 3.3).
 //!
-//! The h2 crate judges frames; here are its bounds and what HTTP/1 behind us must not see of HTTP/2.
+//! The h2 crate checks frames. This module sets its bounds, and gives a request the fields that it would have in HTTP/1.1.
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioTimer;
 
 use crate::{body::stop::Stop, config::Bounds, pressure::Level, reject::Reject};
 
-/// Streams run on the connection's own worker, and hear of its stop.
+/// Streams run on the connection's own worker, and see its stop.
 #[derive(Debug, Clone)]
 pub struct Local(Rc<Stop>);
 
@@ -24,8 +24,8 @@ impl<F: Future + 'static> Executor<F> for Local {
     }
 }
 
-/// A server with tight bounds. None is left to a default: hyper's are not stable. `level`: a connection that begins while memory
-/// is short may make us hold less.
+/// A server with tight bounds. No bound is left to a default: hyper's defaults are not stable. `level`: a connection that
+/// begins while memory is short gets a smaller window.
 pub fn builder(bounds: &Bounds, level: Level, stop: &Rc<Stop>) -> http2::Builder<Local> {
     let mut builder = http2::Builder::new(Local(stop.clone()));
     builder
@@ -34,11 +34,11 @@ pub fn builder(bounds: &Bounds, level: Level, stop: &Rc<Stop>) -> http2::Builder
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(bounds.max_head)
         .max_frame_size(16 << 10)
-        // One stream that is not read holds no more than its window; all of a connection no more than the connection's.
+        // An unread stream holds at most its window; all streams of a connection hold at most the connection's.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(if level == Level::Easy { CONNECTION_WINDOW } else { STREAM_WINDOW })
         .max_send_buf_size(64 << 10)
-        // Streams that a client resets before they are looked at (CVE-2023-44487), or makes us reset (CVE-2025-8671).
+        // Bounds streams that a client resets before they are looked at (CVE-2023-44487), or makes this side reset (CVE-2025-8671).
         .max_pending_accept_reset_streams(20)
         .max_local_error_reset_streams(100)
         .keep_alive_interval(PING)
@@ -48,13 +48,13 @@ pub fn builder(bounds: &Bounds, level: Level, stop: &Rc<Stop>) -> http2::Builder
 
 const MAX_STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 << 10;
-/// Four streams at full speed, and 256 KiB that a client can make us hold: ten thousand of them are 2.5 GiB, so `memory_limit` sees
-/// it coming.
+/// Four streams at full speed. A client can make a connection hold 256 KiB: ten thousand such connections are 2.5 GiB, and
+/// `memory_limit` notices them in time.
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-/// A client that does not answer a ping for so long is gone.
+/// A client that does not answer a ping within this time is gone.
 const PING: Duration = Duration::from_secs(20);
 
-/// Makes the fields what HTTP/1 has: one Cookie line (RFC 9113 section 8.2.3), `Host` only beside an equal `:authority`.
+/// Gives the fields their HTTP/1.1 form: one Cookie line (RFC 9113 section 8.2.3), `Host` only beside an equal `:authority`.
 pub fn flatten(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Reject> {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
     if let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) {

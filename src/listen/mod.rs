@@ -1,20 +1,20 @@
 //! A connection becomes arrivals: accept, bound, parse strictly, hand over to [`crate::proxy`].
 //!
-//! Each worker has a listening socket of its own on the same address (SO_REUSEPORT), so no connection ever changes threads.
+//! Each worker has its own listening socket on the same address (SO_REUSEPORT): no connection ever changes threads.
 //!
-//! HTTP/1.1 is ours (`http1`); hyper carries HTTP/2. What is left to hyper there, because no place was found to do it in:
+//! HTTP/1.1 is ours (`http1`); hyper carries HTTP/2. These parts of HTTP/2 are left to hyper, because no other place was found for them:
 //!
 //! | what hyper does | why it is left |
 //! |---|---|
 //! | cannot send 1xx over HTTP/2, nor 100 for its `Expect` | the h2 crate could; hyper does not expose it |
 //! | HTTP/2 windows that a client never opens hold up to 64 KiB a stream, until the connection ends | a stream cannot be ended from outside |
 //!
-//! What is decided here where RFC 9112 leaves it open:
+//! These decisions are made where RFC 9112 leaves a choice:
 //!
 //! | decision | why |
 //! |---|---|
-//! | HTTP/1.2 and above is refused, which a recipient may take for 1.1 (RFC 9110 section 2.5) | there is no such version; whoever names one is probing |
-//! | an exchange ends when the client has shut down its sending side | a client that has left looks the same, and what nobody waits for costs the app work and money; nginx does so too |
+//! | HTTP/1.2 and above is refused, which a recipient may take for 1.1 (RFC 9110 section 2.5) | there is no such version; a client that names one is probing |
+//! | an exchange ends when the client has shut down its sending side | a client that has left looks the same, and an answer that nobody reads costs the app work and money; nginx does so too |
 //! | trailers go to clients that say `TE: trailers` | others do not read them (RFC 9110 section 6.5.1) |
 
 mod census;
@@ -54,15 +54,15 @@ use tls::Handshake;
 pub use tls::Terminator;
 use watched::Watched;
 
-/// What counts a connection: its seat, and the gauge.
+/// The counts that hold a connection: its seat, and the gauge.
 type Held = (Seat, GaugeGuard);
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 struct Peer {
     address: SocketAddr,
     text: PeerText,
     tls: bool,
-    /// The handshake agreed on HTTP/2: nothing else is understood.
+    /// The handshake agreed on HTTP/2: no other protocol is read.
     chose_h2: bool,
     certificate: Option<Arc<ClientCertificate>>,
 }
@@ -84,11 +84,11 @@ pub struct Listener {
     census: Arc<Census>,
     refusal: Rc<Refusal>,
     terminator: Arc<Terminator>,
-    /// Answers say `Connection: close`.
+    /// Answers close their connections.
     leaving: Cell<bool>,
 }
 
-/// Binds `address` so that every worker can listen on it, before privileges or the port are needed.
+/// Binds `address` for one of several workers (SO_REUSEPORT), before privileges or the port are needed.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -135,7 +135,7 @@ impl Listener {
                     }
                 }
                 Err(error) => {
-                    // Most likely even the reserve is spent: waiting is all that helps, and the kernel keeps the queue.
+                    // Most likely even the reserve is used up: only waiting helps, and the kernel keeps the queue.
                     cells.accept_errors.inc();
                     tracing::warn!(%error, door = self.door.as_str(), "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -168,10 +168,10 @@ impl Listener {
         }
     }
 
-    /// From now on answers close their connections, so that clients go elsewhere.
+    /// From now on answers close their connections: clients go elsewhere.
     pub fn leave(&self) {
         self.leaving.set(true);
-        // HTTP/2 has no such field: GOAWAY, and what is in hand is finished.
+        // HTTP/2 has no such field: the connection sends GOAWAY, and requests in hand are finished.
         self.sessions.tell_multiplexed(Order::Finish);
     }
 
@@ -181,9 +181,9 @@ impl Listener {
         self.sessions.tell(Order::Finish);
     }
 
-    /// Has every connection look at [`Proxy::stop`].
+    /// Makes every connection check [`Proxy::stop`].
     pub fn look_at_stop(&self) {
-        // A connection that is woken polls what it waits for.
+        // A woken connection polls everything that it waits for.
         self.finish();
     }
 
@@ -197,7 +197,7 @@ impl Listener {
         self.serve_clear(stream, peer, None).await;
     }
 
-    /// `held` is what counts the connection, until its very end, also as a tunnel.
+    /// `held` holds the counts of the connection until its very end, also as a tunnel.
     async fn serve_clear(self: Rc<Self>, stream: impl Socket + 'static, peer: SocketAddr, held: Option<Held>) {
         let bounds = self.proxy.bounds(self.door);
         let session = self.open_session(&bounds, held);
@@ -214,7 +214,7 @@ impl Listener {
         let bounds = self.proxy.bounds(self.door);
         let session = self.open_session(&bounds, Some(held));
         let cells = self.proxy.worker().door(self.door).clone();
-        // A handshake's future is large, and nothing to keep for the connection's life.
+        // Boxed: the handshake's future is large, and the connection should not keep its size for life.
         let (stream, certificate) = match Box::pin(tls::accept(&session, stream, config)).await {
             Handshake::Done(stream, certificate) => (stream, certificate),
             Handshake::Clear => return cells.handshake("clear_text"),
@@ -277,7 +277,7 @@ impl Listener {
         let ended = session.drive(connection, |connection| connection.graceful_shutdown()).await;
         ended.map_err(|error| {
             if error.is_parse() {
-                // hyper has answered by itself.
+                // hyper has answered the client itself.
                 let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
                 self.proxy.unreadable(self.door, code);
             }
@@ -285,7 +285,7 @@ impl Listener {
         })
     }
 
-    /// Whether there is room for a request that can be understood, and whether the door takes such ones.
+    /// Checks that the door takes such a request and has room for it. The head has passed its own checks.
     fn admit(self: &Rc<Self>, door: &LiveDoor, head: &request::Parts, session: &Session, serving: &mut Serving) -> Result<(), Reject> {
         if door.strict.paths {
             narrow::path(head.uri.path())?;
@@ -306,7 +306,7 @@ impl Listener {
         Ok(())
     }
 
-    /// The request as it came in; peers in `trusted` are believed about the client.
+    /// The request as it came in; peers in `trusted` are believed about the client's address.
     fn arrival(&self, head: request::Parts, peer: &Peer, trusted: &[ipnet::IpNet], interim: Option<Informed>) -> Arrival {
         let (client, trusted) = client::address(peer.address, &head.headers, trusted);
         let mut arrival = Arrival {
@@ -328,7 +328,7 @@ impl Listener {
         arrival
     }
 
-    /// A request that has come in: its exchange, and whether it may be served. `verdict`: what its head is worth by itself.
+    /// Begins the exchange of a request, and says whether it may be served. `verdict`: the result of the head's own checks.
     fn take_in(
         self: &Rc<Self>,
         head: request::Parts,
@@ -345,12 +345,12 @@ impl Listener {
         (Exchange::begin(&self.proxy, worker, arrival), verdict)
     }
 
-    /// Whether the connections of this listener end soon: where memory is short, a connection's own is worth having.
+    /// Whether the connections of this listener end soon: under memory pressure even a connection's own memory counts.
     fn is_leaving(&self) -> bool {
         self.leaving.get() || self.proxy.shared.pressure.level() != Level::Easy
     }
 
-    /// Not an `async fn`: what is known at once is done at once, so that the future is small. It is moved about.
+    /// Not an `async fn`: the first part runs at once and keeps the future small, because hyper moves it about.
     fn answer_h2(
         self: Rc<Self>,
         request: Request<Incoming>,
@@ -366,7 +366,7 @@ impl Listener {
         let (exchange, verdict) = self.take_in(head, verdict, &peer, &session, None, &mut serving);
         async move {
             let mut response = match verdict {
-                // Nothing of HTTP/2 becomes a tunnel.
+                // No HTTP/2 request becomes a tunnel.
                 Ok(()) => Proxy::handle(exchange, body, false).await.into_answer(),
                 Err(reject) => Proxy::refuse(exchange, reject),
             };
@@ -382,7 +382,7 @@ impl Listener {
     }
 }
 
-/// Ends connections whose other side has vanished without a word (tunnels have no other bound).
+/// Turns on TCP keepalive: it ends connections whose other side has vanished (tunnels have no other bound).
 fn keep_alive(stream: &TcpStream) {
     let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
     if let Err(error) = socket2::SockRef::from(stream).set_tcp_keepalive(&probes) {
@@ -390,7 +390,7 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-/// Takes an absolute-form target apart: the authority counts as the host, whatever `Host` said (RFC 9112 section 3.2.2).
+/// Turns an absolute-form target into origin form: its authority replaces `Host` (RFC 9112 section 3.2.2).
 fn to_origin_form(arrival: &mut Arrival) {
     if let Some(authority) = arrival.uri.authority() {
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
@@ -407,7 +407,7 @@ const BACKLOG: i32 = 4096;
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Idle client connections; longer than most clients keep them.
+/// Longest idle time of a client connection; longer than most clients keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client that takes no byte for this long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
-//! What `strict_paths` and `strict_headers` refuse beyond what is ambiguous: legal HTTP that servers read differently.
+//! The extra refusals of `strict_paths` and `strict_headers`: legal HTTP that servers read differently.
 //!
-//! Nothing here changes a byte; a request passes as it came or is refused. The query is not looked at.
+//! No byte is changed: a request passes as it came or is refused. The query is not looked at.
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -9,12 +9,12 @@ use crate::reject::Reject;
 
 /// Refuses a path that a server may read as another one (RFC 3986 sections 2.1, 3.3, 5.2.4).
 pub fn path(path: &str) -> Result<(), Reject> {
-    // `*` is the whole server (RFC 9110 section 7.1), and has been checked.
+    // `*` stands for the whole server (RFC 9110 section 7.1), and was checked before.
     let Some(inner) = path.strip_prefix('/') else { return Ok(()) };
     escapes(inner)?;
     let mut segments = inner.split('/').peekable();
     while let Some(segment) = segments.next() {
-        // The last one is empty where the path ends with a slash.
+        // A path that ends with a slash has an empty last segment.
         if segment.is_empty() && segments.peek().is_some() {
             return bad("an empty path segment (`//`) is refused here (strict_paths)");
         }
@@ -28,7 +28,7 @@ pub fn path(path: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Refuses fields that a server may take for others, or read differently (RFC 9110 sections 5.1, 5.5).
+/// Refuses fields that a server may take for other fields, or read differently (RFC 9110 sections 5.1, 5.5).
 pub fn fields(headers: &HeaderMap) -> Result<(), Reject> {
     for (name, value) in headers {
         if !name.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
@@ -41,7 +41,7 @@ pub fn fields(headers: &HeaderMap) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Escapes that some servers decode before they take the path apart, or that are none.
+/// Refuses escapes that are invalid, or that some servers decode before they split the path.
 fn escapes(path: &str) -> Result<(), Reject> {
     let bytes = path.as_bytes();
     for at in memchr::memchr_iter(b'%', bytes) {
@@ -58,12 +58,12 @@ fn escapes(path: &str) -> Result<(), Reject> {
     Ok(())
 }
 
-/// What the escape at `at` stands for.
+/// The byte that the escape at `at` stands for.
 fn escaped(bytes: &[u8], at: usize) -> Option<u8> {
     hex(bytes.get(at + 1..at + 3)?)
 }
 
-/// What the escape at `at`, which is a `%`, would stand for if it were decoded twice.
+/// The byte that the escape at `at`, a `%`, would stand for if it were decoded twice.
 fn twice_escaped(bytes: &[u8], at: usize) -> Option<u8> {
     hex(bytes.get(at + 3..at + 5)?)
 }
@@ -73,7 +73,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Whether a segment is `.`, `..` or nothing to somebody who decodes it and cuts its parameters off.
+/// Whether a server that decodes the segment and cuts its parameters off reads `.`, `..` or nothing.
 fn is_no_name(segment: &str) -> bool {
     if !segment.starts_with(['.', '%', ';']) {
         return false;
@@ -167,7 +167,7 @@ mod tests {
     }
 
     proptest! {
-        /// What passes has no other reading but that of its parameters: it is routed as every server would take it.
+        /// A path that passes has only one reading, apart from its parameters: every server would route it the same way.
         #[test]
         fn what_passes_is_read_by_its_escapes_and_parameters_alone(odd in "/([a-c./\\\\;]|%2[ef5]|%5c|%41){0,12}") {
             if path(&odd).is_ok() {

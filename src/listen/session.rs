@@ -1,8 +1,8 @@
-//! A client's connection as the listener sees it: what it is doing, since when, and the end of it.
+//! A client's connection as the listener sees it: its phase, the time since when, and its end.
 //!
-//! Time bounds cost a request nothing: a connection notes the worker's coarse tick when it changes its state, and one sweep
-//! a second ends those that overstay. Bounds therefore hold to within a second. (The cells are atomic only because hyper wants
-//! a stream that may be upgraded to be `Send`; nothing here ever leaves its worker.)
+//! Time bounds cost a request nothing: a connection notes the worker's coarse tick at each change of phase, and one sweep a
+//! second ends connections that overstay. Bounds therefore hold to within a second. (The cells are atomic, but nothing here
+//! leaves its worker: all operations are relaxed.)
 
 use std::{
     cell::RefCell,
@@ -23,7 +23,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
 
-/// How often connections are looked at.
+/// Time between two sweeps.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
 /// One client connection.
@@ -32,17 +32,17 @@ pub struct Session {
     tick: Arc<AtomicU32>,
     phase: AtomicU8,
     since: AtomicU32,
-    /// Writing has been waiting for the client since this tick; 0 is not waiting.
+    /// The tick since which writing waits for the client; 0: it does not wait.
     stalled: AtomicU32,
-    /// Bytes that the client may still owe us time for, where it must take them at a least rate.
+    /// The client's credit in bytes against the least rate: taken bytes raise it, waiting lowers it.
     credit: AtomicU64,
     bounds: SessionBounds,
     order: AtomicU8,
     waker: AtomicWaker,
     held: OnceLock<super::Held>,
-    /// Requests so far.
+    /// Requests since the beginning.
     requests: AtomicU32,
-    /// HTTP/2: many requests at once.
+    /// The connection speaks HTTP/2: many requests at once.
     multiplexed: AtomicBool,
     /// Requests in hand.
     inflight: AtomicU32,
@@ -50,46 +50,46 @@ pub struct Session {
     taken_back: AtomicU32,
 }
 
-/// Sweeps a connection may spend in a state.
+/// Bounds of a connection, in sweeps.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionBounds {
-    /// For a whole request head.
+    /// Until a request head is whole.
     pub head: u32,
-    /// Idle between requests.
+    /// Without a request.
     pub idle: u32,
-    /// Without taking a byte of what is being sent.
+    /// Without the client taking a byte that waits for it.
     pub write: u32,
-    /// Fewest bytes to take between two sweeps that find some waiting; 0: any number.
+    /// Fewest bytes that the client must take between two sweeps while some wait; 0: any number.
     pub rate: u64,
 }
 
 /// The bound that a connection broke.
 pub type Overstayed = &'static str;
 
-/// What sockets hold of an answer at most (Linux: `tcp_wmem`): beyond it, what was written has been taken.
+/// Most bytes of an answer that sockets hold (Linux: `tcp_wmem`): bytes written beyond it were taken.
 const IN_SOCKETS: u64 = 4 << 20;
 /// Sweeps that a client may be behind the least rate.
 const GRACE: u64 = crate::body::upload::GRACE.as_secs();
 
-/// What a connection is told to do.
+/// An order to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Nothing new.
+    /// No new order.
     GoOn,
     /// Finish the request in hand, take no other.
     Finish,
-    /// End now.
+    /// End at once.
     End,
 }
 
 // Phases.
-/// Nothing of a next head has come.
+/// No byte of a next head has come.
 const IDLE: u8 = 0;
 /// A head has begun, or the first one is awaited.
 const HEAD: u8 = 1;
 /// A request is being answered.
 const SERVING: u8 = 2;
-/// Tunnelled; bounds of HTTP no longer apply.
+/// A tunnel; bounds of HTTP no longer apply.
 const UPGRADED: u8 = 3;
 
 /// All connections of one worker's listener.
@@ -121,7 +121,7 @@ impl Sessions {
         session
     }
 
-    /// Moves the coarse clock and ends what overstays; `ended` hears why. Call every [`SWEEP`].
+    /// Moves the coarse clock and ends connections that overstay; `ended` gets the bound. Call every [`SWEEP`].
     pub fn sweep(&self, ended: impl Fn(Overstayed)) {
         let tick = self.tick.load(Relaxed).wrapping_add(1).max(1);
         self.tick.store(tick, Relaxed);
@@ -132,12 +132,12 @@ impl Sessions {
         });
     }
 
-    /// Tells every connection.
+    /// Gives every connection an order.
     pub fn tell(&self, order: Order) {
         self.each(|session| session.tell(order));
     }
 
-    /// Tells those that speak HTTP/2.
+    /// Gives the connections that speak HTTP/2 an order.
     pub fn tell_multiplexed(&self, order: Order) {
         self.each(|session| {
             if session.is_multiplexed() {
@@ -164,7 +164,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// Keeps what counts the connection until its very end.
+    /// Holds the counts of the connection until its very end.
     pub(super) fn hold(&self, held: super::Held) {
         let _ = self.held.set(held);
     }
@@ -177,7 +177,7 @@ impl Session {
         Serving { session: self.clone(), answered: false, place: None }
     }
 
-    /// The connection speaks HTTP/2; nothing is in hand.
+    /// The connection speaks HTTP/2; no request is in hand.
     pub fn multiplexes(&self) {
         self.multiplexed.store(true, Relaxed);
         self.enter(IDLE);
@@ -188,7 +188,7 @@ impl Session {
         self.multiplexed.load(Relaxed)
     }
 
-    /// Whether a next head has not begun.
+    /// Whether no next head has begun.
     pub(super) fn is_idle(&self) -> bool {
         self.phase.load(Relaxed) == IDLE
     }
@@ -198,7 +198,7 @@ impl Session {
         self.enter(HEAD);
     }
 
-    /// The client takes so many bytes, or none now.
+    /// The client took this many bytes; `None`: it takes none now.
     pub(super) fn writing(&self, taken: Option<usize>) {
         if let Some(taken) = taken {
             self.stalled.store(0, Relaxed);
@@ -214,12 +214,12 @@ impl Session {
         }
     }
 
-    /// The client may be as slow as it likes: one of its calls streams both ways.
+    /// Lifts the least rate for the client: one of its calls streams both ways.
     pub(super) fn unhurried(&self) {
         self.credit.store(u64::MAX, Relaxed);
     }
 
-    /// Has the connection's task look at it again.
+    /// Wakes the connection's task: it looks at the connection again.
     pub(super) fn wake(&self) {
         self.waker.wake();
     }
@@ -229,7 +229,7 @@ impl Session {
         self.enter(UPGRADED);
     }
 
-    /// What the connection should do; its task is woken when that changes.
+    /// The present order; the task is woken when the order changes.
     pub fn poll_order(&self, cx: &Context<'_>) -> Order {
         self.waker.register(cx.waker());
         match self.order.load(Relaxed) {
@@ -239,7 +239,7 @@ impl Session {
         }
     }
 
-    /// Polls until there is something, or `None` as soon as the connection must end.
+    /// Polls until there is a value, or gives `None` as soon as the connection must end.
     pub async fn unless_ordered<T>(&self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
         std::future::poll_fn(|cx| match self.poll_order(cx) {
             Order::GoOn => poll(cx).map(Some),
@@ -248,7 +248,7 @@ impl Session {
         .await
     }
 
-    /// Runs `work`, or `None` as soon as the connection must end at once.
+    /// Runs `work`, or gives `None` as soon as the connection must end at once.
     pub async fn unless_at_end<T>(&self, mut work: Pin<impl DerefMut<Target: Future<Output = T>>>) -> Option<T> {
         std::future::poll_fn(|cx| match self.poll_order(cx) {
             Order::End => Poll::Ready(None),
@@ -257,13 +257,13 @@ impl Session {
         .await
     }
 
-    /// Runs what comes before the first request, or `None` as soon as the connection must end.
+    /// Runs the work before the first request, or gives `None` as soon as the connection must end.
     pub async fn unless_ended<T>(&self, before: impl Future<Output = T>) -> Option<T> {
         let mut before = pin!(before);
         self.unless_ordered(|cx| before.as_mut().poll(cx)).await
     }
 
-    /// Runs a connection to its end, as ordered; `finish` begins its graceful end.
+    /// Runs an HTTP/2 connection to its end, as ordered; `finish` begins its graceful end.
     pub async fn drive<C: Future<Output = hyper::Result<()>>>(&self, connection: C, finish: impl Fn(Pin<&mut C>)) -> hyper::Result<()> {
         let mut connection = pin!(connection);
         let mut finishing = false;
@@ -281,7 +281,7 @@ impl Session {
         .await
     }
 
-    /// Orders can only become stricter.
+    /// Gives the connection an order. Orders can only become stricter.
     pub fn tell(&self, order: Order) {
         self.order.fetch_max(order as u8, Relaxed);
         self.waker.wake();
@@ -292,7 +292,7 @@ impl Session {
         self.since.store(self.tick.load(Relaxed), Relaxed);
     }
 
-    /// Ends the connection if it has overstayed; says which bound.
+    /// Ends the connection if it has overstayed; gives the bound.
     fn check(&self) -> Option<Overstayed> {
         if self.order.load(Relaxed) == Order::End as u8 {
             return None;
@@ -301,13 +301,13 @@ impl Session {
         let spent = tick.wrapping_sub(self.since.load(Relaxed));
         let stalled = self.stalled.load(Relaxed);
         let overstayed = match self.phase.load(Relaxed) {
-            // GOAWAY first, so that no request crosses the end.
+            // GOAWAY goes out first: no request may cross the end.
             IDLE if self.is_multiplexed() && spent > self.bounds.idle && spent <= self.bounds.idle + self.bounds.head => {
                 self.tell(Order::Finish);
                 None
             }
             IDLE => {
-                // In the order of things: no bound was broken.
+                // An idle end is normal: no bound was broken.
                 if spent > self.bounds.idle {
                     self.tell(Order::End);
                 }
@@ -326,7 +326,7 @@ impl Session {
         overstayed
     }
 
-    /// Bytes have been waiting for the client since the last sweep: takes what that costs of its credit.
+    /// Bytes have waited for the client since the last sweep: takes their cost from its credit. Gives whether the credit is used up.
     fn is_behind(&self) -> bool {
         let (credit, rate) = (self.credit.load(Relaxed), self.bounds.rate);
         if rate == 0 || credit == u64::MAX {
@@ -337,15 +337,15 @@ impl Session {
     }
 }
 
-/// A request in hand. Its end, whatever it is, makes the connection idle again if it was the last.
+/// A request in hand. At the end of the last one, whatever the end is, the connection is idle again.
 pub struct Serving {
     session: Arc<Session>,
     answered: bool,
-    /// Its place among the listener's.
+    /// The request's place among those in hand of the door.
     pub(super) place: Option<super::Place>,
 }
 
-/// Requests of a connection that may be taken back before it is closed; beyond that, as many as were answered.
+/// Requests that a client may take back before its connection is closed; beyond that, half of its requests.
 const MAX_TAKEN_BACK: u32 = 100;
 
 impl Drop for Serving {
@@ -359,7 +359,7 @@ impl Drop for Serving {
         if !self.answered {
             let taken_back = session.taken_back.load(Relaxed) + 1;
             session.taken_back.store(taken_back, Relaxed);
-            // Opening streams and resetting them costs a client nothing and us a try each (CVE-2023-44487).
+            // Opening and resetting streams costs a client nothing, and costs the proxy a try each (CVE-2023-44487).
             if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.requests.load(Relaxed) / 2 {
                 session.tell(Order::End);
             }
@@ -367,7 +367,7 @@ impl Drop for Serving {
     }
 }
 
-/// A response body, and the request that it ends.
+/// A response body; its end is the end of the request.
 pub struct Outgoing {
     body: Body,
     _serving: Serving,

@@ -1,4 +1,4 @@
-//! Connections that overstay, and those that do not.
+//! Tests of connections that overstay, and of others that do not.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_client_that_takes_less_than_the_least_rate_is_ended_and_never_for_what_it_m
             session.writing(Some(taken));
             session.writing(None);
         }
-        // Here there is nothing to be sent.
+        // This connection has nothing to send.
         waited_for.writing(Some(1));
         sessions.sweep(|why| assert_eq!(why, "min_rate"));
         for (end, session) in ends.iter_mut().zip(all) {
@@ -43,7 +43,8 @@ fn a_client_that_takes_less_than_the_least_rate_is_ended_and_never_for_what_it_m
             }
         }
     }
-    // Half the rate: ten seconds for the five of grace. What sockets may hold is not held against anybody, and no more.
+    // At half the rate, the five seconds of grace last ten. Bytes that sockets may hold do not count against a client, and no
+    // others are free.
     assert_eq!([ends[0], ends[1], ends[2], ends[3]], [11, 0, 0, 0]);
     assert!((4_190..4_220).contains(&ends[4]), "{ends:?}");
 }

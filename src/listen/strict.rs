@@ -1,6 +1,7 @@
-//! A request is understood in only one way, or refused (RFC 9112 sections 3, 6; RFC 9110 sections 7.2, 7.8).
+//! A request over HTTP/2 is understood in only one way, or refused (RFC 9112 sections 3, 6; RFC 9110 sections 7.2, 7.8).
 //!
-//! hyper has parsed the head; here is what it accepts and a proxy must not. What is legal passes untouched.
+//! The h2 crate has parsed the head; this module refuses heads that the crate accepts and a proxy must not. A legal head passes
+//! untouched. HTTP/1.1 heads are checked in [`crate::http1`]; the rules for them here are the second opinion of tests.
 
 use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
 
@@ -48,7 +49,7 @@ fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Reject> 
         None if version == Version::HTTP_11 => bad("no Host field"),
         None => Ok(()),
         Some(host) if uri.authority().is_some() && version == Version::HTTP_11 => {
-            // Absolute form: the target's authority counts and Host is replaced, but it must still be one.
+            // Absolute form: the target's authority replaces Host, but Host must still be valid.
             if is_host(host.as_bytes()) || host.is_empty() { Ok(()) } else { bad("the Host field is not a host") }
         }
         Some(host) if is_host(host.as_bytes()) => Ok(()),
@@ -77,7 +78,7 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     if headers.keys().any(is_alias_of_framing) {
         return bad("a field name that some servers read as a framing field");
     }
-    // Any other upgrade is not passed on, and then its body is an ordinary one (some clients offer h2c with every request).
+    // Another upgrade is not passed on: its body is an ordinary one (some clients offer h2c with every request).
     let upgrades = headers.contains_key(header::UPGRADE)
         && has_token(headers, header::UPGRADE, "websocket")
         && has_token(headers, header::CONNECTION, "upgrade");
@@ -93,7 +94,7 @@ fn is_alias_of_framing(name: &HeaderName) -> bool {
     matches!(name.as_str().as_bytes().first(), Some(b'c' | b't')) && (alias(&header::CONTENT_LENGTH) || alias(&header::TRANSFER_ENCODING))
 }
 
-/// `host[:port]` as RFC 3986 has it, without user information.
+/// Whether the value is `host[:port]` (RFC 3986), without user information.
 fn is_host(value: &[u8]) -> bool {
     let (name, port) = match value {
         [b'[', ..] => match value.iter().position(|b| *b == b']') {

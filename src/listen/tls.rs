@@ -1,5 +1,5 @@
-//! TLS with clients: a handshake, and who the client is by its certificate. What a new configuration says holds for new
-//! connections; open ones are left as they are.
+//! TLS with clients: the handshake, and the client's name from its certificate. A new configuration holds for new connections;
+//! open ones keep the old one.
 
 use std::{
     io,
@@ -27,23 +27,23 @@ use crate::{
     config::{ClientAuth, Identity, ListenerTls, tls},
 };
 
-/// What a door's listeners speak with clients: TLS as configured, or clear text.
+/// The TLS configuration of a door's listeners; without one they speak clear text.
 #[derive(Debug, Default)]
 pub struct Terminator(ArcSwapOption<ServerConfig>);
 
 impl Terminator {
-    /// New connections are served by this from now on; `None` is clear text.
+    /// Sets the configuration of new connections; `None` is clear text.
     pub fn set(&self, config: Option<Arc<ServerConfig>>) {
         self.0.store(config);
     }
 
-    /// What new connections are served by.
+    /// The configuration of new connections.
     pub fn config(&self) -> Option<Arc<ServerConfig>> {
         self.0.load_full()
     }
 }
 
-/// The handshake's terms; the error says what of the configuration cannot be applied.
+/// The server side of handshakes as `tls` says. The error names the part of the configuration that cannot be applied.
 pub fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -64,13 +64,13 @@ pub fn server_config(tls: &ListenerTls) -> Result<Arc<ServerConfig>, String> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName(tls.identities.clone())));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Tickets hold everything on the client's side: nothing to keep here, and any worker can resume.
+    // A ticket holds the session on the client's side: no state is kept here, and any worker can resume it.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| format!("no session tickets: {error}"))?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
 
-/// Shows the certificate that is for the name a client asks for (SNI, RFC 6066 section 3), else the first.
+/// Presents the certificate for the name that a client asks for (SNI, RFC 6066 section 3), or else the first.
 #[derive(Debug)]
 struct ByName(Vec<Identity>);
 
@@ -81,20 +81,20 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// How a handshake ended.
+/// The end of a handshake.
 #[derive(Debug)]
 pub enum Handshake {
-    /// Well; and who the client is, if it showed a certificate.
+    /// A TLS connection; with the client's identity, if it showed a certificate.
     Done(Box<TlsStream<TcpStream>>, Option<Arc<ClientCertificate>>),
-    /// The client does not speak TLS; it has been told in clear text.
+    /// The client does not speak TLS; it got an answer in clear text.
     Clear,
-    /// Not well.
+    /// The handshake failed.
     Failed(io::Error),
-    /// The connection must end.
+    /// The connection must end: a bound or an order.
     Ordered,
 }
 
-/// Shakes hands on a new connection, within the session's bounds.
+/// Performs the handshake of a new connection, within the session's bounds.
 pub async fn accept(session: &Session, mut stream: TcpStream, config: Arc<ServerConfig>) -> Handshake {
     match session.unless_ordered(|cx| poll_is_clear(&stream, cx)).await {
         Some(Ok(false)) => {}
@@ -115,7 +115,7 @@ pub async fn accept(session: &Session, mut stream: TcpStream, config: Arc<Server
     }
 }
 
-/// Whether the first byte cannot begin a TLS record. A client that says nothing is no answer yet.
+/// Whether the first byte cannot begin a TLS record. A silent client leaves the question open.
 fn poll_is_clear(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
     const HANDSHAKE: u8 = 22;
     let mut first = [0; 1];
@@ -123,7 +123,7 @@ fn poll_is_clear(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<bo
     stream.poll_peek(cx, &mut room).map_ok(|n| n > 0 && first[0] != HANDSHAKE)
 }
 
-/// Says so, and waits for the client to close: a close from here could overtake the answer as a reset.
+/// Refuses in clear text, and waits for the client to close: a close from this side could overtake the answer as a reset.
 async fn refuse_clear(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(CLEAR_TEXT).await?;
     stream.shutdown().await?;

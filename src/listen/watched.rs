@@ -1,4 +1,4 @@
-//! A client's HTTP/2 byte stream, observed: whether the client takes what is sent.
+//! A client's HTTP/2 byte stream, observed: the session learns whether the client takes the bytes.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ pub struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Reports what passes on `stream` to `session`.
+    /// Reports the bytes written to `stream` to `session`.
     pub fn new(stream: S, session: Arc<Session>) -> Self {
         Self { stream, session }
     }
@@ -55,7 +55,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// Bytes that went out; `None` if the client takes none now.
+/// Bytes written; `None` if the client takes none now.
 fn taken(polled: &Poll<io::Result<usize>>) -> Option<usize> {
     match polled {
         Poll::Pending => None,

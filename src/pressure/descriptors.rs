@@ -1,8 +1,7 @@
-//! File descriptors: how many the process may have, and a few that clients and targets never get, so that the admin door, probes and a
-//! reload work when all others are in use.
+//! File descriptors: the process's limit, and a reserve that clients and targets never get: the admin door, probes and a reload
+//! work when all others are in use.
 //!
-//! The kernel gives the lowest number that is free: a new descriptor with a high number says that all below are in use. Nothing has
-//! to be counted.
+//! The kernel gives the lowest free number: a new descriptor with a high number means that all below are in use. No count is needed.
 
 use std::{
     os::fd::AsRawFd,
@@ -11,27 +10,27 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept from clients and targets; of a small limit a quarter is kept.
+/// Descriptors kept from clients and targets; of a small limit a quarter is kept.
 const RESERVE: u64 = 64;
 
-/// The number from which on the reserve begins; 0: not known.
+/// The number at which the reserve begins; 0: not known.
 static RESERVED_FROM: AtomicU64 = AtomicU64::new(0);
 
 /// How many descriptors the process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u64);
 
-/// Raises the limit as far as the process may without asking. `None`: there is none.
+/// Raises the limit as far as the process may by itself. `None`: there is no limit.
 pub fn raise() -> Option<Limit> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    // Where it cannot be raised, what there is must do.
+    // If the limit cannot be raised, the present one is used.
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
     let limit = if raised { maximum } else { current }?;
     RESERVED_FROM.store(limit - reserve(limit), Relaxed);
     Some(Limit(limit))
 }
 
-/// Whether `new`, the descriptor that was opened last, leaves the reserve alone. If not, close it.
+/// Whether `new`, the descriptor opened last, leaves the reserve alone. If not, close it.
 pub fn leaves_reserve(new: &impl AsRawFd) -> bool {
     let from = RESERVED_FROM.load(Relaxed);
     from == 0 || u64::try_from(new.as_raw_fd()).unwrap_or_default() < from
@@ -42,7 +41,7 @@ fn reserve(limit: u64) -> u64 {
 }
 
 impl Limit {
-    /// What is to be said where that many connections of clients at once, each with one to a target, need more.
+    /// A warning if `connections` clients at once, each with a connection to a target, need more than the limit.
     pub fn complaint(self, connections: u64) -> Option<String> {
         let needed = 2 * connections + RESERVE;
         (self.0 < needed).then(|| {

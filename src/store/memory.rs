@@ -1,12 +1,11 @@
-//! The cache's memory tier: a byte budget that holds, scan-resistant eviction, variants under one key, purges by key, tag,
-//! route and path prefix. Shared by all workers; no call blocks on another's I/O, because there is none.
+//! The cache's memory tier: a fixed byte budget, scan-resistant eviction, variants under one key, purges by key, tag, route and
+//! path prefix. Shared by all workers; no call waits for I/O: the tier has none.
 //!
-//! Of the budget, a quarter is for bodies that are still coming in ([`Budget`]) and the rest for what is stored,
-//! indexes included. Beside the budget the tier costs a constant: the memory of recently evicted keys (about 64 bytes
-//! for each 4 KiB of the budget).
+//! A quarter of the budget is for bodies that are still coming in ([`Budget`]), the rest for stored variants and their indexes.
+//! The memory of recently evicted keys is a constant beside the budget (about 64 bytes for each 4 KiB of it).
 //!
 //! Purges and sweeps go through the keys in slices of [`SLICE`]: a lock is held for one key, or for a slice of the tag index,
-//! and between two slices others have their turn.
+//! and other threads have their turn between two slices.
 
 mod counters;
 mod tags;
@@ -29,7 +28,7 @@ use tags::Tags;
 
 use crate::clock::Moment;
 
-/// What can be kept in the tier.
+/// A value of the tier.
 pub trait Stored: Send + Sync + 'static {
     /// Bytes it holds, everything counted; must not change.
     fn weight(&self) -> u64;
@@ -43,7 +42,7 @@ pub trait Stored: Send + Sync + 'static {
     fn stored_at(&self) -> Moment;
     /// Marks it stale (soft purge).
     fn soften(&self);
-    /// Whether nobody can be answered with it any more.
+    /// Whether no request can be answered with it any more.
     fn is_beyond_use(&self, now: Moment) -> bool;
 }
 
@@ -53,7 +52,7 @@ pub trait TierKey: Copy + Ord + Hash + Send + Sync + 'static {
     const LEAST: Self;
 }
 
-/// Most variants under one key; beyond it the oldest goes.
+/// Most variants under one key; beyond them the oldest goes.
 pub const MAX_VARIANTS: usize = 64;
 
 /// Bytes a key costs beside its variants: slots of the map, of the list, of the index.
@@ -61,13 +60,13 @@ const KEY_OVERHEAD: u64 = 224;
 const VARIANT_OVERHEAD: u64 = 32;
 const STRIPES: usize = 64;
 
-/// Keys that a purge or a sweep looks at before others have their turn.
+/// Keys that a purge or a sweep looks at before other threads have their turn.
 pub const SLICE: usize = 256;
 
-/// The tier. `K` is a key, `V` what is stored.
+/// The tier: `K` is a key, `V` a stored variant.
 pub struct Memory<K: TierKey, V: Stored> {
     quick: Quick<K, Arc<Slot<V>>, ByWeight, foldhash::fast::RandomState, Collect>,
-    /// One writer per key at a time, so that no variant and no tag is lost.
+    /// One lock per group of keys: a key has one writer at a time, and no variant and no tag is lost.
     stripes: Box<[Mutex<()>]>,
     striper: foldhash::fast::RandomState,
     tags: Tags<K>,
@@ -89,20 +88,20 @@ impl<V> Slot<V> {
     }
 }
 
-/// Why something left the tier, or was not let in.
+/// Why a variant left the tier, or was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Others needed the room.
+    /// Other variants needed the room.
     Size,
-    /// Nobody could be answered with it any more.
+    /// No request could be answered with it any more.
     Expired,
-    /// A purge.
+    /// A purge removed it.
     Purged,
-    /// A newer response, or an unsafe method's success.
+    /// A newer response replaced it, or an unsafe method's success removed it.
     Replaced,
     /// Heavier than half a shard (two of the largest bodies).
     TooLarge,
-    /// Its tags did not fit into the index, so it could not have been purged.
+    /// Its tags did not fit into the index, and no purge by tag could have found it.
     TagsFull,
 }
 
@@ -122,29 +121,29 @@ impl Reason {
     }
 }
 
-/// What to purge.
+/// The variants that a purge means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which<K> {
-    /// Under one key.
+    /// Those under one key.
     Key(K),
-    /// With a tag.
+    /// Those with a tag.
     Tag(Arc<str>),
-    /// Stored by a route.
+    /// Those stored by a route.
     Route(Arc<str>),
-    /// With a path that begins so.
+    /// Those whose path begins with this text.
     Prefix(String),
     /// Everything.
     All,
 }
 
-/// What the tier holds and did.
+/// The tier's contents and counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     /// Keys.
     pub entries: u64,
     /// Bytes stored.
     pub bytes: u64,
-    /// Bytes of fills in flight.
+    /// Bytes of bodies that are still coming in.
     pub in_flight: u64,
     /// The whole budget in bytes.
     pub budget: u64,
@@ -154,7 +153,7 @@ pub struct Stats {
     pub stored: u64,
     /// By [`Reason::ALL`]: variants that left, and the sum of their ages.
     pub evicted: [(u64, Duration); 6],
-    /// By [`Reason::ALL`]: those of them that had an age, by [`AGES`]; the last are older than all of those.
+    /// By [`Reason::ALL`]: variants with an age that left, by [`AGES`]; the last number counts those older than all of these.
     pub ages: [[u64; AGES.len() + 1]; 6],
 }
 
@@ -163,7 +162,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     pub fn new(budget: u64, largest: u64) -> Self {
         let in_flight = budget / 4;
         let resident = budget - in_flight;
-        // The library splits the budget evenly and refuses what is heavier than a shard: a shard holds four of the largest.
+        // The library splits the budget evenly and refuses a value heavier than its shard: a shard holds four of the largest.
         let shards = (resident / largest.saturating_mul(4).max(1)).clamp(1, 16);
         let shards = 1usize << shards.ilog2();
         let mut options = OptionsBuilder::new();
@@ -181,13 +180,13 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         }
     }
 
-    /// The variants under a key; marks them used.
+    /// The variants under a key. Marks them as used.
     pub fn get(&self, key: &K) -> Option<Arc<Slot<V>>> {
         self.quick.get(key)
     }
 
-    /// Replaces the variants under `key` by what `change` makes of them (newest first; `None` leaves them). Returns
-    /// whether what it made is now stored.
+    /// Replaces the variants under `key` by the result of `change` (given the old ones, newest first; `None` leaves them).
+    /// Gives whether the result is now stored.
     pub fn update(&self, key: K, now: Moment, change: impl FnOnce(&[Arc<V>]) -> Option<Vec<Arc<V>>>) -> Result<(), Reason> {
         let mut evicted = Evicted::default();
         let result = {
@@ -198,7 +197,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         result
     }
 
-    /// Removes everything under `key`; the number of variants.
+    /// Removes everything under `key`; gives the number of variants.
     pub fn remove(&self, key: &K, now: Moment, reason: Reason) -> usize {
         let _writer = self.stripe(key).lock();
         let Some((_, slot)) = self.quick.remove(key) else { return 0 };
@@ -209,8 +208,8 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         slot.variants.len()
     }
 
-    /// Removes (`soft`: marks stale) what matches and `is_meant`; the number of variants. Calls `between` after each slice, with
-    /// no lock held. Of routes, prefixes and everything it looks at every key: not for a worker.
+    /// Removes (`soft`: marks stale) the variants that match and `is_meant`; gives their number. Calls `between` after each
+    /// slice, with no lock held. A purge by route, by prefix or of everything looks at every key: not for a worker.
     pub fn purge(&self, which: &Which<K>, soft: bool, now: Moment, is_meant: impl Fn(&V) -> bool, between: &mut dyn FnMut()) -> usize {
         match which {
             Which::Key(key) => self.purge_key(*key, soft, now, is_meant),
@@ -234,14 +233,14 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         }
     }
 
-    /// [`Self::purge`] of a tag that at most `most` keys have; `None`: more have it, and nothing was done.
+    /// [`Self::purge`] of a tag that at most `most` keys have; `None`: more keys have it, and nothing was done.
     pub fn purge_few(&self, tag: &Arc<str>, most: usize, soft: bool, now: Moment, is_meant: impl Fn(&V) -> bool) -> Option<usize> {
         let keys = self.tags.keys(tag, None, most + 1);
         (keys.len() <= most).then(|| self.purge_keys(&keys, tag, soft, now, &is_meant))
     }
 
-    /// Removes what nobody can be answered with any more; the number of variants. Meant to be called now and then, not on a worker.
-    /// Calls `between` as [`Self::purge`] does.
+    /// Removes variants that can answer no request any more; gives their number. Meant to be called now and then, not on a
+    /// worker. Calls `between` as [`Self::purge`] does.
     pub fn sweep(&self, now: Moment, between: &mut dyn FnMut()) -> usize {
         self.in_slices(|variant| variant.is_beyond_use(now), |key, of| self.remove_from(key, now, Reason::Expired, of), between)
     }
@@ -256,7 +255,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         self.quick.shard_capacity() / 2
     }
 
-    /// What the tier holds and did.
+    /// The tier's contents and counts.
     pub fn stats(&self) -> Stats {
         Stats {
             entries: self.quick.len() as u64,
@@ -293,7 +292,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
             KEY_OVERHEAD + variants.iter().map(each).sum::<u64>()
         };
         while weigh(&new) > self.heaviest() && !new.is_empty() {
-            // The oldest goes first; the one that is alone too heavy is not let in.
+            // The oldest variant goes first; a single variant that is too heavy is not let in.
             if new.len() == 1 {
                 refused = Some(Reason::TooLarge);
                 self.counters.refused(Reason::TooLarge);
@@ -341,14 +340,14 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         self.in_slices(matches, |key, of| self.purge_key(key, soft, now, of), between)
     }
 
-    /// Does `work` to each key that holds what `matches`. The library's iterator holds its lock for one step.
+    /// Runs `work` on each key with a variant that `matches`. The library's iterator holds its lock for one step.
     fn in_slices<M: Fn(&V) -> bool>(&self, matches: M, work: impl Fn(K, &M) -> usize, between: &mut dyn FnMut()) -> usize {
         let mut count = 0;
         for (at, (key, slot)) in self.quick.iter().enumerate() {
             if slot.variants.iter().any(|variant| matches(variant)) {
                 count += work(key, &matches);
             }
-            // What was in it is freed before others have their turn.
+            // The slot's variants are freed before other threads have their turn.
             drop(slot);
             if at % SLICE == SLICE - 1 {
                 between();
@@ -372,11 +371,11 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
         count
     }
 
-    /// Takes what was evicted out of the index and counts it; without any lock held on the way in.
+    /// Takes evicted variants out of the index and counts them. The caller holds no lock.
     fn account(&self, evicted: Evicted<K, V>, now: Moment) {
         for (key, slot) in evicted.0 {
             let _writer = self.stripe(&key).lock();
-            // Meanwhile the key may have been stored anew.
+            // The key may have been stored anew meanwhile.
             let current = self.quick.peek(&key);
             let kept: &[Arc<V>] = current.as_ref().map_or(&[], |slot| &slot.variants);
             for variant in slot.variants.iter().filter(|gone| !kept.iter().any(|other| Arc::ptr_eq(other, gone))) {
@@ -389,7 +388,7 @@ impl<K: TierKey, V: Stored> Memory<K, V> {
     }
 }
 
-/// Bytes that may be held at once; taken and given back.
+/// Bytes that may be held at once: reserved and released.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicU64,
@@ -402,12 +401,12 @@ impl Budget {
         Arc::new(Self { used: AtomicU64::new(0), limit })
     }
 
-    /// Takes `bytes`; `false` if they do not fit.
+    /// Reserves `bytes`; `false` if they do not fit.
     pub fn reserve(&self, bytes: u64) -> bool {
         self.used.fetch_update(Relaxed, Relaxed, |used| used.checked_add(bytes).filter(|sum| *sum <= self.limit)).is_ok()
     }
 
-    /// Gives back what was taken.
+    /// Releases reserved bytes.
     pub fn release(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Relaxed);
     }
@@ -427,7 +426,7 @@ impl<K, V> Weighter<K, Arc<Slot<V>>> for ByWeight {
     }
 }
 
-/// Collects what is evicted, so that it is accounted for after the shard's lock is gone.
+/// Collects evicted slots: they are accounted for after the shard's lock is released.
 #[derive(Clone)]
 struct Collect;
 

@@ -1,4 +1,4 @@
-//! What is remembered, and what replicas share: few verbs over each kind of memory.
+//! The memory of one process and the memory that replicas share: few verbs over each.
 
 pub mod memory;
 pub mod redis;
@@ -9,7 +9,7 @@ pub enum StoreError {
     /// Nothing was sent: the store is known to be away.
     #[error("the store is away")]
     Away,
-    /// No answer in time, or the connection broke. What was sent may have been done all the same.
+    /// No answer in time, or the connection broke. The command may have run all the same.
     #[error("the store did not answer: {0}")]
     Silent(String),
     /// The store answered with an error.

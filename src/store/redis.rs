@@ -1,14 +1,15 @@
-//! Redis behind a fence: few verbs, each with a deadline, at most one try, and never a queue that grows.
+//! Redis behind a gate: few verbs, each with a deadline, at most one try, and no queue that grows.
 //!
-//! One client serves the process. It lives on a thread of its own (`driver`) and is awaited from the workers: that costs them
-//! 2 to 3 microseconds a call more than a client each, and buys one connection, one state and one bound on memory per sidecar.
+//! One client serves the process. It lives on a thread of its own (`driver`), and workers await its answers: a call costs 2 to
+//! 3 microseconds more than with a client per worker, and there is one connection, one state and one bound on memory per
+//! sidecar.
 //!
-//! fred keeps what it could not send, and its watchdog does not fire under load, so a gate stands in front: after
-//! [`MISSES`] commands in a row without an answer nothing more is sent ([`StoreError::Away`], at once). A probe a second opens
-//! the gate again; a client whose probes fail for ten seconds is dropped whole, with what it holds, and replaced.
-//! So at most a few commands per second of outage are held.
+//! fred keeps unsent commands, and its watchdog does not fire under load, so a gate stands in front: after [`MISSES`] commands
+//! in a row without an answer, further ones fail at once with [`StoreError::Away`]. A probe a second opens the gate again. A
+//! client whose probes fail for ten seconds is dropped with everything it holds, and replaced. At most a few commands per
+//! second of outage are held.
 //!
-//! A command without an answer may have been done: see [`StoreError::Silent`].
+//! A command without an answer may have run: see [`StoreError::Silent`].
 
 mod driver;
 pub mod journal;
@@ -51,14 +52,14 @@ use crate::{
 use driver::Driver;
 use tls::Tls;
 
-/// Commands in a row without an answer after which nothing more is sent.
+/// Commands in a row without an answer that shut the gate.
 pub const MISSES: u32 = 5;
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Failed probes in a row after which the client is replaced.
 const PROBES_TO_REPLACE: u32 = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a command was; label of `outrigger_store_errors_total`.
+/// The kind of a command; label of `outrigger_store_errors_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Operation {
@@ -94,12 +95,12 @@ pub struct Redis {
     namespace: Arc<str>,
     timeout: Duration,
     fred: Config,
-    /// Where the URL asks for TLS.
+    /// `None` if the URL does not ask for TLS.
     tls: Option<Arc<Tls>>,
     trouble: ArcSwapOption<String>,
-    /// Drives the connection.
+    /// The thread of the connection.
     driver: Driver,
-    /// Runs what goes on behind requests.
+    /// The runtime for work behind requests.
     behind: Handle,
     client: ArcSwapOption<WithOptions<Client>>,
     up: watch::Sender<bool>,
@@ -108,13 +109,13 @@ pub struct Redis {
     errors: [AtomicU64; Operation::ALL.len()],
     not_sent: AtomicU64,
     secret: ArcSwapOption<[u8; 32]>,
-    /// The secret was written in the configuration; what Redis holds does not matter.
+    /// The secret comes from the configuration; the one in Redis does not matter.
     secret_is_given: bool,
 }
 
 impl Redis {
-    /// Starts to connect, on a thread of its own, and returns at once; the error says what is wrong with the URL. Redis may be
-    /// away and join later. The connection ends when the last `Arc` is dropped. `behind` runs what goes on behind requests.
+    /// Starts to connect, on a thread of its own, and returns at once. Redis may be away and join later. The connection ends
+    /// when the last `Arc` is dropped. `behind` runs the work behind requests. The error says what is wrong with the URL.
     pub fn start(config: &config::Redis, secret: Option<&Secret>, behind: &Handle) -> Result<Arc<Self>, String> {
         let tls = url::asks_for_tls(config.url.reveal()).then(|| Tls::new(&config.tls)).transpose()?;
         let this = Arc::new(Self {
@@ -138,7 +139,7 @@ impl Redis {
         Ok(this)
     }
 
-    /// The runtime for work that goes on behind a request. It is not that of the connection, which nothing else may use.
+    /// The runtime for work behind a request. The connection has another, which nothing else may use.
     pub fn handle(&self) -> &Handle {
         &self.behind
     }
@@ -148,36 +149,35 @@ impl Redis {
         format!("{}:{rest}", self.namespace)
     }
 
-    /// A key that lies on the same cluster node as all others made here, so that one script may use several.
+    /// A key on the same cluster node as all others made here: one script may use several of them.
     pub fn tagged(&self, rest: &str) -> String {
         format!("{{{}}}:{rest}", self.namespace)
     }
 
-    /// The secret of keyed hashes, the same for all replicas: configured, else drawn once per namespace. `None` until Redis
-    /// has told it.
+    /// The secret of keyed hashes, the same for all replicas: configured, or drawn once per namespace. `None` until Redis has given it.
     pub fn secret(&self) -> Option<Arc<[u8; 32]>> {
         self.secret.load_full()
     }
 
-    /// Whether commands are sent.
+    /// Whether the gate is open: commands are sent.
     pub fn is_up(&self) -> bool {
         self.open.load(Relaxed)
     }
 
-    /// Tells when that changes.
+    /// Tells when [`Self::is_up`] changes.
     pub fn watch(&self) -> watch::Receiver<bool> {
         self.up.subscribe()
     }
 
-    /// Why it does not answer and what would help, as far as it is known; `None` while it does.
+    /// Why Redis does not answer and what would help, as far as known; `None` while it answers.
     pub fn trouble(&self) -> Option<Arc<String>> {
         self.trouble.load_full()
     }
 
-    /// From the next connection on, other authorities and another client certificate.
+    /// Other authorities and another client certificate, for connections from now on.
     ///
     /// # Errors
-    /// They cannot be used; those at work are kept.
+    /// They cannot be used; the old ones are kept.
     pub fn renew_tls(&self, tls: &config::RedisTls) -> Result<(), String> {
         self.tls.as_ref().map_or(Ok(()), |held| held.renew(tls))
     }
@@ -187,7 +187,7 @@ impl Redis {
         Operation::ALL.map(|operation| (operation.as_str(), self.errors[operation as usize].load(Relaxed)))
     }
 
-    /// Commands that were not sent because Redis is away.
+    /// Commands that were not sent: Redis is away.
     pub fn not_sent(&self) -> u64 {
         self.not_sent.load(Relaxed)
     }
@@ -195,7 +195,7 @@ impl Redis {
     /// Runs a script that answers with whole numbers. All `keys` must be [`tagged`](Self::tagged).
     pub async fn eval(&self, script: &Script, keys: &[String], args: &[i64]) -> Result<Vec<i64>, StoreError> {
         let client = self.client()?;
-        // Of a custom command the library takes no other hash: an offset into its arguments is not looked at.
+        // The library takes no other hash for a custom command: it ignores an offset into the arguments.
         let slot = ClusterHash::from(keys.first().map_or("", String::as_str));
         let send = |command: &'static str, what: &str| {
             let mut line = Vec::with_capacity(2 + keys.len() + args.len());
@@ -206,7 +206,7 @@ impl Redis {
         };
         let work = async {
             match send("EVALSHA", script.sha()).await {
-                // The node does not know the script, so nothing ran.
+                // The node does not know the script: nothing ran.
                 Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", script.source()).await,
                 done => done,
             }
@@ -214,7 +214,7 @@ impl Redis {
         self.finish(Operation::Eval, work).await
     }
 
-    /// A value.
+    /// The value under `key`.
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let client = self.client()?;
         self.finish(Operation::Get, client.get(key)).await
@@ -227,7 +227,7 @@ impl Redis {
         self.finish(Operation::Set, client.set(key, value, Some(Expiration::PX(ttl)), None, false)).await
     }
 
-    /// Removes keys, one command each (they may lie on different nodes); says how many there were.
+    /// Removes keys, one command each (they may lie on different nodes); gives the number of keys that existed.
     pub async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         let client = self.client()?;
         let mut gone = 0;
@@ -237,20 +237,20 @@ impl Redis {
         Ok(gone)
     }
 
-    /// Tells all replicas that listen on `channel`.
+    /// Sends a message to all replicas that listen on `channel`.
     pub async fn publish(&self, channel: &str, message: Bytes) -> Result<(), StoreError> {
         let client = self.client()?;
         let channel = self.key(channel);
         self.finish(Operation::Publish, client.publish::<i64, _, _>(channel, message)).await.map(|_| ())
     }
 
-    /// What replicas publish on `channel`, from now on. Goes on by itself over every outage, and says where it may have missed
-    /// something ([`Notice::Gap`]).
+    /// The messages that replicas publish on `channel`, from now on. The subscription outlives every outage; a [`Notice::Gap`]
+    /// marks a place where messages may be missing.
     pub fn subscribe(self: &Arc<Self>, channel: &str) -> Result<Notices, StoreError> {
         subscribe::open(self, self.key(channel))
     }
 
-    /// Asks whether Redis answers, whatever the gate says. Needs nothing but reading one key.
+    /// Asks whether Redis answers, even with the gate shut. Needs only the right to read one key.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let client = self.client.load_full().ok_or(StoreError::Away)?;
         let key = self.tagged("secret");
@@ -261,7 +261,7 @@ impl Redis {
         let held = match held {
             Some(held) => held,
             None => {
-                // Ours, if there is one (Redis was emptied), else a new one; whoever came first wins.
+                // This process's secret, if it has one (Redis was emptied), otherwise a new one; the first replica to write wins.
                 let ours = self.secret().map_or_else(clock::secret_bytes, |ours| *ours);
                 let offer = Bytes::copy_from_slice(&ours);
                 let _: Option<Bytes> =
@@ -287,7 +287,7 @@ impl Redis {
         })
     }
 
-    /// Waits for an answer, but not longer than the deadline, and keeps the books of the gate.
+    /// Waits for an answer until the deadline, and counts answers and misses for the gate.
     fn finish<T>(
         &self,
         operation: Operation,
@@ -302,7 +302,7 @@ impl Redis {
         operation: Operation,
         work: impl Future<Output = Result<T, fred::error::Error>>,
     ) -> impl Future<Output = Result<T, StoreError>> {
-        // Boxed at once: a command of the library is 20 KB, and would be part of every future that may send one.
+        // Boxed at once: a command of the library is 20 KB, and every future that may send one would contain it.
         let work = Box::pin(work);
         async move {
             let error = match timeout(deadline, work).await {
@@ -374,7 +374,7 @@ impl std::fmt::Debug for Redis {
     }
 }
 
-/// Connects, probes, and replaces a client that does not come back, for as long as somebody holds the store.
+/// Connects, probes, and replaces a client that does not come back, as long as the store is held.
 async fn keep(store: Weak<Redis>) {
     let mut failed = 0;
     let mut client: Option<(Client, BroadcastReceiver)> = None;
@@ -387,7 +387,7 @@ async fn keep(store: Weak<Redis>) {
             new.connect();
             this.client.store(Some(Arc::new(new.with_options(&this.options()))));
             failed = 0;
-            // The first connection is worth waiting for, a little; a store that is away must not hold up anything.
+            // The first connection is worth a short wait; a store that is away must not hold up the start.
             let _ = timeout(CONNECT_TIMEOUT, new.wait_for_connect()).await;
             client = Some((new, errors));
         }
@@ -400,7 +400,7 @@ async fn keep(store: Weak<Redis>) {
                 this.turn(true);
             }
             Err(StoreError::Refused(why)) => {
-                // It answers, but not what is needed (no permission, still loading): commands would fail too.
+                // Redis answers, but refuses (no permission, still loading): commands would fail too.
                 failed = 0;
                 this.turn(false);
                 this.blame(trouble::advice(why));
@@ -427,7 +427,7 @@ async fn keep(store: Weak<Redis>) {
 
 type BroadcastReceiver = tokio::sync::broadcast::Receiver<(fred::error::Error, Option<Server>)>;
 
-/// The last of the errors that wait to be read.
+/// The newest of the unread errors.
 fn newest(errors: &mut BroadcastReceiver) -> Option<String> {
     use tokio::sync::broadcast::error::TryRecvError;
     let mut last = None;
@@ -440,7 +440,7 @@ fn newest(errors: &mut BroadcastReceiver) -> Option<String> {
     }
 }
 
-/// Whether Redis itself said this (the connection works), as `ERR`, `NOSCRIPT`, `READONLY` and the like.
+/// Whether the error is Redis's own answer, such as `ERR`, `NOSCRIPT` or `READONLY`: the connection works.
 fn answered(error: &fred::error::Error) -> bool {
     use fred::error::ErrorKind::{Auth, Cluster, InvalidArgument, InvalidCommand, NotFound, Parse, Unknown};
     matches!(error.kind(), Auth | Cluster | InvalidArgument | InvalidCommand | NotFound | Parse | Unknown)

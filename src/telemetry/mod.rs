@@ -1,4 +1,4 @@
-//! What the proxy says about itself: metrics, access log, traces, OTLP.
+//! The proxy's account of itself: metrics, access log, traces, OTLP.
 //!
 //! One [`Telemetry`] for the process; each worker takes a [`WorkerTelemetry`] from it.
 
@@ -27,7 +27,7 @@ use trace::Sampler;
 /// Longest wait for a log's last lines.
 pub const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Why telemetry could not begin.
+/// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The log's thread could not be started.
@@ -38,7 +38,7 @@ pub enum TelemetryError {
     Otlp(#[from] OtlpError),
 }
 
-/// Everything the process says about itself.
+/// Metrics, access log and exporters of the process.
 #[derive(Debug)]
 pub struct Telemetry {
     metrics: Arc<Metrics>,
@@ -54,14 +54,14 @@ pub struct WorkerTelemetry {
     pub metrics: WorkerMetrics,
     /// The worker's end of the access log.
     pub log: WorkerLog,
-    /// Where sampled spans go; `None`: OTLP is off, `traceparent` is neither made nor changed.
+    /// The tracer that takes sampled spans; `None`: OTLP is off, and `traceparent` is neither made nor changed.
     pub tracer: Option<Arc<Tracer>>,
-    /// Decides for traces that begin here.
+    /// The sampling decision for traces that begin here.
     pub sampler: Sampler,
 }
 
 impl Telemetry {
-    /// Begins: the log's thread, and the exporters on the side runtime if an endpoint is set, whose name `names` looks up.
+    /// Starts the log's thread and, if an endpoint is set, the exporters on the side runtime. `names` looks up the endpoint's name.
     pub fn start(config: &config::Telemetry, clock: Clock, side: &Handle, names: &Resolver) -> Result<Arc<Self>, TelemetryError> {
         Self::start_into(config, clock, side, names, standard_output())
     }
@@ -102,16 +102,16 @@ impl Telemetry {
         &self.metrics
     }
 
-    /// Exports and writes what is left; takes at most `within` (and a moment for the log). Works on any runtime with time,
-    /// also on the side runtime itself. Whether it was done in time; an export that failed is done, and counted.
+    /// Exports and writes what is left; takes at most `within` (and a moment for the log). Works on any runtime with time, also
+    /// on the side runtime itself. Gives whether the work ended in time; a failed export has ended, and is counted.
     pub async fn shutdown(self: Arc<Self>, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let exported = match &self.otlp {
             Some(otlp) => otlp.shutdown(deadline).await,
             None => true,
         };
-        // What is already in memory is worth a moment even after the deadline, and never more than that: a pipe that nobody
-        // reads takes nothing, however long one waits.
+        // Lines in memory are worth a moment even after the deadline, and never more: a pipe without a reader takes nothing,
+        // however long the wait.
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(100), LAST_LINES);
         let (done, written) = tokio::sync::oneshot::channel();
         let spawned = std::thread::Builder::new().name("outrigger-log-end".into()).spawn(move || {

@@ -1,5 +1,5 @@
-//! One request and its answer over an HTTP/1.1 connection: the head goes out with the first of the body, 1xx answers are passed on, and
-//! the answer's body reads from the wire as it comes.
+//! One request and its answer over an HTTP/1.1 connection: the head goes out with the first piece of the body, 1xx answers are
+//! passed on, and the answer's body is read from the wire as it comes.
 
 use std::{
     future::poll_fn,
@@ -29,17 +29,17 @@ use crate::{
 
 /// Bounds of an answer's head.
 const LIMITS: Limits = Limits { bytes: 64 << 10, fields: 100, target: 0 };
-/// 1xx answers before the answer: more are no answer.
+/// Most 1xx answers before the final one; more make the answer malformed.
 const MOST_INTERIM: u32 = 100;
-/// A body of which so much is to come is read in bulk.
+/// A body with at least this many bytes to come is read in bulk.
 const PLENTY: u64 = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub struct Lost {
-    /// Who or what is to blame.
+    /// The party or part at fault.
     pub fault: Fault,
-    /// In words.
+    /// The fault in words.
     pub detail: String,
 }
 
@@ -93,7 +93,7 @@ fn write_head(out: &mut Vec<u8>, parts: &http::request::Parts, unsent: Unsent, a
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request on its way, and what has come of its answer's head.
+/// A request under way, and the beginning of its answer's head.
 struct Asking<'a> {
     scanner: Scanner,
     head: Head,
@@ -129,7 +129,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether the head that is there is the final answer's; a 1xx is passed on.
+    /// Whether the complete head is the final answer's; a 1xx is passed on.
     fn is_final(&mut self) -> Result<bool, Lost> {
         match self.head.status() {
             101 if self.upgrade => Ok(true),
@@ -159,7 +159,7 @@ impl Asking<'_> {
     }
 }
 
-/// The answer whose head is there: its body reads on from the wire.
+/// The answer whose head is complete: its body reads on from the wire.
 fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) -> Result<(response::Parts, Body), Lost> {
     let framing = Framing::of_answer(&head, http1::Method::of(asked.as_str().as_bytes()), upgrade)?;
     let reusable = framing.may_reuse(&head);
@@ -182,16 +182,16 @@ fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) ->
     Ok((parts, Body::stream(AnswerBody { wire: Some(shared.clone()), rest, reusable })))
 }
 
-/// What is still to come of an answer's body.
+/// The part of an answer's body that is still to come.
 enum Rest {
     Length(u64),
     Chunked(Box<Dechunk>),
     UntilClose,
 }
 
-/// An answer's body, as it comes.
+/// An answer's body, read from its connection as it comes.
 pub struct AnswerBody {
-    /// `None`: it has ended.
+    /// `None`: the body has ended.
     wire: Option<wire::Shared>,
     rest: Rest,
     /// The connection may serve again after it.
@@ -199,7 +199,7 @@ pub struct AnswerBody {
 }
 
 impl Rest {
-    /// What comes next, of what has been read.
+    /// The next piece of the bytes that were read.
     fn take(&mut self, input: &mut BytesMut) -> Result<Next, Refusal> {
         match self {
             Self::Chunked(chunks) => chunks.next(input),
@@ -222,7 +222,7 @@ impl Rest {
         }
     }
 
-    /// Whether much is to come.
+    /// Whether at least [`PLENTY`] bytes are to come, or an unknown number.
     fn is_plenty(&self) -> bool {
         !matches!(self, Self::Length(..PLENTY))
     }

@@ -59,8 +59,8 @@ impl Dialer {
         Self { resolver, metrics }
     }
 
-    /// The first of the target's addresses that answers. Where known ones do not, the name is looked up once more: what was
-    /// behind it may have moved.
+    /// The first of the target's addresses that answers. If the known addresses fail, the name is looked up once more: the
+    /// target may have moved.
     async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, SendError> {
         let mut tried: Vec<SocketAddr> = Vec::new();
         let mut failed: Option<SendError> = None;
@@ -110,7 +110,7 @@ impl Dialer {
     }
 }
 
-/// Which addresses were tried, and what came of each.
+/// The addresses that were tried, each with its error.
 fn unreachable(host: &str, attempts: &[(SocketAddr, io::Error)]) -> String {
     match attempts {
         [] => format!("{host} has no address"),
@@ -134,7 +134,7 @@ impl Dial for Dialer {
     }
 }
 
-/// A target that has vanished without a word is noticed, also by a stream or a tunnel without a time bound.
+/// Idle time before TCP keepalive: it notices a target that has vanished, also under a stream or a tunnel without a time bound.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 
@@ -151,7 +151,7 @@ fn error(fault: Fault, detail: String) -> SendError {
 }
 
 impl Stream {
-    /// What the handshake agreed on (ALPN); `None` without TLS or without agreement.
+    /// The protocol of the handshake (ALPN); `None` without TLS or without an agreement.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),

@@ -1,7 +1,7 @@
-//! What changes in the header fields on their way through, and nothing else (RFC 9110 section 7.6, RFC 9112).
+//! The changes to header fields on their way through, and no others (RFC 9110 section 7.6, RFC 9112).
 //!
-//! Fields named by `Connection` go first, so that a client cannot use that list to remove what the proxy adds
-//! afterwards; fields that carry framing or identity are never removed by it.
+//! Fields named by `Connection` are removed first: a client cannot use that list to remove fields that the proxy adds
+//! afterwards. Fields of framing or identity are never removed by it.
 
 use bytes::BytesMut;
 use http::{
@@ -16,12 +16,12 @@ use crate::{
     reject::{Fault, Reject},
 };
 
-/// What the proxy says about itself and the client.
+/// The proxy's own part in the fields: its name, and the client's address.
 #[derive(Debug)]
 pub struct Forwarding<'a> {
-    /// Our name in `Via`: unique to this process, so that a loop is told from a chain of sidecars.
+    /// Our name in `Via`. It is unique to this process: a loop differs from a chain of sidecars.
     pub via: &'a Via,
-    /// Fields that not everybody may set.
+    /// Fields that not every sender may set.
     pub claims: &'a Claims,
     /// Adds `X-Forwarded-*` (inbound only).
     pub forwarded: bool,
@@ -34,12 +34,12 @@ pub struct Forwarding<'a> {
 pub struct Via {
     /// The pseudonym.
     pub name: HeaderValue,
-    /// The whole field, where the request came over HTTP/1.1 and nobody stood before us.
+    /// The whole field of a request that came over HTTP/1.1 and passed no other proxy.
     first: HeaderValue,
 }
 
 impl Via {
-    /// A pseudonym of this process alone.
+    /// A pseudonym for this process alone.
     pub fn unique() -> Self {
         let name = format!("outrigger-{:08x}", crate::clock::unguessable_id() as u32);
         let field = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("outrigger"));
@@ -58,7 +58,7 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(arrival.headers.len() + 6);
     for (name, value) in &arrival.headers {
         let named = named.iter().any(|n| n == name.as_str()) && !is_essential(name);
-        // An expectation in HTTP/1.0 means nothing (RFC 9110 section 10.1.1).
+        // An expectation in HTTP/1.0 has no meaning (RFC 9110 section 10.1.1).
         let void = name == header::EXPECT && arrival.version == Version::HTTP_10;
         let claimed = match forwarding.claims.whose(name) {
             Whose::Anybodys => false,
@@ -92,9 +92,10 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> HeaderMap {
     out
 }
 
-/// Makes the response head fit for the client: hop-by-hop fields go, ambiguous framing is refused.
+/// Makes the response head fit for the client: removes hop-by-hop fields, refuses ambiguous framing. `asked` is the request's method.
 ///
-/// `asked` is the request's method; the fault is the target's.
+/// # Errors
+/// The head is malformed: the target's fault.
 pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> Result<(), Malformed> {
     let bodiless = asked == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
@@ -102,7 +103,7 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut HeaderMap) -> 
         if codings.next().is_some() || !first.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
             return Err(Malformed("a transfer coding other than one `chunked`"));
         }
-        // Both present: chunked wins and the length is a lie (RFC 9112 section 6.3).
+        // Chunked wins over a length, and the length is wrong (RFC 9112 section 6.3).
         headers.remove(header::CONTENT_LENGTH);
     } else if let Some(length) = content_length(headers).map_err(Malformed)?
         && !is_plain_length(headers)
@@ -123,7 +124,7 @@ pub fn interim(headers: &mut HeaderMap) {
     headers.remove(header::TRAILER);
 }
 
-/// Removes what belongs to one hop.
+/// Removes the fields of one hop.
 fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         for option in connection_options(headers) {
@@ -140,7 +141,7 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// What a target sent that is not proper HTTP.
+/// A flaw of the target's HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -159,7 +160,7 @@ pub fn max_forwards(arrival: &Arrival) -> Option<u64> {
     arrival.header(header::MAX_FORWARDS)?.parse().ok()
 }
 
-/// Whether the length stands there once, as the number itself.
+/// Whether there is one `Content-Length`, written as a plain number.
 fn is_plain_length(headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
     let first = lines.next().map(HeaderValue::as_bytes).unwrap_or_default();
@@ -174,7 +175,7 @@ pub fn wants_websocket(arrival: &Arrival) -> bool {
         && has_token(&arrival.headers, header::UPGRADE, "websocket")
 }
 
-/// `X-Forwarded-*`: what a trusted proxy said is kept and extended, what anybody else said is replaced.
+/// `X-Forwarded-*`: values from a trusted proxy are kept and extended, values from any other sender are replaced.
 fn forwarded(arrival: &Arrival, out: &mut HeaderMap) {
     match out.entry(X_FORWARDED_FOR) {
         Entry::Occupied(_) => {
@@ -248,7 +249,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
-/// Fields that a `Connection` list must not remove: framing, identity, and what means something to the end points.
+/// Fields that a `Connection` list must not remove: framing, identity, and fields for the end points.
 fn is_essential(name: &HeaderName) -> bool {
     ESSENTIAL.contains(name)
 }
@@ -259,7 +260,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
-// Statics: a constant array of names would be built anew at each use.
+// Statics: a constant array of names would be built at each use.
 static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),

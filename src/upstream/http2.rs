@@ -1,7 +1,7 @@
 //! HTTP/2 towards a target (RFC 9113): many requests over one connection, another connection when its streams run out.
 //!
-//! A reader that does not read holds its stream's window and nothing else: a connection's window is as large as all its streams'
-//! together, so that no stream waits for another.
+//! A slow reader holds its stream's window and nothing else: a connection's window is as large as all its streams' windows
+//! together, and no stream waits for another.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,28 +27,28 @@ use super::{
 };
 use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
 
-/// Most streams of one connection, whatever the target would take.
+/// Most streams of one connection, even if the target allows more.
 const MAX_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
-/// A target that does not answer a ping for so long, while it owes an answer, is gone.
+/// A target that owes an answer and does not answer a ping within this time is gone.
 const PING: Duration = Duration::from_secs(20);
 /// Largest response head.
 const MAX_HEAD: u32 = 64 << 10;
 
-/// Before the target's first SETTINGS: a request that is sent before may be one too many.
+/// Streams allowed before the target's first SETTINGS: a request sent earlier may be one too many.
 const UNSAID: usize = 0;
-/// For those SETTINGS, which come first of all (RFC 9113 section 3.4).
+/// Longest wait for those SETTINGS, which are the target's first frame (RFC 9113 section 3.4).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a connection does not serve.
+/// Why a connection did not start.
 #[derive(Debug)]
 pub enum Unstarted {
-    /// As hyper says.
+    /// hyper's error.
     Broken(hyper::Error),
     /// The target closed it.
     Closed,
-    /// The target does not say that it speaks HTTP/2.
+    /// The target sends no SETTINGS: it does not speak HTTP/2.
     Silent,
 }
 
@@ -56,9 +56,9 @@ pub enum Unstarted {
 #[derive(Default)]
 pub struct Channels {
     open: RefCell<Vec<Rc<Channel>>>,
-    /// What the target chose when it was last asked.
+    /// Whether the target chose HTTP/2 on the last new connection.
     chose: Cell<Option<bool>>,
-    /// Somebody is opening a connection; the others wait for how it ends.
+    /// The connection that a task is opening; other requests wait for the outcome.
     opening: RefCell<Option<Rc<Opening>>>,
 }
 
@@ -67,11 +67,11 @@ pub struct Channel {
     sender: SendRequest<Body>,
     /// Streams in use.
     streams: Cell<usize>,
-    /// Streams that the target takes.
+    /// Most streams that the target allows.
     most: Rc<Cell<usize>>,
     idle_since: Cell<Instant>,
     served: Cell<bool>,
-    /// No longer among the open ones.
+    /// The pool no longer has the connection.
     gone: Cell<bool>,
     cells: Rc<TargetCells>,
     freed: Rc<Freed>,
@@ -87,11 +87,11 @@ pub struct Opening {
     changed: Notify,
 }
 
-/// Whoever opens it. Those who wait are told of the end, however it comes: by a panic or because the task is dropped, too.
+/// The duty to open it. Its drop tells the waiting requests the outcome, even after a panic or when the task is dropped.
 pub struct Opener(Rc<Opening>);
 
 impl Opener {
-    /// The connection is open, or why it is not.
+    /// The connection is open, or failed with `error`.
     pub fn ended(self, error: Option<SendError>) {
         *self.0.ended.borrow_mut() = Some(error);
     }
@@ -109,7 +109,7 @@ impl Drop for Opener {
 }
 
 impl Opening {
-    /// Waits until it is open; the error is why it is not.
+    /// Waits until the connection is open; the error says why it is not.
     pub async fn ended(&self) -> Result<(), SendError> {
         loop {
             let changed = self.changed.notified();
@@ -129,7 +129,7 @@ impl Channels {
         Some(channel.take())
     }
 
-    /// Whether a new connection to `target` may well speak HTTP/2, so that several requests can wait for one.
+    /// Whether a new connection to `target` will probably speak HTTP/2: then several requests can wait for one.
     pub fn are_expected(&self, target: &Target) -> bool {
         self.chose.get().unwrap_or(match target.protocol {
             Protocol::Http1 => false,
@@ -138,12 +138,12 @@ impl Channels {
         })
     }
 
-    /// What a new connection turned out to speak.
+    /// Notes the protocol of a new connection.
     pub fn learn(&self, http2: bool) {
         self.chose.set(Some(http2));
     }
 
-    /// The connection that is being opened, and, if nobody opens it yet, the duty to do so.
+    /// The connection that is being opened; if no task opens one yet, with the duty to do so.
     pub fn opening(&self) -> (Rc<Opening>, Option<Opener>) {
         let mut opening = self.opening.borrow_mut();
         match &*opening {
@@ -155,7 +155,7 @@ impl Channels {
         }
     }
 
-    /// Begins HTTP/2 on a new connection in its place, and waits until the target has said how many streams it takes.
+    /// Begins HTTP/2 on a new connection in `slot`, and waits until the target has said how many streams it allows.
     pub async fn start(&self, stream: Stream, slot: Slot, cells: &Rc<TargetCells>, freed: &Rc<Freed>) -> Result<(), Unstarted> {
         let stirred = Rc::new(Notify::new());
         let begun = Rc::new(Cell::new(false));
@@ -216,7 +216,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Drops connections that were idle for too long or were closed, and so many more idle ones as others wait for their places.
+    /// Drops connections that are closed or were idle for too long, and as many more idle ones as `wanted` slots.
     pub fn sweep(&self, now: Instant, keep_idle: Duration, wanted: &mut usize) {
         self.open.borrow_mut().retain(|channel| {
             let idle = channel.streams.get() == 0;
@@ -245,7 +245,7 @@ impl Channel {
         Seat(self.clone())
     }
 
-    /// The connection is none of the pool's any more; what is on it may end.
+    /// Takes the connection out of the pool's counts; its streams may end.
     fn go(&self) {
         if !self.gone.replace(true) && self.streams.get() == 0 {
             self.cells.idle.dec();
@@ -254,12 +254,12 @@ impl Channel {
 }
 
 impl Seat {
-    /// A request goes out; whether the connection has served before.
+    /// Notes that a request goes out. Gives whether the connection has served before.
     pub fn begin(&self) -> bool {
         self.0.served.replace(true)
     }
 
-    /// What sends on this connection.
+    /// The sender of requests on this connection.
     pub fn sender(&self) -> SendRequest<Body> {
         self.0.sender.clone()
     }
@@ -280,7 +280,7 @@ impl Drop for Seat {
     }
 }
 
-/// Makes an HTTP/1.1 request one of HTTP/2: the target is whole, the authority stands in it, nothing expects a 100.
+/// Makes an HTTP/1.1 request an HTTP/2 one: a whole target with its authority, and no `Expect`.
 pub fn convert(request: &mut Request<Body>, target: &Target, interim: Option<&Informed>) {
     let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| target.authority.clone());
     let mut parts = uri::Parts::default();
@@ -294,12 +294,12 @@ pub fn convert(request: &mut Request<Body>, target: &Target, interim: Option<&In
     if request.headers_mut().remove(header::EXPECT).is_some()
         && let Some(to) = interim
     {
-        // hyper would not tell us of the target's 100: the client is told at once.
+        // hyper does not report the target's 100: the client gets one at once.
         to.connection.interim(to.request, StatusCode::CONTINUE, &http::HeaderMap::new());
     }
 }
 
-/// The other way round, for a request that came back unsent.
+/// Reverses [`convert`] for a request that came back unsent.
 pub fn revert(request: &mut Request<Body>) {
     let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     if let Some(host) = host {
@@ -311,12 +311,12 @@ pub fn revert(request: &mut Request<Body>) {
     *request.version_mut() = Version::HTTP_11;
 }
 
-/// Whether a request of this method can be told in HTTP/2 as this proxy tells it.
+/// Whether this proxy can send the request over HTTP/2.
 pub fn can_carry(request: &Request<Body>) -> bool {
     request.method() != Method::CONNECT && request.uri().path() != "*"
 }
 
-/// Whether the target says that it has not looked at the request: such a stream is safe to send again (RFC 9113 section 8.7).
+/// Whether the target says that it did not process the request: such a stream is safe to retry (RFC 9113 section 8.7).
 pub fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
     let Some(error) = error.downcast_ref::<h2::Error>() else { return false };
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
@@ -328,13 +328,13 @@ pub fn is_malformed(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_library())
 }
 
-/// Whether the target has said that this request failed: no closing has crossed it.
+/// Whether the target has reported that this request failed: no close has crossed the request.
 pub fn is_answer(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<h2::Error>().is_some_and(|error| error.is_remote() && (error.is_reset() || error.is_go_away()))
 }
 
-/// Streams run on the connection's own worker. Until the connection has begun, each step of its reader is told: hyper does not say
-/// when the target's settings have come.
+/// Streams run on the connection's own worker. Until the connection has begun, each step of its reader is reported: hyper does
+/// not say when the target's settings have come.
 #[derive(Debug, Clone)]
 struct Local {
     stirred: Rc<Notify>,

@@ -1,7 +1,7 @@
 //! One try over the wire: a connection from the worker's own pool, a request, a response head.
 //!
-//! An error says where it happened and whether a reused connection was to blame, because that decides whether the
-//! same request may be sent again.
+//! An error says where the try failed and whether a reused connection was to blame: that decides whether the same request may
+//! be sent again.
 
 mod answer;
 pub mod connect;
@@ -30,37 +30,37 @@ pub use pool::{Connection, Pool, Received};
 use slots::Slots;
 pub use wire::Tunnel;
 
-/// One place a request can be sent. Shared by all workers; the pools are not.
+/// A target of requests. Shared by all workers; the pools are not.
 #[derive(Debug)]
 pub struct Target {
     /// Label of metrics and logs: `app`, or the provider's name.
     pub name: Arc<str>,
-    /// Where it is.
+    /// Scheme, host and port.
     pub origin: Origin,
-    /// The `Host` field it expects.
+    /// The `Host` field that it expects.
     pub authority: HeaderValue,
     /// TLS, if the origin's scheme asks for it.
     pub tls: Option<tls::ClientTls>,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
     /// Places for its connections, over all workers.
     slots: Slots,
-    /// Tells TLS settings apart.
+    /// A hash of the TLS settings: tells different settings apart.
     mark: [u8; 32],
-    /// How the last connection attempt ended.
+    /// The outcome of the last connection attempt.
     reached: Arc<AtomicU8>,
 }
 
-/// What the configuration says of a target.
+/// The configuration of a target.
 #[derive(Debug, Clone, Copy)]
 pub struct TargetTerms<'a> {
-    /// Where it is.
+    /// Scheme, host and port.
     pub origin: &'a Origin,
-    /// TLS with it, where the origin's scheme asks for it.
+    /// TLS settings, used if the origin's scheme asks for TLS.
     pub tls: &'a TargetTls,
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// How long an idle connection is kept.
     pub keep_idle: std::time::Duration,
@@ -68,19 +68,19 @@ pub struct TargetTerms<'a> {
     pub max_connections: usize,
 }
 
-/// Whether a target could be reached when it was last tried.
+/// The outcome of the last connection attempt to a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
     /// Not tried yet.
     Untried,
     /// A connection was opened.
     Yes,
-    /// None could be opened.
+    /// The connection attempt failed.
     No,
 }
 
 impl Target {
-    /// A target; the error says what is wrong with it.
+    /// A target; the error names the flaw of its configuration.
     pub fn new(name: Arc<str>, to: TargetTerms<'_>, system: &mut tls::SystemRoots) -> Result<Self, String> {
         let TargetTerms { origin, tls, protocol, keep_idle, max_connections } = to;
         let authority =
@@ -94,7 +94,7 @@ impl Target {
         Ok(Self { name, origin: origin.clone(), authority, tls, protocol, keep_idle, slots, mark, reached: Arc::default() })
     }
 
-    /// Whether a connection to the other is as good as one to this: nobody else is at its end, and nothing else was agreed on.
+    /// Whether a connection to `other` serves for this target too: it has the same origin and the same terms.
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.name == other.name
             && self.origin == other.origin
@@ -103,13 +103,13 @@ impl Target {
             && self.slots.most() == other.slots.most()
     }
 
-    /// Takes over what is known of the same target from before a reload.
+    /// Takes over the state of the same target from before a reload.
     pub fn known_as(mut self, reached: Arc<AtomicU8>) -> Self {
         self.reached = reached;
         self
     }
 
-    /// Whether it could be reached when it was last tried.
+    /// The outcome of the last connection attempt.
     pub fn reached(&self) -> Reached {
         match self.reached.load(Relaxed) {
             0 => Reached::Untried,
@@ -126,15 +126,15 @@ impl Target {
 /// Why a try gave no response head.
 #[derive(Debug, Clone)]
 pub struct SendError {
-    /// What went wrong.
+    /// The kind of failure.
     pub fault: Fault,
-    /// In words.
+    /// The failure in words.
     pub detail: String,
     /// The connection had served before: its closing may have crossed the request.
     pub reused: bool,
-    /// Nobody has seen the request: no byte of it has left, or the target says that it was not looked at.
+    /// The target has not processed the request: no byte of it has left, or the target says so.
     pub unsent: bool,
-    /// The `connect` bound that passed, if that was it.
+    /// The `connect` bound, if it expired.
     pub timeout: Option<std::time::Duration>,
 }
 

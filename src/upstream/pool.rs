@@ -1,7 +1,7 @@
 //! A worker's connections to one target. No lock: a pool never leaves its thread.
 //!
-//! Idle HTTP/1 connections are a stack, so that the warmest is used first and the coldest age out. Each is looked at before it is
-//! used, so a close by the target is seen. HTTP/2 connections are in `http2`.
+//! Idle HTTP/1.1 connections are a stack: the warmest is used first and the coldest age out. Each is checked before its use: a
+//! close by the target is noticed. HTTP/2 connections are in `http2`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -24,13 +24,13 @@ use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, tele
 
 /// A worker's connections to one target.
 pub struct Pool {
-    /// What they lead to.
+    /// The target of the connections.
     pub target: Arc<Target>,
     dial: Rc<dyn Dial>,
     idle: RefCell<Vec<Idle>>,
     channels: Channels,
     freed: Rc<Freed>,
-    /// What this target counts on this worker.
+    /// The counts of this target on this worker.
     pub cells: Rc<TargetCells>,
 }
 
@@ -39,7 +39,7 @@ struct Idle {
     since: Instant,
 }
 
-/// Tells this worker's requests that wait for a connection that one is free again.
+/// Wakes requests of this worker that wait for a connection when one is free again.
 #[derive(Default)]
 pub struct Freed {
     waiting: Cell<usize>,
@@ -71,17 +71,17 @@ impl Drop for Waits {
 
 /// A response head, its body, and the connection that must be given back when the body has ended.
 pub struct Received {
-    /// As the target sent it.
+    /// The head as the target sent it.
     pub head: Parts,
-    /// As it comes.
+    /// The body as it comes.
     pub body: Body,
     /// Give it back with [`Connection::release`] at the body's end; dropping it closes.
     pub connection: Connection,
 }
 
-/// A connection in use: one of its own, or a stream of one that others use too.
+/// A connection in use: a whole HTTP/1.1 connection, or a stream of an HTTP/2 connection.
 pub enum Connection {
-    /// HTTP/1.
+    /// HTTP/1.1.
     Own(Own),
     /// HTTP/2.
     Stream(Seat),
@@ -100,14 +100,14 @@ pub struct Own {
     pool: Rc<Pool>,
 }
 
-/// The time for a connection, the wait for its place included.
+/// The bound on getting a connection, the wait for a slot included.
 #[derive(Clone, Copy)]
 struct Within {
     until: Instant,
     bound: Duration,
 }
 
-/// How often a request waits for a connection that others opened before it opens one for itself.
+/// How often a request waits for a connection that another request opens before it opens its own.
 const MAX_WAITS: u32 = 8;
 
 impl Pool {
@@ -118,8 +118,8 @@ impl Pool {
 
     /// Sends `request` over an idle or a new connection and waits for the response head; `upgrade` asks for a connection of its own.
     ///
-    /// A request that an HTTP/2 connection hands back unsent, because it was just closed, goes out once more over another one: nothing of
-    /// it had left. 1xx answers go to `interim`.
+    /// A request that an HTTP/2 connection hands back unsent, because it was just closed, is sent once more over another
+    /// connection: no byte of it had left. 1xx answers go to `interim`.
     pub async fn send(
         self: &Rc<Self>,
         mut request: Request<Body>,
@@ -130,7 +130,7 @@ impl Pool {
     ) -> Result<Received, SendError> {
         let own = upgrade || !http2::can_carry(&request);
         let within = connect.map(|bound| Within { until: now + bound, bound });
-        // Whoever waits comes first.
+        // Requests that wait already come first.
         let mut queues = self.freed.waiting.get() > 0;
         let mut waits = 0;
         loop {
@@ -138,7 +138,7 @@ impl Pool {
             queues = false;
             let (connection, reused) = match ready {
                 Some(ready) => ready,
-                // A new connection's streams may all be taken by those who waited too: then for another one.
+                // All streams of a new connection may go to other requests that waited: then the next connection is tried.
                 None if !own && self.channels.are_expected(&self.target) && waits < MAX_WAITS => {
                     waits += 1;
                     Box::pin(self.join(within)).await?;
@@ -153,7 +153,7 @@ impl Pool {
                 Connection::Own(own) => return over_own(own, request, interim, reused).await,
                 Connection::Stream(seat) => {
                     http2::convert(&mut request, &self.target, interim);
-                    // Boxed: the futures of HTTP/1 requests need not be larger for it.
+                    // Boxed: the futures of HTTP/1.1 requests need not be larger for it.
                     Box::pin(over_stream(seat, request)).await
                 }
             };
@@ -172,8 +172,7 @@ impl Pool {
         }
     }
 
-    /// Drops connections that were idle for too long or were closed, and so many more as other workers wait for their places.
-    /// Called about once a second.
+    /// Drops connections that are closed or were idle for too long, and as many more as other workers wait for. Called about once a second.
     pub fn sweep(&self, now: Instant) {
         let mut wanted = self.target.slots.waiting().saturating_sub(self.freed.waiting.get());
         let mut idle = self.idle.borrow_mut();
@@ -189,7 +188,7 @@ impl Pool {
         self.channels.sweep(now, self.target.keep_idle, &mut wanted);
     }
 
-    /// A connection that is open, and whether it has served before.
+    /// An open connection, and whether it has served before.
     fn check_out(self: &Rc<Self>, now: Instant, own: bool) -> Option<(Connection, bool)> {
         if !own && let Some(seat) = self.channels.reserve() {
             let reused = seat.begin();
@@ -206,7 +205,7 @@ impl Pool {
         None
     }
 
-    /// A place for a new connection, at once or by waiting; `None`: a connection has become free meanwhile.
+    /// A slot for a new connection, at once or after a wait; `None`: a connection has become free meanwhile.
     async fn room(&self, within: Option<Within>) -> Result<Option<Slot>, SendError> {
         match self.target.slots.take() {
             Some(slot) => Ok(Some(slot)),
@@ -233,13 +232,13 @@ impl Pool {
         }
     }
 
-    /// Waits for a connection that all may use; opens it, in a task of its own, if nobody else does.
+    /// Waits for a connection that all requests may use; opens it, in a task of its own, if no other request does.
     async fn join(self: &Rc<Self>, within: Option<Within>) -> Result<(), SendError> {
         let (opening, opener) = self.channels.opening();
         if let Some(opener) = opener {
             let pool = self.clone();
             tokio::task::spawn_local(async move {
-                // It may be for others, who came later.
+                // The connection may serve requests that came later: it has its own bound.
                 let within = within.map(|Within { bound, .. }| Within { until: Instant::now() + bound, bound });
                 let ended = async {
                     match pool.room(within).await? {
@@ -248,7 +247,7 @@ impl Pool {
                     }
                 };
                 let ended = ended.await;
-                // Released first: it is the first to be taken by those who wait.
+                // Released before the waiting requests wake: it is the first that they find.
                 let error = ended.map(|connection| connection.map(|connection| connection.release(Instant::now()))).err();
                 opener.ended(error);
             });
@@ -316,7 +315,7 @@ impl Connection {
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
     pub fn release(self, now: Instant) {
         let Self::Own(mut own) = self else { return };
-        // Requests of other workers wait for its place: they cannot use the connection itself.
+        // Requests of other workers wait for its slot: they cannot use the connection itself.
         let wanted_elsewhere = own.pool.target.slots.waiting() > own.pool.freed.waiting.get();
         if own.wire.as_ref().is_some_and(|wire| wire.borrow().rests)
             && !wanted_elsewhere
@@ -330,7 +329,7 @@ impl Connection {
         }
     }
 
-    /// The connection as a tunnel; `None`: it cannot be one.
+    /// The connection as a tunnel; `None`: it is an HTTP/2 stream, or still in use.
     pub fn into_tunnel(self) -> Option<Tunnel> {
         let Self::Own(mut own) = self else { return None };
         let wire = own.wire.take()?;
@@ -372,12 +371,12 @@ fn broken(detail: &str, reused: bool) -> SendError {
     SendError { fault: Fault::Reset, detail: detail.into(), reused, unsent: false, timeout: None }
 }
 
-/// The bound passed without a connection.
+/// The bound expired without a connection.
 fn late(bound: Duration) -> SendError {
     SendError { timeout: Some(bound), unsent: true, ..broken(&format!("no connection within {bound:?}"), false) }
 }
 
-/// No request has been sent yet.
+/// The connection did not start, and the request was not sent.
 fn unstarted(why: http2::Unstarted) -> SendError {
     let error = match why {
         http2::Unstarted::Broken(error) => explain(&error, false),

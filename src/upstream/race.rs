@@ -1,7 +1,7 @@
-//! Happy eyeballs (RFC 8305 sections 4 and 5): one connection out of several addresses, as fast as the best of them.
+//! Happy eyeballs (RFC 8305 sections 4 and 5): one connection to one of several addresses, as fast as the best of them.
 //!
-//! Families alternate, the next address is tried when one fails or is silent for [`DELAY`], the first connection wins and the
-//! other attempts are dropped. An address that swallows everything therefore costs [`DELAY`] and not the whole connect bound.
+//! Families alternate. The next address is tried when one fails or is silent for [`DELAY`]; the first connection wins and the
+//! other attempts are dropped. An address that drops every packet costs [`DELAY`] and not the whole connect bound.
 
 use std::{
     future::Future,
@@ -13,10 +13,10 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-/// How long an attempt has the stage for itself.
+/// Time that an attempt has before the next one begins.
 pub const DELAY: Duration = Duration::from_millis(250);
 
-/// What a race came to.
+/// The outcome of a race.
 #[derive(Debug)]
 pub enum Ended<T, E> {
     /// A connection.
@@ -61,7 +61,7 @@ where
 /// A step of the race.
 enum Step<T> {
     Won(SocketAddr, T),
-    /// It is another address's turn.
+    /// The next address's turn.
     Next,
     Over,
 }
@@ -75,7 +75,7 @@ impl<F, T, E> Race<F, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    /// `delay` is there while addresses wait.
+    /// `delay` is present while addresses wait.
     fn poll(&mut self, cx: &mut Context<'_>, delay: Option<Pin<&mut Sleep>>) -> Poll<Step<T>> {
         let failures = self.failed.len();
         let mut at = 0;
@@ -134,10 +134,10 @@ mod tests {
         texts.iter().map(|text| text.parse().expect("an address")).collect()
     }
 
-    /// How an address behaves: after this long a connection (`true`) or a failure; `None`: it swallows everything.
+    /// The behaviour of each address: a connection (`true`) or a failure after so many milliseconds; `None`: it drops every packet.
     type Script<'a> = &'a [(&'a str, Option<(u64, bool)>)];
 
-    /// The winner, who lost, when it was over in milliseconds, and when each attempt began.
+    /// The winner, the losers, the end in milliseconds, and when each attempt began.
     async fn race(script: Script<'_>) -> (Option<String>, Vec<String>, u64, Vec<(String, u64)>) {
         let began = Instant::now();
         let attempts = RefCell::new(Vec::new());

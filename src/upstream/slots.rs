@@ -1,7 +1,7 @@
-//! How many connections a target may have over all workers, and how many requests may wait for one.
+//! The bound on a target's connections over all workers, and on the requests that wait for one.
 //!
-//! A slot belongs to a connection from before it is opened until its socket is closed, as a tunnel too. Requests that find no slot
-//! wait in the order in which they came, [`QUEUE`] of them; beyond it they are refused at once.
+//! A slot belongs to a connection from before it is opened until its socket is closed, as a tunnel too. Requests without a slot
+//! wait in the order in which they came, at most [`QUEUE`] of them; further ones are refused at once.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Requests that may wait at one target, over all workers.
 pub const QUEUE: usize = 1024;
 
-/// The places for a target's connections.
+/// The slots of a target's connections.
 #[derive(Debug)]
 pub struct Slots {
     free: Arc<Semaphore>,
@@ -21,24 +21,24 @@ pub struct Slots {
     waiting: AtomicUsize,
 }
 
-/// A connection's place.
+/// A connection's slot.
 #[derive(Debug)]
 pub struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
-/// A request's place among those that wait.
+/// A request's place in the queue for a slot.
 #[derive(Debug)]
 pub struct Waiting<'a>(&'a Slots);
 
 impl Slots {
-    /// `most` places.
+    /// `most` slots, at least one.
     pub fn new(most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(most)), most, waiting: AtomicUsize::new(0) }
     }
 
-    /// How many there are.
+    /// The number of slots.
     pub fn most(&self) -> usize {
         self.most
     }
@@ -48,17 +48,17 @@ impl Slots {
         self.waiting.load(Relaxed)
     }
 
-    /// A free place, if there is one that nobody waits for.
+    /// A free slot, if no request waits for it.
     pub fn take(&self) -> Option<Slot> {
         self.free.clone().try_acquire_owned().ok().map(|permit| Slot { _permit: permit })
     }
 
-    /// Whether none is free.
+    /// Whether no slot is free.
     pub fn are_taken(&self) -> bool {
         self.free.available_permits() == 0
     }
 
-    /// A place among those that wait; `None`: they are too many.
+    /// A place in the queue; `None`: the queue is full.
     pub fn queue(&self) -> Option<Waiting<'_>> {
         let place = self.waiting.fetch_update(Relaxed, Relaxed, |waiting| (waiting < QUEUE).then_some(waiting + 1));
         place.ok().map(|_| Waiting(self))
@@ -66,9 +66,9 @@ impl Slots {
 }
 
 impl Waiting<'_> {
-    /// The next place that becomes free.
+    /// The next slot that becomes free.
     pub async fn slot(&self) -> Option<Slot> {
-        // Nobody ever closes it.
+        // The semaphore is never closed.
         self.0.free.clone().acquire_owned().await.ok().map(|permit| Slot { _permit: permit })
     }
 }
@@ -79,7 +79,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Whether a connection's place is among so many that are wanted; then they are one less.
+/// Whether a slot is still wanted; if so, counts `wanted` down by one.
 pub fn is_wanted(wanted: &mut usize) -> bool {
     let is = *wanted > 0;
     *wanted = wanted.saturating_sub(1);

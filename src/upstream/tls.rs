@@ -1,4 +1,5 @@
-//! TLS towards targets: whose certificates are believed, what is offered, and why a handshake failed, in words that help.
+//! TLS towards targets: the certificates that are accepted, the protocols that are offered, and the reasons of failed
+//! handshakes in words that help.
 
 use std::{fmt, io, sync::Arc};
 
@@ -18,10 +19,10 @@ use crate::config::{
     tls::{Shown, system_roots},
 };
 
-/// What a target's handshakes need.
+/// The TLS settings of a target.
 #[derive(Debug)]
 pub struct ClientTls {
-    /// Offers what the target may speak.
+    /// Offers every protocol that the target may speak.
     pub any: Arc<ClientConfig>,
     /// Offers HTTP/1.1 alone: an upgrade needs a connection of its own.
     pub http1: Arc<ClientConfig>,
@@ -29,7 +30,7 @@ pub struct ClientTls {
     pub name: ServerName<'static>,
 }
 
-/// The system's authorities, loaded when they are first needed.
+/// The system's authorities, loaded at their first use.
 #[derive(Debug, Default)]
 pub struct SystemRoots(Option<RootCertStore>);
 
@@ -40,7 +41,7 @@ impl SystemRoots {
 }
 
 impl ClientTls {
-    /// The terms of `tls` for the target at `origin`; the error says what cannot be applied.
+    /// The settings of `tls` for the target at `origin`; the error names the one that cannot be applied.
     pub fn new(origin: &Origin, tls: &TargetTls, protocol: Protocol, system: &mut SystemRoots) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -69,12 +70,12 @@ impl ClientTls {
     }
 }
 
-/// Verifies a target's certificate as configured, and keeps of one that is refused what an operator needs to know.
+/// Verifies a target's certificate as configured, and notes the facts of a refused one for the operator.
 #[derive(Debug)]
 struct Verifier {
-    /// By authorities, name and dates; `None`: pins alone count.
+    /// Checks authority, name and dates; `None`: only pins count.
     authorities: Option<Arc<WebPkiServerVerifier>>,
-    /// Of which the key must be one, if there are any.
+    /// If there are any, the key must match one of them.
     pins: Vec<Pin>,
     provider: Arc<CryptoProvider>,
 }
@@ -145,14 +146,14 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A certificate that was not believed.
+/// A refused certificate.
 #[derive(Debug)]
 struct Refused {
     why: CertificateError,
-    /// Of its key.
+    /// The pin of its key.
     pin: Option<Pin>,
     shown: Shown,
-    /// Another key was expected.
+    /// A pin was configured, and the key has another.
     pinned: bool,
 }
 
@@ -165,11 +166,11 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
-    /// What is wrong with the certificate of `host`, and what to write if it is the right one all the same.
+    /// The flaw of the certificate of `host`, and the configuration that would accept it.
     fn explain(&self, host: &str) -> String {
         let date = |at: &UnixTime| httpdate::fmt_http_date(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at.as_secs()));
         let pin = self.pin.map(|pin| format!("`pin: \"{pin}\"`")).unwrap_or_default();
-        // No authority will ever vouch for it.
+        // No authority will ever sign it.
         let anyway = if self.shown.self_signed { format!("; if it is the right one, write {pin}") } else { String::new() };
         match &self.why {
             CertificateError::ExpiredContext { not_after, .. } => {
@@ -198,7 +199,7 @@ impl Refused {
                  `system_roots: true` if the system knows it, or {pin}",
                 self.shown.issuer,
             ),
-            // An authority's own certificate, as `openssl req -x509` makes them.
+            // An authority's own certificate, as `openssl req -x509` makes it.
             other if self.shown.self_signed => {
                 format!("the certificate of {host} is signed by itself alone ({other}){anyway}")
             }
@@ -207,7 +208,7 @@ impl Refused {
     }
 }
 
-/// Why a handshake with `host` failed, and what would help.
+/// Why a handshake with `host` failed, and the remedy.
 pub fn explain(host: &str, error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return format!("no TLS with {host}: {error}");
@@ -222,7 +223,7 @@ pub fn explain(host: &str, error: &io::Error) -> String {
     }
 }
 
-/// What the target's own refusal means.
+/// The meaning of the target's own refusal.
 fn in_words(error: &rustls::Error) -> String {
     use rustls::{AlertDescription as Alert, Error};
     match error {

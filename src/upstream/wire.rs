@@ -1,7 +1,7 @@
-//! An HTTP/1.1 connection to a target, driven by whoever waits for the answer: it has no task of its own.
+//! An HTTP/1.1 connection to a target, driven by the task that waits for the answer: it has no task of its own.
 //!
-//! The request goes out while the answer is awaited. An answer that comes before the end of the request is passed on at once, and a
-//! task sends the rest. A wire that is dropped is a closed connection.
+//! The request goes out while the answer is awaited. An answer that begins before the end of the request is passed on at once,
+//! and a task sends the rest of the request. A dropped wire closes its connection.
 
 use std::{
     cell::RefCell,
@@ -26,37 +26,37 @@ use crate::{
     http1,
 };
 
-/// A connection, its request on the way out and what has been read ahead of its answer.
+/// A connection, the request on its way out, and the bytes read ahead of the answer.
 pub struct Wire {
     stream: Stream,
-    /// Read and not taken.
+    /// Bytes read and not yet taken.
     pub(super) input: BytesMut,
-    /// The last read brought as much as it could.
+    /// The last read brought at least `inbox::SMALL` bytes.
     bulk: bool,
     out: Outbox,
     body: Body,
     unsent: Unsent,
-    /// Bytes of the request in hand that have left.
+    /// Bytes of the present request that have left.
     sent: u64,
-    /// Why no more of the request goes out.
+    /// Why no more of the request can be sent.
     unsendable: Option<Unsendable>,
-    /// The answer has ended, and another request may follow.
+    /// The answer has ended, and the connection may carry another request.
     pub(super) rests: bool,
-    /// Nobody reads the answer any more.
+    /// The answer has lost its reader.
     left: bool,
-    /// The task that sends what is left of the request.
+    /// Wakes the task that sends the rest of the request.
     uploader: Option<Waker>,
     _slot: Option<Slot>,
 }
 
-/// What of a request's body has not been put on its way.
+/// The part of a request's body that is not yet in the outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsent {
     /// Nothing.
     Nothing,
     /// So many bytes.
     Length(u64),
-    /// Bytes of a number that is not known: they go in chunks.
+    /// An unknown number of bytes: they go in chunks.
     Chunked,
 }
 
@@ -65,7 +65,7 @@ pub enum Unsent {
 pub enum Unsendable {
     /// Its own body failed.
     Body(String),
-    /// The target takes no more. It may have answered before.
+    /// The target takes no more bytes. It may have answered before.
     Target(String),
 }
 
@@ -73,7 +73,7 @@ pub enum Unsendable {
 pub type Shared = Rc<RefCell<Wire>>;
 
 impl Wire {
-    /// A new connection in its place.
+    /// A new connection; `slot` is held until it is closed.
     pub fn new(stream: Stream, slot: Option<Slot>) -> Shared {
         Rc::new(RefCell::new(Self {
             stream,
@@ -91,10 +91,10 @@ impl Wire {
         }))
     }
 
-    /// Whether the idle connection is open and the target has said nothing unasked.
+    /// Whether the idle connection is open and the target has sent nothing unasked.
     pub fn is_fresh(&mut self) -> bool {
         let mut byte = [0];
-        // Whoever waits on it next leaves a waker of its own.
+        // The next task that waits on it registers its own waker.
         let mut cx = Context::from_waker(Waker::noop());
         self.input.is_empty() && Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
@@ -121,7 +121,7 @@ impl Wire {
         self.unsendable.as_ref()
     }
 
-    /// Sends what can be sent now. Ready when nothing is left to do.
+    /// Sends the bytes that can be sent now. Ready when nothing is left to send, or nothing can be.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.unsendable.is_some() {
             return Poll::Ready(());
@@ -148,7 +148,7 @@ impl Wire {
                 }
             }
             if self.out.is_empty() {
-                // TLS may hold back what was written.
+                // TLS may hold back written bytes.
                 ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(target)?;
                 return if body_waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
@@ -157,7 +157,7 @@ impl Wire {
         }
     }
 
-    /// Puts a piece or the trailers of the body on the way.
+    /// Puts a piece or the trailers of the body into the outbox.
     fn enclose(&mut self, frame: Frame<Bytes>) -> Result<(), Unsendable> {
         let piece = match frame.into_data() {
             Ok(piece) => piece,
@@ -198,7 +198,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Reads on; 0 at the end of what the target sends. `plenty`: much is to come.
+    /// Reads more; 0 at the end of the target's bytes. `plenty`: much is to come.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, plenty: bool) -> Poll<io::Result<usize>> {
         let expect = if plenty && self.bulk { Expect::Plenty } else { Expect::Little };
         let read = ready!(inbox::poll_fill(&mut self.stream, cx, &mut self.input, expect));
@@ -206,12 +206,12 @@ impl Wire {
         Poll::Ready(read)
     }
 
-    /// The answer has ended; `reusable`: another may follow.
+    /// Ends the answer; `reusable`: its framing allows another request.
     pub fn answer_ended(&mut self, reusable: bool) {
         self.rests = reusable && self.has_sent_all() && self.input.is_empty();
     }
 
-    /// Nobody reads the answer any more: what is left of the request is not sent.
+    /// The answer has lost its reader: the rest of the request is not sent.
     pub fn leave(&mut self) {
         self.left = true;
         if let Some(uploader) = self.uploader.take() {
@@ -220,7 +220,7 @@ impl Wire {
     }
 }
 
-/// Sends what is left of a request whose answer has begun.
+/// Sends the rest of a request whose answer has begun, in a task.
 pub fn send_on(wire: Shared) {
     tokio::task::spawn_local(std::future::poll_fn(move |cx| {
         let mut wire = wire.borrow_mut();
@@ -246,13 +246,13 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Takes the connection out of its wire; `None`: somebody else still holds it.
+    /// Takes the connection out of its wire; `None`: the wire is still in use elsewhere.
     pub fn of(wire: Shared) -> Option<Self> {
         let wire = Rc::into_inner(wire)?.into_inner();
         Some(Self { stream: Ahead::new(wire.stream, wire.input), _slot: wire._slot })
     }
 
-    /// What is read from and written to.
+    /// The tunnel's byte stream.
     pub fn stream(&mut self) -> &mut Ahead<Stream> {
         &mut self.stream
     }

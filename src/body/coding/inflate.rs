@@ -17,9 +17,9 @@ pub(super) struct Inflate {
 }
 
 enum State {
-    /// A gzip member is due, and every byte so far was part of one.
+    /// The next gzip member is due, and every earlier byte was part of one.
     Member {
-        /// One has ended: more may follow, or zeros, or nothing.
+        /// A member has ended: more members may follow, or zeros, or nothing.
         after_one: bool,
     },
     Inside(Decompress, Kind),
@@ -55,7 +55,7 @@ impl Inflate {
         let mut rest = piece;
         while let Some(&byte) = rest.first() {
             match &mut self.state {
-                // Padding after the last member: tape drives left it, and readers pass it over.
+                // Padding after the last member: tape drives left it, and readers skip it.
                 State::Member { after_one: true } if byte == 0 => rest = &rest[1..],
                 State::Member { .. } if byte == GZIP_MAGIC => {
                     self.state = State::Inside(Decompress::new_gzip(WINDOW_BITS), Kind::Gzip);
@@ -80,7 +80,7 @@ impl Inflate {
         Ok(())
     }
 
-    /// Decodes up to the end of the stream or of `input`; gives how much was read.
+    /// Decodes up to the end of the stream or of `input`; gives the number of bytes read.
     fn inflate(&mut self, input: &[u8], next: Next<'_>) -> Result<usize, Stop> {
         let State::Inside(inflate, kind) = &mut self.state else { return Err(Stop::Broken) };
         let mut at = 0;
@@ -89,7 +89,7 @@ impl Inflate {
             let status = inflate.decompress(&input[at..], &mut self.out, FlushDecompress::None);
             let (read, written) = ((inflate.total_in() - read) as usize, (inflate.total_out() - written) as usize);
             at += read;
-            // Also what stands before a fault: in a piece of its own it would have been read.
+            // Text before a fault is given too: with the fault in a later piece it would have been read.
             if written > 0 {
                 next(&self.out[..written])?;
             }
@@ -98,7 +98,7 @@ impl Inflate {
                 return Ok(at);
             }
             if read == 0 && written == 0 || at == input.len() && written < PIECE {
-                // Without progress the rest can never be read.
+                // Without progress the rest can never be decoded.
                 return if at == input.len() { Ok(at) } else { Err(Stop::Broken) };
             }
         }

@@ -1,8 +1,9 @@
-//! Content codings decoded on the side (RFC 9110 section 8.4): policies read the text, the other side gets the bytes as they came.
+//! Content codings decoded on the side (RFC 9110 section 8.4): policies read the text, the receiver gets the bytes as they came.
 //!
 //! [`Decoder`] takes pieces as they come and gives bounded pieces. [`decode`] takes a whole body and has two bounds: the size
-//! of the text, and its size against the encoded one. Each coding is read to its end: all members of a gzip file, all frames
-//! of a Zstandard stream. Another reader may read them all, and a second member must not say what nobody has looked at.
+//! of the text, and its ratio to the encoded size. Each coding is read to its end, with all members of a gzip file and all
+//! frames of a Zstandard stream: the receiver may read them all, and a second member must not carry text that no policy has
+//! read.
 
 mod inflate;
 mod unbrotli;
@@ -17,13 +18,13 @@ use http::{HeaderMap, header};
 /// Bytes that a decoder gives at once.
 const PIECE: usize = 16 * 1024;
 
-/// Most codings that lie over each other. More are refused: nobody sends them in earnest.
+/// Most codings on top of each other. More are refused: no serious sender uses them.
 const MOST_LAYERS: usize = 4;
 
-/// A text may always be this large, whatever its size against the encoded one.
+/// A text may always be this large, whatever its ratio to the encoded size.
 const ALWAYS: u64 = 1024 * 1024;
 
-/// A text larger than [`ALWAYS`] may have this many bytes for each encoded one. JSON with long repeats comes to 50.
+/// A text larger than [`ALWAYS`] may have at most this many bytes per encoded byte. JSON with long repeats reaches 50.
 const RATIO: u64 = 200;
 
 /// A content coding that can be decoded.
@@ -44,14 +45,14 @@ pub enum Coding {
 pub enum ContentEncoding {
     /// None: the body is its text.
     Plain,
-    /// All of them can be decoded.
+    /// Every coding can be decoded.
     Known(Vec<Coding>),
-    /// One that cannot be decoded, as the header names it; or too many.
+    /// A coding that cannot be decoded, as the header names it; or too many codings.
     Unknown(String),
 }
 
 impl ContentEncoding {
-    /// What `Content-Encoding` says.
+    /// Reads `Content-Encoding`.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut known = Vec::new();
         for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -82,18 +83,18 @@ impl Coding {
     }
 }
 
-/// What a body says once its codings are taken off.
+/// The text of a body, without its codings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
-    /// It has none: the bytes are the text.
+    /// There is no coding: the bytes are the text.
     Plain,
     /// The text.
     Decoded(Bytes),
     /// A coding that cannot be decoded, as the header names it.
     Unknown(String),
-    /// It is not what `Content-Encoding` says, or it is cut.
+    /// The body does not match `Content-Encoding`, or is cut.
     Broken,
-    /// The text has more than so many bytes, or is out of proportion to the encoded body.
+    /// The text is larger than so many bytes, or out of proportion to the encoded body.
     TooLarge(u64),
 }
 
@@ -124,19 +125,19 @@ pub fn decode(headers: &HeaderMap, body: &[u8], most: u64) -> Text {
     }
 }
 
-/// Why decoding stopped before its end.
+/// Why decoding stopped early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// The taker wants no more.
+    /// The taker asked for no more.
     Asked,
     /// The input is not in this coding.
     Broken,
 }
 
-/// Takes the text; `false`: no more of it is wanted.
+/// Takes a piece of the text; `false` asks for no more.
 type Take<'a> = &'a mut dyn FnMut(&[u8]) -> bool;
 
-/// Takes codings off a body that comes in pieces.
+/// Removes the codings of a body that comes in pieces.
 pub struct Decoder {
     /// The outermost coding first.
     layers: Vec<Layer>,
@@ -150,7 +151,7 @@ enum Layer {
 }
 
 impl Decoder {
-    /// For a body to which `codings` were applied in this order.
+    /// A decoder for a body to which `codings` were applied in this order.
     pub fn new(codings: &[Coding]) -> Self {
         let layer = |coding: &Coding| match coding {
             Coding::Gzip => Layer::Inflate(inflate::Inflate::gzip()),
@@ -161,7 +162,7 @@ impl Decoder {
         Self { layers: codings.iter().rev().map(layer).collect(), stopped: None }
     }
 
-    /// For a body with these header fields; `None`: it has no coding, or one that cannot be decoded.
+    /// A decoder for a body with these header fields; `None`: the body has no coding, or one that cannot be decoded.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         match ContentEncoding::of(headers) {
             ContentEncoding::Known(codings) => Some(Self::new(&codings)),
@@ -172,7 +173,7 @@ impl Decoder {
     /// Decodes a piece and gives its text to `take` in pieces of at most `PIECE` bytes.
     ///
     /// # Errors
-    /// The input is broken, or `take` wants no more. Both last.
+    /// The input is broken, or `take` asked for no more. Every later call fails too.
     pub fn feed(&mut self, piece: &[u8], take: Take<'_>) -> Result<(), Stop> {
         if let Some(stop) = self.stopped {
             return Err(stop);
@@ -180,10 +181,10 @@ impl Decoder {
         through(&mut self.layers, piece, take).inspect_err(|stop| self.stopped = Some(*stop))
     }
 
-    /// The body has come to its end.
+    /// Checks the end of the body.
     ///
     /// # Errors
-    /// It is cut in a coding.
+    /// The body is cut inside a coding.
     pub fn finish(&self) -> Result<(), Stop> {
         let ended = self.layers.iter().all(|layer| match layer {
             Layer::Inflate(inflate) => inflate.is_at_end(),

@@ -1,4 +1,4 @@
-//! Every coding, however it is cut, broken, repeated or blown up.
+//! Tests of every coding: cut, broken, repeated and inflated.
 
 use std::io::Write;
 
@@ -49,7 +49,7 @@ fn decoded(values: &[&str], body: &[u8]) -> Text {
     decode(&headers(values), body, ROOM)
 }
 
-/// A name and `TEXT` in that coding, by other hands where there are any.
+/// The name of each coding, and `TEXT` in it; by another encoder where there is one.
 fn encoded() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("gzip", gzip(TEXT)),
@@ -125,7 +125,7 @@ fn a_text_has_a_bound_of_its_own_and_one_by_its_encoded_size() {
     assert_eq!(decoded(&["gzip"], &gzip(&large[..1 << 20])), Text::Decoded(large[..1 << 20].to_vec().into()), "small enough for any ratio");
     let noise: Vec<u8> = (0..3u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert_eq!(decode(&headers(&["gzip"]), &gzip(&noise), 2 << 20), Text::TooLarge(2 << 20));
-    // Zip of zips: the outer one is small, the inner one is not.
+    // A zip of zips: the outer one is small, the inner one is large.
     assert!(matches!(decoded(&["gzip, gzip"], &gzip(&gzip(&vec![0; 64 << 20]))), Text::TooLarge(_)));
 }
 
@@ -145,7 +145,7 @@ fn a_bomb_comes_in_bounded_pieces_and_stops_when_told() {
     }
 }
 
-/// A block that says "128 KiB of the same byte" in four bytes, as often as it takes.
+/// Repeats a block that says "128 KiB of the same byte" in four bytes.
 #[test]
 fn zstd_runs_are_read_one_at_a_time() {
     let mut bomb = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 0x58];
@@ -176,7 +176,7 @@ fn in_pieces(codings: &[Coding], body: &[u8], size: usize) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// What is read up to the end or the first fault. (Brotli's decoder keeps back what it has read of a piece with a fault.)
+/// The text up to the end or the first fault. (Brotli's decoder withholds the text of a piece with a fault.)
 fn read_up_to_a_fault(codings: &[Coding], body: &[u8], size: usize) -> Vec<u8> {
     let mut text = Vec::new();
     let mut decoder = Decoder::new(codings);
@@ -195,7 +195,7 @@ fn read_up_to_a_fault(codings: &[Coding], body: &[u8], size: usize) -> Vec<u8> {
 #[test]
 fn a_wrong_checksum_takes_nothing_away_from_what_was_read() {
     for (coding, mut body) in [(Coding::Gzip, gzip(TEXT)), (Coding::Deflate, zlib(TEXT))] {
-        // The last four bytes of zlib are its checksum, and of gzip the length.
+        // The last four bytes are the checksum in zlib, and the length in gzip.
         let at = body.len() - 1;
         body[at] ^= 1;
         assert_eq!(read_up_to_a_fault(&[coding], &body, body.len()), TEXT, "{coding:?}");

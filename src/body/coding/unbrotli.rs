@@ -1,5 +1,5 @@
-//! Brotli (RFC 7932). A window is at most 16 MiB: the variant with larger ones is no content coding. Of a
-//! piece with a fault nothing is given, also not what stands before the fault: the library keeps it back.
+//! Brotli (RFC 7932). A window is at most 16 MiB: the variant with larger windows is no content coding. A piece with a fault
+//! gives no text, not even the text before the fault: the library withholds it.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 

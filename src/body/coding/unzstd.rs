@@ -1,4 +1,4 @@
-//! Zstandard (RFC 8878), block by block: no block is read before all of it has come, and none gives more than 128 KiB.
+//! Zstandard (RFC 8878), block by block: a block is read only when all of it has come, and gives at most 128 KiB.
 
 use ruzstd::decoding::{
     BlockDecodingStrategy, FrameDecoder,
@@ -7,20 +7,20 @@ use ruzstd::decoding::{
 
 use super::{Next, PIECE, Stop};
 
-/// Largest window that is kept. RFC 9659 allows a window of 8 MiB; a frame that is its own window may be larger.
+/// Largest window. RFC 9659 allows 8 MiB; a frame that is its own window may be larger.
 const LARGEST_WINDOW: u64 = 32 * 1024 * 1024;
 /// Magic, descriptor, window, dictionary, size.
 const LONGEST_HEADER: usize = 18;
 const BLOCK_HEADER: usize = 3;
 const LARGEST_BLOCK: usize = 128 * 1024;
 const CHECKSUM: usize = 4;
-/// Blocks of this type have one byte, whatever their size says.
+/// A block of this type has one byte, whatever its size field says.
 const RUN: u32 = 1;
 
 /// A stream under way.
 #[derive(Default)]
 pub(super) struct Unzstd {
-    /// Input that is not read yet: less than a block.
+    /// Input that is not read yet: less than one block.
     held: Vec<u8>,
     frame: Option<Frame>,
     /// Bytes of a skippable frame that are still to come.
@@ -52,7 +52,7 @@ impl Unzstd {
         Ok(())
     }
 
-    /// Reads as much as is complete; gives how much that was.
+    /// Reads the complete parts of `input`; gives the number of bytes read.
     fn steps(&mut self, input: &[u8], next: Next<'_>) -> Result<usize, Stop> {
         let mut at = 0;
         while at < input.len() {
@@ -64,7 +64,7 @@ impl Unzstd {
         Ok(at)
     }
 
-    /// Reads a header, a block or a part of what is skipped; 0: more must come first.
+    /// Reads a header, a block or a part of a skippable frame; 0: more input must come first.
     fn step(&mut self, input: &[u8], next: Next<'_>) -> Result<usize, Stop> {
         if self.skip > 0 {
             let read = self.skip.min(input.len() as u64);
@@ -129,7 +129,7 @@ impl Unzstd {
     }
 }
 
-/// Whether a header was not understood because its end has not come.
+/// Whether a header was not understood because its end is missing.
 fn is_cut(error: &ReadFrameHeaderError) -> bool {
     !matches!(error, ReadFrameHeaderError::BadMagicNumber(_) | ReadFrameHeaderError::InvalidFrameDescriptor(_))
 }

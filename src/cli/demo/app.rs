@@ -1,7 +1,7 @@
 //! The app of the demo: an ordinary small web service that knows nothing of the proxy.
 //!
-//! It calls a model through a base URL, and passes `baggage`, `traceparent` and `x-request-id` of the request it is
-//! working on, as an app with OpenTelemetry's instrumentation does without a line of code.
+//! It calls a model through a base URL. It passes on the `baggage`, `traceparent` and `x-request-id` of its request, as
+//! OpenTelemetry's instrumentation does in an app without a line of code.
 
 use std::{
     collections::VecDeque,
@@ -33,13 +33,13 @@ use tokio::{
 
 use crate::cli::client::{Client, ClientError};
 
-/// How long the product list takes when the app has to make it.
+/// How long the app takes to make the product list.
 const SLOW: Duration = Duration::from_millis(80);
 
 /// Largest request body.
 const MOST_BODY: usize = 1024 * 1024;
 
-/// What OpenTelemetry's instrumentation and request-id middlewares pass on.
+/// The fields that OpenTelemetry's instrumentation and request-id middlewares pass on.
 const PROPAGATED: [&str; 3] = ["baggage", "traceparent", "x-request-id"];
 
 const MODEL: &str = "gpt-4o-mini";
@@ -69,10 +69,10 @@ struct Flaky {
 }
 
 impl DemoApp {
-    /// Opens the port (0: any). Models are called at `model_base`, an `http` URL such as `http://127.0.0.1:8081/openai/v1`.
+    /// Opens the port (0: any). The app calls models at `model_base`, an `http` URL such as `http://127.0.0.1:8081/openai/v1`.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// The address cannot be bound.
     pub async fn bind(addr: SocketAddr, model_base: Uri) -> io::Result<Self> {
         let listener = Arc::new(TcpListener::bind(addr).await?);
         let addr = listener.local_addr()?;
@@ -86,27 +86,27 @@ impl DemoApp {
         Ok(Self { listener, addr, state: Arc::new(state) })
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The statuses of the next answers of `/flaky`, and of all answers after them (503 at first).
+    /// Sets the statuses of the next answers of `/flaky`, and of all answers after them (503 at first).
     pub fn flaky(&self, next: &[u16], then: u16) {
         *self.state.flaky.lock() = Flaky { next: next.iter().copied().collect(), then };
     }
 
-    /// How often `/flaky` was really asked.
+    /// The number of calls of `/flaky` that reached the app.
     pub fn flaky_calls(&self) -> u64 {
         self.state.flaky_calls.load(Ordering::Relaxed)
     }
 
-    /// How often the product list was really made.
+    /// The number of times the app made the product list.
     pub fn listed(&self) -> u64 {
         self.state.listed.load(Ordering::Relaxed)
     }
 
-    /// Serves until `shutdown`; then connections are cut.
+    /// Serves until `shutdown`; then cuts connections.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -115,12 +115,12 @@ impl DemoApp {
                 () = &mut shutdown => return,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        // A refusal means that the peer is gone.
+                        // An error here means that the peer is gone.
                         let _ = stream.set_nodelay(true);
                         let state = self.state.clone();
                         connections.spawn(async move {
                             let service = service_fn(move |request| answer(state.clone(), request));
-                            // How a connection ends is the client's affair.
+                            // The end of a connection concerns the client alone.
                             let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
                         });
                     }
@@ -186,7 +186,7 @@ async fn chat(state: &State, inbound: &HeaderMap, body: &[u8]) -> Response<AppBo
         Ok((StatusCode::OK, answer)) => {
             json_answer(StatusCode::OK, &json!({"text": answer["choices"][0]["message"]["content"], "usage": answer["usage"]}))
         }
-        // An app passes on that it must wait, and hides other trouble.
+        // An app passes on a 429, and hides other failures.
         Ok((StatusCode::TOO_MANY_REQUESTS, answer)) => json_answer(StatusCode::TOO_MANY_REQUESTS, &answer),
         Ok((status, answer)) => json_answer(StatusCode::BAD_GATEWAY, &json!({"model_status": status.as_u16(), "answer": answer})),
         Err(error) => json_answer(StatusCode::BAD_GATEWAY, &json!({"error": error.to_string()})),
@@ -201,7 +201,7 @@ async fn ask(base: &Uri, inbound: &HeaderMap, prompt: &str) -> Result<(StatusCod
     let addr = addr.ok_or_else(|| unreachable(io::ErrorKind::NotFound.into()))?;
     let mut client = Client::tcp(addr).with_header("authorization", "Bearer sk-demo-app").with_header("user-agent", "harbour-shop/1.0");
     for name in PROPAGATED {
-        // Several fields of one name are one list.
+        // Several fields of one name form one list.
         let values: Vec<&str> = inbound.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
         if !values.is_empty() {
             client = client.with_header(name, &values.join(","));

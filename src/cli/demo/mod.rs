@@ -1,4 +1,4 @@
-//! `outrigger demo`: an app, a mock provider, the proxy between them, and the story of what happens.
+//! `outrigger demo`: an app, a mock provider, the proxy between them, and the story of their traffic.
 
 pub mod app;
 pub mod setting;
@@ -33,14 +33,14 @@ pub struct DemoArgs {
     pub once: bool,
 }
 
-/// Tells the story; the exit code is 1 if something in it did not happen.
+/// Tells the story; the exit code is 1 if a part of it did not happen.
 pub fn run(common: &Common, args: &DemoArgs) -> ExitCode {
     init_process_log(LogFormat::Text, tracing::Level::ERROR);
     let (json, once) = (common.json, args.once);
     common.tell(super::block_on(async move { tell(json, once).await.map_err(|error| Failure::Words(error.to_string())) }))
 }
 
-/// As text it is told while it happens; as JSON once it is over.
+/// Text is written while the story happens, JSON after its end.
 async fn tell(json: bool, once: bool) -> Result<Said, Box<dyn std::error::Error>> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mock = Arc::new(Mock::bind(any, Options::default()).await?);
@@ -79,7 +79,7 @@ async fn tell(json: bool, once: bool) -> Result<Said, Box<dyn std::error::Error>
     Ok(Said::new(serde_json::json!({ "as_expected": true, "told": lines }), ""))
 }
 
-/// An address that is free now: the app must know the outbound door before the proxy can know the app.
+/// A free address: the app must know the outbound door before the proxy can know the app.
 fn free_address() -> io::Result<SocketAddr> {
     std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()
 }

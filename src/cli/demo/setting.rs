@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 /// The file as it stands; loads by itself with the usual ports.
 pub const CONFIG: &str = include_str!("demo.yaml");
 
-/// Where everything of one run is.
+/// The addresses of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Places {
     /// The door in front of the app.
@@ -21,7 +21,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// `demo.yaml` for these places.
+    /// `demo.yaml` with these addresses.
     pub fn config(&self) -> String {
         let mut text = CONFIG.to_owned();
         for (name, addr) in

@@ -1,5 +1,5 @@
-//! Sends traffic through both doors and tells what happened. Every number that is told was measured;
-//! what was expected and did not happen is told too, and is an error.
+//! Sends traffic through both doors and tells the story. Every number in it was measured. An expected event that did not happen
+//! is told too, and is an error.
 
 use std::{
     io::{self, Write},
@@ -23,22 +23,22 @@ use super::app::DemoApp;
 
 const CHAT: &str = "/openai/v1/chat/completions";
 
-/// Most requests sent while waiting for something to happen.
+/// Most requests sent while an event is awaited.
 const PATIENCE: u32 = 20;
 
-/// Why the story could not be told to its end, or not as it should be.
+/// Why the story could not be told as expected.
 #[derive(Debug, thiserror::Error)]
 pub enum StoryError {
-    /// Nothing answered.
+    /// No answer came.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The story could not be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
-    /// A fault for the mock was not one.
+    /// A fault for the mock is not valid.
     #[error(transparent)]
     Fault(#[from] UnknownFault),
-    /// What was expected and did not happen.
+    /// Expected events that did not happen.
     #[error("not as expected: {}", .0.join("; "))]
     Unexpected(Vec<String>),
 }
@@ -46,7 +46,7 @@ pub enum StoryError {
 /// Tells the story of both doors, in about ten seconds. The proxy runs with [`super::setting::CONFIG`].
 ///
 /// # Errors
-/// When something expected did not happen (after everything was told), or nothing answers.
+/// An expected event did not happen (the story is told to its end all the same), or there is no answer.
 pub async fn tell(
     inbound: SocketAddr,
     outbound: SocketAddr,
@@ -257,7 +257,7 @@ impl Teller<'_> {
             if !known["callers"].is_array() || calls(&known, "alice") >= 3 && calls(&known, "bob") >= 1 {
                 break;
             }
-            // An exchange is booked at its end, which may be a moment after its last byte.
+            // An exchange is booked at its end, perhaps a moment after its last byte.
             tokio::time::sleep(Duration::from_millis(100)).await;
             known = self.spent().await?;
         }
@@ -311,7 +311,7 @@ fn cache_status(answer: &Answer) -> String {
     format!("Cache-Status: {}", answer.header("cache-status").unwrap_or("none"))
 }
 
-/// RFC 9211: the parameter `hit` of a member of the list.
+/// Whether a member of the list has the parameter `hit` (RFC 9211).
 fn is_hit(answer: &Answer) -> bool {
     answer.header("cache-status").is_some_and(|status| status.split([';', ',']).any(|part| part.trim() == "hit"))
 }
@@ -324,7 +324,7 @@ fn is_open(answer: &Answer) -> bool {
     answer.status == 503 && reason(answer) == "breaker_open"
 }
 
-/// What was billed between two looks into the books, in dollars.
+/// The amount billed between two readings of the books, in dollars.
 fn billed(before: &Books, after: &Books) -> String {
     usd(after.total.nano_usd.saturating_sub(before.total.nano_usd))
 }
@@ -343,7 +343,7 @@ fn calls(spend: &Value, caller: &str) -> u64 {
     line(spend, caller).and_then(|line| line["calls"].as_u64()).unwrap_or(0)
 }
 
-/// Dollars as text in nano-USD; `None` if it is no amount of at most nine decimals.
+/// Dollars as text in nano-USD; `None` if it is not an amount with at most nine decimals.
 fn nano(usd: &str) -> Option<u64> {
     let (whole, part) = usd.split_once('.').unwrap_or((usd, ""));
     if part.len() > 9 {
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!((nano("unknown"), nano("0.0000000001"), nano("1.-5")), (None, None, None));
     }
 
-    /// Without a proxy nothing of the story happens; it must say so rather than tell it all the same.
+    /// Without a proxy no part of the story happens, and the story must say so.
     #[tokio::test]
     async fn a_story_that_did_not_happen_is_an_error() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -1,4 +1,4 @@
-//! What the proxy would answer by itself, as far as the file and the request decide it.
+//! The refusals of the proxy, as far as the file and the request decide them.
 
 use crate::{
     arrival::{Arrival, Door},
@@ -16,7 +16,7 @@ use crate::{
     reject::Reject,
 };
 
-/// What is refused before a route is looked for.
+/// Makes the checks that come before the route.
 ///
 /// # Errors
 /// The refusal.
@@ -39,7 +39,7 @@ pub fn before_route(arrival: &Arrival, config: &Config) -> Result<(), Reject> {
     }
 }
 
-/// What the policies of the route refuse, and the target's URL; in the order of the proxy.
+/// The refusal by the route's policies or the target's URL, in the order of the proxy.
 pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, config: &Config) -> Option<Reject> {
     if !access::lets_in(policies.access.as_ref(), asked.arrival.client) {
         return Some(Reject::Forbidden(NOT_LET_IN.into()));
@@ -61,7 +61,7 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, co
     }
 }
 
-/// The refusal of a call whose cost nobody can say, where a limit counts on that.
+/// The refusal of a call without a known cost, if a limit counts dollars.
 fn unbilled<'a, L: Iterator<Item = &'a Limit>>(
     arrival: &Arrival,
     call: &AskedCall<'_>,

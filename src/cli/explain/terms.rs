@@ -1,4 +1,4 @@
-//! Policies in words and numbers a person would use.
+//! Policies in words and numbers for a person.
 
 use std::{
     fmt::{self, Display},
@@ -30,8 +30,7 @@ pub struct Applied {
     pub terms: Terms,
 }
 
-/// Names and values in the order in which they are said. A name that comes again adds to its values, so that no object of JSON
-/// has a key twice.
+/// Names and values in the order of output. A repeated name adds to its values: no JSON object has a key twice.
 #[derive(Debug, Default)]
 pub struct Terms(Vec<(&'static str, Vec<String>)>);
 
@@ -65,7 +64,7 @@ impl Serialize for Terms {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, values) in &self.0 {
             match &values[..] {
-                // What comes in an order is a list, also if it is one.
+                // A sequence is a list, also with one member.
                 [value] if *name != THEN => map.serialize_entry(name, value)?,
                 values => map.serialize_entry(name, values)?,
             }
@@ -74,7 +73,7 @@ impl Serialize for Terms {
     }
 }
 
-/// The targets of `fallback`, one after the other.
+/// The targets of `fallback`, in order.
 const THEN: &str = "then";
 
 /// Every policy that applies to `asked`, in the order in which they run.
@@ -200,7 +199,7 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     terms
 }
 
-/// A part with its value; credentials are not shown.
+/// A part with its value; credentials are masked.
 fn key_part(part: &KeyPart, asked: &Asked<'_>) -> String {
     let (name, value) = part_of(part, asked);
     match part {

@@ -1,4 +1,4 @@
-//! What is explained is what the proxy would do.
+//! `explain` and the proxy agree.
 
 use clap::Parser;
 use serde_json::{Value, json as json_of};
@@ -88,7 +88,7 @@ fn a_model_call_is_explained_part_by_part() {
     for part in ["* gpt", "would match too, but is less specific: models", "(observes only) ttl 1h", "$10 out for a million tokens"] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    // Members in another order are the same question; another temperature is not.
+    // Members in another order are the same request; another temperature is not.
     let key = |body: &str| json(&[&line[..7], &[body]].concat())["cache_key"].clone();
     let moved = r#"{"stream":true,"max_tokens":9,"temperature":0,"messages":[{"role":"user","content":"Hi"}],"model":"gpt-4o"}"#;
     assert_eq!(key(body), key(moved));

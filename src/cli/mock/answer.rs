@@ -1,7 +1,7 @@
-//! Answers that are the same for the same question: text, vectors and tool arguments made from a hash of the prompt.
+//! Deterministic answers: text, vectors and tool arguments come from a hash of the prompt.
 //!
-//! A token of an answer is a word with the space before it; a token of a prompt is four bytes of its text, rounded up.
-//! Real tokenizers differ; what matters is that the number is the same every time and known to both sides.
+//! A token of an answer is a word with the space before it; a token of a prompt is four bytes of its text, rounded up. Real
+//! tokenizers differ; here the number must be the same every time, and known to both sides.
 
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ pub(super) fn prompt_tokens(text: &str) -> u64 {
 pub(super) struct Muse(u64);
 
 impl Muse {
-    /// The same for the same prompt; `variant` tells several answers to one prompt apart.
+    /// A source for `prompt`; `variant` tells several answers to one prompt apart.
     pub(super) fn new(prompt: &str, variant: u64) -> Self {
         let hash = blake3::hash(prompt.as_bytes());
         let mut seed = [0; 8];
@@ -22,7 +22,7 @@ impl Muse {
         Self(u64::from_le_bytes(seed) ^ variant.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }
 
-    /// splitmix64.
+    /// The next number (splitmix64).
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -73,7 +73,7 @@ impl Muse {
     }
 }
 
-/// The prompt's own words as the answer, in tokens.
+/// The prompt's own words as tokens, at most `most`.
 pub(super) fn echo(prompt: &str, most: usize) -> Vec<String> {
     prompt.split_inclusive(' ').take(most).map(str::to_owned).collect()
 }

@@ -58,7 +58,7 @@ pub(super) fn model(id: &str) -> Value {
 struct Prompt {
     text: String,
     tokens: u64,
-    /// Where the last block marked `cache_control` ends: bytes of `text`, tokens, and whether it lives an hour.
+    /// The end of the last block marked `cache_control`: bytes of `text`, tokens, and whether it is kept for an hour.
     marked: Option<(usize, u64, bool)>,
 }
 
@@ -156,7 +156,7 @@ fn pieces(ask: &Ask<'_>, model: &str, spoken: &Spoken, usage: Usage) -> Vec<Piec
 fn block(ask: &Ask<'_>, spoken: &Spoken, text: String) -> Value {
     match &spoken.tool {
         Some(name) => {
-            // Cut arguments are not JSON; the real API then gives what it has, which is an empty object here.
+            // Cut arguments are not JSON; the real API then returns the part it has: here an empty object.
             let input = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
             json!({"type": "tool_use", "id": format!("toolu_mock{:08x}", ask.serial), "name": name, "input": input})
         }

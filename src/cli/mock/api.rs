@@ -1,4 +1,4 @@
-//! One request from its head to its answer: which API it means, which fault it gets, what it costs.
+//! One request from its head to its answer: its API, its fault, its cost.
 
 use std::{future, sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ const MOST_BODY: usize = 64 * 1024 * 1024;
 /// The request header that names a fault.
 const FAULT: &str = "x-mock-fault";
 
-/// What a path means.
+/// The meaning of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Endpoint {
     Chat,
@@ -167,7 +167,7 @@ enum Asked {
 }
 
 impl Exchange {
-    /// The faults in place of a head, and the latency to it.
+    /// The latency to the head, and the faults that replace the head.
     async fn before(&self, steer: &Steer) -> Result<(), Severed> {
         let latency = self.fault.slow.unwrap_or(self.ledger.options.latency);
         if !latency.is_zero() {
@@ -196,7 +196,7 @@ impl Exchange {
         } else {
             let status = match (&fault.status, &fault.within) {
                 (Some(status), _) => *status,
-                // Outside a stream the same trouble has a status.
+                // Outside a stream this error type has a status.
                 (None, Some((_, Within::Error(kind)))) if !wants_stream(body) => errors::status_of(self.api, kind),
                 _ => return None,
             };
@@ -205,7 +205,7 @@ impl Exchange {
         let headers = response.headers_mut();
         self.add_headers(headers);
         for (name, value) in &fault.headers {
-            // Gemini says it in the body only.
+            // Gemini gives the time in the body only.
             if self.api == Api::Gemini && *name == "retry-after" {
                 continue;
             }
@@ -216,7 +216,7 @@ impl Exchange {
         Some(response)
     }
 
-    /// What the provider checks before it reads the body.
+    /// The checks that the provider makes before it reads the body.
     fn check(&self, endpoint: &Endpoint, parts: &Parts) -> Option<Refusal> {
         if *endpoint == Endpoint::Unknown {
             return Some(Refusal { status: 404, message: format!("Invalid URL ({} {})", parts.method, parts.uri.path()) });
@@ -258,7 +258,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a good answer, at its pace, as far as the fault lets it.
+    /// Sends a good answer at its pace, as far as the fault allows.
     async fn deliver(&self, answer: Answer, mut ticket: Ticket, steer: Steer) -> Response<Reply> {
         let rate = self.fault.rate.unwrap_or(self.ledger.options.tokens_per_second);
         let mut response = match answer.content {
@@ -309,7 +309,7 @@ impl Exchange {
         self.error(refusal.status, &refusal.message)
     }
 
-    /// The request's id and the state of limits that are never reached, in the provider's own names.
+    /// Adds the request id and the state of limits that are never reached, under the provider's own names.
     fn add_headers(&self, headers: &mut HeaderMap) {
         const REQUESTS: u64 = 10_000;
         const TOKENS: u64 = 2_000_000;
@@ -362,7 +362,7 @@ fn html(status: u16) -> Response<Reply> {
     response
 }
 
-/// The first half of a body whose full length is announced.
+/// The first half of a body with its full length announced.
 fn half(value: &Value, within: Within, ticket: Ticket, steer: Steer) -> Response<Reply> {
     let whole = value.to_string();
     let piece = super::call::Piece { bytes: Bytes::copy_from_slice(&whole.as_bytes()[..whole.len() / 2]), tokens: 0 };
@@ -373,7 +373,7 @@ fn half(value: &Value, within: Within, ticket: Ticket, steer: Steer) -> Response
     response
 }
 
-/// The text of a request's body; of one that cannot be decoded its bytes, which then are no JSON.
+/// The decoded body of a request; a body that cannot be decoded stays as it is, and is then no JSON.
 fn decoded(headers: &HeaderMap, body: &Bytes) -> Bytes {
     const MOST: u64 = 64 << 20;
     match coding::decode(headers, body, MOST) {

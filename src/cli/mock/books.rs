@@ -1,4 +1,4 @@
-//! What the mock billed: an account of calls, tokens and money that is independent of the proxy's own, to check it against.
+//! The mock's bills: an account of calls, tokens and money that is independent of the proxy's, for checks of it.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use serde_json::{Value, json};
 
 use crate::usage::Usage;
 
-/// Most models, and most credentials, with a line of their own; what comes later is booked under [`OTHERS`].
+/// Most models, and most credentials, with a line of their own; further ones are booked under [`OTHERS`].
 const MOST_LINES: usize = 1_000;
 
-/// The line of everything beyond the most.
+/// The line of all models or credentials beyond the first `MOST_LINES`.
 pub const OTHERS: &str = "(others)";
 
 /// Everything billed since the start or the last reset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
-    /// Requests that reached an API, whatever came of them.
+    /// Requests that reached an API, whatever their outcome.
     pub requests: u64,
     /// Requests that a fault answered, or broke.
     pub faults: u64,
-    /// Answers that the client did not wait for.
+    /// Answers whose client left early.
     pub abandoned: u64,
     /// Answers under way now.
     pub in_flight: u64,
     /// Connections accepted.
     pub connections: u64,
-    /// What was billed in all.
+    /// The sum of all bills.
     pub total: Line,
-    /// By model.
+    /// Bills by model.
     pub models: BTreeMap<String, Line>,
-    /// By credential, hashed as by [`super::hash_credential`].
+    /// Bills by credential, hashed as by [`super::hash_credential`].
     pub credentials: BTreeMap<String, Line>,
 }
 
@@ -53,7 +53,7 @@ impl Books {
         line(&mut self.credentials, credential).add(usage, nano_usd);
     }
 
-    /// Forgets what was billed; answers under way and connections stay what they are.
+    /// Forgets the bills; answers under way and connections keep their counts.
     pub(super) fn reset(&mut self) {
         *self = Self { in_flight: self.in_flight, connections: self.connections, ..Self::default() };
     }
@@ -106,8 +106,9 @@ pub fn usd(nano: u64) -> String {
     format!("{}.{:09}", nano / 1_000_000_000, nano % 1_000_000_000)
 }
 
-/// Prefix of a model's name, and nano-USD per token of: input, cache read, cache write, cache write for an hour, output.
-/// (USD 1 per million tokens is 1,000 nano-USD per token.) The providers' list prices; what is not named costs 1 and 2 dollars.
+/// Prefix of a model's name, and nano-USD per token of: input, cache read, cache write, cache write for an hour, output. (USD 1
+/// per million tokens is 1,000 nano-USD per token.) These are the providers' list prices; an unlisted model costs 1 and 2
+/// dollars.
 const PRICES: &[(&str, [u64; 5])] = &[
     ("gpt-4o-mini", [150, 75, 150, 150, 600]),
     ("gpt-4o", [2_500, 1_250, 2_500, 2_500, 10_000]),

@@ -1,4 +1,4 @@
-//! What an API's module is given and what it gives back; the sums that all APIs share.
+//! The input and output of an API's module; the sums that all APIs share.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub(super) struct Ask<'a> {
     pub body: &'a Value,
     pub fault: &'a Fault,
     pub options: &'a Options,
-    /// Counts calls; ids are made from it.
+    /// The number of the call; ids are made from it.
     pub serial: u64,
     /// Seconds since 1970.
     pub unix: u64,
@@ -45,7 +45,7 @@ pub(super) enum Content {
 /// A part of a stream that is sent as one.
 pub(super) struct Piece {
     pub bytes: Bytes,
-    /// Output tokens in it; what it costs, and what it waits for.
+    /// Output tokens in it: its cost, and its share of the pace.
     pub tokens: u32,
 }
 
@@ -61,16 +61,16 @@ impl Refusal {
     }
 }
 
-/// What the model says.
+/// The model's text or tool call.
 pub(super) struct Spoken {
     /// Text, or the arguments of `tool`.
     pub tokens: Vec<String>,
     pub tool: Option<String>,
-    /// Cut at the asked maximum.
+    /// Cut at the maximum of the request.
     pub truncated: bool,
 }
 
-/// What the model may say.
+/// The wishes of a request for its answer.
 #[derive(Default)]
 pub(super) struct Wish<'a> {
     pub most: Option<u64>,
@@ -78,7 +78,7 @@ pub(super) struct Wish<'a> {
     pub tool: Option<(&'a str, &'a Value)>,
     /// The text must be JSON of this schema.
     pub schema: Option<&'a Value>,
-    /// Which of several answers.
+    /// Tells several answers to one prompt apart.
     pub variant: u64,
 }
 
@@ -108,7 +108,7 @@ impl Ask<'_> {
         Spoken { tokens, tool: wish.tool.map(|(name, _)| name.to_owned()), truncated }
     }
 
-    /// Groups tokens as they are sent: text and number of tokens.
+    /// Groups tokens for sending: text and number of tokens.
     pub(super) fn groups(&self, tokens: &[String]) -> Vec<(String, u32)> {
         let chunk = self.fault.chunk.unwrap_or(self.options.chunk_tokens).max(1) as usize;
         tokens.chunks(chunk).map(|group| (group.concat(), group.len() as u32)).collect()
@@ -125,7 +125,7 @@ impl Spoken {
     }
 }
 
-/// One server-sent event: with a name where the API names its events, else only data.
+/// One server-sent event, with a name if the API names its events.
 pub(super) fn event(name: Option<&str>, data: &Value) -> Bytes {
     Bytes::from(match name {
         Some(name) => format!("event: {name}\ndata: {data}\n\n"),
@@ -133,7 +133,7 @@ pub(super) fn event(name: Option<&str>, data: &Value) -> Bytes {
     })
 }
 
-/// Four characters a token, as JSON text is cut by real models.
+/// Splits text into tokens of four characters, as real models cut JSON text.
 fn morsels(text: &str) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     chars.chunks(4).map(|chunk| chunk.iter().collect()).collect()

@@ -7,7 +7,7 @@ use crate::config::Api;
 
 use super::call::event;
 
-/// The body of an error answer. `retry_after` appears in it where the API says it there (Gemini).
+/// The body of an error answer. Gemini gives `retry_after` in the body.
 pub(super) fn body(api: Api, status: u16, message: &str, request_id: &str, retry_after: Option<&str>) -> Value {
     match api {
         Api::Anthropic => json!({
@@ -67,7 +67,7 @@ pub(super) fn status_of(api: Api, kind: &str) -> u16 {
     }
 }
 
-/// The status with which the provider says that it has too much to do.
+/// The status of an overloaded provider.
 pub(super) fn overloaded(api: Api) -> u16 {
     if api == Api::Anthropic { 529 } else { 503 }
 }

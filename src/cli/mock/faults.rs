@@ -1,4 +1,4 @@
-//! What goes wrong on request: the grammar of `x-mock-fault` and the script of faults for the next calls.
+//! Faults on request: the grammar of `x-mock-fault`, and the script of faults for the next calls.
 //!
 //! A fault is a `;`-separated list of directives that combine, such as `429;retry-after=1` or `slow=200ms;cut-after=3`:
 //!
@@ -29,7 +29,7 @@ use std::{collections::VecDeque, str::FromStr, time::Duration};
 /// Directives for one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// As it was written.
+    /// The text as written.
     pub text: String,
     pub(super) status: Option<u16>,
     pub(super) quota: bool,
@@ -43,11 +43,11 @@ pub struct Fault {
     pub(super) chunk: Option<u32>,
     pub(super) ping: Option<u32>,
     pub(super) no_usage: bool,
-    /// A server that does not know `stream_options`.
+    /// The server does not know `stream_options`.
     pub(super) no_stream_options: bool,
 }
 
-/// What happens in place of a response head.
+/// A fault that replaces the response head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
     Hang,
@@ -56,7 +56,7 @@ pub(super) enum Before {
     Garbage,
 }
 
-/// What happens within a body.
+/// A fault within a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Within {
     Cut,
@@ -66,13 +66,13 @@ pub(super) enum Within {
     Error(String),
 }
 
-/// A directive that is not one.
+/// An unknown or invalid directive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a fault; examples: 503, 429;retry-after=1, hang, reset, cut-after=3, error-in-stream=overloaded_error, slow=200ms")]
 pub struct UnknownFault(pub String);
 
 impl Fault {
-    /// Whether the call goes wrong at all (pace and length alone are no fault).
+    /// Whether the call fails at all (pace and length alone are no failure).
     pub fn is_failure(&self) -> bool {
         self.status.is_some() || self.quota || self.before.is_some() || self.within.is_some()
     }
@@ -131,7 +131,7 @@ impl FromStr for Fault {
     }
 }
 
-/// A value that can stand in a header field.
+/// A value that is valid in a header field.
 fn field(value: &str) -> Option<String> {
     http::HeaderValue::from_str(value).ok().map(|_| value.to_owned())
 }
@@ -144,7 +144,7 @@ impl Script {
     /// Most faults that may wait.
     pub(super) const MOST: usize = 10_000;
 
-    /// Replaces what waits.
+    /// Replaces the waiting faults.
     pub(super) fn set(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.0 = faults.into_iter().take(Self::MOST).collect();
     }

@@ -11,7 +11,7 @@ use super::{
     errors,
 };
 
-/// How the answer comes.
+/// The form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Whole,
@@ -59,7 +59,7 @@ fn pieces(ask: &Ask<'_>, model: &str, form: Form, spoken: &Spoken, usage: Usage)
     pieces
 }
 
-/// One answer, or one part of a stream; `last` carries the finish reason. Usage is that of everything so far.
+/// One answer, or one part of a stream; `last` carries the finish reason. Usage counts everything so far.
 fn chunk(ask: &Ask<'_>, model: &str, text: &str, last: Option<&Spoken>, usage: Usage) -> Value {
     let mut candidate = json!({"content": {"parts": [{"text": text}], "role": "model"}, "index": 0});
     if let Some(spoken) = last {

@@ -1,4 +1,4 @@
-//! What one running mock knows: its books, its script, the requests it saw.
+//! The state of one running mock: its books, its script, the requests it saw.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -21,7 +21,7 @@ use super::{
 /// Most bytes of a request's body that are remembered.
 const BODY_KEPT: usize = 16 * 1024;
 
-/// Everything the connections of one mock share.
+/// The state that the connections of one mock share.
 pub(super) struct Ledger {
     pub options: Options,
     pub clock: Clock,
@@ -46,7 +46,7 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// The first 16 KiB.
     pub body: String,
-    /// The fault that was given; empty: none.
+    /// The fault of the call; empty: none.
     pub fault: String,
 }
 
@@ -80,7 +80,7 @@ impl Ledger {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The fault of the next call that names none itself: from the script, else by `fail_rate`.
+    /// The fault of the next call without one of its own: from the script, or else by `fail_rate`.
     pub(super) fn next_fault(&self, overloaded: u16) -> Option<Fault> {
         if let Some(fault) = self.script.lock().next() {
             return Some(fault);
@@ -118,7 +118,7 @@ impl Ledger {
     }
 }
 
-/// One request under way: counted from its head to the end of its answer, billed at that end, however it comes.
+/// One request under way: counted from its head to the end of its answer, and billed at that end, whatever the end is.
 pub(super) struct Ticket {
     ledger: Arc<Ledger>,
     bill: Option<Bill>,
@@ -140,7 +140,7 @@ impl Ticket {
         Self { ledger: ledger.clone(), bill: None, finished: false }
     }
 
-    /// From now on this is to be paid. A stream begins with no output and adds what it [sends](Self::sent).
+    /// Sets the bill of the request. A stream begins with no output and adds the tokens that it [sends](Self::sent).
     pub(super) fn charge(&mut self, model: &str, credential: &str, usage: Usage) {
         self.bill = Some(Bill { model: model.to_owned(), credential: credential.to_owned(), usage });
     }
@@ -155,7 +155,7 @@ impl Ticket {
         self.ledger.books.lock().faults += 1;
     }
 
-    /// The answer came to the end that it was meant to have.
+    /// The answer has reached its planned end.
     pub(super) fn finish(mut self) {
         self.finished = true;
     }

@@ -1,13 +1,13 @@
 //! `outrigger mock`: a provider for local work, tests and load that speaks OpenAI's, Anthropic's and Gemini's wire formats.
 //!
-//! It answers the same to the same question, counts tokens so that both sides can know the number, bills what it
-//! answered in books of its own, and goes wrong when told to: by the request header `x-mock-fault`, by a script
-//! (`POST /mock/script`), or by chance (`fail_rate`). The grammar of faults is in [`Fault`]'s module.
+//! It gives the same answer to the same question, counts tokens in a way that both sides can know, bills its answers in books
+//! of its own, and fails on request: by the request header `x-mock-fault`, by a script (`POST /mock/script`), or by chance
+//! (`fail_rate`). The grammar of faults is in [`Fault`]'s module.
 //!
 //! | control | |
 //! |---|---|
-//! | `POST /mock/script` | a JSON list of faults, one for each of the next calls; replaces what waits |
-//! | `GET /mock/books` | what was billed: [`Books`] |
+//! | `POST /mock/script` | a JSON list of faults, one for each of the next calls; replaces the waiting ones |
+//! | `GET /mock/books` | the bills: [`Books`] |
 //! | `GET /mock/requests` | the last requests: [`Seen`] |
 //! | `POST /mock/reset` | forget all of it |
 
@@ -66,10 +66,10 @@ const MODELS: &[&str] = &[
     "gemini-2.5-flash",
 ];
 
-/// How the mock answers where a call says nothing else.
+/// The mock's answers to calls without a wish or fault of their own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// To the first byte of an answer.
+    /// Time to the first byte of an answer.
     pub latency: Duration,
     /// Speed of streams (and the length of the wait for whole answers); 0: at once.
     pub tokens_per_second: u32,
@@ -81,16 +81,16 @@ pub struct Options {
     pub idle_close: Option<Duration>,
     /// Share of calls, 0 to 1, that fail as overloaded.
     pub fail_rate: f64,
-    /// Of the chance behind `fail_rate`.
+    /// Seed of the chance behind `fail_rate`.
     pub seed: u64,
     /// Answer with the prompt's own words.
     pub echo: bool,
-    /// How many requests are kept for `/mock/requests`; 0: none, which is fastest.
+    /// Requests kept for `/mock/requests`; 0: none, which is fastest.
     pub remember: usize,
 }
 
 impl Default for Options {
-    /// At once, 24 tokens, never failing, idle connections closed after 5 s as providers do.
+    /// At once, 24 tokens, no failures; idle connections are closed after 5 s as providers do.
     fn default() -> Self {
         Self {
             latency: Duration::ZERO,
@@ -130,7 +130,7 @@ impl Mock {
         Self { ledger: Ledger::new(options, Clock::system()), listener: None, addr: SocketAddr::from(([0, 0, 0, 0], 0)) }
     }
 
-    /// Where it listens.
+    /// The bound address.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -148,7 +148,7 @@ impl Mock {
         server::serve(connection, self.ledger.clone()).await;
     }
 
-    /// What it billed so far. Answers under way are not in it yet.
+    /// The bills so far, without answers under way.
     pub fn books(&self) -> Books {
         self.ledger.books.lock().clone()
     }
@@ -158,10 +158,10 @@ impl Mock {
         self.ledger.seen()
     }
 
-    /// Faults for the next calls, one each, in place of what still waits. Calls with a fault of their own use none up.
+    /// Sets the faults of the next calls, one each; replaces waiting ones. A call with a fault of its own uses none.
     ///
     /// # Errors
-    /// When one of them is not a fault; then nothing changes.
+    /// One of them is not a fault; nothing changes then.
     pub fn script<'a>(&self, faults: impl IntoIterator<Item = &'a str>) -> Result<(), UnknownFault> {
         let faults: Vec<Fault> = faults.into_iter().map(str::parse).collect::<Result<_, _>>()?;
         self.ledger.script.lock().set(faults);
@@ -174,7 +174,7 @@ impl Mock {
     }
 }
 
-/// How credentials appear in books and requests: enough to tell them apart, not to use them.
+/// A credential as books and requests show it: enough to tell credentials apart, not to use them.
 pub fn hash_credential(credential: &str) -> String {
     if credential.is_empty() {
         return "(none)".to_owned();
@@ -242,14 +242,14 @@ pub async fn run(common: &Common, args: MockArgs) -> Result<Said, Failure> {
         "mock provider on {base}\n  OPENAI_BASE_URL={base}/v1  ANTHROPIC_BASE_URL={base}\n  \
          books: GET /mock/books   faults: POST /mock/script [\"503\", \"429;retry-after=1\"]"
     );
-    // Each is said when it is known, which with --json is a line each; nobody has to read them.
+    // Each text is written when it is known, with --json one line each; a missing reader is no error.
     let say = |json: Value, text: String| {
         let line = if common.json { json.to_string() } else { text };
         let _ = writeln!(io::stdout(), "{line}");
     };
     say(listening, text);
     mock.run(async {
-        // Without a signal handler the process dies of the signal, which is an end too.
+        // Without a signal handler the signal ends the process, which is an end too.
         let _ = tokio::signal::ctrl_c().await;
     })
     .await;

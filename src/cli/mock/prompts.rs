@@ -1,4 +1,4 @@
-//! Prompt caches of the providers: which prompts were seen before, and so cost less.
+//! The providers' prompt caches: prompts seen before cost less.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -24,7 +24,7 @@ pub(super) async fn run(listener: &TcpListener, ledger: &Arc<Ledger>, shutdown: 
             () = &mut shutdown => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    // Pieces are small and must not wait for each other; a refusal means that the peer is gone.
+                    // Pieces are small and must not wait for each other; an error here means that the peer is gone.
                     let _ = stream.set_nodelay(true);
                     connections.spawn(serve(stream, ledger.clone()));
                 }
@@ -41,9 +41,9 @@ pub(super) async fn serve(transport: impl Transport, ledger: Arc<Ledger>) {
     let steer = Steer::default();
     let wire = TokioIo::new(Wire::new(transport, steer.clone()));
     let mut http = http1::Builder::new();
-    // hyper's header timer runs from the moment at which it waits for a head, so it closes idle connections too.
+    // hyper's header timer starts when it waits for a head: it closes idle connections too.
     http.timer(TokioTimer::new()).header_read_timeout(ledger.options.idle_close).half_close(false);
     let service = service_fn(move |request| api::handle(ledger.clone(), steer.clone(), request));
-    // How a connection ends is the client's affair; what it asked is in the books.
+    // The end of a connection concerns the client alone; its requests are in the books.
     let _: Result<(), hyper::Error> = http.serve_connection(wire, service).await;
 }

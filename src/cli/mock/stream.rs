@@ -1,4 +1,4 @@
-//! The body of an answer: pieces at their pace, broken where a fault says so, billed for what was sent.
+//! The body of an answer: pieces at their pace, broken if a fault asks for it, billed for the pieces sent.
 
 use std::{
     future::Future,
@@ -15,10 +15,10 @@ use crate::clock::Instant;
 
 use super::{call::Piece, faults::Within, ledger::Ticket, wire::Steer};
 
-/// Time for what was sent to arrive before the connection breaks.
+/// Time for sent pieces to arrive before the connection breaks.
 const ARRIVES: Duration = Duration::from_millis(10);
 
-/// A body that broke because a fault said so.
+/// A body that a fault broke.
 #[derive(Debug, thiserror::Error)]
 #[error("the mock was told to break here")]
 pub(super) struct Severed;
@@ -55,7 +55,7 @@ impl Pieces {
         Self { left: pieces.into_iter(), sent: 0, per_token, due: None, sleep: None, within: None, last: None, steer, ticket: Some(ticket) }
     }
 
-    /// What happens after how many pieces; `error` are the words of [`Within::Error`].
+    /// Sets the fault and the number of pieces before it; `error` is the event of [`Within::Error`].
     pub(super) fn broken(mut self, within: Option<(usize, Within)>, error: Bytes) -> Self {
         self.within = within;
         self.last = Some(error);
@@ -75,7 +75,7 @@ impl Pieces {
             match within {
                 Within::Stall => return Poll::Pending,
                 Within::Cut | Within::Reset => {
-                    // hyper flushes when a body has nothing to give, and a reset destroys what its peer has not read.
+                    // hyper flushes while a body has no piece, and a reset destroys bytes that its peer has not read.
                     let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(ARRIVES)));
                     ready!(sleep.as_mut().poll(cx));
                     if matches!(within, Within::Reset) {
@@ -111,7 +111,7 @@ impl Pieces {
         Poll::Ready(Some(Ok(Frame::data(piece.bytes))))
     }
 
-    /// Waits until the next `tokens` may be said. The pace is kept against the clock, so that delays do not add up.
+    /// Waits until the next `tokens` may be sent. The pace follows the clock: delays do not add up.
     fn poll_pace(&mut self, cx: &mut Context<'_>, tokens: u32) -> Poll<()> {
         let sleep = match &mut self.sleep {
             Some(sleep) => sleep,

@@ -1,4 +1,4 @@
-//! The mock on a loopback port of the system's choice: what its clients rely on.
+//! Tests of the mock on a loopback port of the system's choice: the behaviour that its clients rely on.
 
 use std::{net::SocketAddr, time::Duration};
 

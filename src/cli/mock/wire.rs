@@ -1,4 +1,4 @@
-//! A connection that can be made to fail the way networks fail: reset in place of closed, or speaking something that is not HTTP.
+//! A connection that fails on request as networks fail: a reset in place of a close, or bytes that are not HTTP.
 
 use std::{
     io::{self, IoSlice},
@@ -19,7 +19,7 @@ use tokio::{
 const RESET: u8 = 1;
 const GARBAGE: u8 = 2;
 
-/// What a server sends that is not an HTTP server.
+/// The bytes of a server that does not speak HTTP.
 const NOISE: &[u8] = b"\x16\x03\x01\x02 this is not HTTP\r\n\r\n";
 
 /// Decides how one connection ends. Clones steer the same connection.
@@ -27,12 +27,12 @@ const NOISE: &[u8] = b"\x16\x03\x01\x02 this is not HTTP\r\n\r\n";
 pub(super) struct Steer(Arc<AtomicU8>);
 
 impl Steer {
-    /// When the connection is next closed, it is reset.
+    /// The next close of the connection becomes a reset.
     pub(super) fn reset(&self) {
         self.0.store(RESET, Ordering::Relaxed);
     }
 
-    /// Whatever is written next is replaced by noise.
+    /// The next written bytes are replaced by noise.
     pub(super) fn garble(&self) {
         self.0.store(GARBAGE, Ordering::Relaxed);
     }
@@ -42,15 +42,15 @@ impl Steer {
     }
 }
 
-/// A transport that knows how to be reset.
+/// A transport that can be reset.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// From now on closing it sends a reset, where the transport has such a thing.
+    /// The next close sends a reset, if the transport has one.
     fn prepare_reset(&self) {}
 }
 
 impl Transport for TcpStream {
     fn prepare_reset(&self) {
-        // Without it the peer sees an orderly close; an error here means that the peer is gone already.
+        // Without linger the peer sees an orderly close; an error here means that the peer is gone already.
         let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
     }
 }
@@ -120,7 +120,7 @@ impl<T: Transport> AsyncWrite for Wire<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.steer.is(RESET) {
-            // An orderly FIN would reach the peer before the reset does.
+            // An orderly FIN would reach the peer before the reset.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.inner).poll_shutdown(cx)

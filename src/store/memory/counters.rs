@@ -1,4 +1,4 @@
-//! What the tier did since the start: stored, and what left it at which age.
+//! The tier's counts since the start: variants stored, and variants that left, by reason and age.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

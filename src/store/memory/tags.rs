@@ -1,6 +1,6 @@
-//! The tag index: which keys hold something with a tag. Bounded; nothing is kept for what has no tag.
+//! The tag index: the keys that hold a variant with a tag. Bounded; a variant without tags costs nothing.
 //!
-//! The index is ordered, so that a purge reads the keys of a tag in slices, and in parts, so that workers rarely meet. It has no
+//! The index is ordered: a purge reads the keys of a tag in slices. It is split into parts: workers rarely meet. It has no
 //! table that moves when it grows: a lock is held for a few steps per tag, however many keys there are.
 
 use std::{
@@ -22,15 +22,15 @@ const PAIR: u64 = 96;
 /// Parts of the index.
 const PARTS: usize = 64;
 
-/// What the tags of one variant cost.
+/// The bytes that the tags of one variant cost.
 pub(super) fn weight(tags: &[Arc<str>]) -> u64 {
     tags.iter().map(|tag| PAIR + tag.len() as u64).sum()
 }
 
-/// A part of the index: hashes of tags, each with what holds it.
+/// A part of the index: pairs of a tag's hash and a key.
 type Part<K> = Mutex<BTreeSet<(u64, K)>>;
 
-/// A tag stands in the index as a hash. Tags that share one are told apart by what holds them.
+/// A tag stands in the index as a hash. The variants' own tags tell apart two tags with one hash.
 pub(super) struct Tags<K> {
     parts: Box<[Part<K>]>,
     hasher: foldhash::quality::RandomState,

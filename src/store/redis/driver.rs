@@ -1,5 +1,5 @@
-//! The thread of the store's connection. Nothing else runs on it, so that nothing can make an answer late: a deadline of 50 ms is
-//! kept whatever else the process does.
+//! The thread of the store's connection. Nothing else runs on it and nothing can delay an answer: a deadline of 50 ms is kept
+//! whatever else the process does.
 
 use std::io;
 
@@ -19,7 +19,7 @@ impl Driver {
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new().name("outrigger-store".into()).spawn(move || {
             let _ = runtime.block_on(ended);
-            // A name that is still being looked up would be waited for.
+            // A plain drop would wait for a name lookup that is under way.
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _end: end })

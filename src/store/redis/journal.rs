@@ -1,11 +1,12 @@
-//! What all replicas must know, in order and without loss: numbered, kept in Redis in bounded room, and told at once.
+//! A journal of records that all replicas must know, in order and without loss: numbered, kept in Redis in bounded room, and
+//! published at once.
 //!
 //! A record is about a slot (one of a fixed number), a text (the last few are kept), or everything. Redis keeps for each the
-//! number of its last record, so that a reader who knows everything up to a number can tell what has changed since, however
-//! much it missed. Who reads the whole journal after a gap in the messages has missed nothing.
+//! number of its last record: a reader who knows everything up to a number can tell what has changed since, however much it
+//! missed. A reader who reads the whole journal after a gap in the messages has missed nothing.
 //!
-//! It costs one hash of as many small fields as there are slots. An `id` tells a journal from a later one under the same name
-//! (Redis was emptied): numbers of different journals cannot be compared.
+//! A journal costs one hash of as many small fields as there are slots. An `id` tells a journal from a later one under the same
+//! name (Redis was emptied): numbers of different journals cannot be compared.
 
 use std::{
     collections::HashMap,
@@ -24,10 +25,10 @@ use super::{Notices, Operation, Redis, Script, subscribe};
 use crate::{clock, store::StoreError};
 
 static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("journal.lua")));
-/// The whole journal takes longer than a value, and nobody waits for it.
+/// The whole journal takes longer than a value, and no request waits for it.
 const READ_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What a record is about.
+/// The subject of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum About {
     /// A slot, by the name of its field: a letter other than `p` and a number.
@@ -38,36 +39,36 @@ pub enum About {
     All,
 }
 
-/// A record as it is told.
+/// A published record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// Of the journal.
+    /// The journal's id.
     pub id: u64,
-    /// Of the record; the first is 1.
+    /// The record's number; the first is 1.
     pub number: u64,
-    /// What was said.
+    /// The record's message.
     pub message: Bytes,
 }
 
 /// The journal as it stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Journal {
-    /// Tells it from a later one under the same name.
+    /// Tells the journal from a later one under the same name.
     pub id: u64,
-    /// Of the last record.
+    /// Number of the last record.
     pub number: u64,
-    /// Of the last record about everything.
+    /// Number of the last record about everything.
     pub all: u64,
-    /// Of the last record about each slot, by the name of its field.
+    /// Number of the last record about each slot, by the name of its field.
     pub slots: HashMap<String, u64>,
-    /// The texts that are still known, in no order.
+    /// The kept texts with the numbers of their records, in no order.
     pub texts: Vec<(u64, String)>,
 }
 
 impl Redis {
-    /// Appends a record to the journal `name`, of which `texts` texts are kept, and tells `message` to who
-    /// [listens](Self::journal_notices). Works in a full Redis too. Gives the record's number. Without an answer it may have been
-    /// written; saying a thing twice does no harm.
+    /// Appends a record to the journal `name`, which keeps `texts` texts, and publishes `message` to its
+    /// [listeners](Self::journal_notices). Works in a full Redis too. Gives the record's number. Without an answer the record
+    /// may have been written; a second record with the same content does no harm.
     pub async fn journal_append(&self, name: &str, about: &About, texts: u32, message: &[u8]) -> Result<u64, StoreError> {
         let client = self.client()?;
         let (kind, what) = match about {
@@ -100,7 +101,7 @@ impl Redis {
         self.finish(Operation::Publish, work).await
     }
 
-    /// All of the journal; an empty one is begun if there is none.
+    /// The whole journal; a missing one is created empty.
     pub async fn journal(&self, name: &str) -> Result<Journal, StoreError> {
         let client = self.patient()?;
         let key = self.tagged(name);
@@ -113,7 +114,7 @@ impl Redis {
         read(fields).ok_or_else(|| StoreError::Refused(format!("`{key}` does not hold a journal; delete it")))
     }
 
-    /// Which journal it is, and the number of its last record.
+    /// The journal's id, and the number of its last record.
     pub async fn journal_head(&self, name: &str) -> Result<Option<(u64, u64)>, StoreError> {
         let client = self.patient()?;
         let key = self.tagged(name);
@@ -122,7 +123,7 @@ impl Redis {
         Ok(id.and_then(|id| u64::from_str_radix(&id, 16).ok()).map(|id| (id, number.unwrap_or(0))))
     }
 
-    /// The records of the journal `name` from now on, and its gaps, as of [`Self::subscribe`]. Read messages with [`told`].
+    /// The records of the journal `name` from now on, and its gaps, as [`Self::subscribe`] gives them. Read messages with [`told`].
     pub fn journal_notices(self: &Arc<Self>, name: &str) -> Result<Notices, StoreError> {
         subscribe::open(self, self.key(name))
     }
@@ -133,7 +134,7 @@ impl Redis {
     }
 }
 
-/// A message of a journal; `None` if it is none.
+/// Reads a journal's message; `None` if it is none.
 pub fn told(message: &Bytes) -> Option<Told> {
     let mut parts = message.splitn(3, |byte| *byte == b' ');
     let id = u64::from_str_radix(std::str::from_utf8(parts.next()?).ok()?, 16).ok()?;

@@ -29,5 +29,5 @@ impl Script {
 /// Decides all limits of one request.
 pub static LIMITS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("limits.lua")));
 
-/// Corrects reservations to what they came to.
+/// Corrects reservations to the amounts used.
 pub static SETTLE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("settle.lua")));

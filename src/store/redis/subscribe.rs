@@ -1,4 +1,4 @@
-//! What replicas tell each other. Redis forgets messages nobody hears, so every gap is said aloud.
+//! Messages between replicas. Redis forgets a message without a listener: every gap becomes a notice.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering::Relaxed},
@@ -18,15 +18,15 @@ use tokio::{
 use super::{Operation, Redis};
 use crate::store::StoreError;
 
-/// Messages that wait for a slow reader; beyond them there is a gap.
+/// Messages that wait for a slow reader; the next one becomes a gap.
 const WAITING: usize = 1_024;
 
-/// Something heard.
+/// A message, or a gap between messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A message.
     Message(Bytes),
-    /// Messages may have been missed before this point (also the first notice of all).
+    /// Messages may have been missed before this point (also the first notice of every subscription).
     Gap,
 }
 
@@ -36,7 +36,7 @@ pub type Notices = mpsc::Receiver<Notice>;
 /// Listens on `channel`.
 pub(super) fn open(store: &Arc<Redis>, channel: String) -> Result<Notices, StoreError> {
     let mut builder = store.builder();
-    // A subscription is asked for again whenever the connection is new; nothing waits for it, so it may take its time.
+    // Every new connection asks for the subscription again, and nothing waits for that: it may take its time.
     builder.with_performance_config(|performance| performance.default_command_timeout = Duration::from_secs(1));
     let client = builder.build_subscriber_client().map_err(|error| StoreError::Refused(error.details().to_owned()))?;
     let (notices, heard) = mpsc::channel(WAITING);

@@ -1,4 +1,4 @@
-//! TLS towards Redis. Authorities and client certificate can be replaced while connections are up: the next ones use the new.
+//! TLS towards Redis. Authorities and client certificate can be replaced while connections are up: the next connections use the new ones.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::config::{RedisTls, tls::system_roots};
 
-/// Checks Redis' certificate with the newest authorities and shows the newest client certificate.
+/// Checks Redis's certificate with the newest authorities and presents the newest client certificate.
 #[derive(Debug)]
 pub(super) struct Tls {
     verifier: ArcSwap<WebPkiServerVerifier>,
@@ -30,23 +30,23 @@ impl Tls {
         Ok(Arc::new(Self { verifier, identity: ArcSwapOption::from(identity(meant)) }))
     }
 
-    /// For connections from now on; on an error nothing changes.
+    /// Replaces both for connections from now on; on an error nothing changes.
     pub(super) fn renew(&self, meant: &RedisTls) -> Result<(), String> {
         self.verifier.store(verifier(meant)?);
         self.identity.store(identity(meant));
         Ok(())
     }
 
-    /// What a connection is made with.
+    /// The TLS settings of a connection.
     pub(super) fn client(self: &Arc<Self>) -> Result<ClientConfig, String> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            // Not a weaker check, but the usual one behind a pointer that can be replaced.
+            // The check is the usual one behind a pointer that can be replaced, not a weaker one.
             .dangerous()
             .with_custom_certificate_verifier(self.clone())
             .with_client_cert_resolver(self.clone());
-        // A resumed session would not be checked again.
+        // A resumed session would skip the check.
         config.resumption = Resumption::disabled();
         Ok(config)
     }

@@ -1,6 +1,6 @@
-//! Why Redis cannot be used, in words that say what to do about it.
+//! Why Redis cannot be used, and the remedy in words.
 
-/// What the library or Redis said (by a part of it), and what to do.
+/// A part of the message from the library or Redis, and the remedy.
 const KNOWN: &[(&str, &str)] = &[
     ("WRONGPASS", "Redis does not accept the user and password; correct them in `store.redis`"),
     ("invalid username-password", "Redis does not accept the user and password; correct them in `store.redis`"),
@@ -42,7 +42,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("failed to lookup address", "the host in `store.redis` has no address"),
 ];
 
-/// What is wrong and what would help; what was said stands behind it.
+/// The problem and its remedy, followed by the message `said`.
 pub(super) fn advice(said: &str) -> String {
     match KNOWN.iter().find(|(part, _)| said.contains(part)) {
         Some((_, advice)) => format!("{advice}; said was: {said}"),

@@ -1,4 +1,4 @@
-//! The URL of a Redis in every form: alone, behind Sentinels, a Cluster, over a socket; each also with TLS but the last.
+//! The URL of a Redis in every form: alone, behind Sentinels, a Cluster, over a socket. All but the socket exist with TLS too.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,18 +9,18 @@ use super::tls::Tls;
 const SCHEMES: [&str; 8] =
     ["redis", "rediss", "redis-cluster", "rediss-cluster", "redis-sentinel", "rediss-sentinel", "redis+unix", "unix"];
 
-/// Whether connections are encrypted.
+/// Whether the URL asks for TLS.
 pub(super) fn asks_for_tls(url: &str) -> bool {
     url.starts_with("rediss")
 }
 
-/// What the library needs; the error never repeats the URL, which may hold a password.
+/// The URL as the library's configuration. The error never repeats the URL: it may hold a password.
 pub(super) fn parse(url: &str, tls: Option<&Arc<Tls>>) -> Result<Config, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     if !SCHEMES.contains(&scheme) {
         return Err("a Redis URL begins with redis://, rediss://, redis-cluster://, redis-sentinel:// or unix://".into());
     }
-    // The library's own TLS knows only the system's authorities, so it is not told of it.
+    // The library's own TLS knows only the system's authorities: the URL that it gets does not ask for TLS.
     let scheme = match scheme {
         "unix" => "redis+unix".to_owned(),
         other => other.replacen("rediss", "redis", 1),
@@ -37,7 +37,7 @@ pub(super) fn parse(url: &str, tls: Option<&Arc<Tls>>) -> Result<Config, String>
     Ok(config)
 }
 
-/// A Cluster tells its nodes by address, and its certificates usually have a name: the one in the URL, where it is a name.
+/// A Cluster names its nodes by address, and their certificates are usually for a name: the URL's host, if it is a name.
 #[derive(Debug)]
 struct Names;
 

@@ -1,7 +1,6 @@
-//! Work that goes on behind its answer: whichever replica hears first that it has ended is told who pays, and every other that it was
-//! charged.
+//! Work that goes on after its answer. The first replica that sees the end is told who pays; every other is told that the work was charged.
 //!
-//! One small value a work: first what the replica that began it says of who pays, then that it was charged.
+//! One small value per work: first the note of the replica that began it about who pays, then the mark that it was charged.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -15,22 +14,22 @@ use super::{Operation, Redis, Script};
 use crate::store::StoreError;
 
 static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("work.lua")));
-/// As in `work.lua`.
+/// The mark that `work.lua` writes.
 const CHARGED: &[u8] = b"charged";
 
-/// What was known of a work that has ended.
+/// The state of a work at its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkEnded {
-    /// Who began it said this, and nobody has charged it.
+    /// Not charged yet; the note of the replica that began it.
     Said(Bytes),
-    /// Nothing.
+    /// Nothing is known of it.
     Unknown,
     /// It was charged before.
     Charged,
 }
 
 impl Redis {
-    /// A work goes on: `said` is kept for `ttl`, unless something is known of it.
+    /// Notes that a work goes on: `said` is kept for `ttl`, unless the work has a value already.
     ///
     /// # Errors
     /// Redis is away, or refuses.
@@ -41,7 +40,7 @@ impl Redis {
         Ok(())
     }
 
-    /// A work has ended: it counts as charged from now on, and is remembered for `ttl`.
+    /// Notes that a work has ended: it counts as charged from now on, and the mark is kept for `ttl`.
     ///
     /// # Errors
     /// Redis is away, or refuses. Without an answer it may count as charged all the same.

@@ -10,7 +10,7 @@ use tracing::{
 use super::record::{escape, timestamp};
 use crate::config::LogFormat;
 
-/// What an event says, without its time: events that are equal have equal texts.
+/// An event's text and fields, without its time. Equal events have equal texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) level: Level,
@@ -23,7 +23,7 @@ pub(super) struct Said {
 const OWN: [&str; 3] = ["timestamp", "level", "message"];
 
 impl Said {
-    /// Reads an event. One without a message is called by its own name.
+    /// Reads an event. An event without a message is called by its own name.
     pub(super) fn of(event: &Event<'_>) -> Self {
         let mut said = Self { level: *event.metadata().level(), message: String::new(), fields: Vec::new() };
         event.record(&mut said);
@@ -59,7 +59,7 @@ impl Said {
         out.extend_from_slice(b"}\n");
     }
 
-    /// For a person: the message keeps its lines, as `check` prints them.
+    /// The text form, for a person. The message keeps its line breaks, as `check` prints them.
     fn write_text(&self, out: &mut Vec<u8>, at: SystemTime, more: &str) {
         timestamp(out, at);
         out.push(b' ');
@@ -83,7 +83,7 @@ impl Said {
 
     fn field(&mut self, field: &Field, value: Vec<u8>) {
         let name = field.name();
-        // Of two fields with one name, readers of JSON take any.
+        // A reader of JSON takes any of two fields with one name: the first stays.
         if !OWN.contains(&name) && !self.fields.iter().any(|(known, _)| *known == name) {
             self.fields.push((name, value));
         }
@@ -130,7 +130,7 @@ impl Visit for Said {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
-        // A value that cannot be shown leaves out the rest of it.
+        // An error of `Debug` cuts the value short.
         let _ = write!(text, "{value:?}");
         self.text(field, &text);
     }

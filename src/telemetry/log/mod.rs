@@ -1,5 +1,5 @@
 //! Two logs: the access log (standard output), one line per exchange, and the process log (standard error), written through
-//! `tracing`. Neither is ever waited for: see `writer`.
+//! `tracing`. No request waits for either: see `writer`.
 
 mod event;
 mod process;
@@ -53,7 +53,7 @@ impl Log {
         WorkerLog { format: self.format, lane: self.writer.as_ref().map(Writer::lane) }
     }
 
-    /// Writes what is buffered and ends the thread; waits at most `within`. Blocks. Whether everything was written in time.
+    /// Writes the buffered lines and ends the thread; waits at most `within`. Blocks. Gives whether every line was written in time.
     pub fn shutdown(&self, within: Duration) -> bool {
         self.writer.as_ref().is_none_or(|writer| writer.shutdown(within))
     }

@@ -1,4 +1,4 @@
-//! The process's own log, written by everybody through `tracing` to standard error.
+//! The process log: every part of the proxy writes to it through `tracing`; its lines go to standard error.
 
 use std::{
     io::{self, Write as _},
@@ -20,7 +20,7 @@ use crate::{
     telemetry::metrics::Counter,
 };
 
-/// The one log of the process; `tracing` has one place for it too.
+/// The one process log: `tracing` has one global subscriber too.
 static LOG: OnceLock<ProcessLog> = OnceLock::new();
 
 /// Takes events, writes lines.
@@ -35,7 +35,7 @@ struct ProcessLog {
     repeats: Mutex<Repeats>,
 }
 
-/// `tracing` wants a subscriber of its own.
+/// The subscriber that `tracing` asks for.
 struct ToLog(&'static ProcessLog);
 
 /// Sends `tracing` events of at least `level` to standard error, and panics too. Called once at start; a later call changes
@@ -57,17 +57,17 @@ pub fn init_process_log(format: LogFormat, level: Level) {
     }
 }
 
-/// Says how often warnings were repeated, where their time is over. Call every few seconds.
+/// Writes the counts of repeated warnings whose window is over. Call every few seconds.
 pub fn say_repeats() {
     if let Some(log) = LOG.get() {
         log.say_repeats(Some(Instant::now()));
     }
 }
 
-/// Writes `last` (plain words), and what is buffered; waits at most `within`. Blocks. Nothing is written after it.
+/// Writes `last` (plain words) and the buffered lines; waits at most `within`. Blocks. Later lines are dropped.
 pub fn end_process_log(last: Option<&str>, within: Duration) {
     let Some(log) = LOG.get() else {
-        // Nobody is left to be told that this failed.
+        // A failure here has no reader left.
         let _ = last.map(|last| writeln!(io::stderr(), "{last}"));
         return;
     };
@@ -99,7 +99,7 @@ impl ProcessLog {
     }
 
     fn say(&self, from: Identifier, said: &Said, now: Instant) {
-        // What is no warning is said as often as it happens: somebody asked for it.
+        // Only warnings and errors are counted together: more detailed levels were asked for.
         if said.level <= Level::WARN {
             let mut repeats = self.repeats.lock();
             let is_due = repeats.is_due(now);
@@ -150,7 +150,7 @@ impl Subscriber for ToLog {
         self.0.say(event.metadata().callsite(), &Said::of(event), Instant::now());
     }
 
-    // Spans are not ours: every request has one over OTLP, where that is on.
+    // This log has no spans: OTLP has its own.
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
     }

@@ -9,7 +9,7 @@ use super::{
     *,
 };
 
-/// What a log has written.
+/// The bytes that a log has written.
 #[derive(Clone, Default)]
 struct Out(Arc<Mutex<Vec<u8>>>);
 
@@ -24,7 +24,7 @@ impl io::Write for Out {
     }
 }
 
-/// A log with `level`, which what `events` does goes to; and what it has written.
+/// Runs `events` on a log with `level`; gives the text that the log has written.
 fn written(format: LogFormat, level: Level, events: impl FnOnce(&'static ProcessLog)) -> String {
     let out = Out::default();
     let log: &'static ProcessLog = Box::leak(Box::new(ProcessLog::start(format, level, Box::new(out.clone())).expect("starts")));
@@ -135,7 +135,7 @@ fn a_window_that_is_over_is_told_and_what_stays_away_is_forgotten() {
         // The second window has one.
         warn();
         log.say_repeats(Some(begun + 3 * WINDOW));
-        // The third has none: the next one is news again.
+        // The third window has no warning: the next one is new again.
         log.say_repeats(Some(begun + 5 * WINDOW));
         warn();
     });

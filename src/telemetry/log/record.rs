@@ -1,5 +1,5 @@
-//! One exchange as one line: JSON (RFC 8259) or text. Secrets do not get in: values of query parameters whose names
-//! look secret are masked, and there is no field for headers or bodies.
+//! One exchange as one line: JSON (RFC 8259) or text. Secrets stay out: values of query parameters with secret-looking names
+//! are masked, and headers and bodies have no field.
 
 use std::{
     net::IpAddr,
@@ -26,9 +26,9 @@ pub enum ExchangeOutcome {
     UpstreamBroken,
     /// The proxy answered by itself.
     Rejected,
-    /// The exchange was over already: what it cost became known later.
+    /// The exchange was over before its cost became known.
     ChargedLate,
-    /// The proxy ended it, because its shutdown could not wait any longer.
+    /// The proxy ended the exchange at the end of its shutdown time.
     Stopped,
 }
 
@@ -46,16 +46,16 @@ impl ExchangeOutcome {
     }
 }
 
-/// What a model call used.
+/// The tokens that a model call used.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens {
     /// By class.
     pub usage: Usage,
-    /// Where the numbers come from.
+    /// The source of the numbers.
     pub source: UsageSource,
 }
 
-/// What is known of an exchange at its end. `None` and empty texts are left out of the line.
+/// The facts of an exchange at its end. `None` and empty texts are left out of the line.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     /// Wall time of the arrival.
@@ -68,7 +68,7 @@ pub struct Record<'a> {
     pub door: Door,
     /// The route's name.
     pub route: &'a str,
-    /// Who asked; hashed by the caller where it is a credential.
+    /// The caller; a credential is hashed before it comes here.
     pub caller: &'a str,
     /// The client's address.
     pub client: IpAddr,
@@ -84,7 +84,7 @@ pub struct Record<'a> {
     pub status: u16,
     /// The reject's reason, if the proxy answered by itself.
     pub reason: Option<&'a str>,
-    /// The same in a sentence, where it says more: clients may be told less.
+    /// The reason in a sentence, if that says more: clients may be told less.
     pub detail: &'a str,
     /// The limit that refused.
     pub limit: &'a str,
@@ -94,7 +94,7 @@ pub struct Record<'a> {
     pub target: &'a str,
     /// Tries made.
     pub tries: u32,
-    /// How the tries ended that were thrown away, in order.
+    /// Outcomes of the tries that were thrown away, in order.
     pub thrown_away: &'a [&'static str],
     /// The fallback that answered: a provider, or `respond`.
     pub fallback: &'a str,
@@ -120,7 +120,7 @@ pub struct Record<'a> {
     pub asked_model: &'a str,
     /// Whether the model call streamed.
     pub stream: Option<bool>,
-    /// What the model call used.
+    /// The tokens that the model call used.
     pub tokens: Option<Tokens>,
     /// Nano-dollars.
     pub cost: Option<u64>,
@@ -179,7 +179,7 @@ impl Record<'_> {
         out.extend_from_slice(b"}\n");
     }
 
-    /// What came in: the first half of the object.
+    /// The request's half: the first half of the object.
     fn write_json_of_the_request(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
         timestamp(out, self.at);
@@ -253,7 +253,7 @@ impl Record<'_> {
         pair(out, "cause", self.cause);
         pair(out, "request_id", self.request_id);
         if !self.detail.is_empty() {
-            // The one value with spaces.
+            // Only this value has spaces.
             out.extend_from_slice(b" detail=\"");
             escape(out, self.detail.as_bytes());
             out.push(b'"');
@@ -333,7 +333,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Escapes what RFC 8259 section 7 says must be; the input is UTF-8.
+/// Escapes the characters of RFC 8259 section 7; the input is UTF-8.
 pub(super) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut done = 0;
@@ -376,7 +376,7 @@ fn masked_query(out: &mut Vec<u8>, query: &str) {
     }
 }
 
-/// Whether a query parameter's name looks as if its value were a credential: a word of it is one of these, or its end is.
+/// Whether a query parameter's name looks like a credential's: one of its words is in the list, or its end is.
 fn secret_name(name: &str) -> bool {
     const WORDS: [&str; 14] =
         ["key", "auth", "sig", "pwd", "pass", "jwt", "code", "session", "sid", "credential", "credentials", "bearer", "cookie", "otp"];
@@ -412,7 +412,7 @@ fn address(out: &mut Vec<u8>, address: IpAddr) {
                 decimal(out, u64::from(octet), 0);
             }
         }
-        // rare, and its short form is not worth writing again; a Vec never fails
+        // rare, and the short form of RFC 5952 is not worth writing again; a Vec never fails
         IpAddr::V6(v6) => {
             let _ = std::io::Write::write_fmt(out, format_args!("{v6}"));
         }

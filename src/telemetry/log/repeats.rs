@@ -1,8 +1,8 @@
-//! Equal warnings are one line and then a count, so that what goes wrong a thousand times a second does not fill a disk.
+//! Equal warnings are one line and then a count: a fault that repeats a thousand times a second must not fill a disk.
 //!
-//! The first of equal warnings is written. Those that follow within [`WINDOW`] are counted; when it is over, one line says how
-//! many there were. Of one place in the code at most [`DISTINCT`] different warnings are written in a window: the others
-//! are counted together.
+//! The first of equal warnings is written. Its repeats within [`WINDOW`] are counted; at the end of the window one line gives
+//! the count. One place in the code writes at most [`DISTINCT`] different warnings in a window: the others are counted
+//! together.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) struct Repeats {
 #[derive(Debug, Default)]
 struct Place {
     known: Vec<Known>,
-    /// Different from those, and too many to be told apart; the last one stands for all.
+    /// Warnings beyond [`DISTINCT`], counted together; the last one stands for all.
     others: Option<Known>,
 }
 
@@ -39,13 +39,13 @@ struct Place {
 struct Known {
     said: Said,
     until: Instant,
-    /// Its place among all: a clock may say one time of two warnings.
+    /// Its order among all warnings: two warnings may have one time.
     nth: u64,
     more: u64,
 }
 
 impl Repeats {
-    /// Whether `said` is to be written; else it is counted.
+    /// Whether `said` is to be written now; otherwise it is counted.
     pub(super) fn is_new(&mut self, from: Identifier, said: &Said, now: Instant) -> bool {
         let until = now + WINDOW;
         let place = self.places.entry(from).or_default();
@@ -71,14 +71,14 @@ impl Repeats {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// The places and what each has said first.
+    /// The warnings that each place has written first.
     #[cfg(test)]
     pub(super) fn all(&self) -> Vec<(Identifier, Said)> {
         self.places.iter().filter_map(|(from, place)| Some((from.clone(), place.known.first()?.said.clone()))).collect()
     }
 
-    /// What to say of the windows that are over at `now` (`None`: of all): a warning, and what follows its message.
-    /// A warning that repeats gets a new window; one that has not is forgotten.
+    /// The windows that are over at `now` (`None`: all of them): for each a warning, and the text behind its message. A
+    /// repeated warning gets a new window; any other is forgotten.
     pub(super) fn over(&mut self, now: Option<Instant>) -> Vec<(Said, String)> {
         let mut lines = Vec::new();
         let mut due: Option<Instant> = None;

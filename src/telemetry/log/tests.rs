@@ -178,7 +178,7 @@ proptest! {
     }
 }
 
-/// Remembers what was written; blocks while `gate` is held.
+/// Remembers the bytes written; blocks while `gate` is held.
 #[derive(Clone, Default)]
 struct Out {
     written: Arc<Mutex<Vec<u8>>>,
@@ -256,7 +256,7 @@ fn an_output_that_fails_is_counted() {
     assert_eq!(dropped.get(), 3);
 }
 
-/// Takes three bytes of a call, and fails at the calls in `fails`.
+/// Takes three bytes per call, and fails at the calls in `fails`.
 struct Bad {
     out: Out,
     calls: usize,

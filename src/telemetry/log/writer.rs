@@ -1,4 +1,4 @@
-//! Lines on their way out, so that nobody who writes one ever waits for whoever reads them.
+//! Lines on their way out: a thread that writes a line never waits for the reader of the output.
 //!
 //! A [`Writer`] has a thread of its own and any number of [`Lane`]s. A lane is a buffer: a line is appended under a short
 //! lock. The thread takes the buffers (at the latest every [`FLUSH_EVERY`]) and writes them in blocks. While the output is
@@ -31,14 +31,14 @@ const BLOCK: usize = 32 * 1024;
 /// A lane never holds more.
 pub const MAX_BUFFER: usize = 1024 * 1024;
 
-/// Pause before the next try, where the output takes nothing now and does not block either.
+/// Pause before the next try: the output takes nothing now and does not block either.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
-/// Where output goes.
+/// The output of a writer.
 pub type Output = Box<dyn Write + Send>;
 
-/// Standard output, without the buffer and the lock of the standard library: its buffer is flushed when the process ends,
-/// and would wait for a reader then.
+/// Standard output, without the buffer and the lock of the standard library: its buffer is flushed at the end of the process,
+/// and that would wait for a reader.
 pub fn standard_output() -> Output {
     match io::stdout().as_fd().try_clone_to_owned() {
         Ok(own) => Box::new(File::from(own)),
@@ -68,7 +68,7 @@ pub struct Lane {
 
 struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
-    /// Whether the thread has been told that there is something to write.
+    /// Whether the thread was woken for lines that it has not taken yet.
     pending: AtomicBool,
     signal: Mutex<Signal>,
     wake: Condvar,
@@ -109,7 +109,7 @@ impl Writer {
         Lane { buffer, shared: self.shared.clone() }
     }
 
-    /// Writes what is buffered and ends the thread; waits at most `within`. Blocks. Whether everything was written in time.
+    /// Writes the buffered lines and ends the thread; waits at most `within`. Blocks. Gives whether every line was written in time.
     pub fn shutdown(&self, within: Duration) -> bool {
         let mut signal = self.shared.signal.lock();
         signal.stop = true;
@@ -119,7 +119,7 @@ impl Writer {
 }
 
 impl Lane {
-    /// Appends what `line` appends. Never blocks on output.
+    /// Appends the line that `line` writes. Never blocks on output.
     pub fn push(&self, line: impl FnOnce(&mut Vec<u8>)) {
         let mut buffer = self.buffer.lock();
         let before = buffer.len();
@@ -139,14 +139,14 @@ impl Lane {
         }
     }
 
-    /// Bytes that wait.
+    /// Bytes in the buffer.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.buffer.lock().len()
     }
 }
 
-/// The writing thread: sleeps until there is something, gathers for [`FLUSH_EVERY`], writes.
+/// The writing thread: sleeps until a lane has a line, gathers for [`FLUSH_EVERY`], writes.
 fn drain(shared: &Shared, out: Output) {
     let mut lines = Lines { out, cut: false };
     let mut spare = Vec::new();
@@ -158,7 +158,7 @@ fn drain(shared: &Shared, out: Output) {
         signal.pending = false;
         signal.urgent = false;
         drop(signal);
-        // From here on a new line wakes us again.
+        // From here on a new line wakes this thread again.
         shared.pending.store(false, Ordering::Release);
         let buffers = shared.buffers.lock().clone();
         let mut filled = 0;
@@ -188,7 +188,7 @@ fn drain(shared: &Shared, out: Output) {
     }
 }
 
-/// The lines of several lanes in the order of the times they begin with; lines of one time stay in their order.
+/// Sorts the lines of several lanes by the timestamps that they begin with; lines of one time keep their order.
 fn by_time(text: &[u8]) -> Vec<u8> {
     /// A line's beginning up to the end of its timestamp, in either format.
     const BEGINNING: usize = 40;
@@ -200,17 +200,17 @@ fn by_time(text: &[u8]) -> Vec<u8> {
 /// Whole lines to an output that may fail half-way.
 struct Lines {
     out: Output,
-    /// The last line that was written broke off.
+    /// The last write broke off inside a line.
     cut: bool,
 }
 
 impl Lines {
-    /// Writes `lines`; says how many were lost.
+    /// Writes `lines`; gives the number of lost ones.
     fn write(&mut self, lines: &[u8]) -> u64 {
         if lines.is_empty() {
             return 0;
         }
-        // What comes next begins on a line of its own.
+        // The next line begins on a line of its own.
         if self.cut && self.write_all(b"\n").is_ok() {
             self.cut = false;
         }
@@ -229,7 +229,7 @@ impl Lines {
                 Ok(0) => return Err((bytes.len(), io::ErrorKind::WriteZero.into())),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whoever shares the pipe with us has made it non-blocking.
+                // Another process that shares the pipe has made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PAUSE),
                 Err(error) => return Err((bytes.len(), error)),
             }

@@ -1,6 +1,6 @@
 //! The cells that numbers are counted in: relaxed atomics behind an `Arc`, resolved once and cheap to clone.
 //!
-//! A cell belongs to one worker, so its cache line is not fought over; a scrape adds the workers up.
+//! A cell belongs to one worker: workers do not contend for its cache line. A scrape adds the workers up.
 
 use std::{
     sync::{
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Alone on its cache line: cells of two workers that were made one after another must not share one.
+/// A value alone on its cache line: two cells made one after another may belong to two workers.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Line<T>(T);

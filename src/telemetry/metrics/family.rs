@@ -1,7 +1,7 @@
-//! The table of every metric family: name, kind, unit, labels, help. What is not in it cannot be counted.
+//! The table of every metric family: name, kind, unit, labels, help. Only families of this table can be counted.
 //!
 //! Names without a dot are scraped by Prometheus and exported over OTLP; names with a dot are OpenTelemetry's own
-//! (GenAI semantic conventions v1.41.1) and go over OTLP alone, so that a scrape does not count a thing twice.
+//! (GenAI semantic conventions v1.41.1) and go over OTLP alone: no number is counted twice by a scrape.
 
 /// How a family's numbers behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Kind {
     Histogram(&'static [u64]),
 }
 
-/// What one raw integer means outside.
+/// The meaning of one raw integer in the exposed number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// The number itself.
@@ -32,8 +32,8 @@ impl Unit {
         }
     }
 
-    /// The exposed number that is nearest to a raw one. Printed it is the very decimal up to 8 million dollars; beyond, two
-    /// amounts that are a nano-dollar apart may be the same number to whoever reads it as a float, as Prometheus does.
+    /// The exposed number nearest to a raw one. Up to 8 million dollars it prints as the exact decimal. Beyond that, two
+    /// amounts a nano-dollar apart may be one float, and Prometheus reads floats.
     pub fn exposed(self, raw: i128) -> f64 {
         const EXACT: u128 = 1 << 53;
         match self {
@@ -55,7 +55,7 @@ pub struct Spec {
     pub name: &'static str,
     /// Counter, gauge or histogram.
     pub kind: Kind,
-    /// What a raw integer means.
+    /// The meaning of a raw integer.
     pub unit: Unit,
     /// Label names, in the order in which values are given.
     pub labels: &'static [&'static str],
@@ -69,7 +69,7 @@ impl Spec {
         !self.name.contains('.')
     }
 
-    /// OTLP name and unit: what a collector's Prometheus translation turns back into [`Spec::name`].
+    /// The OTLP name and unit: a collector's Prometheus translation turns them back into [`Spec::name`].
     pub fn otlp(&self) -> (String, &'static str) {
         if !self.scraped() {
             return (self.name.to_owned(), if self.unit == Unit::Nano { "s" } else { "{token}" });
@@ -115,11 +115,11 @@ const EXCHANGE: &[u64] = &[
     600 * S,
 ];
 
-/// Ten microseconds to a second: what the proxy itself may take.
+/// Ten microseconds to a second: the proxy's own time.
 const OWN: &[u64] =
     &[10 * US, 25 * US, 50 * US, 100 * US, 250 * US, 500 * US, MS, 5 * MS / 2, 5 * MS, 10 * MS, 25 * MS, 100 * MS, 250 * MS, S];
 
-/// A second to a month; what `store::memory` counts ages by.
+/// A second to a month: the ages that `store::memory` counts by.
 const AGES: &[u64] = &[S, 10 * S, 60 * S, 300 * S, 1800 * S, 3600 * S, 6 * 3600 * S, 86_400 * S, 7 * 86_400 * S, 30 * 86_400 * S];
 
 const FIRST_TOKEN: &[u64] =
@@ -238,8 +238,8 @@ families! {
     GenAiFirstChunk = Histogram(GEN_AI_DURATION), Nano, "gen_ai.client.operation.time_to_first_chunk", ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"], "Time to the first chunk of a streamed model call.";
 }
 
-/// Series that exist at 0 from the start, because their labels are known then. An alert on `increase()` sees only what grows
-/// within a series: one that is born at 1 has not grown.
+/// Series that exist at 0 from the start: their labels are known then. An alert on `increase()` sees growth within a series
+/// only, and a series born at 1 has not grown.
 pub(super) const BORN: &[(Family, &[&[&str]])] = &[
     (Family::AcceptErrors, &[&["inbound"], &["outbound"]]),
     (Family::ConfigReloads, &[&["applied"], &["refused"]]),
@@ -254,7 +254,7 @@ impl Family {
     }
 }
 
-/// Whether values of this label come from clients, so that their number has no bound of its own.
+/// Whether values of this label come from clients: their number has no bound of its own.
 pub fn is_open(label: &str) -> bool {
     matches!(label, "model" | "gen_ai.request.model" | "code")
 }

@@ -1,5 +1,5 @@
-//! Handles by what they are resolved for: a door, a route, a target. Words that vary (a status, a reason)
-//! are resolved on first use and found again in a short list.
+//! Handles, grouped by owner: a door, a route, a target. Words that vary (a status, a reason) are resolved on first use and
+//! found again in a short list.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     usage::{Usage, UsageSource},
 };
 
-/// Most words a handle keeps; further ones count as [`OTHER`].
+/// Most words of one handle; further ones count as [`OTHER`].
 const MAX_WORDS: usize = 64;
 
-/// What the cache did for a request; the label `cache` and `result`.
+/// What the cache did for a request; labels `cache` and `result`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum CacheOutcome {
@@ -37,7 +37,7 @@ pub enum CacheOutcome {
 }
 
 impl CacheOutcome {
-    /// Every outcome where a route has a cache.
+    /// Every outcome of a route with a cache.
     pub const ALL: [Self; 7] = [Self::Hit, Self::Stale, Self::Miss, Self::Coalesced, Self::Bypass, Self::Revalidated, Self::ObservedHit];
 
     /// The word used in metrics and logs.
@@ -59,7 +59,7 @@ impl CacheOutcome {
         self.looked_up() == Some(true)
     }
 
-    /// Whether a cache was asked, and whether it answered.
+    /// `None` if no cache was asked; otherwise whether it answered.
     fn looked_up(self) -> Option<bool> {
         match self {
             Self::None | Self::Bypass => None,
@@ -88,7 +88,7 @@ pub struct Finished {
     pub at: Instant,
 }
 
-/// Counters by a word.
+/// Counters of one family, one per word.
 #[derive(Debug)]
 struct Words {
     worker: WorkerMetrics,
@@ -120,7 +120,7 @@ impl Words {
     }
 }
 
-/// What a door counts.
+/// The numbers of a door.
 #[derive(Debug, Clone)]
 pub struct DoorCells {
     /// Requests that have begun and not ended; [`Gauge::enter`] it.
@@ -139,7 +139,7 @@ impl DoorCells {
     }
 }
 
-/// What every request of a route counts.
+/// The numbers of every request of a route.
 #[derive(Debug)]
 pub struct RequestCells {
     worker: WorkerMetrics,
@@ -196,7 +196,7 @@ impl RequestCells {
     }
 }
 
-/// What the policies of a route count.
+/// The numbers of a route's policies.
 #[derive(Debug)]
 pub struct RouteCells {
     worker: WorkerMetrics,
@@ -206,7 +206,7 @@ pub struct RouteCells {
     fills: Words,
     /// Tokens of model calls answered by the cache.
     pub saved_tokens: Counter,
-    /// Nano-dollars that those would have cost.
+    /// Nano-dollars that those tokens would have cost.
     pub saved_nano_usd: Counter,
 }
 
@@ -216,12 +216,12 @@ impl RouteCells {
         self.worker.counter(Family::Fallbacks, &[self.door.as_str(), &self.route, to]).inc();
     }
 
-    /// An answer was fetched to be kept: `stored`, or why it was not.
+    /// A fetch for the cache has ended: `stored`, or the reason for not storing.
     pub fn filled(&self, result: &'static str) {
         self.fills.inc(result);
     }
 
-    /// `access` would have refused a request, and only observes.
+    /// `access` only observes, and would have refused a request.
     pub fn access_observed(&self) {
         self.worker.counter(Family::AccessObserved, &[self.door.as_str(), &self.route]).inc();
     }
@@ -232,7 +232,7 @@ impl RouteCells {
     }
 }
 
-/// What a target counts.
+/// The numbers of a target.
 #[derive(Debug)]
 pub struct TargetCells {
     /// One try, from sending to the response head.
@@ -243,7 +243,7 @@ pub struct TargetCells {
     pub idle: Gauge,
     /// Upstream connections of this worker that carry a request.
     pub active: Gauge,
-    /// Requests of this worker that wait for one.
+    /// Requests of this worker that wait for a connection.
     pub waiting: Gauge,
     tries: Words,
     retries: Words,
@@ -262,7 +262,7 @@ impl TargetCells {
         self.retries.inc(reason);
     }
 
-    /// A bound passed ([`crate::reject::Bound::as_str`]).
+    /// A time bound expired ([`crate::reject::Bound::as_str`]).
     pub fn timed_out(&self, bound: &'static str) {
         self.timeouts.inc(bound);
     }
@@ -286,9 +286,9 @@ pub struct ModelCall<'a> {
     pub operation: &'a str,
     /// Model as asked for.
     pub model: &'a str,
-    /// What it used.
+    /// The tokens that it used.
     pub usage: Usage,
-    /// Where the numbers come from; nothing is counted when [`UsageSource::Missing`].
+    /// The source of the numbers; nothing is counted when [`UsageSource::Missing`].
     pub source: UsageSource,
     /// Nano-dollars; `None` if the model has no price.
     pub cost: Option<u64>,
@@ -298,7 +298,7 @@ pub struct ModelCall<'a> {
     pub first_token: Option<Duration>,
     /// `error.type` of a failed call: a status code or a word; `None` for a success.
     pub error: Option<&'a str>,
-    /// Whether no inbound exchange could be found for it.
+    /// Whether the call has no known inbound exchange.
     pub unattributed: bool,
 }
 
@@ -356,13 +356,13 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a model call that has ended. About a dozen look-ups: model names come from clients and are not resolved
-    /// ahead; beside a model call it is nothing.
+    /// Counts a model call that has ended. About a dozen lookups, small beside a model call: model names come from clients and
+    /// are not resolved ahead.
     pub fn model_call(&self, call: &ModelCall<'_>) {
         let gen_ai = [call.operation, call.flavor, call.model];
         if call.source != UsageSource::Missing {
             self.usage(call);
-            // only what the provider said may be reported under the convention's name
+            // the convention's names are for the provider's own numbers
             if call.source == UsageSource::Provider {
                 for (kind, tokens) in [("input", call.usage.total_input()), ("output", call.usage.output)] {
                     self.histogram(Family::GenAiTokenUsage, &[gen_ai[0], gen_ai[1], gen_ai[2], kind]).observe(tokens);

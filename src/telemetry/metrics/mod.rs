@@ -1,4 +1,4 @@
-//! Metrics: one table of families, cells per worker, added up when somebody looks.
+//! Metrics: one table of families, and cells per worker that are added up at a scrape or an export.
 //!
 //! [`Metrics`] is shared; each worker takes a [`WorkerMetrics`] and resolves handles from it once per route, target or
 //! door. Counting is then a relaxed addition on a cache line of that worker. A scrape and an OTLP export both read
@@ -31,7 +31,7 @@ use shard::{Cell, Shard};
 /// The crate's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, if the build said it in `OUTRIGGER_COMMIT`.
+/// The commit that it was built from, if the build set `OUTRIGGER_COMMIT`.
 pub const COMMIT: &str = match option_env!("OUTRIGGER_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
@@ -64,7 +64,7 @@ struct Inner {
     started_wall: u64,
 }
 
-/// What one worker counts.
+/// The numbers of one worker.
 struct Worker {
     shard: Shard,
     ring: Ring,
@@ -77,7 +77,7 @@ pub struct WorkerMetrics {
     started: Instant,
 }
 
-/// One family as it stands, added up over workers and callbacks.
+/// The present state of one family, added up over workers and callbacks.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Its row.
@@ -119,7 +119,7 @@ impl Metrics {
         let registry = scrape::registry(inner.clone());
         let metrics = Arc::new(Self { inner, shared, registry });
         metrics.shared.gauge(Family::BuildInfo, &[VERSION, COMMIT]).set(1);
-        // a series that exists from the first scrape on is not mistaken for a new one when it first counts
+        // A series that exists from the first scrape on is not taken for a new one at its first count.
         for spec in
             FAMILIES.iter().filter(|spec| spec.labels.is_empty() && spec.kind == Kind::Counter && spec.name.starts_with("outrigger_"))
         {
@@ -136,7 +136,7 @@ impl Metrics {
         self.inner.worker()
     }
 
-    /// Cells that belong to no worker: for shared policies, stores and side tasks.
+    /// Cells of no worker: for shared policies, stores and side tasks.
     pub fn shared(&self) -> &WorkerMetrics {
         &self.shared
     }
@@ -152,7 +152,7 @@ impl Metrics {
         self.inner.distributions.lock().push((family, read));
     }
 
-    /// Forgets the series whose `label` has a value that is gone. Whoever still has a handle counts into nothing.
+    /// Forgets the series whose `label` has a value that is gone. A handle that is still held counts into nothing.
     pub fn forget(&self, label: &str, gone: impl Fn(&str) -> bool) {
         for worker in self.inner.workers.read().iter() {
             worker.shard.forget(label, &gone);
@@ -178,7 +178,7 @@ impl Metrics {
         window
     }
 
-    /// How long this has been counting.
+    /// Time since counting began.
     pub fn uptime(&self, now: Instant) -> Duration {
         now.duration_since(self.inner.started)
     }
@@ -200,7 +200,7 @@ impl Inner {
         let mut all: Vec<Snapshot> = FAMILIES.iter().map(|spec| Snapshot { spec, series: BTreeMap::new() }).collect();
         let workers = self.workers.read();
         for snapshot in &mut all {
-            // Whole numbers are added up as such: dollars lose nothing by being counted at several workers.
+            // Whole numbers are added up as integers: dollars counted at several workers lose nothing.
             let mut sums: BTreeMap<Vec<Arc<str>>, i128> = BTreeMap::new();
             for (labels, cell) in workers.iter().flat_map(|worker| worker.shard.all(snapshot.spec.family)) {
                 match cell {
@@ -238,7 +238,7 @@ impl Inner {
 }
 
 impl WorkerMetrics {
-    /// The counter of exactly these label values. A lock and a hash: resolve once where it is counted often.
+    /// The counter of exactly these label values. Costs a lock and a hash: resolve it once for frequent counts.
     pub fn counter(&self, family: Family, values: &[&str]) -> Counter {
         match self.worker.shard.cell(family, values) {
             Cell::Counter(counter) => counter,
@@ -266,7 +266,7 @@ impl WorkerMetrics {
     }
 }
 
-/// A handle of the wrong kind counts into nothing; tests find it.
+/// A handle of the wrong kind counts into nothing. Tests find such a handle.
 fn mismatch<T: Default>(family: Family, cell: &Cell) -> T {
     debug_assert!(false, "{} is not a {cell:?}", family.spec().name);
     T::default()

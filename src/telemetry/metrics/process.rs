@@ -1,13 +1,13 @@
-//! What the kernel knows about this process, read from `/proc/self` when asked.
+//! The kernel's numbers for this process, read from `/proc/self` at each scrape.
 
 use std::fs;
 
 use super::family::Family;
 
-/// Ticks per second in `/proc` (`USER_HZ`): 100 in the ABI of every architecture we run on.
+/// Ticks per second in `/proc` (`USER_HZ`): 100 in the ABI of every supported architecture.
 const TICKS: f64 = 100.0;
 
-/// The `process_*` families that could be read; elsewhere than on Linux, none.
+/// The `process_*` families that could be read; none on systems other than Linux.
 pub(super) fn read() -> Vec<(Family, f64)> {
     let mut out = Vec::with_capacity(6);
     if let Ok(stat) = fs::read_to_string("/proc/self/stat")
@@ -23,7 +23,7 @@ pub(super) fn read() -> Vec<(Family, f64)> {
         out.push((Family::ProcessResidentMemory, kilobytes * 1024.0));
     }
     if let Ok(entries) = fs::read_dir("/proc/self/fd") {
-        // the directory being read is one of them
+        // the directory being read is one of the descriptors
         out.push((Family::ProcessOpenFds, entries.count().saturating_sub(1) as f64));
     }
     if let Some(most) = fs::read_to_string("/proc/self/limits").ok().and_then(|text| after(&text, "Max open files")) {
@@ -39,7 +39,7 @@ struct Stat {
 }
 
 impl Stat {
-    /// proc(5): fields are counted after the command, which may hold spaces and parentheses.
+    /// proc(5): fields are counted after the command: the command may hold spaces and parentheses.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_ascii_whitespace().collect();
         // the state is field 3

@@ -16,7 +16,7 @@ pub(super) struct Ring {
 
 #[derive(Debug, Default)]
 struct Cell {
-    /// The minute since start it counts, plus one; 0: never used.
+    /// The cell's minute since start, plus one; 0: never used.
     minute: AtomicU64,
     requests: AtomicU64,
     errors: AtomicU64,
@@ -30,7 +30,7 @@ struct Cell {
 pub(super) struct Ended {
     pub(super) error: bool,
     pub(super) nanos: u64,
-    /// Whether a cache looked, and whether it answered.
+    /// `None` if no cache was asked; otherwise whether it answered.
     pub(super) hit: Option<bool>,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct Ended {
 pub struct Window {
     /// Exchanges that ended.
     pub requests: u64,
-    /// Those that ended in a status of 500 or more, or broken.
+    /// Exchanges with a status of 500 or more, or broken ones.
     pub errors: u64,
-    /// Sum of their whole durations.
+    /// Sum of the durations of whole exchanges.
     pub nanos: u64,
-    /// Answered from a cache.
+    /// Cache lookups that were answered.
     pub hits: u64,
-    /// Looked up in a cache.
+    /// Cache lookups.
     pub lookups: u64,
 }
 
@@ -73,7 +73,7 @@ impl Ring {
         }
     }
 
-    /// Adds what is not older than 24 hours to `window`.
+    /// Adds the minutes of the last 24 hours to `window`.
     pub(super) fn add_to(&self, window: &mut Window, since_start: Duration) {
         let newest = since_start.as_secs() / 60 + 1;
         let oldest = newest.saturating_sub(MINUTES - 1).max(1);

@@ -1,4 +1,4 @@
-//! The scrape: our table as one collector of the prometheus crate, which sorts and writes the text.
+//! The scrape: our table is one collector of the prometheus crate, and the crate sorts and writes the text.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ pub(super) fn registry(inner: Arc<Inner>) -> Registry {
     registry
 }
 
-/// Prometheus text format 0.0.4; an encoding error leaves a comment that says so.
+/// Prometheus text format 0.0.4; an encoding error becomes a comment in it.
 pub(super) fn render(registry: &Registry) -> String {
     TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_else(|error| format!("# {error}\n"))
 }

@@ -1,7 +1,7 @@
-//! One worker's series: full label tuples, compared whole, so that two series are never taken for one.
+//! One worker's series: full label tuples, compared whole. Two series are never taken for one.
 //!
-//! The prometheus crate's `*Vec` hashes label values one after another without a separator and never compares them,
-//! which makes one series of `["ab", "c"]` and `["a", "bc"]`; that is why the table is our own.
+//! The table is our own: the prometheus crate's `*Vec` hashes label values one after another without a separator and never
+//! compares them. It makes one series of `["ab", "c"]` and `["a", "bc"]`.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::{
     family::{FAMILIES, Family, Kind, is_open},
 };
 
-/// Most series of one family and worker; beyond it, open labels become [`OTHER`].
+/// Most series of one family and worker; beyond them open labels become [`OTHER`].
 pub const MAX_SERIES: usize = 1024;
 
 /// Longest label value in bytes; longer ones are cut.
 pub const MAX_VALUE: usize = 128;
 
-/// What label values become when there are too many.
+/// The value of open labels beyond [`MAX_SERIES`].
 pub const OTHER: &str = "other";
 
 /// A series' cell.
@@ -61,7 +61,7 @@ impl Shard {
         series.entry(labels).or_insert_with(fresh).clone()
     }
 
-    /// Every series of the family. Whoever makes a new one waits no longer than it takes to copy them.
+    /// Every series of the family. A new series waits only as long as the copy takes.
     pub(super) fn all(&self, family: Family) -> Vec<(Labels, Cell)> {
         self.families[family as usize].lock().iter().map(|(labels, cell)| (labels.clone(), cell.clone())).collect()
     }
@@ -76,7 +76,7 @@ impl Shard {
     }
 }
 
-/// Replaces the open labels; all of them where none is open.
+/// Replaces the open labels, or all labels if none is open.
 fn overflow(names: &[&str], labels: Labels) -> Labels {
     let any_open = names.iter().any(|name| is_open(name));
     let replace = |(name, value): (&&str, Arc<str>)| if !any_open || is_open(name) { Arc::from(OTHER) } else { value };

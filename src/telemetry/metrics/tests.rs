@@ -185,7 +185,7 @@ async fn promtool_accepts_a_full_scrape() {
     assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// To the nano-dollar, and without the tail that adding floats up would leave (0.1 + 0.2 is 0.30000000000000004).
+/// Exact to the nano-dollar, without the tail that a sum of floats would leave (0.1 + 0.2 is 0.30000000000000004).
 #[tokio::test(start_paused = true)]
 async fn dollars_are_exact_over_all_workers() {
     for amounts in [

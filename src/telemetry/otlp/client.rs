@@ -1,5 +1,5 @@
-//! The HTTP client of the exporters. The SDK calls it from threads without a runtime, where an async client would panic:
-//! every request is therefore a task of the side runtime, and the caller only waits for it.
+//! The HTTP client of the exporters. The SDK calls it from threads without a runtime, where an async client would panic: every
+//! request is a task of the side runtime, and the caller only waits for that task.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Longest answer of a collector that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Sends to one collector, over one connection that is kept. Cheap to clone.
+/// Sends to one collector over one kept connection. Cheap to clone.
 #[derive(Clone)]
 pub struct OtlpClient(Arc<Inner>);
 
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl OtlpClient {
-    /// A client for `origin` that adds `headers` to every request and gives each `timeout`. `roots`: instead of the system's.
+    /// A client for `origin` that adds `headers` to every request and gives each `timeout`. `roots` replace the system's roots.
     pub fn new(
         origin: Origin,
         headers: Vec<(HeaderName, HeaderValue)>,
@@ -65,7 +65,7 @@ impl OtlpClient {
         format!("{}{path}", self.0.origin)
     }
 
-    /// Sends a body to the endpoint and `path`. Fails on anything but a 2xx; what comes back then is the answer's body.
+    /// Sends a body to the endpoint and `path`; gives the answer's body. Any status but 2xx is an error.
     pub async fn post(&self, path: &str, content_encoding: Option<&'static str>, body: Bytes) -> Result<Bytes, HttpError> {
         let mut request = Request::post(self.url(path)).header(header::CONTENT_TYPE, "application/x-protobuf");
         if let Some(encoding) = content_encoding {
@@ -111,7 +111,7 @@ impl Inner {
         {
             return Ok(response);
         }
-        // none was kept, or the collector closed it meanwhile
+        // no connection was kept, or the collector closed it meanwhile
         self.exchange(self.connect().await?, request).await
     }
 
@@ -126,7 +126,7 @@ impl Inner {
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
         let (host, port) = (self.origin.host.as_str(), self.origin.port);
         let unknown = |why| format!("{host} has no address: {why}");
-        // Not by the runtime: its blocking threads would hang with the name server.
+        // The runtime's own lookup is avoided: its blocking threads would hang with the name server.
         let found = self.names.resolve(host, port, false).await.map_err(unknown)?;
         let tcp = TcpStream::connect(&found.addresses[..]).await.inspect_err(|_| self.names.doubt(host))?;
         tcp.set_nodelay(true)?;

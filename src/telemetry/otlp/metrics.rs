@@ -1,8 +1,8 @@
 //! Metrics to the collector: the same snapshot that a scrape reads, as OTLP messages (opentelemetry-proto 1.x,
 //! `metrics/v1`), cumulative since start.
 //!
-//! The SDK's metrics are not used: it has no instrument that reads a histogram kept elsewhere, and recording twice on
-//! the hot path is what the cells avoid. Cumulative points make retries needless: the next export says it all again.
+//! The SDK's metrics are not used: they have no instrument that reads a histogram kept elsewhere, and the cells exist to avoid
+//! a second recording on the hot path. Cumulative points make retries needless: the next export carries the same sums.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::telemetry::metrics::{Kind, Metrics, Snapshot, VERSION, Value};
 /// A shorter interval would only burn CPU.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Sends every family every interval.
+/// Sends every family once per interval.
 pub(super) struct Exporter {
     client: OtlpClient,
     resource: resource::v1::Resource,
@@ -43,11 +43,11 @@ impl Exporter {
         Self { client, resource, exports: Exports::new("metrics", &metrics), metrics }
     }
 
-    /// Exports every `interval` (at least [`SHORTEST`]), and once more when `stop` says so.
+    /// Exports every `interval` (at least [`SHORTEST`]), and once more when `stop` turns true.
     pub(super) async fn run(self, interval: Duration, mut stop: watch::Receiver<bool>) {
         loop {
             let last = tokio::select! {
-                // an error: whoever could say stop is gone
+                // an error: the sender of stop is gone
                 changed = stop.wait_for(|stop| *stop) => { let _ = changed; true }
                 () = tokio::time::sleep(interval.max(SHORTEST)) => false,
             };
@@ -74,7 +74,7 @@ impl Exporter {
     }
 }
 
-/// One export: every family as it stands, counted since `start` (nanoseconds since 1970).
+/// One export: the present state of every family, counted since `start` (nanoseconds since 1970).
 fn request(snapshots: &[Snapshot], resource: resource::v1::Resource, start: u64, now: u64) -> ExportMetricsServiceRequest {
     let scope = InstrumentationScope { name: "outrigger".into(), version: VERSION.into(), ..Default::default() };
     let metrics = snapshots.iter().map(|snapshot| metric(snapshot, start, now)).collect();
@@ -126,7 +126,7 @@ fn histograms(snapshot: &Snapshot, start: u64, now: u64) -> Vec<HistogramDataPoi
     snapshot.series.iter().filter_map(point).collect()
 }
 
-/// Labels as attributes; an empty value means that there is none (`error.type` of a success).
+/// Labels as attributes; an empty value means no attribute (`error.type` of a success).
 fn attributes(snapshot: &Snapshot, values: &[Arc<str>]) -> Vec<KeyValue> {
     let pairs = snapshot.spec.labels.iter().zip(values);
     pairs.filter(|(_, value)| !value.is_empty()).map(|(name, value)| attribute(name, value.to_string())).collect()

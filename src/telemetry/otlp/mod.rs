@@ -1,7 +1,7 @@
 //! OTLP over HTTP: spans through the SDK's batch processor, metrics from our own cells, both over our own client.
 //!
-//! Nothing is opened without an endpoint. A collector that is slow, gone or wrong costs counted exports and bounded
-//! memory, never a request's time.
+//! Without an endpoint nothing is opened. A slow, absent or faulty collector costs counted exports and bounded memory, never a
+//! request's time.
 
 mod client;
 mod metrics;
@@ -32,10 +32,10 @@ use crate::{
     resolve::Resolver,
 };
 
-/// One export, its retries included, takes no longer (the specification's default).
+/// Longest time of one export, its retries included (the specification's default).
 pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why exporting could not begin.
+/// Why the exporters could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The endpoint is no `http(s)` URL.
@@ -52,14 +52,14 @@ pub enum OtlpError {
 /// Running exports.
 #[derive(Debug)]
 pub struct Otlp {
-    /// Where sampled spans go.
+    /// The tracer that takes sampled spans.
     pub tracer: Arc<Tracer>,
     stop: watch::Sender<bool>,
     metrics: parking_lot::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Otlp {
-    /// Begins to export to `endpoint` on the side runtime, whose time and I/O drivers must be on.
+    /// Starts exports to `endpoint` on the side runtime, whose time and I/O drivers must be on.
     pub fn start(
         config: &config::Telemetry,
         endpoint: &str,
@@ -73,7 +73,7 @@ impl Otlp {
         Self::with_client(config, OtlpClient::new(origin, headers, EXPORT_TIMEOUT, side.clone(), names.clone(), None)?, metrics, side)
     }
 
-    /// As [`Otlp::start`], over a client of the caller's.
+    /// As [`Otlp::start`], over the caller's own client.
     pub fn with_client(config: &config::Telemetry, client: OtlpClient, metrics: &Arc<Metrics>, side: &Handle) -> Result<Self, OtlpError> {
         let resource = resource(&config.service);
         let tracer = Arc::new(Tracer::start(client.clone(), &resource, metrics)?);
@@ -83,14 +83,14 @@ impl Otlp {
         Ok(Self { tracer, stop, metrics: parking_lot::Mutex::new(Some(task)) })
     }
 
-    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Whether it was done by then; an
-    /// export that failed is done, and counted.
+    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Gives whether the work ended by
+    /// then; a failed export has ended, and is counted.
     pub async fn shutdown(&self, deadline: Instant) -> bool {
         let _ = self.stop.send(true);
         let (done, spans) = tokio::sync::oneshot::channel();
         let tracer = self.tracer.clone();
         let left = deadline.saturating_duration_since(Instant::now());
-        // the processor blocks its caller, and its own thread needs the runtime that may be calling
+        // the processor blocks its caller, and its own thread needs the runtime that may be calling here
         let spawned = std::thread::Builder::new().name("outrigger-otlp-end".into()).spawn(move || {
             let _ = done.send(tracer.shutdown(left));
         });
@@ -107,7 +107,7 @@ impl Otlp {
     }
 }
 
-/// Exports of one signal, counted; a failure is logged when it begins and when it ends, not each time.
+/// Counts the exports of one signal. A failure is logged when it begins and when it ends, not each time.
 #[derive(Debug)]
 struct Exports {
     signal: &'static str,
@@ -140,7 +140,7 @@ impl Exports {
     }
 }
 
-/// What is exporting. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
+/// The resource that exports. `OTEL_RESOURCE_ATTRIBUTES` adds to it.
 fn resource(service: &str) -> Resource {
     Resource::builder()
         .with_service_name(service.to_owned())
@@ -151,7 +151,7 @@ fn resource(service: &str) -> Resource {
         .build()
 }
 
-/// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value` pairs with commas between, percent-encoded; what cannot be a header is left out.
+/// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value` pairs with commas between, percent-encoded; invalid headers are left out.
 fn headers_of_environment() -> Vec<(HeaderName, HeaderValue)> {
     let text = std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
     let pair = |pair: &str| {

@@ -52,7 +52,7 @@ impl Tracer {
 
     /// Ends the span at `at` and queues it.
     pub fn end(&self, span: Span, at: SystemTime) {
-        // the processor drops silently when its queue is full, so we count and never fill it
+        // the processor drops silently when its queue is full: this counter keeps the queue from filling
         if self.queued.fetch_add(1, Relaxed) >= MAX_QUEUE {
             self.queued.fetch_sub(1, Relaxed);
             self.dropped.inc();
@@ -61,7 +61,7 @@ impl Tracer {
         self.processor.on_end(span.end(at));
     }
 
-    /// Exports what is queued and ends; blocks, at most `within`. Whether it was done in time.
+    /// Exports the queued spans and ends; blocks, at most `within`. Gives whether the export ended in time.
     pub fn shutdown(&self, within: Duration) -> bool {
         self.processor.shutdown_with_timeout(within).is_ok()
     }

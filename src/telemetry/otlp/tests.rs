@@ -1,4 +1,4 @@
-//! Tests against an in-process collector over real sockets: what it decodes is what was said.
+//! Tests against an in-process collector over real sockets: the collector must decode exactly the numbers and spans recorded.
 
 use std::{
     convert::Infallible,
@@ -40,14 +40,14 @@ use crate::{
     usage::{Usage, UsageSource},
 };
 
-/// What came: path, headers, body as decoded.
+/// Requests received: path, headers, decoded body.
 type Seen = Arc<Mutex<Vec<(String, http::HeaderMap, Vec<u8>)>>>;
 
 #[derive(Clone, Default)]
 struct Collector {
     seen: Seen,
     connections: Arc<AtomicU16>,
-    /// What is answered instead of 200; 0: 200.
+    /// The status answered instead of 200; 0: 200.
     status: Arc<AtomicU16>,
 }
 
@@ -337,7 +337,7 @@ impl Lookup for Silent {
 
 #[test]
 fn a_name_server_that_hangs_takes_one_thread_of_its_own_and_holds_up_no_end() {
-    // One thread that may block: whoever hangs on it is seen.
+    // The runtime has one blocking thread: a task that hangs on it is noticed.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().expect("a runtime");
     let server = Silent::default();
     let hold = server.ends.clone();
@@ -356,7 +356,7 @@ fn a_name_server_that_hangs_takes_one_thread_of_its_own_and_holds_up_no_end() {
         }
         assert_eq!(server.asked.load(Ordering::Relaxed), 1, "one question for all");
         tokio::task::spawn_blocking(|| ()).await.expect("the thread is free");
-        // Far less than an export may take.
+        // An export may take far longer than this.
         let begun = Instant::now();
         assert!(!otlp.shutdown(begun + Duration::from_millis(100)).await, "the last export found no address");
         assert!(begun.elapsed() < EXPORT_TIMEOUT / 2, "{:?}", begun.elapsed());

@@ -33,7 +33,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Reads both headers. `None` unless there is exactly one valid `traceparent`; a `tracestate` that is not valid is left out.
+    /// Reads both headers. `None` unless there is exactly one valid `traceparent`; an invalid `tracestate` is left out.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let mut parents = headers.get_all(TRACEPARENT).iter();
         let (parent, None) = (parents.next()?, parents.next()) else {
@@ -44,7 +44,7 @@ impl TraceContext {
         Some(context)
     }
 
-    /// Reads a `traceparent` value; section 3.2. A later version is read by what it shares with version 00.
+    /// Reads a `traceparent` value (section 3.2). Of a later version, only the part shared with version 00 is read.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let fixed = value.first_chunk::<LENGTH>()?;
         let version = hex::<1>(&fixed[..2])?[0];
@@ -105,8 +105,8 @@ fn write_hex(out: &mut [u8], bytes: &[u8]) {
     }
 }
 
-/// Joins the lines of a `tracestate`. Nothing if any member is not valid, one key comes twice or there are too many
-/// (section 3.3.1); members that do not fit go from the end, as the newest come first.
+/// Joins the lines of a `tracestate`. `None` if a member is invalid, a key comes twice or there are too many members (section
+/// 3.3.1). Members that do not fit are dropped from the end: the newest come first.
 fn state<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Arc<str>> {
     let mut out = String::new();
     let mut keys: Vec<&str> = Vec::new();
@@ -135,7 +135,7 @@ fn state<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Arc<str>> {
     (!out.is_empty()).then(|| out.into())
 }
 
-/// Section 3.3.1.3.1.
+/// Whether the text is a key (section 3.3.1.3.1).
 fn is_key(key: &str) -> bool {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = key.as_bytes();
@@ -144,7 +144,7 @@ fn is_key(key: &str) -> bool {
         && bytes.iter().all(|byte| first(*byte) || matches!(byte, b'_' | b'-' | b'*' | b'/' | b'@'))
 }
 
-/// Section 3.3.1.3.2; the end is no space because the member is trimmed.
+/// Whether the text is a value (section 3.3.1.3.2). The end is no space: the member is trimmed.
 fn is_value(value: &str) -> bool {
     value.len() <= 256 && !value.is_empty() && value.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'=')
 }

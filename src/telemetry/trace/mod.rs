@@ -1,6 +1,6 @@
-//! Traces: W3C Trace Context in and out, one sampling decision per exchange, spans only where it said yes.
+//! Traces: W3C Trace Context in and out, one sampling decision per exchange, spans for sampled traces alone.
 //!
-//! Ids are made here and not by the SDK, because a try's span id leaves in its `traceparent` before the span ends.
+//! Ids are made here and not by the SDK: a try's span id leaves in its `traceparent` before the span ends.
 
 mod context;
 mod span;
@@ -31,7 +31,7 @@ impl Sampler {
         Self { below: (ratio.clamp(0.0, 1.0) * all) as u64 }
     }
 
-    /// The same answer for the same trace id everywhere.
+    /// Whether the trace is sampled. Every process gives the same answer for the same trace id.
     pub fn samples(self, id: TraceId) -> bool {
         let random = u128::from_be_bytes(id.to_bytes()) as u64 & ((1 << RANDOM_BITS) - 1);
         random < self.below
@@ -43,12 +43,12 @@ impl Sampler {
 pub struct Trace {
     /// The exchange's own span.
     pub context: TraceContext,
-    /// The span that caused it, in another process; `None` if the trace begins here.
+    /// The parent span, in another process; `None` if the trace begins here.
     pub parent: Option<SpanId>,
 }
 
 impl Trace {
-    /// Continues the trace that came in, with its decision, or begins one.
+    /// Continues the incoming trace with its decision, or begins a trace.
     pub fn begin(incoming: Option<TraceContext>, sampler: Sampler, chance: &Chance) -> Self {
         match incoming {
             Some(incoming) => Self { parent: Some(incoming.span_id), context: TraceContext { span_id: span_id(chance), ..incoming } },
@@ -60,7 +60,7 @@ impl Trace {
         }
     }
 
-    /// The place of one try: what its `traceparent` says.
+    /// The place of one try: the source of its `traceparent`.
     pub fn child(&self, chance: &Chance) -> TraceContext {
         TraceContext { span_id: span_id(chance), ..self.context.clone() }
     }

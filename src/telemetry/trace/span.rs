@@ -1,7 +1,7 @@
 //! Spans with ids of our own, under the names of the OpenTelemetry semantic conventions (HTTP v1.41; GenAI v1.41.1).
 //!
-//! The names are constants of ours: the conventions crate has deprecated its GenAI ones. A span exists only where the
-//! trace is sampled. Query strings are not recorded: they may hold credentials.
+//! The names are constants of ours: the conventions crate has deprecated its GenAI ones. Spans exist for sampled traces alone.
+//! Query strings are not recorded: they may hold credentials.
 
 use std::{borrow::Cow, net::IpAddr, str::FromStr, time::SystemTime};
 
@@ -15,11 +15,11 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use super::{Trace, TraceContext};
 use crate::{telemetry::metrics::VERSION, usage::Usage};
 
-/// A span that has begun. Handed to the tracer when it is over.
+/// A span that has begun. The tracer gets it at its end.
 #[derive(Debug)]
 pub struct Span(Box<SpanData>);
 
-/// What is known when an exchange begins.
+/// The facts known at the beginning of an exchange.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct ServerStart<'a> {
@@ -37,7 +37,7 @@ pub struct ServerStart<'a> {
     pub user_agent: Option<&'a str>,
 }
 
-/// What is known when a try begins.
+/// The facts known at the beginning of a try.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub struct ClientStart<'a> {
@@ -53,7 +53,7 @@ pub struct ClientStart<'a> {
     pub resend: u32,
 }
 
-/// What is known of a model call.
+/// The facts of a model call.
 #[derive(Debug, Clone, Copy)]
 pub struct GenAi<'a> {
     /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`, `generate_content`.
@@ -118,7 +118,7 @@ impl Span {
         self.set("outrigger.route", route.to_owned());
     }
 
-    /// The status of the answer. An error for a client from 400, for a server from 500 (HTTP conventions, "Status").
+    /// The status of the answer. For a client span 400 and above are errors, for a server span 500 and above (HTTP conventions, "Status").
     pub fn status(&mut self, code: u16) {
         self.set("http.response.status_code", i64::from(code));
         let from = if self.0.span_kind == SpanKind::Server { 500 } else { 400 };
@@ -157,7 +157,7 @@ impl Span {
         }
     }
 
-    /// What the model call used; input includes what was read from and written to the provider's cache.
+    /// The tokens of the model call; input includes tokens read from and written to the provider's cache.
     pub fn usage(&mut self, usage: &Usage) {
         self.set("gen_ai.usage.input_tokens", count(usage.total_input()));
         self.set("gen_ai.usage.output_tokens", count(usage.output));
@@ -171,7 +171,7 @@ impl Span {
         }
     }
 
-    /// What the model call cost. No convention has a name for it.
+    /// The cost of the model call. No convention has a name for it.
     pub fn cost(&mut self, nano_usd: u64) {
         self.set("outrigger.cost_usd", nano_usd as f64 / 1e9);
     }
@@ -205,7 +205,7 @@ impl Span {
         })))
     }
 
-    /// The name of an HTTP span begins with the method; unknown methods are `_OTHER` (they come from clients).
+    /// The name of an HTTP span begins with the method; an unknown method is `_OTHER`: it comes from a client.
     fn method(&mut self, method: &Method) {
         const KNOWN: [Method; 9] = [
             Method::GET,

@@ -1,5 +1,5 @@
-//! Chat completions, and the older completions. Usage in a stream comes exactly as asked by `stream_options.include_usage`:
-//! `"usage": null` in every chunk, and the numbers in one more chunk with no choices.
+//! Chat completions, and the older completions. Usage in a stream follows `stream_options.include_usage`: `"usage": null` in
+//! every chunk, and the numbers in one more chunk without choices.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -160,7 +160,7 @@ fn chat_pieces(ask: &Ask<'_>, head: &Value, spoken: &[Spoken], usage: Option<Val
     pieces
 }
 
-/// The usage chunk if asked, then `[DONE]`; comments between the pieces if the fault wants them.
+/// Adds the usage chunk if asked, then `[DONE]`; adds comments between the pieces if the fault asks for them.
 fn close(ask: &Ask<'_>, pieces: &mut Vec<Piece>, head: &Value, usage: Option<Value>) {
     if let Some(usage) = usage {
         pieces.push(Piece { bytes: event(None, &with_usage(head, json!([]), true, &usage)), tokens: 0 });

@@ -17,7 +17,7 @@ pub(super) use chat::{chat, completions};
 pub(super) use embeddings::embeddings;
 pub(super) use responses::responses;
 
-/// From this size on prompts are cached by the provider without being asked.
+/// From this number of tokens on, the provider caches prompts unasked.
 const CACHED_FROM: u64 = 1_024;
 
 /// `GET /v1/models`.
@@ -31,7 +31,7 @@ pub(super) fn model(id: &str, unix: u64) -> Value {
     json!({"id": id, "object": "model", "created": unix, "owned_by": "mock"})
 }
 
-/// The input side of a bill: the first 1,024 tokens of a long prompt that this credential sent before come from the prompt cache.
+/// The input side of a bill. The first 1,024 tokens of a long prompt come from the prompt cache if this credential has sent them before.
 fn input_usage(ask: &Ask<'_>, model: &str, prompt: &str, tokens: u64) -> Usage {
     if tokens < CACHED_FROM {
         return Usage { input: tokens, ..Usage::default() };
@@ -44,7 +44,7 @@ fn input_usage(ask: &Ask<'_>, model: &str, prompt: &str, tokens: u64) -> Usage {
     Usage { input: tokens - cached, cache_read: cached, ..Usage::default() }
 }
 
-/// The prompt as text, and its tokens: three for every message, and those of the tools' definitions.
+/// The prompt as text, and its tokens: three more for every message, and those of the tools' definitions.
 fn read_messages(messages: &Value, body: &Value) -> Result<(String, u64), Refusal> {
     let messages = messages.as_array().filter(|messages| !messages.is_empty());
     let messages = messages.ok_or_else(|| Refusal::bad("Invalid 'messages': expected a non-empty array"))?;
