@@ -48,7 +48,12 @@ pub fn poll_fill<S: AsyncRead + Unpin>(
         Expect::Plenty => {
             input.reserve(BULK);
             // The future may be dropped: it holds no bytes.
-            pin!(stream.read_buf(input)).poll(cx)
+            let read = pin!(stream.read_buf(&mut *input)).poll(cx);
+            if read.is_pending() && input.is_empty() {
+                // A waiting connection holds no buffer.
+                *input = BytesMut::new();
+            }
+            read
         }
     }
 }

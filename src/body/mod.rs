@@ -4,6 +4,7 @@ pub mod accept;
 pub mod ahead;
 pub mod coding;
 pub mod dechunk;
+pub mod enclose;
 pub mod inbox;
 pub mod outbox;
 pub mod pieces;

@@ -48,20 +48,23 @@ impl Outbox {
         self.piece.is_empty() && self.back.is_empty() && self.front.len() - self.written < SMALL
     }
 
-    /// The buffer for small bytes. Call it only while [`Self::takes_more`].
-    pub fn front(&mut self) -> &mut Vec<u8> {
+    /// The buffer behind all that waits. A large piece that waits is copied: ask [`Self::takes_more`] first.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
         if self.front.capacity() == 0 {
-            self.front = SPARES.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(2 * SMALL));
+            self.front =
+                SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_else(|| Vec::with_capacity(2 * SMALL));
         }
+        self.front.extend_from_slice(&std::mem::take(&mut self.piece));
+        self.front.extend_from_slice(std::mem::take(&mut self.back));
         &mut self.front
     }
 
-    /// Adds `piece`, then `back`. Call it only while [`Self::takes_more`].
+    /// Adds `piece`, then `back`. A second large piece is copied: ask [`Self::takes_more`] first.
     pub fn push(&mut self, piece: Bytes, back: &'static [u8]) {
-        if piece.len() <= SMALL {
-            let front = self.front();
-            front.extend_from_slice(&piece);
-            front.extend_from_slice(back);
+        if piece.len() <= SMALL || !self.piece.is_empty() {
+            let tail = self.tail();
+            tail.extend_from_slice(&piece);
+            tail.extend_from_slice(back);
         } else {
             self.piece = piece;
             self.back = back;
@@ -103,7 +106,9 @@ impl Outbox {
         let mut front = std::mem::take(&mut self.front);
         if (1..=LARGEST_SPARE).contains(&front.capacity()) {
             front.clear();
-            SPARES.with_borrow_mut(|spares| {
+            // A thread that ends has no store any more.
+            let _ = SPARES.try_with(|spares| {
+                let mut spares = spares.borrow_mut();
                 if spares.len() < SPARE {
                     spares.push(front);
                 }
@@ -174,10 +179,14 @@ mod tests {
                     prop_assert!(matches!(outbox.poll_write(&mut stream, &mut cx), Poll::Ready(Ok(1..))));
                 }
                 let back: &'static [u8] = if closed { b"\r\n" } else { b"" };
-                outbox.front().push(at as u8);
+                outbox.tail().push(at as u8);
                 wanted.push(at as u8);
                 wanted.extend(std::iter::repeat_n(b'x', size).chain(back.iter().copied()));
                 outbox.push(Bytes::from(vec![b'x'; size]), back);
+                if closed {
+                    outbox.tail().push(b'-');
+                    wanted.push(b'-');
+                }
             }
             while !outbox.is_empty() {
                 prop_assert!(matches!(outbox.poll_write(&mut stream, &mut cx), Poll::Ready(Ok(1..))));

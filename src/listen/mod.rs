@@ -230,7 +230,7 @@ impl Listener {
         self.serve_session(stream, peer, session, &bounds).await;
     }
 
-    fn open_session(&self, bounds: &Bounds, held: Option<Held>) -> Arc<Session> {
+    fn open_session(&self, bounds: &Bounds, held: Option<Held>) -> Rc<Session> {
         let ticks = |bound: Duration| bound.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         let session = self.sessions.open(SessionBounds {
             head: ticks(bounds.header_read),
@@ -244,7 +244,7 @@ impl Listener {
         session
     }
 
-    async fn serve_session(self: Rc<Self>, socket: impl Socket + 'static, peer: Peer, session: Arc<Session>, bounds: &Bounds) {
+    async fn serve_session(self: Rc<Self>, socket: impl Socket + 'static, peer: Peer, session: Rc<Session>, bounds: &Bounds) {
         let peer = Rc::new(peer);
         let wire = Wire::new(Box::new(socket), session, self.proxy.shared.bodies.room());
         let h2 = match peer.chose_h2 {
@@ -355,7 +355,7 @@ impl Listener {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-        session: Arc<Session>,
+        session: Rc<Session>,
     ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
         let mut serving = session.serving();
         let (mut head, body) = request.into_parts();

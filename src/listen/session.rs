@@ -1,24 +1,19 @@
 //! A client's connection as the listener sees it: its phase, the time since when, and its end.
 //!
 //! Time bounds cost a request nothing: a connection notes the worker's coarse tick at each change of phase, and one sweep a
-//! second ends connections that overstay. Bounds therefore hold to within a second. (The cells are atomic, but nothing here
-//! leaves its worker: all operations are relaxed.)
+//! second ends connections that overstay. Bounds therefore hold to within a second.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, OnceCell, RefCell},
     future::Future,
     ops::DerefMut,
     pin::{Pin, pin},
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll},
+    rc::{Rc, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError};
@@ -29,25 +24,25 @@ pub const SWEEP: Duration = Duration::from_secs(1);
 /// One client connection.
 #[derive(Debug)]
 pub struct Session {
-    tick: Arc<AtomicU32>,
-    phase: AtomicU8,
-    since: AtomicU32,
+    tick: Rc<Cell<u32>>,
+    phase: Cell<u8>,
+    since: Cell<u32>,
     /// The tick since which writing waits for the client; 0: it does not wait.
-    stalled: AtomicU32,
+    stalled: Cell<u32>,
     /// The client's credit in bytes against the least rate: taken bytes raise it, waiting lowers it.
-    credit: AtomicU64,
+    credit: Cell<u64>,
     bounds: SessionBounds,
-    order: AtomicU8,
-    waker: AtomicWaker,
-    held: OnceLock<super::Held>,
+    order: Cell<u8>,
+    waker: RefCell<Option<Waker>>,
+    held: OnceCell<super::Held>,
     /// Requests since the beginning.
-    requests: AtomicU32,
+    requests: Cell<u32>,
     /// The connection speaks HTTP/2: many requests at once.
-    multiplexed: AtomicBool,
+    multiplexed: Cell<bool>,
     /// Requests in hand.
-    inflight: AtomicU32,
+    inflight: Cell<u32>,
     /// Requests that the client took back before there was an answer.
-    taken_back: AtomicU32,
+    taken_back: Cell<u32>,
 }
 
 /// Bounds of a connection, in sweeps.
@@ -95,36 +90,36 @@ const UPGRADED: u8 = 3;
 /// All connections of one worker's listener.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    tick: Arc<AtomicU32>,
+    tick: Rc<Cell<u32>>,
     all: RefCell<Vec<Weak<Session>>>,
 }
 
 impl Sessions {
     /// Notes a new connection.
-    pub fn open(&self, bounds: SessionBounds) -> Arc<Session> {
-        let session = Arc::new(Session {
+    pub fn open(&self, bounds: SessionBounds) -> Rc<Session> {
+        let session = Rc::new(Session {
             tick: self.tick.clone(),
-            phase: AtomicU8::new(HEAD),
-            since: AtomicU32::new(self.tick.load(Relaxed)),
-            stalled: AtomicU32::new(0),
-            credit: AtomicU64::new(bounds.rate.saturating_mul(GRACE)),
+            phase: Cell::new(HEAD),
+            since: Cell::new(self.tick.get()),
+            stalled: Cell::new(0),
+            credit: Cell::new(bounds.rate.saturating_mul(GRACE)),
             bounds,
-            order: AtomicU8::new(0),
-            waker: AtomicWaker::new(),
-            held: OnceLock::new(),
-            requests: AtomicU32::new(0),
-            multiplexed: AtomicBool::new(false),
-            inflight: AtomicU32::new(0),
-            taken_back: AtomicU32::new(0),
+            order: Cell::new(0),
+            waker: RefCell::default(),
+            held: OnceCell::new(),
+            requests: Cell::new(0),
+            multiplexed: Cell::new(false),
+            inflight: Cell::new(0),
+            taken_back: Cell::new(0),
         });
-        self.all.borrow_mut().push(Arc::downgrade(&session));
+        self.all.borrow_mut().push(Rc::downgrade(&session));
         session
     }
 
     /// Moves the coarse clock and ends connections that overstay; `ended` gets the bound. Call every [`SWEEP`].
     pub fn sweep(&self, ended: impl Fn(Overstayed)) {
-        let tick = self.tick.load(Relaxed).wrapping_add(1).max(1);
-        self.tick.store(tick, Relaxed);
+        let tick = self.tick.get().wrapping_add(1).max(1);
+        self.tick.set(tick);
         self.each(|session| {
             if let Some(why) = session.check() {
                 ended(why);
@@ -170,27 +165,27 @@ impl Session {
     }
 
     /// A head is complete. The connection serves until the guard is dropped.
-    pub fn serving(self: &Arc<Self>) -> Serving {
+    pub fn serving(self: &Rc<Self>) -> Serving {
         self.enter(SERVING);
-        self.inflight.store(self.inflight.load(Relaxed) + 1, Relaxed);
-        self.requests.store(self.requests.load(Relaxed).wrapping_add(1), Relaxed);
+        self.inflight.set(self.inflight.get() + 1);
+        self.requests.set(self.requests.get().wrapping_add(1));
         Serving { session: self.clone(), answered: false, place: None }
     }
 
     /// The connection speaks HTTP/2; no request is in hand.
     pub fn multiplexes(&self) {
-        self.multiplexed.store(true, Relaxed);
+        self.multiplexed.set(true);
         self.enter(IDLE);
     }
 
     /// Whether the connection speaks HTTP/2.
     pub fn is_multiplexed(&self) -> bool {
-        self.multiplexed.load(Relaxed)
+        self.multiplexed.get()
     }
 
     /// Whether no next head has begun.
     pub(super) fn is_idle(&self) -> bool {
-        self.phase.load(Relaxed) == IDLE
+        self.phase.get() == IDLE
     }
 
     /// A next head has begun.
@@ -201,27 +196,29 @@ impl Session {
     /// The client took this many bytes; `None`: it takes none now.
     pub(super) fn writing(&self, taken: Option<usize>) {
         if let Some(taken) = taken {
-            self.stalled.store(0, Relaxed);
+            self.stalled.set(0);
             if self.bounds.rate != 0 {
                 let most = self.bounds.rate.saturating_mul(GRACE).saturating_add(IN_SOCKETS);
-                let credit = self.credit.load(Relaxed);
+                let credit = self.credit.get();
                 if credit != u64::MAX {
-                    self.credit.store(credit.saturating_add(taken as u64).min(most), Relaxed);
+                    self.credit.set(credit.saturating_add(taken as u64).min(most));
                 }
             }
-        } else if self.stalled.load(Relaxed) == 0 {
-            self.stalled.store(self.tick.load(Relaxed).max(1), Relaxed);
+        } else if self.stalled.get() == 0 {
+            self.stalled.set(self.tick.get().max(1));
         }
     }
 
     /// Lifts the least rate for the client: one of its calls streams both ways.
     pub(super) fn unhurried(&self) {
-        self.credit.store(u64::MAX, Relaxed);
+        self.credit.set(u64::MAX);
     }
 
     /// Wakes the connection's task: it looks at the connection again.
     pub(super) fn wake(&self) {
-        self.waker.wake();
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 
     /// The answer is a tunnel from here on.
@@ -231,8 +228,11 @@ impl Session {
 
     /// The present order; the task is woken when the order changes.
     pub fn poll_order(&self, cx: &Context<'_>) -> Order {
-        self.waker.register(cx.waker());
-        match self.order.load(Relaxed) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        match self.order.get() {
             0 => Order::GoOn,
             1 => Order::Finish,
             _ => Order::End,
@@ -283,24 +283,26 @@ impl Session {
 
     /// Gives the connection an order. Orders can only become stricter.
     pub fn tell(&self, order: Order) {
-        self.order.fetch_max(order as u8, Relaxed);
-        self.waker.wake();
+        self.order.set(self.order.get().max(order as u8));
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
     }
 
     fn enter(&self, phase: u8) {
-        self.phase.store(phase, Relaxed);
-        self.since.store(self.tick.load(Relaxed), Relaxed);
+        self.phase.set(phase);
+        self.since.set(self.tick.get());
     }
 
     /// Ends the connection if it has overstayed; gives the bound.
     fn check(&self) -> Option<Overstayed> {
-        if self.order.load(Relaxed) == Order::End as u8 {
+        if self.order.get() == Order::End as u8 {
             return None;
         }
-        let tick = self.tick.load(Relaxed);
-        let spent = tick.wrapping_sub(self.since.load(Relaxed));
-        let stalled = self.stalled.load(Relaxed);
-        let overstayed = match self.phase.load(Relaxed) {
+        let tick = self.tick.get();
+        let spent = tick.wrapping_sub(self.since.get());
+        let stalled = self.stalled.get();
+        let overstayed = match self.phase.get() {
             // GOAWAY goes out first: no request may cross the end.
             IDLE if self.is_multiplexed() && spent > self.bounds.idle && spent <= self.bounds.idle + self.bounds.head => {
                 self.tell(Order::Finish);
@@ -328,18 +330,18 @@ impl Session {
 
     /// Bytes have waited for the client since the last sweep: takes their cost from its credit. Gives whether the credit is used up.
     fn is_behind(&self) -> bool {
-        let (credit, rate) = (self.credit.load(Relaxed), self.bounds.rate);
+        let (credit, rate) = (self.credit.get(), self.bounds.rate);
         if rate == 0 || credit == u64::MAX {
             return false;
         }
-        self.credit.store(credit.saturating_sub(rate), Relaxed);
+        self.credit.set(credit.saturating_sub(rate));
         credit < rate
     }
 }
 
 /// A request in hand. At the end of the last one, whatever the end is, the connection is idle again.
 pub struct Serving {
-    session: Arc<Session>,
+    session: Rc<Session>,
     answered: bool,
     /// The request's place among those in hand of the door.
     pub(super) place: Option<super::Place>,
@@ -351,16 +353,16 @@ const MAX_TAKEN_BACK: u32 = 100;
 impl Drop for Serving {
     fn drop(&mut self) {
         let session = &*self.session;
-        let left = session.inflight.load(Relaxed).saturating_sub(1);
-        session.inflight.store(left, Relaxed);
-        if left == 0 && session.phase.load(Relaxed) == SERVING {
+        let left = session.inflight.get().saturating_sub(1);
+        session.inflight.set(left);
+        if left == 0 && session.phase.get() == SERVING {
             session.enter(IDLE);
         }
         if !self.answered {
-            let taken_back = session.taken_back.load(Relaxed) + 1;
-            session.taken_back.store(taken_back, Relaxed);
+            let taken_back = session.taken_back.get() + 1;
+            session.taken_back.set(taken_back);
             // Opening and resetting streams costs a client nothing, and costs the proxy a try each (CVE-2023-44487).
-            if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.requests.load(Relaxed) / 2 {
+            if session.is_multiplexed() && taken_back > MAX_TAKEN_BACK && taken_back > session.requests.get() / 2 {
                 session.tell(Order::End);
             }
         }

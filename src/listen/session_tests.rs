@@ -70,7 +70,7 @@ fn an_idle_http2_connection_is_told_before_it_ends() {
     let sessions = Sessions::default();
     let session = sessions.open(BOUNDS);
     session.multiplexes();
-    let order = || session.poll_order(&Context::from_waker(std::task::Waker::noop()));
+    let order = || session.poll_order(&Context::from_waker(Waker::noop()));
     let orders: Vec<Order> = (0..8)
         .map(|_| {
             sessions.sweep(|_| {});
@@ -84,7 +84,7 @@ fn an_idle_http2_connection_is_told_before_it_ends() {
 const BOUNDS: SessionBounds = SessionBounds { head: 2, idle: 5, write: 3, rate: 0 };
 
 fn ended(session: &Session) -> bool {
-    session.poll_order(&Context::from_waker(std::task::Waker::noop())) == Order::End
+    session.poll_order(&Context::from_waker(Waker::noop())) == Order::End
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -15,12 +15,12 @@ use super::session::Session;
 #[derive(Debug)]
 pub struct Watched<S> {
     stream: S,
-    session: Arc<Session>,
+    session: Rc<Session>,
 }
 
 impl<S> Watched<S> {
     /// Reports the bytes written to `stream` to `session`.
-    pub fn new(stream: S, session: Arc<Session>) -> Self {
+    pub fn new(stream: S, session: Rc<Session>) -> Self {
         Self { stream, session }
     }
 }

@@ -13,13 +13,14 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
     headers,
-    wire::{self, Unsendable, Unsent, Wire},
+    wire::{self, Unsendable, Wire},
 };
 use crate::{
     arrival::Informed,
     body::{
         Body, BodyError,
         dechunk::{Dechunk, Next},
+        enclose::Unsent,
         outbox,
     },
     fields::content_length,
@@ -264,7 +265,16 @@ impl HttpBody for AnswerBody {
                 Ok(Next::Missing) => {}
                 Err(flaw) => return this.cut(format!("the answer's chunks are malformed: {flaw}")),
             }
-            match ready!(wire.poll_fill(cx, this.rest.is_plenty())) {
+            if let Some(Unsendable::Body(why)) = wire.unsendable() {
+                return this.cut(format!("the request broke off: {why}"));
+            }
+            let Poll::Ready(filled) = wire.poll_fill(cx, this.rest.is_plenty()) else {
+                if !wire.has_sent_all() {
+                    wire.reader = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            };
+            match filled {
                 Ok(1..) => {}
                 Ok(0) if matches!(this.rest, Rest::UntilClose) => {
                     this.end(wire);

@@ -11,19 +11,17 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
-use http_body::{Body as _, Frame};
+use bytes::BytesMut;
+use http_body::Body as _;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{Stream, slots::Slot};
-use crate::{
-    body::{
-        Body,
-        ahead::Ahead,
-        inbox::{self, Expect},
-        outbox::{self, Outbox},
-    },
-    http1,
+use crate::body::{
+    Body,
+    ahead::Ahead,
+    enclose::{Unsent, WrongLength},
+    inbox::{self, Expect},
+    outbox::Outbox,
 };
 
 /// A connection, the request on its way out, and the bytes read ahead of the answer.
@@ -34,6 +32,8 @@ pub struct Wire {
     /// The last read brought at least `inbox::SMALL` bytes.
     bulk: bool,
     out: Outbox,
+    /// Written bytes may wait in the stream's own buffer.
+    unflushed: bool,
     body: Body,
     unsent: Unsent,
     /// Bytes of the present request that have left.
@@ -46,18 +46,9 @@ pub struct Wire {
     left: bool,
     /// Wakes the task that sends the rest of the request.
     uploader: Option<Waker>,
+    /// Wakes the reader of the answer when that task fails.
+    pub(super) reader: Option<Waker>,
     _slot: Option<Slot>,
-}
-
-/// The part of a request's body that is not yet in the outbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsent {
-    /// Nothing.
-    Nothing,
-    /// So many bytes.
-    Length(u64),
-    /// An unknown number of bytes: they go in chunks.
-    Chunked,
 }
 
 /// Why a request cannot be sent to its end.
@@ -80,6 +71,7 @@ impl Wire {
             input: BytesMut::new(),
             bulk: false,
             out: Outbox::default(),
+            unflushed: false,
             body: Body::Empty,
             unsent: Unsent::Nothing,
             sent: 0,
@@ -87,6 +79,7 @@ impl Wire {
             rests: false,
             left: false,
             uploader: None,
+            reader: None,
             _slot: slot,
         }))
     }
@@ -101,7 +94,7 @@ impl Wire {
 
     /// Begins a request: its head, written by `head`, and the body that follows.
     pub fn begin(&mut self, head: impl FnOnce(&mut Vec<u8>), body: Body, unsent: Unsent) {
-        head(self.out.front());
+        head(self.out.tail());
         (self.body, self.unsent) = (body, unsent);
         (self.sent, self.unsendable, self.rests) = (0, None, false);
     }
@@ -113,7 +106,7 @@ impl Wire {
 
     /// Whether all of the request has left.
     pub fn has_sent_all(&self) -> bool {
-        self.unsent == Unsent::Nothing && self.out.is_empty() && self.unsendable.is_none()
+        self.unsent == Unsent::Nothing && self.out.is_empty() && !self.unflushed && self.unsendable.is_none()
     }
 
     /// Why the request cannot be sent to its end.
@@ -141,61 +134,25 @@ impl Wire {
         loop {
             while self.unsent != Unsent::Nothing && !body_waits && self.out.takes_more() {
                 match Pin::new(&mut self.body).poll_frame(cx) {
-                    Poll::Ready(Some(Ok(frame))) => self.enclose(frame)?,
+                    Poll::Ready(Some(Ok(frame))) => self.unsent.put(&mut self.out, frame, self.body.is_end_stream(), true)?,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Unsendable::Body(error.to_string()))),
-                    Poll::Ready(None) => self.end_body(None)?,
+                    Poll::Ready(None) => self.unsent.end(&mut self.out, None)?,
                     Poll::Pending => body_waits = true,
                 }
+            }
+            if self.unsent == Unsent::Nothing {
+                self.body = Body::Empty;
             }
             if self.out.is_empty() {
                 // TLS may hold back written bytes.
                 ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(target)?;
+                self.unflushed = false;
                 return if body_waits { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
+            self.unflushed = true;
             let written = self.out.poll_write(&mut self.stream, cx);
             self.sent += ready!(written).map_err(target)? as u64;
         }
-    }
-
-    /// Puts a piece or the trailers of the body into the outbox.
-    fn enclose(&mut self, frame: Frame<Bytes>) -> Result<(), Unsendable> {
-        let piece = match frame.into_data() {
-            Ok(piece) => piece,
-            Err(frame) => return self.end_body(frame.into_trailers().ok()),
-        };
-        match &mut self.unsent {
-            Unsent::Nothing => {}
-            Unsent::Length(left) => {
-                let Some(rest) = left.checked_sub(piece.len() as u64) else {
-                    return Err(Unsendable::Body("the body is longer than was announced".into()));
-                };
-                *left = rest;
-                self.out.push(piece, b"");
-                if rest == 0 {
-                    (self.body, self.unsent) = (Body::Empty, Unsent::Nothing);
-                }
-            }
-            Unsent::Chunked if piece.is_empty() => {}
-            Unsent::Chunked => {
-                http1::write_size(self.out.front(), piece.len());
-                self.out.push(piece, b"\r\n");
-                if self.body.is_end_stream() {
-                    self.end_body(None)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end_body(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Unsendable> {
-        if let Unsent::Length(1..) = self.unsent {
-            return Err(Unsendable::Body("the body is shorter than was announced".into()));
-        }
-        if self.unsent == Unsent::Chunked {
-            outbox::write_last(self.out.front(), trailers.as_ref());
-        }
-        (self.body, self.unsent) = (Body::Empty, Unsent::Nothing);
-        Ok(())
     }
 
     /// Reads more; 0 at the end of the target's bytes. `plenty`: much is to come.
@@ -209,6 +166,10 @@ impl Wire {
     /// Ends the answer; `reusable`: its framing allows another request.
     pub fn answer_ended(&mut self, reusable: bool) {
         self.rests = reusable && self.has_sent_all() && self.input.is_empty();
+        if self.rests {
+            // An idle connection holds no buffer.
+            self.input = BytesMut::new();
+        }
     }
 
     /// The answer has lost its reader: the rest of the request is not sent.
@@ -230,9 +191,18 @@ pub fn send_on(wire: Shared) {
         let polled = wire.poll_send(cx);
         if polled.is_pending() {
             wire.uploader = Some(cx.waker().clone());
+        } else if let Some(reader) = wire.reader.take() {
+            // Half a request is no request: the answer's reader cuts the answer.
+            reader.wake();
         }
         polled
     }));
+}
+
+impl From<WrongLength> for Unsendable {
+    fn from(wrong: WrongLength) -> Self {
+        Self::Body(wrong.to_string())
+    }
 }
 
 fn target(error: io::Error) -> Unsendable {

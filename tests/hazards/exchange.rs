@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
+use outrigger::http1::{Chunks, Piece};
+
 use super::world::{OK, World, ok, until};
 
 #[test]
@@ -228,5 +230,66 @@ fn only_what_may_be_repeated_is_sent_again() {
         let times: usize = world.origin.got().iter().map(|got| got.matches("/act").count()).sum();
         assert_eq!(times, if again { 2 } else { 1 }, "42 {method}");
         assert!(answer.starts_with(if again { "HTTP/1.1 200 " } else { "HTTP/1.1 502 " }), "42 {method}: {answer}");
+    }
+}
+
+/// 7, 17: content and end in one packet, of every size around the one from which pieces are not copied; then the same connections again.
+#[test]
+fn a_large_chunk_that_comes_with_the_end_stays_in_its_framing() {
+    for size in [1, 4_096, 4_097, 5_000, 16_000, 40_000] {
+        let body = "a".repeat(size);
+        let chunks = format!("{size:x}\r\n{body}\r\n0\r\n\r\n");
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
+        let world = World::new(move |wire| {
+            while wire.request().is_some() {
+                wire.send(&answer);
+            }
+        });
+        let mut client = world.client();
+        for _ in 0..2 {
+            client.send(format!("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"));
+            assert!(content(&client.response()) == body, "{size} to the client");
+            assert!(content(&world.origin.take()) == body, "{size} to the origin");
+        }
+    }
+}
+
+/// What a strict reader takes a message's chunks for; nothing may follow them.
+fn content(message: &str) -> String {
+    let (head, chunks) = message.split_once("\r\n\r\n").expect("a head");
+    let mut content = Vec::new();
+    let end = Chunks::new().read(chunks.as_bytes(), |piece| {
+        if let Piece::Content(bytes) = piece {
+            content.extend_from_slice(bytes);
+        }
+    });
+    assert_eq!(end, Ok(Some(chunks.len())), "{head}");
+    String::from_utf8(content).expect("text")
+}
+
+/// 31: the target's answer has begun, and the client leaves within its upload.
+#[test]
+fn an_upload_that_breaks_off_after_its_answer_has_begun_is_broken_off_at_the_origin() {
+    for breaks in ["", "no chunk\r\n"] {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let ended = seen.clone();
+        let world = World::new(move |wire| {
+            wire.head();
+            wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n");
+            if wire.ended() {
+                ended.fetch_add(1, SeqCst);
+            }
+        });
+        let mut client = world.client();
+        client.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        client.until("part");
+        client.send(breaks);
+        if breaks.is_empty() {
+            drop(client);
+        } else {
+            client.rest();
+        }
+        world.nothing_leaks();
+        until(|| seen.load(SeqCst) > 0);
     }
 }

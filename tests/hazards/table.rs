@@ -91,6 +91,7 @@ const ROWS: &[Row] = &[
             "requests::a_broken_body_is_the_clients_fault",
             "trust::what_is_legal_arrives_as_it_was_sent",
             "responses::an_answer_is_plain_or_502_or_visibly_cut",
+            "exchange::a_large_chunk_that_comes_with_the_end_stays_in_its_framing",
         ],
     ),
     row(
@@ -289,7 +290,11 @@ const ROWS: &[Row] = &[
         "a client that leaves",
         "pingora 0.7, 0.8",
         "its request ends at the target, promptly; half-closing counts as leaving",
-        &["exchange::a_client_that_leaves_takes_its_request_along", "exchange::a_client_that_half_closes_is_one_that_leaves"],
+        &[
+            "exchange::a_client_that_leaves_takes_its_request_along",
+            "exchange::a_client_that_half_closes_is_one_that_leaves",
+            "exchange::an_upload_that_breaks_off_after_its_answer_has_begun_is_broken_off_at_the_origin",
+        ],
     ),
     row(
         32,

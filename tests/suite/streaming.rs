@@ -1,12 +1,13 @@
 //! Streams and tunnels: every piece as it comes, both ways, and no piece held for the next.
 
 use http::{Request, StatusCode};
+use http_body::Frame;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout},
 };
 
-use crate::world::{Client, Opened, Reply, World, chat, json, ms, pass, run, secs, settle};
+use crate::world::{Client, Opened, Reply, World, chat, json, ms, pass, run, secs, settle, upload};
 
 const BOTH: &str = "{inbound: {app: 'http://app.test'}, outbound: {providers: {openai: {url: 'http://o.test'}}}}";
 
@@ -164,5 +165,27 @@ fn a_shared_stream_that_another_worker_ends_is_ended_by_the_proxy() {
         let outcomes: Vec<_> = world.log().await.iter().map(|line| line["outcome"].clone()).collect();
         assert_eq!(outcomes, ["stopped", "stopped"]);
         assert_eq!(world.provider("openai").seen().len(), 1);
+    });
+}
+
+/// Both halves stream at once through narrow pipes: none of them may wait for the other, nor take its place in a queue.
+#[test]
+fn an_answer_that_is_made_of_the_upload_streams_with_it() {
+    run(async {
+        let world = World::new("inbound: {app: 'http://app.test'}").await;
+        world.app.always(Reply::echo());
+        let (pieces, body) = upload();
+        const PIECES: usize = 300;
+        let sends = async {
+            for at in 0..PIECES {
+                // Of all sizes, more than a pipe holds.
+                pieces.send(Ok(Frame::data(vec![b'x'; 1 + at * 131 % 40_000].into()))).await.expect("read");
+            }
+            drop(pieces);
+        };
+        let reads = async { world.client().send(Request::post("/echo").body(body).expect("a request")).await.whole().await };
+        let (answer, ()) = tokio::join!(reads, sends);
+        let wanted: usize = (0..PIECES).map(|at| 1 + at * 131 % 40_000).sum();
+        assert_eq!((answer.broken, answer.body.len()), (false, wanted));
     });
 }

@@ -12,7 +12,10 @@ use std::{
 use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use super::wire::Wire;
-use crate::{body::inbox::Expect, listen::session::Order};
+use crate::{
+    body::inbox::{self, Expect},
+    listen::session::Order,
+};
 
 /// Bytes of an unwanted body that are read, so that the next request can be told.
 pub const DRAINED: u64 = 64 << 10;
@@ -51,10 +54,10 @@ pub async fn drain(wire: &Rc<Wire>) -> bool {
 /// # Errors
 /// The connection broke meanwhile.
 pub async fn gently(wire: &Rc<Wire>) -> io::Result<()> {
-    let unread = !wire.has_all() || wire.has_more();
+    let mut unread = !wire.has_all() || wire.has_more();
     let Some(mut stream) = wire.take_stream() else { return Ok(()) };
     let ended = wire.session.unless_at_end(pin!(stream.shutdown())).await;
-    if ended.is_none() || !unread {
+    if ended.is_none() {
         return Ok(());
     }
     let mut left = LINGER;
@@ -62,9 +65,12 @@ pub async fn gently(wire: &Rc<Wire>) -> io::Result<()> {
     let rest = pin!(poll_fn(|cx| {
         loop {
             input.clear();
-            match ready!(crate::body::inbox::poll_fill(&mut stream, cx, &mut input, Expect::Little)) {
-                Ok(n @ 1..) if n <= left => left -= n,
-                _ => return Poll::Ready(()),
+            match inbox::poll_fill(&mut stream, cx, &mut input, Expect::Little) {
+                Poll::Ready(Ok(n @ 1..)) if n <= left => (left, unread) = (left - n, true),
+                Poll::Ready(_) => return Poll::Ready(()),
+                // Nothing is unread, as far as anybody knows.
+                Poll::Pending if !unread => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
             }
         }
     }));

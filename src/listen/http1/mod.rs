@@ -52,7 +52,7 @@ pub async fn serve(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, bo
                 Box::pin(refuse(listener, wire, peer, &head, refusal)).await?;
                 return Box::pin(close::gently(wire)).await;
             }
-            Next::Nothing => return Ok(()),
+            Next::Nothing => return Box::pin(close::gently(wire)).await,
         }
     }
 }
@@ -101,8 +101,8 @@ async fn one(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, head: He
             Ok(respond(wire, response, asked, listener.is_leaving()).await? && close::drain(wire).await)
         }
         Some(Handled::Tunnel(response, upstream, exchange)) => {
-            wire.session.upgraded();
             wire.write_switch(&response).await?;
+            wire.session.upgraded();
             if let Some(client) = wire.take_stream() {
                 let tunnel = tunnel::run(client, upstream, exchange);
                 wire.session.unless_at_end(Box::pin(tunnel)).await;

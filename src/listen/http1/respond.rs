@@ -4,23 +4,22 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 
 use super::{
     close::DRAINED,
     wire::{Coming, Expects, Wire},
 };
 use crate::{
-    body::{Body, outbox},
+    body::{Body, enclose::Unsent, outbox},
     fields::{content_length, has_token},
-    http1::{self, Head, Method, Version, share::Reason},
+    http1::{Head, Method, Version, share::Reason},
     listen::session::{Order, Outgoing},
 };
 
@@ -54,32 +53,20 @@ impl Asked {
     pub const UNREADABLE: Self = Self { head_only: false, old: false, keeps: false, takes_trailers: false };
 }
 
-/// How the end of an answer is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
-    Bodiless,
-    Length(u64),
-    Chunked,
-    Close,
-}
-
 /// Writes `response`; says whether another request may follow. `leaving`: none may.
 ///
 /// # Errors
 /// The client takes no more, or the answer broke off: the connection must be closed.
 pub async fn respond(wire: &Rc<Wire>, response: Response<Outgoing>, asked: Asked, leaving: bool) -> io::Result<bool> {
     let (mut head, body) = response.into_parts();
-    let framing = framing(asked, head.status, &mut head.headers, &body);
-    let keeps = asked.keeps
-        && !leaving
-        && framing != Framing::Close
-        && wire.may_be_kept(&framing)
-        && !has_token(&head.headers, header::CONNECTION, "close");
+    let unsent = frame(asked, head.status, &mut head.headers, &body);
+    let says_close = has_token(&head.headers, header::CONNECTION, "close");
+    let keeps = asked.keeps && !leaving && !says_close && unsent != Unsent::UntilClose && wire.may_be_kept(unsent);
     {
         let mut state = wire.state.borrow_mut();
-        // What comes before the answer has come.
+        // The final answer begins: no 1xx answer may follow.
         (state.informs, state.expects) = (false, Expects::Nothing);
-        let out = state.out.front();
+        let out = state.out.tail();
         write_head(out, head.status, head.extensions.get::<Reason>(), &head.headers);
         match (keeps, asked.old) {
             (false, _) if !head.headers.contains_key(header::CONNECTION) => out.extend_from_slice(b"connection: close\r\n"),
@@ -88,33 +75,38 @@ pub async fn respond(wire: &Rc<Wire>, response: Response<Outgoing>, asked: Asked
         }
         out.extend_from_slice(b"\r\n");
     }
-    let mut writing = Writing { body, framing, takes_trailers: asked.takes_trailers, ended: framing == Framing::Bodiless, broken: None };
+    let mut writing = Writing { body, unsent, takes_trailers: asked.takes_trailers, broken: None };
     poll_fn(|cx| writing.poll(wire, cx)).await?;
     Ok(keeps)
 }
 
-/// How the answer's end is told; its fields say so afterwards.
-fn framing(asked: Asked, status: StatusCode, fields: &mut HeaderMap, body: &Outgoing) -> Framing {
+/// The framing of the answer's body (RFC 9112 section 6.3); the fields tell it afterwards.
+fn frame(asked: Asked, status: StatusCode, fields: &mut HeaderMap, body: &Outgoing) -> Unsent {
     fields.remove(header::TRANSFER_ENCODING);
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
-    if bodiless && status != StatusCode::NOT_MODIFIED {
-        fields.remove(header::CONTENT_LENGTH);
-    }
-    if bodiless || asked.head_only {
-        return Framing::Bodiless;
+    if bodiless {
+        if status != StatusCode::NOT_MODIFIED {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        return Unsent::Nothing;
     }
     let announced = content_length(fields).ok().flatten();
-    if let Some(length) = announced.or_else(|| body.size_hint().exact()) {
-        if announced.is_none() {
-            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    let length = announced.or_else(|| body.size_hint().exact());
+    match length {
+        // The answer to HEAD has no body of which a length could be told.
+        Some(0) if asked.head_only && announced.is_none() => {}
+        Some(length) if announced.is_none() => drop(fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        _ => {}
+    }
+    match length {
+        _ if asked.head_only => Unsent::Nothing,
+        Some(length) => Unsent::Length(length),
+        None if asked.old => Unsent::UntilClose,
+        None => {
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            Unsent::Chunked
         }
-        return Framing::Length(length);
     }
-    if asked.old {
-        return Framing::Close;
-    }
-    fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    Framing::Chunked
 }
 
 /// Writes the status line and the fields; the empty line is left to the caller.
@@ -134,20 +126,21 @@ impl Wire {
     /// Writes a 101.
     ///
     /// # Errors
-    /// The client takes no more.
+    /// The client takes no more, or the connection must end at once.
     pub async fn write_switch(&self, response: &Response<Body>) -> io::Result<()> {
         {
             let mut state = self.state.borrow_mut();
             state.informs = false;
-            let out = state.out.front();
+            let out = state.out.tail();
             write_head(out, response.status(), None, response.headers());
             out.extend_from_slice(b"\r\n");
         }
-        poll_fn(|cx| self.poll_write(cx)).await
+        let written = self.session.unless_at_end(pin!(poll_fn(|cx| self.poll_write(cx)))).await;
+        written.unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))
     }
 
     /// Whether what is left of the request's body can be read and dropped, as far as is known when its answer begins.
-    fn may_be_kept(&self, framing: &Framing) -> bool {
+    fn may_be_kept(&self, unsent: Unsent) -> bool {
         let state = self.state.borrow();
         match &state.body {
             Coming::Ended => true,
@@ -155,7 +148,7 @@ impl Wire {
             _ if state.expects != Expects::Nothing => false,
             Coming::Lost(_) => false,
             // An answer that streams may well be made of what is still to come.
-            _ if *framing == Framing::Chunked => true,
+            _ if unsent == Unsent::Chunked => true,
             Coming::Length(left) => *left <= DRAINED,
             Coming::Chunked(_) => true,
         }
@@ -165,9 +158,9 @@ impl Wire {
 /// An answer's body on its way.
 struct Writing {
     body: Outgoing,
-    framing: Framing,
+    unsent: Unsent,
     takes_trailers: bool,
-    ended: bool,
+    /// The body broke: the bytes that came before go out, and the connection closes without the body's end.
     broken: Option<io::Error>,
 }
 
@@ -178,9 +171,8 @@ impl Writing {
         }
         loop {
             let waits = self.poll_body(wire, cx);
-            let written = wire.poll_write(cx);
-            match written {
-                Poll::Ready(Ok(())) if self.ended => return Poll::Ready(self.broken.take().map_or(Ok(()), Err)),
+            match wire.poll_write(cx) {
+                Poll::Ready(Ok(())) if self.unsent == Unsent::Nothing => return Poll::Ready(self.broken.take().map_or(Ok(()), Err)),
                 Poll::Ready(Ok(())) if waits => return self.poll_client(wire, cx),
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -189,63 +181,29 @@ impl Writing {
         }
     }
 
-    /// Takes pieces until the outbox is full, or none is there; says whether one is awaited.
+    /// Takes pieces until the outbox is full; says whether a piece is awaited.
     fn poll_body(&mut self, wire: &Wire, cx: &mut Context<'_>) -> bool {
-        while !self.ended && wire.state.borrow().out.takes_more() {
-            match Pin::new(&mut self.body).poll_frame(cx) {
+        while self.unsent != Unsent::Nothing && wire.state.borrow().out.takes_more() {
+            // No borrow lasts over this: the body may be made of the request's body.
+            let polled = Pin::new(&mut self.body).poll_frame(cx);
+            let last = self.body.is_end_stream();
+            let out = &mut wire.state.borrow_mut().out;
+            let put = match polled {
                 Poll::Pending => return true,
-                Poll::Ready(Some(Ok(frame))) => self.enclose(wire, frame),
-                Poll::Ready(None) => self.end(wire, None),
-                Poll::Ready(Some(Err(error))) => self.break_off(io::Error::other(error.to_string())),
+                Poll::Ready(Some(Ok(frame))) => self.unsent.put(out, frame, last, self.takes_trailers).map_err(io::Error::other),
+                Poll::Ready(None) => self.unsent.end(out, None).map_err(io::Error::other),
+                Poll::Ready(Some(Err(error))) => Err(io::Error::other(error.to_string())),
+            };
+            if let Err(error) = put {
+                self.broken = Some(error);
+                self.unsent = Unsent::Nothing;
             }
+        }
+        if self.unsent == Unsent::Nothing && self.broken.is_none() && !self.body.is_end_stream() {
+            // The end is known by the length or by the method: the body may say so too, and is not waited for.
+            let _ = Pin::new(&mut self.body).poll_frame(cx);
         }
         false
-    }
-
-    fn enclose(&mut self, wire: &Wire, frame: Frame<Bytes>) {
-        let piece = match frame.into_data() {
-            Ok(piece) => piece,
-            Err(frame) => return self.end(wire, frame.into_trailers().ok()),
-        };
-        let mut state = wire.state.borrow_mut();
-        match &mut self.framing {
-            Framing::Bodiless => {}
-            Framing::Close => state.out.push(piece, b""),
-            Framing::Chunked if piece.is_empty() => {}
-            Framing::Chunked => {
-                http1::write_size(state.out.front(), piece.len());
-                state.out.push(piece, b"\r\n");
-            }
-            Framing::Length(left) => match left.checked_sub(piece.len() as u64) {
-                Some(rest) => {
-                    *left = rest;
-                    state.out.push(piece, b"");
-                }
-                None => return self.break_off(io::Error::other("the answer is longer than was announced")),
-            },
-        }
-        drop(state);
-        if self.body.is_end_stream() {
-            self.end(wire, None);
-        }
-    }
-
-    fn end(&mut self, wire: &Wire, trailers: Option<HeaderMap>) {
-        match self.framing {
-            Framing::Length(1..) => self.break_off(io::Error::other("the answer is shorter than was announced")),
-            Framing::Chunked => {
-                let trailers = trailers.filter(|_| self.takes_trailers);
-                outbox::write_last(wire.state.borrow_mut().out.front(), trailers.as_ref());
-                self.ended = true;
-            }
-            _ => self.ended = true,
-        }
-    }
-
-    /// What has been handed over goes out; then the connection closes without the body's end.
-    fn break_off(&mut self, error: io::Error) {
-        self.broken = Some(error);
-        self.ended = true;
     }
 
     /// Nothing is to be written: has the client left?

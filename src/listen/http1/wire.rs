@@ -10,7 +10,6 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -51,7 +50,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A client's connection.
 pub struct Wire {
-    pub(in crate::listen) session: Arc<Session>,
+    pub(in crate::listen) session: Rc<Session>,
     pub(super) state: RefCell<State>,
 }
 
@@ -75,6 +74,10 @@ pub struct State {
     pub(super) request: u32,
     /// Whoever waits for the body.
     reader: Option<Waker>,
+    /// The connection's future, which watches the client once the body has come.
+    watcher: Option<Waker>,
+    /// The client has left.
+    gone: bool,
     patience: Option<Pin<Box<Sleep>>>,
 }
 
@@ -114,7 +117,7 @@ impl Coming {
 
 impl Wire {
     /// A new connection.
-    pub fn new(socket: Box<dyn Socket>, session: Arc<Session>, room: Room) -> Rc<Self> {
+    pub fn new(socket: Box<dyn Socket>, session: Rc<Session>, room: Room) -> Rc<Self> {
         let state = State {
             socket: Some(socket),
             input: BytesMut::new(),
@@ -127,6 +130,8 @@ impl Wire {
             room,
             request: 0,
             reader: None,
+            watcher: None,
+            gone: false,
             patience: None,
         };
         Rc::new(Self { session, state: RefCell::new(state) })
@@ -137,6 +142,7 @@ impl Wire {
         let mut state = self.state.borrow_mut();
         state.request = state.request.wrapping_add(1);
         (state.body, state.expects, state.informs) = (body, expects, informs);
+        (state.reader, state.patience) = (None, None);
         state.request
     }
 
@@ -184,16 +190,23 @@ impl Wire {
         self.state.borrow_mut().poll_write(cx, &self.session)
     }
 
-    /// Looks whether the client has left while nothing is to be read for its request. What it sends meanwhile is kept, up to a bound.
+    /// Ready when the client has left. Bytes of later requests are kept, up to a bound; beyond it a client that leaves is not seen.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.borrow_mut();
         loop {
-            if !matches!(state.body, Coming::Ended) || state.input.len() >= AHEAD {
+            if state.gone {
+                return Poll::Ready(());
+            }
+            if !matches!(state.body, Coming::Ended) {
+                // The reader of the body watches the socket, and says when it has done so to the end.
+                state.watcher = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            match ready!(state.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) | Err(_) => return Poll::Ready(()),
+            if state.input.len() >= AHEAD {
+                return Poll::Pending;
+            }
+            if let Ok(0) | Err(_) = ready!(state.poll_fill(cx)) {
+                state.gone = true;
             }
         }
     }
@@ -247,10 +260,8 @@ impl State {
         self.room.clear();
         // TLS may hold back what was written.
         let flushed = Pin::new(socket).poll_flush(cx);
-        if flushed.is_pending() {
-            session.writing(None);
-        }
         self.unflushed = flushed.is_pending();
+        session.writing(flushed.is_ready().then_some(0));
         flushed
     }
 
@@ -258,14 +269,14 @@ impl State {
     fn grant(&mut self) {
         self.expects = Expects::Nothing;
         self.patience = None;
-        self.out.front().extend_from_slice(CONTINUE);
+        self.out.tail().extend_from_slice(CONTINUE);
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }
 
     /// Waits until the client may be asked for its body.
-    fn poll_granted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_granted(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<()> {
         match self.expects {
             Expects::Nothing => return Poll::Ready(()),
             Expects::OfUs => {}
@@ -278,11 +289,17 @@ impl State {
             }
         }
         self.grant();
+        // The connection's future writes: a second writer would take its waker.
+        session.wake();
         Poll::Ready(())
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            if !self.input.is_empty() {
+                // The client does not wait.
+                (self.expects, self.patience) = (Expects::Nothing, None);
+            }
             match &mut self.body {
                 Coming::Ended => return Poll::Ready(None),
                 Coming::Lost(why) => return Poll::Ready(Some(Err(BodyError::Cut(why.clone())))),
@@ -291,7 +308,7 @@ impl State {
                     *left -= some as u64;
                     let piece = self.input.split_to(some).freeze();
                     if *left == 0 {
-                        self.body = Coming::Ended;
+                        self.body_is(Coming::Ended);
                     }
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
@@ -299,12 +316,12 @@ impl State {
                 Coming::Chunked(chunks) => match chunks.next(&mut self.input) {
                     Ok(Next::Content(piece)) => {
                         if chunks.has_ended() {
-                            self.body = Coming::Ended;
+                            self.body_is(Coming::Ended);
                         }
                         return Poll::Ready(Some(Ok(Frame::data(piece))));
                     }
                     Ok(Next::End(trailers)) => {
-                        self.body = Coming::Ended;
+                        self.body_is(Coming::Ended);
                         return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
                     }
                     Ok(Next::Missing) => {}
@@ -314,22 +331,31 @@ impl State {
                     }
                 },
             }
-            if self.input.is_empty() {
-                ready!(self.poll_granted(cx));
-                // Whatever waits (100) goes out before anything is waited for.
-                let _ = self.poll_write(cx, session);
-            }
+            ready!(self.poll_granted(cx, session));
             match ready!(self.poll_fill(cx)) {
                 Ok(1..) => {}
-                Ok(0) => self.lose("the client closed the connection before the end of its request".into()),
-                Err(error) => self.lose(error.to_string()),
+                Ok(0) => self.leave("the client closed the connection before the end of its request".into()),
+                Err(error) => self.leave(error.to_string()),
             }
         }
     }
 
     fn lose(&mut self, why: String) {
-        self.body = Coming::Lost(why);
+        self.body_is(Coming::Lost(why));
         self.input.clear();
+    }
+
+    fn leave(&mut self, why: String) {
+        self.gone = true;
+        self.lose(why);
+    }
+
+    /// The body has come to its end, or has none.
+    fn body_is(&mut self, body: Coming) {
+        self.body = body;
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
     }
 }
 
@@ -393,8 +419,8 @@ impl Interim for Wire {
             let mut head = Vec::new();
             write_head(&mut head, status, None, fields);
             head.extend_from_slice(b"\r\n");
-            if state.out.front().len() + head.len() <= MOST_INTERIM && state.room.take_if_free(head.len() as u64) {
-                state.out.front().extend_from_slice(&head);
+            if state.out.tail().len() + head.len() <= MOST_INTERIM && state.room.take_if_free(head.len() as u64) {
+                state.out.tail().extend_from_slice(&head);
             }
         }
         drop(state);
