@@ -24,7 +24,7 @@ fn minute() -> Meter {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// One shard's worth of keys in one shard, so that probing, moving and removing all happen.
+    /// Many keys in one shard: probing, moving and removing all happen.
     #[test]
     fn a_shard_finds_what_a_map_finds(steps in prop::collection::vec((0..48_u64, any::<bool>()), 1..600)) {
         let mut shard = Shard::default();
