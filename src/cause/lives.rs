@@ -96,7 +96,7 @@ enum Stage {
 pub(super) struct Seen {
     /// The tick of its end; `None`: the exchange is running.
     pub ended: Option<Tick>,
-    /// Its request id, if it is not its token.
+    /// The exchange's request id, if that is not its token.
     pub given: Option<Arc<str>>,
 }
 

@@ -1,4 +1,4 @@
-//! Collapsed forwarding: one fetch, many readers, on whatever worker they run.
+//! Collapsed forwarding: one fetch, many readers, on any workers.
 //!
 //! The pieces of a flight are an append-only list under a lock that is held for a few instructions and never over an await. A
 //! reader looks and leaves its waker under that same lock: no wake-up can be lost. A late reader begins at the first piece. The

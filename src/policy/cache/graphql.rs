@@ -46,7 +46,7 @@ impl Operations {
 pub struct Document {
     /// Its tokens with one blank between them: documents with the same tokens have the same text.
     pub text: String,
-    /// What it can do.
+    /// Its operations.
     pub operations: Operations,
 }
 

@@ -76,7 +76,7 @@ impl fmt::Debug for Key {
 /// One part of a key as a person may see it: long or secret values as a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPart {
-    /// What the part is.
+    /// The part's name.
     pub name: String,
     /// Its value, or `blake3:` and a keyed hash of it.
     pub value: String,

@@ -163,7 +163,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// The state of the journal.
+    /// The journal as it was read from Redis.
     pub fn new(journal: Journal) -> Self {
         let slots = |letter: char, count: u64| -> Box<[u64]> {
             (0..count).map(|slot| journal.slots.get(&format!("{letter}{slot}")).copied().unwrap_or(0)).collect()

@@ -156,7 +156,7 @@ impl Cache {
         })
     }
 
-    /// Decides on a request.
+    /// Looks a request up: gives its answer, or the way to get one.
     pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: CacheQuery<'_>, now: Moment) -> Lookup {
         let asked = RequestDirectives::of(query.headers);
         if let Some(reason) = bypasses(policy, &query, &asked) {

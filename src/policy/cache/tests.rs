@@ -307,7 +307,7 @@ async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
     assert_eq!(other.respond(clock).await.expect_err("another variant").0, flight::FallThrough::OtherVariant);
     assert!(recorder.pump(Body::full("shared"), clock, || Worth::Store(None)).await);
     assert_eq!(text(response).await, "shared");
-    // A page that may not be shared is fetched by each, and nobody waits for the next ten seconds.
+    // A page that may not be shared is fetched by each request, and none waits for the next ten seconds.
     for answer in [map(&[("cache-control", "private")]), map(&[("etag", "\"dynamic\"")])] {
         let world = World::new(policy());
         let fill = forwarded(world.ask("/p", &[], 0));

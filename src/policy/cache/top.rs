@@ -102,7 +102,7 @@ impl Saved {
     }
 }
 
-/// What the table is ordered by.
+/// An order of the table's rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum By {
     /// Dollars.

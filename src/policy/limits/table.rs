@@ -113,7 +113,7 @@ impl Table {
         }
         for (item, place) in items.iter_mut().zip(places) {
             if item.answer.refused || item.charge == 0 {
-                continue; // what observe would have refused is not counted as use
+                continue; // a refusal by a limit that observes is not counted as use
             }
             let shard = shard_of(&mut held, self.shard_index(item.key));
             // A later item's new key may have taken this one's place.
