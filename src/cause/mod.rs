@@ -14,8 +14,7 @@
 //!
 //! # Memory
 //!
-//! A token proves by itself who pays (see `token.rs`): an exchange that is over takes no memory, whatever its rate. The table
-//! keeps:
+//! A token proves by itself who pays (see `token.rs`): an exchange that is over takes no memory, whatever its rate. The table keeps:
 //!
 //! | what | bytes each | at most | when it is full |
 //! |---|---|---|---|

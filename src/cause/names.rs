@@ -1,8 +1,7 @@
 //! Names that others have given to exchanges: request ids from trusted proxies, and trace ids.
 //!
 //! A name finds its exchange by a keyed hash, in an entry of a few bytes. Several exchanges of one payee may share a name: the
-//! payee is certain, the exchange is not. A name shared by exchanges of two payees finds neither: the sender of a name chooses
-//! it.
+//! payee is certain, the exchange is not. A name shared by exchanges of two payees finds neither: the sender of a name chooses it.
 //!
 //! Entries stand in the order in which their exchanges began. When there are too many, the oldest goes first, unless its
 //! exchange is still running. Each entry links to the one before it in its bucket. Links to entries that are gone lead nowhere:

@@ -61,8 +61,7 @@ impl State {
 pub enum Outcome {
     /// The target works (4xx other than 429 too).
     Success,
-    /// The target fails: no connection, reset, a passed time bound, 502, 503, 504, and errors that a provider calls its own
-    /// fault.
+    /// The target fails: no connection, reset, a passed time bound, 502, 503, 504, and errors that a provider calls its own fault.
     Failure {
         /// The wait that the target asks for.
         retry_after: Option<Duration>,

@@ -49,8 +49,7 @@ impl GivenUp {
         calls.push_back((call.0, now));
     }
 
-    /// Whether a call was given up a moment ago. The call is then forgotten: an equal call of another client is a call of its
-    /// own.
+    /// Whether a call was given up a moment ago. The call is then forgotten: an equal call of another client is a call of its own.
     pub fn take(&self, call: CallId, now: Instant) -> bool {
         let mut calls = self.calls.lock();
         while calls.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) > REMEMBERED) {

@@ -320,8 +320,7 @@ struct Known {
 
 impl Budgets {
     /// The budget of a target, for a request of this generation of the configuration: the existing one, or a new one. A request
-    /// of an older generation changes nothing: it takes the existing budget, or one for itself alone. For load time: keep the
-    /// result.
+    /// of an older generation changes nothing: it takes the existing budget, or one for itself alone. For load time: keep the result.
     pub fn get(&self, name: &Arc<str>, terms: RetryBudget, generation: u64, now: Instant) -> Arc<Budget> {
         let mut known = self.0.lock();
         let is_old = generation < known.generation;

@@ -21,8 +21,7 @@ pub fn liberal_readings(path: &str) -> impl Iterator<Item = String> + use<> {
 }
 
 /// All readings of `path` by servers that decode it once, twice or three times, and cut parameters off or not; empty for nearly
-/// every request. For a path that must mean one thing to every reader; [`liberal_readings`] are those of a single careless
-/// server.
+/// every request. For a path that must mean one thing to every reader; [`liberal_readings`] are those of a single careless server.
 pub fn careless_readings(path: &str) -> Vec<String> {
     let mut readings = Vec::new();
     if !is_odd(path) {
@@ -91,8 +90,7 @@ pub fn climbs(path: &str) -> bool {
     false
 }
 
-/// Whether some server would read a segment of `path` as empty, or as one that leads up: `/a/.`, `/a/x%2f..`, `/a/;x`,
-/// `/a/%20`.
+/// Whether some server would read a segment of `path` as empty, or as one that leads up: `/a/.`, `/a/x%2f..`, `/a/;x`, `/a/%20`.
 ///
 /// Doubled slashes pass, and so do escaped separators beside a name: an ARN in a path of Amazon Bedrock carries `%2F`.
 pub fn has_dot_segments(path: &str) -> bool {

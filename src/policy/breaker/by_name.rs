@@ -66,14 +66,12 @@ impl Breakers {
         self.0.lock().steer(name, Hand::Open, |breaker| breaker.open(now), now)
     }
 
-    /// Closes every breaker that belongs to `name` and forgets its failures; after that each works by itself. Returns their
-    /// names.
+    /// Closes every breaker that belongs to `name` and forgets its failures; after that each works by itself. Returns their names.
     pub fn release(&self, name: &str, now: Instant) -> Vec<Arc<str>> {
         self.0.lock().steer(name, Hand::LetGo, |breaker| breaker.close(now), now)
     }
 
-    /// Begins a generation of the configuration: forgets the breakers of targets that no longer exist, and the orders by hand
-    /// for them.
+    /// Begins a generation of the configuration: forgets the breakers of targets that no longer exist, and the orders by hand for them.
     pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
         let mut known = self.0.lock();
         known.generation = known.generation.max(generation);

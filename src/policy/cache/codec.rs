@@ -73,8 +73,7 @@ impl Entry {
         out.0
     }
 
-    /// The entry that [`encode`](Self::encode) wrote, as old as it is at `now`; `None` for other bytes, also for trailing
-    /// bytes.
+    /// The entry that [`encode`](Self::encode) wrote, as old as it is at `now`; `None` for other bytes, also for trailing bytes.
     pub fn decode(bytes: &[u8], now: Moment) -> Option<Self> {
         let mut read = Reader(bytes);
         if read.byte()? != VERSION {

@@ -1,5 +1,4 @@
-//! The directives of `Cache-Control` (RFC 9111 section 5.2), in requests and in responses, and of `CDN-Cache-Control` (RFC
-//! 9213).
+//! The directives of `Cache-Control` (RFC 9111 section 5.2), in requests and in responses, and of `CDN-Cache-Control` (RFC 9213).
 //!
 //! A restriction counts however badly it is written. A permission counts only if it is well formed: a freshness lifetime that
 //! is no number, or is given twice with different values, counts as zero (section 4.2.1).
@@ -145,8 +144,7 @@ impl ResponseDirectives {
     }
 }
 
-/// The targeted field (RFC 9213): a dictionary of structured fields. An empty, malformed or wrongly typed field counts as
-/// absent.
+/// The targeted field (RFC 9213): a dictionary of structured fields. An empty, malformed or wrongly typed field counts as absent.
 fn targeted(headers: &HeaderMap) -> Option<ResponseDirectives> {
     let mut lines = headers.get_all(CDN_CACHE_CONTROL).iter().peekable();
     lines.peek()?;

@@ -171,8 +171,7 @@ impl Entry {
         }
     }
 
-    /// Sets `told`: the number of changes and purges told in this process before the entry was requested. Call before storing
-    /// the entry.
+    /// Sets `told`: the number of changes and purges told in this process before the entry was requested. Call before storing the entry.
     pub fn asked_after(&self, told: u64) {
         self.told.store(told, Ordering::Relaxed);
     }

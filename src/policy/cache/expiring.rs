@@ -1,5 +1,4 @@
-//! A bounded set of keys that expire: answers that observe mode would have stored, and keys whose requests do not wait for each
-//! other.
+//! A bounded set of keys that expire: answers that observe mode would have stored, and keys whose requests do not wait for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -160,8 +160,7 @@ fn escape(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The operations among the definitions; `None` for a definition that is neither operation nor fragment, or an unmatched
-/// bracket.
+/// The operations among the definitions; `None` for a definition that is neither operation nor fragment, or an unmatched bracket.
 fn operations(tokens: &[&str]) -> Option<Operations> {
     let mut found = Vec::new();
     let mut at = 0;

@@ -10,8 +10,7 @@ use crate::body::Body;
 pub enum Lookup {
     /// Answer with this.
     Hit(Response<Body>, HitInfo),
-    /// Answer with this, and send the request of `revalidate` in the background. Without `revalidate`, a refresh is under way
-    /// already.
+    /// Answer with this, and send the request of `revalidate` in the background. Without `revalidate`, a refresh is under way already.
     Stale {
         /// The answer.
         response: Response<Body>,

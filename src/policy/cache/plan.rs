@@ -129,8 +129,7 @@ pub fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestD
     by_policy(policy, query).or(asked.no_store.then_some("request no-store"))
 }
 
-/// The part of a request for which it bypasses the cache, unless the answer says that it is for all: its cookies or
-/// credentials.
+/// The part of a request for which it bypasses the cache, unless the answer says that it is for all: its cookies or credentials.
 pub fn carried(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
     let Plan { asker, model, .. } = Plan::of(policy, query, asked);
     match (model, asker) {

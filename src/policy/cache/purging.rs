@@ -201,8 +201,7 @@ impl Cache {
         count
     }
 
-    /// Removes entries that can answer no request any more; returns the number of variants. Call every few seconds, not on a
-    /// worker.
+    /// Removes entries that can answer no request any more; returns the number of variants. Call every few seconds, not on a worker.
     pub fn sweep(&self, now: Moment) -> usize {
         self.memory.sweep(now, &mut std::thread::yield_now)
     }

@@ -162,8 +162,7 @@ pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
 }
 
 /// Whether `Last-Modified` names the bytes of a new response, so that a range or a HEAD may rely on the date. No other field
-/// names the bytes, no other coding or language can have the same date, and the second of the change is over (RFC 9110 section
-/// 8.8.2.2).
+/// names the bytes, no other coding or language can have the same date, and the second of the change is over (RFC 9110 section 8.8.2.2).
 pub fn date_names_bytes(fields: &HeaderMap) -> bool {
     let only = ![header::ETAG, header::CONTENT_ENCODING, header::VARY].iter().any(|name| fields.contains_key(name));
     let over =

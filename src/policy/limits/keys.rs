@@ -2,8 +2,7 @@
 //! hashes: foldhash with a secret of the process for counters in memory, BLAKE3 keyed with the store's secret for shared ones.
 //!
 //! A part that the request lacks is a value of its own: all requests without the header share one counter. The caller is the
-//! exception: an outbound call of an unknown caller is not counted by limits per caller, and an inbound one is counted by its
-//! address.
+//! exception: an outbound call of an unknown caller is not counted by limits per caller, and an inbound one is counted by its address.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -70,8 +69,7 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
     true
 }
 
-/// The same key in words, for people: `caller ann, route chat`. Values that may hold a credential are told apart by digits of
-/// `key`.
+/// The same key in words, for people: `caller ann, route chat`. Values that may hold a credential are told apart by digits of `key`.
 pub(super) fn words(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, key: Key) -> String {
     let hidden = |what: &str, name: &str| format!("{what}{name} #{:08x}", key[0] >> 32);
     let words = parts.iter().map(|part| match (part, facts.caller, door) {

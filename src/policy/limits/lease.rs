@@ -1,5 +1,4 @@
-//! The reservations of an admitted request until its cost is known, and the header fields that tell its client about its
-//! limits.
+//! The reservations of an admitted request until its cost is known, and the header fields that tell its client about its limits.
 //!
 //! Header fields are those of draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy` (`q` quota, `w` window in seconds, `qu`
 //! unit) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).

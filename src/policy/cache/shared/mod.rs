@@ -8,8 +8,7 @@
 //!   whichever replica wrote it and however late. Redis is never searched: a purged value goes with its TTL. The room for all
 //!   this is fixed ([`known`](super::known)).
 //! - A replica that may have missed a purge (a new connection, a gap) reads the journal. If the journal has new records or is
-//!   another one, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis is not
-//!   asked.
+//!   another one, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis is not asked.
 //! - A message may get lost without a trace (a Cluster carries it from node to node): after a second without a message, the
 //!   journal's number is compared with the last one heard.
 //! - A purge while Redis is away takes effect here at once and elsewhere when Redis is back.
@@ -55,8 +54,7 @@ use crate::{
     },
 };
 
-/// Bytes of the largest value; a larger one stays with the replica that fetched it. At 1 Gbit/s such a value delays others by 8
-/// ms.
+/// Bytes of the largest value; a larger one stays with the replica that fetched it. At 1 Gbit/s such a value delays others by 8 ms.
 pub const LARGEST: usize = 1 << 20;
 /// Bytes of values on their way to Redis.
 pub const WRITING: u64 = 16 << 20;
@@ -203,8 +201,7 @@ impl Fill {
         self.cache.tier.is_some() && (self.only_if_cached || (asks && !self.plan.observe && !self.unconditional))
     }
 
-    /// Asks Redis, at most for the store's deadline. Returns a stored answer if Redis has one, else the fill to go forward
-    /// with.
+    /// Asks Redis, at most for the store's deadline. Returns a stored answer if Redis has one, else the fill to go forward with.
     pub async fn look_shared(self: Box<Self>, clock: Clock) -> Lookup {
         let cache = self.cache.clone();
         let Some(tier) = &cache.tier else { return self.go_forward() };

@@ -66,8 +66,7 @@ impl Seal {
         Some(value)
     }
 
-    /// The value that [`wrap`](Self::wrap) has wrapped for the same key; `None` for other bytes, an older format or another
-    /// secret.
+    /// The value that [`wrap`](Self::wrap) has wrapped for the same key; `None` for other bytes, an older format or another secret.
     pub fn unwrap(&self, key: &str, value: &[u8], now: Moment) -> Option<(Stamp, Vec<Entry>)> {
         let opened;
         let contents = match (&self.0, value.split_at_checked(2)?) {
