@@ -201,7 +201,7 @@ pub struct Census {
     pub ended: usize,
     /// Request ids and trace ids of others.
     pub names: usize,
-    /// Bytes that all of it takes.
+    /// Bytes of the whole table.
     pub bytes: usize,
     /// Payees forgotten before their time: there were too many.
     pub payees_forgotten: u64,

@@ -103,7 +103,7 @@ pub enum Verdict {
     Keep,
     /// Try the same target once more.
     TryAgain {
-        /// After this pause.
+        /// The pause before that try.
         pause: Duration,
     },
     /// Go on to the next step.

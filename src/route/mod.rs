@@ -22,19 +22,19 @@ pub use precedence::Precedence;
 /// The facts by which a route is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
-    /// As sent, without query.
+    /// The path, as sent, without query.
     pub path: &'a str,
-    /// As sent.
+    /// The method, as sent.
     pub method: &'a Method,
-    /// Without port, as sent.
+    /// The host, as sent, without port.
     pub host: &'a str,
-    /// As sent.
+    /// The header fields, as sent.
     pub headers: &'a HeaderMap,
-    /// Outbound.
+    /// Outbound: the provider's name.
     pub provider: Option<&'a str>,
-    /// Outbound.
+    /// Outbound: the operation.
     pub operation: Option<Operation>,
-    /// Outbound, once it is known.
+    /// Outbound: the model, once it is known.
     pub model: Option<&'a str>,
 }
 

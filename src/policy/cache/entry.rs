@@ -25,7 +25,7 @@ use crate::{
 /// A stored response.
 #[derive(Debug)]
 pub struct Entry {
-    /// As received.
+    /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
     pub headers: HeaderMap,

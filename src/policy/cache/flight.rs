@@ -126,7 +126,7 @@ pub(super) struct Flight {
     budget: Arc<Budget>,
     largest: u64,
     pub(super) carried: Carried,
-    /// Only of a flight that can be joined.
+    /// `None`: the flight cannot be joined.
     born: Option<Born>,
 }
 

@@ -64,9 +64,9 @@ pub struct Freshness {
 pub struct Terms {
     /// Forced lifetime from the moment of receipt; `None`: the origin's lifetime.
     pub forced: Option<Duration>,
-    /// Instead of the origin's.
+    /// Replaces the origin's window.
     pub stale_while_revalidate: Option<Duration>,
-    /// Instead of the origin's.
+    /// Replaces the origin's window.
     pub stale_if_error: Option<Duration>,
 }
 

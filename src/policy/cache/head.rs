@@ -7,7 +7,7 @@ use super::{freshness::Freshness, vary::Variance};
 /// The head of a response that many may read.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// As received.
+    /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
     pub headers: HeaderMap,

@@ -85,9 +85,9 @@ pub struct KeyPart {
 /// The two keys of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
-    /// Of the stored response.
+    /// The key of the stored response.
     pub entry: Key,
-    /// Of the URI alone: an unsafe method invalidates by this key, whatever other parts `entry` has.
+    /// The key of the URI alone: an unsafe method invalidates by it, whatever other parts `entry` has.
     pub uri: Key,
 }
 

@@ -9,15 +9,15 @@ use http::{HeaderMap, Method};
 pub struct CacheQuery<'a> {
     /// Name of the route.
     pub route: &'a Arc<str>,
-    /// As sent.
+    /// The method, as sent.
     pub method: &'a Method,
     /// `http` or `https`, as the client meant.
     pub scheme: &'a str,
     /// Host with port, as the client meant.
     pub host: &'a str,
-    /// As sent; for model calls without credentials.
+    /// Path and query, as sent; for model calls without credentials.
     pub path_and_query: &'a str,
-    /// As sent.
+    /// The header fields, as sent.
     pub headers: &'a HeaderMap,
     /// The values of the policy's extra key parts.
     pub extra: &'a [(&'a str, &'a str)],

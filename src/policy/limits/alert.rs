@@ -21,7 +21,7 @@ const REMEMBERED: usize = 4_096;
 /// A share of a limit.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// As written.
+    /// The share, as written.
     at: Arc<str>,
     /// The use that reaches it.
     amount: u64,

@@ -9,7 +9,7 @@ pub enum Estimate {
     Nothing,
     /// Nothing is known: the limit refuses once it is spent.
     Unknown,
-    /// About so much, which must fit.
+    /// About this amount, which must fit.
     About(u64),
 }
 

@@ -63,7 +63,7 @@ pub struct Limits {
     tallies: Mutex<Tallies>,
 }
 
-/// By door and name.
+/// Tallies by door and name.
 type Tallies = HashMap<(Door, Arc<str>), Arc<Tally>>;
 
 #[derive(Debug)]

@@ -213,7 +213,7 @@ impl Ring {
         self.total -= amount;
     }
 
-    /// From one slot to a ring of them.
+    /// Turns one slot into a ring of slots.
     fn spread(&mut self) {
         self.slots = match u32::try_from(self.total) {
             Ok(total) => {

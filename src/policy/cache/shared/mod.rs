@@ -71,7 +71,7 @@ const EVERYTHING: Record = Record::Purged { which: Which::All, soft: false };
 /// The tier's counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedStats {
-    /// By [`Event::ALL`].
+    /// Counts of events, in the order of [`Event::ALL`].
     pub events: [u64; Event::ALL.len()],
     /// Purges that are not yet told to the other replicas.
     pub unsaid: u64,
