@@ -170,7 +170,7 @@ async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim:
     }
 }
 
-/// One try. `Err`: the client's own fault, or its time is over.
+/// Makes one try. `Err`: the client is at fault or its time is over.
 async fn one_try(
     proxy: &Rc<Proxy>,
     sending: &mut Sending,

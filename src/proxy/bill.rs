@@ -272,7 +272,7 @@ impl Bill {
         Self { ask, payers, lease: None, provider, model, began, first_token, reading: Rc::default(), sent: Rc::default(), settled: true }
     }
 
-    /// The payer of a work whose beginner is unknown: the caller who polls, under the limits' keys for the work's model.
+    /// The payer of a work if it is unknown who began it: the caller who polls, under the limits' keys for the work's model.
     fn who_asks(&self, call: &ModelCall, observed: &Observed) -> Arc<Payers> {
         let route = self.ask.route();
         let demands = route.map(|route| Demands::at(&self.ask, route, &self.provider, observed.model.as_deref()));

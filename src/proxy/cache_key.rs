@@ -23,7 +23,7 @@ use crate::{
 
 /// A request as its cache key sees it.
 pub struct Asked<'a> {
-    /// As it came in.
+    /// The request as it came in.
     pub arrival: &'a Arrival,
     /// The caller.
     pub caller: Option<&'a str>,
@@ -98,7 +98,7 @@ impl KeyParts {
         Ok(Self { extra, model, body })
     }
 
-    /// Calls `with` with the cache's view of the request.
+    /// Gives the cache's view of the request to `with`.
     pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(CacheQuery<'_>) -> T) -> T {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         match &self.model {

@@ -134,7 +134,7 @@ fn is_credential(pair: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A field, and whether it reaches: the provider that was asked; the same with keys; another one.
+    /// A field, and whether it reaches the provider that was asked, that provider with keys, and another provider.
     const FIELDS: &[(&str, &str, [bool; 3])] = &[
         ("authorization", "Bearer app", [true, false, false]),
         ("x-api-key", "app", [true, false, false]),

@@ -36,7 +36,7 @@ pub struct Declared {
     pub only_reads: bool,
 }
 
-/// A part of a body in a key: its name and its canonical text, which is empty if the body has no such part.
+/// A part of a body in a key: its name and its canonical text. The text is empty if the body has no such part.
 pub type Part = (Box<str>, Box<[u8]>);
 
 /// Reads the body of a request whose route declares `cache.body`; `None` for any other request.

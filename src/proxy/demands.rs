@@ -130,7 +130,7 @@ impl Demands {
         self.own.as_ref()
     }
 
-    /// The keys that outbound calls reserve against, if a limit counts what they use.
+    /// The keys that outbound calls reserve against, if a limit counts tokens or dollars.
     pub fn spendable(&self) -> Option<&Keyed> {
         self.own.as_ref().filter(|keyed| keyed.set().counts(Unit::Tokens) || keyed.set().counts(Unit::NanoUsd))
     }

@@ -1,7 +1,7 @@
 //! One request under way, from its arrival to the last byte of its answer.
 //!
-//! The exchange observes the body that goes to the client: the exchange ends when that body ends or the client leaves. A future that
-//! is dropped half-way ends it too. The end is told once, as an [`Ending`].
+//! The exchange observes the body that goes to the client. It ends when that body ends, when the client leaves, or when its future is
+//! dropped half-way. The end is told once, as an [`Ending`].
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -79,7 +79,8 @@ pub struct AnswerNotes {
     pub detail: Option<Box<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
-    /// Whether a time bound has refused the request after a try was sent.
+    /// Whether a time bound (neither `connect` nor one of the client's body) or the process's end has refused the request: a sent try
+    /// may have been billed.
     pub timed_out: bool,
     /// Whether the answer streams.
     pub streams: Option<bool>,
@@ -161,7 +162,7 @@ impl Exchange {
         }
     }
 
-    /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
+    /// The proxy's own answer to a refused request, in the provider's shape if the provider has one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.answer.reject = Some(reject.reason());
         self.answer.timed_out = match &reject {

@@ -1,4 +1,4 @@
-//! One try: build the request for one target, send it, wait for the head within the bounds, make the head fit.
+//! One try: sends a request to one target, waits for the head within the bounds, and cleans the head.
 
 use std::{
     future::Future,
@@ -88,7 +88,7 @@ impl TryBounds {
         }
     }
 
-    /// Whether nothing but the connection is bounded.
+    /// Whether `connect` is the only bound.
     fn bounds_nothing(&self) -> bool {
         self.response_header.is_none() && self.per_try.is_none() && self.deadline == Deadline::NONE
     }

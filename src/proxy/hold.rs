@@ -168,7 +168,7 @@ impl Ahead {
         }
     }
 
-    /// The answer as it can be passed on, and what it began with.
+    /// The answer, ready to be passed on, and its beginning.
     fn judged(self, attempted: Attempted, reading: &Reading) -> Beginning {
         let broken = matches!(self.end, ReadTo::Break(_));
         let body = match self.end {

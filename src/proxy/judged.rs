@@ -42,9 +42,9 @@ pub struct Tried {
     pub broke: Option<Broke>,
     /// The provider's error.
     pub(super) class: Option<ErrorClass>,
-    /// The key was refused and another one may serve.
+    /// Whether the key was refused and another key may serve.
     pub(super) another_key: bool,
-    /// The target does not know `stream_options`, which the proxy has added.
+    /// Whether the target does not know the `stream_options` that the proxy has added.
     pub(super) refuses_usage: bool,
 }
 

@@ -349,7 +349,7 @@ impl Worker {
         Self::with(routes, live, metrics, dial, earlier)
     }
 
-    /// As [`Worker::new`], in slices: between them the worker's requests go on.
+    /// As [`Worker::new`], in slices: the worker's requests go on between them.
     pub async fn prepare(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Rc<Self>) -> Self {
         let mut routes = [Vec::new(), Vec::new()];
         for door in DOORS {

@@ -1,7 +1,7 @@
 //! The way of a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then [`attempt()`].
 //!
-//! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
-//! the fill that can store, only a breaker yields the permit that records an outcome.
+//! Types carry the order: only a route has policies, only an admitted request holds a lease, only a miss yields the fill that
+//! can store, only a breaker yields the permit that records an outcome.
 
 pub mod ask;
 pub mod attempt;
@@ -194,7 +194,7 @@ impl Proxy {
         ask.named(self.identify(&ask, door));
         exchange.trace(door);
         let demands = Demands::of(&ask, route);
-        // Limits that count every request before the cache: a hit counts too.
+        // Limits on all requests before the cache: a hit counts too.
         demands.admit(self, exchange, Applies::All).await?;
         // Cache before limits that count misses: a hit costs the target nothing.
         let fill = match cached::look_up(self, exchange, route, &mut body).await? {
@@ -251,7 +251,7 @@ impl Proxy {
         }
     }
 
-    /// The bounds of a door; the default ones where it is not open.
+    /// The bounds of a door; the default bounds if the door is not open.
     pub fn bounds(&self, door: Door) -> Bounds {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
@@ -359,7 +359,7 @@ pub enum Handled {
 }
 
 impl Handled {
-    /// The answer, where nothing can become a tunnel.
+    /// The answer, for a connection that cannot become a tunnel.
     pub fn into_answer(self) -> Response<Body> {
         match self {
             Self::Answer(response) | Self::Tunnel(response, ..) => response,
@@ -379,7 +379,7 @@ pub enum Served {
 /// make a browser use the door (DNS rebinding). `hosts` lists the names that are believed; `None`: the door holds no keys.
 ///
 /// # Errors
-/// The address or the name is not one of those.
+/// The address is not in `allow`, or the name is not in `hosts`.
 pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arrival) -> Result<(), Reject> {
     if !allow.is_empty() && !allow.iter().any(|net| net.contains(&arrival.client)) {
         return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));

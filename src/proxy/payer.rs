@@ -23,7 +23,7 @@ use crate::{
 pub struct Payer {
     /// The caller, in words.
     pub caller: Option<Arc<str>>,
-    /// The inbound exchange behind the call, and whether the call surely belongs to it.
+    /// The inbound exchange that caused the call, and whether the cause is sure.
     pub cause: Option<Arc<Cause<Keyed>>>,
     /// Limits that are charged if nothing was reserved: the route's own, and those of the cause.
     pub(super) keyed: SmallVec<[Keyed; 2]>,
@@ -171,7 +171,7 @@ impl Payers {
         let seats = self.0.lock();
         let at = seats.taken.iter().position(|place| place.reads).unwrap_or(seats.left);
         let payer = seats.taken[at].payer.clone();
-        // Under the lock: the payer's exchange closes its account only after it has left its seat.
+        // Under the lock: the payer's exchange leaves its seat first and closes its account then.
         let told = payer.account.add(charge);
         drop(seats);
         let (tokens, nano_usd) = (charge.usage.total(), charge.nano_usd.unwrap_or(0));

@@ -1,4 +1,4 @@
-//! After a 101: bytes both ways, as they come, until both sides have ended.
+//! The tunnel after a 101: bytes pass both ways, as they come, until both sides have ended.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -115,7 +115,7 @@ async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: 
     }
 }
 
-/// One request, to the last byte of its answer.
+/// Makes one request, to the last byte of its answer.
 async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCode, Warmed) {
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
     // The store keeps answers apart by scheme: a door with TLS is warmed as over TLS.
