@@ -145,7 +145,7 @@ pub trait Interim: fmt::Debug {
     fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
 }
 
-/// The request that 1xx answers are for.
+/// The request that 1xx answers belong to.
 #[derive(Debug, Clone)]
 pub struct Informed {
     /// The request's connection.
@@ -185,7 +185,7 @@ impl Arrival {
     }
 }
 
-/// Whether these are a gRPC call's fields.
+/// Whether `headers` are a gRPC call's fields.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     const TYPE: &[u8] = b"application/grpc";
     headers

@@ -37,7 +37,7 @@ pub enum Reject {
     BodyTooLarge(u64),
     /// A policy must read the body, but cannot for its content coding.
     BodyCoded(Coded),
-    /// The client stopped sending its body, or sent it malformed.
+    /// The client broke off its body, or its body is malformed.
     BodyBroken(Cow<'static, str>),
     /// A limit is spent.
     Limited(Box<Limited>),

@@ -49,7 +49,7 @@ impl Facts {
         Self { n: 1, estimated_input: by_length(bytes), ..Self::default() }
     }
 
-    /// Most tokens of output that the call can come to, if it names a bound.
+    /// Most tokens of output of the call, over all choices; `None`: the body sets no bound.
     pub fn most_output(&self) -> Option<u64> {
         self.max_output.map(|most| most.saturating_mul(self.n.max(1)))
     }

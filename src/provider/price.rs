@@ -142,7 +142,7 @@ fn specific_first(mut entries: Vec<Entry>) -> Vec<Entry> {
 /// A row: the names, then USD per million tokens in thousandths: input, cached input, output.
 type Row = (&'static [&'static str], u64, u64, u64);
 
-/// The same three figures for long contexts.
+/// A row's three figures for long contexts: input, cached input, output.
 type LongRates = (u64, u64, u64);
 
 fn known() -> Vec<Entry> {

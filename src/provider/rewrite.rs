@@ -34,7 +34,7 @@ pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
 /// The body of an OpenAI chat or completions stream with `stream_options.include_usage` set to true; the same bytes if it is true
 /// already. `None`: the body is not a JSON object, or `stream_options` is neither an object nor null.
 ///
-/// Only for bodies with `"stream": true`: without it, OpenAI refuses `stream_options`.
+/// Only for bodies with `"stream": true`: OpenAI refuses `stream_options` in others.
 pub fn with_include_usage(body: &Bytes) -> Option<Bytes> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -135,7 +135,7 @@ fn is_empty_object(object: &[u8]) -> bool {
     object.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start() == b"}")
 }
 
-/// `body` with each place replaced by its text; places are in order and do not overlap.
+/// `body` with each range replaced by its text. The ranges are in order and do not overlap.
 fn spliced<'a>(body: &[u8], edits: impl IntoIterator<Item = (Range<usize>, &'a str)>) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + 64);
     let mut at = 0;

@@ -37,7 +37,7 @@ pub struct Event<'a> {
 pub enum End {
     /// With its empty line.
     Complete,
-    /// The LF of a CRLF whose CR ended the stretch before, which came in an earlier piece.
+    /// The LF of a CRLF whose CR ended the stretch before, in an earlier piece.
     LineFeed,
     /// Part of an event larger than the bound; more of it follows.
     Part,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::json::{self, Text};
 use crate::config::Api;
 
-/// Bytes of an error body that are looked at.
+/// Bytes that are read of an error body.
 const LOOKED_AT: usize = 64 * 1024;
 
 /// The meaning of an error for the caller.
@@ -83,7 +83,7 @@ pub fn classify(api: Api, status: StatusCode, headers: &HeaderMap, body: &[u8]) 
     let kind = headers.get("x-amzn-errortype").filter(|_| api == Api::Bedrock).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut said = Said::read(body);
     if !kind.is_empty() {
-        // `ThrottlingException:http://internal.amazon.com/...`
+        // The header may be `ThrottlingException:http://internal.amazon.com/...`.
         said.kind = kind.split(':').next().unwrap_or_default().to_owned();
     }
     said.class(status)

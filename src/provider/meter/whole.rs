@@ -86,7 +86,7 @@ fn looks(start: &[u8]) -> Looks {
     if memmem::find(start, b"\"error\"").is_some() {
         return Looks::Error;
     }
-    // The first key decides, unless it is `type` or `object`: those tell what the rest is.
+    // The first key decides, unless it is `type` or `object`: those name the kind of the rest.
     let first_key = start.split(|byte| *byte == b'"').nth(1).filter(|_| memchr::memchr_iter(b'"', start).count() > 1);
     match first_key {
         Some(key) if !matches!(key, b"type" | b"object") => Looks::Answer,
