@@ -173,7 +173,8 @@ impl Proxy {
         // The body's bounds before the route: routing may read the body.
         let body = self.bound_upload(&ask, door, body)?;
 
-        // Route before every policy: the route has the policies. Outbound the body may be read first: a route may name the model.
+        // Route before every policy: the route has the policies. The path decides; outbound the operation and the model decide too, so
+        // the body may be read first.
         let mut body = match arrival.door {
             Door::Inbound => {
                 ask.routed(route_inbound(door, arrival)?);
