@@ -1,4 +1,4 @@
-//! A request and who brought it, as it came in. Made by `listen`, read-only for everything behind it.
+//! A request as it came in, and its peer. `listen` makes it; all later code only reads it.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ pub enum Door {
 }
 
 impl Door {
-    /// The word used in metrics, logs and the API.
+    /// The word used in metrics, logs and the admin API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
@@ -29,12 +29,12 @@ impl Door {
     }
 }
 
-/// A peer's address, ready to be written. Cheap to clone.
+/// A peer's address in the forms in which it is written. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerText {
-    /// IPv4-mapped addresses are unmapped.
+    /// As text; an IPv4-mapped address is unmapped.
     pub text: Arc<str>,
-    /// The same.
+    /// As a field value.
     pub field: HeaderValue,
 }
 
@@ -48,22 +48,22 @@ impl PeerText {
     }
 }
 
-/// The id that finds everything about a request. A number of our own stays a number until it is printed.
+/// The id that finds everything about a request. The proxy's own number stays a number until it is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestId {
-    /// A number of our own; written as 32 digits.
+    /// The proxy's own number; written as 32 hexadecimal digits.
     Own(u128),
     /// The text that a trusted peer sent.
     Given(Arc<str>),
 }
 
 impl RequestId {
-    /// An unguessable number.
+    /// A fresh unguessable number.
     pub fn fresh() -> Self {
         Self::Own(unguessable_id())
     }
 
-    /// Its text; `room` is where the digits of a number go.
+    /// The id's text. The digits of a number are written into `room`.
     pub fn text<'a>(&'a self, room: &'a mut [u8; 32]) -> &'a str {
         match self {
             Self::Own(number) => {
@@ -75,7 +75,7 @@ impl RequestId {
         }
     }
 
-    /// As the value of a field; `None`: a text that cannot stand in one.
+    /// The id as a field value; `None`: the text is not valid in a field.
     pub fn field(&self) -> Option<HeaderValue> {
         HeaderValue::from_str(self.text(&mut [0; 32])).ok()
     }
@@ -99,58 +99,58 @@ pub fn digits(number: u128) -> [u8; 32] {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// What a verified client certificate says.
+/// The facts of a verified client certificate.
 #[derive(Debug)]
 pub struct ClientCertificate {
-    /// Who it is: a URI, a DNS name, a mail address or a common name.
+    /// The client's name: a URI, a DNS name, a mail address or a common name.
     pub name: Arc<str>,
-    /// For the app: an element of `X-Forwarded-Client-Cert`.
+    /// The element of `X-Forwarded-Client-Cert` for the app.
     pub forwarded: HeaderValue,
 }
 
-/// A request's head and who brought it.
+/// A request's head and its peer.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// The listener.
     pub door: Door,
     /// The TCP peer.
     pub peer: SocketAddr,
-    /// Its address as text and as a field value, made once for its connection.
+    /// The peer's address as text and as a field value, made once per connection.
     pub peer_text: PeerText,
-    /// Whether the peer spoke TLS to us.
+    /// Whether the peer's connection uses TLS.
     pub tls: bool,
-    /// Who the peer is by its certificate, which has been verified.
+    /// The peer's verified certificate, if it has one.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// The address of the client: the peer, or what trusted proxies say (IPv4-mapped addresses are unmapped).
+    /// The client's address: the peer's, or the one that trusted proxies name. An IPv4-mapped address is unmapped.
     pub client: IpAddr,
     /// Whether the peer is one of `trusted_proxies`.
     pub trusted: bool,
-    /// As sent.
+    /// The method, as sent.
     pub method: Method,
-    /// As sent; origin-form (absolute-form is taken apart by `listen`).
+    /// The target, as sent, in origin-form: `listen` takes absolute-form apart.
     pub uri: Uri,
-    /// As sent.
+    /// The version, as sent.
     pub version: Version,
-    /// As sent.
+    /// The fields, as sent.
     pub headers: HeaderMap,
-    /// When the head was complete.
+    /// The time at which the head was complete.
     pub at: Instant,
-    /// Takes 1xx answers of the target; `None`: nobody does.
+    /// Takes the target's 1xx answers; `None`: they are dropped.
     pub interim: Option<Informed>,
 }
 
-/// A client's connection that takes answers before the answer: 1xx (RFC 9110 section 15.2).
+/// A client's connection that takes interim answers: 1xx (RFC 9110 section 15.2).
 pub trait Interim: fmt::Debug {
-    /// One has come for the connection's request of this number; `fields` are those that may be passed on. Never 101.
+    /// Takes an interim answer for the connection's request of this number. `fields` may all be passed on. `status` is never 101.
     fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
 }
 
-/// The request that 1xx answers are for.
+/// The request that 1xx answers belong to.
 #[derive(Debug, Clone)]
 pub struct Informed {
-    /// Its connection.
+    /// The request's connection.
     pub connection: Rc<dyn Interim>,
-    /// Its number there, so that a try that outlives it cannot speak to the next.
+    /// The request's number there: a try that outlives the request must not answer the next one.
     pub request: u32,
 }
 
@@ -160,7 +160,7 @@ impl Arrival {
         self.uri.path()
     }
 
-    /// The host the client meant, without port, as sent.
+    /// The host of the `Host` field, without the port, as sent; empty if there is none.
     pub fn host(&self) -> &str {
         let host = self.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         match host.rfind(':') {
@@ -169,23 +169,23 @@ impl Arrival {
         }
     }
 
-    /// Whether this is a gRPC call over HTTP/2, which cannot understand another kind of answer.
+    /// Whether this is a gRPC call over HTTP/2: its client understands a gRPC answer alone.
     pub fn wants_grpc_status(&self) -> bool {
         self.version == Version::HTTP_2 && self.is_grpc()
     }
 
-    /// Whether it is a gRPC call (`application/grpc`, `application/grpc+proto`, `application/grpc-web`, ...).
+    /// Whether this is a gRPC call (`application/grpc`, `application/grpc+proto`, `application/grpc-web`, ...).
     pub fn is_grpc(&self) -> bool {
         is_grpc(&self.headers)
     }
 
-    /// A header as text; `None` if absent or not visible ASCII.
+    /// A field's value as text; `None`: the field is absent or not visible ASCII.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }
 
-/// Whether these are a gRPC call's fields.
+/// Whether `headers` are a gRPC call's fields.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     const TYPE: &[u8] = b"application/grpc";
     headers

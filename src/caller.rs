@@ -1,8 +1,8 @@
-//! Who is asking. A [`Caller`] is only made from a source that can be trusted.
+//! The caller of a request. A [`Caller`] is only made from a source that can be trusted.
 
 use std::sync::Arc;
 
-/// Somebody who asks, and how the proxy knows.
+/// A caller, and the source of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The name: the key of limits, the name in logs and books.
@@ -31,14 +31,14 @@ pub enum KnownBy {
     Cause,
     /// `outrigger-caller`, which an app on the same host has set.
     App,
-    /// The proxy itself asks: it refreshes or warms its cache.
+    /// The proxy itself: it refreshes or warms its cache.
     Proxy,
 }
 
-/// The name under which the proxy pays for what nobody asked for.
+/// The name under which the proxy pays for requests that no client sent.
 pub const PROXY: &str = "outrigger";
 
-/// The name in the books of calls that cannot be attributed to anybody.
+/// The name in the books of calls that cannot be attributed to a caller.
 pub const UNATTRIBUTED: &str = "unattributed";
 
 impl Caller {

@@ -1,7 +1,7 @@
 //! The only reader of time and chance.
 //!
-//! Monotonic time is `tokio::time::Instant`, so a paused runtime stops it. Wall time is the system's, or, in tests,
-//! a fixed start that moves with the monotonic clock. Everything else takes `now` as an argument.
+//! Monotonic time is `tokio::time::Instant`: a paused runtime stops it. Wall time is the system's; in tests it is a fixed start
+//! that moves with the monotonic clock. All other code takes `now` as an argument.
 
 use std::{
     cell::RefCell,
@@ -12,28 +12,28 @@ use std::{
 use http::HeaderValue;
 pub use tokio::time::Instant;
 
-/// A moment on two clocks. How much time has passed is told by the steady one, which nobody sets; what others wrote down is compared with
-/// the wall clock.
+/// A moment on two clocks. The steady clock tells how much time has passed: it is never set. The wall clock is for comparison
+/// with times that others wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// The wall time at which this process first asked for it, and what has passed since by the monotonic clock.
+    /// The wall time at this process' first reading, plus the monotonic time since then.
     steady: SystemTime,
     /// The wall time.
     pub wall: SystemTime,
 }
 
 impl Moment {
-    /// A moment of which both clocks say the same.
+    /// A moment at which both clocks show the same.
     pub const fn at(wall: SystemTime) -> Self {
         Self { steady: wall, wall }
     }
 
-    /// The same moment after somebody has set the wall clock. For tests.
+    /// The same moment after the wall clock was set. For tests.
     pub const fn with_wall(self, wall: SystemTime) -> Self {
         Self { wall, ..self }
     }
 
-    /// Time since `earlier`, whatever happened to the wall clock meanwhile; zero if that is later.
+    /// Time since `earlier`, whatever happened to the wall clock meanwhile; zero if `earlier` is later.
     pub fn since(&self, earlier: Self) -> Duration {
         self.steady.duration_since(earlier.steady).unwrap_or_default()
     }
@@ -56,7 +56,7 @@ impl Moment {
     }
 }
 
-/// Where the steady clock began.
+/// The start of the steady clock, on both clocks.
 static BEGAN: OnceLock<(SystemTime, Instant)> = OnceLock::new();
 
 /// Wall time. Cheap to copy; one is made at start and handed down.
@@ -72,12 +72,12 @@ enum Wall {
 }
 
 impl Clock {
-    /// The system's clock; steps with it.
+    /// The system's clock; steps as that one is set.
     pub const fn system() -> Self {
         Self { source: Wall::System }
     }
 
-    /// Begins at `at` and moves with the runtime's clock. For tests.
+    /// A clock that begins at `at` and moves with the runtime's clock. For tests.
     pub fn fixed(at: SystemTime) -> Self {
         Self { source: Wall::Fixed { at, started: Instant::now() } }
     }
@@ -91,7 +91,7 @@ impl Clock {
         }
     }
 
-    /// Now, on both clocks.
+    /// The present moment, on both clocks.
     pub fn moment(&self) -> Moment {
         let wall = self.wall();
         match self.source {
@@ -120,11 +120,11 @@ pub fn unix(at: SystemTime) -> Duration {
 }
 
 thread_local! {
-    /// The last date that was written, and its second since 1970.
+    /// The last date written, and its second since 1970.
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
 }
 
-/// The second of `at` as a date field (RFC 9110 section 5.6.7). Each worker writes a second once.
+/// The second of `at` as a date field (RFC 9110 section 5.6.7). Each worker formats a second once.
 pub fn http_date(at: SystemTime) -> HeaderValue {
     let second = unix(at).as_secs();
     DATE.with_borrow_mut(|(known, date)| {
@@ -138,7 +138,7 @@ pub fn http_date(at: SystemTime) -> HeaderValue {
     })
 }
 
-/// Chance that is good enough for jitter and sampling, seeded from outside.
+/// Randomness that is good enough for jitter and sampling, seeded from outside.
 #[derive(Debug)]
 pub struct Chance(RefCell<fastrand::Rng>);
 

@@ -9,8 +9,8 @@
 //!        -> tap: usage, first token, cache fill -> the last byte: settle, metrics, span, log
 //! ```
 //!
-//! The modules below stand in that order, and each may import only from those further down ([`mod@body`],
-//! [`config`], [`clock`], [`fields`] and [`pressure`] are near the bottom, [`http1`] is below all); a test holds them to it.
+//! The modules below stand in that order. Each may import only from those further down ([`mod@body`], [`config`], [`clock`],
+//! [`fields`] and [`pressure`] are near the bottom, [`http1`] is below all). A test checks it.
 
 pub mod app;
 pub mod cli;

@@ -1,7 +1,7 @@
-//! Every answer the proxy gives by itself: one closed set, each with a status, a reason and words that help.
+//! The proxy's own refusals: one closed set, each with a status, a reason and a text that helps.
 //!
-//! A reject is not an upstream's own error: metrics, retry and the caller can tell them apart by `Proxy-Status`
-//! (RFC 9209) and by the `reason` in the body.
+//! A reject is not an upstream's own error. Metrics, retry and the caller tell them apart by `Proxy-Status` (RFC 9209) and by
+//! the `reason` in the body.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -13,113 +13,113 @@ use crate::{
     http1::Refusal,
 };
 
-/// An answer, or the reason why there is none.
+/// An answer, or the reject in its place.
 pub type Answer = Result<Response<Body>, Reject>;
 
-/// An answer that the proxy gives by itself.
+/// A refusal by the proxy itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reject {
-    /// The request cannot be understood in only one way.
+    /// The request is invalid or ambiguous.
     BadRequest(Cow<'static, str>),
-    /// What came is no request of HTTP/1.1.
+    /// The bytes are no HTTP/1.1 request.
     Unreadable(Refusal),
     /// No target for this path.
     NotFound(Cow<'static, str>),
-    /// `Host` names somebody else.
+    /// `Host` names another server.
     Misdirected(Cow<'static, str>),
     /// The address is not let in.
     Forbidden(Cow<'static, str>),
-    /// A method that is not proxied (CONNECT, TRACE).
+    /// The method is not proxied (CONNECT, TRACE).
     MethodNotAllowed,
-    /// The request came from ourselves.
+    /// The request came from the proxy itself.
     Loop,
-    /// More than `max_body` bytes.
+    /// The body has more than `max_body` bytes, the number given.
     BodyTooLarge(u64),
-    /// A policy must read the body, and its content coding does not let it.
+    /// A policy must read the body, but cannot for its content coding.
     BodyCoded(Coded),
-    /// The client stopped sending its body, or sent it malformed.
+    /// The client broke off its body, or its body is malformed.
     BodyBroken(Cow<'static, str>),
     /// A limit is spent.
     Limited(Box<Limited>),
-    /// A dollar limit applies and the model has no price.
+    /// A dollar limit applies and this model has no price.
     Unpriced(Arc<str>),
-    /// A limit in dollars or tokens applies, and nothing says what this would cost, in words.
+    /// A limit in dollars or tokens applies, and no answer states the cost of this work. The text names the work.
     Unmetered(Cow<'static, str>),
-    /// The process holds as much as it may.
+    /// The process is at one of its bounds.
     Overloaded(Cow<'static, str>),
-    /// The process leaves, and its shutdown may not take longer.
+    /// The process leaves, and its time to shut down is over.
     Stopping,
     /// The target's breaker is open.
     BreakerOpen {
-        /// Which.
+        /// The target's name.
         target: Arc<str>,
-        /// Until the next probe; `None`: it is held open by hand.
+        /// The time until the next probe; `None`: the breaker is held open by hand.
         retry_after: Option<Duration>,
     },
-    /// No connection.
+    /// No connection to the target, or no response over it.
     Connect {
-        /// To what.
+        /// The target's name.
         target: Arc<str>,
-        /// What happened.
+        /// The fault.
         why: Fault,
-        /// In words.
+        /// The fault in words.
         detail: String,
     },
     /// A time bound passed.
     Timeout {
-        /// To what.
+        /// The target's name.
         target: Arc<str>,
-        /// Which bound.
+        /// The bound.
         bound: Bound,
-        /// How long it was.
+        /// The length of the bound.
         after: Duration,
     },
-    /// Only a cached answer was wanted (`only-if-cached`) and there is none.
+    /// The client asked for a stored answer alone (`only-if-cached`), and there is none.
     NotCached,
-    /// The proxy's own fault.
+    /// A fault of the proxy itself.
     Internal(Cow<'static, str>),
 }
 
-/// How a content coding hides a body.
+/// Why a body in a content coding cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Coded {
     /// A coding that the proxy cannot decode, as `Content-Encoding` names it.
     Unknown(Box<str>),
     /// The body is not in the coding that it names, or it is cut.
     Broken,
-    /// The decoded text has more than so many bytes.
+    /// The decoded text has more than this number of bytes.
     TooLarge(u64),
 }
 
 /// A spent limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limited {
-    /// Its name.
+    /// The limit's name.
     pub limit: Arc<str>,
-    /// What it counts.
+    /// The unit that it counts.
     pub unit: &'static str,
-    /// How much per window, in the unit as written (USD: nano-dollars).
+    /// The amount per window, in `unit` (USD: nano-dollars).
     pub amount: u64,
     /// The window.
     pub window: Duration,
-    /// The first instant at which the same request would pass; `None`: never (it asks for more than the limit).
+    /// The time until the same request would pass; `None`: never, it asks for more than the limit.
     pub retry_after: Option<Duration>,
-    /// What may still be used now: too little for this request.
+    /// The amount that is left now: too little for this request.
     pub remaining: u64,
-    /// Header fields that tell the state of the limits.
+    /// Fields that tell the state of the limits.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What went wrong between us and a target.
+/// A fault between the proxy and a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Fault {
     Dns,
     Refused,
     Tls,
-    /// Closed or reset before a response head.
+    /// The connection was closed or reset before a response head.
     Reset,
-    /// What came back is not HTTP.
+    /// The response is not valid HTTP.
     Malformed,
     /// The target has as many connections as it may.
     Full,
@@ -134,14 +134,14 @@ pub enum Bound {
     FirstToken,
     PerTry,
     Total,
-    /// How long the caller itself is willing to wait.
+    /// The caller's own time to wait.
     Caller,
     BodyIdle,
     BodyRate,
 }
 
 impl Bound {
-    /// The key in `timeouts`; of the client's body, in `bounds`.
+    /// The key in `timeouts`; for a bound on the client's body, the key in `bounds`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -155,19 +155,19 @@ impl Bound {
         }
     }
 
-    /// Whether no other target may be tried: the time of the whole request is over.
+    /// Whether the time of the whole request is over: no other target may be tried.
     pub fn ends_all(self) -> bool {
         matches!(self, Self::Total | Self::Caller)
     }
 
-    /// Whether it is the client that took too long.
+    /// Whether the client took too long.
     pub fn is_clients(self) -> bool {
         matches!(self, Self::BodyIdle | Self::BodyRate)
     }
 }
 
 impl Reject {
-    /// The status.
+    /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
@@ -303,7 +303,7 @@ impl Reject {
         }
     }
 
-    /// What was found out about a target, in words for an operator: it may name addresses, ports and certificates.
+    /// The finding about a target, for an operator: the text may name addresses, ports and certificates.
     pub fn finding(&self) -> Option<String> {
         match self {
             Self::Connect { target, why: Fault::Refused, .. } if **target == *"app" => {
@@ -314,7 +314,7 @@ impl Reject {
         }
     }
 
-    /// The same refusal for somebody who need not know where the target is, what is spoken with it and what is wrong with it.
+    /// The same refusal for strangers. Its text does not tell the target's address or protocol, nor the details of the fault.
     pub fn for_strangers(self) -> Self {
         match self {
             Self::Connect { target, why, .. } => {
@@ -330,7 +330,7 @@ impl Reject {
         }
     }
 
-    /// Seconds for `Retry-After`, where waiting helps.
+    /// Seconds for `Retry-After`; `None`: a wait does not help.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
@@ -340,7 +340,7 @@ impl Reject {
         }
     }
 
-    /// Whether the request's connection must not be used again (its framing can no longer be trusted).
+    /// Whether the request's connection must be closed: its framing can no longer be trusted, or the process leaves.
     pub fn closes(&self) -> bool {
         match self {
             Self::BadRequest(_) | Self::Unreadable(_) | Self::BodyBroken(_) | Self::BodyTooLarge(_) | Self::Stopping => true,
@@ -349,14 +349,14 @@ impl Reject {
         }
     }
 
-    /// The answer as `application/problem+json` (RFC 9457). Provider routes replace the body by the provider's shape.
-    /// `request_id`: the log has the request under it; `None`: no request was read.
+    /// The answer as `application/problem+json` (RFC 9457). Provider routes use the provider's shape instead.
+    /// `request_id` finds the request in the log; `None`: no request was read.
     pub fn into_response(self, request_id: Option<&str>) -> Response<Body> {
         let problem = self.problem(request_id).to_string();
         self.respond("application/problem+json", problem)
     }
 
-    /// The members of the problem; `request_id` is an extension member (RFC 9457 section 3.2).
+    /// The members of the problem. `reason` and `request_id` are extension members (RFC 9457 section 3.2).
     pub fn problem(&self, request_id: Option<&str>) -> serde_json::Value {
         let status = self.status();
         let mut problem = serde_json::json!({
@@ -371,7 +371,7 @@ impl Reject {
         problem
     }
 
-    /// The answer to a gRPC call: a status and a message in the head, nothing after it ("Trailers-Only").
+    /// The answer to a gRPC call: a status and a message in the head, and no body ("Trailers-Only").
     /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
     pub fn into_grpc(self) -> Response<Body> {
         let code = self.grpc_code();
@@ -386,7 +386,7 @@ impl Reject {
         response
     }
 
-    /// The gRPC status that says the same. <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
+    /// The gRPC status with the same meaning. <https://github.com/grpc/grpc/blob/master/doc/statuscodes.md>
     fn grpc_code(&self) -> u16 {
         const DEADLINE_EXCEEDED: u16 = 4;
         const PERMISSION_DENIED: u16 = 7;
@@ -404,7 +404,7 @@ impl Reject {
         }
     }
 
-    /// The answer with a body of the caller's choice.
+    /// The answer with this body.
     pub fn respond(self, content_type: &'static str, body: String) -> Response<Body> {
         let mut response = Response::new(Body::full(body));
         *response.status_mut() = self.status();
@@ -464,12 +464,12 @@ impl Limited {
     }
 }
 
-/// Whole seconds, never too few.
+/// Whole seconds, rounded up.
 pub fn ceil_secs(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// What stands in a `grpc-message` as it is: printable ASCII without `%`.
+/// The characters that are encoded in a `grpc-message`, beside those that are not ASCII: controls and `%`.
 const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
 
 #[cfg(test)]

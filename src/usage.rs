@@ -1,4 +1,4 @@
-//! What a model call cost, in disjoint classes, so that money is a plain sum of products.
+//! The cost of a model call in disjoint classes of tokens: money is then a plain sum of products.
 
 /// Tokens of one call, in classes that do not overlap. A class the provider did not name is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -7,9 +7,9 @@ pub struct Usage {
     pub input: u64,
     /// Input read from the provider's prompt cache.
     pub cache_read: u64,
-    /// Input written to it for five minutes (or for the provider's only lifetime).
+    /// Input written to the provider's prompt cache for five minutes (or for the provider's only lifetime).
     pub cache_write: u64,
-    /// Input written to it for an hour.
+    /// Input written to the provider's prompt cache for an hour.
     pub cache_write_1h: u64,
     /// Output, reasoning included.
     pub output: u64,
@@ -17,15 +17,15 @@ pub struct Usage {
     pub reasoning: u64,
 }
 
-/// Where the numbers come from, the least certain first.
+/// The source of the numbers, the least certain first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UsageSource {
-    /// Nothing is known.
+    /// No numbers are known.
     #[default]
     Missing,
-    /// Counted by us from what passed.
+    /// Counted by the proxy from the passing bytes.
     Estimated,
-    /// Said by the provider.
+    /// Stated by the provider.
     Provider,
 }
 
@@ -35,7 +35,7 @@ impl Usage {
         self.input.saturating_add(self.cache_read).saturating_add(self.cache_write).saturating_add(self.cache_write_1h)
     }
 
-    /// The sum of two, class by class.
+    /// The sum of two usages, class by class.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {

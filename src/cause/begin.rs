@@ -1,5 +1,5 @@
-//! How a worker begins exchanges: it takes no lock that other workers wait for, and allocates nothing for an exchange of a caller that it
-//! has seen lately.
+//! How a worker begins exchanges: it takes no lock that other workers wait for, and allocates nothing for an exchange of a
+//! caller that it has seen lately.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{arrival::RequestId, clock::unguessable_id};
 
-/// Payees that a worker finds without asking the table.
+/// Most payees that a worker finds without asking the table.
 const NEAR: usize = 128;
 
 /// A worker asks the table again for a payee that it has not used for this long.
 const FORGET_NEAR: Tick = 60_000 / TICK as Tick;
 
-/// One worker's way of beginning exchanges: without a lock that other workers wait for, and without an allocation for each.
+/// One worker's way into the table: it takes no lock that other workers wait for, and allocates nothing for each exchange.
 #[derive(Debug)]
 pub struct WorkerCauses<C> {
     causes: Arc<Causes<C>>,
@@ -40,30 +40,30 @@ type Slot<C> = Option<Rc<Near<C>>>;
 #[derive(Debug)]
 struct Near<C> {
     known: Known<C>,
-    /// The last tick in which the table heard of it.
+    /// The last tick in which the worker told the table of it.
     touched: Cell<Tick>,
 }
 
-/// What is known of an inbound exchange when it goes on to the app.
+/// The facts of an inbound exchange when it goes on to the app.
 #[derive(Debug)]
 pub struct Begin<'a, C> {
-    /// The request id, if there is one already: given by a trusted proxy ([`Causes::is_token`] says no to it), or printed before. Without
-    /// one, the token is the request id.
+    /// The request id, if there is one already: given by a trusted proxy (never a token, see [`Causes::is_token`]), or printed
+    /// before. Without one, the token is the request id.
     pub request_id: Option<&'a RequestId>,
-    /// Who asked, if anybody trustworthy said so.
+    /// The caller, if a trusted source names it.
     pub caller: Option<&'a Arc<str>>,
     /// The inbound route.
     pub route: &'a Arc<str>,
-    /// What its calls must reserve against.
+    /// The charge that its calls must reserve against.
     pub charge: Option<&'a C>,
     /// The trace that the app sees.
     pub trace_id: Option<u128>,
 }
 
-/// A running exchange. It ends when this is dropped.
+/// A running exchange. The exchange ends when this is dropped.
 #[derive(Debug)]
 pub struct Running<C> {
-    /// What the app gets in `baggage`.
+    /// The token for the app, in `baggage`.
     pub token: u128,
     /// The request id of the exchange.
     pub request_id: RequestId,
@@ -76,13 +76,13 @@ pub struct Running<C> {
 }
 
 impl<C: Eq + Hash + Clone> WorkerCauses<C> {
-    /// For one more worker.
+    /// The way of one more worker.
     pub(super) fn new(causes: &Arc<Causes<C>>) -> Self {
         let home = causes.lives.home(causes.workers.fetch_add(1, Relaxed));
         Self { causes: causes.clone(), home, near: RefCell::new((0..NEAR).map(|_| None).collect()) }
     }
 
-    /// An exchange goes on to the app: from now on, calls may say that it caused them.
+    /// Begins an exchange that goes on to the app: from now on, calls may say that it caused them.
     pub fn begin(&self, begin: &Begin<'_, C>, now: Instant) -> Running<C> {
         let causes = &*self.causes;
         let now = causes.ticks.at(now);
@@ -115,7 +115,7 @@ impl<C: Eq + Hash + Clone> WorkerCauses<C> {
         Running { token, request_id, _near: near, life, is_given, ticks: causes.ticks, is_over: Cell::new(false) }
     }
 
-    /// Lets go of payees that the worker has not used for a while, so that the table may forget them.
+    /// Lets go of payees that the worker has not used for a while: the table may then forget them.
     pub fn sweep(&self, now: Instant) {
         let now = self.causes.ticks.at(now);
         for near in self.near.borrow_mut().iter_mut() {
@@ -146,7 +146,7 @@ impl<C> Running<C> {
         self.life.spent()
     }
 
-    /// The exchange is over. Gives back what its calls have cost.
+    /// Ends the exchange. Returns the cost of its calls in nano-dollars.
     pub fn end(&self, now: Instant) -> u64 {
         if self.is_over.replace(true) {
             return 0;

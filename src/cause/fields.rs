@@ -1,14 +1,14 @@
-//! The fields in which an exchange is named: the app gets its token, a provider gets neither token nor request id.
+//! The fields that name an exchange: the app gets its token, a provider gets neither token nor request id.
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::arrival::digits;
 
-/// Where a request id travels.
+/// The field of a request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Where an app says itself whom it asks for; only heard from the same host.
+/// The field in which an app names the caller it asks for; only read from the same host.
 pub const CALLER: HeaderName = HeaderName::from_static("outrigger-caller");
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
@@ -17,14 +17,14 @@ const MEMBER: &[u8] = b"outrigger";
 /// Digits of a token.
 const DIGITS: usize = 32;
 
-/// The same as a UUID is written, and where its dashes stand.
+/// The length of a number written as a UUID, and the places of its dashes.
 const DASHED: usize = 36;
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
-/// The longest run of digits that is searched for a token at any place: two of them, or a SHA-256.
+/// The longest run of digits that is searched for a token at every place: two tokens, or a SHA-256.
 const LONGEST_RUN: usize = 64;
 
-/// Puts a token into `baggage`: one line, any member of that name that came in replaced.
+/// Puts a token into `baggage`: one line; an incoming member of that name is replaced.
 pub fn announce(headers: &mut HeaderMap, token: u128) {
     let mut own = [0; MEMBER.len() + 1 + DIGITS];
     own[..MEMBER.len()].copy_from_slice(MEMBER);
@@ -45,7 +45,7 @@ pub fn announce(headers: &mut HeaderMap, token: u128) {
     }
 }
 
-/// Removes our member, leaving the others as they were; the field goes when nothing is left.
+/// Removes our member and leaves the others as they were; an empty field goes.
 pub fn withdraw(headers: &mut HeaderMap) {
     if !headers.contains_key(BAGGAGE) || members(headers).all(|member| value_of_ours(member).is_none()) {
         return;
@@ -61,7 +61,7 @@ pub fn withdraw(headers: &mut HeaderMap) {
     }
 }
 
-/// Whom the app says that it asks for.
+/// The caller that the app says it asks for.
 pub fn said_caller(headers: &HeaderMap) -> Option<&str> {
     headers.get(CALLER)?.to_str().ok().filter(|caller| !caller.is_empty() && caller.len() <= 256)
 }
@@ -77,7 +77,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
     headers.get(REQUEST_ID)?.to_str().ok().filter(|id| !id.is_empty())
 }
 
-/// A number of 32 digits, also in capitals or as a UUID is written: some apps write ids anew.
+/// A number of 32 digits, also in capitals or written as a UUID: some apps write ids anew.
 pub(super) fn number(text: &[u8]) -> Option<u128> {
     match text.len() {
         DIGITS => text.iter().try_fold(0, |number, byte| Some(number << 4 | digit(*byte)?)),

@@ -1,10 +1,10 @@
-//! Which exchanges are running, and which ended lately. A token names the place of its exchange here.
+//! The exchanges that are running, and those that ended lately. A token names the place of its exchange here.
 //!
-//! A place is taken when an exchange begins and given back when it ends. Two kinds stay known after their end, each in the order of its
-//! ends: those that ran longer than a token alone proves, and the short ones with a request id of somebody else's, for the log. When
-//! there are too many of a kind, the first to end goes. A running one never goes.
+//! A place is taken when an exchange begins and given back when it ends. Two kinds stay known after their end, each in the
+//! order of their ends: exchanges that ran longer than a token alone proves, and short ones with a given request id, for the
+//! log. When there are too many of a kind, the first to end goes. A running exchange never goes.
 //!
-//! Each worker begins its exchanges in a shard of its own, so that its lock is free but for a call that is being joined.
+//! Each worker begins its exchanges in a shard of its own: the shard's lock is free unless a call is being joined.
 
 use std::{array, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::token::{INDEX_BITS, Place, Tick};
 const SHARDS: u32 = 16;
 const SHARD_BITS: u32 = SHARDS.ilog2();
 
-/// The slot within a shard that no exchange has: for those that found no room.
+/// The slot within a shard that no exchange has: it stands for exchanges that found no room.
 const NOWHERE: u32 = (1 << (INDEX_BITS - SHARD_BITS)) - 1;
 
 /// Most ended exchanges of each [`Keep`] that one shard keeps.
@@ -45,16 +45,16 @@ pub(super) struct LifeOf {
 #[derive(Debug, Default)]
 pub(super) struct Shard {
     lives: Vec<Life>,
-    /// Places that were given back; the last one is used next, because it is still in the processor's cache.
+    /// Places that were given back; the last one is used next: it is still in the processor's cache.
     free: Vec<u32>,
     kept: [Queue; 2],
     running: u32,
     pressed_out: u64,
-    /// Serial of those that found no room.
+    /// Serial of the last exchange that found no room.
     nowhere: u16,
 }
 
-/// Ended exchanges, by their ends.
+/// Ended exchanges, in the order of their ends.
 #[derive(Debug, Default)]
 struct Queue {
     oldest: Option<u32>,
@@ -65,9 +65,9 @@ struct Queue {
 /// Why an exchange stays known after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// It ran long.
+    /// The exchange ran long.
     Long,
-    /// It has a request id of somebody else's.
+    /// The exchange has a given request id.
     Named,
 }
 
@@ -78,7 +78,7 @@ struct Life {
     spent: u64,
     begun: Tick,
     ended: Tick,
-    /// Of a kept one: the one that ended after it.
+    /// Of a kept exchange: the one that ended after it.
     next: u32,
     serial: u16,
     stage: Stage,
@@ -91,12 +91,12 @@ enum Stage {
     Kept,
 }
 
-/// What is known of an exchange.
+/// The known facts of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// When it ended; `None`: it is running.
+    /// The tick of its end; `None`: the exchange is running.
     pub ended: Option<Tick>,
-    /// Its request id, if it is not its token.
+    /// The exchange's request id, if that is not its token.
     pub given: Option<Arc<str>>,
 }
 
@@ -105,20 +105,20 @@ impl Lives {
         Self { shards: array::from_fn(|_| Arc::default()) }
     }
 
-    /// The shard in which a worker begins its exchanges, and its number.
+    /// The shard in which a worker begins its exchanges, and the shard's number.
     pub fn home(&self, worker: usize) -> (Arc<Mutex<Shard>>, u32) {
         let number = worker % self.shards.len();
         (self.shards[number].clone(), number as u32)
     }
 
-    /// What is known of the exchange that began at `begun` in `place`; `None`: it has ended.
+    /// The facts of the exchange that began at `begun` in `place`; `None`: the exchange has ended and is not kept.
     pub fn see(&self, place: Place, begun: Tick) -> Option<Seen> {
         let mut shard = self.shard(place).lock();
         let life = shard.find(place, begun)?;
         Some(Seen { ended: (life.stage == Stage::Kept).then_some(life.ended), given: life.given.clone() })
     }
 
-    /// Whether it is running.
+    /// Whether the exchange is running.
     pub fn is_running(&self, place: Place, begun: Tick) -> bool {
         self.shard(place).lock().find(place, begun).is_some_and(|life| life.stage == Stage::Running)
     }
@@ -128,7 +128,7 @@ impl Lives {
         LifeOf { shard: self.shards[(place.slot % SHARDS) as usize].clone(), place, begun }
     }
 
-    /// Forgets those that ended before `horizon`.
+    /// Forgets the exchanges that ended before `horizon`.
     pub fn sweep(&self, horizon: Tick) {
         for shard in &self.shards {
             loop {
@@ -147,7 +147,7 @@ impl Lives {
         }
     }
 
-    /// Running and kept ones, and bytes that all places take.
+    /// The numbers of running and kept exchanges, and the bytes of all places.
     pub fn census(&self) -> (usize, usize, usize) {
         self.shards.iter().fold((0, 0, 0), |(running, kept, bytes), shard| {
             let shard = shard.lock();
@@ -156,7 +156,7 @@ impl Lives {
         })
     }
 
-    /// Exchanges that ran long, and went before their time.
+    /// Exchanges that ran long and were forgotten before their time.
     pub fn pressed_out(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().pressed_out).sum()
     }
@@ -167,25 +167,25 @@ impl Lives {
 }
 
 impl LifeOf {
-    /// It begins, in the shard of its worker.
+    /// Begins an exchange in the shard of its worker.
     pub fn begin(home: &(Arc<Mutex<Shard>>, u32), begun: Tick, given: Option<Arc<str>>) -> Self {
         let place = home.0.lock().begin(home.1, begun, given);
         Self { shard: home.0.clone(), place, begun }
     }
 
-    /// It is over; kept, it stays known. Gives back what its calls have cost.
+    /// Ends the exchange; with `keep`, it stays known. Returns the cost of its calls.
     pub fn end(&self, now: Tick, keep: Option<Keep>) -> u64 {
         self.shard.lock().end(self.place, self.begun, now, keep)
     }
 
-    /// Adds to what its calls have cost, if it is still known.
+    /// Adds to the cost of the exchange's calls, if it is still known.
     pub fn spend(&self, nano_usd: u64) {
         if let Some(life) = self.shard.lock().find(self.place, self.begun) {
             life.spent = life.spent.saturating_add(nano_usd);
         }
     }
 
-    /// What its calls have cost so far.
+    /// The cost of the exchange's calls so far, in nano-dollars.
     pub fn spent(&self) -> u64 {
         self.shard.lock().find(self.place, self.begun).map_or(0, |life| life.spent)
     }

@@ -1,19 +1,20 @@
-//! Joining the doors: which inbound exchange caused an outbound call.
+//! Joining the doors: the inbound exchange that caused an outbound call.
 //!
-//! Inbound, the app gets a token: in a member of `baggage`, which OpenTelemetry carries through the app, and as `x-request-id`, where
-//! no trusted proxy has set one. Outbound, the call is joined by the first of these that is sure:
+//! Inbound, the app gets a token: in a member of `baggage`, which OpenTelemetry carries through the app, and as `x-request-id`,
+//! unless a trusted proxy has set one. Outbound, the call is joined by the first of these that is sure:
 //!
 //! 1. the token in `baggage`;
 //! 2. `x-request-id`: the token, or the id that came in from a trusted proxy;
 //! 3. `outrigger-caller`, from the same host: no exchange, but a caller;
-//! 4. the trace id, if the exchanges that have it are of one payee.
+//! 4. the trace id, if all exchanges with that id are of one payee.
 //!
-//! A join is sure while the exchange runs and for `join_within` after its end. Later it is a claim: recorded for ten minutes (or twice
-//! `join_within`), and it enforces nothing. A call that cannot be joined stays unattributed, never the nearest in time.
+//! A join is sure while the exchange runs and for `join_within` after its end. Later the join is a claim: recorded for ten
+//! minutes (or twice `join_within`), and enforcing nothing. A call that cannot be joined stays unattributed: it is never joined
+//! to the nearest exchange in time.
 //!
 //! # Memory
 //!
-//! A token proves by itself who pays (see `token.rs`), so an exchange that is over takes no memory, whatever its rate. What is kept:
+//! A token proves by itself who pays (see `token.rs`): an exchange that is over takes no memory, whatever its rate. The table keeps:
 //!
 //! | what | bytes each | at most | when it is full |
 //! |---|---|---|---|
@@ -23,8 +24,8 @@
 //! | shorter one with a given id | 44 and the id | 8,192 a worker | the first to end goes: the log names its token |
 //! | given request id, trace id | 36 | 524,288, 18 MiB | the oldest goes, a running one stays |
 //!
-//! All of it is at most 64 + 18 MiB and 3 MiB for each worker (5 with its given ids), and only what was used is taken: a hundred thousand
-//! callers within the time of a claim take 40 MiB, ten take some kilobytes.
+//! All of it is at most 64 + 18 MiB and 3 MiB for each worker (5 with its given ids). Memory is taken only as it is used: a
+//! hundred thousand callers within the time of a claim take 40 MiB, ten take some kilobytes.
 //!
 //! A payee that was not used for the time of a claim is forgotten. Workers beyond sixteen share the lives of others.
 //!
@@ -72,24 +73,24 @@ use crate::{
 };
 
 /// An exchange that ran this long or longer is remembered after its end. A token alone is sure for this much longer than
-/// `join_within`, so that a shorter one needs no memory.
+/// `join_within`: a shorter exchange needs no memory.
 const SLACK: Tick = 4;
 
-/// A claim is recorded at least this long.
+/// The shortest time for which a claim is recorded.
 const CLAIM: Duration = Duration::from_secs(600);
 
-/// An inbound exchange, as an outbound call sees it. Its payee is what it derefs to.
+/// An inbound exchange, as an outbound call sees it. It derefs to its payee.
 #[derive(Debug)]
 pub struct Cause<C> {
-    /// The inbound request id. `None`: exchanges of one payee share what the call was joined by. Of an exchange that is long over, it is
-    /// the token, also where the exchange had a given id.
+    /// The inbound request id. `None`: exchanges of one payee share the name by which the call was joined. Of an exchange that
+    /// is long over, it is the token, even if the exchange had a given id.
     pub request_id: Option<RequestId>,
     payee: Arc<Payee<C>>,
     life: Option<LifeOf>,
 }
 
 impl<C> Cause<C> {
-    /// A call has cost this much: the exchange's sum goes up, if it is still known.
+    /// Adds a call's cost to the exchange's sum, if the exchange is still known.
     pub fn spend(&self, nano_usd: u64) {
         if let Some(life) = &self.life {
             life.spend(nano_usd);
@@ -105,21 +106,21 @@ impl<C> Deref for Cause<C> {
     }
 }
 
-/// What an outbound call was found to be caused by.
+/// The cause found for an outbound call.
 #[derive(Debug)]
 pub enum Join<C> {
     /// An exchange that runs or ended a short time ago.
     Sure(Arc<Cause<C>>),
-    /// One that ended longer ago than `join_within`: recorded, enforces nothing.
+    /// An exchange that ended longer ago than `join_within`: recorded, enforces nothing.
     Claim(Arc<Cause<C>>),
-    /// No exchange, but the app on the same host says for whom it asks.
+    /// No exchange, but the app on the same host names the caller it asks for.
     Said(Arc<str>),
-    /// Nothing is known.
+    /// No cause is known.
     Unattributed,
 }
 
 impl<C> Join<C> {
-    /// The exchange, if the call surely belongs to it.
+    /// The exchange, if the join is sure.
     pub fn sure(&self) -> Option<&Arc<Cause<C>>> {
         match self {
             Self::Sure(cause) => Some(cause),
@@ -149,7 +150,7 @@ impl<C> Join<C> {
         self.caller().or_else(|| self.cause()?.caller.as_ref())
     }
 
-    /// Whether nothing at all is known.
+    /// Whether neither an exchange nor a caller is known.
     pub fn is_unattributed(&self) -> bool {
         matches!(self, Self::Unattributed)
     }
@@ -169,7 +170,7 @@ pub struct Causes<C> {
     names: Names,
     /// Makes derived ids.
     deriving: HashKey,
-    /// How long a claim is recorded.
+    /// Ticks for which a claim is recorded.
     keep: AtomicU32,
     workers: AtomicUsize,
 }
@@ -189,7 +190,7 @@ impl Ticks {
     }
 }
 
-/// What the table holds, and what it had to let go.
+/// The table's contents, and the counts of what it had to forget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Census {
     /// Payees.
@@ -200,11 +201,11 @@ pub struct Census {
     pub ended: usize,
     /// Request ids and trace ids of others.
     pub names: usize,
-    /// Bytes that all of it takes.
+    /// Bytes of the whole table.
     pub bytes: usize,
-    /// Payees forgotten before their time, because there were too many.
+    /// Payees forgotten before their time: there were too many.
     pub payees_forgotten: u64,
-    /// Exchanges that no call can be joined to, because every payee was in use.
+    /// Exchanges that no call can be joined to: every payee was in use.
     pub turned_away: u64,
     /// Ended exchanges that ran long, forgotten before their time.
     pub ended_forgotten: u64,
@@ -236,7 +237,7 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         WorkerCauses::new(self)
     }
 
-    /// What an outbound request refers to. `same_host`: the peer is on this host, so that `outrigger-caller` counts.
+    /// The cause of an outbound request. `same_host`: the peer is on this host, and `outrigger-caller` counts.
     pub fn join(&self, headers: &HeaderMap, same_host: bool, within: Duration, now: Instant) -> Join<C> {
         let asked = Asked { now: self.ticks.at(now), within: Ticks::of(within), keep: Ticks::of(CLAIM.max(within * 2)) };
         let by_baggage = fields::announced(headers).map_or(Join::Unattributed, |token| self.by_token(token, &asked));
@@ -257,7 +258,7 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         [by_baggage, by_request_id, by_trace].into_iter().find(|join| !join.is_unattributed()).unwrap_or(Join::Unattributed)
     }
 
-    /// Forgets what no call can refer to any more. Called every few seconds, off the hot path.
+    /// Forgets all that no call can refer to any more. Call every few seconds, off the hot path.
     pub fn sweep(&self, within: Duration, now: Instant) {
         let (now, keep) = (self.ticks.at(now), Ticks::of(CLAIM.max(within * 2)));
         self.keep.store(keep, Relaxed);
@@ -268,8 +269,8 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         self.payees.sweep(horizon, now);
     }
 
-    /// Makes the fields of a call fit for a provider: our member of `baggage` and all `outrigger-` fields go, and whatever is a token or a
-    /// known request id is replaced by the id that is derived from it. Gives back the one that stands in `x-request-id` then.
+    /// Makes the fields of a call fit for a provider. Our member of `baggage` and all `outrigger-` fields go; a token or a
+    /// known request id is replaced by the id derived from it. Returns the derived id in `x-request-id`, if there is one.
     pub fn conceal(&self, headers: &mut HeaderMap) -> Option<RequestId> {
         withdraw(headers);
         let ours: SmallVec<[HeaderName; 2]> = headers.keys().filter(|name| name.as_str().starts_with("outrigger-")).cloned().collect();
@@ -297,12 +298,12 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         told
     }
 
-    /// Whether a request id is a token of ours: whoever sends it with a request of its own is not to have it.
+    /// Whether a request id is a token of ours: a client may not send one as the id of its own request.
     pub fn is_token(&self, id: &str) -> bool {
         fields::number(id.as_bytes()).and_then(|number| self.sealer.open(number)).is_some()
     }
 
-    /// What the table holds, and what it had to let go.
+    /// The table's contents, and the counts of what it had to forget.
     pub fn census(&self) -> Census {
         let (payees, payee_bytes) = self.payees.census();
         let (running, ended, life_bytes) = self.lives.census();
@@ -345,7 +346,7 @@ impl<C: Eq + Hash + Clone> Causes<C> {
         }
     }
 
-    /// Whether a call belongs to the exchange of `mark`. `alone`: it is that exchange and no other of the same payee.
+    /// The join of a call to the exchange of `mark`. `alone`: no other exchange of the same payee is possible.
     fn judge(&self, mark: Mark, asked: &Asked, alone: bool, request_id: Option<RequestId>) -> Join<C> {
         // A worker's clock may be a little ahead of another's.
         if mark.begun > asked.now.saturating_add(SLACK) {
@@ -370,7 +371,7 @@ impl<C: Eq + Hash + Clone> Causes<C> {
     }
 }
 
-/// When a join is asked for, and its bounds.
+/// The time of a join, and its bounds.
 struct Asked {
     now: Tick,
     within: Tick,

@@ -1,11 +1,11 @@
-//! Names that others have given to exchanges: request ids that came from trusted proxies, and trace ids.
+//! Names that others have given to exchanges: request ids from trusted proxies, and trace ids.
 //!
-//! A name finds its exchange by a keyed hash, in an entry of a few bytes. Several exchanges of one payee may share a name: the payee is
-//! certain, the exchange is not. A name that exchanges of two payees share finds nobody, because whoever sends a name chooses it.
+//! A name finds its exchange by a keyed hash, in an entry of a few bytes. Several exchanges of one payee may share a name: the
+//! payee is certain, the exchange is not. A name shared by exchanges of two payees finds neither: the sender of a name chooses it.
 //!
-//! Entries stand in the order in which their exchanges began. When there are too many, the oldest goes first, unless its exchange
-//! is still running. Each entry links to the one before it in its bucket; links to entries that are gone lead nowhere, so that letting
-//! the oldest go is one step, and nothing is ever moved.
+//! Entries stand in the order in which their exchanges began. When there are too many, the oldest goes first, unless its
+//! exchange is still running. Each entry links to the one before it in its bucket. Links to entries that are gone lead nowhere:
+//! removing the oldest is one step, and no entry is ever moved.
 
 use std::{array, collections::VecDeque};
 
@@ -20,16 +20,16 @@ use super::{
 /// Most entries of a shard.
 const MOST: usize = 32_768;
 
-/// A shard begins with this many buckets.
+/// Fewest buckets of a shard: it begins with these.
 const FEWEST: usize = 64;
 
-/// Running exchanges that are passed over, before the oldest goes all the same.
+/// Running exchanges that are passed over before the oldest entry goes all the same.
 const PASSED_OVER: usize = 16;
 
 /// Most entries looked at under one lock while sweeping.
 const SLICE: usize = 512;
 
-/// What a name is.
+/// The kind of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A request id.
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hashed(u64);
 
-/// What a name says.
+/// The meaning of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meant {
     /// One exchange.
@@ -64,9 +64,9 @@ pub(super) struct Names {
 struct Shard {
     /// Entries, the oldest first.
     entries: VecDeque<Entry>,
-    /// Number of the oldest entry; the others count on from it.
+    /// The number of the oldest entry; the others count on from there.
     oldest: u32,
-    /// Number of the newest entry of each bucket. A power of two.
+    /// The number of the newest entry of each bucket. The count of buckets is a power of two.
     buckets: Vec<u32>,
     pressed_out: u64,
 }
@@ -77,7 +77,7 @@ struct Entry {
     begun: Tick,
     payee: u32,
     slot: u32,
-    /// Number of the entry before it in its bucket.
+    /// The number of the entry before it in its bucket.
     before: u32,
     serial: u16,
     shared: Shared,
@@ -109,8 +109,8 @@ impl Names {
         Hashed(self.key.hash(&text) as u64)
     }
 
-    /// Gives a name to an exchange. `since`: when its payee came to its index; `horizon`: an exchange that began before it, and does not
-    /// run, is no rival.
+    /// Gives a name to an exchange. `since` is the tick in which its payee came to its index. `horizon`: an exchange that began
+    /// earlier, and does not run, is no rival.
     pub fn give(&self, hash: Hashed, mark: Mark, since: Tick, horizon: Tick, is_running: impl Fn(Mark) -> bool) {
         let mut shard = self.shards[shard_of(hash.0)].lock();
         let rival = shard.find(hash.0).map(|(_, entry)| entry).filter(|entry| entry.begun >= horizon || is_running(entry.mark()));
@@ -118,7 +118,7 @@ impl Names {
             None => Shared::No,
             Some(entry) if entry.shared == Shared::ByMany => Shared::ByMany,
             Some(entry) if entry.payee != mark.payee => Shared::ByMany,
-            // The index has another payee since: the one of that exchange is forgotten.
+            // The index had another payee before `since`: that payee is forgotten.
             Some(entry) if entry.begun < since => Shared::No,
             Some(_) => Shared::ByOnePayee,
         };
@@ -132,7 +132,7 @@ impl Names {
         shard.push(Entry { hash: hash.0, begun, payee, slot: place.slot, before: 0, serial: place.serial, shared });
     }
 
-    /// What a name says; `None`: nothing.
+    /// The meaning of a name; `None`: the name is unknown.
     pub fn find(&self, hash: Hashed) -> Option<Meant> {
         let (_, entry) = self.shards[shard_of(hash.0)].lock().find(hash.0)?;
         Some(match entry.shared {
@@ -162,7 +162,7 @@ impl Names {
         }
     }
 
-    /// How many entries there are, and the bytes they take.
+    /// The number of entries, and their bytes.
     pub fn census(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(count, bytes), shard| {
             let shard = shard.lock();
@@ -171,7 +171,7 @@ impl Names {
         })
     }
 
-    /// Names that went before their time.
+    /// Names forgotten before their time.
     pub fn pressed_out(&self) -> u64 {
         self.shards.iter().map(|shard| shard.lock().pressed_out).sum()
     }
@@ -199,15 +199,15 @@ impl Shard {
         self.entries.push_back(entry);
     }
 
-    /// Whether the oldest entry is the last word on its name, and its exchange is running.
+    /// Whether the oldest entry is the newest of its name, and its exchange is running.
     fn oldest_runs(&self, is_running: impl Fn(Mark) -> bool) -> bool {
         self.entries
             .front()
             .is_some_and(|entry| self.find(entry.hash).is_some_and(|(number, _)| number == self.oldest) && is_running(entry.mark()))
     }
 
-    /// Takes the oldest entry out, and puts it in again as the newest where it may not go. Gives back whether it stays, or was not the
-    /// last word on its name anyway.
+    /// Takes the oldest entry out; with `again`, puts it in as the newest. Returns whether the entry stays, or was not the
+    /// newest of its name.
     fn let_oldest_go(&mut self, again: bool) -> bool {
         let Some(entry) = self.entries.front().copied() else { return true };
         let is_last_word = self.find(entry.hash).is_some_and(|(number, _)| number == self.oldest);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a table that forgets nothing: whatever is found is right, and only the oldest are missing.
+        /// Against a table that forgets nothing: every name found is right, and only the oldest are missing.
         #[test]
         fn what_is_found_is_what_was_given_last(gifts in prop::collection::vec((0..60u32, 0..3u32), 0..400), sweeps in 1..100usize) {
             let names = Names::new();
@@ -306,7 +306,7 @@ mod tests {
                 let hash = names.hash(Kind::RequestId, &name.to_le_bytes());
                 names.give(hash, mark(*payee, begun), 0, horizon, none);
                 let owners: &mut Vec<(u32, Tick)> = last.entry(*name).or_default();
-                // Who came after a silence longer than the horizon starts anew.
+                // A payee that comes after a silence longer than the horizon starts anew.
                 if owners.last().is_some_and(|(_, before)| *before < horizon) {
                     owners.clear();
                 }

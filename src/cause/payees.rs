@@ -1,11 +1,11 @@
-//! Payees: who asks, on which route, and what its calls are charged to. Each is remembered once, however many requests it makes,
-//! and a token names it by its index.
+//! Payees: caller, route, and the charge of the calls. Each payee is remembered once, however many requests it makes, and a
+//! token names it by its index.
 //!
-//! Time tells who an index belongs to: a payee can only be forgotten in a tick after its last use, and the next one at its index
-//! begins after that tick. So a token that is older than the payee at its index was another's, and finds nobody.
+//! Time tells which payee an index names. A payee can only be forgotten in a tick after its last use, and the next payee at its
+//! index begins after that tick. A token older than the payee at its index names another payee, and finds none.
 //!
-//! The table is bounded in bytes. When it is full, the payee that was used longest ago goes first; one with a running exchange or a
-//! call under way never goes.
+//! The table is bounded in bytes. When it is full, the payee that was used longest ago goes first. A payee with a running
+//! exchange or a call under way never goes.
 
 use std::{
     array,
@@ -24,13 +24,13 @@ use super::token::{INDEX_BITS, Tick};
 pub(super) const SHARDS: usize = 16;
 const SHARD_BITS: u32 = SHARDS.ilog2();
 
-/// Most payees of a shard: what the index can name.
+/// Most payees of a shard: the index has room for no more.
 const MOST: usize = 1 << (INDEX_BITS - SHARD_BITS);
 
-/// Most bytes that all payees take.
+/// Most bytes of all payees together.
 pub(super) const BYTES: usize = 64 << 20;
 
-/// Payees in use that are passed over, before a new one is turned away.
+/// Payees in use that are passed over before a new payee is turned away.
 const PASSED_OVER: usize = 64;
 
 /// Most payees forgotten under one lock while sweeping.
@@ -38,14 +38,14 @@ const SLICE: usize = 256;
 
 const NONE: u32 = u32::MAX;
 
-/// Somebody who asks, and what the calls of its requests are charged to.
+/// A caller on a route, and the charge of the calls of its requests.
 #[derive(Debug)]
 pub struct Payee<C> {
-    /// Who asked, if anybody trustworthy said so.
+    /// The caller, if a trusted source names it.
     pub caller: Option<Arc<str>>,
     /// The inbound route.
     pub route: Arc<str>,
-    /// What the calls must reserve against.
+    /// The charge that the calls must reserve against.
     pub charge: Option<C>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Known<C> {
     pub payee: Arc<Payee<C>>,
     /// The index by which tokens name it.
     pub index: u32,
-    /// The first tick in which it had this index.
+    /// The first tick in which the payee had this index.
     pub since: Tick,
     pub hash: u64,
 }
@@ -73,7 +73,7 @@ pub(super) struct Known<C> {
 pub(super) struct Payees<C> {
     hasher: foldhash::quality::RandomState,
     shards: [Mutex<Shard<C>>; SHARDS],
-    /// Bytes that a shard may take.
+    /// Most bytes of a shard.
     budget: usize,
     forgotten: AtomicU64,
     turned_away: AtomicU64,
@@ -84,7 +84,7 @@ struct Shard<C> {
     entries: Vec<Entry<C>>,
     by_hash: HashMap<u64, u32, BuildHasherDefault<AsItIs>>,
     free: Vec<u32>,
-    /// The entry that was used last, and the one that was not used for longest.
+    /// The entry used last, and the one not used for longest.
     front: u32,
     back: u32,
     bytes: usize,
@@ -96,14 +96,14 @@ struct Entry<C> {
     /// Its key in `by_hash`.
     key: u64,
     since: Tick,
-    /// The tick of its last use; of a free entry, of the last payee's.
+    /// The tick of its last use; for a free entry, that of its last payee.
     last: Tick,
     newer: u32,
     older: u32,
 }
 
 impl<C: Eq + Hash + Clone> Payees<C> {
-    /// At most `bytes` bytes of payees.
+    /// A table of at most `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         Self {
             hasher: foldhash::quality::RandomState::default(),
@@ -150,12 +150,12 @@ impl<C: Eq + Hash + Clone> Payees<C> {
         known(&shard, at)
     }
 
-    /// Says that a payee is in use, so that it is not the next to go.
+    /// Tells the table that a payee is in use: it is not the next to go.
     pub fn touch(&self, known: &Known<C>, now: Tick) {
         self.shards[known.index as usize % SHARDS].lock().touch(known.index >> SHARD_BITS, now);
     }
 
-    /// The payee at `index` when a token of `begun` was made.
+    /// The payee at `index` when a token of tick `begun` was made.
     pub fn find(&self, index: u32, begun: Tick, now: Tick) -> Option<Arc<Payee<C>>> {
         let mut shard = self.shards[index as usize % SHARDS].lock();
         let at = index >> SHARD_BITS;
@@ -187,7 +187,7 @@ impl<C: Eq + Hash + Clone> Payees<C> {
         }
     }
 
-    /// How many are remembered, and the bytes they take.
+    /// The number of payees, and their bytes.
     pub fn census(&self) -> (usize, usize) {
         self.shards.iter().fold((0, 0), |(count, bytes), shard| {
             let shard = shard.lock();
@@ -195,14 +195,14 @@ impl<C: Eq + Hash + Clone> Payees<C> {
         })
     }
 
-    /// Payees forgotten because memory for them was full, and requests whose payee found no room.
+    /// Payees forgotten because their memory was full, and requests whose payee found no room.
     pub fn lost(&self) -> (u64, u64) {
         (self.forgotten.load(Relaxed), self.turned_away.load(Relaxed))
     }
 }
 
 impl<C: Eq> Payee<C> {
-    /// Whether it is made of these facts.
+    /// Whether the payee is made of these facts.
     pub(super) fn is(&self, facts: &Facts<'_, C>) -> bool {
         let same = |one: &Arc<str>, other: &Arc<str>| Arc::ptr_eq(one, other) || one == other;
         let caller = match (&self.caller, facts.caller) {
@@ -216,7 +216,7 @@ impl<C: Eq> Payee<C> {
 
 /// Bytes of one payee: itself, its entry, its place in the index, the text of its caller. Routes are the configuration's.
 fn weight<C>(caller: Option<&str>) -> usize {
-    /// The two counts of an `Arc`, and what the allocator rounds up.
+    /// The two counts of an `Arc`, and the allocator's rounding.
     const BOX: usize = 16 + 8;
     /// A key and an entry number, in a map that is half full.
     const INDEX: usize = 2 * (size_of::<u64>() + size_of::<u64>() + 1);
@@ -257,16 +257,16 @@ impl<C> Shard<C> {
         }
     }
 
-    /// Somebody else holds it: a running exchange, a worker that uses it much, a call under way.
+    /// Whether the payee is held elsewhere: by a running exchange, a worker that uses it much, or a call under way.
     fn is_in_use(&self, at: u32) -> bool {
         self.entries[at as usize].payee.as_ref().is_some_and(|payee| Arc::strong_count(payee) > 1)
     }
 
-    /// Forgets the one that was not used for longest; `false`: all that were looked at are in use.
+    /// Forgets the payee not used for longest; `false`: all payees looked at are in use.
     fn forget_one(&mut self, now: Tick) -> bool {
         for _ in 0..PASSED_OVER {
             let at = self.back;
-            // In its last tick a payee may still be put into tokens.
+            // A payee may still be put into tokens in its last tick.
             if at == NONE || self.entries[at as usize].last >= now {
                 return false;
             }
@@ -317,12 +317,12 @@ impl<C> Shard<C> {
     }
 }
 
-/// The shard of a hash: by bits that its map does not look at.
+/// The shard of a hash: by bits that the shard's map does not look at.
 pub(super) fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
 
-/// The key is a hash already.
+/// A hasher for keys that are hashes already.
 #[derive(Debug, Default)]
 pub(super) struct AsItIs(u64);
 
@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn the_one_that_was_not_used_for_longest_goes_first_and_one_in_use_stays() {
         let payees = room_for(1);
-        // Whoever comes into the same shard pushes the one before out.
+        // Each new payee of the same shard pushes out the one before.
         let same_shard: Vec<String> = {
             let all = (0..400).map(|at| format!("{at:08}"));
             let probe: Payees<u32> = Payees { hasher: payees.hasher.clone(), ..Payees::new(BYTES) };
@@ -429,7 +429,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes and goes, an index and a time say nobody else than who had them.
+        /// An index and a time never name another payee than theirs, whatever comes and goes.
         #[test]
         fn an_index_that_is_used_again_never_says_somebody_else(
             uses in prop::collection::vec((0..100u32, 0..2u32, 0..8u32), 1..200),

@@ -1,4 +1,4 @@
-//! Joins: what is sure, what is a claim, what is nothing, and that nobody is ever joined to somebody else's exchange.
+//! Joins: sure ones, claims and none; and no call is ever joined to another caller's exchange.
 
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ impl Table {
         RequestId::Own(self.causes.deriving.hash(id.text(&mut [0; 32]).as_bytes()))
     }
 
-    /// How a call with these fields is joined, in a word or two.
+    /// The join of a call with these fields, in a word or two.
     fn told(&self, fields: &[(&'static str, &str)], millis: u64) -> String {
         tell(&self.join(&of(fields), millis))
     }
@@ -188,7 +188,7 @@ fn a_token_is_known_as_one_and_cannot_be_taken_over() {
     for other in ["lb-1", "0123456789abcdef0123456789abcdef", &Table::new().begin("alice", None, None, 0).request_id.to_string()] {
         assert!(!table.causes.is_token(other), "{other}");
     }
-    // Whoever gets it all the same does not take over what it means.
+    // A client that gets the id all the same does not take over its meaning.
     let mallory = table.begin("mallory", Some(&id), None, 0);
     assert_eq!(table.told(&[("x-request-id", &id)], 1), "alice");
     assert_eq!(table.told(&[("baggage", &baggage(&mallory))], 1), "mallory");
@@ -219,7 +219,7 @@ fn what_is_forged_joins_nothing() {
     for forged in ["lb-2", "LB-1", "", &theirs.request_id.to_string(), &table.derived(&running.request_id).to_string()] {
         assert_eq!(table.told(&[("x-request-id", forged)], 1), "-", "{forged}");
     }
-    // A token from after now: no clock of ours made it.
+    // A token from the future: no clock of ours made it.
     let text = baggage(&table.begin("alice", None, None, 100_000));
     assert_eq!(table.told(&[("baggage", &text)], 1), "-");
 }
@@ -335,8 +335,8 @@ proptest! {
         }
     }
 
-    /// Exchanges of many callers come and go over a table that is much too small for them, on several workers. Whatever is said of an
-    /// exchange is true, and what runs or ended a short time ago is a claim at no time.
+    /// Exchanges of many callers come and go over a table that is much too small for them, on several workers. Every join is
+    /// true, and an exchange that runs or ended a short time ago is never a claim.
     #[test]
     fn what_is_joined_is_always_the_right_one(
         steps in prop::collection::vec((0..30u32, 0..3usize, 0..20_000u64, any::<bool>()), 1..150),

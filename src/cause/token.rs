@@ -1,4 +1,4 @@
-//! The token of an exchange: 128 bits that prove by themselves which exchange is meant, and tell nothing to anybody else.
+//! The token of an exchange: 128 bits that prove by themselves which exchange is meant, and tell others nothing.
 //!
 //! A token is one block of AES-128 under a key of the process. The 128 bits inside:
 //!
@@ -6,9 +6,9 @@
 //! 40 zeros | 32 begin, in ticks | 20 payee | 20 place of its life | 16 serial of that place
 //! ```
 //!
-//! No two exchanges have the same bits inside, so one block cipher call is all it takes: the tokens are a permutation of what is
-//! inside, and whoever lacks the key sees chance. A changed or guessed token opens to chance too. It passes if 40 bits are zero
-//! and 32 name one of the last minutes: once in 2^60 guesses, which is 36,000 years at a million guesses a second.
+//! No two exchanges have the same bits inside, and one block cipher call is enough: the tokens are a permutation of the bits
+//! inside, and random to a reader without the key. A changed or guessed token opens to random bits. It passes if 40 bits are
+//! zero and 32 name one of the last minutes: once in 2^60 guesses, which is 36,000 years at a million guesses a second.
 
 use std::fmt;
 
@@ -25,18 +25,18 @@ pub(super) const TICK: u64 = 125;
 /// Bits of an index into the payees, and of a place among the lives.
 pub(super) const INDEX_BITS: u32 = 20;
 
-/// What a token says.
+/// The contents of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     /// When the exchange began.
     pub begun: Tick,
     /// Index of its payee.
     pub payee: u32,
-    /// Where its life is told.
+    /// The place of its life.
     pub place: Place,
 }
 
-/// Where the life of an exchange is told. The serial tells it from other exchanges at the same slot.
+/// The place of an exchange's life. The serial tells the exchange from others at the same slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub slot: u32,
@@ -51,7 +51,7 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    /// With a key that nobody else has.
+    /// A sealer with a random key.
     #[expect(
         clippy::expect_used,
         reason = "AES-128 takes every key of 16 bytes; without it no token can be made and the process must not go on"
@@ -75,7 +75,7 @@ impl Sealer {
         u128::from_be_bytes(block)
     }
 
-    /// What `token` says; `None`: it is not one of ours.
+    /// The contents of `token`; `None`: the token is not one of ours.
     pub fn open(&self, token: u128) -> Option<Mark> {
         let mut block = token.to_be_bytes();
         self.opening.decrypt(&mut block, DecryptionContext::None).ok()?;
@@ -89,11 +89,11 @@ impl Sealer {
     }
 }
 
-/// The key of a hash that nobody without it can aim at, or turn back.
+/// The key of a hash. Without the key, a hash can be neither aimed at nor turned back.
 pub(super) struct HashKey([u8; 32]);
 
 impl HashKey {
-    /// A key that nobody else has.
+    /// A random key.
     pub fn new() -> Self {
         Self(secret_bytes())
     }

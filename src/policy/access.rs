@@ -1,4 +1,4 @@
-//! Who may come in, by address. Pure.
+//! The addresses that may come in. Pure.
 
 use std::net::IpAddr;
 
@@ -6,15 +6,15 @@ use ipnet::IpNet;
 
 use crate::config::{self, Mode};
 
-/// What the lists say of an address. `deny` wins; with an `allow` list, who is not on it is denied. An IPv4-mapped IPv6
-/// address is the IPv4 address.
+/// Whether the lists allow an address. `deny` wins; with an `allow` list, an address that is not on it is denied. An
+/// IPv4-mapped IPv6 address is the IPv4 address.
 pub fn allows(access: &config::Access, address: IpAddr) -> bool {
     let address = address.to_canonical();
     let among = |list: &[IpNet]| list.iter().any(|net| net.contains(&address));
     !among(&access.deny) && (access.allow.is_empty() || among(&access.allow))
 }
 
-/// Whether a route with this policy lets the address in; a policy that only observes lets everybody in.
+/// Whether a route with this policy lets the address in; a policy that only observes lets every address in.
 pub fn lets_in(policy: Option<&config::Access>, address: IpAddr) -> bool {
     policy.is_none_or(|policy| policy.mode == Mode::Observe || allows(policy, address))
 }

@@ -2,9 +2,9 @@
 //!
 //! - Closed: trips on failures in a row, or on their share over a window once enough requests were seen. Throttled answers (429)
 //!   count in the share only.
-//! - Open: refuses until its time is over: doubling from `open_base` to `open_max`, with jitter, not above `open_max`; what the
-//!   target asked for (`Retry-After`) lengthens it, up to `open_max`.
-//! - Half open: one probe at a time; some successes in a row close it, one failure (or throttled answer) opens it again.
+//! - Open: refuses until its time is over: doubling from `open_base` to `open_max`, with jitter, not above `open_max`. The wait
+//!   that the target asks for (`Retry-After`) lengthens the time, up to `open_max`.
+//! - Half open: one probe at a time. Some successes in a row close it; one failure (or throttled answer) opens it again.
 //! - A result that comes after the state has changed is ignored. A cancelled try is neutral and returns its probe.
 //!
 //! While closed, a permit and a success touch a few atomics and no lock. All breakers of the process stand in [`Breakers`].
@@ -29,7 +29,7 @@ use crate::{
     config::{self, Mode},
 };
 
-/// What a refused try is told while a probe is under way.
+/// The wait told to a refused try while a probe is under way.
 const PROBE_UNDER_WAY: Duration = Duration::from_secs(1);
 const STATE_BITS: u32 = 2;
 
@@ -61,24 +61,24 @@ impl State {
 pub enum Outcome {
     /// The target works (4xx other than 429 too).
     Success,
-    /// It does not: no connection, reset, a passed time bound, 502, 503, 504 and what a provider calls its own fault.
+    /// The target fails: no connection, reset, a passed time bound, 502, 503, 504, and errors that a provider calls its own fault.
     Failure {
-        /// What the target asked to wait.
+        /// The wait that the target asks for.
         retry_after: Option<Duration>,
     },
-    /// It works and wants less (429).
+    /// The target works and wants fewer requests (429).
     Throttled {
-        /// What the target asked to wait.
+        /// The wait that the target asks for.
         retry_after: Option<Duration>,
     },
-    /// Nobody waited for the end.
+    /// No client waited for the end.
     Cancelled,
 }
 
 /// The breaker is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
-    /// Until the next probe; `None`: held open by hand, nobody knows for how long.
+    /// Time until the next probe; `None`: held open by hand, for an unknown time.
     pub retry_after: Option<Duration>,
 }
 
@@ -87,7 +87,7 @@ pub struct Open {
 pub struct Breaker {
     terms: config::Breaker,
     started: Instant,
-    /// Generation and state in one word, so that a permit reads both at once.
+    /// Generation and state in one word: a permit reads both at once.
     word: AtomicU64,
     in_a_row: AtomicU32,
     window: Option<Buckets>,
@@ -96,7 +96,7 @@ pub struct Breaker {
     refused: AtomicU64,
 }
 
-/// What only matters when the state is not closed, or changes.
+/// The part that only matters when the state is not closed, or changes.
 #[derive(Debug)]
 struct Slow {
     since: Instant,
@@ -108,7 +108,7 @@ struct Slow {
     forced: bool,
 }
 
-/// The right to one try. Settle it; dropped, it counts as cancelled.
+/// The right to one try. Settle it; a dropped permit counts as cancelled.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped counts as cancelled"]
 pub struct Permit {
@@ -121,7 +121,7 @@ pub struct Permit {
 enum Kind {
     Plain,
     Probe,
-    /// Would have been refused, by a breaker that only observes: its outcome means nothing.
+    /// A breaker that only observes would have refused: the outcome does not count.
     Observed,
     Done,
 }
@@ -133,19 +133,19 @@ pub struct Snapshot {
     pub name: Arc<str>,
     /// Its state.
     pub state: State,
-    /// How long it has been in it.
+    /// The time it has been in its state.
     pub since: Duration,
-    /// Open: until the next probe; `None`: opened by hand, or not open.
+    /// Open: time until the next probe; `None`: opened by hand, or not open.
     pub retry_after: Option<Duration>,
     /// Opened by hand.
     pub forced: bool,
     /// Failures in a row.
     pub in_a_row: u32,
-    /// Requests and failures in the window; zeros without `ratio`.
+    /// Requests in the window; 0 without `ratio`.
     pub requests: u64,
-    /// Failures among them.
+    /// Failures in the window; 0 without `ratio`.
     pub failures: u64,
-    /// Transitions since start, by the state that was reached, in the order of [`State::ALL`].
+    /// Transitions since start, by the new state, in the order of [`State::ALL`].
     pub transitions: [u64; 3],
     /// Tries refused (or, observed, that would have been).
     pub refused: u64,
@@ -166,7 +166,7 @@ impl Breaker {
         }
     }
 
-    /// The right to try the target now, or how long to stay away.
+    /// The right to try the target now, or the time to stay away.
     pub fn permit(self: &Arc<Self>, now: Instant) -> Result<Permit, Open> {
         let word = self.word.load(Relaxed);
         if state_of(word) == State::Closed {
@@ -197,25 +197,25 @@ impl Breaker {
         }
     }
 
-    /// Its state now (an open one whose time is over stays open until somebody asks for a permit).
+    /// Its state now. An open breaker whose time is over stays open until a try asks for a permit.
     pub fn state(&self) -> State {
         state_of(self.word.load(Relaxed))
     }
 
-    /// Opens it until [`close`](Self::close), whatever happens.
+    /// Opens it until [`close`](Self::close), whatever the outcomes.
     pub fn open(&self, now: Instant) {
         let mut slow = self.slow.lock();
         slow.forced = true;
         self.turn(&mut slow, State::Open, now);
     }
 
-    /// Closes it and forgets all failures; from there it goes on by itself.
+    /// Closes it and forgets all failures; after that it works by itself.
     pub fn close(&self, now: Instant) {
         let mut slow = self.slow.lock();
         self.recover(&mut slow, now);
     }
 
-    /// What metrics and the API show.
+    /// The breaker as metrics and the API show it.
     pub fn snapshot(&self, name: &Arc<str>, now: Instant) -> Snapshot {
         let slow = self.slow.lock();
         let state = self.state();
@@ -310,7 +310,7 @@ impl Breaker {
         self.turn(slow, State::Closed, now);
     }
 
-    /// A new generation. Counts begin anew with it.
+    /// Begins a new generation in state `to`. The counts begin anew.
     fn turn(&self, slow: &mut Slow, to: State, now: Instant) {
         slow.since = now;
         slow.probing = false;
@@ -328,7 +328,7 @@ impl Breaker {
         now.saturating_duration_since(self.started)
     }
 
-    /// A breaker with new terms that goes on where this one is. Permits of this one no longer matter.
+    /// A breaker with new terms that takes over this one's state. Permits of this one no longer count.
     fn successor(&self, terms: config::Breaker, now: Instant) -> Self {
         let next = Self::new(terms, now);
         {

@@ -188,7 +188,7 @@ fn only_one_of_many_threads_gets_the_probe() {
     assert_eq!(permits, 1);
 }
 
-/// The breaker as one would write it without a thought for speed: every event is kept.
+/// The breaker written for clarity, not for speed: every event is kept.
 struct Model {
     terms: config::Breaker,
     state: State,
@@ -282,7 +282,7 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Tries overlap: each step begins one or ends one of those under way.
+    /// Tries overlap: each step begins a try or ends one under way.
     #[test]
     fn it_does_what_the_model_does(
         consecutive in 1..6_u32,

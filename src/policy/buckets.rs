@@ -1,7 +1,7 @@
 //! Two counts over a recent span of time, without a lock: ten buckets that share the span, each one atomic word.
 //!
-//! A bucket saturates at 1,048,575 events (both counts stop there, so their ratio stays what it was); it is told from an
-//! older lap of the ring by 24 bits of lap number.
+//! A bucket saturates at 1,048,575 events: both counts stop there, and their ratio stays the same. 24 bits of lap number tell a
+//! bucket from one of an older lap of the ring.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -49,7 +49,7 @@ impl Buckets {
         });
     }
 
-    /// Takes one back from the second count of the present bucket; nothing if the bucket has changed since.
+    /// Takes one back from the second count of the present bucket; does nothing if the bucket has changed since.
     pub fn take_back(&self, now: Duration) {
         let lap = self.lap(now);
         let _ = self.word(lap).fetch_update(Relaxed, Relaxed, |word| match unpack(word) {

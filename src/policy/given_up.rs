@@ -1,7 +1,7 @@
-//! Calls that were given up a moment ago. A client that sends such a call again by itself gets one try: its retries would multiply
+//! Calls that were given up a moment ago. A client that repeats such a call by itself gets one try: its retries would multiply
 //! those of the policy.
 //!
-//! A call is known by a hash of where it goes and what it says. The memory is bounded: the oldest call is forgotten first.
+//! A call is known by a hash of its path, credential and body. The memory is bounded: the oldest call is forgotten first.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use crate::clock::Instant;
 
 /// How long a call is remembered: longer than the pauses of every SDK (8 s at most).
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// Most calls that are remembered; 24 bytes each.
+/// Most calls that are remembered, at 24 bytes each.
 const MOST: usize = 1_024;
 
 /// Calls that were given up. Shared by all workers.
@@ -25,7 +25,7 @@ pub struct GivenUp {
     hasher: foldhash::quality::RandomState,
 }
 
-/// A call, as far as it can be told from others.
+/// The id of a call, for telling it from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallId(u64);
 
@@ -40,7 +40,7 @@ impl GivenUp {
         CallId(hasher.finish())
     }
 
-    /// A call was given up.
+    /// Remembers a call that was given up.
     pub fn remember(&self, call: CallId, now: Instant) {
         let mut calls = self.calls.lock();
         if calls.len() >= MOST {
@@ -49,7 +49,7 @@ impl GivenUp {
         calls.push_back((call.0, now));
     }
 
-    /// Whether a call was given up a moment ago. It is forgotten by that: others who happen to say the same are calls of their own.
+    /// Whether a call was given up a moment ago. The call is then forgotten: an equal call of another client is a call of its own.
     pub fn take(&self, call: CallId, now: Instant) -> bool {
         let mut calls = self.calls.lock();
         while calls.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) > REMEMBERED) {
@@ -59,7 +59,7 @@ impl GivenUp {
         place.and_then(|place| calls.remove(place)).is_some()
     }
 
-    /// Whether none is remembered: then no call need be hashed.
+    /// Whether no call is remembered: no call need then be hashed.
     pub fn is_empty(&self) -> bool {
         self.calls.lock().is_empty()
     }

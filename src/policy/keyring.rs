@@ -1,8 +1,8 @@
-//! Which of a provider's keys the next try uses. Keys are used in turn; one that was refused rests and the others serve.
+//! The choice of a provider's key for the next try. Keys are used in turn; a refused key rests and the others serve.
 //!
 //! A throttled key rests until its reset. A key that is spent or refused rests for [`FIRST_REST`], doubled each time up to
-//! [`LONGEST_REST`]: it is asked again then, because quotas are raised and keys restored. Where every key rests, the one whose rest ends
-//! first is used: the provider says better than a guess what is wrong.
+//! [`LONGEST_REST`]. It is then tried again: quotas are raised and keys restored. If every key rests, the one whose rest ends
+//! first is used: the provider's answer is better than a guess.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -15,13 +15,13 @@ use crate::clock::Instant;
 pub const FIRST_REST: Duration = Duration::from_secs(60);
 /// Longest rest of a key that is refused again and again.
 pub const LONGEST_REST: Duration = Duration::from_secs(1_800);
-/// Rest of a throttled key whose provider does not say for how long.
+/// Rest of a throttled key whose provider gives no time.
 const THROTTLED_REST: Duration = Duration::from_secs(1);
 
 /// Why a key rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// Too fast; the time after which it works again, if the provider says so.
+    /// Too many requests; the time after which the key works again, if the provider gives one.
     Throttled(Option<Duration>),
     /// Its quota is spent, or it is not accepted.
     Unusable,
@@ -37,14 +37,14 @@ pub struct Keyring {
 
 #[derive(Debug, Default)]
 struct Key {
-    /// Milliseconds after the ring's start at which its rest ends; 0: it does not rest.
+    /// Milliseconds after the ring's start at which the key's rest ends; 0: the key does not rest.
     rests_until: AtomicU64,
     /// Refusals in a row.
     refusals: AtomicU32,
 }
 
 impl Keyring {
-    /// A ring of so many keys, none of which rests.
+    /// A ring of `keys` keys, none of which rests.
     pub fn new(keys: usize, now: Instant) -> Self {
         Self { started: now, turn: AtomicUsize::new(0), keys: (0..keys).map(|_| Key::default()).collect() }
     }
@@ -58,7 +58,7 @@ impl Keyring {
         turns.min_by_key(|at| self.keys[*at].rests_until.load(Relaxed).saturating_sub(now))
     }
 
-    /// A key was refused: it rests. Gives back how long, and whether another one does not.
+    /// Lets a refused key rest. Returns the rest, and whether another key does not rest.
     pub fn refused(&self, key: usize, why: Refused, now: Instant) -> (Duration, bool) {
         let Some(state) = self.keys.get(key) else { return (Duration::ZERO, false) };
         let rest = match why {
@@ -72,7 +72,7 @@ impl Keyring {
         (rest, self.resting(now) < self.keys.len())
     }
 
-    /// A key was accepted.
+    /// Ends the rest of a key that was accepted.
     pub fn accepted(&self, key: usize) {
         if let Some(state) = self.keys.get(key).filter(|state| state.rests_until.load(Relaxed) != 0) {
             state.rests_until.store(0, Relaxed);

@@ -1,5 +1,5 @@
-//! The policies: each one is pure where it can be and none imports another. What two of them share stands in
-//! [`buckets`]; the order in which they run is told by `proxy`.
+//! The policies: each one is pure where it can be, and none imports another. [`buckets`] holds the code that two of them share;
+//! `proxy` tells the order in which they run.
 
 pub mod access;
 pub mod breaker;

@@ -1,11 +1,11 @@
 //! Browsers' preflights, and refusals that a page may read. Pure.
 //!
 //! A page of another origin asks with OPTIONS whether it may send its request (the Fetch standard, section 3.2). Such a
-//! preflight is the browser's own: it uses up no limit, or a page would get half of what was meant.
+//! preflight is the browser's own. It uses up no limit: a page would otherwise get half of the limit.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-/// What of a refusal a page may read beside its status and body.
+/// The fields of a refusal that a page may read, beside status and body.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, ratelimit, ratelimit-policy, proxy-status, x-request-id");
 
 /// Whether a request is a browser's preflight.
@@ -13,9 +13,9 @@ pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS && headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-/// Lets the page at `origin` read a refusal of ours: without these fields a browser shows a page nothing of it but "network
-/// error". Only refusals get them: they hold nothing that a request without credentials would not be told as well, and
-/// credentials are not allowed. A preflight that is refused stays refused: its status is no success.
+/// Lets the page at `origin` read a refusal of ours: without these fields a browser shows the page only "network error". Only
+/// refusals get the fields. A refusal holds nothing secret: a request without credentials gets the same, and credentials are
+/// not allowed. A refused preflight stays refused: its status is no success.
 pub fn let_read(refusal: &mut HeaderMap, origin: Option<&HeaderValue>) {
     let Some(origin) = origin else { return };
     refusal.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

@@ -1,10 +1,10 @@
 //! Whether a try is followed by another, at the same target or the next, and after which pause. Pure: time, chance and the
 //! budget come in as arguments.
 //!
-//! - Where a request may have been processed, it is sent again only if it is [`repeatable`].
-//! - What the target asks for (`Retry-After`) is waited for; if that is longer than `max_hint`, there is no other try here.
+//! - A request that may have been processed is sent again only if it is [`repeatable`].
+//! - A wait that the target asks for (`Retry-After`) is kept; if it is longer than `max_hint`, there is no other try here.
 //! - No pause goes over the deadline; no retry goes over the target's budget.
-//! - A quota that is spent is not a throttle: no other try here, whatever the status.
+//! - A spent quota is not a throttle: there is no other try here, whatever the status.
 
 use std::{
     collections::HashMap,
@@ -29,35 +29,35 @@ const BUDGET_SPAN: Duration = Duration::from_secs(10);
 /// How a try ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum TryOutcome {
-    /// With the head of an answer.
+    /// A response head came.
     Answer(Answer),
-    /// Without one.
+    /// No response head came.
     Fault {
-        /// What happened.
+        /// The fault.
         fault: Fault,
         /// Whether any byte of the request may have reached the target's application.
         may_be_processed: bool,
     },
     /// A time bound passed.
     Timeout(Bound),
-    /// The answer began well and failed before anything of it was passed on (an error event inside a 200 stream).
+    /// The answer began well and failed before any byte of it was passed on (an error event inside a 200 stream).
     BrokenStream,
     /// The target was not asked: its breaker is open.
     BreakerOpen,
 }
 
-/// The head of an answer, as the provider's (or plain HTTP's) taxonomy sees it.
+/// The head of an answer, as classified for the provider or for plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
-    /// How long the target asks to wait, from all its headers and its body.
+    /// The wait that the target asks for, from all its headers and its body.
     pub hint: Option<Duration>,
-    /// What the target itself says of trying again (`x-should-retry`); it overrides `retry.on`.
+    /// The target's own word on another try (`x-should-retry`); it overrides `retry.on`.
     pub advice: Option<bool>,
     /// A quota is spent.
     pub spent: bool,
-    /// Another target may do better although the status does not say so (a bad key, a model that is unknown there).
+    /// Another target may do better although the status does not tell (a bad key, a model that is unknown there).
     pub elsewhere: bool,
 }
 
@@ -68,63 +68,63 @@ impl Answer {
     }
 }
 
-/// Where an exchange stands after a try.
+/// The state of an exchange after a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Standing made at this target, this one included.
+    /// Tries made at this target, this one included.
     pub made: u32,
     /// See [`repeatable`].
     pub repeatable: bool,
-    /// The whole request can be sent once more (its body was kept, or there is none).
+    /// Whether the whole request can be sent once more (its body was kept, or there is none).
     pub replayable: bool,
-    /// What is left of the deadline; `None`: there is none.
+    /// The time left of the deadline; `None`: there is no deadline.
     pub left: Option<Duration>,
-    /// What comes after this target.
+    /// The step after this target.
     pub next: Next,
-    /// The client repeats a call that was given up: it gets one try, else its retries would multiply ours.
+    /// Whether the client repeats a call that was given up: it gets one try, else its retries would multiply ours.
     pub repeats: bool,
 }
 
-/// What comes after a target.
+/// The step after a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Nothing.
     Nothing,
-    /// Another target, which will be sent the request.
+    /// Another target, which gets the request.
     Target,
     /// An answer that needs no target (stale, static).
     Answer,
 }
 
-/// What to do.
+/// The decision on a try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// This is the result.
+    /// Keep the result.
     Keep,
-    /// The same target once more.
+    /// Try the same target once more.
     TryAgain {
-        /// After this pause.
+        /// The pause before that try.
         pause: Duration,
     },
-    /// What comes next.
+    /// Go on to the next step.
     NextTarget,
 }
 
-/// A verdict, and what metrics want to know about it.
+/// A verdict, and its facts for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement {
-    /// What to do.
+    /// The decision.
     pub verdict: Verdict,
-    /// Only the budget stood against another try.
+    /// Whether only the budget forbade another try.
     pub budget_exhausted: bool,
-    /// A policy that only observes would have tried again.
+    /// Whether a policy that only observes would have tried again.
     pub observed: bool,
-    /// The policy covers such a failure: what the client gets now is final.
+    /// Whether the policy covers such a failure: the client's answer is then final.
     pub ran: bool,
 }
 
-/// Judges a try. `policy` of `None` retries nothing, but may go to the next target. A [`Verdict::TryAgain`] has been withdrawn
-/// from the budget.
+/// Judges a try. `policy` of `None` retries nothing, but may go to the next target. For a [`Verdict::TryAgain`], one retry has
+/// been withdrawn from the budget.
 pub fn judge(
     outcome: &TryOutcome,
     tries: &Standing,
@@ -186,24 +186,24 @@ pub fn is_repeat(headers: &HeaderMap) -> bool {
     count.is_some_and(|count| count > 0)
 }
 
-/// A sending that got no byte of an answer.
+/// A try that got no byte of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Broke {
-    /// What happened.
+    /// The fault.
     pub fault: Fault,
-    /// The connection had served before, so its closing may have crossed the request.
+    /// Whether the connection had served before: its close may have crossed the request.
     pub reused: bool,
-    /// Nobody has looked at the request: nothing of it was written, or the target says so (HTTP/2).
+    /// Whether no server has looked at the request: no byte of it was written, or the target says so (HTTP/2).
     pub unseen: bool,
 }
 
-/// Whether one free, immediate retry is safe: nobody has looked at the request, or it is idempotent and went out on a kept
-/// connection that was closed. Drawn from no budget.
+/// Whether one free, immediate retry is safe: no server has looked at the request, or the request is idempotent and went out on
+/// a kept connection that was closed. The retry draws on no budget.
 pub fn safe_reconnect(broke: Broke, idempotent: bool) -> bool {
     broke.fault == Fault::Reset && (broke.unseen || (broke.reused && idempotent))
 }
 
-/// How long the answer asks to wait: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
+/// The wait that the answer asks for: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
 pub fn hint(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
@@ -231,7 +231,7 @@ fn retryable(outcome: &TryOutcome, on: &[RetryOn]) -> bool {
     }
 }
 
-/// Without another try at this target: on to the next one if this was a failure, and may be.
+/// The verdict without another try at this target: go on to the next step, if this was a failure and the step is allowed.
 fn otherwise(outcome: &TryOutcome, tries: &Standing) -> Verdict {
     let failure = match outcome {
         TryOutcome::Answer(answer) => {
@@ -263,8 +263,8 @@ fn may_be_processed(outcome: &TryOutcome) -> bool {
     }
 }
 
-/// How many retries a target may get: a share of the requests of the last ten seconds, and a floor. Shared by all workers;
-/// never over, though two workers that draw the last one at the same instant may both be refused.
+/// The retries that a target may get: a share of the requests of the last ten seconds, and a floor. Shared by all workers. The
+/// budget is never exceeded, though two workers that draw the last retry at the same instant may both be refused.
 #[derive(Debug)]
 pub struct Budget {
     terms: RetryBudget,
@@ -279,7 +279,7 @@ impl Budget {
         Self { terms, started: now, counts: Buckets::new(BUDGET_SPAN) }
     }
 
-    /// A request for the target (its first try) came.
+    /// Counts a request for the target (its first try).
     pub fn deposit(&self, now: Instant) {
         self.counts.add(self.age(now), 1, 0);
     }
@@ -297,7 +297,7 @@ impl Budget {
         fits
     }
 
-    /// The caller retried by itself (`x-stainless-retry-count` above 0): that draws on the same budget, and is never refused.
+    /// Counts the caller's own retry (`x-stainless-retry-count` above 0): it draws on the same budget, and is never refused.
     pub fn drawn_by_caller(&self, now: Instant) {
         self.counts.add(self.age(now), 0, 1);
     }
@@ -319,8 +319,8 @@ struct Known {
 }
 
 impl Budgets {
-    /// The budget of a target, for a request of this generation of the configuration: the one there is, or a new one. A request of
-    /// an older generation changes nothing: it takes what there is, or one for itself alone. For load time: keep the result.
+    /// The budget of a target, for a request of this generation of the configuration: the existing one, or a new one. A request
+    /// of an older generation changes nothing: it takes the existing budget, or one for itself alone. For load time: keep the result.
     pub fn get(&self, name: &Arc<str>, terms: RetryBudget, generation: u64, now: Instant) -> Arc<Budget> {
         let mut known = self.0.lock();
         let is_old = generation < known.generation;
@@ -336,7 +336,7 @@ impl Budgets {
         }
     }
 
-    /// Begins a generation of the configuration: forgets the budgets of targets that are no more.
+    /// Begins a generation of the configuration: forgets the budgets of targets that no longer exist.
     pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
         let mut known = self.0.lock();
         known.generation = known.generation.max(generation);

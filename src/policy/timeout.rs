@@ -1,4 +1,4 @@
-//! Time bounds: the deadline of a whole exchange, and what the caller itself is willing to wait.
+//! Time bounds: the deadline of a whole exchange, and the caller's own.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 use http::HeaderMap;
 
-/// How much longer than it says a caller is waited for.
+/// Extra time given to a caller beyond its own deadline.
 const CALLER_GRACE: Duration = Duration::from_secs(1);
 
 /// The end of an exchange, over all its tries; or none.
@@ -28,7 +28,7 @@ impl Deadline {
     /// No end.
     pub const NONE: Self = Self(None);
 
-    /// `after` the `start`, because of `bound`; `None`: no end.
+    /// `after` the `start`, with `bound` as the reason; `None`: no end.
     pub fn after(start: Instant, after: Option<Duration>, bound: Bound) -> Self {
         Self(after.map(|after| End { at: start + after, after, bound }))
     }
@@ -41,8 +41,8 @@ impl Deadline {
         }
     }
 
-    /// When what is under way is given up, which bound that is, and how much is left of it. A caller's clock began before ours: the
-    /// caller hangs up first and learns what its own timeout means, and only one that stays is told.
+    /// The instant at which the exchange is given up, its bound, and the time left. A caller's clock began before ours. The
+    /// caller hangs up first and learns of its own timeout; only a caller that stays gets an answer.
     pub fn next(self, now: Instant) -> Option<(Instant, Bound, Duration)> {
         self.0.map(|end| {
             let at = if end.bound == Bound::Caller { end.at + CALLER_GRACE } else { end.at };
@@ -50,22 +50,22 @@ impl Deadline {
         })
     }
 
-    /// What is left of it; `None`: there is no end.
+    /// The time left; `None`: there is no end.
     pub fn left(self, now: Instant) -> Option<Duration> {
         self.0.map(|end| end.at.saturating_duration_since(now))
     }
 }
 
-/// The deadline of an exchange that came at `start`: `total`, and what the caller is willing to wait. A policy that only observes
-/// leaves the caller's.
+/// The deadline of an exchange that came at `start`: `total`, and the caller's own deadline. A policy that only observes leaves
+/// the caller's.
 pub fn deadline(start: Instant, policy: Option<&Timeouts>, caller: Option<Duration>) -> Deadline {
     let total = policy.filter(|policy| policy.mode == Mode::Enforce).and_then(|policy| policy.total);
     Deadline::after(start, total, Bound::Total).earlier(Deadline::after(start, caller, Bound::Caller))
 }
 
-/// How long the caller is willing to wait, if it says so. At both doors `grpc-timeout`; at the outbound one, in seconds,
+/// The caller's own deadline, if the request states one. At both doors `grpc-timeout`; at the outbound one, in seconds,
 /// `x-stainless-read-timeout` and `x-stainless-timeout` (OpenAI's and Anthropic's SDKs) and `x-server-timeout` (Google's). The
-/// shortest of them.
+/// shortest of them counts.
 pub fn caller_deadline(headers: &HeaderMap, door: Door) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let sdks: &[&str] = match door {
@@ -75,7 +75,7 @@ pub fn caller_deadline(headers: &HeaderMap, door: Door) -> Option<Duration> {
     sdks.iter().filter_map(|name| seconds(text(name)?)).chain(text("grpc-timeout").and_then(grpc)).min()
 }
 
-/// Seconds, perhaps with a fraction; zero, words (`NOT_GIVEN`) and more than a year say nothing.
+/// Seconds, perhaps with a fraction; `None` for zero, words (`NOT_GIVEN`) and more than a year.
 fn seconds(text: &str) -> Option<Duration> {
     const YEAR: f64 = 366.0 * 24.0 * 3_600.0;
     let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= YEAR)?;

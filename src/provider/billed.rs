@@ -1,27 +1,27 @@
-//! How a provider bills what a request starts, as far as method and path tell: the table of paths that cost nothing, of those whose
-//! answer says what it cost, and of those of which no answer does.
+//! How a provider bills the work that a request starts, as far as method and path tell. The table has the free paths, the paths
+//! whose answer states the cost, and the paths whose cost no answer states.
 //!
-//! The list of free paths is closed: a path that is on no list may cost money, and a dollar limit must not let it pass.
+//! The list of free paths is closed. A path on no list may cost money: a dollar limit must not let it pass.
 
 use http::Method;
 
-/// How a provider bills what a request starts.
+/// How a provider bills the work that a request starts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Billed {
-    /// By what its own answer says.
+    /// By the usage that its own answer states.
     ByAnswer,
-    /// Not at all: it reads, counts, changes or ends something.
+    /// Not at all: the request reads, counts, changes or ends something.
     Never,
-    /// It asks about a response that may be made in the background, with this id. The answer that says that the work has ended says
-    /// what it used; every later one says it again.
+    /// The request polls a response with this id, which may be made in the background. The answer that says that the work has ended
+    /// states its usage; every later answer states it again.
     AsPolled(Box<str>),
-    /// By something that no answer over this connection says, in words: work that goes on elsewhere, a session.
+    /// By usage that no answer over this connection states. The text names the work: a job that runs elsewhere, a session.
     Elsewhere(&'static str),
-    /// Nothing is known of such a path.
+    /// The path is on no list.
     Unknown,
 }
 
-/// Of a request that [`recognise`](super::recognise) has no operation for. `last`: the last segments of its path, the very last first.
+/// The bill of a request without an operation in [`recognise`](super::recognise). `last`: its path's last segments, the last one first.
 pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
     let polled = |id: &str| Billed::AsPolled(id.into());
     if *method != Method::POST {
@@ -41,25 +41,25 @@ pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
     job(verb, name, last).map_or(Billed::Unknown, Billed::Elsewhere)
 }
 
-/// POST that costs nothing.
+/// Whether a POST costs nothing.
 fn is_free(verb: &str, name: &str, last: &[&str; 5]) -> bool {
     match (verb, name) {
         ("countTokens" | "computeTokens" | "cancel" | "fetchPredictOperation" | "wait", _) | ("rawPredict", "count-tokens") => true,
         ("", "count_tokens" | "count-tokens" | "input_tokens" | "moderations" | "cancel" | "complete" | "tokenize" | "detokenize") => true,
-        // Files: storage is free or priced by the day, whoever asks.
+        // Files: storage is free or priced by the day, not by the request.
         ("", "files" | "uploads" | "parts") => true,
         // Records of conversations, without a run.
         ("", "conversations" | "items" | "threads" | "assistants") => true,
         ("", "messages") => last[2] == "threads",
-        // A job is ended.
+        // Ends a job.
         ("", "stop") => matches!(last[2], "model-invocation-job" | "model-customization-jobs"),
-        // Its metadata is changed.
+        // Changes the metadata of a record.
         ("", _) => matches!(last[1..], ["completions", "chat", ..] | ["threads" | "assistants" | "conversations", ..]),
         _ => false,
     }
 }
 
-/// What is known to cost what no answer over this connection says.
+/// The work of a POST whose cost no answer over this connection states; `None`: no such work is known.
 fn job(verb: &str, name: &str, last: &[&str; 5]) -> Option<&'static str> {
     const VIDEO: &str = "a video";
     const BATCH: &str = "a batch";
@@ -78,7 +78,7 @@ fn job(verb: &str, name: &str, last: &[&str; 5]) -> Option<&'static str> {
     })
 }
 
-/// A WebSocket to a model: its frames are not read.
+/// The bill of a WebSocket to a model: its frames are not read.
 pub const WEBSOCKET: Billed = Billed::Elsewhere("a WebSocket session");
 
 #[cfg(test)]

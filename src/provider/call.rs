@@ -1,8 +1,8 @@
-//! What a request to a provider asks for, as far as its method and path tell.
+//! The shape of a request to a provider, as far as its method and path tell.
 //!
 //! Paths are matched by their last segments, so a base path in front of them does not matter. A provider may speak more
-//! than one wire format (Gemini and Anthropic offer OpenAI's, gateways offer Anthropic's): the path decides, and
-//! [`Shape::api`] is what everything behind it goes by.
+//! than one wire format (Gemini and Anthropic offer OpenAI's, gateways offer Anthropic's). The path decides; the later steps
+//! go by [`Shape::api`].
 
 use std::borrow::Cow;
 
@@ -12,25 +12,25 @@ use percent_encoding::percent_decode_str;
 use super::billed::{self, Billed};
 use crate::config::{Api, Operation};
 
-/// What method and path say of a request.
+/// The facts that method and path tell about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
-    /// The wire format this path speaks; not always the provider's own.
+    /// The wire format of the path; not always the provider's own.
     pub api: Api,
-    /// What is asked for.
+    /// The operation.
     pub operation: Operation,
-    /// The model, where it stands in the path (Gemini, Vertex, Azure deployments, Bedrock), percent-decoded.
+    /// The model, if it stands in the path (Gemini, Vertex, Azure deployments, Bedrock), percent-decoded.
     pub model_in_path: Option<String>,
-    /// Whether the answer streams, where the path says so (Gemini, Bedrock, Vertex).
+    /// Whether the answer streams, if the path says so (Gemini, Bedrock, Vertex).
     pub stream_in_path: Option<bool>,
-    /// Whether the body says more: worth reading before routing.
+    /// Whether the body has further facts, and is worth reading before routing.
     pub reads_body: bool,
-    /// How the provider bills what is asked for.
+    /// How the provider bills the request.
     pub billed: Billed,
 }
 
 impl Shape {
-    /// The operation by which an answer is metered, if it says what something cost.
+    /// The operation by which an answer is metered, if the answer may state usage.
     pub fn metered_as(&self) -> Option<Operation> {
         match self.billed {
             Billed::ByAnswer => Some(self.operation),
@@ -41,20 +41,20 @@ impl Shape {
 }
 
 impl Shape {
-    /// Whether a request of this shape costs nothing, unless it opens a WebSocket. Of a provider that is not understood nothing is
-    /// known.
+    /// Whether a request of this shape costs nothing, unless it opens a WebSocket. `false` for a provider without a model API: its
+    /// costs are unknown.
     pub fn is_free(&self) -> bool {
         self.api != Api::Plain && self.billed == Billed::Never
     }
 
-    /// Whether a request of this shape orders no work: no limit on tokens or dollars refuses it. A poll orders none. It may be the one
-    /// that tells what the work has used, which is charged all the same.
+    /// Whether a request of this shape orders no work: no limit on tokens or dollars refuses it. A poll orders no work. Its answer may
+    /// be the first to state the work's usage, which is charged then.
     pub fn orders_nothing(&self) -> bool {
         self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_))
     }
 }
 
-/// What `method` and `path` ask of a provider that speaks `api`. `path` is without query; a base path may stand in front.
+/// The shape of a request with `method` and `path` to a provider that speaks `api`. `path` has no query; it may begin with a base path.
 pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
     let mut shape =
         Shape { api, operation: Operation::Other, model_in_path: None, stream_in_path: None, reads_body: false, billed: Billed::Never };
@@ -94,7 +94,7 @@ fn operation(shape: &mut Shape, method: &Method, tail: &Tail<'_>) {
     }
 }
 
-/// OpenAI's and Anthropic's paths, at whichever provider.
+/// OpenAI's and Anthropic's paths, at any provider.
 fn by_last_segments(shape: &mut Shape, tail: &Tail<'_>) {
     let (api, operation) = match tail.last {
         ["completions", "chat", ..] => (Api::OpenAi, Operation::Chat),
@@ -106,7 +106,7 @@ fn by_last_segments(shape: &mut Shape, tail: &Tail<'_>) {
         // `/v1/threads/{id}/messages` is OpenAI's Assistants API.
         ["messages", parent, grandparent, ..] if parent != "threads" && grandparent != "threads" => (Api::Anthropic, Operation::Messages),
         ["complete", ..] if shape.api == Api::Anthropic => (Api::Anthropic, Operation::Completions),
-        // Costs nothing, but names a model.
+        // Counting tokens is free, but the body names a model.
         ["count_tokens", "messages", ..] => (Api::Anthropic, Operation::Other),
         _ => return,
     };

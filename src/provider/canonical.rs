@@ -1,9 +1,8 @@
-//! One text for all bodies that ask a provider for the same thing: the part of a cache key that is made from the body.
+//! One text for all bodies that ask a provider for the same answer: the body's part of a cache key.
 //!
 //! Members are sorted by key at every depth and blanks are dropped. Arrays keep their order, numbers their text (`1` and
-//! `1.0` may differ at a provider), and strings are compared by what they say, not by how they are escaped. Everything that
-//! is not named in [`LEFT_OUT`] counts, so that an unknown field can never make two different calls share an answer.
-//! Absent is not the same as the default.
+//! `1.0` may differ at a provider). Strings are compared unescaped. Every member that is not named in [`LEFT_OUT`] counts: an
+//! unknown field must never make two different calls share an answer. An absent member differs from one with the default value.
 
 use std::ops::Range;
 
@@ -19,17 +18,17 @@ use crate::config::{Api, Operation};
 /// Deepest nesting; a deeper body has no canonical text.
 const DEEPEST: usize = 128;
 
-/// Top-level members that do not change what is answered.
+/// Top-level members that do not change the answer.
 ///
 /// - `user`, `safety_identifier`, `metadata`: labels for abuse detection and the provider's own records.
 /// - `prompt_cache_key`, `prompt_cache_retention`: where the provider keeps its prompt cache.
-/// - `stream`, `stream_options`: a stream does not answer a non-stream, but the caller adds that to the key by itself
-///   ([`Facts::stream`], [`Facts::include_usage`]), so that `false` and absent are the same.
+/// - `stream`, `stream_options`: a stream does not answer a non-stream, but the caller adds the two facts to the key
+///   ([`Facts::stream`], [`Facts::include_usage`]): so `false` and absent are the same.
 pub const LEFT_OUT: [&str; 7] =
     ["user", "safety_identifier", "metadata", "prompt_cache_key", "prompt_cache_retention", "stream", "stream_options"];
 
-/// The canonical text of a body. `None`: not one JSON object, a key occurs twice (readers differ in which one counts), a
-/// string is no Unicode text, or it is nested deeper than 128.
+/// The canonical text of a body. `None`: the body is not one JSON object, a key occurs twice (readers differ in which one counts),
+/// a string is no Unicode text, or the nesting is deeper than 128.
 pub fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     written(body, &LEFT_OUT)
 }
@@ -41,7 +40,7 @@ pub fn canonical_json(body: &[u8]) -> Option<Vec<u8>> {
 
 fn written(body: &[u8], left_out: &'static [&'static str]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(body).ok()?;
-    // From here on the text is known to be valid JSON, so the writer below only has to find its way.
+    // The text is valid JSON from here on: the writer below need not check it.
     let object: &RawValue = serde_json::from_str(text).ok()?;
     let object = object.get();
     if !object.starts_with('{') {
@@ -52,7 +51,7 @@ fn written(body: &[u8], left_out: &'static [&'static str]) -> Option<Vec<u8>> {
     Some(writer.out)
 }
 
-/// Whether an answer to this call may be kept and given again; the error says why not.
+/// Whether an answer to this call may be stored and given again; the error says why not.
 pub fn cacheable(api: Api, operation: Operation, facts: &Facts, body: &[u8]) -> Result<(), &'static str> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -85,7 +84,7 @@ pub fn cacheable(api: Api, operation: Operation, facts: &Facts, body: &[u8]) -> 
         let value = &body[member.value];
         let given = !matches!(value, b"null" | b"false" | b"[]");
         match member.key {
-            // Absent means stored too, at the Responses API; who writes it wants a record of each call.
+            // The Responses API stores without it too. An app that writes `store: true` wants a record of each call.
             Key::Store if value == b"true" => return Err("store: true"),
             Key::Background if given => return Err("background: true"),
             Key::PreviousResponseId if given => return Err("previous_response_id"),
@@ -100,7 +99,7 @@ pub fn cacheable(api: Api, operation: Operation, facts: &Facts, body: &[u8]) -> 
     Ok(())
 }
 
-/// Copies valid JSON in canonical form. Nothing here can panic on invalid text; it gives `None`.
+/// Copies valid JSON in canonical form. Invalid text gives `None`, never a panic.
 struct Writer<'a> {
     text: &'a str,
     at: usize,
@@ -159,7 +158,7 @@ impl<'a> Writer<'a> {
             self.peek()?;
             let token = self.string()?;
             let from = self.out.len();
-            // Written with its key, so that sorting moves whole members.
+            // The key is written with its value: sorting then moves whole members.
             self.write_string(token)?;
             self.out.push(b':');
             self.take(b':')?;
@@ -226,7 +225,7 @@ fn key<'a>(member: &'a (&str, Option<String>, Range<usize>)) -> &'a str {
     member.1.as_deref().unwrap_or_else(|| &member.0[1..member.0.len() - 1])
 }
 
-/// What an escaped string token says; `Some(None)`: as it stands.
+/// The text of an escaped string token; `Some(None)`: the token has no escape. `None`: the text is no Unicode text.
 fn unescaped(token: &str) -> Option<Option<String>> {
     if !token.contains('\\') {
         return Some(None);
@@ -362,7 +361,7 @@ mod tests {
             prop_assert_eq!(&one, &canonical(serde_json::to_string_pretty(&reversed(&value)).expect("json").as_bytes()).expect("canonical"));
             prop_assert_eq!(&one, &canonical(escaped(&value).as_bytes()).expect("canonical"));
             prop_assert_eq!(&one, &canonical(&one).expect("a fixed point"));
-            // Through text once, because reading a float is not exact to the last bit.
+            // Through text once: reading a float is not exact to the last bit.
             let value: Value = serde_json::from_str(&value.to_string()).expect("json");
             prop_assert_eq!(serde_json::from_slice::<Value>(&one).expect("json"), value);
         }
@@ -370,7 +369,7 @@ mod tests {
         #[test]
         fn different_values_differ(one in any_json(), other in any_json()) {
             let text = |value: &Value| canonical(serde_json::json!({"x": value}).to_string().as_bytes()).expect("canonical");
-            // -0.0 and 0.0 are equal as values and differ as texts, which is meant.
+            // -0.0 and 0.0 are equal as values and differ as texts, as they should.
             prop_assert!(one == other || text(&one) != text(&other));
         }
 

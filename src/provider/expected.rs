@@ -1,12 +1,12 @@
-//! What a call is expected to use before it is sent. Pure.
+//! The expected usage of a call before it is sent. Pure.
 
 use super::Facts;
 use crate::{config::Operation, usage::Usage};
 
-/// Tokens of output that are expected where the request sets no bound of its own.
+/// Expected tokens of output if the request sets no bound of its own.
 const UNBOUNDED_OUTPUT: u64 = 1024;
 
-/// What limits reserve for a call: its input as estimated, and as much output as it allows.
+/// The tokens that limits reserve for a call: its estimated input, and as much output as the call allows.
 pub fn expected_usage(operation: Operation, facts: &Facts) -> Usage {
     let output = match operation {
         Operation::Embeddings => 0,

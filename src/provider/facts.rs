@@ -1,5 +1,5 @@
-//! What a request's body says: model, stream, bounds. Nothing is changed and nothing is built up: known members are read,
-//! the rest is skipped. Where a key occurs twice the last one counts, as it does at the providers.
+//! The facts of a request's body: model, stream, bounds. Known members are read in place, the others are skipped. If a key occurs
+//! twice the last one counts, as at the providers.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,57 +10,57 @@ use super::{
 };
 use crate::config::{Api, Operation};
 
-/// What a body says.
+/// The facts of a body.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
     /// The model, if it stands in the body.
     pub model: Option<String>,
-    /// Whether a stream was asked for in the body.
+    /// Whether the body asks for a stream.
     pub stream: bool,
     /// Most tokens of output for each choice.
     pub max_output: Option<u64>,
-    /// Choices asked for; at least 1.
+    /// The number of choices that the body asks for; at least 1.
     pub n: u64,
     /// Whether the client asked for the usage chunk of an OpenAI stream.
     pub include_usage: bool,
     /// Whether the model may call tools.
     pub has_tools: bool,
-    /// As asked; absent is not the same as the default.
+    /// The body's temperature; `None` differs from the default value.
     pub temperature: Option<f64>,
-    /// Tokens of input, from bytes, as [`super::text`] counts them. Counts the JSON around the text too, so it is more often
-    /// too high than too low.
+    /// Estimated tokens of input, from bytes, as [`super::text`] counts them. The JSON around the text counts too: the estimate is
+    /// more often too high than too low.
     pub estimated_input: u64,
 }
 
-/// Why a body says nothing. The caller may let it pass: the provider will say it better.
+/// Why a body has no facts. The call may pass all the same: the provider's own error says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyProblem {
-    /// There is none.
+    /// The body is empty.
     #[error("the body is empty")]
     Empty,
-    /// Not one JSON object (nor a multipart form).
+    /// The body is neither one JSON object nor a multipart form.
     #[error("the body is not a JSON object")]
     NotJson,
 }
 
 impl Facts {
-    /// Of a body that nobody has read: its input is estimated from its length alone.
+    /// The facts of an unread body: its input is estimated from its length alone.
     pub fn unread(bytes: u64) -> Self {
         Self { n: 1, estimated_input: by_length(bytes), ..Self::default() }
     }
 
-    /// Most tokens of output that the call can come to, if it names a bound.
+    /// Most tokens of output of the call, over all choices; `None`: the body sets no bound.
     pub fn most_output(&self) -> Option<u64> {
         self.max_output.map(|most| most.saturating_mul(self.n.max(1)))
     }
 }
 
-/// Tokens of a prompt of which only the length is known.
+/// Estimated tokens of a prompt of `bytes` bytes that was not read.
 pub fn by_length(bytes: u64) -> u64 {
     bytes.div_ceil(ASCII_BYTES_PER_TOKEN)
 }
 
-/// Reads a whole body. Multipart forms (audio, images) give their model only.
+/// Reads a whole body. A multipart form (audio, images) gives its model alone.
 pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
     if body.trim_ascii().is_empty() {
         return Err(BodyProblem::Empty);
@@ -147,7 +147,7 @@ struct GenerationConfig {
     temperature: Option<f64>,
 }
 
-/// What kind of tools a body offers: whether some run at the provider, where their answer depends on more than the body.
+/// Whether some of the body's tools run at the provider: the answer then depends on more than the body.
 pub(super) fn hosted_tools(tools: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Tool {

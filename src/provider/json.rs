@@ -1,5 +1,5 @@
-//! What the folder needs of JSON beside serde: where the top-level members of an object lie in the bytes, and numbers and
-//! texts read leniently, because providers and clients add, omit and nullify fields without notice.
+//! JSON reading beside serde: the places of an object's top-level members in the bytes, and lenient numbers and texts. Providers
+//! and clients add, omit and nullify fields without notice.
 
 use std::{fmt, ops::Range};
 
@@ -9,15 +9,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A top-level member of an object: its key, and where its value lies in the text it was read from.
+/// A top-level member of an object: its key, and the range of its value in the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Member<K> {
     pub key: K,
     pub value: Range<usize>,
 }
 
-/// The top-level members whose key `K` knows, in the order of the text, duplicates included; values are not looked into.
-/// `None`: not one valid JSON object.
+/// The top-level members whose key `K` knows, in the order of the text, duplicates included. Values are not looked into.
+/// `None`: the text is not one valid JSON object.
 pub(super) fn members<'a, K: Deserialize<'a>>(text: &'a [u8]) -> Option<Vec<Member<K>>> {
     struct Members<'a, K>(&'a [u8], std::marker::PhantomData<K>);
 
@@ -36,7 +36,7 @@ pub(super) fn members<'a, K: Deserialize<'a>>(text: &'a [u8]) -> Option<Vec<Memb
                     continue;
                 };
                 let raw = map.next_value::<&'a RawValue>()?.get();
-                // The raw value borrows from the text, so its address says where it lies.
+                // The raw value borrows from the text: its address gives its place.
                 let start = (raw.as_ptr() as usize).wrapping_sub(self.0.as_ptr() as usize);
                 found.push(Member { key, value: start..start + raw.len() });
             }
@@ -73,12 +73,12 @@ impl<'de, K: Deserialize<'de>> Deserialize<'de> for Known<K> {
     }
 }
 
-/// A value read as `T` if it has that shape, else `None`; never an error.
+/// A value as `T`; `None` if it has another shape. Never an error.
 pub(super) fn lenient<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Option<T> {
     serde_json::from_slice(raw).ok()
 }
 
-/// A count that may be an integer, a whole float, `null`, or something else (then nothing).
+/// A count from an integer or a whole float; `None` from any other value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Count(pub Option<u64>);
 
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for Count {
             }
 
             fn visit_f64<E>(self, n: f64) -> Result<Count, E> {
-                // Above 2^53 a float is no count any more, and the cast below would saturate.
+                // A float above 2^53 is no count any more, and the cast would saturate.
                 Ok(Count((n.is_finite() && (0.0..=9e15).contains(&n)).then_some(n as u64)))
             }
 
@@ -133,7 +133,7 @@ impl<'de> Deserialize<'de> for Count {
     }
 }
 
-/// A value that has the shape of `T`, or nothing: one odd value must not hide its neighbours.
+/// A value of the shape `T`, or `None` for any other: one odd value must not hide its neighbours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Perhaps<T>(pub Option<T>);
 
@@ -144,12 +144,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Perhaps<T> {
     }
 }
 
-/// A text that may also be a number or a boolean; arrays, objects and `null` are nothing.
+/// A text, a number or a boolean as text; an array, an object or `null` as none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text(pub Option<String>);
 
 impl Text {
-    /// The text, or nothing as the empty one.
+    /// The text; empty if there is none.
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or_default()
     }
@@ -166,8 +166,8 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// The bytes between the quotes of the string that follows the first `"key":` in `text`, escapes left as they are.
-/// `key` includes its quotes. A scan, not a parser: for places where a wrong answer only makes an estimate coarser.
+/// The bytes between the quotes of the string that follows the first `"key":` in `text`; escapes stay as they are.
+/// `key` includes its quotes. This is a scan, not a parser: use it if a wrong result only makes an estimate coarser.
 pub(super) fn string_after<'a>(text: &'a [u8], key: &memchr::memmem::Finder<'_>) -> Option<&'a [u8]> {
     let mut at = 0;
     while let Some(found) = key.find(&text[at..]) {
@@ -181,12 +181,12 @@ pub(super) fn string_after<'a>(text: &'a [u8], key: &memchr::memmem::Finder<'_>)
     None
 }
 
-/// What follows a key: the text from the value's first byte on; `None` if no colon follows.
+/// The text after a key, from the value's first byte on; `None` if no colon follows.
 pub(super) fn value_at(text: &[u8]) -> Option<&[u8]> {
     text.trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start)
 }
 
-/// Up to the first quote that is not escaped, or everything.
+/// The text up to the first quote that is not escaped, or all of it.
 fn until_quote(text: &[u8]) -> &[u8] {
     let mut at = 0;
     while let Some(found) = memchr::memchr2(b'"', b'\\', &text[at..]) {

@@ -1,18 +1,18 @@
-//! What the outbound door understands of model calls. Pure: no I/O, no time, no chance; bytes in, facts out.
+//! Model calls as the outbound door understands them. Pure: no I/O, no time, no chance; bytes in, facts out.
 //!
 //! In the order of a call:
 //!
-//! 1. [`call`]: what method and path ask for, and which wire format they speak. From here on everything goes by
-//!    [`call::Shape::api`], because providers offer each other's APIs. [`billed`]: how the provider bills it.
-//! 2. [`facts`]: what the body says (model, stream, bounds), and [`mod@canonical`]: its part of a cache key.
-//! 3. [`rewrite`]: the two changes that may be made to a body, as splices.
+//! 1. [`call`]: the operation and wire format, from method and path. The later steps go by [`call::Shape::api`]: providers
+//!    offer each other's APIs. [`billed`]: how the provider bills the request.
+//! 2. [`facts`]: the body's facts (model, stream, bounds); [`mod@canonical`]: the body's part of a cache key.
+//! 3. [`rewrite`]: the changes that may be made to a call, as splices.
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
-//!    [`strip`] takes out the one event that the client had not asked for.
-//! 5. [`errors`]: what a failure means, how long to wait, and our own answers in the provider's words.
-//! 6. [`price`]: what it cost; [`works`]: what goes on behind its answer, charged once.
+//!    [`strip`] takes out the one event that the client did not ask for.
+//! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
+//! 6. [`price`]: the cost; [`works`]: work that goes on after its answer, charged once.
 //!
-//! Everything is lenient: formats grow without notice, so unknown members are passed over, odd values are nothing, and
-//! nothing here refuses a call.
+//! Reading is lenient: formats grow without notice. Unknown members are skipped, odd values count as absent, and no call is
+//! refused here.
 
 pub mod billed;
 pub mod call;

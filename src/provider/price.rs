@@ -1,13 +1,13 @@
-//! What a call costs: a built-in table, the configuration's prices over it, and a plain sum of products.
+//! The cost of a call: a built-in table, the configuration's prices over it, and a plain sum of products.
 //!
-//! Everything is integers in nano-USD (1 USD = 1_000_000_000). USD 1 per million tokens is 1_000 nano-USD per token, so list
+//! All amounts are integers in nano-USD (1 USD = 1_000_000_000). USD 1 per million tokens is 1_000 nano-USD per token, so list
 //! prices with up to three decimals per million are exact.
 //!
 //! The table holds standard list prices as known in November 2026, after the pages "Pricing" of OpenAI
 //! (developers.openai.com/api/docs/pricing) and Anthropic (platform.claude.com, About Claude, Pricing) and "Gemini Developer
-//! API pricing" (ai.google.dev). Prices change and contracts differ: check your provider's page, and write what you pay under
+//! API pricing" (ai.google.dev). Prices change and contracts differ: check your provider's page, and write your own prices under
 //! `outbound.prices`. Not expressed: batch, flex, priority and regional rates, tools billed by the call, sound and images.
-//! A model that is not in the table has no price; it is never guessed from a similar name.
+//! A model that is not in the table has no price. No price is guessed from a similar name.
 
 use crate::{
     config::{Glob, Price},
@@ -17,9 +17,9 @@ use crate::{
 /// Prices of models.
 #[derive(Debug, Clone)]
 pub struct Prices {
-    /// As configured, the most specific first.
+    /// The configured prices, the most specific first.
     overrides: Vec<Entry>,
-    /// Built in, the most specific first.
+    /// The built-in prices, the most specific first.
     known: Vec<Entry>,
 }
 
@@ -27,11 +27,11 @@ pub struct Prices {
 struct Entry {
     model: Glob,
     rates: Rates,
-    /// Rates of the whole call when its input is larger than so many tokens.
+    /// Rates of the whole call if its input is larger than this number of tokens.
     long: Option<(u64, Rates)>,
 }
 
-/// Nano-USD per token.
+/// Rates in nano-USD per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rates {
     input: u64,
@@ -42,11 +42,11 @@ struct Rates {
 }
 
 impl Prices {
-    /// The built-in table with `overrides` over it: a configured glob that matches wins over every built-in one; among
-    /// each kind the one with the most literal characters wins, and among equals the first.
+    /// The built-in table with `overrides` over it. A configured glob that matches wins over every built-in one. Within each
+    /// kind the glob with the most literal characters wins, and the first among equals.
     ///
-    /// A cache price that is not configured is the input price, and an hour's writes cost what others do. Reads are cheaper
-    /// than that everywhere; writes are dearer at Anthropic, so configure them there.
+    /// The default of a configured model's cache prices is its input price; writes for an hour cost the same as other writes.
+    /// Cache reads are cheaper at every provider. Cache writes are dearer at Anthropic: configure them there.
     pub fn new(overrides: &[Price]) -> Self {
         let overrides = overrides.iter().map(|price| {
             let cache_write = price.cache_write.unwrap_or(price.input);
@@ -62,29 +62,29 @@ impl Prices {
         Self { overrides: specific_first(overrides.collect()), known: specific_first(known()) }
     }
 
-    /// Nano-USD of a call by the model that was asked for and the one that answered; `None`: neither has a price. Saturates.
+    /// Nano-USD of a call by the model that was asked for and the model that answered; `None`: neither has a price. Saturates.
     ///
-    /// The operator's price wins under either name: first the one of the model that was asked for (a deployment, an alias), then
-    /// the one of the model that answered. In the built-in table the model that answered comes first, because the provider
-    /// bills that one: `gpt-4o` may answer as `gpt-4o-2024-05-13`, which costs twice as much.
+    /// The operator's price wins under either name: first that of the model that was asked for (a deployment, an alias), then
+    /// that of the model that answered. In the built-in table the model that answered comes first: the provider bills that
+    /// model. `gpt-4o` may answer as `gpt-4o-2024-05-13`, which costs twice as much.
     pub fn cost_of(&self, asked: Option<&str>, answering: Option<&str>, usage: &Usage) -> Option<u64> {
         let own = || asked.and_then(|model| self.own(model)).or_else(|| self.own(answering?));
         let known = || answering.and_then(|model| self.known(model)).or_else(|| self.known(asked?));
         Some(own().or_else(known)?.cost(usage))
     }
 
-    /// Nano-USD of a call of which one name is known; `None`: the model has no price. Saturates.
+    /// Nano-USD of a call by one model name; `None`: the model has no price. Saturates.
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<u64> {
         self.cost_of(Some(model), None, usage)
     }
 
-    /// Nano-USD of a million tokens of input and of output, at the rates of a call that uses so much.
+    /// Nano-USD of a million tokens of input and of a million of output, at the rates of a call with this usage.
     pub fn of_a_million(&self, model: &str, usage: &Usage) -> Option<(u64, u64)> {
         let rates = self.own(model).or_else(|| self.known(model))?.rates(usage);
         Some((rates.input.saturating_mul(1_000_000), rates.output.saturating_mul(1_000_000)))
     }
 
-    /// Whether the model's price is 0 for everything.
+    /// Whether all of the model's rates are 0.
     pub fn is_free(&self, model: &str) -> bool {
         self.cost(model, &Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, ..Usage::default() }) == Some(0)
     }
@@ -94,20 +94,20 @@ impl Prices {
         self.own(model).or_else(|| self.known(model)).is_some()
     }
 
-    /// What the operator has set for the model: as it is named, else as the built-in table would name it.
+    /// The operator's price for the model, by its full name, else by its [`plain`] name.
     fn own(&self, model: &str) -> Option<&Entry> {
         let find = |name: &str| self.overrides.iter().position(|entry| entry.model.matches(name));
         find(model).or_else(|| find(plain(model))).map(|at| &self.overrides[at])
     }
 
-    /// What the built-in table has for the model.
+    /// The built-in price for the model.
     fn known(&self, model: &str) -> Option<&Entry> {
         self.known.iter().find(|entry| entry.model.matches(plain(model)))
     }
 }
 
 impl Entry {
-    /// Those of a call that uses so much.
+    /// The rates of a call with this usage.
     fn rates(&self, usage: &Usage) -> Rates {
         match self.long {
             Some((above, rates)) if usage.total_input() > above => rates,
@@ -128,8 +128,7 @@ impl Entry {
     }
 }
 
-/// A model's name without what stands in front: gateways put a vendor there (`openai/gpt-4o`), Gemini `models/`, Bedrock
-/// `eu.anthropic.`.
+/// A model's name without its prefix: a gateway's vendor (`openai/gpt-4o`), Gemini's `models/`, Bedrock's `eu.anthropic.`.
 fn plain(model: &str) -> &str {
     let name = model.rsplit('/').next().unwrap_or(model);
     name.rsplit_once("anthropic.").map_or(name, |(_, name)| name)
@@ -143,12 +142,12 @@ fn specific_first(mut entries: Vec<Entry>) -> Vec<Entry> {
 /// A row: the names, then USD per million tokens in thousandths: input, cached input, output.
 type Row = (&'static [&'static str], u64, u64, u64);
 
-/// The same three figures for long contexts.
+/// A row's three figures for long contexts: input, cached input, output.
 type LongRates = (u64, u64, u64);
 
 fn known() -> Vec<Entry> {
     let mut entries = Vec::new();
-    // OpenAI charges cache writes as input, but for GPT-6 and later 1.25 times that (2.5 times for the long kind).
+    // OpenAI charges cache writes as input; for GPT-6 and later 1.25 times that (2.5 times for writes of an hour).
     let openai = |row: &Row, write: (u64, u64)| Rates {
         input: row.1,
         cache_read: row.2,
@@ -185,7 +184,7 @@ fn known() -> Vec<Entry> {
     entries
 }
 
-/// Input and cache twice, output one and a half times: how OpenAI and Anthropic price long contexts.
+/// The long-context rates of OpenAI and Anthropic: input and cache twice, output one and a half times.
 fn doubled(rates: Rates) -> Rates {
     Rates {
         input: rates.input * 2,
@@ -200,7 +199,7 @@ fn add(entries: &mut Vec<Entry>, models: &[&str], rates: Rates, long: Option<(u6
     entries.extend(models.iter().map(|model| Entry { model: Glob::new(*model), rates, long }));
 }
 
-/// A dated name (`gpt-4o-2024-08-06`) costs what its family does, unless it has a row of its own.
+/// OpenAI's rows. A dated name (`gpt-4o-2024-08-06`) costs the same as its family, unless it has a row of its own.
 const OPENAI: &[Row] = &[
     (&["gpt-3.5-turbo", "gpt-3.5-turbo-0125"], 500, 500, 1_500),
     (&["gpt-3.5-turbo-instruct"], 1_500, 1_500, 2_000),
@@ -236,7 +235,7 @@ const OPENAI: &[Row] = &[
     (&["text-embedding-ada-002"], 100, 100, 0),
 ];
 
-/// With a higher rate above 272,000 tokens of input.
+/// OpenAI's rows with a higher rate above 272,000 tokens of input.
 const OPENAI_LONG: &[Row] = &[
     (&["gpt-5.4", "gpt-5.4-20*"], 2_500, 250, 15_000),
     (&["gpt-5.4-pro", "gpt-5.4-pro-20*"], 30_000, 30_000, 180_000),
@@ -247,7 +246,7 @@ const OPENAI_LONG: &[Row] = &[
     (&["gpt-5.6-luna", "gpt-5.6-luna-20*"], 200, 20, 1_200),
 ];
 
-/// The same, with a price of its own for cache writes.
+/// OpenAI's rows with that higher rate and with a price of their own for cache writes.
 const OPENAI_6: &[Row] = &[
     (&["gpt-6-astra", "gpt-6-astra-20*"], 10_000, 1_000, 50_000),
     (&["gpt-6-sol", "gpt-6-sol-20*"], 2_000, 200, 10_000),
@@ -256,7 +255,7 @@ const OPENAI_6: &[Row] = &[
     (&["gpt-6.1-terra", "gpt-6.1-terra-20*"], 1_000, 50, 5_000),
 ];
 
-/// Cache writes cost 1.25 times the input for five minutes and twice for an hour.
+/// Anthropic's rows. Cache writes cost 1.25 times the input for five minutes and twice the input for an hour.
 const ANTHROPIC: &[Row] = &[
     (&["claude-3-haiku*"], 250, 30, 1_250),
     (&["claude-3-opus*", "claude-opus-4-0", "claude-opus-4-20*", "claude-opus-4@*", "claude-opus-4-1*"], 15_000, 1_500, 75_000),
@@ -272,11 +271,11 @@ const ANTHROPIC: &[Row] = &[
     (&["claude-fable-5-1*", "claude-mythos-5-1*"], 10_000, 250, 50_000),
 ];
 
-/// With a higher rate above 200,000 tokens of input.
+/// Anthropic's rows with a higher rate above 200,000 tokens of input.
 const ANTHROPIC_LONG: &[Row] =
     &[(&["claude-sonnet-4-0", "claude-sonnet-4-20*", "claude-sonnet-4@*", "claude-sonnet-4-5*"], 3_000, 300, 15_000)];
 
-/// With the rates above 200,000 tokens of input (input, cached input, output) where they differ.
+/// Gemini's rows, with the rates above 200,000 tokens of input (input, cached input, output) if those differ.
 const GEMINI: &[(Row, Option<LongRates>)] = &[
     ((&["gemini-2.0-flash", "gemini-2.0-flash-001"], 100, 25, 400), None),
     ((&["gemini-2.0-flash-lite", "gemini-2.0-flash-lite-001"], 75, 75, 300), None),

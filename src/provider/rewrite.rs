@@ -1,6 +1,6 @@
-//! The only changes ever made to a call: splices that leave every other byte as it came.
+//! The changes to a call: splices that leave every other byte as it came.
 //!
-//! A body is never parsed and written again, because that would change number texts, escapes, key order and unknown fields.
+//! A body is never parsed and written again: number texts, escapes, key order and unknown fields would change.
 
 use std::ops::Range;
 
@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::{call::recognise, json};
 use crate::config::Api;
 
-/// The body with another model: only the value of the top-level `model` changes. Where the key occurs twice, both do, so
-/// that no reader is left with the old one. `None`: not a JSON object, or no `model` that is a string.
+/// The body with another model: only the value of the top-level `model` changes. If the key occurs twice both values change:
+/// no reader may see the old one. `None`: the body is not a JSON object, or has no `model` that is a string.
 pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -31,10 +31,10 @@ pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
     Some(spliced(body, places.into_iter().map(|place| (place, token.as_str()))))
 }
 
-/// The body of an OpenAI chat or completions stream with `stream_options.include_usage` true, whatever it was. Already
-/// true: the same bytes. `None`: not a JSON object, or `stream_options` is neither an object nor null.
+/// The body of an OpenAI chat or completions stream with `stream_options.include_usage` set to true; the same bytes if it is true
+/// already. `None`: the body is not a JSON object, or `stream_options` is neither an object nor null.
 ///
-/// Only for bodies with `"stream": true`: without it, OpenAI refuses `stream_options`.
+/// Only for bodies with `"stream": true`: OpenAI refuses `stream_options` in others.
 pub fn with_include_usage(body: &Bytes) -> Option<Bytes> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -83,7 +83,8 @@ pub fn with_include_usage(body: &Bytes) -> Option<Bytes> {
     Some(spliced(body, edits))
 }
 
-/// The body without `stream_options`, for a server that does not know it. `None`: not a JSON object, or no such member.
+/// The body without `stream_options`, for a server that does not know it. `None`: the body is not a JSON object, or has no such
+/// member.
 pub fn without_stream_options(body: &Bytes) -> Option<Bytes> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -93,7 +94,7 @@ pub fn without_stream_options(body: &Bytes) -> Option<Bytes> {
     let members = json::members::<Key>(body)?;
     let member = members.first()?;
     let Key::StreamOptions = member.key;
-    // From the name's first quote to the comma behind the value, or from the comma before the name.
+    // Cut from the name's first quote to the comma after the value, or from the comma before the name.
     let name = memchr::memmem::rfind(&body[..member.value.start], b"\"stream_options\"")?;
     let after = member.value.end + body[member.value.end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let place = match body.get(after) {
@@ -106,15 +107,15 @@ pub fn without_stream_options(body: &Bytes) -> Option<Bytes> {
     Some(spliced(body, [(place, "")]))
 }
 
-/// The path with another model, for APIs that keep it there. `None`: it does not stand in this path.
+/// The path with another model, for APIs whose paths name the model. `None`: this path names no model.
 pub fn with_model_in_path(api: Api, path: &str, model: &str) -> Option<String> {
-    /// What RFC 3986 section 3.3 allows in a segment beyond letters and digits, `:` excepted, because Gemini's verb follows one.
+    /// The characters that RFC 3986 section 3.3 allows in a segment, without `:`: Gemini's verb follows a colon.
     const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
     let old = recognise(api, &http::Method::POST, path).model_in_path?;
     let mut written = false;
     let mut segments: Vec<String> = Vec::new();
-    // The model stands nearest the end, so the search goes from there.
+    // The search goes from the end: the model stands nearest to it.
     for segment in path.rsplit('/') {
         let decoded = super::call::decoded(segment);
         let rest = decoded.strip_prefix(old.as_str()).filter(|rest| rest.is_empty() || rest.starts_with(':'));
@@ -134,7 +135,7 @@ fn is_empty_object(object: &[u8]) -> bool {
     object.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start() == b"}")
 }
 
-/// `body` with each place replaced by its text; places are in order and do not overlap.
+/// `body` with each range replaced by its text. The ranges are in order and do not overlap.
 fn spliced<'a>(body: &[u8], edits: impl IntoIterator<Item = (Range<usize>, &'a str)>) -> Bytes {
     let mut out = Vec::with_capacity(body.len() + 64);
     let mut at = 0;

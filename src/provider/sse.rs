@@ -1,17 +1,17 @@
-//! Server-sent events, split out of bytes as they come, without changing or copying what need not be copied.
+//! Server-sent events, split out of bytes as they come. No byte is changed, and few are copied.
 //!
 //! The framing is that of the WHATWG HTML standard, section 9.2.6: lines end with CR, LF or CRLF, also mixed; an event ends
 //! at an empty line; a byte order mark is ignored once; several `data` lines are joined by LF. Pieces may be cut anywhere.
 //!
-//! [`Splitter`] promises: the same events for every way of cutting the input, and ranges that follow each other without a
-//! gap from the first byte to the last, so that whole events can be cut out and everything else passes byte for byte.
+//! [`Splitter`] promises the same events for every way of cutting the input. Its ranges follow each other without a gap from the
+//! first byte to the last: whole events can be cut out, and the other bytes pass unchanged.
 
 use std::ops::Range;
 
-/// Largest event that is held; a larger one is given in parts.
+/// Bytes of the largest event that is held; a larger one is given in parts.
 pub const MAX_EVENT: usize = 1024 * 1024;
 
-/// Whether a `Content-Type` is that of a stream of events: server-sent, or Amazon's binary one.
+/// Whether a `Content-Type` is that of an event stream: server-sent events, or Amazon's binary format.
 pub fn is_stream(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("text/event-stream") || essence.eq_ignore_ascii_case("application/vnd.amazon.eventstream")
@@ -24,9 +24,9 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// The `data` field; `None` if there is none (comments, blank lines, oversized events).
     pub data: Option<&'a [u8]>,
-    /// The bytes of a part of an oversized event; else nothing.
+    /// The bytes of a part of an oversized event; empty otherwise.
     pub part: &'a [u8],
-    /// Where the bytes lie, counted from the first byte of the stream.
+    /// The range of the bytes, counted from the first byte of the stream.
     pub range: Range<u64>,
     /// How the stretch ended.
     pub end: End,
@@ -37,17 +37,17 @@ pub struct Event<'a> {
 pub enum End {
     /// With its empty line.
     Complete,
-    /// The LF of a CRLF whose CR ended the stretch before, which came in an earlier piece.
+    /// The LF of a CRLF whose CR ended the stretch before, in an earlier piece.
     LineFeed,
     /// Part of an event larger than the bound; more of it follows.
     Part,
-    /// The last part of such an event.
+    /// The last part of an event larger than the bound.
     Oversized,
     /// The stream ended without an empty line.
     Cut,
 }
 
-/// Finds where events end. Holds no bytes.
+/// Finds the ends of events. Holds no bytes.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Boundary {
     /// The line under way has bytes.
@@ -59,12 +59,12 @@ pub(super) struct Boundary {
 }
 
 impl Boundary {
-    /// Whether the first byte of `piece` is an LF that still belongs to the event before. Call once a piece.
+    /// Whether the first byte of `piece` is an LF that still belongs to the event before. To be called once per piece.
     pub(super) fn take_line_feed(&mut self, piece: &[u8]) -> bool {
         !piece.is_empty() && std::mem::take(&mut self.after_end) && piece[0] == b'\n'
     }
 
-    /// How many bytes belong to the event under way if it ends in `bytes`; `None`: it goes on.
+    /// How many of `bytes` belong to the event under way; `None`: the event does not end in `bytes`.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         if self.after_cr && !bytes.is_empty() {
@@ -102,7 +102,7 @@ pub struct Splitter {
     boundary: Boundary,
     /// The beginning of an event that is not complete yet.
     held: Vec<u8>,
-    /// Joined `data` lines, kept for its capacity.
+    /// Joined `data` lines; the buffer is kept for its capacity.
     joined: Vec<u8>,
     max: usize,
     oversized: bool,
@@ -112,12 +112,12 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Looks into events of up to `max` bytes.
+    /// A splitter that holds events of up to `max` bytes.
     pub fn new(max: usize) -> Self {
         Self { boundary: Boundary::default(), held: Vec::new(), joined: Vec::new(), max, oversized: false, first: true, at: 0 }
     }
 
-    /// Gives every stretch that ends in `piece` to `each`. Copies only what the next piece will complete.
+    /// Gives every stretch that ends in `piece` to `each`. Copies only the beginning of an event that a later piece will complete.
     pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(Event<'_>)) {
         let mut rest = piece;
         if self.boundary.take_line_feed(rest) {
@@ -149,7 +149,7 @@ impl Splitter {
         }
     }
 
-    /// Gives a part of an oversized event: what is held of it, and `bytes`, with which `end` comes.
+    /// Gives a part of an oversized event: its held bytes, then `bytes`, which end with `end`.
     fn part(&mut self, bytes: &[u8], end: End, each: &mut impl FnMut(Event<'_>)) {
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {
@@ -161,7 +161,7 @@ impl Splitter {
         }
     }
 
-    /// Gives the last event if the stream ended without its empty line. The standard discards it; accounting must not.
+    /// Gives the last event if the stream ended without its empty line. The standard discards such an event; accounting must not.
     pub fn finish(&mut self, mut each: impl FnMut(Event<'_>)) {
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {

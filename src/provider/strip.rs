@@ -1,8 +1,8 @@
-//! Takes the usage chunk out of an OpenAI chat or completions stream whose client had not asked for it.
+//! Takes the usage chunk out of an OpenAI chat or completions stream whose client did not ask for it.
 //!
-//! Only for streams into whose request [`with_include_usage`](super::rewrite::with_include_usage) put the option, and only
-//! for bodies without a content coding. Whole events are cut, every other byte passes as it came; `"usage": null` in the
-//! other chunks stays, as every client ignores it.
+//! It serves streams whose request got the option from [`with_include_usage`](super::rewrite::with_include_usage), and bodies
+//! without a content coding. Whole events are cut; every other byte passes as it came. `"usage": null` in the other chunks
+//! stays: every client ignores it.
 
 use bytes::Bytes;
 
@@ -11,26 +11,26 @@ use super::{
     sse::{self, Boundary, MAX_EVENT},
 };
 
-/// A stream under way. Holds back an event only until its end has come, and never more than [`MAX_EVENT`] bytes.
+/// A stream under way. It holds back an event until the event's end has come, and never more than [`MAX_EVENT`] bytes.
 #[derive(Debug, Default)]
 pub struct Strip {
     boundary: Boundary,
     /// The beginning of an event.
     held: Vec<u8>,
-    /// The event under way is too large to be held; it passes.
+    /// The event under way is too large to be held and passes.
     passing: bool,
-    /// The event before was cut; an LF that still belongs to it is cut too.
+    /// The event before was cut. An LF that still belongs to it is cut too.
     cut: bool,
     joined: Vec<u8>,
 }
 
 impl Strip {
-    /// Nothing passed yet.
+    /// A stream before its first byte.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a piece and gives what is to be sent on, in order. No copy where events lie whole in a piece.
+    /// Takes a piece and gives the bytes to be sent on, in order. Events that lie whole in a piece are not copied.
     pub fn feed(&mut self, piece: &Bytes, mut send: impl FnMut(Bytes)) {
         let mut start = 0;
         if self.boundary.take_line_feed(piece) {
@@ -39,7 +39,7 @@ impl Strip {
             }
             start = 1;
         }
-        // What may be sent in one go: whole events that stay, from here to `start`.
+        // Whole events that stay, from `whole` to `start`: they are sent in one go.
         let mut whole = start;
         while let Some(len) = self.boundary.find(&piece[start..]) {
             let end = start + len;
@@ -78,7 +78,7 @@ impl Strip {
         self.held.extend_from_slice(&piece[start..]);
     }
 
-    /// What was held back when the stream ended: an event without its end, which passes.
+    /// The bytes held back when the stream ended: an event without its end, which passes.
     pub fn finish(self) -> Bytes {
         self.held.into()
     }

@@ -1,29 +1,28 @@
-//! How many tokens a text comes to, from its bytes: no tokenizer, and never the bytes of an image.
+//! Estimates the tokens of a text from its bytes, without a tokenizer. The bytes of an image do not count.
 //!
-//! Base64 is not text. A run of more than `MEDIA_BYTES` of its characters is one image, sound or document, wherever it
-//! stands: alone in a string, behind `data:image/png;base64,`, or in the middle of a Markdown text.
+//! Base64 is not text. A run of more than `MEDIA_BYTES` base64 characters is one image, sound or document, at any place:
+//! alone in a string, after `data:image/png;base64,`, or in the middle of a Markdown text.
 
 /// Bytes of ASCII text in a token; the usual figure for English at OpenAI and Anthropic.
 pub const ASCII_BYTES_PER_TOKEN: u64 = 4;
 /// Bytes of other text in a token: about one CJK character, one and a half Cyrillic ones.
 pub const OTHER_BYTES_PER_TOKEN: u64 = 3;
-/// Tokens that an embedded image, sound or document is taken for, whatever its size in bytes. Near the figure of a photo at
-/// the large providers.
+/// Tokens of an embedded image, sound or document of any size. The figure is near that of a photo at the large providers.
 pub const MEDIA_TOKENS: u64 = 1_000;
 /// A run of base64 that is longer than this is embedded data.
 const MEDIA_BYTES: u64 = 2_048;
-/// Base64 is broken into lines of 64 or 76 characters; words in lines are shorter.
+/// Shortest line of broken base64. Base64 is broken into lines of 64 or 76 characters; words in lines are shorter.
 const SHORTEST_LINE: u64 = 60;
 
-/// Counts text that comes in pieces, as it stands in JSON strings: an escape counts as what it stands for.
+/// Counts text that comes in pieces of JSON strings. An escape counts as the character that it stands for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spoken {
     ascii: u64,
     other: u64,
     media: u64,
-    /// Characters of base64 on end, line breaks left out.
+    /// Consecutive base64 characters, line breaks left out.
     run: u64,
-    /// Of them since the last line break.
+    /// The part of `run` since the last line break.
     line: u64,
     escape: Escape,
 }
@@ -40,12 +39,12 @@ enum Escape {
 }
 
 impl Spoken {
-    /// A piece of a string, without its quotes.
+    /// Counts a piece of a string, without its quotes.
     pub fn feed(&mut self, raw: &[u8]) {
         let mut rest = raw;
         while let Some((&byte, after)) = rest.split_first() {
             if self.escape == Escape::None && self.run > MEDIA_BYTES {
-                // Most of an image: whole blocks at once.
+                // Whole blocks at once: most of an image.
                 let (blocks, _) = rest.as_chunks::<64>();
                 let all = blocks.iter().take_while(|block| block.iter().fold(true, |all, byte| all & is_base64(*byte))).count() * 64;
                 self.run += all as u64;
@@ -79,7 +78,7 @@ impl Spoken {
                 if left == 1 {
                     match (u8::try_from(value), value) {
                         (Ok(byte), _) if byte.is_ascii() => self.character(byte),
-                        // As many bytes as it has in UTF-8; of a pair, each half has two.
+                        // As many bytes as the character has in UTF-8; each half of a surrogate pair has two.
                         (_, 0x800..0xd800 | 0xe000..) => (0..3).for_each(|_| self.character(0x80)),
                         _ => (0..2).for_each(|_| self.character(0x80)),
                     }
@@ -113,13 +112,13 @@ impl Spoken {
         (self.run, self.line) = (0, 0);
     }
 
-    /// The string ends.
+    /// Ends the string.
     pub fn end(&mut self) {
         self.escape = Escape::None;
         self.end_run();
     }
 
-    /// A whole string, or a delta of one.
+    /// Counts a whole string, or a delta of one.
     pub fn string(&mut self, raw: &[u8]) {
         if raw.len() as u64 <= MEDIA_BYTES && memchr::memchr(b'\\', raw).is_none() {
             self.plain(raw);
@@ -129,14 +128,14 @@ impl Spoken {
         }
     }
 
-    /// Text in which no data is embedded.
+    /// Counts text without embedded data.
     pub fn plain(&mut self, text: &[u8]) {
         let other = text.iter().filter(|byte| !byte.is_ascii()).count() as u64;
         self.other += other;
         self.ascii += text.len() as u64 - other;
     }
 
-    /// Adds what another has counted.
+    /// Adds another counter's counts.
     pub fn add(&mut self, other: Self) {
         self.ascii += other.ascii;
         self.other += other.other;
@@ -148,14 +147,15 @@ impl Spoken {
         self.ascii + self.other + self.media + self.run == 0
     }
 
-    /// Tokens of all that was counted.
+    /// Estimated tokens of all counted text.
     pub fn tokens(mut self) -> u64 {
         self.end();
         self.ascii.div_ceil(ASCII_BYTES_PER_TOKEN) + self.other.div_ceil(OTHER_BYTES_PER_TOKEN) + self.media * MEDIA_TOKENS
     }
 }
 
-/// Tokens of a JSON text, from its bytes. Counts the JSON around the text too, so it is more often too high than too low.
+/// Estimated tokens of a JSON text, from its bytes. The JSON around the text counts too: the estimate is more often too high than
+/// too low.
 pub(super) fn estimate(text: &[u8]) -> u64 {
     let mut spoken = Spoken::default();
     let (mut plain, mut start) = (0, 0);

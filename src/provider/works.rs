@@ -1,8 +1,8 @@
-//! Work that goes on behind its answer, by provider and id: who pays when it ends, and what was paid already.
+//! Work that goes on after its answer, by provider and id: the payers of open works, and the paid works.
 //!
-//! A response made in the background says what it used once it has ended, to everybody who asks and each time. [`Works`] makes
-//! that one charge. It is bounded: what has been paid is forgotten first, then the oldest work. A payer that is forgotten is given
-//! back: nobody will say any more what its work used, so that what was reserved for it stands.
+//! A background response states its usage once it has ended, in the answer to every poll. [`Works`] makes one charge of them.
+//! It is bounded: paid works are forgotten first, then the oldest open work. The payer of a forgotten open work is given back:
+//! no answer will state that work's usage any more, so its reservation stands.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,13 +16,13 @@ use crate::clock::Instant;
 
 /// Most works that are remembered.
 const MOST: usize = 10_000;
-/// How long a work is remembered. Providers keep a response for a shorter time once it was asked for, and a research of hours ends.
+/// How long a work is remembered: one day. Providers keep a polled response for a shorter time, and a research takes hours.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 /// A provider and the id of a work there.
 type Name = (Arc<str>, Box<str>);
 
-/// Works under way and done. Shared by all workers.
+/// Open and paid works. Shared by all workers.
 #[derive(Debug)]
 pub struct Works<P> {
     inner: Mutex<Inner<P>>,
@@ -32,7 +32,7 @@ pub struct Works<P> {
 #[derive(Debug)]
 struct Inner<P> {
     works: HashMap<Name, State<P>>,
-    /// Works under way and paid ones, each in the order in which they became so.
+    /// Open works, oldest first; `paid` has the paid ones, in the order of payment.
     open: VecDeque<(Name, Instant)>,
     paid: VecDeque<(Name, Instant)>,
 }
@@ -43,14 +43,14 @@ enum State<P> {
     Paid,
 }
 
-/// What the end of a work means for the books.
+/// The charge for the end of a work.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due<P> {
-    /// It is to be charged now, to the one who began it.
+    /// Charge now, to this payer, who began the work.
     From(P),
-    /// It is to be charged now; nobody here knows who began it.
+    /// Charge now, to the caller who polls: this process does not know who began the work.
     FromWhoAsks,
-    /// It was charged before.
+    /// Charge nothing: the work was charged before.
     Nothing,
 }
 
@@ -65,10 +65,10 @@ impl<P> Works<P> {
         Self { inner: Mutex::new(Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() }), most }
     }
 
-    /// A work goes on, and `payer` pays for it. Gives the payers whose works are forgotten for it.
+    /// Records an open work, paid by `payer`. Gives the payers of the works that are forgotten to make room.
     ///
     /// # Errors
-    /// The work is known already, and has its payer: `payer` is given back.
+    /// The work is known already and has its payer. `payer` is given back.
     pub fn begin(&self, provider: &Arc<str>, id: &str, payer: P, now: Instant) -> Result<Vec<P>, P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
@@ -80,7 +80,7 @@ impl<P> Works<P> {
         Ok(inner.forget(self.most, now))
     }
 
-    /// A work has ended, and what it used is known. The first to say so is told whom to charge.
+    /// Ends a work whose usage is known. The first call for a work gets the payer to charge.
     pub fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Due<P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
@@ -93,12 +93,12 @@ impl<P> Works<P> {
             }
             None => inner.paid.push_back((name, now)),
         }
-        // Only paid ones are forgotten here: there is one more of them, and no more open ones.
+        // Only paid works are forgotten here: their number grew by one, that of the open ones did not.
         inner.forget_paid(self.most, now);
         Due::FromWhoAsks
     }
 
-    /// Gives up all works under way; gives their payers.
+    /// Gives up all open works, and gives their payers.
     pub fn give_up(&self) -> Vec<P> {
         let mut inner = self.inner.lock();
         let open: Vec<_> = inner.open.drain(..).map(|(name, _)| name).collect();
@@ -106,7 +106,7 @@ impl<P> Works<P> {
         states.into_iter().filter_map(|state| if let State::Open(payer) = state { Some(payer) } else { None }).collect()
     }
 
-    /// Works under way.
+    /// The number of open works.
     pub fn under_way(&self) -> usize {
         self.inner.lock().open.len()
     }

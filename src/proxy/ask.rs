@@ -1,7 +1,7 @@
-//! What was asked: the one record of a request that everything working for it shares.
+//! The one record of a request. Every part of the proxy that works for the request shares it.
 //!
-//! An [`Ask`] begins with the arrival. Each fact is added once, in the order of the story, and never changed: the route, the
-//! caller, the model call, the trace, the cause. Three cells tell progress: the upload, the tries, what was charged. A task that
+//! An [`Ask`] begins with the arrival. Each fact is added once, in the order of `serve`, and never changed: the route, the
+//! caller, the model call, the trace, the cause. Three cells tell progress: the upload, the tries, the charges. A task that
 //! outlives the client holds the same record.
 
 use std::{
@@ -30,19 +30,19 @@ use crate::{
     telemetry::trace::Trace,
 };
 
-/// What was asked.
+/// The record of a request.
 pub struct Ask {
     pub(super) proxy: Rc<Proxy>,
-    /// The generation of the configuration it began with, and keeps.
+    /// The worker's view of the configuration's generation that the request began with, and keeps.
     pub worker: Rc<Worker>,
     /// The request as it came in.
     pub arrival: Arrival,
     /// Wall time of the arrival.
     pub at: SystemTime,
-    /// Who began it.
+    /// Who began the request.
     pub origin: Origin,
     request_id: OnceCell<RequestId>,
-    /// The request id as a provider sees it, if it is another.
+    /// The request id that a provider is sent, if it is another.
     pub(super) sent_id: OnceCell<RequestId>,
     route: OnceCell<usize>,
     caller: OnceCell<Caller>,
@@ -54,7 +54,7 @@ pub struct Ask {
     pub upload: Rc<Progress>,
     /// Progress of the tries.
     pub tries: TryLog,
-    /// Room that the body takes of the process's budget, for as long as anybody may send it.
+    /// The body's room in the process's budget, for as long as a try may send the body.
     pub(super) room: RefCell<Option<Room>>,
 }
 
@@ -63,13 +63,13 @@ pub struct Ask {
 pub enum Origin {
     /// A client.
     Client,
-    /// The proxy, to fill its cache: it takes nothing from anybody's limits.
+    /// The proxy, to fill its cache. Such a request takes nothing from a limit.
     Warming,
-    /// The proxy, to bring a stored answer up to date: it counts as nobody's request.
+    /// The proxy, to refresh a stored answer. Such a request counts for no caller.
     Refresh,
 }
 
-/// What the tries of one request did.
+/// The progress of one request's tries.
 #[derive(Debug, Default)]
 pub struct TryLog {
     /// How many were made.
@@ -78,15 +78,15 @@ pub struct TryLog {
     pub target: RefCell<Option<Arc<str>>>,
     /// Time spent waiting for upstreams, pauses included.
     pub waited: Cell<Duration>,
-    /// Time of the last one, to its response head.
+    /// Time from the last one's start to its response head.
     pub last: Cell<Option<Duration>>,
     /// Time from the arrival to the first event with content.
     pub first_token: Cell<Option<Duration>>,
-    /// A retry policy has decided that there is no further try.
+    /// Whether a retry policy has decided that there is no further try.
     pub policy_ran: Cell<bool>,
-    /// How each one but the last ended, in order; the first eight.
+    /// How each try but the last ended, in order; the first eight.
     pub failed: RefCell<smallvec::SmallVec<[&'static str; 4]>>,
-    /// The answer that stands in for the first target's.
+    /// The fallback whose answer replaces the first target's.
     pub fallback: RefCell<Option<Fallen>>,
 }
 
@@ -95,7 +95,7 @@ pub struct TryLog {
 pub struct Fallen {
     /// The provider, or `respond`.
     pub to: Arc<str>,
-    /// The model asked there, if it is another.
+    /// The model that it was asked for, if it is another.
     pub model: Option<Arc<str>>,
 }
 
@@ -123,7 +123,7 @@ impl Ask {
         })
     }
 
-    /// The same request, asked by the proxy itself in the background.
+    /// The same request once more, begun by the proxy as a refresh.
     pub fn refreshing(&self) -> Rc<Self> {
         let arrival = Arrival { interim: None, at: Instant::now(), ..self.arrival.clone() };
         let again = Self::of(&self.proxy, self.worker.clone(), arrival, Origin::Refresh);
@@ -136,7 +136,7 @@ impl Ask {
         again
     }
 
-    /// The route was found.
+    /// Records the route.
     pub fn routed(&self, route_at: usize) {
         let _ = self.route.set(route_at);
         let timeouts = self.timeouts();
@@ -144,24 +144,24 @@ impl Ask {
             self.deadline.set(timeout::deadline(self.arrival.at, timeouts, timeout::caller_deadline(&self.arrival.headers, self.door())));
     }
 
-    /// The caller is known, or known to be unknown.
+    /// Records the caller; `None`: no source that can be trusted names one.
     pub fn named(&self, caller: Option<Caller>) {
         if let Some(caller) = caller {
             let _ = self.caller.set(caller);
         }
     }
 
-    /// The call was understood.
+    /// Records the model call.
     pub fn understood(&self, call: Box<ModelCall>) {
         let _ = self.call.set(call);
     }
 
-    /// The trace was begun or continued.
+    /// Records the trace, begun or continued.
     pub fn traced(&self, trace: Trace) {
         let _ = self.trace.set(trace);
     }
 
-    /// Outbound calls may refer to it from now on.
+    /// Records the cause: from now on outbound calls may refer to this request.
     pub fn announced(&self, running: &Running<Keyed>) {
         let _ = self.token.set(running.token);
         let _ = self.request_id.set(running.request_id.clone());
@@ -177,12 +177,12 @@ impl Ask {
         self.worker.live.door(self.arrival.door)
     }
 
-    /// Index of the route in its door; the last one before a route was found.
+    /// Index of the route in its door. Before a route is found: the door's last one.
     pub fn route_at(&self) -> usize {
         self.route.get().copied().unwrap_or_else(|| self.live_door().map_or(0, LiveDoor::fallthrough))
     }
 
-    /// The route; `None` where its door is not open.
+    /// The route; `None` if its door is not open.
     pub fn route(&self) -> Option<&LiveRoute> {
         self.live_door().and_then(|door| door.routes.get(self.route_at()))
     }
@@ -197,7 +197,7 @@ impl Ask {
         self.worker.route(self.arrival.door, self.route_at())
     }
 
-    /// Who asks, if anybody who can be trusted says so.
+    /// The caller, if a source that can be trusted names one.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.get()
     }
@@ -207,27 +207,27 @@ impl Ask {
         self.caller.get().map(|caller| &*caller.name)
     }
 
-    /// Outbound: what was understood of the request.
+    /// Outbound: the model call, once it is understood.
     pub fn call(&self) -> Option<&ModelCall> {
         self.call.get().map(|call| &**call)
     }
 
-    /// Its place in its trace, where there is one.
+    /// The request's place in its trace, if it has one.
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.get()
     }
 
-    /// Inbound: the token by which outbound calls refer to it.
+    /// Inbound: the token by which outbound calls refer to this request.
     pub fn token(&self) -> Option<u128> {
         self.token.get().copied()
     }
 
-    /// The id that finds everything about this request: as given, else its token, else a number of its own.
+    /// The id that finds everything about this request: the given one, else the token, else a number of its own.
     pub fn request_id(&self) -> &RequestId {
         self.request_id.get_or_init(RequestId::fresh)
     }
 
-    /// The same, if it is settled already.
+    /// The request id, if it is settled already.
     pub fn settled_id(&self) -> Option<&RequestId> {
         self.request_id.get()
     }
@@ -242,14 +242,14 @@ impl Ask {
         self.route().and_then(|route| route.policies.timeouts.as_ref())
     }
 
-    /// Time bounds of an answer's body. A total ends no stream: streams are long by nature.
+    /// Time bounds of an answer's body. `total` ends no stream: streams are long by nature.
     pub fn body_bounds(&self, streams: bool) -> TimeBounds {
         let Some(timeouts) = self.enforced_timeouts() else { return TimeBounds::default() };
         let deadline = timeouts.total.filter(|_| !streams).map(|total| self.arrival.at + total);
         TimeBounds { idle: timeouts.idle, deadline }
     }
 
-    /// Time bounds of the route that are enforced.
+    /// Time bounds of the route, if they enforce.
     pub fn enforced_timeouts(&self) -> Option<&Timeouts> {
         self.timeouts().filter(|timeouts| timeouts.mode == Mode::Enforce)
     }
@@ -262,12 +262,12 @@ impl TryLog {
         self.target.replace(Some(target.clone()));
     }
 
-    /// Upstreams, or a pause before one, took this long.
+    /// Adds time that was spent waiting: for an upstream, or in a pause before a try.
     pub fn wait(&self, time: Duration) {
         self.waited.set(self.waited.get() + time);
     }
 
-    /// A try was thrown away.
+    /// A try, or a target before its first try, was given up; `word` says how it ended.
     pub fn thrown_away(&self, word: &'static str) {
         const MOST: usize = 8;
         let mut failed = self.failed.borrow_mut();
@@ -277,7 +277,7 @@ impl TryLog {
     }
 }
 
-/// The request id that a trusted peer (outbound: the app) sent.
+/// The request id that a trusted peer sent (outbound: the app).
 fn given_id(proxy: &Proxy, arrival: &Arrival) -> Option<RequestId> {
     let id =
         arrival.header(cause::REQUEST_ID).filter(|id| !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()))?;

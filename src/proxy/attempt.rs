@@ -1,7 +1,7 @@
 //! Fallback picks the target, retry paces the tries, breaker and timeout guard each one.
 //!
-//! Read [`attempt`], then `try_target`. What one try sends is in `request`, how it is sent in [`super::forward`], what its answer
-//! means in `judged`, what it costs in [`super::bill`].
+//! Read [`attempt`], then `try_target`. `request` builds the request of one try, [`super::forward`] sends it, `judged` judges its
+//! answer, [`super::bill`] charges it.
 
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
@@ -32,7 +32,7 @@ use crate::{
     telemetry::metrics::Family,
 };
 
-/// Sends the request until an answer can be kept or nothing is left to try.
+/// Sends the request until an answer can be kept or no target is left to try.
 ///
 /// # Errors
 /// No target gave an answer, or the client's time is over.
@@ -48,7 +48,7 @@ pub async fn attempt(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     answer
 }
 
-/// The target that was asked for, then those of the fallback.
+/// Tries the target that was asked for, then those of the fallback.
 async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempted, Reject> {
     let ask = sending.ask.clone();
     let worker = &ask.worker;
@@ -75,13 +75,13 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     last.answer
 }
 
-/// What a target's last try gave, and whether what comes after it may be asked.
+/// The result of a target's last try, and whether the next target may be tried.
 struct Last {
     answer: Result<Attempted, Reject>,
     move_on: bool,
 }
 
-/// The next target of a fallback: its own reservation first, because its key, model and price are others.
+/// Tries the next target of a fallback. It gets a reservation of its own first: its key, model and price are others.
 async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     if let (Some(funds), Some(provider)) = (&mut sending.funds, aim.provider)
@@ -102,12 +102,12 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
     Ok(last)
 }
 
-/// All tries at one target. `Err`: the client is at fault or its time is over; nothing else may be tried.
+/// Makes all tries at one target. `Err`: the client is at fault or its time is over; no further target may be tried.
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     let cells = &aim.pool.cells;
     let guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
-    // What ends the tries from outside (the caller's time, a limit) ends them after the policy has begun its work.
+    // From the second try on, an end from outside (the caller's time, a limit) comes after the policy has begun its work.
     ask.tries.policy_ran.set(guards.retries && ask.tries.made.get() > 0);
     let mut free = FreeTries::at(aim);
     let mut made = 0;
@@ -127,7 +127,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         let tried = tried.inspect_err(|_| ask.tries.policy_ran.set(guards.retries))?;
         let again = free.next(sending, &tried, &guards);
         if let Some(permit) = permit {
-            // A connection that was closed meanwhile says nothing of the target's health.
+            // A connection that was closed while idle says nothing about the target's health.
             let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
             permit.settle(vote, Instant::now(), &proxy.chance);
         }
@@ -162,7 +162,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     }
 }
 
-/// Whether limits have room for one more try at the same target.
+/// Whether the limits have room for one more try at the same target.
 async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>) -> bool {
     match (&mut sending.funds, aim.provider) {
         (Some(funds), Some(provider)) => funds.again(ask, route, provider, aim.model.map(|model| &**model)).await.is_ok(),
@@ -170,7 +170,7 @@ async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim:
     }
 }
 
-/// One try. `Err`: the client's own fault, or its time is over.
+/// Makes one try. `Err`: the client is at fault or its time is over.
 async fn one_try(
     proxy: &Rc<Proxy>,
     sending: &mut Sending,
@@ -222,7 +222,7 @@ async fn one_try(
     tried
 }
 
-/// Whether the target refused the call because of the `stream_options` that the proxy has added; it is not sent them again.
+/// Whether the target refused the call because of the `stream_options` that the proxy has added. The target is not sent them again.
 fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
     let (Some(provider), Ok(attempted)) = (aim.provider, &tried.answer) else { return false };
     let asks = ask.call().is_some_and(|call| call.asks_usage);
@@ -236,7 +236,7 @@ fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
     refuses
 }
 
-/// Lets a key rest that was refused; says whether another one may serve.
+/// Lets a refused key rest, and says whether another key may serve.
 fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
     let (Some(provider), Some(key)) = (aim.provider, key) else { return false };
     let why = match tried.class {
@@ -257,7 +257,7 @@ fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> boo
     another
 }
 
-/// A try that got no head: its bill first, then what it means.
+/// Judges a try that got no head, after it has settled the try's bill.
 fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<Bill>, failed: Failed) -> Result<Tried, Reject> {
     let late = matches!(failed, Failed::Timeout(..));
     if let (Some(bill), Some(funds)) = (bill, &mut sending.funds) {

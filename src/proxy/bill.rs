@@ -1,7 +1,7 @@
-//! One try's bill: the one meter over its answer, and the charge that follows from it.
+//! One try's bill: the meter over its answer, and the charge.
 //!
-//! A [`Bill`] is opened when a try is sent and settled exactly once: when the upstream's body ends, breaks or is dropped,
-//! whoever reads it, or when no answer came. [`Reading`] is what others may know of the answer while it passes.
+//! A [`Bill`] is opened when a try is sent. It is settled exactly once: when the upstream's body ends, breaks or is dropped, or when
+//! no answer came. The [`Reading`] tells other parts of the proxy about the answer while it passes.
 
 pub mod late;
 
@@ -45,20 +45,20 @@ use crate::{
 pub struct Bill {
     ask: Rc<Ask>,
     payers: Arc<Payers>,
-    /// What the leader has reserved for this try.
+    /// The leader's reservation for this try.
     lease: Option<Lease>,
     provider: Arc<str>,
-    /// The model that is asked for, if the request names one.
+    /// The model that the try asks for, if the request names one.
     model: Option<Arc<str>>,
     began: Instant,
     first_token: Option<Instant>,
     reading: Rc<Reading>,
-    /// Whether the target has been sent all of the request.
+    /// Whether all of the request has been sent.
     sent: Rc<Cell<bool>>,
     settled: bool,
 }
 
-/// What is known of an answer while it passes.
+/// The meter's findings about an answer while it passes.
 #[derive(Debug, Default)]
 pub struct Reading {
     meter: RefCell<Option<Meter>>,
@@ -75,7 +75,7 @@ impl Reading {
         self.streams.get()
     }
 
-    /// Whether content has passed.
+    /// Whether an event with content has passed.
     pub fn started(&self) -> bool {
         self.started.get()
     }
@@ -85,17 +85,17 @@ impl Reading {
         self.ended.get()
     }
 
-    /// An error inside of a 200.
+    /// The error inside a 200.
     pub fn error(&self) -> Option<ErrorClass> {
         self.error.get()
     }
 
-    /// Whether nothing can be learned from the answer.
+    /// Whether the meter can learn nothing from the answer.
     pub fn is_blind(&self) -> bool {
         self.meter.borrow().as_ref().is_none_or(Meter::is_blind)
     }
 
-    /// Whether what comes is no answer, or has ended and was none; unknown for as long as it may become one.
+    /// Whether the body is surely no answer of the API. `false` while the body may still become one.
     pub fn is_no_answer(&self) -> bool {
         match self.observed.get() {
             Some(observed) => !observed.answered,
@@ -103,7 +103,7 @@ impl Reading {
         }
     }
 
-    /// What was learned; `None` before the body has ended.
+    /// The meter's result; `None` before the body has ended.
     pub fn observed(&self) -> Option<&Observed> {
         self.observed.get()
     }
@@ -125,19 +125,19 @@ impl Bill {
         Self { ask, payers, lease, provider, model, began, first_token: None, reading: Rc::default(), sent: Rc::default(), settled: false }
     }
 
-    /// The request's body, watched: a target that has not been sent all of it has done no work.
+    /// Watches the request's body: a target that was not sent all of it has done no work.
     pub fn watch(&self, body: Body) -> Body {
         Body::stream(Watched { inner: body, sent: self.sent.clone() })
     }
 
-    /// The try cost nothing: gives back what was reserved for it, for the next one.
+    /// The try cost nothing. Gives back its reservation for the next try.
     pub fn void(mut self) -> Option<Lease> {
         self.settled = true;
         self.lease.take()
     }
 
-    /// No answer came in time: a provider that was sent all of the request may have done the work all the same. Else gives back what
-    /// was reserved.
+    /// No answer came in time. A provider that was sent all of the request may still have done the work: the try is charged as
+    /// estimated. Otherwise gives back the reservation.
     pub fn unanswered(mut self) -> Option<Lease> {
         if !self.sent.get() {
             return self.void();
@@ -146,7 +146,7 @@ impl Bill {
         None
     }
 
-    /// The head of a successful answer has come: its body is metered from here on.
+    /// The head of a successful answer has come. Its body is metered from now on.
     pub fn answered(&mut self, head: &response::Parts) -> Rc<Reading> {
         if let Some(call) = self.ask.call()
             && let Some(operation) = call.shape.metered_as()
@@ -160,7 +160,7 @@ impl Bill {
         self.reading.clone()
     }
 
-    /// Settles by what the meter has seen.
+    /// Settles by the meter's result.
     fn settle(&mut self, complete: bool) {
         if std::mem::replace(&mut self.settled, true) {
             return;
@@ -168,13 +168,13 @@ impl Bill {
         let ask = self.ask.clone();
         let meter = self.reading.meter.take();
         let (Some(call), Some(meter)) = (ask.call(), meter) else {
-            // An answer that nothing is known of: what was reserved stays charged.
+            // Nothing is known about the answer: the reservation stays charged.
             if let Some(lease) = self.lease.take() {
                 lease.keep();
             }
             return;
         };
-        // A prompt that nobody read is estimated from its length; it is never free.
+        // An unread prompt is estimated from its length: it is never free.
         let unread = || provider::by_length(ask.upload.bytes.get());
         let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
         if call.shape.billed != Billed::ByAnswer || matches!(observed.work, Some(Work::GoesOn(_))) {
@@ -183,13 +183,13 @@ impl Bill {
             return;
         }
         if let Some(Work::Ended(id)) = &observed.work {
-            // Whoever asks about it later is told the same figures.
+            // A later poll of the work is told the same figures, and must not charge them again.
             ask.proxy.shared.works.charged(&self.provider, id, Instant::now());
         }
-        // Of pictures and sound that nobody read, the length says nothing of tokens.
+        // The length of unread pictures and sound says nothing about tokens.
         let is_telling = call.facts.is_some() || !matches!(call.shape.operation, Operation::Images | Operation::Audio);
         if observed.source == UsageSource::Missing && observed.error.is_none() && is_telling {
-            // The work was very likely done: a stream without content has cost its prompt, anything else what was reserved.
+            // The work was very likely done. A stream without content has cost its prompt; any other answer is charged as reserved.
             let prompt = Usage { input: call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input), ..Usage::default() };
             observed.usage = if self.reading.streams() || call.facts.is_none() { prompt } else { call.estimate() };
             observed.source = UsageSource::Estimated;
@@ -199,8 +199,8 @@ impl Bill {
         let _ = self.reading.observed.set(observed);
     }
 
-    /// Settles an answer of which the work goes on, or is only asked about. What it used is charged once: to the one who began it,
-    /// when the first answer says it.
+    /// Settles an answer whose work goes on, or a poll of such a work. The work's usage is charged once, to the payer who began it, when
+    /// the first answer states it.
     fn settle_work(&mut self, call: &ModelCall, observed: &mut Observed) {
         let ask = self.ask.clone();
         let works = &ask.proxy.shared.works;
@@ -210,11 +210,11 @@ impl Bill {
                 let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
                 match works.begin(id, pledge, now) {
                     Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
-                    // Its payer has promised before: a call that was repeated is the same work.
+                    // The work has its payer already: a repeated call is the same work.
                     Err(known) => known.lease.map_or((), Lease::refund),
                 }
             }
-            // The replicas' book is asked behind the request.
+            // The replicas' book is asked after the request.
             Some(Work::Ended(_)) if works.is_shared() => ask.proxy.late.put(Late::of(self, observed)),
             Some(Work::Ended(id)) => {
                 let owed = works.end_here(&self.provider, id, now);
@@ -224,9 +224,9 @@ impl Bill {
         }
     }
 
-    /// Charges the end of a work to whom it is owed.
+    /// Charges an ended work to its payer.
     fn settle_owed(&mut self, call: &ModelCall, observed: &mut Observed, owed: Owed) {
-        // A poll has reserved nothing but itself.
+        // A poll has reserved only its own request.
         if let Some(own) = self.lease.take() {
             own.keep();
         }
@@ -258,28 +258,28 @@ impl Bill {
         }
     }
 
-    /// The same bill once more, with what is reserved for it: this one is left empty.
+    /// Moves the bill's reservation into a copy of the bill.
     fn apart(&mut self) -> Self {
         let mut apart = self.beside();
         apart.lease = self.lease.take();
         apart
     }
 
-    /// The same bill once more, settled.
+    /// A copy of the bill, settled and without a reservation.
     fn beside(&self) -> Self {
         let (ask, payers, provider, model) = (self.ask.clone(), self.payers.clone(), self.provider.clone(), self.model.clone());
         let (began, first_token) = (self.began, self.first_token);
         Self { ask, payers, lease: None, provider, model, began, first_token, reading: Rc::default(), sent: Rc::default(), settled: true }
     }
 
-    /// The one who asks about a work of which it is not known who began it, and the limits as they are keyed for its model.
+    /// The payer of a work if it is unknown who began it: the caller who polls, under the limits' keys for the work's model.
     fn who_asks(&self, call: &ModelCall, observed: &Observed) -> Arc<Payers> {
         let route = self.ask.route();
         let demands = route.map(|route| Demands::at(&self.ask, route, &self.provider, observed.model.as_deref()));
         Payers::led_by(Payer::of(&self.ask, call, demands.as_ref().and_then(Demands::own))).0
     }
 
-    /// Nobody will say any more what a work has used: it is charged as it was reserved.
+    /// Forgets a work: no answer will state its usage any more, so it is charged as reserved.
     fn forget(&self, pledge: Pledge) {
         tracing::warn!(provider = %pledge.order.provider, "a background response is forgotten: it is charged what was reserved for it");
         self.ask.proxy.telemetry.metrics.counter(metrics::Family::BackgroundForgotten, &[]).inc();
@@ -303,7 +303,7 @@ impl Bill {
         self.conclude(&self.payers, lease, &self.order(call), &observed);
     }
 
-    /// What this call orders.
+    /// The order of this call.
     fn order(&self, call: &ModelCall) -> Order {
         let unread = || Usage { input: provider::by_length(self.ask.upload.bytes.get()), ..Usage::default() };
         Order {
@@ -317,7 +317,7 @@ impl Bill {
         }
     }
 
-    /// Writes what `order` came to into all books: metrics, limits, spend, log.
+    /// Writes the charge for `order` into all books: metrics, limits, spend, log.
     fn conclude(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
         let nano_usd = self.price(order, observed);
         self.count(order, observed, nano_usd);
@@ -367,7 +367,7 @@ impl Bill {
     }
 }
 
-/// A work that has ended without figures has read its prompt, and said what is in its answer.
+/// Estimates a work that has ended without figures: it has read its prompt and written its answer.
 fn without_figures(observed: &mut Observed, order: &Order) {
     if observed.source != UsageSource::Provider && observed.error.is_none() {
         let output = observed.usage.output.min(order.expected.output);
@@ -393,12 +393,12 @@ impl Observer for Bill {
         self.ask.proxy.stop.is_on()
     }
 
-    /// Behind the protocol's own end nothing of a stream can break.
+    /// A stream is over at the protocol's own end: a later break does no harm.
     fn is_over(&self) -> bool {
         self.reading.streams() && self.reading.meter.borrow().as_ref().is_some_and(Meter::has_ended)
     }
 
-    /// A stream breaks: the provider's own error event says so, because no SDK notices a clean early end.
+    /// A broken stream ends with the provider's own error event: no SDK notices a clean early end.
     fn last_words(&mut self, error: &BodyError) -> Option<Bytes> {
         let call = self.ask.call()?;
         let mid_event = self.reading.meter.borrow().as_ref().filter(|_| self.reading.streams())?.mid_event();
@@ -421,7 +421,7 @@ impl Drop for Bill {
     }
 }
 
-/// A request's body that tells when all of it was taken.
+/// A request's body that tells when the sender has taken all of it.
 struct Watched {
     inner: Body,
     sent: Rc<Cell<bool>>,

@@ -1,7 +1,7 @@
-//! The book of work that goes on behind its answer: this process's, and behind it the one in Redis that all replicas share.
+//! The book of work that goes on after its answer: this process's own, and the one in Redis that all replicas share.
 //!
-//! Whoever hears first that a work has ended charges it, to the one who began it: the book in Redis says who that is, also to another
-//! replica and after a restart. While Redis is away each replica goes by its own book, and a work may be charged once by each.
+//! The first process that hears of a work's end charges it to the payer who began it. The book in Redis names the payer, also for
+//! another replica and after a restart. While Redis is away each replica goes by its own book: each may charge a work once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use crate::{
     usage::Usage,
 };
 
-/// How long it is remembered who pays. Providers keep a response for a shorter time once it was asked for.
+/// How long the payer of a work is remembered: one day. Providers keep a polled response for a shorter time.
 const PROMISED: Duration = Duration::from_secs(86_400);
-/// How long it is remembered that a work was charged: longer than any process remembers who pays.
+/// How long a work is remembered as charged: seven days, longer than any process remembers a payer.
 const CHARGED: Duration = Duration::from_secs(7 * 86_400);
 
 /// The book. Shared by all workers.
@@ -30,13 +30,13 @@ pub struct Book {
 }
 
 impl Drop for Book {
-    /// The works go on when the process leaves: what was reserved for them stands, and who hears of their end corrects it.
+    /// The works go on when the process leaves. Their reservations stand; the replica that hears of their end corrects them.
     fn drop(&mut self) {
         self.here.give_up().into_iter().filter_map(|pledge| pledge.lease).for_each(Lease::keep);
     }
 }
 
-/// What other replicas are told of who pays for a work.
+/// The payer of a work, as other replicas are told.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Said {
     /// The caller, in words.
@@ -49,7 +49,7 @@ pub struct Said {
     pub unattributed: bool,
     /// Tokens that were expected at most: input, output.
     pub expected: [u64; 2],
-    /// What is reserved for it in Redis.
+    /// The work's reservations in Redis.
     pub reserved: Vec<Abroad>,
 }
 
@@ -72,40 +72,40 @@ impl Said {
     }
 }
 
-/// Whom the end of a work is charged to.
+/// The payer of an ended work.
 #[derive(Debug)]
 pub enum Owed {
-    /// As this process knows it.
+    /// Known to this process.
     Here(Due<Pledge>),
-    /// The one of whom another replica, or this one before it was started, has said this.
+    /// Known from Redis: another replica, or this one before a restart, has written it.
     Abroad(Said),
-    /// Another replica has charged it. What this one has reserved is to be corrected in its own counters.
+    /// Another replica has charged the work. This one has to correct its own reservation in its own counters.
     Charged(Option<Pledge>),
 }
 
 impl Book {
-    /// A book that is shared through `redis`, where there is one.
+    /// A book that is shared through `redis`, if given.
     pub fn new(redis: Option<Arc<Redis>>) -> Self {
         Self { here: Works::default(), redis }
     }
 
-    /// A work goes on, and `pledge` pays for it. Gives those whose works are forgotten for it.
+    /// Records a work that goes on, paid by `pledge`. Gives the pledges of the works that are forgotten to make room.
     ///
     /// # Errors
-    /// The work is known already, and has its payer: `pledge` is given back.
+    /// The work is known already and has its payer. `pledge` is given back.
     pub fn begin(&self, id: &str, pledge: Pledge, now: Instant) -> Result<Vec<Pledge>, Box<Pledge>> {
         let provider = pledge.order.provider.clone();
         let said = self.shared(&provider, id).map(|shared| (shared, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
         let forgotten = self.here.begin(&provider, id, pledge, now).map_err(Box::new)?;
         if let Some(((redis, work), said)) = said {
             let handle = redis.handle().clone();
-            // Without an answer another replica charges it to who asks: counted as the store's error.
+            // If Redis does not answer, another replica charges the caller who polls. The failure counts as the store's error.
             handle.spawn(async move { redis.work_begins(&work, Bytes::from(said), PROMISED).await });
         }
         Ok(forgotten)
     }
 
-    /// A work has ended in its own answer, which has charged it.
+    /// Records a work that has ended in its first answer, and is charged.
     pub fn charged(&self, provider: &Arc<str>, id: &str, now: Instant) {
         let _ = self.here.end(provider, id, now);
         if let Some((redis, work)) = self.shared(provider, id) {
@@ -114,12 +114,12 @@ impl Book {
         }
     }
 
-    /// A work has ended, as this process knows it.
+    /// Ends a work by this process's own book, and names its payer.
     pub fn end_here(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
         Owed::Here(self.here.end(provider, id, now))
     }
 
-    /// A work has ended. Waits for Redis, at most its deadline; without it this process's own book counts.
+    /// Ends a work and names its payer. Waits for Redis, at most Redis's deadline. Without Redis this process's own book decides.
     pub async fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
         let known = match self.shared(provider, id) {
             Some((redis, work)) => redis.work_ends(&work, CHARGED).await.ok(),
@@ -137,7 +137,7 @@ impl Book {
         }
     }
 
-    /// Works under way that this process has begun.
+    /// How many works under way this process has begun.
     pub fn under_way(&self) -> usize {
         self.here.under_way()
     }
@@ -147,7 +147,7 @@ impl Book {
         self.redis.as_ref().is_some_and(|redis| redis.is_up())
     }
 
-    /// Redis, and the work's name there: nobody who reads it learns an id of the provider's.
+    /// Redis, and the work's name there. The name does not reveal the provider's id.
     fn shared(&self, provider: &str, id: &str) -> Option<(Arc<Redis>, String)> {
         let redis = self.redis.clone().filter(|redis| redis.is_up())?;
         let mut hasher = blake3::Hasher::new_keyed(&*redis.secret()?);

@@ -1,4 +1,4 @@
-//! What a request's cache key is made of, for the pipeline and for `outrigger explain` alike.
+//! The parts of a request's cache key, for the pipeline and for `outrigger explain` alike.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::{
 
 /// A request as its cache key sees it.
 pub struct Asked<'a> {
-    /// As it came in.
+    /// The request as it came in.
     pub arrival: &'a Arrival,
-    /// Who asks.
+    /// The caller.
     pub caller: Option<&'a str>,
     /// Name of the route.
     pub route: &'a Arc<str>,
@@ -64,7 +64,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// What a key is made of beside the URI.
+/// The parts of a key beside the URI.
 pub struct KeyParts {
     extra: Vec<(String, String)>,
     model: Option<ModelParts>,
@@ -82,10 +82,11 @@ struct ModelParts {
 }
 
 impl KeyParts {
-    /// The parts under `policy`. The error is the reason why the cache has no part in a call.
+    /// The parts under `policy`.
     ///
     /// # Errors
-    /// A model call whose answer is not for storing, or whose body is not understood; a POST that may change something.
+    /// The reason why the cache has no part in the request: a model call whose answer is not for storing or whose body is not
+    /// understood, or a POST that may change something.
     pub fn of(asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
         let extra = policy.key.iter().map(|part| part_of(part, asked)).collect();
         let model = match &asked.call {
@@ -97,7 +98,7 @@ impl KeyParts {
         Ok(Self { extra, model, body })
     }
 
-    /// Calls `with` with the cache's view of the request.
+    /// Gives the cache's view of the request to `with`.
     pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(CacheQuery<'_>) -> T) -> T {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         match &self.model {
@@ -132,7 +133,7 @@ impl ModelParts {
         let canonical = provider::canonical(bytes).ok_or("the body is not one plain JSON object")?;
         let mut headers: Vec<(&'static str, String)> =
             KEY_HEADERS.into_iter().filter_map(|name| Some((name, joined(&arrival.headers, name)?))).collect();
-        // A stream does not answer a call that wanted none, nor one without usage a call that wanted it.
+        // A stream must not answer a call without `stream`. A stream without usage must not answer a call that wants usage.
         headers.push(("stream", format!("{}/{}", call.streams, facts.include_usage)));
         headers.push(("gzip", accepts(&arrival.headers, b"gzip").to_string()));
         let mut tenant = Vec::new();
@@ -157,10 +158,10 @@ impl ModelParts {
     }
 }
 
-/// What the providers take where a call says nothing.
+/// The providers' temperature for a call that names none.
 const DEFAULT_TEMPERATURE: f64 = 1.0;
 
-/// Request fields that change what a provider answers.
+/// Request fields that change a provider's answer.
 const KEY_HEADERS: [&str; 6] =
     ["anthropic-beta", "anthropic-version", "openai-beta", "openai-organization", "openai-project", "x-goog-user-project"];
 

@@ -1,7 +1,7 @@
-//! The cache in the way of a request: answer from it, wait for a fetch that is under way, or fetch for everybody.
+//! The cache on the way of a request: an answer from the store, a wait for a fetch under way, or a fetch for all who wait.
 //!
-//! A fetch that may be stored is a task of its own, so that no client's cancel hurts another; a fetch that nobody waits for any
-//! more and that costs money is given up.
+//! A fetch that may be stored is a task of its own: one client's cancel must not hurt another client. A model call's fetch is given
+//! up when its last reader leaves: it costs money.
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
@@ -42,18 +42,18 @@ use crate::{
     upstream::Connection,
 };
 
-/// What the cache says to a request.
+/// The cache's decision about a request.
 pub enum Found {
-    /// Answer with this, within these time bounds.
+    /// Answer from the cache, within these time bounds.
     Answer(Response<Body>, TimeBounds),
-    /// Ask upstream; the fill may store what comes.
+    /// Ask upstream; the fill may store the answer.
     Forward(Option<Box<Fill>>),
 }
 
-/// Looks a request up, and waits if somebody already fetches what it asks for.
+/// Looks a request up, and waits if a fetch for the same key is under way.
 ///
 /// # Errors
-/// `only-if-cached`, and nothing is stored; the end of the request's time.
+/// `only-if-cached` and no stored answer; the end of the request's time.
 pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
     let Some(policy) = &route.policies.cache else { return Ok(Found::Forward(None)) };
     let declared = Box::pin(declared::read(proxy, exchange, route, body)).await?;
@@ -70,13 +70,13 @@ pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRou
     if let Lookup::Join(join) = looked_up {
         looked_up = match Box::pin(joined(exchange, route, join)).await? {
             Ok(answer) => return Ok(answer),
-            // Whoever fetched has left or failed: one of those who wait fetches, not each of them.
+            // The fetch has failed or was given up: one of the waiting requests fetches next, not each of them.
             Err((FallThrough::Failed, _)) => look(),
             Err((_, fill)) => Lookup::Miss(fill),
         };
     }
     if let Lookup::Miss(fill) | Lookup::Revalidate(fill) = looked_up {
-        // Boxed: without a store its size would be carried by every request in flight.
+        // Boxed: otherwise every request in flight would carry its size, also without a store.
         looked_up = if fill.may_be_shared() { Box::pin(fill.look_shared(clock)).await } else { Lookup::Miss(fill) };
     }
     Ok(match looked_up {
@@ -127,7 +127,7 @@ async fn joined(
         Err(fall_through) => return Ok(Err(fall_through)),
     };
     if let (Some(call), Some(payers)) = (ask.call(), carrier.load::<Payers>()) {
-        // Whoever reads on may have to pay: should the leader leave.
+        // A reader may have to pay: the leader may leave.
         let demands = Demands::of(&ask, route);
         exchange.seat = Some(payers.join(Payer::of(&ask, call, demands.own())));
     }
@@ -140,7 +140,7 @@ async fn joined(
 /// How long the answer to a model call may be kept, as the app asks with [`TTL`]: seconds, or a duration such as `10m`.
 ///
 /// # Errors
-/// It is neither.
+/// The field is neither.
 pub fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     let Some(value) = arrival.headers.get(TTL) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
@@ -151,10 +151,10 @@ pub fn asked_ttl(arrival: &Arrival) -> Result<Option<Duration>, Reject> {
     })
 }
 
-/// Refreshes of all workers under way at most; a later request does the others. Each counts before it is asked whether it may begin.
+/// Refreshes under way at most, of all workers; further ones are left to later requests. A refresh is counted before the check.
 const REFRESHES: i64 = 32;
 
-/// Brings a stale answer up to date in the background: from another replica if that has done so already. It is an exchange of its
+/// Refreshes a stale answer in the background: from another replica's store if that has a fresh one. A refresh is an exchange of its
 /// own, with a log line; the proxy pays.
 fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill>) {
     let most = exchange.ask.live_door().map_or(REFRESHES, |door| REFRESHES.min(door.bounds.max_requests as i64 / 2).max(1));
@@ -192,7 +192,7 @@ fn refresh(proxy: &Rc<Proxy>, exchange: &Exchange, body: &Replay, fill: Box<Fill
     });
 }
 
-/// Fetches with the right to store, in a task that outlives the client if others wait.
+/// Fetches with the right to store, in a task that outlives the client if other requests wait.
 ///
 /// # Errors
 /// As [`attempt`], unless a stale answer stands in.
@@ -202,7 +202,7 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
         fill.carry(funds.payers().clone());
     }
     tokio::task::spawn_local(async move {
-        // Boxed by the spawn; its end is told to whoever waits.
+        // The spawn boxes the fetch. Its end is told to the waiting requests.
         let stop = sending.ask.proxy.stop.clone();
         let _ = stop.woken(pin!(fetch(sending.ask.proxy.clone(), sending, fill, Some(give)))).await;
     });
@@ -215,7 +215,7 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
     Ok(delivered.attempted)
 }
 
-/// After an answer that the cache did not give: what a successful change makes invalid, and the tags that the route purges.
+/// After an answer that is not from the cache: invalidates the keys of a successful change, and purges the route's tags.
 pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http::response::Parts) {
     let ask = &*exchange.ask;
     let arrival = &ask.arrival;
@@ -235,7 +235,7 @@ type Give = oneshot::Sender<Result<Delivered, Reject>>;
 
 /// How a fetch ended.
 struct Fetched {
-    /// The answer's, if one came.
+    /// The answer's status, if one came.
     status: Option<StatusCode>,
     /// Whether all of it was read.
     complete: bool,
@@ -269,7 +269,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
         };
         let status = attempted.head.status;
         if attempted.head.extensions.get::<Instead>() == Some(&Instead::Fixed) {
-            // No target could answer: an old answer of its own goes before ours.
+            // No target could answer: the target's old answer goes before the proxy's own.
             deliver(give, Ok(fill.on_failure(now).map_or_else(|| Delivered { attempted, role: Role::Fetched }, Delivered::stored)));
             return Fetched::NOTHING;
         }
@@ -298,7 +298,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
     }
 }
 
-/// Gives an answer that may be stored to its client and to the store: read once, for all who wait.
+/// Gives an answer that may be stored to its client, to the waiting requests and to the store. The body is read once.
 async fn store(proxy: &Rc<Proxy>, ask: &Rc<Ask>, attempted: Attempted, recorder: Recorder, give: Option<Give>) -> Fetched {
     let status = attempted.head.status;
     let instead = attempted.head.extensions.get::<Instead>().is_some();
@@ -319,7 +319,7 @@ async fn store(proxy: &Rc<Proxy>, ask: &Rc<Ask>, attempted: Attempted, recorder:
     Fetched { status: Some(status), complete }
 }
 
-/// The attempt's answer, or `None` once the only client that wanted it has left.
+/// The attempt's answer; `None` once its client and all waiting requests have left.
 async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut Option<Give>, fill: &Fill) -> Option<T> {
     let Some(give) = give else { return Some(attempt.await) };
     let mut attempt = attempt;
@@ -328,7 +328,7 @@ async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut
         answer = &mut attempt => return Some(answer),
         () = give.closed() => {}
     }
-    // Others wait: for as long as any of them does.
+    // The client has left. The attempt goes on for as long as another request waits.
     loop {
         if !fill.has_waiters() {
             return None;
@@ -339,11 +339,12 @@ async fn unless_deserted<T>(attempt: impl Future<Output = T> + Unpin, give: &mut
     }
 }
 
-/// How often a fetch whose client has left looks whether anybody waits for it, and how many looks without a byte it is granted.
+/// How often a fetch whose client has left looks for waiting requests. After [`PATIENCE`] looks without a byte a fetch without
+/// readers is abandoned.
 const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: u32 = 10;
 
-/// Reads a body for the store and for everybody who waits; says whether all of it came.
+/// Reads a body for the store and for all readers; says whether all of it came.
 async fn pump(
     proxy: &Proxy,
     body: Body,
@@ -365,7 +366,7 @@ async fn pump(
                 return false;
             }
             Err(_) => {
-                // Nothing comes and nobody waits: whoever asks next shall not wait for this.
+                // No byte comes and no reader waits: the next request must not wait for this fetch.
                 silent += 1;
                 if !recorder.has_readers() && (judge.needs_readers() || silent > PATIENCE) {
                     judge.count_broken();
@@ -387,7 +388,7 @@ async fn pump(
                 }
             }
         }
-        // Nobody wants it: what costs money or cannot be stored is not read for nobody.
+        // No reader is left: a body that costs money or cannot be stored is not read on.
         if !recorder.has_readers() && (judge.needs_readers() || recorder.is_outgrown()) {
             judge.count_broken();
             recorder.abandon();
@@ -407,7 +408,7 @@ async fn pump(
 
 fn deliver(give: Option<Give>, answer: Result<Delivered, Reject>) {
     if let Some(give) = give {
-        // A client that has left does not mind.
+        // The error means that the client has left.
         let _ = give.send(answer);
     }
 }
@@ -428,21 +429,21 @@ fn count_bypass(exchange: &mut Exchange, reason: &'static str) {
     exchange.ask.cells().policies.bypassed(reason);
 }
 
-/// Whether there is memory for what would be stored.
+/// Whether there is memory for one more stored answer.
 fn may_fill(proxy: &Proxy) -> bool {
     proxy.shared.pressure.level() == Level::Easy
 }
 
 fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
     if !may_fill(proxy) {
-        // Whoever waits for this fill is told by its drop, and asks for itself.
+        // The fill's drop tells the waiting requests. They fetch for themselves.
         return bypass(exchange, NOT_CACHED_FOR_MEMORY);
     }
     exchange.cache.outcome = if fill.observed_hit() { CacheOutcome::ObservedHit } else { CacheOutcome::Miss };
     Found::Forward(Some(fill))
 }
 
-/// Writes down how the cache answered, and what that saved.
+/// Records the cache's outcome, and the tokens and dollars saved.
 fn note(exchange: &mut Exchange, info: &HitInfo) {
     exchange.cache.outcome = match info.outcome {
         HitKind::Hit => CacheOutcome::Hit,
@@ -457,10 +458,10 @@ fn note(exchange: &mut Exchange, info: &HitInfo) {
     }
 }
 
-/// A request field of the app's, at the outbound door.
+/// The app's request field at the outbound door: how long the answer may be kept.
 const TTL: header::HeaderName = header::HeaderName::from_static("outrigger-cache-ttl");
 
-/// For bodies whose time bounds matter and nothing else.
+/// The observer of a body that needs time bounds alone.
 struct Unobserved;
 
 impl Observer for Unobserved {
@@ -468,7 +469,7 @@ impl Observer for Unobserved {
     fn end(&mut self, _: End<'_>) {}
 }
 
-/// Observe mode: the key is kept once the answer has passed.
+/// Observe mode: the key alone is kept, once the answer has passed.
 struct Observing {
     recorder: Option<Recorder>,
     judge: Judge,

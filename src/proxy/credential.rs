@@ -1,4 +1,4 @@
-//! What of the app's own fields goes to which provider.
+//! Which of the app's own fields go to which provider.
 //!
 //! | target | fields | query |
 //! |---|---|---|
@@ -6,29 +6,29 @@
 //! | the provider that was asked, with keys | all but [`CREDENTIALS`]; a key in the provider's own field | without `key` and its kin |
 //! | any other (a fallback) | [`ANYBODY`] alone; its own key, if it has one | without `key` and its kin |
 //!
-//! The app meant its cookie, organisation, project, session token and whatever else it wrote for the provider that it asked. So
-//! another one gets what says how to read the call, and nothing that says who makes it: a list of what passes, because nobody
-//! knows all that must not.
+//! The app wrote its cookie, organisation, project and session token for the provider that it asked. Another provider gets the
+//! fields that say how to read the call, and none that says who makes it. The list names the fields that pass: no list can name
+//! all that must not.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
 use crate::config::{Api, Secret};
 
-/// What a configured key takes the place of.
+/// The fields that a configured key replaces.
 static CREDENTIALS: [HeaderName; 7] = [
     header::AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("x-goog-api-key"),
     HeaderName::from_static("api-key"),
-    // Parts of an AWS signature (SigV4), the rest of which stands in `authorization`.
+    // A part of an AWS signature (SigV4); the rest stands in `authorization`.
     HeaderName::from_static("x-amz-security-token"),
     HeaderName::from_static("x-amz-date"),
     HeaderName::from_static("x-amz-content-sha256"),
 ];
 
-/// What a provider that was not asked may know, beside `x-stainless-*`: how the call is framed, what its body is, which version and
-/// beta of the API it is written for, which client library wrote it.
+/// The fields that a provider that was not asked may see, beside `x-stainless-*`: the call's framing, the body's type, the API's
+/// version and beta, the client library.
 static ANYBODY: [HeaderName; 27] = [
     header::HOST,
     header::VIA,
@@ -59,11 +59,11 @@ static ANYBODY: [HeaderName; 27] = [
     HeaderName::from_static("x-server-timeout"),
 ];
 
-/// Members of `Sec-WebSocket-Protocol` in which browsers send a key, and whose they are (OpenAI's realtime API).
+/// The member of `Sec-WebSocket-Protocol` in which browsers send a key (OpenAI's realtime API).
 const PROTOCOL_KEY: &[u8] = b"openai-insecure-api-key.";
 const PROTOCOL_OWNERS: [&[u8]; 2] = [b"openai-organization.", b"openai-project."];
 
-/// Makes the fields fit for a provider. `own`: it is the one that the app asked; `key`: what is configured for it.
+/// Makes the fields fit for a provider. `own`: the app asked this provider; `key`: the key that is configured for it.
 pub fn fit(fields: &mut HeaderMap, api: Api, own: bool, key: Option<&Secret>) {
     if !own {
         let foreign: Vec<HeaderName> = fields.keys().filter(|name| !is_anybodys(name)).cloned().collect();
@@ -95,7 +95,7 @@ fn is_anybodys(name: &HeaderName) -> bool {
     ANYBODY.contains(name) || name.as_str().starts_with("x-stainless-")
 }
 
-/// Keeps these members of `Sec-WebSocket-Protocol`.
+/// Keeps the members of `Sec-WebSocket-Protocol` for which `keep` says so.
 fn keep_protocols(fields: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
     if !fields.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
         return;
@@ -134,7 +134,7 @@ fn is_credential(pair: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// A field, and whether it reaches: the provider that was asked; the same with keys; another one.
+    /// A field, and whether it reaches the provider that was asked, that provider with keys, and another provider.
     const FIELDS: &[(&str, &str, [bool; 3])] = &[
         ("authorization", "Bearer app", [true, false, false]),
         ("x-api-key", "app", [true, false, false]),

@@ -1,9 +1,9 @@
-//! POST that only reads: an operator may declare (`cache.body`) that the POSTs of a route only ask, and what of their JSON
-//! tells one question from another. HTTP itself says neither (RFC 9110 section 9.3.3), so nothing is guessed: a body that is
+//! POST that only reads. An operator may declare (`cache.body`) that the POSTs of a route only read, and which fields of their
+//! JSON tell one question from another. HTTP itself says neither (RFC 9110 section 9.3.3), so nothing is guessed: a body that is
 //! not understood to the end is not answered from the store.
 //!
-//! What is declared to only read invalidates nothing. A GraphQL request is not declared but looked into: a mutation, and
-//! whatever cannot be told from one, is an unsafe POST as ever.
+//! A POST that is declared to only read invalidates nothing. A GraphQL request is looked into instead: a mutation, or a request
+//! that may be one, stays an unsafe POST.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,19 +27,19 @@ use crate::{
     reject::Reject,
 };
 
-/// What a POST asks, by its body.
+/// The question of a POST, by its body.
 #[derive(Debug, Clone)]
 pub struct Declared {
-    /// What of the body is in the key, by name; or why the cache has no part in this request.
+    /// The body's parts in the key, by name; or the reason why the cache has no part in this request.
     pub parts: Result<Arc<[Part]>, &'static str>,
-    /// Whether it only reads.
+    /// Whether the request only reads.
     pub only_reads: bool,
 }
 
-/// A part of a body in a key: its name and its canonical text, which is empty if the body has no such part.
+/// A part of a body in a key: its name and its canonical text. The text is empty if the body has no such part.
 pub type Part = (Box<str>, Box<[u8]>);
 
-/// Reads the body of a request whose route declares what POST asks for; `None` for any other.
+/// Reads the body of a request whose route declares `cache.body`; `None` for any other request.
 ///
 /// # Errors
 /// A client that breaks off.
@@ -71,13 +71,13 @@ pub async fn read(proxy: &Proxy, exchange: &mut Exchange, route: &LiveRoute, bod
     Ok(Some(declared))
 }
 
-/// Whether a request is one that `policy` may declare to only read.
+/// Whether `policy` may declare this request to only read.
 pub fn applies(policy: &config::Cache, door: Door, method: &Method) -> bool {
     door == Door::Inbound && *method == Method::POST && policy.body.is_some()
 }
 
 impl Declared {
-    /// Of a whole body. `persisted` is what is known of persisted GraphQL queries, and learns.
+    /// The question of a whole body. `persisted` holds the known persisted GraphQL queries; a new one is added.
     pub fn of(declares: &CacheBody, headers: &HeaderMap, body: &[u8], persisted: &Persisted) -> Self {
         let json = Json::read(headers, body);
         match declares {
@@ -102,9 +102,9 @@ const LARGEST_TEXT: u64 = 8 << 20;
 
 /// A JSON object as it came in a body.
 struct Json {
-    /// The media type: what is read as something else may be answered with something else.
+    /// The media type: the app may answer another type with another answer.
     kind: Part,
-    /// Canonical.
+    /// The canonical text.
     text: String,
 }
 
@@ -143,7 +143,7 @@ fn members(text: &str) -> Option<Members<'_>> {
     serde_json::from_str(text).ok()
 }
 
-/// The declared fields, each with its text or nothing.
+/// The declared fields, each with its text; the text is empty if the field is absent.
 fn picked(json: Json, fields: &[FieldPath]) -> Result<Vec<Part>, &'static str> {
     let mut parts = Vec::with_capacity(fields.len() + 1);
     for path in fields {
@@ -154,11 +154,11 @@ fn picked(json: Json, fields: &[FieldPath]) -> Result<Vec<Part>, &'static str> {
     Ok(parts)
 }
 
-/// The text of the value at `path`; `None` if it is not there.
+/// The text of the value at `path`; `None` if there is no such value.
 fn value<'a>(object: &'a str, path: &[String]) -> Result<Option<&'a str>, &'static str> {
     let mut text = object;
     for name in path {
-        // What stands there in place of an object could choose the answer.
+        // A value in an object's place could choose the answer.
         let Some(members) = members(text) else { return Err("a declared field is inside of what is no object") };
         match members.get(name) {
             Some(value) => text = value.get(),
@@ -168,7 +168,7 @@ fn value<'a>(object: &'a str, path: &[String]) -> Result<Option<&'a str>, &'stat
     Ok(Some(text))
 }
 
-/// What a GraphQL request does, and its parts: the document, and every other member as it is.
+/// The kind of a GraphQL request, and its parts: the document, and every other member as it is.
 fn asked(json: &Json, persisted: &Persisted) -> Result<(Kind, Vec<Part>), &'static str> {
     const NOT_UNDERSTOOD: &str = "GraphQL request is not understood";
     let all = members(&json.text).ok_or(NOT_UNDERSTOOD)?;
@@ -206,7 +206,7 @@ fn by_hash(hash: [u8; 32]) -> Part {
     part("document", format!("sha256:{}", hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
-/// `persistedQuery.sha256Hash` of the request's `extensions`; an error if it is there and is no hash.
+/// `persistedQuery.sha256Hash` of the request's `extensions`; an error if the member is present and is no hash.
 fn hash(extensions: &str) -> Result<Option<[u8; 32]>, ()> {
     if extensions == "null" {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What a fetch that may be stored gives to the client that began it: an answer, and the cache's part in it.
+//! The result of a fetch for the client that began it: an answer, and the cache's part in it.
 
 use http::{HeaderValue, Response, header};
 
@@ -10,7 +10,7 @@ use crate::{
 
 const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
 
-/// What goes to the client that began a fetch.
+/// The result of a fetch, for the client that began it.
 pub struct Delivered {
     /// The answer.
     pub attempted: Attempted,
@@ -20,11 +20,11 @@ pub struct Delivered {
 
 /// The cache's part in an answer.
 pub enum Role {
-    /// The answer is out of the store.
+    /// The answer is from the store.
     Answered(HitInfo),
-    /// It was fetched.
+    /// The answer was fetched.
     Fetched,
-    /// It was fetched past the cache, for a reason that lies in the request.
+    /// The answer was fetched past the cache, for this reason that lies in the request.
     PassedBy(&'static str),
 }
 
@@ -43,7 +43,7 @@ impl Delivered {
         Self { role, ..Self::fresh(attempted, passed.member) }
     }
 
-    /// An answer out of the store.
+    /// An answer from the store.
     pub fn stored((response, info): (Response<Body>, HitInfo)) -> Self {
         let (head, body) = response.into_parts();
         let attempted = Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None };

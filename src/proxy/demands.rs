@@ -1,4 +1,4 @@
-//! What a request asks of the limits: its own door's and, for a model call, those of the inbound route that caused it.
+//! A request's demands on the limits: those of its own door and, for a model call, those of the inbound route that caused it.
 
 use super::{
     Proxy,
@@ -21,20 +21,20 @@ use crate::{
     upstream::headers,
 };
 
-/// What limits refuse of model calls.
+/// The model calls that the limits refuse.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Refuses {
-    /// What no answer says the cost of.
+    /// Calls whose cost no answer states.
     pub(crate) unmetered: bool,
-    /// That of which it is not even known whether it costs anything.
+    /// Calls that may or may not cost money.
     pub(crate) unknown: bool,
 }
 
-/// The refusal of what no answer says the cost of, where a limit counts on that. `rest`: path and query behind the provider's name.
+/// The refusal of a call whose cost no answer states, if a limit needs the cost. `rest`: path and query after the provider's name.
 pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: Refuses) -> Option<Reject> {
     match billed(arrival, shape) {
         Billed::Elsewhere(what) if refuses.unmetered => Some(Reject::Unmetered((*what).into())),
-        // It may well be free.
+        // A call of unknown cost may be free.
         Billed::Unknown if refuses.unknown => {
             let path = rest.split('?').next().unwrap_or_default();
             Some(Reject::Unmetered(format!("{} {}", arrival.method, path.chars().take(128).collect::<String>()).into()))
@@ -43,14 +43,14 @@ pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: R
     }
 }
 
-/// How the provider bills what a request starts, a WebSocket included.
+/// How the provider bills the work that a request starts, a WebSocket included.
 fn billed<'a>(arrival: &Arrival, shape: &'a Shape) -> &'a Billed {
-    // Of a provider that speaks no model's API nothing is metered, and nothing is claimed.
+    // A provider without a model API is not metered: no bill is claimed.
     let opens = shape.api != Api::Plain && headers::wants_websocket(arrival);
     if opens { &provider::billed::WEBSOCKET } else { &shape.billed }
 }
 
-/// Counts work that is let through although no answer says what it costs, and says so where a limit would have had to count it.
+/// Counts a call that passes although no answer states its cost, and logs it if a limit would have had to count the cost.
 pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
     let Billed::Elsewhere(what) = billed(&ask.arrival, &call.shape) else { return };
     ask.proxy.telemetry.metrics.counter(Family::UnmeteredCalls, &[&call.provider, what]).inc();
@@ -60,7 +60,7 @@ pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
     }
 }
 
-/// What a request asks of the limits, in whose name, at one target.
+/// A request's demands on the limits at one target, and the keys that it counts under.
 pub struct Demands {
     /// Limits of the door and the route; `None`: there are none.
     own: Option<Keyed>,
@@ -70,13 +70,13 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// Of the target that was asked for.
+    /// The demands at the target that was asked for.
     pub fn of(ask: &Ask, route: &LiveRoute) -> Self {
         let call = ask.call();
         Self::with(ask, route, call.map(|call| &*call.provider), call.and_then(|call| call.model.as_deref()))
     }
 
-    /// Of another target, or of the same one once more.
+    /// The demands at another target, or at the same one once more.
     pub fn at(ask: &Ask, route: &LiveRoute, provider: &str, model: Option<&str>) -> Self {
         let asked = ask.call().and_then(|call| call.model.as_deref());
         Self::with(ask, route, Some(provider), model.or(asked))
@@ -84,7 +84,7 @@ impl Demands {
 
     fn with(ask: &Ask, route: &LiveRoute, provider: Option<&str>, model: Option<&str>) -> Self {
         let arrival = &ask.arrival;
-        // A page's own request is meant, not what its browser asks before it.
+        // Limits count a page's own request, not the browser's preflight before it.
         let preflight = !route.counts_preflights && preflight::is_preflight(&arrival.method, &arrival.headers);
         let own = (!route.limits.is_empty() && ask.origin != Origin::Warming && !preflight).then(|| {
             route.limits.keyed(&KeyFacts {
@@ -130,12 +130,12 @@ impl Demands {
         self.own.as_ref()
     }
 
-    /// The keys that outbound calls reserve against, if a limit counts what they use.
+    /// The keys that outbound calls reserve against, if a limit counts tokens or dollars.
     pub fn spendable(&self) -> Option<&Keyed> {
         self.own.as_ref().filter(|keyed| keyed.set().counts(Unit::Tokens) || keyed.set().counts(Unit::NanoUsd))
     }
 
-    /// Takes what applies at `stage` from all limits at once, or nothing.
+    /// Takes the demand at `stage` from all limits at once, or from none.
     ///
     /// # Errors
     /// A limit has no room, or the model has no price and needs one.
@@ -156,7 +156,7 @@ impl Demands {
             return Ok(());
         }
         let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(caused).collect();
-        // Inbound, nothing has been waited for since the arrival: a clock read saved is a clock read saved.
+        // Inbound the time of the arrival serves: it saves a clock read.
         let now = if ask.door() == Door::Inbound { ask.arrival.at } else { Instant::now() };
         let lease = proxy.shared.limits.admit_shared(&questions, now).await.map_err(Reject::Limited)?;
         match &mut exchange.lease {
@@ -174,7 +174,7 @@ impl Demands {
         self.reserve(ask, Demand::caused(self.tokens, self.nano_usd)).await
     }
 
-    /// Reserves for a try at another target: tokens, dollars, and requests where they are counted by provider or model.
+    /// Reserves for a try at another target: tokens, dollars, and requests if a limit counts them by provider or model.
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
@@ -188,7 +188,7 @@ impl Demands {
         ask.proxy.shared.limits.admit_shared(&questions, Instant::now()).await.map_err(Reject::Limited)
     }
 
-    /// What is asked of the limits of the inbound route that caused the call.
+    /// The demand on the limits of the inbound route that caused the call.
     fn caused<'a>(&self, ask: &'a Ask) -> Result<Option<Question<'a>>, Reject> {
         if let Some(unpriced) = &self.unpriced {
             return Err(unpriced.clone());

@@ -1,6 +1,6 @@
 //! The last touch on every final answer of a door: refusals, hits and fallbacks included.
 //!
-//! A field that the app or the provider has set itself stays: what the proxy says stands beside it or not at all.
+//! A field that the app or the provider has set stays. The proxy adds its own value beside it, or none.
 
 use http::{HeaderName, HeaderValue, header, response};
 
@@ -25,7 +25,7 @@ const ANSWERED_BY: HeaderName = HeaderName::from_static("outrigger-answered-by")
 /// Completes the head of a final answer.
 pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
     let ask = &*exchange.ask;
-    // Beside what the app, or a refusal of a later stage, says of other limits.
+    // Appended: the app, or a refusal of a later stage, may have set these fields for other limits.
     for (name, value) in exchange.limit_fields() {
         head.headers.append(name, value);
     }
@@ -48,7 +48,7 @@ pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
     }
 }
 
-/// `x-request-id`, where the answer has none: the line in the log is found by it.
+/// `x-request-id`, if the answer has none: the id finds the line in the log.
 fn name_request(ask: &Ask, head: &mut response::Parts) {
     if !head.headers.contains_key(cause::REQUEST_ID)
         && let Some(id) = ask.request_id().field()
@@ -57,7 +57,7 @@ fn name_request(ask: &Ask, head: &mut response::Parts) {
     }
 }
 
-/// `Cache-Status` where the cache had no part in the answer, with the reason.
+/// `Cache-Status` with the reason, if the cache had no part in the answer.
 fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut response::Parts) {
     let enforces = ask.route().and_then(|route| route.policies.cache.as_ref()).is_some_and(|policy| policy.mode == Mode::Enforce);
     if let (Some(reason), true) = (cache.bypass, enforces) {
@@ -65,7 +65,7 @@ fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut response::Parts) {
     }
 }
 
-/// Who answered in place of the target that was asked.
+/// Names the fallback that answered in place of the target that was asked.
 fn name_fallback(ask: &Ask, head: &mut response::Parts) {
     let fallback = ask.tries.fallback.borrow();
     let Some(fallen) = fallback.as_ref().filter(|_| ask.door() == Door::Outbound) else { return };
@@ -78,7 +78,8 @@ fn name_fallback(ask: &Ask, head: &mut response::Parts) {
     }
 }
 
-/// Tells an SDK that the call was retried already: its own retries would multiply ours. A policy that could not retry says nothing.
+/// Tells an SDK that the call was retried already: its own retries would multiply the proxy's. Nothing is said if no retry could be
+/// made.
 fn stop_retries(ask: &Ask, head: &mut response::Parts) {
     let failed = head.status.is_client_error() || head.status.is_server_error();
     if failed && ask.door() == Door::Outbound && ask.tries.policy_ran.get() {

@@ -24,17 +24,17 @@ use crate::{
 
 /// An exchange that is over.
 pub struct Ending {
-    /// What was asked.
+    /// The record of the request.
     pub ask: Rc<Ask>,
-    /// How it ended.
+    /// How the exchange ended.
     pub outcome: ExchangeOutcome,
-    /// When it ended.
+    /// When the exchange ended.
     pub at: Instant,
-    /// What the client was answered.
+    /// The answer that the client got.
     pub answer: AnswerNotes,
-    /// What the cache did.
+    /// The cache's outcome.
     pub cache: CacheOutcome,
-    /// What its tries have cost, as far as they have ended.
+    /// The charges of the tries that have ended.
     pub charged: Charged,
 }
 
@@ -60,18 +60,18 @@ impl Ending {
         self.cache.is_answer()
     }
 
-    /// Gives back or keeps what limits still hold of the request itself; what its tries cost is their bills' business.
+    /// Gives back or keeps the request's own reservation. The tries' bills settle the tries' reservations.
     pub fn settle(&self, lease: Lease) {
         let answer = &self.answer;
         let asked = self.ask.tries.made.get() > 0;
         if self.ask.call().is_none() {
-            // Inbound, requests count as they came.
+            // Inbound every request counts, however it ended.
             lease.keep();
         } else if self.is_cached() {
-            // The request counts where the limit counts every one; tokens and dollars do not.
+            // The request stays counted in limits that count every request; its tokens and dollars are given back.
             drop(lease);
         } else if (1..400).contains(&answer.status) || asked && (answer.status == 0 || answer.timed_out) {
-            // Whoever hangs up or runs out of time has very likely been billed for.
+            // The provider has very likely billed a call whose client hung up or ran out of time.
             lease.keep();
         } else {
             lease.refund();
@@ -174,7 +174,7 @@ fn log(ending: &Ending) {
         first_token: ask.tries.first_token.get(),
         bytes_in: answer.bytes_in + ask.upload.bytes.get(),
         bytes_out: answer.bytes_out,
-        // As the model: that which was paid, also where it was not the one that was asked.
+        // As for the model: the provider that was paid, also if another was asked.
         provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
         model,
         asked_model: if model == asked_model { "" } else { asked_model },
@@ -186,7 +186,7 @@ fn log(ending: &Ending) {
     });
 }
 
-/// A line for a charge that came after its payer's exchange was over, so that the lines add up to the books.
+/// Logs a charge that came after its payer's exchange was over: the lines must add up to the books.
 pub(super) fn charged_late(ask: &Ask, payer: &Payer, order: &Order, charge: &Charge) {
     if !ask.proxy.telemetry.log.enabled() {
         return;
@@ -206,7 +206,7 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, order: &Order, charge: &Cha
     });
 }
 
-/// What a line says of the request alone. The digits of its ids go into `room`.
+/// The part of a log line that the request alone determines. The digits of its ids go into `room`.
 fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Record<'a> {
     let arrival = &ask.arrival;
     let call = ask.call();

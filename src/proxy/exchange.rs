@@ -1,7 +1,7 @@
 //! One request under way, from its arrival to the last byte of its answer.
 //!
-//! The exchange observes the body that goes to the client: the exchange ends when that body ends or the client leaves. A future that
-//! is dropped half-way ends it too. The end is told once, as an [`Ending`].
+//! The exchange observes the body that goes to the client. It ends when that body ends, when the client leaves, or when its future is
+//! dropped half-way. The end is told once, as an [`Ending`].
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -37,17 +37,17 @@ use crate::{
 
 /// One request under way.
 pub struct Exchange {
-    /// What was asked.
+    /// The record of the request.
     pub ask: Rc<Ask>,
-    /// What the cache did.
+    /// The cache's part in the request.
     pub cache: CacheNotes,
-    /// What the client is answered.
+    /// The answer to the client.
     pub answer: AnswerNotes,
-    /// What limits have reserved for the request itself.
+    /// The limits' reservation for the request itself.
     pub lease: Option<Lease>,
-    /// The place among those who may be charged for its tries.
+    /// The seat among the payers of its tries.
     pub seat: Option<Seat>,
-    /// The connection to give back when the body has ended well.
+    /// The upstream connection, to be released when the body has ended well.
     pub connection: Option<Connection>,
     running: Option<Running<Keyed>>,
     span: Option<Span>,
@@ -55,31 +55,32 @@ pub struct Exchange {
     _inflight: GaugeGuard,
 }
 
-/// What the cache did for a request.
+/// The cache's part in a request.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheNotes {
-    /// How it answered, or that it did not.
+    /// The cache's outcome.
     pub outcome: CacheOutcome,
-    /// Why it had no part in the request.
+    /// Why the cache had no part in the request.
     pub bypass: Option<&'static str>,
-    /// The operator says that the request only reads, whatever its method.
+    /// Whether the operator has declared that the request only reads, whatever its method.
     pub only_reads: bool,
-    /// Its answer is looked into before it is stored.
+    /// Whether the answer is looked into before it is stored.
     pub looks_inside: bool,
 }
 
-/// What a client was answered.
+/// The answer that a client got.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerNotes {
     /// The status; 0: none was sent.
     pub status: u16,
     /// The reason of a refusal.
     pub reject: Option<&'static str>,
-    /// What the refusal tells an operator beyond its reason.
+    /// The refusal's detail for an operator.
     pub detail: Option<Box<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
-    /// The refusal is for time that passed after something was sent.
+    /// Whether a time bound (neither `connect` nor one of the client's body) or the process's end has refused the request: a sent try
+    /// may have been billed.
     pub timed_out: bool,
     /// Whether the answer streams.
     pub streams: Option<bool>,
@@ -91,7 +92,7 @@ pub struct AnswerNotes {
     pub bytes_in: u64,
     /// Body bytes to the client.
     pub bytes_out: u64,
-    /// Fields that tell the state of limits, where the lease has been parted with.
+    /// Fields that tell the state of the limits, if the exchange has given its lease away.
     pub limit_fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -101,7 +102,7 @@ impl Exchange {
         Self::of(Ask::of(proxy, worker, arrival, Origin::Client))
     }
 
-    /// The exchange of what `ask` asks.
+    /// The exchange of `ask`.
     pub fn of(ask: Rc<Ask>) -> Box<Self> {
         let cache = CacheNotes { outcome: CacheOutcome::None, bypass: None, only_reads: false, looks_inside: false };
         Box::new(Self {
@@ -118,7 +119,7 @@ impl Exchange {
         })
     }
 
-    /// Continues or begins the trace, where OTLP is on; else a trace that came in passes as it is.
+    /// Continues or begins the trace, if OTLP is on. Otherwise an incoming trace passes as it is.
     pub fn trace(&mut self, door: &LiveDoor) {
         let telemetry = &self.ask.proxy.telemetry;
         if telemetry.tracer.is_none() {
@@ -140,7 +141,7 @@ impl Exchange {
         self.ask.traced(trace);
     }
 
-    /// From now on outbound calls may say that this exchange caused them, and reserve against its limits.
+    /// From now on outbound calls may name this exchange as their cause, and reserve against its limits.
     pub fn caused_from_now(&mut self, keyed: Option<&Keyed>) {
         let ask = &self.ask;
         if ask.door() == Door::Inbound && ask.worker.live.outbound.is_some() {
@@ -161,7 +162,7 @@ impl Exchange {
         }
     }
 
-    /// The answer that the proxy gives by itself, in the provider's own shape where there is one.
+    /// The proxy's own answer to a refused request, in the provider's shape if the provider has one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
         self.answer.reject = Some(reject.reason());
         self.answer.timed_out = match &reject {
@@ -173,7 +174,7 @@ impl Exchange {
         }
         self.answer.detail = reject.finding().map(Into::into);
         let ask = &self.ask;
-        // The app beside us may know where its providers are; nobody else, and least of all a client.
+        // The app on this host may know where its providers are. Nobody else may, least of all a client.
         let is_app = ask.door() == Door::Outbound && ask.arrival.peer.ip().to_canonical().is_loopback();
         let reject = if is_app { reject } else { reject.for_strangers() };
         match ask.call() {
@@ -184,7 +185,7 @@ impl Exchange {
         }
     }
 
-    /// Dresses `response` and hands the exchange over to its body, whose end is the exchange's end.
+    /// Dresses `response` and gives the exchange to its body. The body's end is the exchange's end.
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         self.head_is(head.status);
@@ -202,26 +203,26 @@ impl Exchange {
         }
     }
 
-    /// Parts with what limits have reserved for the tries; the rest stays with the request.
+    /// Gives away the limits' reservation for the tries. The rest stays with the request.
     pub fn take_funds(&mut self) -> Option<Lease> {
         let lease = self.lease.as_mut()?;
         self.answer.limit_fields = lease.headers();
         Some(lease.take_moving())
     }
 
-    /// A tunnel has ended.
+    /// Ends the exchange of a tunnel that has ended.
     pub fn tunnelled(&mut self, up: u64, down: u64, complete: bool) {
         self.answer.bytes_in += up;
         self.answer.bytes_out += down;
         self.finish(if complete { ExchangeOutcome::Complete } else { ExchangeOutcome::UpstreamBroken }, Instant::now());
     }
 
-    /// The status that a tunnel answers with.
+    /// Notes the status of a tunnel, 101.
     pub fn switching(&mut self) {
         self.head_is(StatusCode::SWITCHING_PROTOCOLS);
     }
 
-    /// The exchange of a refresh has ended; `status` is the answer's, if one came.
+    /// Ends the exchange of a refresh; `status` is the answer's, if one came.
     pub fn refreshed(mut self: Box<Self>, status: Option<StatusCode>, complete: bool) {
         self.answer.status = status.map_or(0, |status| status.as_u16());
         self.finish(if complete { ExchangeOutcome::Complete } else { ExchangeOutcome::UpstreamBroken }, Instant::now());
@@ -238,11 +239,11 @@ impl Exchange {
         }
         let outcome = match outcome {
             ExchangeOutcome::Complete if self.answer.reject.is_some() => ExchangeOutcome::Rejected,
-            // What ends badly while the process leaves is ended by us.
+            // A bad end while the process leaves is the proxy's doing.
             ExchangeOutcome::ClientGone | ExchangeOutcome::UpstreamBroken if self.ask.proxy.stop.is_on() => ExchangeOutcome::Stopped,
             outcome => outcome,
         };
-        // First the seat, then the account: a charge that finds the seat taken finds the account open.
+        // The seat before the account: a charge that finds the seat taken must find the account open.
         drop(self.seat.take());
         let ending = Ending {
             ask: self.ask.clone(),
@@ -274,7 +275,7 @@ impl Observer for Exchange {
         let now = Instant::now();
         let outcome = match end {
             End::Complete => ExchangeOutcome::Complete,
-            // A shared fetch may be ended by another worker, a moment before this one.
+            // Another worker may end a shared fetch, a moment before this worker's own stop.
             End::Broken(BodyError::Stopping) => ExchangeOutcome::Stopped,
             End::Broken(_) => ExchangeOutcome::UpstreamBroken,
             End::Abandoned => ExchangeOutcome::ClientGone,

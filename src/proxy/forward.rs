@@ -1,4 +1,4 @@
-//! One try: build the request for one target, send it, wait for the head within the bounds, make the head fit.
+//! One try: sends a request to one target, waits for the head within the bounds, and cleans the head.
 
 use std::{
     future::Future,
@@ -22,47 +22,47 @@ use crate::{
 
 /// A response head that may go to the client, its body, and the connection it comes over.
 pub struct Responded {
-    /// Cleaned of what belongs to one hop.
+    /// The head, without the fields that belong to one hop.
     pub head: response::Parts,
-    /// As it comes.
+    /// The body, as it comes.
     pub body: Body,
     /// To be released at the body's end.
     pub connection: Connection,
     /// From sending to the head.
     pub took: Duration,
-    /// Bounds that only observe and would have passed.
+    /// Words for the observed bounds that have passed.
     pub overran: SmallVec<[&'static str; 2]>,
 }
 
-/// Why a try gave nothing.
+/// Why a try gave no answer.
 #[derive(Debug)]
 pub enum Failed {
     /// No response head.
     Send(SendError),
     /// A bound passed.
     Timeout(Bound, Duration),
-    /// What came back cannot be forwarded.
+    /// The response cannot be forwarded.
     Malformed(headers::Malformed),
-    /// The client's own body failed; no target is to blame.
+    /// The client's own body failed: the target is not to blame.
     Client(Reject),
 }
 
 /// The time bounds of one try.
 #[derive(Debug, Clone, Copy)]
 pub struct TryBounds {
-    /// To an open connection; `None`: written as `off`.
+    /// To an open connection; `None`: configured as `off`.
     pub connect: Option<Duration>,
     /// From the request fully sent to the head.
     pub response_header: Option<Duration>,
     /// To the head, everything included.
     pub per_try: Option<Duration>,
-    /// When the exchange's time is over.
+    /// The end of the exchange's time.
     pub deadline: Deadline,
-    /// Bounds that only observe are counted and not enforced.
+    /// Whether the bounds enforce. Observed bounds are counted alone.
     pub mode: Mode,
 }
 
-/// To an open connection, where no `timeouts` are written: the kernel alone would wait for two minutes.
+/// The `connect` bound without `timeouts`: the kernel alone would wait for two minutes.
 const CONNECT: Duration = Duration::from_secs(5);
 
 impl Default for TryBounds {
@@ -80,7 +80,7 @@ impl TryBounds {
         }
     }
 
-    /// The same for a policy that only observes: those that hold without one.
+    /// The bounds to enforce. A policy that only observes has the default ones, within the deadline.
     fn enforced(self) -> Self {
         match self.mode {
             Mode::Enforce => self,
@@ -88,12 +88,12 @@ impl TryBounds {
         }
     }
 
-    /// Whether nothing but the connection is bounded.
+    /// Whether `connect` is the only bound.
     fn bounds_nothing(&self) -> bool {
         self.response_header.is_none() && self.per_try.is_none() && self.deadline == Deadline::NONE
     }
 
-    /// Bounds that a try of this length would have passed, had they been enforced.
+    /// The observed bounds that a try of this length has passed.
     fn overran(&self, took: Duration) -> SmallVec<[&'static str; 2]> {
         let bounds = [("observed_response_header", self.response_header), ("observed_per_try", self.per_try)];
         let passed = |(word, bound): (&'static str, Option<Duration>)| bound.filter(|bound| took > *bound).map(|_| word);
@@ -122,7 +122,7 @@ pub async fn send(
     let upgrade = request.headers().contains_key(header::UPGRADE);
     let began = Instant::now();
     let enforced = bounds.enforced();
-    // Pinned here and handed down by reference: each move of a future by value costs its size twice.
+    // Pinned here and passed by reference: each move of a future by value costs its size twice.
     let mut sending = pin!(pool.send(request, enforced.connect, began, arrival.interim.as_ref(), upgrade));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
@@ -135,7 +135,7 @@ pub async fn send(
         }
         Err((bound, after)) => return Err(Failed::Timeout(bound, after)),
     };
-    // What version the target speaks is between it and us.
+    // The client does not see the target's version: the version holds for one hop.
     head.version = Version::HTTP_11;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
         headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
@@ -163,8 +163,8 @@ async fn within<T>(mut send: Pin<&mut impl Future<Output = T>>, progress: &Progr
     let head_bound = async {
         match bounds.response_header {
             Some(after) => {
-                // While the request is being sent: a target that takes nothing for as long is as good as silent. (A client that
-                // sends nothing is another matter, and has a bound of its own.)
+                // While the request is being sent: a target that takes no byte for as long counts as silent. A client that sends no
+                // byte has a bound of its own.
                 while !progress.is_done() {
                     let taken = progress.bytes.get();
                     if tokio::time::timeout(after, progress.done()).await.is_err()

@@ -1,7 +1,7 @@
-//! The money of a model call: what is reserved for the next try, and who pays.
+//! The money of a model call: the reservation for the next try, and the payers.
 //!
-//! Each try has a reservation of its own, made for the target, key and model that it asks. A try that cost nothing leaves its
-//! reservation to the next one. A try that may have been billed takes it along: the next try reserves anew, or is not made.
+//! Each try has a reservation of its own, made for its target, key and model. A try that cost nothing leaves its reservation to
+//! the next try. A try that may have been billed keeps its reservation: the next try reserves anew, or is not made.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -18,12 +18,12 @@ use crate::{policy::limits::Lease, reject::Reject};
 /// The money of a model call.
 pub struct Funds {
     payers: Arc<Payers>,
-    /// `None`: the last try has taken it.
+    /// The reservation for the next try; `None`: the last try has kept it.
     lease: Option<Lease>,
 }
 
 impl Funds {
-    /// What pays for the tries of a model call: `exchange` takes the first place among those who may be charged. `None`: it is none.
+    /// The funds of a model call. `exchange` takes the first seat among the payers. `None`: the request is no model call.
     pub fn of(exchange: &mut Exchange, demands: &Demands) -> Option<Self> {
         let ask = exchange.ask.clone();
         ask.call().map(|call| demands::tell_unmetered(&ask, call))?;
@@ -32,22 +32,22 @@ impl Funds {
         Some(Self { payers, lease: Some(exchange.take_funds().unwrap_or_default()) })
     }
 
-    /// Those who may be charged.
+    /// The payers.
     pub fn payers(&self) -> &Arc<Payers> {
         &self.payers
     }
 
-    /// The bill of the next try; it takes the reservation along.
+    /// Opens the bill of the next try. The bill takes the reservation.
     pub fn open_bill(&mut self, ask: &Rc<Ask>, provider: &LiveProvider, model: Option<&Arc<str>>) -> Bill {
         Bill::open(ask.clone(), self.payers.clone(), self.lease.take(), provider.name.clone(), model.cloned())
     }
 
-    /// A try cost nothing: its reservation serves the next one.
+    /// Puts back the reservation of a try that cost nothing, for the next try.
     pub fn put_back(&mut self, lease: Option<Lease>) {
         self.lease = lease;
     }
 
-    /// Reserves for one more try at the same target, if the last one has taken the reservation along.
+    /// Reserves for one more try at the same target, if the last try has kept its reservation.
     ///
     /// # Errors
     /// A limit has no room for it.
@@ -59,7 +59,7 @@ impl Funds {
         Ok(())
     }
 
-    /// Gives back what was reserved at one target and reserves at the next: under its own key, provider, model and price.
+    /// Gives back the reservation at one target and reserves at the next, under the next one's key, provider, model and price.
     ///
     /// # Errors
     /// A limit has no room for it, or the model has no price and needs one: the target is passed over.
@@ -74,7 +74,7 @@ impl Funds {
 }
 
 impl Drop for Funds {
-    /// What no try has used was not needed.
+    /// Gives back a reservation that no try has used.
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.refund();

@@ -1,4 +1,4 @@
-//! What guards the tries at one target, and which tries are free: those that no policy need allow.
+//! The guards of the tries at one target, and the free tries that need no policy.
 
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ use crate::{
     reject::Reject,
 };
 
-/// What guards the tries at one target.
+/// The guards of the tries at one target.
 pub(super) struct Guards {
     breaker: Option<Arc<Breaker>>,
     budget: Arc<Budget>,
     repeatable: bool,
-    /// Whether an unanswered request may be sent again without any policy.
+    /// Whether an unanswered request may be sent again without a policy.
     idempotent: bool,
-    /// The client repeats a call that was given up.
+    /// Whether the client repeats a call that was given up.
     repeats: bool,
-    /// Whether a policy tries again at all.
+    /// Whether a policy allows any retry.
     pub(super) retries: bool,
 }
 
 impl Guards {
-    /// Of the tries at `aim`.
+    /// The guards of the tries at `aim`.
     pub(super) fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, was_given_up: bool) -> Self {
         let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
         let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
@@ -73,10 +73,10 @@ impl Guards {
         permit.map_err(|open| Reject::BreakerOpen { target: target.clone(), retry_after: open.retry_after })
     }
 
-    /// What follows a try, by the retry policy.
+    /// The retry policy's judgement of a try.
     pub(super) fn judge(&self, proxy: &Proxy, sending: &Sending, route: &LiveRoute, tried: &Tried, made: u32, next: Next) -> Judgement {
         let (ask, policy) = (&sending.ask, route.policies.retry.as_ref());
-        // The time matters only to a policy or a deadline.
+        // Only a policy or a deadline needs the time: it costs a clock read.
         let timed = policy.is_some() || ask.deadline() != Deadline::NONE;
         let now = if timed { Instant::now() } else { ask.arrival.at };
         let standing = Standing {
@@ -91,22 +91,22 @@ impl Guards {
     }
 }
 
-/// Tries that no policy need allow: the target has done nothing, or another key may do better at once.
+/// Tries that need no policy: the target has done no work, or another key may do better at once.
 pub(super) struct FreeTries {
     reconnected: bool,
     keys: usize,
 }
 
-/// Why a free try follows: the connection was closed before anybody looked at the request.
+/// The reason of a free try: the connection was closed before the target read the request.
 pub(super) const RECONNECT: &str = "safe_reconnect";
 
 impl FreeTries {
-    /// At `aim`, before the first try.
+    /// The free tries at `aim`, before the first try.
     pub(super) fn at(aim: &Aim<'_>) -> Self {
         Self { reconnected: false, keys: aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1)) }
     }
 
-    /// Why a free try follows this one; `None`: none does.
+    /// The reason of a free try after this one; `None`: no free try follows.
     pub(super) fn next(&mut self, sending: &mut Sending, tried: &Tried, guards: &Guards) -> Option<&'static str> {
         if !sending.body.can_repeat() {
             return None;

@@ -1,5 +1,5 @@
-//! Before the first byte goes to the client an answer can still be judged: an error by its body, a stream by its first
-//! event with content, a small answer that is no stream by all of it. After that it is committed.
+//! Judges an answer before its first byte goes to the client: an error by its body, a stream by its first event with content,
+//! a small answer that is no stream by all of its body. After the first byte the answer is committed.
 
 use std::time::Duration;
 
@@ -18,27 +18,27 @@ use crate::{
     upstream::Connection,
 };
 
-/// Error bodies are small; what is larger is passed on unread.
+/// Bytes of an error's body at most; a larger body is passed on unread.
 const MAX_ERROR: usize = 64 << 10;
-/// Bytes of events before the first one with content, and of an answer that is no stream.
+/// Bytes that are held back at most: events before the first one with content, or an answer that is no stream.
 const MAX_HELD: usize = 256 << 10;
 /// The longest pause within an answer that is held back to its end.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What an answer began with.
+/// The beginning of an answer.
 pub enum Beginning {
-    /// Content, or what cannot be judged.
+    /// Content, or a body that cannot be judged.
     Content(Attempted),
-    /// An error inside of a 200, or a break.
+    /// An error inside a 200, or a break.
     Error(Attempted, ErrorClass),
-    /// A 200 without an answer: nothing, comments alone, a page, JSON that is cut.
+    /// A 200 without an answer: an empty body, comments alone, a page, JSON that is cut.
     Empty(Attempted),
     /// Neither came in time.
     Timeout(Bound, Duration),
 }
 
-/// Reads an error's body, so that it can be understood and still be passed on. What breaks or stalls while it is read breaks
-/// for the client too: a part is never passed on as the whole.
+/// Reads an error's body, which can still be passed on. A body that breaks or stalls meanwhile breaks for the client too: a part
+/// is never passed on as the whole.
 pub async fn error_body(mut body: Body, connection: Connection, idle: Option<Duration>, deadline: Deadline) -> (Body, Option<Connection>) {
     let mut read = BytesMut::new();
     loop {
@@ -64,8 +64,8 @@ pub async fn error_body(mut body: Body, connection: Connection, idle: Option<Dur
     (Body::full(read.freeze()), None)
 }
 
-/// Holds an answer back until it is known to be one: a stream until its first event with content, a small answer that is no
-/// stream until its end.
+/// Holds an answer back until it can be judged: a stream until its first event with content, a small answer that is no stream
+/// until its end.
 pub async fn until_content(ask: &Ask, attempted: Attempted) -> Beginning {
     match attempted.reading.clone() {
         Some(reading) if reading.is_blind() => Beginning::Content(attempted),
@@ -85,7 +85,7 @@ async fn stream(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Begin
     let until = until.chain(ask.deadline().next(began)).min_by_key(|(at, ..)| *at);
     let mut ahead = Ahead::of(ask);
     while ahead.size < MAX_HELD {
-        // A stream that goes silent before its first content is given up like one that has none in time.
+        // A stream that goes silent before its first content is given up, like a stream without content in time.
         let silent = idle.map(|after| (Instant::now() + after, Bound::FirstToken, after));
         let frame = match until.into_iter().chain(silent).min_by_key(|(at, ..)| *at) {
             None => attempted.body.frame().await,
@@ -101,7 +101,8 @@ async fn stream(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Begin
     ahead.judged(attempted, reading)
 }
 
-/// An answer that pauses for [`PAUSE`] is passed on: its client may live on what keeps the connection alive.
+/// Holds back an answer that is no stream. An answer that pauses for [`PAUSE`] is passed on: its bytes may keep the client's
+/// connection alive.
 async fn whole(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Beginning {
     if attempted.body.exact_len().is_some_and(|len| len > MAX_HELD as u64) {
         return Beginning::Content(attempted);
@@ -124,7 +125,7 @@ async fn whole(ask: &Ask, mut attempted: Attempted, reading: &Reading) -> Beginn
     ahead.judged(attempted, reading)
 }
 
-/// What was read ahead of an answer.
+/// The part of an answer that was read ahead.
 struct Ahead {
     pieces: Vec<Bytes>,
     size: usize,
@@ -132,7 +133,7 @@ struct Ahead {
     end: ReadTo,
 }
 
-/// How far an answer was read.
+/// How far an answer was read ahead.
 enum ReadTo {
     /// More may come.
     Middle,
@@ -145,14 +146,14 @@ impl Ahead {
         Self { pieces: Vec::new(), size: 0, room: ask.proxy.shared.bodies.room(), end: ReadTo::Middle }
     }
 
-    /// Takes a frame; `false`: no further one is to be read ahead.
+    /// Takes a frame; `false`: no further frame is to be read ahead.
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>) -> bool {
         match frame.map(|frame| frame.map(Frame::into_data)) {
             Some(Ok(Ok(piece))) => {
                 self.size += piece.len();
                 let fits = self.room.take(piece.len() as u64);
                 self.pieces.push(piece);
-                // Without memory to hold it back, what comes is committed.
+                // Without memory to hold the answer back it is committed.
                 fits
             }
             Some(Ok(Err(_))) => false,
@@ -167,7 +168,7 @@ impl Ahead {
         }
     }
 
-    /// The answer as it can be passed on, and what it began with.
+    /// The answer, ready to be passed on, and its beginning.
     fn judged(self, attempted: Attempted, reading: &Reading) -> Beginning {
         let broken = matches!(self.end, ReadTo::Break(_));
         let body = match self.end {
@@ -178,7 +179,7 @@ impl Ahead {
         let attempted = Attempted { body, ..attempted };
         match reading.error() {
             Some(class) => Beginning::Error(attempted, class),
-            // Broken before anything was passed on: as good as no answer.
+            // An answer that broke before a byte was passed on counts as none.
             None if broken && !reading.ended() => Beginning::Error(attempted, ErrorClass::Transient),
             None if reading.is_no_answer() => Beginning::Empty(attempted),
             None => Beginning::Content(attempted),

@@ -1,6 +1,6 @@
-//! What a try came to: for the client, for retry and fallback, for the breaker.
+//! The result of a try: for the client, for retry and fallback, for the breaker.
 //!
-//! Rare branches are boxed: their size would be carried by every request in flight.
+//! Rare branches are boxed: otherwise every request in flight would carry their size.
 
 use std::{rc::Rc, time::Duration};
 
@@ -30,21 +30,21 @@ use crate::{
     upstream::headers::Malformed,
 };
 
-/// One try's result, and what it means.
+/// One try's result and its meaning.
 pub struct Tried {
-    /// What the client gets, if this is kept.
+    /// The client's answer, if this try's is kept.
     pub answer: Result<Attempted, Reject>,
     /// For retry and fallback.
     pub outcome: TryOutcome,
     /// For metrics.
     pub word: &'static str,
-    /// What went wrong with a connection.
+    /// How the connection broke.
     pub broke: Option<Broke>,
     /// The provider's error.
     pub(super) class: Option<ErrorClass>,
-    /// The key was refused and another one may serve.
+    /// Whether the key was refused and another key may serve.
     pub(super) another_key: bool,
-    /// The target does not know `stream_options`, which the proxy has added.
+    /// Whether the target does not know the `stream_options` that the proxy has added.
     pub(super) refuses_usage: bool,
 }
 
@@ -62,7 +62,7 @@ impl Tried {
         }
     }
 
-    /// How the breaker sees it.
+    /// The try's outcome for the breaker.
     pub fn for_breaker(&self) -> breaker::Outcome {
         let (failed, retry_after) = match &self.outcome {
             TryOutcome::Answer(answer) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
@@ -71,7 +71,7 @@ impl Tried {
             TryOutcome::Answer(answer) => {
                 (self.class.map_or_else(|| is_gateway_error(answer.status), ErrorClass::counts_for_breaker), answer.hint)
             }
-            // Our own bound, and no word of the target.
+            // The proxy's own bound: it says nothing about the target.
             TryOutcome::Fault { fault: Fault::Full, .. } => return breaker::Outcome::Cancelled,
             TryOutcome::Fault { .. } | TryOutcome::Timeout(_) => (true, None),
             TryOutcome::BrokenStream => (self.class.is_none_or(ErrorClass::counts_for_breaker), None),
@@ -81,7 +81,7 @@ impl Tried {
     }
 }
 
-/// Understands a response head, and, where a policy needs it, what follows: an error's body, a stream's beginning.
+/// Judges a response by its head and, if a policy needs it, by an error's body or a stream's beginning.
 ///
 /// # Errors
 /// The client's time is over.
@@ -103,7 +103,7 @@ pub async fn understand(
     let failed = status.is_client_error() || status.is_server_error();
     let bill = match bill {
         Some(bill) if failed => {
-            // Providers bill no errors.
+            // Providers do not bill errors.
             if let Some(funds) = &mut sending.funds {
                 funds.put_back(bill.void());
             }
@@ -140,7 +140,7 @@ pub async fn understand(
     }
 }
 
-/// An answer as whoever reads it gets it: metered by its bill, without the usage that only the meter has asked for.
+/// The answer for its readers: metered by its bill, without the usage that the meter alone has asked for.
 fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
     let Responded { mut head, body, connection, .. } = responded;
     let hint = (head.status.as_u16() >= 400).then(|| retry::hint(&head.headers, proxy.shared.clock.wall())).flatten();
@@ -157,7 +157,7 @@ fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (
     (Attempted { head, body, connection, bounds: TimeBounds::default(), reading: Some(reading) }, hint)
 }
 
-/// A provider's error, understood by its body.
+/// Judges a provider's error by its body.
 async fn error(proxy: &Proxy, ask: &Ask, responded: Responded) -> Tried {
     let Responded { head, body, connection, .. } = responded;
     let idle = ask.enforced_timeouts().and_then(|timeouts| timeouts.idle);

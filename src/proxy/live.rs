@@ -1,7 +1,7 @@
-//! The configuration at work: routes with everything they need resolved, one immutable value, swapped whole on reload.
+//! The resolved configuration: one immutable value, swapped whole on reload.
 //!
 //! [`Live`] is shared. Each worker keeps a [`Worker`] beside it: the same routes with the worker's own metric cells and
-//! connection pools, made anew when the generation changes, pools of unchanged targets kept.
+//! connection pools. A [`Worker`] is made anew when the generation changes; the pools of unchanged targets are kept.
 
 use std::{
     cell::RefCell,
@@ -32,49 +32,49 @@ use crate::{
 
 /// One generation of the configuration.
 pub struct Live {
-    /// Counts reloads.
+    /// The number of the generation: it grows by one with each reload.
     pub generation: u64,
-    /// As read.
+    /// The configuration as read.
     pub config: Arc<Config>,
-    /// In front of the app.
+    /// The door in front of the app.
     pub inbound: Option<LiveDoor>,
-    /// In front of the providers.
+    /// The door in front of the providers.
     pub outbound: Option<LiveDoor>,
-    /// Everything a request can be sent to; routes hold indexes.
+    /// The app and the providers; routes hold indexes into them.
     pub targets: Vec<Arc<Target>>,
     /// Providers in the order of the configuration.
     pub providers: Vec<LiveProvider>,
-    /// What models cost.
+    /// The models' prices.
     pub prices: Prices,
     /// Whether any route has a cache.
     pub caches: bool,
-    /// Whether an inbound limit counts what calls use: then a call that cannot be attributed escapes it.
+    /// Whether an inbound limit counts the usage of calls: a call that cannot be attributed escapes such a limit.
     pub limits_callers: bool,
 }
 
 /// A door's routes.
 pub struct LiveDoor {
-    /// Which.
+    /// The listener.
     pub door: Door,
-    /// Where it listens.
+    /// The port that it listens on.
     pub port: u16,
-    /// Ceilings.
+    /// The bounds of its requests.
     pub bounds: Bounds,
-    /// What is refused beyond what is ambiguous.
+    /// Requests that are refused beside ambiguous ones.
     pub strict: Strict,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
     /// Peers whose claims about the client are believed.
     pub trusted: Vec<ipnet::IpNet>,
-    /// Sources of the caller.
+    /// Sources of the caller's name, in order.
     pub caller: Vec<CallerSource>,
-    /// Fields that not everybody may set.
+    /// Fields that only some peers may set.
     pub claims: Arc<Claims>,
-    /// Outbound: peers that may use the door; empty is anybody who can reach it.
+    /// Outbound: peers that may use the door. Empty: every peer that can reach it.
     pub allow: Vec<ipnet::IpNet>,
-    /// Outbound, where keys are configured: `Host` names that are believed beside loopback ones; `None` believes all.
+    /// Outbound with keys: `Host` names that are believed beside loopback ones. `None`: all names are believed.
     pub hosts: Option<Vec<String>>,
-    /// Match to index into `routes`.
+    /// Finds a request's index into `routes`.
     pub table: Table<usize>,
     /// All routes; the last one answers when none matches.
     pub routes: Vec<LiveRoute>,
@@ -82,17 +82,17 @@ pub struct LiveDoor {
 
 /// A route with its policies resolved.
 pub struct LiveRoute {
-    /// Label of metrics.
+    /// The route's label in metrics.
     pub name: Arc<str>,
-    /// As meant.
+    /// The policies as configured.
     pub policies: Policies,
     /// Limits of the door and of the route; each knows whether it counts every request or only misses.
     pub limits: LimitSet,
-    /// Browsers' preflights use up its limits: its match names OPTIONS, or it is an outbound route.
+    /// Whether browsers' preflights use up its limits: its match names OPTIONS, or it is an outbound route.
     pub counts_preflights: bool,
-    /// Added to the names of breakers and budgets whose terms are not those of the door's other routes.
+    /// Added to the names of breakers and budgets whose terms differ from those of the door's other routes.
     pub group: Option<Arc<str>>,
-    /// Where a request may go, in order; outbound the first is the provider that was asked for.
+    /// The targets of a request, in order. Outbound the first is the provider that was asked for.
     pub fallback: Vec<Fallback>,
 }
 
@@ -114,7 +114,7 @@ impl LiveRoute {
             || self.limits.counts(Unit::NanoUsd)
     }
 
-    /// Whether a policy has to understand what the body says: where it cannot be read, the request is refused.
+    /// Whether a policy has to understand the body: a request whose body cannot be read is refused.
     pub fn needs_text(&self) -> bool {
         let swaps_model = |fallback: &Fallback| matches!(fallback, Fallback::Provider { model: Some(_), .. });
         self.limits.counts(Unit::Tokens) || self.limits.counts(Unit::NanoUsd) || self.fallback.iter().any(swaps_model)
@@ -122,7 +122,7 @@ impl LiveRoute {
 
     /// The route as the admin API shows it.
     pub fn describe(&self) -> serde_json::Value {
-        // The limits of the door hold on the route too.
+        // The door's limits hold on the route too.
         let holds = |(name, named): &(&'static str, bool)| *named || (*name == "limits" && !self.limits.is_empty());
         let named: Vec<&str> = self.policies.named().filter(holds).map(|(name, _)| name).collect();
         serde_json::json!({"name": &*self.name, "policies": named})
@@ -140,24 +140,24 @@ impl LiveRoute {
 
 /// A provider with its target.
 pub struct LiveProvider {
-    /// First path segment and label.
+    /// The first path segment, and the label in metrics.
     pub name: Arc<str>,
     /// Wire format.
     pub api: Api,
     /// Index into [`Live::targets`].
     pub target: usize,
-    /// Path prefix.
+    /// The prefix of its paths.
     pub base: String,
-    /// Replace the app's credential.
+    /// The keys that replace the app's credential.
     pub keys: Vec<Secret>,
-    /// Which of them is used next.
+    /// Chooses the next key.
     pub keyring: Arc<Keyring>,
-    /// It has refused `stream_options`: its streams are not asked for their usage any more.
+    /// Whether it has refused `stream_options`: its streams are then not asked for usage any more.
     pub refuses_usage: AtomicBool,
 }
 
 impl Live {
-    /// Resolves `config`; state that lives on (limits) is found in `shared` by name. The error says what cannot be applied.
+    /// Resolves `config`. State that lives on (limits) is found in `shared` by name. The error says which setting cannot be applied.
     pub fn new(generation: u64, config: Arc<Config>, shared: &Shared) -> Result<Self, String> {
         let mut targets = Vec::new();
         let mut system_roots = tls::SystemRoots::default();
@@ -266,7 +266,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     let mut routes: Vec<LiveRoute> =
         parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies, &route.matches.methods)).collect();
     routes.push(resolve("default".into(), parts.fallthrough, &[]));
-    // The terms that most routes have (those of `defaults`) are the target's; a route with others counts for itself.
+    // The terms of `defaults`, which most routes have, are the target's. A route with other terms counts for itself.
     let usual = (parts.fallthrough.breaker.clone(), parts.fallthrough.retry.as_ref().map(|retry| retry.budget));
     let first = |routes: &[LiveRoute]| {
         let breaker = routes.iter().find_map(|route| route.policies.breaker.clone());
@@ -296,16 +296,16 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     }
 }
 
-/// Below Node's five seconds, so that a close by the app does not cross a request.
+/// How long an idle connection to the app is kept. Below Node's five seconds: the app's close must not cross a request.
 const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
-/// Providers announce longer ones; a close is noticed before reuse.
+/// How long an idle connection to a provider is kept. Providers announce longer times; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
 const DOORS: [Door; 2] = [Door::Inbound, Door::Outbound];
-/// Routes that a worker resolves before it looks after its requests again.
+/// Routes that a worker resolves before it serves its requests again.
 const SLICE: usize = 16;
 
-/// Where nothing retries.
+/// The budget of a target without a retry policy.
 const NO_BUDGET: config::RetryBudget = config::RetryBudget { ratio: 0.0, min_per_sec: 0.0 };
 const MAX_BREAKERS: usize = 512;
 
@@ -313,23 +313,23 @@ const MAX_BREAKERS: usize = 512;
 pub struct Worker {
     /// The generation.
     pub live: Arc<Live>,
-    /// Pools, by index of the target.
+    /// Connection pools, by index of the target.
     pub pools: Vec<Rc<Pool>>,
-    /// Resolved once per generation.
+    /// Breakers by name, looked up once per generation.
     breakers: RefCell<HashMap<Box<str>, Arc<Breaker>>>,
     budgets: RefCell<HashMap<Arc<str>, Arc<Budget>>>,
     no_budget: Arc<Budget>,
     inbound: Vec<WorkerRoute>,
     outbound: Vec<WorkerRoute>,
-    /// Of each door.
+    /// The metric cells of each door.
     pub doors: [DoorCells; 2],
 }
 
 /// A route's cells on this worker.
 pub struct WorkerRoute {
-    /// Of its requests.
+    /// The cells of its requests.
     pub requests: RequestCells,
-    /// Of its policies.
+    /// The cells of its policies.
     pub policies: RouteCells,
 }
 
@@ -340,7 +340,7 @@ impl WorkerRoute {
 }
 
 impl Worker {
-    /// Resolves the worker's side of `live`, keeping the pools of targets that stay the same.
+    /// Resolves the worker's side of `live`. The pools of unchanged targets are kept.
     pub fn new(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Option<&Self>) -> Self {
         let routes = DOORS.map(|door| {
             let routes = live.door(door).map_or(&[][..], |door| &door.routes);
@@ -349,7 +349,7 @@ impl Worker {
         Self::with(routes, live, metrics, dial, earlier)
     }
 
-    /// As [`Worker::new`], in slices: between them the worker's requests go on.
+    /// As [`Worker::new`], in slices: the worker's requests go on between them.
     pub async fn prepare(live: Arc<Live>, metrics: &WorkerMetrics, dial: &Rc<dyn Dial>, earlier: Rc<Self>) -> Self {
         let mut routes = [Vec::new(), Vec::new()];
         for door in DOORS {
@@ -412,7 +412,7 @@ impl Worker {
         if let Some(breaker) = known.get(name.as_str()) {
             return breaker.clone();
         }
-        // Model names come from clients: beyond a bound new ones share their provider's breaker.
+        // Clients choose the model names: beyond a bound new names share their provider's breaker.
         let name = if known.len() < MAX_BREAKERS { name } else { format!("{target}{group}") };
         let breaker = all.get(&name.as_str().into(), terms, self.live.generation, crate::clock::Instant::now());
         known.insert(name.into(), breaker.clone());
@@ -435,7 +435,7 @@ impl Worker {
         budget
     }
 
-    /// The app's pool: the first target, where there is an inbound door.
+    /// The app's pool. The app is the first target, if there is an inbound door.
     pub fn app(&self) -> &Rc<Pool> {
         &self.pools[0]
     }

@@ -1,4 +1,4 @@
-//! Tests of generations: what is prepared and freed in slices.
+//! Tests of generations: a worker's side is prepared and freed in slices.
 
 use std::{future::Future, pin::pin, task::Context};
 
@@ -28,7 +28,7 @@ fn a_generation_of_a_thousand_routes_is_prepared_and_freed_in_slices() {
     assert_eq!(self::slices(fresh.retire()).1, slices);
 }
 
-/// What a future gives, and how often it lets others go first.
+/// A future's output, and how often the future has yielded.
 fn slices<T>(work: impl Future<Output = T>) -> (T, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _inside = runtime.enter();

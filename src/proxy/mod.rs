@@ -1,8 +1,7 @@
-//! The story: what happens to a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then
-//! [`attempt()`].
+//! The way of a request, policy by policy, in order. Read [`Proxy::handle`] and `serve` first, then [`attempt()`].
 //!
-//! The order is carried by types: only a route has policies, only an admitted request holds a lease, only a miss yields
-//! the fill that can store, only a breaker yields the permit that records an outcome.
+//! Types carry the order: only a route has policies, only an admitted request holds a lease, only a miss yields the fill that
+//! can store, only a breaker yields the permit that records an outcome.
 
 pub mod ask;
 pub mod attempt;
@@ -81,7 +80,7 @@ const NOT_CACHED_FOR_MEMORY: &str = "memory";
 
 /// One worker's proxy: both doors.
 pub struct Proxy {
-    /// What all workers share.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
     live: Arc<ArcSwap<Live>>,
     worker: RefCell<Rc<Worker>>,
@@ -89,16 +88,16 @@ pub struct Proxy {
     prepared: RefCell<Option<Rc<Worker>>>,
     /// Views that requests may still hold.
     retired: RefCell<Vec<Rc<Worker>>>,
-    /// The worker's share of what the process says about itself.
+    /// The worker's share of the process's telemetry.
     pub telemetry: WorkerTelemetry,
     /// Jitter and sampling.
     pub chance: Chance,
-    /// The end of everything under way.
+    /// Ends everything that is under way.
     pub stop: Rc<Stop>,
     dial: Rc<dyn Dial>,
-    /// The worker's way of beginning exchanges that calls may refer to.
+    /// The worker's causes: exchanges that outbound calls may refer to.
     causes: WorkerCauses<Keyed>,
-    /// Ends of works that wait for [`sweep`](Self::sweep) to ask the replicas' book about them.
+    /// Ended works, until [`sweep`](Self::sweep) asks the replicas' book about them.
     late: Lates,
 }
 
@@ -122,8 +121,8 @@ impl Proxy {
         })
     }
 
-    /// Answers one request. It never fails: a refusal is an answer too.
-    /// `upgradable`: its connection can become a tunnel.
+    /// Answers one request. This never fails: a refusal is an answer too.
+    /// `upgradable`: the request's connection can become a tunnel.
     pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgradable: bool) -> Handled {
         let proxy = exchange.ask.proxy.clone();
         let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgradable)).await;
@@ -143,7 +142,7 @@ impl Proxy {
         exchange.end_with(response, TimeBounds::default())
     }
 
-    /// Counts a request of which not even the head could be read; it has been refused with `code`.
+    /// Counts a request whose head could not be read and that was refused with `code`.
     pub fn unreadable(&self, door: Door, code: StatusCode) {
         let worker = self.worker();
         let Some(live) = worker.live.door(door) else { return };
@@ -163,7 +162,7 @@ impl Proxy {
         let ask = exchange.ask.clone();
         let arrival = &ask.arrival;
         let door = ask.live_door().ok_or_else(|| Reject::NotFound("this door is not open".into()))?;
-        // First what needs no route: a loop must not be counted twice, and a page in a browser must not reach a key.
+        // These checks need no route: a loop must not be counted twice, and a web page must not reach a key.
         if self.shared.via[arrival.door as usize].is_in(&arrival.headers) {
             return Err(Reject::Loop);
         }
@@ -171,9 +170,11 @@ impl Proxy {
         if headers::max_forwards(arrival) == Some(0) {
             return Ok(Served::nothing());
         }
+        // The body's bounds before the route: routing may read the body.
         let body = self.bound_upload(&ask, door, body)?;
 
-        // Route: by path; outbound then by operation and model, for which the body may have to be read.
+        // Route before every policy: the route has the policies. The path decides; outbound the operation and the model decide too, so
+        // the body may be read first.
         let mut body = match arrival.door {
             Door::Inbound => {
                 ask.routed(route_inbound(door, arrival)?);
@@ -183,29 +184,29 @@ impl Proxy {
         };
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
-        // Access before everything that counts: who is not let in uses up nobody's limit.
+        // Access before every policy that counts: a refused address uses up no limit.
         if !access::lets_in(route.policies.access.as_ref(), arrival.client) {
             return Err(Reject::Forbidden(NOT_LET_IN.into()));
         }
         if access::would_refuse(route.policies.access.as_ref(), arrival.client) {
             ask.cells().policies.access_observed();
         }
-        // The caller before the limits: they are keyed by it.
+        // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
         exchange.trace(door);
         let demands = Demands::of(&ask, route);
-        // Limits that count every request before the cache: a hit counts too.
+        // Limits on all requests before the cache: a hit counts too.
         demands.admit(self, exchange, Applies::All).await?;
         // Cache before limits that count misses: a hit costs the target nothing.
         let fill = match cached::look_up(self, exchange, route, &mut body).await? {
             Found::Answer(response, bounds) => return Ok(Served::Response(response, bounds)),
             Found::Forward(fill) => fill,
         };
-        // Cause after the cache: only what goes on to the app can cause calls.
+        // Cause after the cache: only a request that goes on to the app can cause calls.
         exchange.caused_from_now(demands.spendable());
         demands.admit(self, exchange, Applies::Misses).await?;
 
-        // Tries last: fallback, retry, breaker and timeouts guard what is sent.
+        // Tries last: fallback, retry, breaker and timeouts guard a request that is sent.
         let websocket = upgradable && headers::wants_websocket(arrival);
         let kept = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
         let body = body.keeping(kept, || self.shared.bodies.room());
@@ -215,7 +216,7 @@ impl Proxy {
             None => attempt(self, &mut sending).await?,
             Some(fill) => Box::pin(cached::fetch_and_fill(exchange, sending, fill)).await?,
         };
-        // Invalidation after the answer: only a change that succeeded makes anything invalid.
+        // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);
         Ok(attempted.into_served(exchange))
     }
@@ -236,14 +237,14 @@ impl Proxy {
         fresh
     }
 
-    /// Prepares the worker's view of `live`, off the way of requests; they have it as soon as it is the newest.
+    /// Prepares the worker's view of `live` beside the requests. Requests use the view as soon as `live` is the newest.
     pub async fn prepare(&self, live: Arc<Live>) {
         let earlier = self.worker();
         let prepared = Worker::prepare(live, &self.telemetry.metrics, &self.dial, earlier).await;
         self.prepared.replace(Some(Rc::new(prepared)));
     }
 
-    /// Frees views that nobody holds any more.
+    /// Frees views that no request holds any more.
     async fn free_retired(&self) {
         let free: Vec<_> = self.retired.borrow_mut().extract_if(.., |worker| Rc::strong_count(worker) == 1).collect();
         for worker in free.into_iter().filter_map(Rc::into_inner) {
@@ -251,13 +252,13 @@ impl Proxy {
         }
     }
 
-    /// Ceilings of a door.
+    /// The bounds of a door; the default bounds if the door is not open.
     pub fn bounds(&self, door: Door) -> Bounds {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Closes upstream connections that were idle for too long, and lets payees go that were not seen for long; asks the replicas' book
-    /// about works that have ended, and charges them. Runs until dropped.
+    /// Once a second: closes upstream connections that were idle for too long, frees old views, forgets old causes. In between: asks the
+    /// replicas' book about ended works, and charges them. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -287,14 +288,14 @@ impl Proxy {
             return Err(Reject::BodyTooLarge(max));
         }
         let bounds = match ask.arrival.is_grpc() {
-            // Both halves stream, and one that is silent for long is in order.
+            // Both halves of a gRPC call stream: a long silence of one is in order.
             true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
             false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
         };
         Ok(Body::stream(Upload::new(body, ask.upload.clone(), bounds).scrubbed(door.claims.clone())))
     }
 
-    /// Who is asking: the first source that can be trusted.
+    /// The caller, from the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
             Some(call) => call.caller(),
@@ -308,7 +309,7 @@ impl Proxy {
     }
 }
 
-/// Who is asking at the inbound door: the first of `sources` that can be trusted.
+/// The caller at the inbound door, from the first of `sources` that can be trusted.
 pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
     sources.iter().find_map(|source| {
         let (name, known_by): (Arc<str>, _) = match source {
@@ -327,7 +328,7 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
 }
 
 impl Attempted {
-    /// What goes to the client: an answer, or the two ends of a tunnel.
+    /// The part for the client: an answer, or the two ends of a tunnel.
     fn into_served(self, exchange: &mut Exchange) -> Served {
         let Self { head, body, connection, bounds, .. } = self;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -342,7 +343,7 @@ impl Attempted {
 }
 
 impl Served {
-    /// The answer to a request that may go no further: the proxy is its recipient.
+    /// The answer to a request whose recipient is the proxy (`Max-Forwards: 0`, RFC 9110 section 7.6.2).
     fn nothing() -> Self {
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -350,7 +351,7 @@ impl Served {
     }
 }
 
-/// What a request comes to.
+/// The result of a request.
 pub enum Handled {
     /// An answer.
     Answer(Response<Body>),
@@ -359,7 +360,7 @@ pub enum Handled {
 }
 
 impl Handled {
-    /// The answer, where nothing can become a tunnel.
+    /// The answer, for a connection that cannot become a tunnel.
     pub fn into_answer(self) -> Response<Body> {
         match self {
             Self::Answer(response) | Self::Tunnel(response, ..) => response,
@@ -367,7 +368,7 @@ impl Handled {
     }
 }
 
-/// What the story ends with.
+/// The result of the policies, when none refuses.
 pub enum Served {
     /// An answer and the time bounds of its body.
     Response(Response<Body>, TimeBounds),
@@ -375,11 +376,11 @@ pub enum Served {
     Tunnel(Response<Body>, Tunnel),
 }
 
-/// A door that holds keys serves its own app alone: by address, and by name, so that a web page cannot make a browser use it
-/// (DNS rebinding). `hosts`: the names that are believed; none where it holds no keys.
+/// A door that holds keys serves its own app alone. `allow` checks the address. `hosts` checks the name: otherwise a web page could
+/// make a browser use the door (DNS rebinding). `hosts` lists the names that are believed; `None`: the door holds no keys.
 ///
 /// # Errors
-/// The address or the name is not one of those.
+/// The address is not in `allow`, or the name is not in `hosts`.
 pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arrival) -> Result<(), Reject> {
     if !allow.is_empty() && !allow.iter().any(|net| net.contains(&arrival.client)) {
         return Err(Reject::Forbidden("this address may not use the outbound door (outbound.allow)".into()));
@@ -406,7 +407,7 @@ fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
     Ok(door.table.find_unambiguous(&query)?.copied().unwrap_or(door.fallthrough()))
 }
 
-/// What the client did wrong while sending its body.
+/// The refusal for a client that failed while it sent its body.
 pub fn client_failure(failure: Failure) -> Reject {
     match failure {
         Failure::TooLarge(max) => Reject::BodyTooLarge(max),

@@ -1,4 +1,4 @@
-//! Outbound: what a request asks of which provider, and what its answer used.
+//! Outbound: the model call of a request, from its provider to the usage of its answer.
 
 use std::{
     collections::HashMap,
@@ -38,40 +38,40 @@ use crate::{
     usage::Usage,
 };
 
-/// What the outbound door understood of a request.
+/// A model call, as the outbound door understands a request.
 pub struct ModelCall {
     /// The provider's name.
     pub provider: Arc<str>,
     /// Index into the live providers.
     pub provider_at: usize,
-    /// Wire format, operation, and what else the path says.
+    /// Wire format, operation, and the path's other facts.
     pub shape: Shape,
-    /// What follows `/{provider}`, with the query.
+    /// The path after `/{provider}`, with the query.
     pub rest: String,
-    /// What the body says, if it was read.
+    /// The body's facts, if it was read.
     pub facts: Option<Facts>,
-    /// The body's text, where it came in a content coding and was read.
+    /// The body's decoded text, if the body came in a content coding and was read.
     pub text: Option<Bytes>,
     /// The model that was asked for.
     pub model: Option<Arc<str>>,
     /// Whether a stream was asked for.
     pub streams: bool,
-    /// The inbound exchange that caused it.
+    /// The inbound exchange that caused the call.
     pub join: Join<Keyed>,
-    /// What its tries have cost.
+    /// The charges of its tries.
     pub account: Arc<Account>,
     request_id: RequestId,
-    /// The stream's usage is asked for on our account; the client does not get to see it.
+    /// Whether the proxy has asked for the stream's usage. The client does not see that usage.
     pub asks_usage: bool,
 }
 
 impl ModelCall {
-    /// The most that the call is expected to use: what is reserved for it.
+    /// The most tokens that the call is expected to use. Limits reserve that much.
     pub fn estimate(&self) -> Usage {
         self.facts.as_ref().map(|facts| provider::expected_usage(self.shape.operation, facts)).unwrap_or_default()
     }
 
-    /// The same call, caused by nobody: the proxy itself asks and pays.
+    /// The same call without a cause: the proxy itself asks and pays.
     pub fn uncaused(&self) -> Self {
         Self {
             provider: self.provider.clone(),
@@ -87,8 +87,8 @@ impl ModelCall {
         }
     }
 
-    /// The URI at `provider`, with another model where it stands in the path.
-    /// `own`: it is the provider that the app asked, whose credential may stand in the query.
+    /// The URI at `provider`. `model` replaces the model in the path, if it stands there.
+    /// `own`: the app asked this provider; the app's credential for it may stand in the query.
     pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, Reject> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
         let query = if own && provider.keys.is_empty() { query.to_owned() } else { credential::without_credentials(query) };
@@ -99,10 +99,10 @@ impl ModelCall {
     }
 }
 
-/// Finds provider, operation and route; reads the body first when a candidate route names models or needs to see it.
+/// Finds provider, operation and route. Reads the body first if a candidate route names models or needs the body.
 ///
 /// # Errors
-/// Unknown provider, a path that means two calls, a body over the bound, no room for it, a client that breaks off.
+/// An unknown provider, a path that means two calls, a body over the bound, no room for it, a client that breaks off.
 pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Replay, Reject> {
     let ask = &*exchange.ask;
     let (arrival, live) = (&ask.arrival, &ask.worker.live);
@@ -153,10 +153,10 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     Ok(replay)
 }
 
-/// Refuses a path that a provider may read as another call than `shape`: that call would be neither limited nor metered as what it is.
+/// Refuses a path that a provider may read as another call than `shape`: that call would be limited and metered wrongly.
 ///
 /// # Errors
-/// A dot segment in any spelling; a path that is a call when it is normalised or decoded again, and as it stands none or another one.
+/// A dot segment in any spelling; a path that becomes a call, or another call, when it is normalised or decoded again.
 pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> Result<(), Reject> {
     if api == Api::Plain {
         return Ok(());
@@ -175,7 +175,7 @@ pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> 
     Ok(())
 }
 
-/// Reads the body, and what its text says into `call`. Gives the bytes as they came.
+/// Reads the body, and its facts into `call`. Gives the bytes as they came.
 async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Bytes, Reject> {
     let arrival = &ask.arrival;
     if !lets_in(door, &query(arrival, call), arrival.client) {
@@ -188,13 +188,13 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
             call.text = text;
         }
         Err(hidden) if needs_text(door, &query(arrival, call), call) => return Err(hidden),
-        // It passes unread, and the cache has no part in it.
+        // The body passes unread: the cache has no part in the call.
         Err(_) => {}
     }
     Ok(bytes)
 }
 
-/// A call that limits on the app's own users cannot see: said once a minute, counted each time.
+/// Reports a call that escapes the inbound limits: counted each time, logged once a minute.
 fn escaped(proxy: &Proxy) {
     proxy.telemetry.metrics.counter(Family::EscapedCalls, &[]).inc();
     tracing::warn!(
@@ -216,7 +216,7 @@ fn position(live: &Live, name: &str) -> Result<usize, Reject> {
     })
 }
 
-/// Whether the route depends on the model, or a policy of the route has to see the body.
+/// Whether the route depends on the model, or one of its policies needs the body.
 fn needs_body(door: &LiveDoor, query: &Query<'_>) -> bool {
     door.table.needs_model(query) || {
         let at = door.table.find(query).copied().unwrap_or(door.fallthrough());
@@ -224,29 +224,29 @@ fn needs_body(door: &LiveDoor, query: &Query<'_>) -> bool {
     }
 }
 
-/// Whether the route, or a policy of it, cannot do without what the body says.
+/// Whether the choice of the route, one of its policies or an inbound limit needs the body's text.
 fn needs_text(door: &LiveDoor, query: &Query<'_>, call: &ModelCall) -> bool {
     let at = door.table.find(query).copied().unwrap_or(door.fallthrough());
     door.table.needs_model(query) || door.routes[at].needs_text() || spends(call)
 }
 
-/// Whether limits of the inbound route that caused the call count what it uses.
+/// Whether limits of the inbound route that caused the call count its usage.
 fn spends(call: &ModelCall) -> bool {
     call.join.sure().and_then(|cause| cause.charge.as_ref()).is_some_and(|keyed| counts(keyed.set()))
 }
 
-/// Whether any of the limits counts what calls use.
+/// Whether one of the limits counts tokens or dollars.
 fn counts(set: &LimitSet) -> bool {
     set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd)
 }
 
-/// Whether any route that the call may turn out to take lets its address in: else its body need not be read.
+/// Whether one of the call's possible routes lets its address in. If none does, the body need not be read.
 fn lets_in(door: &LiveDoor, query: &Query<'_>, client: IpAddr) -> bool {
     let mut possible = door.table.possible(query).copied().chain([door.fallthrough()]);
     possible.any(|at| access::lets_in(door.routes[at].policies.access.as_ref(), client))
 }
 
-/// A refusal before anything was understood: in the words of the provider that the path names.
+/// A refusal before the call is understood, in the words of the provider that the path names.
 pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: &RequestId) -> Response<Body> {
     let (name, _) = split(arrival.path());
     match live.providers.iter().find(|provider| &*provider.name == name) {
@@ -258,7 +258,7 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
     }
 }
 
-/// A refusal with the request id in the field in which the provider's SDKs look for it.
+/// Adds the request id to a refusal, in the field that the provider's SDKs read.
 fn named(api: Api, mut refusal: Response<Body>, request_id: &RequestId) -> Response<Body> {
     if let (Some(name), Some(id)) = (provider::request_id_field(api), request_id.field()) {
         refusal.headers_mut().insert(name, id);
@@ -266,7 +266,7 @@ fn named(api: Api, mut refusal: Response<Body>, request_id: &RequestId) -> Respo
     refusal
 }
 
-/// Asks for the usage of an OpenAI stream that the client did not ask for: one splice, no other byte changes.
+/// Asks for the usage of an OpenAI stream, if the client did not: one splice, no other byte changes.
 fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: Bytes) -> Bytes {
     let unasked = call.facts.as_ref().is_some_and(|facts| facts.stream && !facts.include_usage);
     if is_metered_exactly(live, call)
@@ -274,7 +274,7 @@ fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: Bytes) -> Bytes {
         && !live.providers[call.provider_at].refuses_usage.load(Relaxed)
         && let Some(asking) = provider::with_include_usage(call.text.as_ref().unwrap_or(&bytes))
     {
-        // A text that came in a coding goes on without it.
+        // A changed text goes on without the content coding that it came in.
         call.text = None;
         call.asks_usage = true;
         return asking;
@@ -282,7 +282,7 @@ fn ask_for_usage(call: &mut ModelCall, live: &Live, bytes: Bytes) -> Bytes {
     bytes
 }
 
-/// Whether the stream of a call has to be asked for its usage: OpenAI's chat and completions say nothing of it by themselves.
+/// Whether a call's stream has to be asked for its usage: OpenAI's chat and completions do not send usage by themselves.
 fn is_metered_exactly(live: &Live, call: &ModelCall) -> bool {
     let exact = live.config.outbound.as_ref().is_some_and(|outbound| outbound.metering == Metering::Exact);
     exact && call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions)
@@ -311,7 +311,7 @@ pub fn split(path: &str) -> (&str, &str) {
 
 impl ModelCall {
     fn read_body(&mut self, body: &[u8]) {
-        // What cannot be read passes, because the provider says better what is wrong with it; it is not free for that.
+        // A body that is no JSON passes: the provider says best what is wrong with it. Its tokens are estimated from its length.
         let read = match provider::read(self.shape.api, self.shape.operation, body) {
             Err(BodyProblem::NotJson) => Ok(Facts::unread(body.len() as u64)),
             read => read,
@@ -325,7 +325,7 @@ impl ModelCall {
         }
     }
 
-    /// The caller: that of the exchange that caused this call, or the one that the app on this host names.
+    /// The caller of the exchange that caused this call, or the caller that the app on this host names.
     pub fn caller(&self) -> Option<Caller> {
         let known_by = match &self.join {
             Join::Said(_) => KnownBy::App,
@@ -334,7 +334,7 @@ impl ModelCall {
         self.join.caller().map(|name| Caller::new(name.clone(), known_by))
     }
 
-    /// A refusal in the provider's own words; one by a limit also in its header names.
+    /// A refusal in the provider's own words. A limit's refusal has the provider's rate-limit fields too.
     pub fn refuse(&self, reject: Reject, now: SystemTime) -> Response<Body> {
         let (content_type, body) = provider::render(self.shape.api, &reject, self.request_id.text(&mut [0; 32]));
         let state = match &reject {
@@ -342,7 +342,7 @@ impl ModelCall {
                 unit: limited.unit,
                 limit: limited.amount,
                 remaining: limited.remaining,
-                // SDKs wait that long, so it is when this request would pass.
+                // SDKs wait that long: until this request would pass.
                 reset: limited.retry_after.unwrap_or(limited.window),
             }),
             _ => None,
@@ -350,7 +350,7 @@ impl ModelCall {
         let opens = matches!(reject, Reject::BreakerOpen { .. });
         let mut response = named(self.shape.api, reject.respond(content_type, body), &self.request_id);
         if opens {
-            // An SDK would sleep that long, and fail late where it could fail at once; the body says when the next probe comes.
+            // With the field an SDK would sleep that long and fail late. The body says when the next probe comes.
             response.headers_mut().remove(header::RETRY_AFTER);
         }
         if let Some(state) = state {
@@ -373,11 +373,11 @@ impl ModelCall {
     }
 }
 
-/// Dollars by caller since the start. Bounded; the ledger proper is durable and comes with its own issue.
+/// Dollars by caller since the start, in memory. The number of callers is bounded.
 #[derive(Debug, Default)]
 pub struct Spend(Mutex<HashMap<Box<str>, Spent>>);
 
-/// What one caller's calls used.
+/// The usage of one caller's calls.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Spent {
     /// Model calls.

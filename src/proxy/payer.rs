@@ -1,8 +1,8 @@
-//! Who is charged for a try.
+//! The payer of a try.
 //!
-//! The one who asked pays. A fetch that others have joined outlives its leader: then the first who still reads pays, and the
-//! leader's reservation goes back. When nobody reads any more the one who left last pays for what came until then: otherwise
-//! hanging up would be free. What the proxy asks for by itself is paid by [`caller::PROXY`].
+//! The leader of a fetch, which began it, pays. A fetch that others have joined outlives its leader: then the first remaining
+//! reader pays, and the leader's reservation is given back. If no reader is left, the last to leave pays for the part that has
+//! come: otherwise hanging up would be free. [`caller::PROXY`] pays for the proxy's own requests.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use crate::{
     usage::{Usage, UsageSource},
 };
 
-/// Somebody who can be charged. Holds nothing of a worker: who joins a fetch may sit on another one.
+/// A payer. It holds nothing of a worker: the readers of a fetch may be on different workers.
 #[derive(Debug, Clone)]
 pub struct Payer {
     /// The caller, in words.
     pub caller: Option<Arc<str>>,
-    /// The inbound exchange behind the call, and whether the call surely belongs to it.
+    /// The inbound exchange that caused the call, and whether the cause is sure.
     pub cause: Option<Arc<Cause<Keyed>>>,
-    /// Limits that are charged where nothing was reserved: the route's own, and those of the cause.
+    /// Limits that are charged if nothing was reserved: the route's own, and those of the cause.
     pub(super) keyed: SmallVec<[Keyed; 2]>,
-    /// What the exchange's log line tells.
+    /// The charges that the exchange's log line reports.
     pub(super) account: Arc<Account>,
 }
 
-/// What an exchange was charged, over all its tries.
+/// The charges of an exchange, over all its tries.
 #[derive(Debug, Default)]
 pub struct Account(Mutex<Charged>);
 
@@ -58,7 +58,7 @@ pub struct Charged {
 pub struct Charge {
     /// Tokens by class.
     pub usage: Usage,
-    /// How they are known.
+    /// How the tokens are known.
     pub source: UsageSource,
     /// Nano-dollars; `None`: no price is known.
     pub nano_usd: Option<u64>,
@@ -69,7 +69,7 @@ pub struct Charge {
 }
 
 impl Account {
-    /// The exchange is over: what it was charged. A later charge gets a log line of its own.
+    /// Closes the account when the exchange is over, and gives its charges. A later charge gets a log line of its own.
     pub fn close(&self) -> Charged {
         let mut charged = self.0.lock();
         charged.closed = true;
@@ -96,7 +96,7 @@ impl Account {
 }
 
 impl Payer {
-    /// The one who asked `ask`.
+    /// The payer of `ask`.
     pub fn of(ask: &Ask, call: &ModelCall, own: Option<&Keyed>) -> Self {
         let caused = call.join.sure().and_then(|cause| cause.charge.as_ref());
         Self {
@@ -107,27 +107,27 @@ impl Payer {
         }
     }
 
-    /// Somebody of whom the name alone is known, and whose exchange is over.
+    /// A payer of whom the name alone is known. The payer's exchange is over.
     pub fn named(caller: Option<Arc<str>>) -> Self {
         let account = Arc::<Account>::default();
         account.close();
         Self { caller, cause: None, keyed: SmallVec::new(), account }
     }
 
-    /// The name in the books.
+    /// The payer's name in the books.
     pub fn name(&self) -> &str {
         self.caller.as_deref().unwrap_or(caller::UNATTRIBUTED)
     }
 }
 
-/// Those who may be charged for a fetch: its leader, then whoever joins, in order.
+/// The possible payers of a fetch: its leader, then the requests that join, in order.
 #[derive(Debug)]
 pub struct Payers(Mutex<Seats>);
 
 #[derive(Debug, Default)]
 struct Seats {
     taken: SmallVec<[Place; 1]>,
-    /// Who left last.
+    /// The index of the payer who left last.
     left: usize,
 }
 
@@ -137,7 +137,7 @@ struct Place {
     reads: bool,
 }
 
-/// A payer's place; dropped, its exchange is over and does not read on.
+/// A payer's place. The payer reads until the seat is dropped.
 #[derive(Debug)]
 #[must_use = "who drops its seat does not read on"]
 pub struct Seat {
@@ -146,32 +146,32 @@ pub struct Seat {
 }
 
 impl Payers {
-    /// Of a fetch that `leader` begins.
+    /// The payers of a fetch that `leader` begins.
     pub fn led_by(leader: Payer) -> (Arc<Self>, Seat) {
         let seats = Seats { taken: [Place { payer: leader, reads: true }].into_iter().collect(), left: 0 };
         let payers = Arc::new(Self(Mutex::new(seats)));
         (payers.clone(), Seat { payers, at: 0 })
     }
 
-    /// Who began it.
+    /// The payer that began the fetch.
     pub fn leader(&self) -> Payer {
         self.0.lock().taken[0].payer.clone()
     }
 
-    /// Somebody reads along from now on.
+    /// Adds a payer that reads along from now on.
     pub fn join(self: &Arc<Self>, payer: Payer) -> Seat {
         let mut seats = self.0.lock();
         seats.taken.push(Place { payer, reads: true });
         Seat { payers: self.clone(), at: seats.taken.len() - 1 }
     }
 
-    /// Charges a try that has ended, once. `lease` is what the leader has reserved for it; `None`: nothing, and limits are charged what
-    /// it came to. Gives back who paid, and whether the payer's exchange was over already.
+    /// Charges a try that has ended, once. `lease` is the leader's reservation for it; `None`: nothing was reserved, and the limits are
+    /// charged directly. Gives the payer, and whether its exchange was over already.
     pub fn charge(&self, charge: &Charge, lease: Option<Lease>, limits: &Limits, now: Instant) -> (Payer, bool) {
         let seats = self.0.lock();
         let at = seats.taken.iter().position(|place| place.reads).unwrap_or(seats.left);
         let payer = seats.taken[at].payer.clone();
-        // Under the lock: the payer's exchange closes its account only after it has left its seat.
+        // Under the lock: the payer's exchange leaves its seat first and closes its account then.
         let told = payer.account.add(charge);
         drop(seats);
         let (tokens, nano_usd) = (charge.usage.total(), charge.nano_usd.unwrap_or(0));

@@ -1,12 +1,12 @@
-//! Work that goes on behind its answer: what was ordered, and who stands ready to pay for it.
+//! Work that goes on after its answer: its order and its payers.
 
 use std::sync::Arc;
 
 use super::payer::Payers;
 use crate::{policy::limits::Lease, usage::Usage};
 
-/// What a model call has ordered, as books name it: of a work that goes on behind its answer, that of the call which began it,
-/// whoever asks about it later.
+/// The order of a model call, as the books name it. A work that goes on after its answer keeps the order of the call that began it,
+/// also when another call polls it.
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The provider that was asked.
@@ -19,21 +19,21 @@ pub struct Order {
     pub flavor: &'static str,
     /// The operation, in the word of metrics.
     pub operation: &'static str,
-    /// Nothing tells which inbound request caused the call.
+    /// Whether no inbound request is known to have caused the call.
     pub unattributed: bool,
-    /// What it was expected to use at most.
+    /// The tokens that it was expected to use at most.
     pub expected: Usage,
 }
 
-/// What stands ready to pay for work that goes on behind its answer.
+/// The payment for work that goes on after its answer.
 #[derive(Debug)]
 pub struct Pledge {
-    /// Those who may be charged.
+    /// The payers.
     pub payers: Arc<Payers>,
-    /// What was reserved.
+    /// The reservation.
     pub lease: Option<Lease>,
-    /// What was ordered.
+    /// The order.
     pub order: Order,
-    /// The provider's id of it.
+    /// The provider's id of the work.
     pub id: Box<str>,
 }

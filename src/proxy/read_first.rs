@@ -15,7 +15,7 @@ use crate::{
     reject::{Coded, Reject},
 };
 
-/// Largest body that is read first where the door sets no `max_body`.
+/// Largest body that is read first if the door sets no `max_body`.
 const MAX_READ: u64 = 32 << 20;
 
 const TOO_LARGE: &str = "request body too large";
@@ -26,8 +26,8 @@ fn most(door: &LiveDoor) -> u64 {
     door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ)
 }
 
-/// The text of a body that was read, if it came in a content coding; its bytes stay as they are. The text takes room of the
-/// budget like the body itself.
+/// The decoded text of a body that came in a content coding; `None`: the body has no coding. The bytes stay as they are. The text
+/// takes room of the budget like the body.
 ///
 /// # Errors
 /// A coding that is unknown or broken, a text over the bound, no room for it.
@@ -48,15 +48,15 @@ fn no_room() -> Reject {
     Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())
 }
 
-/// What came of reading a body that is also sent if it cannot be read.
+/// The result of reading a body that is sent even if it cannot be read.
 pub enum Read {
     /// All of it.
     Whole(Bytes),
-    /// Not all: what was read and what follows, to be sent as it came; and why.
+    /// Not all of it: the whole body, read part first, to be sent as it came; and the reason.
     Partly(Body, &'static str),
 }
 
-/// Reads all of `body`, without which the request cannot go on.
+/// Reads all of `body`: the request cannot go on without it.
 ///
 /// # Errors
 /// A body over the bound, no room for it, a client that breaks off.
@@ -77,7 +77,7 @@ pub async fn read_up_to(ask: &Ask, max: u64, body: Body) -> Result<Read, Reject>
     collect(ask, max, body, true).await
 }
 
-/// Without `trailers`, those are left out: no API of a model has any.
+/// Collects a body. Without `trailers` its trailers are dropped: no model API has any.
 async fn collect(ask: &Ask, max: u64, mut body: Body, trailers: bool) -> Result<Read, Reject> {
     if body.exact_len().is_some_and(|len| len > max) {
         return Ok(Read::Partly(body, TOO_LARGE));

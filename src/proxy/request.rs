@@ -1,4 +1,4 @@
-//! The request that goes out: fields and target.
+//! The outgoing request of a try: fields and target.
 
 use http::{HeaderMap, HeaderValue, Uri, header};
 
@@ -18,10 +18,10 @@ use crate::{
     upstream::headers::{self, Forwarding},
 };
 
-/// URI and fields of a try at this aim.
+/// URI and fields of a try at `aim`.
 ///
 /// # Errors
-/// The request's target is not valid behind the target's URL, or leads out of its base path.
+/// The request's path and the target's URL make no valid URI, or the path leads out of the base path.
 pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, HeaderMap), Reject> {
     let mut fields = sending.fields();
     let ask = &*sending.ask;
@@ -30,7 +30,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
         (Some(call), Some(provider)) => {
             fields.insert(header::HOST, target.authority.clone());
             if aim.model.is_some() {
-                // Another model changes the length, and stands in a text without a coding.
+                // Another model's name changes the length, and is written into the text without a coding.
                 fields.remove(header::CONTENT_LENGTH);
                 if call.text.is_some() && call.shape.model_in_path.is_none() {
                     fields.remove(header::CONTENT_ENCODING);
@@ -41,7 +41,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
             call.uri(provider, aim.model.map(|model| &**model), own)
         }
         _ => {
-            // HTTP/1.0 may come without one; HTTP/1.1, in which it goes on, may not.
+            // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.
             fields.entry(header::HOST).or_insert_with(|| target.authority.clone());
             app_uri(&ask.arrival.uri, &target.origin.base)
         }
@@ -49,7 +49,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
     Ok((uri?, fields))
 }
 
-/// The try's own span; its id leaves in `traceparent`.
+/// Begins the try's own span. The span's id is sent in `traceparent`.
 pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut HeaderMap, nth: u32) -> Option<Span> {
     let trace = ask.trace()?;
     let context = trace.child(&ask.proxy.chance);
@@ -66,7 +66,7 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Heade
     Span::client(&context, trace.context.span_id, &start, ask.proxy.shared.clock.wall())
 }
 
-/// Fields of the request as any target gets them. Made anew for each try: no try has to keep a copy for the next.
+/// The request's fields for any target. They are made anew for each try: no try has to keep a copy for the next.
 pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> HeaderMap {
     let inbound = ask.door() == Door::Inbound;
     let none = Claims::NONE;
@@ -88,17 +88,17 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Head
     }
     narrow(&mut fields, codings);
     if codings == AnswerCodings::Identity {
-        // The body was changed: its length is that of what is sent, and it has no coding.
+        // The body was changed: it has another length and no coding.
         fields.remove(header::CONTENT_LENGTH);
         fields.remove(header::CONTENT_ENCODING);
     }
     fields
 }
 
-/// Which content codings an answer may have.
+/// The content codings that an answer may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerCodings {
-    /// Whatever the client accepts.
+    /// Any that the client accepts.
     Any,
     /// Gzip or none: decoded on the side, for metering.
     Gzip,
@@ -107,7 +107,7 @@ pub(super) enum AnswerCodings {
 }
 
 impl AnswerCodings {
-    /// Of the answer to `ask`; `looks_inside`: it is looked into before it is stored.
+    /// The codings of the answer to `ask`. `looks_inside`: the answer is looked into before it is stored.
     pub(super) fn of(ask: &Ask, looks_inside: bool) -> Self {
         match ask.call() {
             Some(call) if call.asks_usage => Self::Identity,
@@ -118,7 +118,7 @@ impl AnswerCodings {
     }
 }
 
-/// Keeps to codings that can be read on the side; never adds one that the client does not accept.
+/// Narrows `Accept-Encoding` to codings that can be read on the side. Never adds one that the client does not accept.
 fn narrow(fields: &mut HeaderMap, codings: AnswerCodings) {
     if codings == AnswerCodings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
         return;
@@ -133,9 +133,9 @@ fn narrow(fields: &mut HeaderMap, codings: AnswerCodings) {
 /// The request's own target, behind the app's base path.
 ///
 /// # Errors
-/// The path leads out of the base, or the two make no target.
+/// The path leads out of the base, or base and path make no valid target.
 pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, Reject> {
-    // `*` is the whole server (RFC 9110 section 7.1).
+    // `*` means the whole server (RFC 9110 section 7.1).
     if base.is_empty() || asked.path() == "*" {
         return Ok(asked.clone());
     }
@@ -143,10 +143,10 @@ pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, Reject> {
     below(base, asked.path(), &query)
 }
 
-/// A target in origin-form: `path` behind `base`, then `query` with its `?`.
+/// A target in origin-form: `base`, `path`, then `query` with its `?`.
 ///
 /// # Errors
-/// The path leads out of the base, where somebody else may live; or they make no target.
+/// The path leads out of the base, where another app may be; or base, path and query make no valid target.
 pub fn below(base: &str, path: &str, query: &str) -> Result<Uri, Reject> {
     if !base.is_empty() && climbs(path) {
         return Err(Reject::BadRequest(CLIMBS.into()));

@@ -1,4 +1,4 @@
-//! Targets of requests: what is put behind a base path stays behind it.
+//! Tests of request targets: a path stays below its base path.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn a_path_is_put_behind_the_base_as_it_came() {
 }
 
 proptest! {
-    /// Whatever is asked for: it is refused, or what is sent begins with the base and no reading of it leaves the base.
+    /// Any path is refused, or the sent target begins with the base and no reading of the target leaves the base.
     #[test]
     fn nothing_leaves_the_base(path in "/([a-c./\\\\;]|%2[eEfF5]|%5[cC]|%25|2e|\\.\\.){0,12}", base in "(/[a-c]{1,3}){0,2}") {
         let Ok(asked) = path.parse::<Uri>() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What is sent and what comes back: the request that tries carry from target to target, the place it goes to, and the answer.
+//! The request that the tries carry from target to target, the aim of a try, and the answer.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -13,42 +13,42 @@ use crate::{
     upstream::{Connection, Pool},
 };
 
-/// What the tries of one request need beside what was asked. Holds nothing of the client: a task can outlive it.
+/// The state of one request's tries. It holds nothing of the client: the task of a fetch can outlive the client.
 pub struct Sending {
     pub(super) ask: Rc<Ask>,
     pub(super) body: Replay,
-    /// The fields, where something was added to those of the request.
+    /// The fields, if some were added to those of the request.
     edited: Option<Box<HeaderMap>>,
     pub(super) websocket: bool,
-    /// AnswerCodings in which the answer can be read on the side.
+    /// The codings in which the answer can be read on the side.
     codings: request::AnswerCodings,
-    /// Outbound: what pays for the tries.
+    /// Outbound: the money for the tries.
     pub(super) funds: Option<Funds>,
-    /// The client sends a call again that was given up a moment ago.
+    /// Whether the client repeats a call that was given up a moment ago.
     pub(super) was_given_up: bool,
 }
 
 /// An answer that may go to the client.
 pub struct Attempted {
-    /// Cleaned; of the target, or of a static answer.
+    /// The cleaned head of the target's answer, or of a static answer.
     pub head: response::Parts,
-    /// To be passed on.
+    /// The body for the client.
     pub body: Body,
-    /// To be released at the body's end.
+    /// The connection, to be released at the body's end.
     pub connection: Option<Connection>,
-    /// Time bounds that whoever reads the body has to keep.
+    /// The time bounds that the body's reader has to enforce.
     pub bounds: TimeBounds,
-    /// Model calls: what is known of the answer while it passes.
+    /// Model calls: the meter's findings while the answer passes.
     pub reading: Option<Rc<Reading>>,
 }
 
-/// Whose answer it is, if not the first target's: an extension of the answer's head. Such an answer is given and not kept,
-/// because the first target's is asked for again once it is back.
+/// Marks an answer that is not the first target's: an extension of the answer's head. Such an answer is given and not stored:
+/// once the first target is back, its own answer is asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Instead {
-    /// Another target's.
+    /// The answer of another target.
     Target,
-    /// Ours, from the configuration.
+    /// The proxy's own answer, from the configuration.
     Fixed,
 }
 
@@ -56,7 +56,7 @@ pub enum Instead {
 pub struct Aim<'a> {
     pub(super) pool: &'a Rc<Pool>,
     pub(super) provider: Option<&'a LiveProvider>,
-    /// The model to ask for in place of the one that the request names.
+    /// The model that replaces the one in the request.
     pub(super) model: Option<&'a Arc<str>>,
 }
 
@@ -69,7 +69,7 @@ impl Sending {
         Self { ask, body, edited: None, websocket, codings, funds, was_given_up }
     }
 
-    /// The same request once more, if its body is in memory; it costs what the first one has left.
+    /// The same request once more, if its body is in memory. It is paid from the first one's remaining funds.
     pub fn again(&self) -> Option<Self> {
         matches!(self.body, Replay::Whole(_)).then(|| Self {
             ask: self.ask.clone(),
@@ -82,7 +82,7 @@ impl Sending {
         })
     }
 
-    /// Fields that the request to the target must carry beside its own (validators of a stored answer).
+    /// The request's fields, to add to them (validators of a stored answer).
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         let (ask, websocket, codings) = (&self.ask, self.websocket, self.codings);
         self.edited.get_or_insert_with(|| Box::new(request::fields(ask, websocket, codings)))
@@ -93,7 +93,7 @@ impl Sending {
         self.edited.as_deref().cloned().unwrap_or_else(|| request::fields(&self.ask, self.websocket, self.codings))
     }
 
-    /// The target does not know `stream_options`: the body goes without from now on. `false`: it was not in the body.
+    /// Takes `stream_options` out of the body for all further tries: the target does not know it. `false`: the body has none.
     pub(super) fn forget_usage(&mut self) -> bool {
         let Replay::Whole(bytes) = &self.body else { return false };
         let Some(without) = provider::without_stream_options(bytes) else { return false };
@@ -105,7 +105,7 @@ impl Sending {
     pub(super) fn next_body(&mut self, aim: &Aim<'_>) -> Option<Body> {
         match (&self.body, aim.model) {
             (Replay::Whole(bytes), Some(model)) if self.ask.call().is_some_and(|call| call.shape.model_in_path.is_none()) => {
-                // Another model stands in the text, which goes on without a coding.
+                // Another model's name is written into the text, which goes on without a coding.
                 let text = self.ask.call().and_then(|call| call.text.as_ref()).unwrap_or(bytes);
                 Some(Body::full(provider::with_model(text, model).unwrap_or_else(|| text.clone())))
             }
@@ -114,7 +114,7 @@ impl Sending {
     }
 }
 
-/// What tells a model call from others; `None`: it is none, or its body was not read.
+/// The id that tells a model call from others; `None`: the request is no model call, or its body was not read.
 pub(super) fn call_id(ask: &Ask, body: &Replay) -> Option<CallId> {
     let (call, Replay::Whole(bytes)) = (ask.call()?, body) else { return None };
     let credential = keys::credential(&ask.arrival.headers, ask.arrival.uri.query()).unwrap_or_default();

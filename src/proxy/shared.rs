@@ -1,4 +1,4 @@
-//! What all workers share and what lives on across reloads: counters, stored answers, states, names.
+//! The state that all workers share and that lives on across reloads: counters, stored answers, states, names.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use crate::{
     upstream::headers,
 };
 
-/// What all workers share and what lives on across reloads.
+/// The state that all workers share and that lives on across reloads.
 pub struct Shared {
     /// Wall time.
     pub clock: Clock,
@@ -38,11 +38,11 @@ pub struct Shared {
     pub breakers: Breakers,
     /// Retry budgets.
     pub budgets: Budgets,
-    /// Whether targets could be reached, by name and origin; lives on across reloads.
+    /// Whether targets could be reached, by name and origin.
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
     /// The keys of each provider, by name and a hash of the keys.
     pub keyrings: Mutex<Keyrings>,
-    /// Responses that are made in the background, and who pays for them.
+    /// Background responses and their payers.
     pub works: Book,
     /// Model calls that were given up a moment ago.
     pub given_up: GivenUp,
@@ -56,18 +56,18 @@ pub struct Shared {
     pub bodies: Arc<BodyBudget>,
     /// How hard memory presses.
     pub pressure: Arc<Pressure>,
-    /// Our names in `Via`, by door: an app may well copy what it was asked with into what it asks.
+    /// The proxy's names in `Via`, by door. Each door has its own: an app may copy a request's fields into its calls.
     pub via: [headers::Via; 2],
 }
 
 impl Shared {
-    /// Nothing counted, nothing open, nothing known; memory alone, no store.
+    /// Fresh state in memory alone, without a store.
     pub fn new(config: &Config, clock: Clock) -> Self {
         let limits = Limits::new(config.store.max_keys, &clock, None);
         Self::over(config, clock, limits, Cache::configured(&config.store))
     }
 
-    /// As [`Shared::new`], over limits and a cache that may be shared with other replicas.
+    /// Fresh state over limits and a cache that other replicas may share.
     pub fn over(config: &Config, clock: Clock, limits: Limits, cache: Arc<Cache>) -> Self {
         Self {
             clock,
@@ -89,11 +89,11 @@ impl Shared {
     }
 }
 
-/// By provider and a hash of its keys.
+/// Keyrings by provider and a hash of its keys.
 type Keyrings = HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>;
 
 impl Shared {
-    /// The keyring of a provider: it lives on across reloads while the keys stay the same.
+    /// The keyring of a provider. A keyring lives on across reloads while the keys stay the same.
     pub(super) fn keyring(&self, provider: &Arc<str>, keys: &[Secret]) -> Arc<Keyring> {
         let mut hasher = blake3::Hasher::new();
         for key in keys {

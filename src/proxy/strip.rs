@@ -1,6 +1,6 @@
-//! A stream without the one event that was asked for on the proxy's own account: the usage of an OpenAI stream.
+//! Takes the event that only the proxy has asked for out of a stream: the usage of an OpenAI stream.
 //!
-//! Stands outside the tap, so that the meter sees the event and the client does not.
+//! It stands outside the tap: the meter sees the event and the client does not.
 
 use std::{
     collections::VecDeque,

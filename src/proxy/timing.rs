@@ -1,4 +1,4 @@
-//! `Server-Timing` (W3C Server Timing, section 2): what an answer took, told to whoever asked for it.
+//! `Server-Timing` (W3C Server Timing, section 2): the times of an answer, for its client.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -6,9 +6,9 @@ use http::HeaderValue;
 
 use crate::telemetry::metrics::CacheOutcome;
 
-/// The field's value: the proxy's own time, the upstream's with the number of tries, and what the cache did.
+/// The field's value: the proxy's own time, the upstream's with the number of tries, and the cache's outcome.
 ///
-/// `own` and `waited` are up to the head of the answer. Nothing of an upstream is said where none was asked.
+/// `own` and `waited` are up to the head of the answer. Without a try the value names no upstream.
 pub fn server_timing(own: Duration, waited: Duration, tries: u32, cache: CacheOutcome) -> Option<HeaderValue> {
     let mut text = String::with_capacity(80);
     let written = write!(text, "outrigger;dur={}", Millis(own)).and_then(|()| {

@@ -1,8 +1,8 @@
-//! Warming: requests of our own that fill the cache, gently.
+//! Warming: the proxy's own requests fill the cache, gently.
 //!
-//! Each goes the way of a client's request, from the route to the last byte, so that what is stored is what a client would have
-//! stored. It takes nothing from anybody's limits, few are under way at once, and none begins while the door is busy. While
-//! the app is not up yet (a sidecar starts before it) warming waits, up to a bound.
+//! Each request goes the way of a client's request, from the route to the last byte: it stores the same answer. It takes nothing
+//! from a limit. Few are under way at once, and none begins while the door is busy. While the app is not up yet (a sidecar starts
+//! before it) warming waits, up to a bound.
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -25,20 +25,20 @@ use crate::{
     telemetry::metrics::Family,
 };
 
-/// Requests that wait; further ones are not taken.
+/// Waiting requests at most; further ones are not taken.
 pub const WAITING: usize = 10_000;
-/// Other requests in flight from which on the door counts as busy.
+/// The door counts as busy from this number of other requests in flight.
 const BUSY: i64 = 16;
 const LOOK: Duration = Duration::from_millis(50);
 /// Pauses while the app is not up yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What became of a request; label of `outrigger_cache_warmed_total`.
+/// The result of a request; a label of `outrigger_cache_warmed_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Warmed {
     Stored,
-    /// It was stored already.
+    /// The answer was stored already.
     Hit,
     /// The answer is not for the cache.
     NotStored,
@@ -57,8 +57,8 @@ impl Warmed {
     }
 }
 
-/// Fills the cache with what is asked for through `wanted`, first with what the configuration lists. Runs until dropped, or
-/// until nobody can want anything any more.
+/// Fills the cache: first with the configuration's list, then with the targets that come through `wanted`. Runs until dropped, or
+/// until `wanted` is closed.
 pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
     let first = proxy.worker().live.config.inbound.as_ref().map(|door| door.warm.clone()).unwrap_or_default();
     let running = Rc::new(Cell::new(0_i64));
@@ -74,7 +74,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
                 None => return,
             },
         };
-        // As configured now: a reload may have changed it.
+        // The present configuration: a reload may have changed it.
         let worker = proxy.worker();
         let Some(warm) = worker.live.config.inbound.as_ref().map(|door| &door.warm) else { return };
         let (concurrency, pause, headers) = (warm.concurrency, warm.pause(), warm.headers.clone());
@@ -89,7 +89,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
             sleep(LOOK).await;
         }
         if let Some(until) = patience.take() {
-            // The first one finds out whether the app is up.
+            // The first request finds out whether the app is up.
             count(&proxy, patiently(&proxy, &target, &headers, until).await);
             continue;
         }
@@ -101,7 +101,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
     }
 }
 
-/// Asks until the app answers, whatever it says.
+/// Asks until the app gives any answer.
 async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: Instant) -> Warmed {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -115,10 +115,10 @@ async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: 
     }
 }
 
-/// One request, to the last byte of its answer.
+/// Makes one request, to the last byte of its answer.
 async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCode, Warmed) {
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
-    // Answers are kept apart by scheme: what clients will ask over TLS is asked so here.
+    // The store keeps answers apart by scheme: a door with TLS is warmed as over TLS.
     let tls = proxy.worker().live.config.inbound.as_ref().is_some_and(|door| door.tls.is_some());
     let arrival = Arrival {
         door: Door::Inbound,
@@ -162,7 +162,7 @@ fn count(proxy: &Proxy, outcome: Warmed) {
     proxy.telemetry.metrics.counter(Family::CacheWarmed, &[outcome.as_str()]).inc();
 }
 
-/// Counts our own requests, which do not make a door busy.
+/// Counts the proxy's own requests, which do not make a door busy.
 struct UnderWay(Rc<Cell<i64>>);
 
 impl UnderWay {

@@ -1,4 +1,4 @@
-//! Whether an answer that passes is worth keeping, and what giving it again saves.
+//! Whether a passing answer is worth storing, and the savings of each later hit.
 
 use std::rc::Rc;
 
@@ -17,12 +17,12 @@ use crate::{
     provider::Finish,
 };
 
-/// Looks on while an answer passes for the store.
+/// Judges an answer while it passes to the store.
 pub struct Judge {
     ask: Rc<Ask>,
-    /// Of a model's answer.
+    /// The reading of a model's answer.
     reading: Option<Rc<Reading>>,
-    /// Of the answer to a GraphQL query.
+    /// The inspection of the answer to a GraphQL query.
     graphql: Option<Inspection>,
     asks_graphql: bool,
     keeps_tool_calls: bool,
@@ -30,7 +30,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Of the answer to `ask`.
+    /// The judge of the answer to `ask`.
     pub fn new(ask: &Rc<Ask>) -> Self {
         let policy = ask.route().and_then(|route| route.policies.cache.as_ref());
         let asks_graphql = ask.arrival.method == Method::POST && policy.is_some_and(|policy| policy.body == Some(CacheBody::GraphQl));
@@ -38,27 +38,27 @@ impl Judge {
         Self { ask: ask.clone(), reading: None, graphql: None, asks_graphql, keeps_tool_calls, instead: None }
     }
 
-    /// The head of the answer has come.
+    /// Takes the head of the answer.
     pub fn answered(&mut self, reading: Option<Rc<Reading>>, head: &http::response::Parts) {
         self.reading = reading;
         self.graphql = self.asks_graphql.then(|| Inspection::of(&head.headers));
         self.instead = head.extensions.get::<Instead>().copied();
     }
 
-    /// A piece of its body passes.
+    /// Takes a piece of the answer's body.
     pub fn feed(&mut self, piece: &[u8]) {
         if let Some(graphql) = &mut self.graphql {
             graphql.feed(piece);
         }
     }
 
-    /// Whether the answer is read only as long as somebody waits for it: it costs money, and is not fetched for the store alone.
+    /// Whether a fetch ends when its last reader leaves: a model's answer costs money. A refresh has no reader and goes on.
     pub fn needs_readers(&self) -> bool {
         self.reading.is_some() && self.ask.origin != Origin::Refresh
     }
 
-    /// Whether the complete answer may answer others: not if it stands in another's place, is an error in disguise, was cut
-    /// short or filtered, asks for tool calls, or has no end.
+    /// Whether the complete answer may answer other requests. An answer may not if it is a fallback's, is an error inside a success,
+    /// was cut or filtered, asks for tool calls, or has no end.
     pub fn verdict(&mut self, proxy: &Proxy) -> Worth {
         if self.instead.is_some() {
             return Worth::Discard("not of the target that was asked");
@@ -86,13 +86,13 @@ impl Judge {
         if !(observed.terminal && ended) {
             return Worth::Discard("no end was seen");
         }
-        // The price that the call itself was charged.
+        // The same price as the call's own charge.
         let prices = &proxy.worker().live.prices;
         let nano_usd = prices.cost_of(call.model.as_deref(), observed.model.as_deref(), &observed.usage).unwrap_or(0);
         Worth::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 
-    /// Counts the end of a fetch: whether its answer is stored now, and if not, why.
+    /// Counts the end of a fetch: its answer was stored, or the reason why not.
     pub fn count_fill(&self, verdict: Worth, stored: bool) {
         let result = match verdict {
             Worth::Store(_) if stored => "stored",
@@ -102,12 +102,12 @@ impl Judge {
         self.ask.cells().policies.filled(result);
     }
 
-    /// The fetch has ended before its end.
+    /// Counts a fetch that ended before its body did.
     pub fn count_broken(&self) {
         self.ask.cells().policies.filled("broken off");
     }
 
-    /// Counts what those who joined have saved: a call each.
+    /// Counts the savings of joined requests: one call each.
     pub fn count_joined(&self, verdict: Worth, joined: u64) {
         if let Worth::Store(Some(savings)) = verdict {
             let cells = &self.ask.cells().policies;
@@ -117,11 +117,11 @@ impl Judge {
     }
 }
 
-/// Whether a GraphQL answer is one: JSON, in a coding or not, without `errors`.
+/// Inspects a GraphQL answer. It must be JSON, in a known coding or none, without `errors`.
 enum Inspection {
     Plain(Inspector),
     Coded(Box<Decoder>, Inspector),
-    /// A stream, a page, another coding: nothing that could be looked into.
+    /// A stream, a page, an unknown coding: a body that cannot be inspected.
     Opaque,
 }
 

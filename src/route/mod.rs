@@ -1,8 +1,8 @@
-//! Which route answers: an immutable table, swapped whole on reload.
+//! The route of a request: an immutable table, swapped whole on reload.
 //!
-//! The most specific match wins, not the order in the file: precedence is the derived `Ord` of [`Precedence`]. A path
-//! is matched as it was sent; where reading it more liberally would lead to another route, the request is refused,
-//! because the app behind might read it that way.
+//! The most specific match wins, not the first in the file: precedence is the derived `Ord` of [`Precedence`]. A path is
+//! matched as it was sent. A path that a more liberal reading would lead to another route is refused: the app behind might read
+//! it that way.
 
 mod normal;
 mod precedence;
@@ -19,26 +19,26 @@ use crate::{
 pub use normal::{careless_readings, climbs, has_dot_segments, liberal_readings};
 pub use precedence::Precedence;
 
-/// What a route is chosen by.
+/// The facts by which a route is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
-    /// As sent, without query.
+    /// The path, as sent, without query.
     pub path: &'a str,
-    /// As sent.
+    /// The method, as sent.
     pub method: &'a Method,
-    /// Without port, as sent.
+    /// The host, as sent, without port.
     pub host: &'a str,
-    /// As sent.
+    /// The header fields, as sent.
     pub headers: &'a HeaderMap,
-    /// Outbound.
+    /// Outbound: the provider's name.
     pub provider: Option<&'a str>,
-    /// Outbound.
+    /// Outbound: the operation.
     pub operation: Option<Operation>,
-    /// Outbound, once it is known.
+    /// Outbound: the model, once it is known.
     pub model: Option<&'a str>,
 }
 
-/// Routes of one door, each with what it leads to.
+/// The routes of one door, each a match with its row.
 #[derive(Debug)]
 pub struct Table<R> {
     /// In order of precedence, the most specific first.
@@ -72,7 +72,7 @@ impl<R> Table<R> {
         self.candidates(query.path).find(|(matches, _)| accepts(matches, query) && accepts_model(matches, query.model)).map(|(_, row)| row)
     }
 
-    /// Like [`Table::find`], but refuses a path that reads as another route when it is normalised.
+    /// Like [`Table::find`], but refuses a path whose normal form leads to another route.
     pub fn find_unambiguous(&self, query: &Query<'_>) -> Result<Option<&R>, Reject> {
         let found = self.find(query);
         for reading in liberal_readings(query.path) {
@@ -84,12 +84,12 @@ impl<R> Table<R> {
         Ok(found)
     }
 
-    /// Whether some row that else matches names models: then the model must be known before a row can be chosen.
+    /// Whether a row that matches apart from the model names models: the model must then be known before a row can be chosen.
     pub fn needs_model(&self, query: &Query<'_>) -> bool {
         self.names_models && self.candidates(query.path).any(|(matches, _)| !matches.models.is_empty() && accepts(matches, query))
     }
 
-    /// The rows that may answer, whatever the model turns out to be, in order of precedence.
+    /// The rows that may answer, for any model, in order of precedence.
     pub fn possible(&self, query: &Query<'_>) -> impl Iterator<Item = &R> {
         let mut sure = false;
         self.candidates(query.path).filter(|(matches, _)| accepts(matches, query)).map_while(move |(matches, row)| {
@@ -118,8 +118,8 @@ impl<R> Table<R> {
     }
 }
 
-/// Why `matches` does not answer a request: the first condition that fails, as `proxy.yaml` calls it; `None`: it could.
-/// For people; agrees with [`Table::find`].
+/// The first condition of `matches` that a request fails, as `proxy.yaml` calls it; `None`: the row could answer. For people;
+/// agrees with [`Table::find`].
 pub fn why_not(matches: &Match, query: &Query<'_>) -> Option<&'static str> {
     let with = |part: Match| accepts(&part, query);
     let parts = [
@@ -142,7 +142,7 @@ fn same<T>(a: Option<&T>, b: Option<&T>) -> bool {
     }
 }
 
-/// Everything but the model.
+/// Whether all conditions but the model hold.
 fn accepts(matches: &Match, query: &Query<'_>) -> bool {
     matches.path.as_ref().is_none_or(|pattern| pattern.matches(query.path))
         && (matches.methods.is_empty() || matches.methods.contains(query.method))
@@ -237,7 +237,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// What is not refused leads every reading to the same route.
+        /// A path that is not refused leads every reading to the same route.
         #[test]
         fn a_path_leads_to_one_route_or_is_refused(odd in "/([a-c.;/\\\\]|admin|%2e|%2F|%61){0,10}") {
             let table = Table::new([(path("/admin/**"), 1), (path("/a/*"), 2), (path("/a/b/**"), 3), (path("/*/c"), 4)]);

@@ -1,9 +1,9 @@
-//! How an app behind the proxy might read a path: dot segments, doubled slashes, escapes, parameters, backslashes; and whether it
-//! leads out of the directory that it is put into.
+//! How an app behind the proxy might read a path (dot segments, doubled slashes, escapes, parameters, backslashes), and whether
+//! the path leads out of its base directory.
 
 use percent_encoding::percent_decode_str;
 
-/// Other readings of `path`, those that differ from it; empty for nearly every request.
+/// The other readings of `path`, without `path` itself; empty for nearly every request.
 pub fn liberal_readings(path: &str) -> impl Iterator<Item = String> + use<> {
     let mut readings = Vec::new();
     if is_odd(path) {
@@ -20,15 +20,15 @@ pub fn liberal_readings(path: &str) -> impl Iterator<Item = String> + use<> {
     readings.into_iter()
 }
 
-/// Whatever some server may read `path` as that decodes it once, twice or three times, cuts parameters off or not; empty for nearly
-/// every request. Where a path must mean one thing to whoever reads it: [`liberal_readings`] are those of a single careless server.
+/// All readings of `path` by servers that decode it once, twice or three times, and cut parameters off or not; empty for nearly
+/// every request. For a path that must mean one thing to every reader; [`liberal_readings`] are those of a single careless server.
 pub fn careless_readings(path: &str) -> Vec<String> {
     let mut readings = Vec::new();
     if !is_odd(path) {
         return readings;
     }
     let mut text = path.as_bytes().to_vec();
-    // As `parts`: what is left after three times is a name.
+    // As in `parts`: an escape left after three decodings is a name.
     for _ in 0..4 {
         let said = String::from_utf8_lossy(&text).replace('\\', "/");
         let cut = |segment: &str| segment.split([';', '\0']).next().unwrap_or_default().trim().to_owned();
@@ -46,12 +46,12 @@ pub fn careless_readings(path: &str) -> Vec<String> {
     readings
 }
 
-/// Whether a path has anything that servers read in different ways.
+/// Whether a path has any part that servers read in different ways.
 fn is_odd(path: &str) -> bool {
     path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.")
 }
 
-/// RFC 3986 section 5.2.4, with doubled slashes taken as one.
+/// The path without dot segments (RFC 3986 section 5.2.4), with doubled slashes taken as one.
 fn resolve(path: &str) -> String {
     let mut out: Vec<&str> = Vec::new();
     let trailing = path.ends_with('/') || path.ends_with("/.") || path.ends_with("/..");
@@ -73,8 +73,8 @@ fn resolve(path: &str) -> String {
 
 /// Whether some server would read `path`, put behind a base path, as leaving that base: `/../x`, `/a/%2e%2e/..;/x`, `/..\x`.
 ///
-/// Servers differ in what they decode, split and drop, so each segment counts for what takes it highest. A path that no server
-/// reads so is never refused as long as it has no escaped or doubled separators.
+/// Servers differ in decoding, splitting and dropping: each segment counts by its highest reading. A path that no server reads
+/// so is never refused as long as it has no escaped or doubled separators.
 pub fn climbs(path: &str) -> bool {
     if !path.contains("..") && !path.contains(['%', '\\']) {
         return false;
@@ -90,9 +90,9 @@ pub fn climbs(path: &str) -> bool {
     false
 }
 
-/// Whether some server would read a segment of `path` as none, or as one that leads up: `/a/.`, `/a/x%2f..`, `/a/;x`, `/a/%20`.
+/// Whether some server would read a segment of `path` as empty, or as one that leads up: `/a/.`, `/a/x%2f..`, `/a/;x`, `/a/%20`.
 ///
-/// Doubled slashes and escaped separators alone are let through: an ARN in a path of Amazon Bedrock carries `%2F`.
+/// Doubled slashes pass, and so do escaped separators beside a name: an ARN in a path of Amazon Bedrock carries `%2F`.
 pub fn has_dot_segments(path: &str) -> bool {
     let odd = path.contains("/.") || path.contains(['%', ';', '\\']);
     odd && path.split('/').filter(|segment| !segment.is_empty()).any(|segment| {
@@ -101,14 +101,14 @@ pub fn has_dot_segments(path: &str) -> bool {
     })
 }
 
-/// How many parts of a segment lead up at most, and whether it has a name in every reading.
+/// The most parts of a segment that lead up, and whether it has a name in every reading.
 fn parts(segment: &[u8]) -> (usize, bool) {
     let cut = |part: &[u8]| part.split(|b| matches!(b, b';' | 0)).next().unwrap_or_default().trim_ascii().to_vec();
     let split = |text: &[u8]| text.split(|b| matches!(b, b'/' | b'\\')).map(cut).collect::<Vec<_>>();
     let is_name = |part: &Vec<u8>| !matches!(part.as_slice(), b"" | b"." | b"..");
     let (mut ups, mut names) = (0, true);
     let mut text = segment.to_vec();
-    // Decoded once by a server, and once more by what stands before it; what is left after three times is a name.
+    // A server decodes once, and a server before it once more; an escape left after three decodings is a name.
     for _ in 0..4 {
         let parts = split(&text);
         ups = ups.max(parts.iter().filter(|part| *part == b"..").count());
@@ -122,7 +122,7 @@ fn parts(segment: &[u8]) -> (usize, bool) {
     (ups, names)
 }
 
-/// Escapes decoded once, those that only careless servers know among them: `%c0%ae` (overlong UTF-8) and `%u002e`.
+/// Escapes decoded once, also those that only careless servers know: `%c0%ae` (overlong UTF-8) and `%u002e`.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// How one server reads a path.
+    /// One server's way of reading a path.
     #[derive(Debug, Clone, Copy)]
     struct Server {
         decodes: usize,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     impl Server {
-        /// Whether it finds what it is asked for below `/base`.
+        /// Whether the server stays below `/base`.
         fn stays(self, path: &str) -> bool {
             let mut whole = format!("/base{path}");
             let decode = |text: &str| (0..self.decodes).fold(text.as_bytes().to_vec(), |text, _| decoded(&text));
@@ -329,7 +329,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is not refused stays below the base path, whoever reads it.
+        /// A path that is not refused stays below the base path, for every reader.
         #[test]
         fn nobody_climbs(
             path in "(/|\\\\|a|b|\\.|;|%2e|%2E|%2f|%5C|%252e|%252f|%3b){0,14}",
@@ -350,7 +350,7 @@ mod tests {
             prop_assert_eq!(climbs(&path), !server.stays(&path), "{}", path);
         }
 
-        /// Of whatever path: a reading is another path, normal, and its own normal form.
+        /// For any path: a reading is another path, normal, and its own normal form.
         #[test]
         fn readings_are_normal(path in "/([a-c.;/\\\\]|%2e|%2F|%5c|%3b|%00|%zz|\\PC){0,16}") {
             for reading in liberal_readings(&path) {

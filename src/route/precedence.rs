@@ -1,4 +1,4 @@
-//! Which of two matches is the more specific.
+//! The more specific of two matches.
 
 use crate::config::{Match, Segment};
 
@@ -52,7 +52,8 @@ impl Precedence {
         }
     }
 
-    /// What makes this match more specific than `other`, as `proxy.yaml` calls it; `None`: nothing, the order of the file decides.
+    /// The condition that makes this match more specific than `other`, as `proxy.yaml` calls it; `None`: there is none, and the
+    /// order of the file decides.
     pub fn decided_by(&self, other: &Self) -> Option<&'static str> {
         [
             ("hosts", self.host != other.host),

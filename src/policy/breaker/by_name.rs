@@ -1,5 +1,5 @@
-//! The breakers of the process by name, and what an operator says of them by hand: a whole target or one model is held open,
-//! its breakers to come included.
+//! The breakers of the process by name, and an operator's orders by hand: a whole target or one model is held open, with the
+//! breakers still to come.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::{Breaker, Snapshot, State};
 use crate::{clock::Instant, config};
 
-/// The breakers of the process, by name: `openai/gpt-4o` is that of a model, `openai` that of all else of the target, and
-/// `@route` after either that of a route with terms of its own. They live on across reloads.
+/// The breakers of the process, by name. `openai/gpt-4o` is that of a model, `openai` that of the rest of the target. `@route`
+/// after either is that of a route with terms of its own. The breakers live on across reloads.
 #[derive(Debug, Default)]
 pub struct Breakers(Mutex<Known>);
 
@@ -21,7 +21,7 @@ struct Known {
     all: HashMap<Arc<str>, Arc<Breaker>>,
     /// The newest generation of the configuration.
     generation: u64,
-    /// What was said by hand, and when: held open, or let go within what is held. The longest name that fits counts.
+    /// The orders by hand and their times: held open, or released within a held target. The longest name that fits counts.
     by_hand: BTreeMap<Arc<str>, (Hand, Instant)>,
 }
 
@@ -32,9 +32,9 @@ enum Hand {
 }
 
 impl Breakers {
-    /// The breaker of a target, for a request of this generation of the configuration: the one there is, with these terms from now on,
-    /// or a new one. A request of an older generation changes nothing: it takes what there is, or one for itself alone. For load
-    /// time: keep the result.
+    /// The breaker of a target, for a request of this generation of the configuration: the existing one, with these terms from
+    /// now on, or a new one. A request of an older generation changes nothing: it takes the existing breaker, or one for itself
+    /// alone. For load time: keep the result.
     pub fn get(&self, name: &Arc<str>, terms: &config::Breaker, generation: u64, now: Instant) -> Arc<Breaker> {
         let mut known = self.0.lock();
         let is_old = generation < known.generation;
@@ -60,20 +60,18 @@ impl Breakers {
         self.0.lock().all.get(name).cloned()
     }
 
-    /// Holds open every breaker that belongs to `name`, those to come included: a target with all its models, or one model.
-    /// Gives back the names of those there are.
+    /// Holds open every breaker that belongs to `name`, also breakers still to come: a target with all its models, or one
+    /// model. Returns the names of the existing ones.
     pub fn hold(&self, name: &str, now: Instant) -> Vec<Arc<str>> {
         self.0.lock().steer(name, Hand::Open, |breaker| breaker.open(now), now)
     }
 
-    /// Closes every breaker that belongs to `name` and forgets its failures; from there each goes on by itself. Gives back
-    /// their names.
+    /// Closes every breaker that belongs to `name` and forgets its failures; after that each works by itself. Returns their names.
     pub fn release(&self, name: &str, now: Instant) -> Vec<Arc<str>> {
         self.0.lock().steer(name, Hand::LetGo, |breaker| breaker.close(now), now)
     }
 
-    /// Begins a generation of the configuration: forgets the breakers of targets that are no more, and what was said of them by
-    /// hand.
+    /// Begins a generation of the configuration: forgets the breakers of targets that no longer exist, and the orders by hand for them.
     pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
         let mut known = self.0.lock();
         known.generation = known.generation.max(generation);
@@ -81,7 +79,7 @@ impl Breakers {
         known.by_hand.retain(|name, _| keep(name));
     }
 
-    /// All of them, by name, and what is held open without having a breaker of that very name.
+    /// All breakers, by name, and the names held open without a breaker of that very name.
     pub fn snapshot(&self, now: Instant) -> Vec<Snapshot> {
         let known = self.0.lock();
         let held = known.by_hand.iter().filter(|(name, (hand, _))| *hand == Hand::Open && !known.all.contains_key(*name));

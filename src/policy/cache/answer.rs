@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{body::Body, clock::Moment};
 
-/// What the answer says in `Cache-Status`.
+/// The `Cache-Status` of an answer.
 #[derive(Debug, Clone)]
 pub(super) enum Mark {
-    /// From the store, the origin was not asked.
+    /// From the store: the origin was not asked.
     Hit,
-    /// This member: the origin was asked.
+    /// The origin was asked: the answer gets this member.
     Forwarded(HeaderValue),
 }
 

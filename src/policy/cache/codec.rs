@@ -1,5 +1,5 @@
-//! The binary form of an entry, for a shared store: a version, then length-prefixed fields. Whatever bytes come in,
-//! decoding gives an entry or nothing; a version it does not know is nothing.
+//! The binary form of an entry, for a shared store: a version, then length-prefixed fields. Decoding gives an entry or nothing,
+//! whatever the bytes are; an unknown version gives nothing.
 
 use std::{
     sync::Arc,
@@ -23,7 +23,7 @@ use crate::{
 pub const VERSION: u8 = 3;
 
 impl Entry {
-    /// The entry as bytes. Times are written by the wall clock of `now`, so that others can read them.
+    /// The entry as bytes. Times are written by the wall clock of `now`: other processes can read them.
     pub fn encode(&self, now: Moment) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(self.len as usize + 1024));
         out.0.push(VERSION);
@@ -73,7 +73,7 @@ impl Entry {
         out.0
     }
 
-    /// The entry that was [encoded](Self::encode), as old as it is at `now`; `None` for anything else, also for trailing bytes.
+    /// The entry that [`encode`](Self::encode) wrote, as old as it is at `now`; `None` for other bytes, also for trailing bytes.
     pub fn decode(bytes: &[u8], now: Moment) -> Option<Self> {
         let mut read = Reader(bytes);
         if read.byte()? != VERSION {
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A count of things that take at least a byte each: never more than there are bytes.
+    /// A count of items of at least one byte each: never more than the bytes left.
     fn count(&mut self) -> Option<usize> {
         usize::try_from(self.number()?).ok().filter(|count| *count <= self.0.len())
     }
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         Some(now.before(since(at, now.wall)))
     }
 
-    /// Pauses (as many as pieces) and pieces; one copy for all pieces together.
+    /// The pauses (one per piece) and the pieces; all pieces share one copy.
     #[expect(clippy::type_complexity, reason = "two lists of one length, taken apart at once")]
     fn body(&mut self, paced: bool) -> Option<(Option<Arc<[u32]>>, Arc<[Bytes]>)> {
         let mut pauses = paced.then(Vec::new);

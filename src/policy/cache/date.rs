@@ -25,7 +25,7 @@ pub fn parse(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(&text).ok().or_else(|| with_any_weekday(&text))
 }
 
-/// A wrong day of the week is redundant, not ambiguous: the date itself is believed.
+/// A wrong day of the week is ignored: the day is redundant, not ambiguous.
 fn with_any_weekday(text: &str) -> Option<SystemTime> {
     const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
     let (given, rest) = text.split_at(text.find([',', ' '])?);
@@ -41,7 +41,7 @@ pub fn of(value: Option<&HeaderValue>) -> Option<SystemTime> {
     parse(value?.as_bytes())
 }
 
-/// The date as a field value in IMF-fixdate; `None` outside the years the format can say.
+/// The date as a field value in IMF-fixdate; `None` for a year that the format cannot express.
 pub fn format(at: SystemTime) -> Option<HeaderValue> {
     // httpdate panics outside 1970..=9999.
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();

@@ -1,7 +1,7 @@
-//! What `Cache-Control` says (RFC 9111 section 5.2), in requests and in responses, and `CDN-Cache-Control` (RFC 9213).
+//! The directives of `Cache-Control` (RFC 9111 section 5.2), in requests and in responses, and of `CDN-Cache-Control` (RFC 9213).
 //!
-//! A restriction is believed however badly it is written; a permission only when it is written well: a freshness
-//! lifetime that is not a number, or is given twice with different values, counts as zero (section 4.2.1).
+//! A restriction counts however badly it is written. A permission counts only if it is well formed: a freshness lifetime that
+//! is no number, or is given twice with different values, counts as zero (section 4.2.1).
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 /// The targeted field that this cache obeys (RFC 9213 section 3.1).
 pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
 
-/// The largest delta-seconds that are told apart (RFC 9111 section 1.2.2); larger ones mean this.
+/// The largest delta-seconds (RFC 9111 section 1.2.2); a larger value counts as this one.
 pub const MAX_DELTA: u64 = 1 << 31;
 
 /// Directives of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestDirectives {
-    /// The oldest answer wanted.
+    /// The largest age the client accepts.
     pub max_age: Option<Duration>,
-    /// How stale an answer may be; without a number any.
+    /// The staleness the client accepts; without a number, any.
     pub max_stale: Option<Duration>,
-    /// How long the answer must stay fresh.
+    /// The lifetime that must be left.
     pub min_fresh: Option<Duration>,
-    /// How stale an answer may be if the origin fails (RFC 5861 section 4).
+    /// The staleness the client accepts if the origin fails (RFC 5861 section 4).
     pub stale_if_error: Option<Duration>,
-    /// Nothing stored without asking the origin.
+    /// No stored answer without asking the origin.
     pub no_cache: bool,
-    /// Neither stored nor answered from store.
+    /// The answer is neither stored nor taken from the store.
     pub no_store: bool,
     /// A stored answer or 504.
     pub only_if_cached: bool,
@@ -40,11 +40,11 @@ pub struct ResponseDirectives {
     pub max_age: Option<Duration>,
     /// Lifetime in shared caches; zero when it was written badly.
     pub s_maxage: Option<Duration>,
-    /// RFC 5861 section 3.
+    /// Staleness allowed during a refresh (RFC 5861 section 3).
     pub stale_while_revalidate: Option<Duration>,
-    /// RFC 5861 section 4.
+    /// Staleness allowed if the origin fails (RFC 5861 section 4).
     pub stale_if_error: Option<Duration>,
-    /// Nobody may store it.
+    /// No cache may store the response.
     pub no_store: bool,
     /// Never used without asking the origin.
     pub no_cache: bool,
@@ -58,9 +58,9 @@ pub struct ResponseDirectives {
     pub must_revalidate: bool,
     /// Never stale in shared caches.
     pub proxy_revalidate: bool,
-    /// `no-store` yields to knowing the status code.
+    /// `no-store` gives way if the cache understands the status code.
     pub must_understand: bool,
-    /// Whether a targeted field spoke; `Cache-Control` and `Expires` are then not heard.
+    /// Whether the targeted field was valid: `Cache-Control` and `Expires` are then ignored.
     pub targeted: bool,
 }
 
@@ -144,7 +144,7 @@ impl ResponseDirectives {
     }
 }
 
-/// RFC 9213: a dictionary of structured fields; an empty, malformed or wrongly typed one is as if absent.
+/// The targeted field (RFC 9213): a dictionary of structured fields. An empty, malformed or wrongly typed field counts as absent.
 fn targeted(headers: &HeaderMap) -> Option<ResponseDirectives> {
     let mut lines = headers.get_all(CDN_CACHE_CONTROL).iter().peekable();
     lines.peek()?;
@@ -194,7 +194,7 @@ fn tighten(slot: &mut Option<Duration>, value: Duration) {
     *slot = Some(slot.map_or(value, |before| before.min(value)));
 }
 
-/// Unreadable or contradictory: zero.
+/// Sets a lifetime; an unreadable or contradictory value gives zero.
 fn lifetime(slot: &mut Option<Duration>, value: Option<Duration>) {
     let value = value.unwrap_or_default();
     *slot = Some(match slot {
@@ -238,7 +238,7 @@ fn for_each(headers: &HeaderMap, field: &HeaderName, mut each: impl FnMut(&[u8],
                     let (name, value) = (&directive[..at], &directive[at + 1..]);
                     let spaced = name.trim_ascii_end().len() != name.len();
                     match unquoted(value) {
-                        // `max-age =3600` names no lifetime, but a restriction spelled so is still meant.
+                        // `max-age =3600` gives no lifetime, but a restriction spelled so still counts.
                         _ if spaced => each(name.trim_ascii_end(), Some(b" ")),
                         Some(inner) => each(name, Some(&inner)),
                         None => each(name, Some(value)),
@@ -260,7 +260,7 @@ fn directive_end(text: &[u8]) -> usize {
             _ => {}
         }
     }
-    // A quote that never closes must not hide what follows it.
+    // An unclosed quote must not hide the directives after it.
     if quoted { memchr::memchr(b',', text).unwrap_or(text.len()) } else { text.len() }
 }
 

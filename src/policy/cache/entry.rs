@@ -25,7 +25,7 @@ use crate::{
 /// A stored response.
 #[derive(Debug)]
 pub struct Entry {
-    /// As received.
+    /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
     pub headers: HeaderMap,
@@ -41,19 +41,19 @@ pub struct Entry {
     pub dated: bool,
     /// Age and lifetime.
     pub fresh: Freshness,
-    /// Which requests it answers.
+    /// The requests it answers.
     pub variance: Variance,
     /// The route that stored it.
     pub route: Arc<str>,
     /// Path and query, for purges by prefix.
     pub path: Box<str>,
-    /// What was asked, for people: method, host and path, or provider, operation and model. No query, no prompt.
+    /// The request in words, for people: method, host and path, or provider, operation and model. No query, no prompt.
     pub what: Arc<str>,
     /// Milliseconds from the request to the last byte of the origin's answer.
     pub took_millis: u32,
     /// Purge tags, each once.
     pub tags: Box<[Arc<str>]>,
-    /// What a hit saves.
+    /// The savings of one hit.
     pub savings: Option<Savings>,
     /// When it was stored or last freshened.
     pub stored_at: Moment,
@@ -61,7 +61,7 @@ pub struct Entry {
     told: AtomicU64,
 }
 
-/// What answering from the store instead of the provider saves.
+/// The savings of an answer from the store in place of the provider's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Savings {
     /// Tokens the provider would have counted.
@@ -70,7 +70,7 @@ pub struct Savings {
     pub nano_usd: u64,
 }
 
-/// What is needed for an [`Entry`] beside what is counted from it.
+/// The parts of an [`Entry`] that are not computed from the others.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct NewEntry {
@@ -141,7 +141,7 @@ impl Entry {
         })
     }
 
-    /// All of the body; with the recorded pauses if `paced` and there are any.
+    /// The whole body; with its recorded pauses if `paced`.
     pub fn whole(&self, paced: bool) -> Body {
         let pauses = self.pauses.clone().filter(|_| paced);
         match &*self.body {
@@ -151,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// The bytes `first..=last`, which must be inside; nothing is copied.
+    /// The bytes `first..=last` of the body, which must lie inside it; no bytes are copied.
     pub fn part(&self, first: u64, last: u64) -> Body {
         let mut pieces = Vec::new();
         let mut begin = 0u64;
@@ -171,12 +171,12 @@ impl Entry {
         }
     }
 
-    /// It was asked for after `told` changes and purges had been told in this process. To be said before it is stored.
+    /// Sets `told`: the number of changes and purges told in this process before the entry was requested. Call before storing the entry.
     pub fn asked_after(&self, told: u64) {
         self.told.store(told, Ordering::Relaxed);
     }
 
-    /// How much had been told when it was asked for.
+    /// The number of changes and purges told before the entry was requested.
     pub fn told(&self) -> u64 {
         self.told.load(Ordering::Relaxed)
     }
@@ -189,7 +189,7 @@ impl Entry {
 
 impl Stored for Entry {
     fn weight(&self) -> u64 {
-        /// A field: name, value and the map's slot.
+        /// Bytes of a field beside its text: the name, the value and the map's slot.
         const FIELD: usize = 120;
         let fields = |map: &HeaderMap| map.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum::<usize>();
         let varied: usize =
@@ -225,7 +225,7 @@ impl Stored for Entry {
     }
 }
 
-/// Milliseconds of pauses in a replay; what was recorded with longer ones is replayed that much faster.
+/// Most milliseconds of pauses in a replay; a longer recording is replayed faster in proportion.
 const LONGEST_REPLAY: u64 = 60_000;
 
 /// Sends stored pieces, with or without pauses.

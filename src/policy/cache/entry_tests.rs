@@ -100,7 +100,7 @@ fn an_age_travels_with_the_entry_and_no_clock_makes_it_less() {
     let stored = entry(&[b"x"], None);
     let age = stored.fresh.initial_age;
     let written = now().after(minute);
-    // The writer's clock was set back meanwhile: what is written is how old it is.
+    // The writer's clock was set back meanwhile: the written age stays the same.
     for writers in [written, written.with_wall(written.wall - hour)] {
         let bytes = stored.encode(writers);
         for (passed, expected) in [(Duration::ZERO, minute), (minute, 2 * minute)] {
@@ -109,7 +109,7 @@ fn an_age_travels_with_the_entry_and_no_clock_makes_it_less() {
             assert_eq!(read.fresh.age(reader), age + expected);
             assert_eq!(read.fresh.age(reader.after(minute).with_wall(UNIX_EPOCH)), age + expected + minute);
         }
-        // A reader whose clock is behind knows no better than that it was just written.
+        // A reader whose clock is behind takes the entry as just written.
         let behind = Moment::at(writers.wall - hour);
         assert_eq!(Entry::decode(&bytes, behind).expect("whole").fresh.age(behind), age);
     }

@@ -1,4 +1,4 @@
-//! Which tags, routes, keys and URIs were purged lately, by name and not by slot: a purge makes nothing else a miss.
+//! The tags, routes, keys and URIs purged lately, by name and not by slot: a purge makes no other entry a miss.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::store::memory::Which;
 
-/// Purges that are known by name, in about 80 bytes each.
+/// Purges kept by name, in about 80 bytes each.
 pub(super) const EXACT: usize = 16_384;
 
-/// What one purge is about, as a hash.
+/// The subject of one purge, as a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Name {
     pub(super) kind: u8,
@@ -60,34 +60,34 @@ impl Name {
     }
 }
 
-/// The last purges by name: of each the number of the last hard and the last soft one.
+/// The last purges by name. Each name has the numbers of its last hard and its last soft purge.
 #[derive(Debug, Default)]
 pub(super) struct Exact {
     last: HashMap<Name, [u64; 2], foldhash::fast::RandomState>,
     /// Ascending by number.
     order: VecDeque<(u64, Name)>,
-    /// Everything after this number is here.
+    /// Every purge after this number is held.
     from: u64,
 }
 
 impl Exact {
-    /// Nothing up to `number` is known.
+    /// An empty set that knows no purge up to `number`.
     pub(super) fn after(number: u64) -> Self {
         Self { from: number, ..Self::default() }
     }
 
-    /// Whether every purge after `number` is here.
+    /// Whether every purge after `number` is held.
     pub(super) fn knows_after(&self, number: u64) -> bool {
         number >= self.from
     }
 
-    /// Purge `number`, the latest so far.
+    /// Adds purge `number`, the latest so far.
     pub(super) fn hear(&mut self, number: u64, name: Name, soft: bool) {
         if self.order.len() == EXACT
             && let Some((forgotten, name)) = self.order.pop_front()
         {
             self.from = self.from.max(forgotten);
-            // A later one of the same name stays.
+            // A later purge of the same name stays.
             if self.last.get(&name).is_some_and(|last| last.iter().all(|last| *last <= forgotten)) {
                 self.last.remove(&name);
             }
@@ -96,12 +96,12 @@ impl Exact {
         self.last.entry(name).or_default()[usize::from(soft)] = number;
     }
 
-    /// The numbers of the last hard and the last soft purge; 0: none that is known.
+    /// The numbers of the last hard and the last soft purge of a name; 0: none is known.
     pub(super) fn last(&self, name: Name) -> [u64; 2] {
         self.last.get(&name).copied().unwrap_or_default()
     }
 
-    /// Purges and different names that are held.
+    /// The counts of purges and of different names held.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {
         (self.order.len(), self.last.len())

@@ -1,4 +1,4 @@
-//! A bounded set of keys whose members expire: what observe mode would have stored, what need not be waited for.
+//! A bounded set of keys that expire: answers that observe mode would have stored, and keys whose requests do not wait for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,10 +7,10 @@ use quick_cache::sync::Cache as Quick;
 use super::key::Key;
 use crate::clock::Moment;
 
-/// The set. Beyond its bound the least used go.
+/// The set. Beyond its bound the least used keys go.
 #[derive(Debug)]
 pub(super) struct Expiring {
-    /// Until when, and in which generation.
+    /// The expiry of each key, and its generation.
     until: Quick<Key, (u64, u64)>,
     generation: AtomicU64,
 }
@@ -38,7 +38,7 @@ impl Expiring {
         self.until.remove(key);
     }
 
-    /// From now on nothing is held. The room of what was is given back as it is needed: nobody waits for it.
+    /// Empties the set. The memory of the old keys is freed as new keys need it: no request waits for it.
     pub(super) fn clear(&self) {
         self.generation.fetch_add(1, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! The right to store: only a miss or a revalidation yields a [`Fill`], and only a fill can store.
 //!
-//! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. Dropped anywhere on the
-//! way, it stores nothing and whoever waited for it is told.
+//! `Fill` (the request) -> [`Fill::on_head`] -> [`Recorder`] (the body) -> [`Recorder::complete`]. A fill dropped anywhere on
+//! the way stores nothing, and its waiters are told.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -38,31 +38,31 @@ pub struct Fill {
     pub(super) method: Method,
     pub(super) request: HeaderMap,
     pub(super) why: Forward,
-    /// The stored response that the request selects. It alone may be validated, freshened, or stand in for a failure.
+    /// The stored response that the request selects: the only one that may be validated, freshened, or stand in for a failure.
     pub(super) selected: Option<Arc<Entry>>,
     pub(super) flight: Option<FlightWriter>,
     pub(super) requested: Moment,
-    /// How much had been told of changes and purges before it was sent.
+    /// The number of changes and purges told before the request was sent.
     pub(super) told: u64,
     pub(super) observed_hit: bool,
-    /// Whether the request must not be conditional, because the origin's 304 made no sense.
+    /// Whether the request must not be conditional: the origin's 304 made no sense.
     pub(super) unconditional: bool,
-    /// Whether the client wants no answer of the origin.
+    /// Whether the client wants no answer from the origin.
     pub(super) only_if_cached: bool,
 }
 
-/// What an upstream response head means.
+/// The decision on an upstream response head.
 #[derive(Debug)]
 pub enum Decision {
-    /// Send it on, feeding the body to the recorder; add [`Recorder::cache_status`].
+    /// Send the response on and feed its body to the recorder; add [`Recorder::cache_status`].
     Store(Recorder),
     /// A 304 freshened the stored response: send this instead.
     NotModified(Response<Body>, HitInfo),
     /// The origin failed and the stored response stands in: send this instead.
     Stale(Response<Body>, HitInfo),
-    /// Send it on as it is.
+    /// Send the response on as it is.
     PassThrough(Passed),
-    /// A 304 about something else than was asked about: ask again; [`Fill::request_headers`] now asks unconditionally.
+    /// The 304 is about another response: ask again. [`Fill::request_headers`] now asks unconditionally.
     Refetch(Box<Fill>),
 }
 
@@ -71,15 +71,15 @@ pub enum Decision {
 pub struct Passed {
     /// Its member of `Cache-Status`; none in observe mode.
     pub member: Option<HeaderValue>,
-    /// Why it is not stored; none where nothing was to be stored (HEAD).
+    /// Why it is not stored; `None` where nothing was to be stored (HEAD).
     pub reason: Option<&'static str>,
-    /// The reason lies in the request, and nothing stored had a part in it: the cache was passed by, not missed.
+    /// Whether the reason lies in the request and no stored response had a part: a bypass, not a miss.
     pub bypass: bool,
 }
 
 impl Fill {
-    /// Makes the request that goes to the origin conditional, if the selected response can be validated. `Range` and the
-    /// client's own conditions then go; they are answered from the store.
+    /// Makes the request to the origin conditional, if the selected response can be validated. `Range` and the client's own
+    /// conditions then go: they are answered from the store.
     pub fn request_headers(&self, headers: &mut HeaderMap) {
         if self.unconditional {
             validate::make_conditional(headers, None);
@@ -98,20 +98,20 @@ impl Fill {
         self.validated().is_some()
     }
 
-    /// A reader of the shared fetch for this request's own client, if there is one to share. Needed only where the fetch
-    /// runs in a task of its own.
+    /// A reader of the shared fetch for this request's own client; `None` if the fetch is not shared. Only a fetch in a task of
+    /// its own needs this reader.
     pub fn reader(&self) -> Option<FlightReader> {
         self.flight.as_ref().map(FlightWriter::reader)
     }
 
-    /// Hands `carried` to whoever joins the shared fetch.
+    /// Hands `carried` to the followers of the shared fetch.
     pub fn carry(&self, carried: Arc<dyn Any + Send + Sync>) {
         if let Some(flight) = &self.flight {
             flight.carry(carried);
         }
     }
 
-    /// Whether anybody waits for the shared fetch beside its own client.
+    /// Whether the shared fetch has readers beside its own client.
     pub fn has_waiters(&self) -> bool {
         self.flight.as_ref().is_some_and(FlightWriter::has_readers)
     }
@@ -154,7 +154,7 @@ impl Fill {
         }
         let head = Arc::new(Head { status, headers: fields, variance, fresh, stand_in: false });
         if !head.fresh.is_fresh(now) {
-            // Stored for its validator or its stale windows, but nobody else may be answered with it.
+            // The response is stored for its validator or its stale windows, but answers no other request.
             self.not_shared(now);
         }
         let writer = self.flight.take().unwrap_or_else(|| self.cache.flights.alone(self.plan.max_body));
@@ -162,12 +162,12 @@ impl Fill {
         Decision::Store(Recorder::new(self, head, writer, length))
     }
 
-    /// The origin could not be asked (no connection, timeout, open breaker): a stale answer, if one is allowed.
+    /// A stale answer, if one is allowed, for an origin that could not be asked (no connection, timeout, open breaker).
     pub fn on_failure(mut self, now: Moment) -> Option<(Response<Body>, HitInfo)> {
         self.stand_in(None, now)
     }
 
-    /// When and where its fetch begins.
+    /// The time and place at which the fetch begins.
     pub(super) fn born(&self) -> Born {
         Born { told: self.told, home: self.home.clone() }
     }
@@ -190,7 +190,7 @@ impl Fill {
         if status != StatusCode::OK {
             return Err("status");
         }
-        // Its key knows only whether the client accepts gzip.
+        // The key of a model call knows only whether the client accepts gzip.
         if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !accepts(&self.request, coding.as_bytes())) {
             return Err("coding");
         }
@@ -207,7 +207,7 @@ impl Fill {
         })
     }
 
-    /// Whether an answer that is not stored for this reason shows that the request passes the cache by.
+    /// Whether `reason`, for which an answer is not stored, means that the request bypasses the cache.
     fn is_passed_by(&self, reason: &str) -> bool {
         self.selected.is_none() && storable::lies_in_request(reason)
     }
@@ -227,7 +227,7 @@ impl Fill {
                 }
                 entry
             }
-            // Confirmed for this request, but from now on not to be stored.
+            // The stored response answers this request, but may not be stored any more.
             Err(fields) => {
                 self.forget_selected(now);
                 if let Some(flight) = self.flight.take() {
@@ -241,7 +241,8 @@ impl Fill {
         Decision::NotModified(answer(&entry, &self.request, false, self.plan.paced, Mark::Forwarded(member.value()), now), info)
     }
 
-    /// HEAD stores nothing, but it may freshen what GET stored, or show that it is out of date (RFC 9111 section 4.3.5).
+    /// An answer to HEAD is not stored. It may freshen the stored answer to GET, or show that one to be out of date (RFC 9111
+    /// section 4.3.5).
     fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: Moment) -> Decision {
         let reason = self.judged(status, said, now).err().filter(|reason| self.is_passed_by(reason));
         let why = if reason.is_some() { Forward::Bypass } else { self.why };
@@ -260,8 +261,8 @@ impl Fill {
         Decision::PassThrough(Passed { member: Some(member), reason, bypass: reason.is_some() })
     }
 
-    /// The stored response with the fields of an answer that confirms it; its age is the age of that answer. `Err`: the fields, where it may
-    /// not be stored any more.
+    /// The stored response with the fields and the age of an answer that confirms it. `Err`: those fields, where the response
+    /// may not be stored any more.
     fn freshened(&self, old: &Entry, said: &HeaderMap, now: Moment) -> Result<Arc<Entry>, HeaderMap> {
         let fields = validate::updated(&old.headers, &storable::stored_fields(said, now.wall));
         let mut judged = fields.clone();
@@ -276,7 +277,7 @@ impl Fill {
     fn pass_through(mut self, status: StatusCode, reason: &'static str, now: Moment) -> Decision {
         let bypass = self.is_passed_by(reason);
         if status != StatusCode::NOT_MODIFIED && !status.is_server_error() {
-            // The origin has answered anew, and what it says now may not be stored.
+            // The origin's new answer may not be stored.
             self.forget_selected(now);
         }
         if status.is_success() {
@@ -289,7 +290,7 @@ impl Fill {
         Decision::PassThrough(Passed { member: Some(member.value()), reason: Some(reason), bypass })
     }
 
-    /// Who waits goes on alone, and the next ones need not wait for each other to learn the same.
+    /// The followers fetch for themselves. Later requests for the key do not wait for each other to learn the same.
     fn not_shared(&mut self, now: Moment) {
         if let Some(flight) = self.flight.take() {
             self.cache.not_shared.insert(self.keys.entry, now.after(super::NOT_SHARED_FOR));
@@ -330,13 +331,13 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Leads to what the fetch's leader has handed over.
+    /// A way to the value of the fetch's leader.
     pub fn carrier(&self) -> Carrier {
         self.reader.carrier()
     }
 
-    /// The answer, as soon as its head has come; its body streams as the fetch goes on. `Err`: fetch yourself, with a
-    /// fill of your own that joins nobody.
+    /// The answer, as soon as its head has come; its body streams as the fetch goes on. `Err`: the request fetches for itself,
+    /// with a fill that joins no flight.
     pub async fn respond(self, clock: Clock) -> Result<(Response<Body>, HitInfo), (FallThrough, Box<Fill>)> {
         let Self { reader, fill } = self;
         let head = match reader.head().await {
@@ -370,7 +371,7 @@ pub(super) fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
     Arc::new(Head { status: entry.status, headers, variance, fresh, stand_in })
 }
 
-/// Fields of a provider's answer that speak of this one call or this one client.
+/// Removes the fields of a provider's answer that belong to one call or one client.
 fn strip_of_the_call(fields: &mut HeaderMap) {
     let gone: Vec<_> = fields
         .keys()

@@ -1,12 +1,12 @@
-//! Collapsed forwarding: one fetch, many readers, on whatever worker they run.
+//! Collapsed forwarding: one fetch, many readers, on any workers.
 //!
-//! The pieces of a flight are an append-only list under a lock that is held for a few instructions and never over an
-//! await. A reader looks and leaves its waker under that same lock, so that no wake-up can be lost. A late reader begins
-//! at the first piece. The bytes are copied out of the connection's buffer once, so that what is counted is what is held.
+//! The pieces of a flight are an append-only list under a lock that is held for a few instructions and never over an await. A
+//! reader looks and leaves its waker under that same lock: no wake-up can be lost. A late reader begins at the first piece. The
+//! bytes are copied out of the connection's buffer once: the bytes counted are the bytes held.
 //!
-//! A flight that outgrows the largest storable body, or the budget, takes no more readers and will not be stored: it
-//! keeps only what its slowest reader still needs. Then the writer waits for that reader ([`FlightWriter::ready`]) as long
-//! as it is the only one; with others waiting, a reader that does not move for [`PATIENCE`] is cut off with an error.
+//! A flight that outgrows the largest storable body, or the budget, takes no more readers and will not be stored: it keeps only
+//! the pieces that its slowest reader still needs. The writer then waits for that reader ([`FlightWriter::ready`]). If other
+//! readers wait too, a reader that does not move for [`PATIENCE`] is cut off with an error.
 
 use std::{
     any::Any,
@@ -42,14 +42,14 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes a reader of such a flight may lag behind before the writer waits.
 pub const WINDOW: u64 = 256 * 1024;
 
-/// Bytes behind which a reader is cut off at once, for writers that do not wait.
+/// Bytes behind which a reader is cut off at once: some writers do not wait.
 const FAR_BEHIND: u64 = 16 * WINDOW;
 
-/// Bytes a piece costs beside its own.
+/// Bytes a piece costs beside its content.
 const PIECE_OVERHEAD: u64 = 64;
 const SHARDS: usize = 16;
 
-/// When and where a flight began, which tells whether something was purged since.
+/// When and where a flight began: decides whether a later purge is about it.
 #[derive(Debug, Clone)]
 pub struct Born {
     pub(super) told: u64,
@@ -65,23 +65,23 @@ pub struct Flights {
 
 type Listed = HashMap<Key, Arc<Flight>, foldhash::fast::RandomState>;
 
-/// What [`Flights::join`] gives.
+/// The outcome of [`Flights::join`].
 #[derive(Debug)]
 pub enum Joined {
-    /// This one fetches.
+    /// This request fetches.
     Leader(FlightWriter),
-    /// Somebody else does.
+    /// Another request fetches.
     Follower(FlightReader),
 }
 
 impl Flights {
-    /// No flights; the bytes of all together come out of `budget`.
+    /// An empty list; the bytes of all flights together come out of `budget`.
     pub fn new(budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), budget })
     }
 
-    /// Joins the flight of `key` if `may_join` it, or begins one. A flight that may not be joined any more goes on for those who read
-    /// it, and the new one takes its place. A body larger than `largest` outgrows the flight.
+    /// Joins the flight of `key` if `may_join` it, or begins one. A flight that may not be joined any more goes on for its
+    /// readers, and the new one takes its place. A body larger than `largest` outgrows the flight.
     pub fn join(self: &Arc<Self>, key: Key, largest: u64, may_join: impl FnOnce(&Born) -> bool, born: impl FnOnce() -> Born) -> Joined {
         let mut shard = self.shard(&key).lock();
         if let Some(flight) = shard.get(&key).filter(|flight| flight.born.as_ref().is_some_and(may_join)) {
@@ -93,7 +93,7 @@ impl Flights {
         Joined::Leader(FlightWriter { flight, listed: Some((self.clone(), key)) })
     }
 
-    /// A flight that nobody can join.
+    /// A flight that no request can join.
     pub fn alone(&self, largest: u64) -> FlightWriter {
         FlightWriter { flight: Arc::new(Flight::new(self.budget.clone(), largest, None)), listed: None }
     }
@@ -126,7 +126,7 @@ pub(super) struct Flight {
     budget: Arc<Budget>,
     largest: u64,
     pub(super) carried: Carried,
-    /// Of one that can be joined.
+    /// `None`: the flight cannot be joined.
     born: Option<Born>,
 }
 
@@ -134,7 +134,7 @@ pub(super) struct Flight {
 struct State {
     head: Option<Result<Arc<Head>, FallThrough>>,
     pieces: Vec<Bytes>,
-    /// Pieces gone from the front; only of an outgrown flight.
+    /// Pieces dropped from the front; 0 unless the flight is outgrown.
     dropped: usize,
     /// Bytes pushed in all.
     pushed: u64,
@@ -144,7 +144,7 @@ struct State {
     trailers: Option<HeaderMap>,
     end: Option<Result<(), CutShort>>,
     readers: Vec<Option<Place>>,
-    /// How many have joined, in all.
+    /// Followers in all, also those that have left.
     joined: u64,
     writer: Option<Waker>,
 }
@@ -159,7 +159,7 @@ struct Place {
 }
 
 impl Place {
-    /// Too slow; nothing is kept for it any more.
+    /// Cuts off a reader that is too slow: no piece is kept for it any more.
     fn cut(&mut self) {
         self.cut = true;
         self.next = usize::MAX;
@@ -174,7 +174,7 @@ impl Flight {
         Self { state: Mutex::new(State::default()), budget, largest, carried: Carried::default(), born }
     }
 
-    /// Changes the state and wakes all readers, after the lock is gone.
+    /// Changes the state, and wakes all readers after the lock is released.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
@@ -184,7 +184,7 @@ impl Flight {
         result
     }
 
-    /// Drops what every reader of an outgrown flight has read.
+    /// Drops the pieces that every reader of an outgrown flight has read.
     fn trim(&self, state: &mut State) {
         if !state.outgrown {
             return;
@@ -194,7 +194,7 @@ impl Flight {
         if gone > 0 {
             let bytes: u64 = state.pieces.drain(..gone).map(|piece| piece.len() as u64 + PIECE_OVERHEAD).sum();
             state.dropped += gone;
-            // Pieces pushed after the budget was refused were never reserved.
+            // Pieces pushed after the budget's refusal were never reserved.
             let bytes = bytes.min(state.reserved);
             state.reserved -= bytes;
             self.budget.release(bytes);
@@ -208,7 +208,7 @@ impl Drop for Flight {
     }
 }
 
-/// The one that fetches. Dropped before [`complete`](Self::complete), the flight has failed.
+/// The leader's end of a flight. A flight whose writer is dropped before [`complete`](Self::complete) has failed.
 #[derive(Debug)]
 pub struct FlightWriter {
     flight: Arc<Flight>,
@@ -216,27 +216,27 @@ pub struct FlightWriter {
 }
 
 impl FlightWriter {
-    /// A reader for the writer's own client; begins at the beginning, unless the flight is already outgrown.
+    /// A reader for the leader's own client, from the first piece on. Its body fails if the flight is already outgrown.
     pub fn reader(&self) -> FlightReader {
         FlightReader::new(self.flight.clone())
     }
 
-    /// Hands `carried` to whoever joins, once.
+    /// Hands `carried` to the followers, once.
     pub fn carry(&self, carried: Arc<dyn Any + Send + Sync>) {
         self.flight.carried.set(carried);
     }
 
-    /// How many have joined so far, whether they still read or not.
+    /// Followers so far, also those that have left.
     pub fn joined(&self) -> u64 {
         self.flight.state.lock().joined
     }
 
-    /// The head has come; readers may go on.
+    /// Sets the head; readers may go on.
     pub fn head(&self, head: Arc<Head>) {
         self.flight.change(|state| state.head = Some(Ok(head)));
     }
 
-    /// A piece has come. Copied; an empty one is ignored. `false` once the flight is outgrown and cannot be stored.
+    /// Appends a copy of `piece`; an empty one is ignored. `false` once the flight is outgrown and cannot be stored.
     pub fn push(&self, piece: &[u8]) -> bool {
         if piece.is_empty() {
             return !self.is_outgrown();
@@ -268,13 +268,13 @@ impl FlightWriter {
         !outgrown
     }
 
-    /// Waits until the slowest reader of an outgrown flight has come near; at once for any other flight.
+    /// Waits until every reader of an outgrown flight is within [`WINDOW`] or cut off; returns at once for any other flight.
     pub async fn ready(&self) {
         while tokio::time::timeout(PATIENCE, poll_fn(|cx| self.poll_ready(cx))).await.is_err() {
             self.flight.change(|state| {
                 let pushed = state.pushed;
                 let near = |place: &Place| pushed.saturating_sub(place.read) <= WINDOW;
-                // Who holds up nobody is waited for.
+                // A reader that holds up no other is waited for.
                 if state.readers.iter().flatten().any(near) {
                     state.readers.iter_mut().flatten().filter(|place| !near(place)).for_each(Place::cut);
                     self.flight.trim(state);
@@ -294,12 +294,12 @@ impl FlightWriter {
         Poll::Ready(())
     }
 
-    /// Trailer fields have come.
+    /// Sets the trailer fields.
     pub fn trailers(&self, trailers: HeaderMap) {
         self.flight.change(|state| state.trailers = Some(trailers));
     }
 
-    /// All has come. The pieces and trailers to store, unless the flight is outgrown.
+    /// Ends a complete flight. Returns the pieces and trailers to store, unless the flight is outgrown.
     pub fn complete(mut self) -> Option<(Vec<Bytes>, Option<HeaderMap>)> {
         let stored = self.snapshot();
         self.finish();
@@ -312,7 +312,7 @@ impl FlightWriter {
         (!state.outgrown).then(|| (state.pieces.clone(), state.trailers.clone()))
     }
 
-    /// Everybody shall be answered with this stored response instead.
+    /// Answers every reader with this stored response instead.
     pub fn resolve(mut self, head: Arc<Head>, body: &[Bytes], trailers: Option<HeaderMap>) {
         self.flight.change(|state| {
             state.pushed = body.iter().map(|piece| piece.len() as u64).sum();
@@ -323,17 +323,17 @@ impl FlightWriter {
         self.finish();
     }
 
-    /// The response is not for sharing: readers that have no head yet fetch for themselves.
+    /// Ends a flight whose response is not for sharing: readers that have no head yet fetch for themselves.
     pub fn private(mut self) {
         self.fall(FallThrough::Private, CutShort::Failed("the response is not for sharing".to_owned()));
     }
 
-    /// The fetch failed: readers without a head fetch for themselves, the others' bodies break.
+    /// Ends a failed fetch: readers without a head fetch for themselves, the others' bodies break.
     pub fn fail(mut self, reason: &str) {
         self.fall(FallThrough::Failed, CutShort::Failed(reason.to_owned()));
     }
 
-    /// The process ends the fetch: whoever reads is told that, on whatever worker.
+    /// Ends the fetch of a process that stops: every reader is told, on every worker.
     pub fn stop(mut self) {
         self.fall(FallThrough::Failed, CutShort::Stopping);
     }
@@ -343,12 +343,12 @@ impl FlightWriter {
         self.flight.state.lock().outgrown
     }
 
-    /// Whether anybody reads along.
+    /// Whether the flight has readers.
     pub fn has_readers(&self) -> bool {
         self.flight.state.lock().readers.iter().any(Option::is_some)
     }
 
-    /// No more readers may join.
+    /// Takes the flight off the list: no more readers may join.
     pub fn unlist(&self) {
         if let Some((flights, key)) = &self.listed {
             flights.forget(key, &self.flight);
@@ -363,7 +363,7 @@ impl FlightWriter {
     }
 
     fn fall(&mut self, why: FallThrough, cut: CutShort) {
-        // First off the list, so that who falls through cannot join the same flight again.
+        // The flight leaves the list first: a reader that falls through cannot join it again.
         self.unlist();
         self.flight.change(|state| {
             state.head.get_or_insert(Err(why));
@@ -381,7 +381,7 @@ impl Drop for FlightWriter {
     }
 }
 
-/// One that waits. Dropping it hurts nobody else.
+/// A reader of a flight. Dropping it does not disturb the other readers.
 #[derive(Debug)]
 pub struct FlightReader {
     flight: Arc<Flight>,
@@ -391,7 +391,7 @@ pub struct FlightReader {
 impl FlightReader {
     fn new(flight: Arc<Flight>) -> Self {
         let mut state = flight.state.lock();
-        // The beginning of an outgrown flight is gone: the body will say so.
+        // The first pieces of an outgrown flight are gone: the body fails with that error.
         let place = Place { cut: state.dropped > 0, ..Place::default() };
         let free = state.readers.iter().position(Option::is_none).unwrap_or(state.readers.len());
         if free == state.readers.len() {
@@ -402,7 +402,7 @@ impl FlightReader {
         Self { flight, place: free }
     }
 
-    /// Leads to what the leader has handed over.
+    /// A way to the leader's value.
     pub fn carrier(&self) -> Carrier {
         Carrier::of(self.flight.clone())
     }

@@ -1,5 +1,5 @@
-//! How old a response is and how long it is fresh (RFC 9111 section 4.2). Pure arithmetic that never panics, whatever
-//! the clocks and the numbers say; ages only grow with time, also when somebody sets the wall clock back.
+//! How old a response is and how long it is fresh (RFC 9111 section 4.2). Pure arithmetic that never panics, for any clocks and
+//! numbers. Ages only grow with time, also when the wall clock is set back.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::Moment;
 
-/// Longest heuristic lifetime; 10% of a long unchanged file's age can be months.
+/// Longest heuristic lifetime: 10% of a long unchanged file's age can be months.
 pub const HEURISTIC_MAX: Duration = Duration::from_secs(86_400);
 
 /// Where a lifetime comes from.
@@ -19,11 +19,11 @@ pub const HEURISTIC_MAX: Duration = Duration::from_secs(86_400);
 pub enum Source {
     /// The origin said it: `max-age`, `s-maxage`, `Expires`.
     Explicit,
-    /// Our `ttl`.
+    /// The policy's `ttl`.
     Forced,
     /// 10% of the time since `Last-Modified`.
     Heuristic,
-    /// Nothing is said; the lifetime is zero.
+    /// No source; the lifetime is zero.
     Nothing,
 }
 
@@ -43,38 +43,38 @@ pub struct Freshness {
     pub received: Moment,
     /// `corrected_initial_age` of section 4.2.3.
     pub initial_age: Duration,
-    /// `freshness_lifetime` of section 4.2.1, on the scale of the age; zero where that is negative.
+    /// `freshness_lifetime` of section 4.2.1, on the scale of the age; zero if negative.
     pub lifetime: Duration,
-    /// How negative it is: `Expires` was this long before `Date`.
+    /// How far `freshness_lifetime` is below zero: `Expires` was this long before `Date`.
     pub overdue: Duration,
     /// Where the lifetime comes from.
     pub source: Source,
     /// Never used without asking the origin.
     pub no_cache: bool,
-    /// How long after its lifetime it may be used while it is fetched anew; zero: not.
+    /// How long after its lifetime it may be used during a refresh; zero: never.
     pub stale_while_revalidate: Duration,
-    /// How long after its lifetime it may be used if the origin fails; zero: not.
+    /// How long after its lifetime it may be used if the origin fails; zero: never.
     pub stale_if_error: Duration,
     /// Whether it may be used stale because the client says so (`max-stale`).
     pub may_be_stale: bool,
 }
 
-/// What the policy adds to what the origin says.
+/// The policy's terms, beside those of the origin.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Forced lifetime from the moment of receipt; `None`: what the origin says.
+    /// Forced lifetime from the moment of receipt; `None`: the origin's lifetime.
     pub forced: Option<Duration>,
-    /// Instead of the origin's.
+    /// Replaces the origin's window.
     pub stale_while_revalidate: Option<Duration>,
-    /// Instead of the origin's.
+    /// Replaces the origin's window.
     pub stale_if_error: Option<Duration>,
 }
 
 impl Freshness {
-    /// The numbers of a response by what it and the policy say.
+    /// The numbers of a response, from its fields and the policy's terms.
     ///
-    /// A policy's stale windows never override `must-revalidate`, `proxy-revalidate`, `no-cache` or the meaning of
-    /// `s-maxage`; the origin's own windows beside `s-maxage` are taken at their word (RFC 5861 was made for that).
+    /// A policy's stale windows never override `must-revalidate`, `proxy-revalidate`, `no-cache` or the meaning of `s-maxage`.
+    /// The origin's own windows beside `s-maxage` count: RFC 5861 was made for that.
     pub fn of(status: StatusCode, headers: &HeaderMap, directives: &ResponseDirectives, terms: Terms, times: Times) -> Self {
         let date = date::of(headers.get(header::DATE)).unwrap_or(times.received.wall);
         let initial_age = initial_age(headers, date, times);
@@ -121,7 +121,7 @@ impl Freshness {
         self.lifetime > self.age(now)
     }
 
-    /// What may be done with it for a request that says `asked`.
+    /// The permitted use of the response for a request with the directives `asked`.
     pub fn usable(&self, asked: &RequestDirectives, softly_purged: bool, now: Moment) -> Use {
         let (age, left) = (self.age(now), self.left(now));
         if self.no_cache || asked.no_cache || asked.max_age.is_some_and(|max| age > max || max.is_zero()) {
@@ -144,25 +144,25 @@ impl Freshness {
         Use::Validate
     }
 
-    /// Whether it may stand in for an origin that fails; `asked` is the request's own window.
+    /// Whether the response may stand in for an origin that fails; `asked` is the request's own window.
     pub fn usable_on_error(&self, asked: Option<Duration>, now: Moment) -> bool {
         let asked = if self.may_be_stale { asked.unwrap_or_default() } else { Duration::ZERO };
         let window = self.stale_if_error.max(asked);
         !self.no_cache && !window.is_zero() && self.staleness(now) <= window
     }
 
-    /// After this long without use nothing can be gained from keeping it, unless it has a validator.
+    /// Whether the response is past its lifetime and its stale windows: without a validator it is of no further use.
     pub fn is_beyond_use(&self, now: Moment) -> bool {
         !self.is_fresh(now) && self.staleness(now) > self.stale_while_revalidate.max(self.stale_if_error)
     }
 }
 
-/// What may be done with a stored response.
+/// The permitted use of a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
     /// Answer.
     Fresh,
-    /// Answer, the client accepts it stale.
+    /// Answer: the client accepts it stale.
     Stale,
     /// Answer, and fetch it anew in the background.
     StaleWhileRevalidate,
@@ -170,7 +170,7 @@ pub enum Use {
     Validate,
 }
 
-/// Statuses that may be stored without being told how long (RFC 9110 section 15.1).
+/// Whether a response of this status may be stored on a heuristic lifetime (RFC 9110 section 15.1).
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
@@ -186,7 +186,7 @@ fn initial_age(headers: &HeaderMap, date: SystemTime, times: Times) -> Duration 
     apparent.max(corrected)
 }
 
-/// The `Age` field: its first member counts; one that is no number is not heard (RFC 9111 section 5.1).
+/// The `Age` field: its first member counts, as zero if it is no number (RFC 9111 section 5.1).
 pub fn age_value(headers: &HeaderMap) -> Duration {
     let first = headers.get(header::AGE).and_then(|value| value.as_bytes().split(|byte| *byte == b',').next());
     first.and_then(|value| delta_seconds(value.trim_ascii())).unwrap_or_default()

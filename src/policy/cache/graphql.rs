@@ -1,25 +1,25 @@
-//! GraphQL as far as a cache needs it: the tokens of a document, what its operations do, and whether an answer has errors.
+//! GraphQL as far as a cache needs it: the tokens of a document, its operations, and whether an answer has errors.
 //!
-//! Two documents are the same here if their tokens are the same (GraphQL specification, section 2.1): blanks, line ends,
-//! commas, comments and a byte order mark say nothing; names, numbers and strings are kept as they were written, block
-//! strings with their blanks. What is not a list of operations and fragments is no document here: whoever cannot be
-//! understood is not answered from the store.
+//! Two documents are the same here if their tokens are the same (GraphQL specification, section 2.1). Blanks, line ends,
+//! commas, comments and a byte order mark have no meaning. Names, numbers and strings are kept as written, block strings with
+//! their blanks. A text that is no list of operations and fragments is no document here: a request that cannot be understood is
+//! not answered from the store.
 
 use std::sync::Arc;
 
 /// Persisted queries whose operations are remembered.
 const REMEMBERED: usize = 4096;
-/// Operations of one document that are looked at.
+/// Most operations of one document; a text with more is no document.
 const MAX_OPERATIONS: usize = 64;
 
-/// What an operation does.
+/// The type of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// It reads.
     Query,
     /// It changes something.
     Mutation,
-    /// It goes on.
+    /// It streams events.
     Subscription,
 }
 
@@ -28,7 +28,7 @@ pub enum Kind {
 pub struct Operations(Box<[(Option<Box<str>>, Kind)]>);
 
 impl Operations {
-    /// The operation that runs under this `operationName`; `None` where a server would have to refuse.
+    /// The kind of the operation that runs under this `operationName`; `None` where a server would have to refuse.
     pub fn chosen(&self, name: Option<&str>) -> Option<Kind> {
         let Some(name) = name else {
             return if let [(_, kind)] = &*self.0 { Some(*kind) } else { None };
@@ -44,14 +44,14 @@ impl Operations {
 /// A document that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its tokens with one blank between them: a document with the same tokens, and the same text for all of those.
+    /// Its tokens with one blank between them: documents with the same tokens have the same text.
     pub text: String,
-    /// What it can do.
+    /// Its operations.
     pub operations: Operations,
 }
 
 impl Document {
-    /// Reads a document; `None` if it is no executable one.
+    /// Reads a document; `None` if the text is no executable document.
     pub fn read(source: &str) -> Option<Self> {
         let tokens = tokens(source)?;
         Some(Self { operations: operations(&tokens)?, text: joined(&tokens) })
@@ -160,7 +160,7 @@ fn escape(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The operations among the definitions; `None` if there is anything but operations and fragments, or a bracket is lost.
+/// The operations among the definitions; `None` for a definition that is neither operation nor fragment, or an unmatched bracket.
 fn operations(tokens: &[&str]) -> Option<Operations> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -181,7 +181,7 @@ fn operations(tokens: &[&str]) -> Option<Operations> {
     (!found.is_empty() && found.len() <= MAX_OPERATIONS).then(|| Operations(found.into()))
 }
 
-/// Behind the selection set of the definition that begins at `at`: the first braces that are in no other brackets.
+/// The index after the selection set of the definition at `at`: the first braces inside no other brackets.
 fn end_of_definition(tokens: &[&str], mut at: usize) -> Option<usize> {
     let mut open = Vec::new();
     loop {
@@ -206,7 +206,7 @@ fn end_of_definition(tokens: &[&str], mut at: usize) -> Option<usize> {
     }
 }
 
-/// What persisted queries do, by the SHA-256 of their text; learned from requests that carry both.
+/// The operations of persisted queries by the SHA-256 of their text; learned from requests that carry both.
 #[derive(Debug)]
 pub struct Persisted(quick_cache::sync::Cache<[u8; 32], Arc<Operations>>);
 
@@ -217,7 +217,7 @@ impl Default for Persisted {
 }
 
 impl Persisted {
-    /// Remembers the document whose text has this hash; whether it has.
+    /// Remembers `document` if its text has this hash; returns whether it has.
     pub fn learn(&self, hash: [u8; 32], text: &str, document: &Document) -> bool {
         if aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes()).as_ref() != hash {
             return false;
@@ -228,20 +228,20 @@ impl Persisted {
         true
     }
 
-    /// What the document with this hash can do, if it was seen.
+    /// The operations of the document with this hash, if it was seen.
     pub fn known(&self, hash: &[u8; 32]) -> Option<Arc<Operations>> {
         self.0.get(hash)
     }
 }
 
-/// Looks on while an answer passes: is it one JSON object without `errors`? Nothing is kept of it but the current key.
+/// Checks an answer while it passes: is it one JSON object without `errors`? Only the current key is kept.
 #[derive(Debug, Default)]
 pub struct Inspector {
     state: State,
     depth: u32,
     key: Vec<u8>,
     errors: bool,
-    /// An `errors` member has begun and nothing but `null` or `[` has come of it.
+    /// An `errors` member has begun, and only `null` or `[` has come of it.
     empty: Empty,
 }
 
@@ -323,7 +323,7 @@ impl Inspector {
             return State::Between;
         }
         match (self.empty, byte) {
-            // Behind `null` or `[]` comes no other value, so the first byte tells.
+            // The first byte decides: no other value follows `null` or `[]`.
             (Empty::Value, b'n') | (Empty::List, b']') => self.empty = Empty::No,
             (Empty::Value, b'[') => self.empty = Empty::List,
             (Empty::Value | Empty::List, _) => self.errors = true,
@@ -336,7 +336,7 @@ impl Inspector {
             }
             b'"' => return State::Text { escaped: false },
             b':' if self.depth == 1 => {
-                // A key that hides behind escapes could be any.
+                // An escaped key could spell `errors`.
                 self.errors |= self.key.contains(&b'\\');
                 if self.key == b"errors" {
                     self.empty = Empty::Value;

@@ -171,7 +171,7 @@ fn any_token() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What may stand between two tokens and says nothing.
+/// Text between two tokens that has no meaning.
 fn any_blank() -> impl Strategy<Value = String> {
     "([ \t\n\r,\u{feff}]|#[a-z\"{ ]{0,4}\n){1,3}"
 }
@@ -184,8 +184,8 @@ proptest! {
         prop_assert_eq!(tokens(&source), Some(expected));
     }
 
-    /// The text is a function of the tokens, and the tokens can be read from it again: so two documents share a text only
-    /// if they share their tokens.
+    /// The text is a function of the tokens, and the tokens can be read from it again: two documents share a text only if they
+    /// share their tokens.
     #[test]
     fn normalised_texts_keep_their_tokens(parts in prop::collection::vec((any_token(), "([ ,\n]|#x\n)?"), 0..12)) {
         let source: String = parts.iter().map(|(token, blank)| format!("{token}{blank}")).collect();

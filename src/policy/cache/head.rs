@@ -7,7 +7,7 @@ use super::{freshness::Freshness, vary::Variance};
 /// The head of a response that many may read.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// As received.
+    /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
     pub headers: HeaderMap,
@@ -24,17 +24,17 @@ pub struct Head {
 pub enum FallThrough {
     /// The response is not for sharing.
     Private,
-    /// It is for other requests than this one (`Vary`, cookies, credentials).
+    /// The response is for other requests (`Vary`, cookies, credentials).
     OtherVariant,
     /// The fetch failed before a head came.
     Failed,
 }
 
-/// Why a shared body ends before its end.
+/// Why a shared body is cut short.
 #[derive(Debug, Clone)]
 pub(super) enum CutShort {
-    /// The process leaves.
+    /// The process stops.
     Stopping,
-    /// Anything else, in words.
+    /// Any other reason, in words.
     Failed(String),
 }

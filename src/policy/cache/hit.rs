@@ -1,4 +1,4 @@
-//! How an answer came from the store, and what it saved.
+//! How an answer came from the store, and its savings.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock::Moment;
 pub enum HitKind {
     /// Fresh, or stale with the client's consent.
     Hit,
-    /// Stale: being refreshed, or because the origin failed.
+    /// Stale: a refresh is under way, or the origin failed.
     Stale,
     /// From another request's fetch.
     Coalesced,
@@ -33,7 +33,7 @@ impl HitKind {
     }
 }
 
-/// About an answer from the store.
+/// The facts of an answer from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HitInfo {
     /// How it came.
@@ -42,7 +42,7 @@ pub struct HitInfo {
     pub age: Duration,
     /// Seconds of lifetime left; negative once stale.
     pub ttl: i64,
-    /// What it saved; unknown of a coalesced answer, whose fetch is still under way and counts at its end.
+    /// Its savings; unknown for a coalesced answer, whose fetch is still under way and counts at its end.
     pub savings: Option<Savings>,
 }
 

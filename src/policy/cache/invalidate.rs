@@ -1,4 +1,4 @@
-//! What a successful unsafe method makes invalid (RFC 9111 section 4.4): its own URI, and those of `Location` and
+//! The URIs that a successful unsafe method invalidates (RFC 9111 section 4.4): its own, and those of `Location` and
 //! `Content-Location` on the same host.
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
@@ -50,7 +50,7 @@ fn without_port(authority: &str) -> &str {
     authority.strip_suffix(":443").or_else(|| authority.strip_suffix(":80")).unwrap_or(authority)
 }
 
-/// A relative reference against the directory of `path` (RFC 3986 section 5.2), dot segments resolved.
+/// A relative reference resolved against the directory of `path` (RFC 3986 section 5.2), without dot segments.
 fn merged(path: &str, reference: &str) -> String {
     let (relative, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
     let directory = path.rfind('/').map_or("", |at| &path[..=at]);

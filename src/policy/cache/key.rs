@@ -1,5 +1,5 @@
-//! Cache keys: a keyed BLAKE3 hash over labelled, length-prefixed parts, so that no two requests share a key by accident
-//! or by intent, and nobody without the secret can aim at one.
+//! Cache keys: a keyed BLAKE3 hash over labelled, length-prefixed parts. No two requests share a key by accident or by intent,
+//! and no client can aim at a key without the secret.
 
 use std::{fmt, str::FromStr};
 
@@ -30,7 +30,7 @@ impl Key {
         (self.low() % buckets as u64) as usize
     }
 
-    /// Half of it as a number, evenly spread.
+    /// Half of the key as a number, evenly spread.
     pub fn low(&self) -> u64 {
         let mut low = [0; 8];
         low.copy_from_slice(&self.0[8..]);
@@ -56,7 +56,7 @@ impl FromStr for Key {
     }
 }
 
-/// A text is not a key.
+/// The text is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a key is 32 hexadecimal digits")]
 pub struct NotAKey;
@@ -76,7 +76,7 @@ impl fmt::Debug for Key {
 /// One part of a key as a person may see it: long or secret values as a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPart {
-    /// What the part is.
+    /// The part's name.
     pub name: String,
     /// Its value, or `blake3:` and a keyed hash of it.
     pub value: String,
@@ -85,13 +85,14 @@ pub struct KeyPart {
 /// The two keys of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
-    /// Of the stored response.
+    /// The key of the stored response.
     pub entry: Key,
-    /// Of the URI alone: what an unsafe method invalidates, whatever else is in `entry`.
+    /// The key of the URI alone: an unsafe method invalidates by it, whatever other parts `entry` has.
     pub uri: Key,
 }
 
-/// The secret of keys: as it is configured, else of this process. Replicas that share a Redis and have none configured take Redis'.
+/// The secret of keys: the configured one, else one of this process. Replicas that share a Redis and have no configured secret
+/// take that of Redis.
 pub fn secret(store: &config::Store) -> [u8; 32] {
     store.secret.as_ref().map_or_else(clock::secret_bytes, config::Secret::hash_key)
 }
@@ -102,7 +103,7 @@ pub fn keys(secret: &[u8; 32], query: &CacheQuery<'_>) -> Keys {
     base(&mut parts, class(query), query, query.path_and_query);
     let uri = parts.key();
     if query.body.is_some() {
-        // An unsafe method invalidates what was read with POST too.
+        // An unsafe method also invalidates the answers to POST.
         rest(&mut parts, query);
         return Keys { entry: parts.key(), uri: uri_key(secret, query, query.path_and_query) };
     }
@@ -139,7 +140,7 @@ pub fn uri_tag(uri: Key) -> String {
 const READ: &str = "read";
 const MODEL: &str = "model";
 
-/// HEAD is answered from GET; nothing else is answered from another method's answers.
+/// HEAD shares the answers to GET; no other two methods share answers.
 fn class(query: &CacheQuery<'_>) -> &'static str {
     match (&query.model, query.body) {
         (Some(_), _) => MODEL,
@@ -181,7 +182,7 @@ fn rest(parts: &mut Parts<'_>, query: &CacheQuery<'_>) {
     }
 }
 
-/// Bytes of a body's part that are shown.
+/// Most bytes shown of a body's part.
 const SHOWN: usize = 120;
 
 struct Parts<'a> {
@@ -210,7 +211,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A part of a body: shown as it is if it is short text, for whoever explains a request has its body.
+    /// A part of a body; short text is shown as it is: the caller of `explain` has the body anyway.
     fn body(&mut self, name: &str, value: &[u8]) {
         match std::str::from_utf8(value) {
             Ok(text) if value.len() <= SHOWN => {

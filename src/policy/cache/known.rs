@@ -1,11 +1,12 @@
-//! What is known of changes and purges: for everything that is stored or on its way it says whether it was purged since. Of fixed
-//! size, whatever is purged and however often.
+//! The changes and purges known here. They tell whether an entry, stored or on its way, was purged since. The size is fixed,
+//! for any number of purges.
 //!
-//! There are two: of the changes in this process, in the order of [`Told`], and of those of all replicas, in the order of Redis'
-//! journal. The last [`EXACT`](super::exact::EXACT) purges that were heard are known by name. Those from before (a journal that was read, at the start
-//! or after a gap, and purges that are forgotten) are counted in slots by the hashes of tags, routes, keys and URIs. Two that share a
-//! slot are purged together: one change in [`URIS`] (or [`NAMES`]) makes a given entry a miss for nothing, never the other way
-//! round. Of prefixes the last [`PREFIXES`] are known; one that is forgotten counts as a purge of everything.
+//! There are two instances: one of the changes in this process, in the order of [`Told`], and one of the changes of all
+//! replicas, in the order of Redis' journal. The last [`EXACT`](super::exact::EXACT) purges heard are known by name. Earlier
+//! ones (of a journal read at the start or after a gap, and forgotten purges) are counted in slots by the hashes of tags,
+//! routes, keys and URIs. Two names that share a slot are purged together: one change in [`URIS`] (or [`NAMES`]) makes a given
+//! entry a miss for nothing, and none makes it a hit. The last [`PREFIXES`] prefixes are known; a forgotten prefix counts as a
+//! purge of everything.
 
 use std::{
     collections::VecDeque,
@@ -33,25 +34,25 @@ pub const URIS: u64 = 8_192;
 pub const NAMES: u64 = 2_048;
 /// Prefixes known by name.
 pub const PREFIXES: u32 = 64;
-/// Of a longer prefix only this much counts, so that it purges more.
+/// Bytes of a prefix that count: a longer prefix is shortened and purges more.
 const LONGEST: usize = 1_024;
 
-/// What is told to all replicas.
+/// A change or a purge, as told to all replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// An unsafe method has changed what lies under a URI.
     Changed(Key),
-    /// Somebody purged.
+    /// A purge.
     Purged {
-        /// What.
+        /// The entries it is about.
         which: Which<Key>,
-        /// It is only stale now.
+        /// Whether the entries are only marked stale.
         soft: bool,
     },
 }
 
 impl Record {
-    /// As it travels: a letter (a capital one for soft), and what it is about.
+    /// The bytes of a message: a letter (a capital one for soft), then the subject.
     pub fn encode(&self) -> Vec<u8> {
         let (letter, rest): (u8, &[u8]) = match self {
             Self::Changed(uri) => (b'u', uri.as_bytes()),
@@ -67,7 +68,7 @@ impl Record {
         [&[letter][..], rest].concat()
     }
 
-    /// What was [encoded](Self::encode); `None` for anything else.
+    /// The record that [`encode`](Self::encode) wrote; `None` for other bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (letter, rest) = bytes.split_first()?;
         let text = || std::str::from_utf8(rest).ok();
@@ -84,13 +85,13 @@ impl Record {
         Some(Self::Purged { which, soft: letter.is_ascii_uppercase() })
     }
 
-    /// Where the journal keeps it.
+    /// The place of the record in the journal.
     pub fn about(&self) -> About {
         let letter = if self.is_soft() { 's' } else { 'h' };
         match self {
             Self::Changed(uri) => About::Slot(format!("u{}", Name::uri(uri).slot())),
             Self::Purged { which: Which::All, soft: false } => About::All,
-            // Everything begins with nothing.
+            // Every path begins with the empty prefix.
             Self::Purged { which: Which::All, soft: true } => About::Text("s:".into()),
             Self::Purged { which: Which::Prefix(prefix), .. } => About::Text(format!("{letter}:{}", shortened(prefix))),
             Self::Purged { which: Which::Key(key), .. } => About::Slot(format!("{letter}{}", Name::key(key).slot())),
@@ -104,7 +105,7 @@ impl Record {
     }
 }
 
-/// Up to where changes are known: everything up to a number of a journal.
+/// The point up to which changes are known: a number of a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Which journal.
@@ -113,7 +114,7 @@ pub struct Stamp {
     pub number: u64,
 }
 
-/// What a purge may be about.
+/// A possible subject of a purge.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Its keys.
@@ -124,7 +125,7 @@ pub struct Subject<'a> {
     pub path: &'a str,
     /// Its tags.
     pub tags: &'a [Arc<str>],
-    /// Whether it may have others, because its response has not come.
+    /// Whether it may have more tags: its response has not come.
     pub may_have_more_tags: bool,
 }
 
@@ -135,14 +136,14 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// What happened to something since a moment.
+/// The fate of a subject since a stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing that is known of.
+    /// No purge is known.
     Lives,
     /// It was marked stale.
     Stale,
-    /// It was purged, or nobody knows.
+    /// It was purged, or a purge may have been missed.
     Gone,
 }
 
@@ -162,7 +163,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// As the journal stands.
+    /// The journal as it was read from Redis.
     pub fn new(journal: Journal) -> Self {
         let slots = |letter: char, count: u64| -> Box<[u64]> {
             (0..count).map(|slot| journal.slots.get(&format!("{letter}{slot}")).copied().unwrap_or(0)).collect()
@@ -171,19 +172,19 @@ impl Known {
         let mut prefixes = journal.texts;
         prefixes.sort_unstable();
         let stamp = Stamp { id: journal.id, number: journal.number };
-        // Which of them were tags is not written down.
+        // The journal does not say which slots are of tags.
         let last = |slots: &[u64]| slots.iter().copied().max().unwrap_or(0);
         let tags = [last(&hard), last(&soft)];
         let exact = Exact::after(stamp.number);
         Self { stamp, all: journal.all, uris, hard, soft, exact, prefixes: prefixes.into(), tags }
     }
 
-    /// Up to where.
+    /// The stamp of the last record heard.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 
-    /// One record more, the next one.
+    /// Adds the next record.
     pub fn hear(&mut self, number: u64, record: &Record) {
         self.stamp.number = number;
         if let Record::Purged { which: Which::Tag(_), soft } = record {
@@ -216,7 +217,7 @@ impl Known {
         }
     }
 
-    /// What happened since `since`.
+    /// The fate of `subject` since `since`.
     pub fn fate(&self, since: Stamp, subject: Subject<'_>) -> Fate {
         if since == self.stamp {
             return Fate::Lives;
@@ -262,7 +263,7 @@ impl Known {
     }
 }
 
-/// What was changed and purged in this process.
+/// The changes and purges of this process.
 #[derive(Debug)]
 pub struct Told {
     known: RwLock<Known>,
@@ -277,8 +278,8 @@ impl Default for Told {
 }
 
 impl Told {
-    /// From now on everything from before is purged. To be called before anything is removed: what is stored meanwhile is then found by
-    /// one or the other. Gives back its number.
+    /// Tells `record` and returns its number: earlier entries that it is about count as purged from now on. Call before
+    /// removing entries: an entry stored meanwhile is then found by one or the other.
     pub fn tell(&self, record: &Record) -> u64 {
         let mut known = self.known.write();
         let number = known.stamp().number + 1;
@@ -287,12 +288,12 @@ impl Told {
         number
     }
 
-    /// How much was told so far.
+    /// The number of records told so far.
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
     }
 
-    /// What happened to something after `number` things had been told.
+    /// The fate of a subject since record `number` was told.
     pub fn fate(&self, number: u64, subject: Subject<'_>) -> Fate {
         if number == self.number() {
             return Fate::Lives;
@@ -432,7 +433,7 @@ mod tests {
         let slot = format!("h{}", Name::tag(&other).slot());
         let read = Known::new(Journal { id: 5, number: 11, slots: [(slot, 11)].into(), ..Journal::default() });
         assert_eq!(read.fate(WRITTEN, Subject::of(&keys(), &entry())), Fate::Gone, "it may have been this one");
-        // Ten thousand tags, of which none is the entry's.
+        // None of the ten thousand tags is the entry's.
         for number in 12..10_012 {
             heard.hear(number, &purged(Which::Tag(format!("tag-{number}").into()), number % 2 == 0));
         }

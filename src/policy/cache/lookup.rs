@@ -1,20 +1,20 @@
-//! What the cache says to a request.
+//! The outcome of a look-up.
 
 use http::Response;
 
 use super::{Fill, Follower, HitInfo};
 use crate::body::Body;
 
-/// What the cache says to a request.
+/// The outcome of a look-up.
 #[derive(Debug)]
 pub enum Lookup {
     /// Answer with this.
     Hit(Response<Body>, HitInfo),
-    /// Answer with this, and send the fill's request in the background, if it is given (else somebody does already).
+    /// Answer with this, and send the request of `revalidate` in the background. Without `revalidate`, a refresh is under way already.
     Stale {
         /// The answer.
         response: Response<Body>,
-        /// About it.
+        /// The facts of the answer.
         info: HitInfo,
         /// The right and duty to refresh.
         revalidate: Option<Box<Fill>>,
@@ -23,7 +23,7 @@ pub enum Lookup {
     Revalidate(Box<Fill>),
     /// Ask the origin.
     Miss(Box<Fill>),
-    /// Wait for somebody else's fetch.
+    /// Wait for another request's fetch.
     Join(Box<Follower>),
     /// The cache has no part in this request; the reason.
     Bypass(&'static str),

@@ -10,11 +10,11 @@
 //! ```
 //!
 //! The rules are pure functions over fields and times ([`directives`], [`freshness`], [`storable`], [`vary`], [`validate`],
-//! [`range`], [`invalidate`]); this file only asks them in order. Where it knowingly leaves the beaten track: a response
-//! with `Set-Cookie` is stored if its origin gave it explicit freshness (section 7.3 asks for nothing else); partial
-//! responses are not stored; `Pragma` is not heard (deprecated by section 5.4).
+//! [`range`], [`invalidate`]); this file only asks them in order. Three choices are deliberate. A response with `Set-Cookie` is
+//! stored if its origin gave it explicit freshness (section 7.3 asks for nothing else). Partial responses are not stored.
+//! `Pragma` is ignored (deprecated by section 5.4).
 //!
-//! # What tells entries apart
+//! # The parts of a key
 //!
 //! A key is 128 bits of BLAKE3, keyed with the store's secret, over these parts, each with its name and length
 //! ([`Cache::explain`] lists them; long and secret values appear as hashes):
@@ -29,10 +29,10 @@
 //! | provider, operation | model calls | |
 //! | header, value | model calls | version, beta, organisation and project fields; streamed or not; gzip or not |
 //! | tenant | model calls | the credential the app sent, with `per: caller` the caller too; empty with `share` |
-//! | body | model calls | the canonical JSON of all of it but what cannot change the answer |
+//! | body | model calls | the canonical JSON of the body, without members that cannot change the answer |
 //!
-//! Under one key stand the variants that `Vary` names. What an unsafe method invalidates is found by the key of the URI
-//! alone, whatever else is in the key of the entry.
+//! One key holds the variants that `Vary` names. An unsafe method invalidates by the key of the URI alone, whatever other parts
+//! the key of the entry has.
 
 mod answer;
 pub mod carried;
@@ -100,7 +100,7 @@ use crate::{
     store::memory::{Memory, Stored},
 };
 
-/// How long requests for a key do not wait for each other after its answer turned out not to be for sharing.
+/// How long requests for a key do not wait for each other, after an answer that was not for sharing.
 pub const NOT_SHARED_FOR: Duration = Duration::from_secs(10);
 const OBSERVED: usize = 65_536;
 const NOT_SHARED: usize = 16_384;
@@ -114,18 +114,18 @@ pub struct Cache {
     tier: Option<Arc<Tier>>,
     observed: Expiring,
     not_shared: Expiring,
-    /// What was fetched before a change or a purge is neither stored nor joined after it.
+    /// The changes and purges of this process: an earlier fetch is neither stored nor joined.
     told: Told,
-    /// What persisted GraphQL queries do.
+    /// The operations of persisted GraphQL queries.
     persisted: graphql::Persisted,
     /// The keys that save most.
     top: top::Top,
     counts: Counts,
-    /// What was purged and is still in memory.
+    /// The purges whose entries are still in memory.
     open: purging::Open,
 }
 
-/// The largest body that is stored is this fraction of the memory tier.
+/// The largest stored body is the memory tier divided by this.
 const LARGEST_SHARE: u64 = 8;
 
 impl Cache {
@@ -156,7 +156,7 @@ impl Cache {
         })
     }
 
-    /// What to do with a request.
+    /// Looks a request up: gives its answer, or the way to get one.
     pub fn look_up(self: &Arc<Self>, policy: &config::Cache, query: CacheQuery<'_>, now: Moment) -> Lookup {
         let asked = RequestDirectives::of(query.headers);
         if let Some(reason) = bypasses(policy, &query, &asked) {
@@ -180,7 +180,7 @@ impl Cache {
                 }
                 Use::StaleWhileRevalidate => {
                     let (response, info) = self.serve(keys.entry, &entry, HitKind::Stale, plan, &query, now);
-                    // HEAD cannot bring the body anew; the next GET does.
+                    // HEAD cannot fetch the body anew; the next GET does.
                     let born = || Born { told: self.told.number(), home: Arc::new(Home::of(policy, &query)) };
                     let writer = if query.method == Method::HEAD { None } else { self.lead(&keys, plan, born) };
                     let revalidate = writer.map(|writer| {
@@ -203,14 +203,14 @@ impl Cache {
         let mut fill = self.fill(policy, plan, keys, &query, why, now);
         fill.selected = selected;
         if asked.only_if_cached {
-            // Another replica may have it; see `Fill::look_shared`.
+            // Another replica may have the answer; see `Fill::look_shared`.
             fill.only_if_cached = true;
             return Lookup::Miss(Box::new(fill));
         }
         self.take_off(fill, &asked, now).unwrap_or_else(|| self.look_up(policy, query, now))
     }
 
-    /// Removes what a successful unsafe method made invalid; how many variants.
+    /// Removes the entries that a successful unsafe method invalidates; returns the number of variants.
     pub fn invalidate(&self, query: CacheQuery<'_>, status: StatusCode, response: &HeaderMap, now: Moment) -> usize {
         if !invalidate::invalidates(query.method, status) {
             return 0;
@@ -232,7 +232,7 @@ impl Cache {
         key::explain(&self.secret(), &query)
     }
 
-    /// What is known of persisted GraphQL queries.
+    /// The known persisted GraphQL queries.
     pub fn persisted(&self) -> &graphql::Persisted {
         &self.persisted
     }
@@ -242,7 +242,7 @@ impl Cache {
         self.tier.as_ref().and_then(|tier| tier.secret()).map_or(self.secret, |shared| *shared)
     }
 
-    /// What the cache holds and did.
+    /// The cache's contents and its counts since the start.
     pub fn stats(&self) -> Stats {
         let (saved_tokens, saved_nano_usd) = self.counts.all_saved();
         Stats {
@@ -270,7 +270,7 @@ impl Cache {
         (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
     }
 
-    /// Begins a fetch, joins one, or lets the request go alone where its answer could not be another's. `None`: look again.
+    /// Begins a fetch, joins one, or sends the request alone if its answer cannot be shared. `None`: look up again.
     fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: Moment) -> Option<Lookup> {
         const OF_ONE: [HeaderName; 5] =
             [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
@@ -280,7 +280,7 @@ impl Cache {
             || asked.max_age.is_some()
             || asked.min_fresh.is_some()
             || (conditional && !fill.plan.model && !fill.is_revalidation())
-            // Each request has to be validated by itself.
+            // Each request needs its own validation.
             || fill.selected.as_ref().is_some_and(|entry| entry.fresh.no_cache)
             || self.not_shared.contains(&fill.keys.entry, now);
         if !alone {
@@ -288,7 +288,7 @@ impl Cache {
             match self.flights.join(fill.keys.entry, fill.plan.max_body, may_join, || fill.born()) {
                 Joined::Follower(reader) => return Some(Lookup::Join(Box::new(Follower { reader, fill }))),
                 Joined::Leader(writer) => {
-                    // Between the look into the store and the list of flights one may have landed.
+                    // A flight may have landed between the look into the store and the look into the list of flights.
                     let landed = fill.why == Forward::UriMiss && self.stored(&fill.keys.entry, now).is_some();
                     if landed {
                         return None;
@@ -320,13 +320,13 @@ impl Cache {
         }
     }
 
-    /// Whether a fetch that began so is still good for a request that comes now. A model's answer has no tags of its own.
+    /// Whether a new request may join the fetch that began at `born`. A model's answer has no tags of its own.
     fn may_join(&self, keys: &Keys, plan: Plan, born: &Born) -> bool {
         let Home { tags, route, path, .. } = &*born.home;
         self.told.fate(born.told, Subject { keys, route, path, tags, may_have_more_tags: !plan.model }) == Fate::Lives
     }
 
-    /// Begins a fetch unless a good one is under way.
+    /// Begins a fetch unless one that may be joined is under way.
     fn lead(&self, keys: &Keys, plan: Plan, born: impl FnOnce() -> Born) -> Option<FlightWriter> {
         match self.flights.join(keys.entry, plan.max_body, |under_way| self.may_join(keys, plan, under_way), born) {
             Joined::Leader(writer) => Some(writer),
@@ -334,10 +334,11 @@ impl Cache {
         }
     }
 
-    /// Stores `entry`, fetched after so much had been `told`, in front of the other variants, in place of its likes and of `instead`.
+    /// Stores `entry` in front of the other variants; it replaces its equals and `instead`. `told` is the number of records
+    /// told before the fetch.
     fn store(&self, keys: &Keys, told: u64, entry: Arc<Entry>, instead: Option<&Arc<Entry>>, now: Moment) -> bool {
         let key = keys.entry;
-        // Taken first: what is purged after this is later than what is written.
+        // The stamp is taken first: a purge after it is later than the written value.
         let stamp = self.tier.as_ref().map(|tier| tier.stamp());
         let is_current = || match self.told.fate(told, Subject::of(keys, &entry)) {
             Fate::Lives => true,
@@ -358,7 +359,7 @@ impl Cache {
             Some([entry.clone()].into_iter().chain(others.cloned()).collect())
         });
         if stored.is_ok() && !is_current() {
-            // Changed between the look and the storing, perhaps too early to be found there.
+            // A change came between the check and the storing, perhaps too early to find the entry.
             self.forget(key, &entry, now);
             return false;
         }
@@ -390,7 +391,7 @@ impl Cache {
         }
     }
 
-    /// Counts an answer from `entry`, for which the origin was not asked, or in vain.
+    /// Counts an answer from `entry`: the origin was not asked, or failed.
     fn count_hit(&self, key: Key, entry: &Entry, info: &HitInfo) {
         self.counts.answered(info);
         self.top.record(key, entry, 1);

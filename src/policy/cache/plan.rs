@@ -1,4 +1,4 @@
-//! What the policy and the request together ask of the store, and which stored response is for the request.
+//! The demands of the policy and the request on the store, and the stored response that the request selects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{config, fields, store::memory::Slot};
 
-/// Bytes of the words for what was asked.
+/// Most bytes of a request in words.
 const LONGEST_WHAT: usize = 200;
 
 /// The policy and the request as far as a look-up needs them.
@@ -22,7 +22,7 @@ const LONGEST_WHAT: usize = 200;
 pub(super) struct Plan {
     pub(super) observe: bool,
     pub(super) model: bool,
-    /// A POST that only reads: nothing is supposed of its answer that was not said.
+    /// A POST that only reads: its answer gets no heuristic lifetime.
     pub(super) post: bool,
     pub(super) asker: Asker,
     pub(super) terms: Terms,
@@ -45,7 +45,7 @@ impl Home {
         Self { tags: policy.tags.clone(), route: query.route.clone(), path: query.path_and_query.into(), what: Self::what(query) }
     }
 
-    /// What is asked, for people; bounded, without what may be secret.
+    /// The request in words, for people; bounded, and without possible secrets.
     fn what(query: &CacheQuery<'_>) -> Arc<str> {
         let mut what = match &query.model {
             Some(model) => format!("{} {} {}", model.provider, model.operation, model.model),
@@ -103,12 +103,12 @@ impl Plan {
 /// Which stored response a request selects.
 pub(super) enum Selected {
     Entry(Arc<Entry>),
-    /// None, and why.
+    /// No response, and why.
     None(Forward),
 }
 
-/// The newest variant for the request (RFC 9111 section 4.1). A variant for other requests has no part in this one, also not as
-/// something that the origin could confirm: its coding or language may be one that the client does not accept.
+/// The newest variant for the request (RFC 9111 section 4.1). A variant for other requests is never selected, not even for
+/// validation: the client may not accept its coding or language.
 pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMap) -> Selected {
     let Some(slot) = slot else { return Selected::None(Forward::UriMiss) };
     let mut matching = slot.variants().iter().filter(|entry| entry.variance.matches(request, &entry.headers)).peekable();
@@ -124,12 +124,12 @@ pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMa
 static OF_GET: [header::HeaderName; 6] =
     [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
-/// Why the cache has no part in a request, whatever is stored and whatever the answer is.
+/// Why a request bypasses the cache, whatever is stored and whatever the answer is.
 pub fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
     by_policy(policy, query).or(asked.no_store.then_some("request no-store"))
 }
 
-/// What of a request makes it pass the cache by where the answer does not say that it is for all: its cookies or credentials.
+/// The part of a request for which it bypasses the cache, unless the answer says that it is for all: its cookies or credentials.
 pub fn carried(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
     let Plan { asker, model, .. } = Plan::of(policy, query, asked);
     match (model, asker) {
@@ -148,14 +148,14 @@ fn by_policy(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static 
         return policy.ttl.is_none().then_some("no ttl");
     }
     if query.body.is_some() {
-        // Neither conditions nor ranges are for POST (RFC 9110 sections 13 and 14.2); whoever sends them means something else.
+        // Conditions and ranges are not for POST (RFC 9110 sections 13 and 14.2): a client that sends them means something else.
         return OF_GET.iter().any(|name| query.headers.contains_key(name)).then_some("conditional or range POST");
     }
     if !storable::is_cacheable_method(query.method) {
         return Some("method");
     }
     if fields::announce_body(query.headers) {
-        // A body that is in no key could choose the answer.
+        // The body could choose the answer, and is in no key.
         return Some("request body");
     }
     query.headers.contains_key(header::UPGRADE).then_some("upgrade")

@@ -1,8 +1,8 @@
-//! Purges, which count at once for every request that comes after them, however many entries they are about.
+//! Purges. A purge counts at once for every later request, however many entries it is about.
 //!
-//! A purge of few entries takes them out where it is asked for. A purge of many is *open* at first: a look-up passes over what an
-//! open purge is about. [`Cache::finish_purges`] takes the entries out in slices, on a thread that may take its time, and closes
-//! the purge. An entry carries how much had been told when it was asked for, so that an open purge leaves later ones alone.
+//! A purge of few entries takes them out in the call. A purge of many is *open* at first: a look-up passes over its entries.
+//! [`Cache::finish_purges`] takes the entries out in slices, on a thread that may take its time, and closes the purge. An entry
+//! carries the number of records told before its request: an open purge leaves later entries alone.
 
 use std::sync::{
     Arc,
@@ -23,9 +23,9 @@ use crate::{
     store::memory::{Reason, Slot, Stored, Which},
 };
 
-/// Most entries that a purge takes out where it is asked for; on a worker that is some microseconds.
+/// Most entries that a purge takes out in the call: some microseconds on a worker.
 pub const FEW: usize = 64;
-/// Most open purges, which every look-up compares with; more become one purge of everything.
+/// Most open purges: every look-up compares with each. More become one purge of everything.
 const MOST_OPEN: usize = 256;
 
 /// Purges whose entries are still being taken out.
@@ -37,12 +37,12 @@ pub(super) struct Open {
     wanted: Notify,
 }
 
-/// A purge of what was asked for before `number` things had been told.
+/// A purge of the entries requested before record `number` was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct OpenPurge {
     number: u64,
     purge: Purge,
-    /// Somebody takes its entries out now.
+    /// Whether a thread takes its entries out now.
     taken: bool,
 }
 
@@ -51,7 +51,7 @@ impl Open {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// From now on look-ups pass over what `purge` is about.
+    /// Opens `purge`: look-ups pass over its entries from now on.
     fn add(&self, number: u64, purge: Purge, taken: bool) {
         let mut purges = self.purges.write();
         if let Some(waits) = purges.iter_mut().find(|waits| !taken && !waits.taken && waits.purge == purge) {
@@ -73,8 +73,8 @@ impl Open {
         }
     }
 
-    /// One that nobody works at. What Redis tells of a purge that is under way here waits for its end: whoever asked for it is told how
-    /// many entries it was about.
+    /// Takes a purge that no thread works at. A purge told by Redis waits for the end of an equal one under way here: the
+    /// caller of that one is told how many entries it was about.
     fn take(&self) -> Option<OpenPurge> {
         let mut purges = self.purges.write();
         let is_under_way = |waits: &OpenPurge| purges.iter().any(|open| open.taken && open.purge == waits.purge);
@@ -100,7 +100,7 @@ impl Open {
                 Which::Route(route) => entry.route == *route,
                 Which::Prefix(prefix) => entry.path.starts_with(prefix.as_str()),
                 Which::All => true,
-                // Taken out where it is asked for.
+                // A purge of a key takes its entry out in the call.
                 Which::Key(_) => false,
             };
             match (is_about, open.purge.soft) {
@@ -114,9 +114,9 @@ impl Open {
 }
 
 impl Cache {
-    /// Removes or marks stale what matches; how many variants, in memory. What is being fetched meanwhile is neither stored nor joined
-    /// from now on. With Redis all replicas do the same, as soon as they hear of it. It may take the time that all entries need: a
-    /// worker uses [`Self::purge_soon`].
+    /// Removes the matching entries or marks them stale; returns the number of variants in memory. A fetch under way is neither
+    /// stored nor joined from now on. With Redis all replicas do the same, as soon as they hear of it. The call may take the
+    /// time that all entries need: a worker uses [`Self::purge_soon`].
     pub fn purge(&self, purge: &Purge, now: Moment) -> usize {
         let number = self.begin(purge);
         if matches!(purge.which, Which::Key(_)) {
@@ -129,8 +129,8 @@ impl Cache {
         self.finish(&open, now, &mut std::thread::yield_now)
     }
 
-    /// As [`Self::purge`] for every request that comes from now on, but the entries are taken out later where they are more than [`FEW`];
-    /// how many variants are already.
+    /// Counts as [`Self::purge`] for every request that comes from now on, but takes more than [`FEW`] entries out later;
+    /// returns the number of variants taken out in the call.
     pub fn purge_soon(&self, purge: &Purge, now: Moment) -> usize {
         let purged = self.purge_here(purge, now);
         self.say_purged(purge);
@@ -143,7 +143,7 @@ impl Cache {
         }
     }
 
-    /// Nothing from before is stored or joined from now on.
+    /// Tells a purge and returns its number: no earlier fetch is stored or joined from now on.
     fn begin(&self, purge: &Purge) -> u64 {
         let number = self.told.tell(&Record::Purged { which: purge.which.clone(), soft: purge.soft });
         self.observed.clear();
@@ -170,7 +170,7 @@ impl Cache {
         })
     }
 
-    /// An unsafe method has changed what lies under `uri`.
+    /// Purges the entries under `uri`, which an unsafe method has changed, in this replica alone.
     pub(super) fn changed_here(&self, uri: Key, now: Moment) -> usize {
         let number = self.told.tell(&Record::Changed(uri));
         self.observed.remove(&uri);
@@ -178,12 +178,12 @@ impl Cache {
         self.memory.remove(&uri, now, Reason::Replaced) + self.purge_tag(number, &tag, false, now)
     }
 
-    /// Comes when a purge waits for [`Self::finish_purges`].
+    /// Returns when a purge waits for [`Self::finish_purges`].
     pub async fn until_purges_wait(&self) {
         self.open.wanted.notified().await;
     }
 
-    /// Takes out what open purges are about; how many variants. Not for a worker.
+    /// Takes out the entries of open purges; returns the number of variants. Not for a worker.
     pub fn finish_purges(&self, now: Moment) -> usize {
         self.finish_purges_in_slices(now, &mut std::thread::yield_now)
     }
@@ -201,12 +201,12 @@ impl Cache {
         count
     }
 
-    /// Removes what nobody can be answered with any more; how many variants. Meant to be called every few seconds, not on a worker.
+    /// Removes entries that can answer no request any more; returns the number of variants. Call every few seconds, not on a worker.
     pub fn sweep(&self, now: Moment) -> usize {
         self.memory.sweep(now, &mut std::thread::yield_now)
     }
 
-    /// The variants under `key`, without those that an open purge is about.
+    /// The variants under `key`, without those of an open purge.
     pub(super) fn stored(&self, key: &Key, now: Moment) -> Option<Arc<Slot<Entry>>> {
         let slot = self.memory.get(key)?;
         if self.open.is_empty() {
@@ -227,7 +227,7 @@ impl Cache {
         self.memory.get(key)
     }
 
-    /// After variants of `keys` were stored again: what was told since `number` may have been about them, and have missed them.
+    /// Checks variants of `keys` that were stored again: a record told since `number` may be about them and have missed them.
     pub(super) fn look_again_at(&self, keys: &Keys, number: u64, now: Moment) {
         if self.told.number() != number {
             let is_gone = |entry: &Entry| self.told.fate(entry.told(), Subject::of(keys, entry)) == Fate::Gone;

@@ -88,9 +88,9 @@ fn a_purge_of_many_entries_counts_at_once_and_takes_them_out_in_slices() {
             let purge = Purge { which: which.clone(), soft };
             assert_eq!(world.cache.purge_soon(&purge, at(1)), 0, "{which:?}");
             assert_eq!(world.left(), MANY, "{which:?}: they are still in memory");
-            // One that was asked for is taken out there, and nobody else is answered with the others.
+            // A requested entry is taken out there, and the others answer no request.
             assert!(!world.is_hit(0), "{which:?}, soft {soft}: from before the purge");
-            // What is fetched after the purge is for those who come after it.
+            // An answer fetched after the purge is for later requests.
             assert!(world.fetch(1) && world.is_hit(1), "{which:?}, soft {soft}");
             let (mut left, mut slices) = (world.left(), 0);
             let finished = world.cache.finish_purges_in_slices(at(1), &mut || {
@@ -168,7 +168,7 @@ fn more_open_purges_than_are_compared_with_become_one_of_everything() {
     assert!(!world.is_hit(0));
     assert_eq!(world.cache.open.purges.read().len(), 1);
     assert!(world.fetch(0) && world.is_hit(0));
-    // Who purges in the foreground at that moment still does, and the purge of everything is not lost.
+    // A purge in the foreground at that moment still works, and the purge of everything is not lost.
     for number in 0..MOST_OPEN {
         world.cache.purge_soon(&prefix(number), at(1));
     }

@@ -1,4 +1,4 @@
-//! A request, as the cache sees it: what its key is made of, and what it asks of the store.
+//! A request, as the cache sees it: the parts of its key, and its demands on the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,15 +9,15 @@ use http::{HeaderMap, Method};
 pub struct CacheQuery<'a> {
     /// Name of the route.
     pub route: &'a Arc<str>,
-    /// As sent.
+    /// The method, as sent.
     pub method: &'a Method,
     /// `http` or `https`, as the client meant.
     pub scheme: &'a str,
     /// Host with port, as the client meant.
     pub host: &'a str,
-    /// As sent; for model calls without credentials.
+    /// Path and query, as sent; for model calls without credentials.
     pub path_and_query: &'a str,
-    /// As sent.
+    /// The header fields, as sent.
     pub headers: &'a HeaderMap,
     /// The values of the policy's extra key parts.
     pub extra: &'a [(&'a str, &'a str)],
@@ -25,14 +25,14 @@ pub struct CacheQuery<'a> {
     pub model: Option<ModelKey<'a>>,
     /// How long its answer may be kept, if the request says so; never longer than the policy's `ttl`.
     pub ttl: Option<Duration>,
-    /// What of its body tells a POST that only reads from another; makes POST cacheable.
+    /// The parts of its body that tell one reading POST from another; they make POST cacheable.
     pub body: Option<&'a [BodyPart]>,
 }
 
 /// A part of a body: its name and its text, which is empty if there is no such part.
 pub type BodyPart = (Box<str>, Box<[u8]>);
 
-/// What a model call's key is made of, beside the URI.
+/// The parts of a model call's key, beside the URI.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelKey<'a> {
     /// Provider name.
@@ -43,7 +43,7 @@ pub struct ModelKey<'a> {
     pub model: &'a str,
     /// API version and beta headers, sorted by name.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Whose entry it is; empty with `share`.
+    /// The owner of the entry; empty with `share`.
     pub tenant: &'a [u8],
     /// The canonical body.
     pub body: &'a [u8],

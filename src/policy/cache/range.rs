@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 use super::{date, validate};
 
-/// What a request's `Range` means for a stored response of a known length.
+/// The part of a stored response of known length that a request's `Range` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// All of it: no range, one that is not understood, several, or a condition that fails.

@@ -22,7 +22,7 @@ use crate::{
 const ENDED_EARLY: &str = "the shared fetch ended before its end";
 /// Bodies up to this many bytes are stored in one piece.
 const ONE_PIECE: u64 = 256 * 1024;
-/// Tags of one response that are taken from its fields, and bytes of each.
+/// Most tags taken from the fields of one response, and most bytes of each.
 const MAX_TAGS: usize = 64;
 const MAX_TAG: usize = 128;
 
@@ -35,8 +35,8 @@ pub enum Worth {
     Discard(&'static str),
 }
 
-/// Feeds a passing body to the store and to whoever waits for it. Dropped before [`complete`](Self::complete), it stores
-/// nothing and breaks the waiters' bodies.
+/// Feeds a passing body to the store and to the waiters. A recorder dropped before [`complete`](Self::complete) stores nothing
+/// and breaks the waiters' bodies.
 #[derive(Debug)]
 pub struct Recorder {
     cache: Arc<Cache>,
@@ -48,7 +48,7 @@ pub struct Recorder {
 
 #[derive(Debug)]
 enum Kind {
-    /// Keys, not bodies.
+    /// Observe mode keeps keys, not bodies.
     Observing {
         lifetime: Duration,
     },
@@ -92,7 +92,7 @@ impl Recorder {
         Some(recording.writer.reader())
     }
 
-    /// A piece passed at `at`.
+    /// Feeds a piece that passed at `at`.
     pub fn data(&mut self, piece: &Bytes, at: Instant) {
         self.seen += piece.len() as u64;
         let Kind::Recording(recording) = &mut self.kind else { return };
@@ -109,15 +109,15 @@ impl Recorder {
         }
     }
 
-    /// Trailers passed.
+    /// Feeds the trailers.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
         if let Kind::Recording(recording) = &self.kind {
             recording.writer.trailers(super::storable::owned(trailers));
         }
     }
 
-    /// The body is complete: stores it unless `verdict`, its length, its size or a purge meanwhile speak against it.
-    /// Whether it is stored now.
+    /// Stores the complete body, unless `verdict`, its length, its size or a purge meanwhile forbids it. Returns whether the
+    /// body is stored now.
     pub fn complete(self, now: Moment, verdict: Worth) -> bool {
         if self.expected.is_some_and(|expected| expected != self.seen) {
             self.abandon();
@@ -125,7 +125,8 @@ impl Recorder {
         }
         let recording = match self.kind {
             Kind::Observing { lifetime } => {
-                // Nobody is answered with it, so a purge meanwhile does not matter: a POST that is declared to read purges its own URI.
+                // An observed key answers no request, so a purge meanwhile does not matter: a POST that is declared to read purges its
+                // own URI.
                 if matches!(verdict, Worth::Store(_)) {
                     self.cache.observed.insert(self.keys.entry, now.after(lifetime));
                 }
@@ -145,12 +146,12 @@ impl Recorder {
             }
             Worth::Discard(_) => false,
         };
-        // Only now: who comes between finds the flight or the entry, never neither.
+        // The flight ends after the storing: a request in between finds the flight or the entry, never neither.
         writer.complete();
         stored
     }
 
-    /// The body broke: nothing is stored, and whoever reads along is told why.
+    /// Ends a broken body: nothing is stored, and the readers are told why.
     pub fn broke(self, error: &BodyError) {
         match (self.kind, error) {
             (Kind::Recording(recording), BodyError::Stopping) => recording.writer.stop(),
@@ -159,14 +160,14 @@ impl Recorder {
         }
     }
 
-    /// Nothing is stored, and whoever reads along is told.
+    /// Stores nothing, and tells the readers.
     pub fn abandon(self) {
         if let Kind::Recording(recording) = self.kind {
             recording.writer.fail(ENDED_EARLY);
         }
     }
 
-    /// How many others have joined so far and been spared a fetch.
+    /// Followers so far; each was spared a fetch.
     pub fn joined(&self) -> u64 {
         match &self.kind {
             Kind::Observing { .. } => 0,
@@ -174,7 +175,7 @@ impl Recorder {
         }
     }
 
-    /// Whether anybody but the store waits for the body.
+    /// Whether the body has readers beside the store.
     pub fn has_readers(&self) -> bool {
         matches!(&self.kind, Kind::Recording(recording) if recording.writer.has_readers())
     }
@@ -184,15 +185,15 @@ impl Recorder {
         matches!(&self.kind, Kind::Recording(recording) if recording.writer.is_outgrown())
     }
 
-    /// Waits until the slowest reader of an outgrown body has come near; at once for any other.
+    /// Waits until the slowest reader of an outgrown body is near; returns at once for any other body.
     pub async fn ready(&self) {
         if let Kind::Recording(recording) = &self.kind {
             recording.writer.ready().await;
         }
     }
 
-    /// Reads all of `body` for the store and the readers, at the pace of the slowest reader once it is too large to be
-    /// stored. `verdict` is asked at the end. For a task of its own; give up early by dropping it.
+    /// Reads all of `body` for the store and the readers, at the pace of the slowest reader once the body is too large to be
+    /// stored. `verdict` is asked at the end. Run it in a task of its own; drop it to give up early.
     pub async fn pump(mut self, mut body: Body, clock: Clock, verdict: impl FnOnce() -> Worth) -> bool {
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else {
@@ -229,7 +230,7 @@ fn entry(
     now: Moment,
 ) -> Entry {
     let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
-    // A stream's pieces are its events, kept so that it is replayed as a stream; one pause or none is no stream.
+    // The pieces of a stream are its events: they are kept for its replay. A body with one pause or none is no stream.
     let stream = pauses.filter(|pauses| pauses.len() > 1 && pauses.len() == pieces.len());
     if stream.is_none() && pieces.len() > 1 && total <= ONE_PIECE {
         pieces = vec![pieces.concat().into()];
@@ -253,7 +254,7 @@ fn entry(
     })
 }
 
-/// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI if more than it is in the key.
+/// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI's if the key has more parts than the URI.
 fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
     let mut tags: Vec<Arc<str>> = fill.home.tags.clone();
     if !fill.plan.model {
@@ -263,7 +264,7 @@ fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
         };
         let found = own("surrogate-key", b' ').chain(own("cache-tag", b','));
         let found = found.filter(|tag| !tag.is_empty() && tag.len() <= MAX_TAG).filter_map(|tag| std::str::from_utf8(tag).ok());
-        // Nobody but us says what belongs to a URI.
+        // Only the cache gives out the tags of URIs.
         tags.extend(found.filter(|tag| !tag.starts_with("uri:")).take(MAX_TAGS).map(Arc::from));
     }
     if fill.keys.entry != fill.keys.uri {

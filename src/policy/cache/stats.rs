@@ -1,11 +1,11 @@
-//! What operators ask of the cache: its numbers, and purges.
+//! The operator's side of the cache: its numbers, and purges.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{HitInfo, HitKind, SharedStats, entry::Savings, key::Key};
 use crate::store::memory::{self, Which};
 
-/// What to purge.
+/// An order to purge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purge {
     /// Which entries.
@@ -14,7 +14,7 @@ pub struct Purge {
     pub soft: bool,
 }
 
-/// What the cache holds and did since the start.
+/// The cache's contents, and its counts since the start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     /// The memory tier.
@@ -29,11 +29,11 @@ pub struct Stats {
     pub saved_tokens: u64,
     /// Nano-dollars that hits and joined fetches saved.
     pub saved_nano_usd: u64,
-    /// What the Redis tier did, if there is one.
+    /// The counts of the Redis tier, if there is one.
     pub shared: Option<SharedStats>,
 }
 
-/// What the cache did since the start.
+/// The cache's counts since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     answers: [AtomicU64; 4],
@@ -42,7 +42,7 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Counts an answer. One that the origin has confirmed was asked for again, and a provider bills that.
+    /// Counts an answer. A revalidated answer saves nothing: the origin was asked again, and a provider bills that.
     pub(super) fn answered(&self, info: &HitInfo) {
         self.answers[info.outcome as usize].fetch_add(1, Relaxed);
         if matches!(info.outcome, HitKind::Hit | HitKind::Stale) {
@@ -50,7 +50,7 @@ impl Counts {
         }
     }
 
-    /// Counts what was saved so many times.
+    /// Counts `savings` as made `times` times.
     pub(super) fn saved(&self, savings: Option<Savings>, times: u64) {
         if let Some(savings) = savings {
             self.saved_tokens.fetch_add(savings.usage.total().saturating_mul(times), Relaxed);

@@ -1,4 +1,4 @@
-//! `Cache-Status` (RFC 9211) and `Age`: what every answer says about how it came to be.
+//! `Cache-Status` (RFC 9211) and `Age`: every answer tells how it came about.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -23,7 +23,7 @@ pub enum Forward {
     Miss,
     /// The request asked for it (`no-cache`, `max-age`, `min-fresh`).
     Request,
-    /// What is stored is stale.
+    /// The stored response is stale.
     Stale,
 }
 
@@ -47,13 +47,13 @@ impl Forward {
 pub struct Forwarded {
     /// Why.
     pub why: Forward,
-    /// What the origin said, if the answer says something else.
+    /// The origin's status, if the answer has another.
     pub status: Option<StatusCode>,
     /// Whether the answer is being stored.
     pub stored: bool,
     /// Whether the request waited for another one's answer.
     pub collapsed: bool,
-    /// One word more; a token.
+    /// One more word: a token.
     pub detail: Option<&'static str>,
 }
 
@@ -86,7 +86,7 @@ impl Forwarded {
     }
 }
 
-/// The member of a request in which the cache has no part, with the reason.
+/// The member of a request that bypasses the cache, with the reason.
 pub fn bypassed(reason: &'static str) -> HeaderValue {
     let why = if reason == "method" { Forward::Method } else { Forward::Bypass };
     Forwarded { detail: Some(reason).filter(|_| why == Forward::Bypass), ..why.into() }.value()

@@ -1,4 +1,4 @@
-//! What may be stored in a shared cache (RFC 9111 section 3), and which fields of it (section 3.1).
+//! The responses that a shared cache may store (RFC 9111 section 3), and the fields it stores (section 3.1).
 
 use std::time::SystemTime;
 
@@ -10,12 +10,12 @@ use super::{
     freshness::{Freshness, Source, Terms, Times},
 };
 
-/// What storing depends on, of the request.
+/// The facts of the request on which storing depends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Asker {
     /// The request had `Authorization`.
     pub authorization: bool,
-    /// The request had `Cookie`, and neither is it in the key nor does the policy ignore it.
+    /// The request had `Cookie`, which is not in the key and not ignored by the policy.
     pub cookie: bool,
     /// The request said `no-store`.
     pub no_store: bool,
@@ -25,8 +25,8 @@ pub struct Asker {
 
 /// The freshness numbers of a response to GET that may be stored, or the reason why it may not.
 ///
-/// A forced lifetime is for responses about which nothing speaks against sharing; the others are left to what they say
-/// themselves. A response with `Set-Cookie` is stored only on explicit freshness of the origin's (section 7.3).
+/// A forced lifetime applies if nothing speaks against sharing; other responses keep their own terms. A response with
+/// `Set-Cookie` is stored only on explicit freshness of the origin's (section 7.3).
 pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms, times: Times) -> Result<Freshness, &'static str> {
     let said = ResponseDirectives::of(headers);
     let set_cookie = headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2");
@@ -59,7 +59,7 @@ pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms
     if understood && (validator || (lives && !fresh.no_cache)) { Ok(fresh) } else { Err("no freshness") }
 }
 
-/// Whether an objection of [`judge`] is to the request, for what it carries, whatever the answer is.
+/// Whether the reason given by [`judge`] lies in what the request carries, whatever the answer is.
 pub fn lies_in_request(reason: &str) -> bool {
     matches!(reason, "cookie" | "authorization" | "request no-store")
 }
@@ -115,8 +115,8 @@ const HOP_BY_HOP: [&str; 10] = [
     "upgrade",
 ];
 
-/// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`;
-/// with a `Date`.
+/// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`; a `Date`
+/// is added where it is missing.
 pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
     let mut kept = owned(headers);
     strip_hop_by_hop(&mut kept);
@@ -132,8 +132,8 @@ pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
     kept
 }
 
-/// The same fields in memory of their own. As they come from a connection, values are slices of its read buffer, and one
-/// small value would keep all of that buffer alive, uncounted.
+/// The same fields in memory of their own. Values from a connection are slices of its read buffer: one small value would keep
+/// the whole buffer alive, uncounted.
 pub fn owned(headers: &HeaderMap) -> HeaderMap {
     let mut copy = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers {

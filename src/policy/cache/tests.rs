@@ -45,7 +45,7 @@ fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-/// A cache and what it is asked.
+/// A cache, its policy and its route.
 struct World {
     cache: Arc<Cache>,
     policy: config::Cache,
@@ -77,7 +77,7 @@ impl World {
         self.ask_as(&Method::GET, path, &map(headers), &[], now)
     }
 
-    /// Asks, and if the origin has to be asked, lets it answer 200 so. Whether it was stored.
+    /// Looks up, and answers a forwarded request with this 200. Returns whether the answer was stored.
     fn fetch(&self, path: &str, asked: &[(&'static str, &str)], answer: &[(&'static str, &str)], body: &str, now: u64) -> bool {
         let fill = forwarded(self.ask(path, asked, now));
         finish(fill.on_head(StatusCode::OK, &map(answer), at(now)), body, now)
@@ -240,7 +240,7 @@ async fn variants_live_side_by_side_and_none_is_asked_about_for_another() {
     let mut request = HeaderMap::new();
     fill.request_headers(&mut request);
     assert_eq!(request, HeaderMap::new());
-    // Whoever answers 304 to that speaks to the client, not to us.
+    // A 304 to an unconditional request is for the client, not for the cache.
     let passed = fill.on_head(StatusCode::NOT_MODIFIED, &map(&answer("\"1\"")), at(1));
     assert!(matches!(passed, Decision::PassThrough(_)), "{passed:?}");
     let Lookup::Revalidate(fill) = world.ask("/a", &[("foo", "1")], 61) else { panic!("its own variant is stale") };
@@ -307,7 +307,7 @@ async fn requests_join_a_fetch_and_fall_through_when_it_is_not_for_them() {
     assert_eq!(other.respond(clock).await.expect_err("another variant").0, flight::FallThrough::OtherVariant);
     assert!(recorder.pump(Body::full("shared"), clock, || Worth::Store(None)).await);
     assert_eq!(text(response).await, "shared");
-    // A page that may not be shared is fetched by each, and nobody waits for the next ten seconds.
+    // A page that may not be shared is fetched by each request, and none waits for the next ten seconds.
     for answer in [map(&[("cache-control", "private")]), map(&[("etag", "\"dynamic\"")])] {
         let world = World::new(policy());
         let fill = forwarded(world.ask("/p", &[], 0));
@@ -381,7 +381,7 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
     let under_way = forwarded(world.ask("/a", &[], 1));
     post("/a", &empty, 200);
     assert!(!finish(under_way.on_head(StatusCode::OK, &map(&fresh), at(1)), "before", 1), "older than the change");
-    // Whatever else is in the key, the URI's entries go.
+    // The URI's entries go, whatever other parts their keys have.
     let fill = forwarded(world.ask_as(&Method::GET, "/a", &empty, &[("caller", "u")], 1));
     assert!(finish(fill.on_head(StatusCode::OK, &map(&fresh), at(1)), "u's", 1));
     assert_eq!(post("/a", &empty, 200), 1);
@@ -400,7 +400,7 @@ async fn who_comes_after_a_change_joins_no_fetch_from_before_it() {
     let fresh = map(&[("cache-control", "max-age=60"), ("surrogate-key", "shoes")]);
     let (hard, soft) = (|which| Purge { which, soft: false }, |which| Purge { which, soft: true });
     let ours = [Which::Tag(Arc::from("catalog")), Which::Prefix("/a".into()), Which::Route(Arc::from("r")), Which::All];
-    // What is on its way may have any tag, as long as its head has not come.
+    // A fetch under way may have any tag, as long as its head has not come.
     let maybe = [hard(Which::Tag(Arc::from("shoes"))), hard(Which::Tag(Arc::from("hats")))];
     let others = [hard(Which::Prefix("/b".into())), hard(Which::Route(Arc::from("other"))), soft(Which::Prefix("/b".into()))];
     let cases = ours.clone().map(hard).into_iter().map(|purge| (purge, false, false));
@@ -419,7 +419,7 @@ async fn who_comes_after_a_change_joins_no_fetch_from_before_it() {
         let (waited, _) = waiting.respond(clock).await.expect("it asked before the purge");
         assert_eq!(text(waited).await, "before");
         let Lookup::Miss(after) = after else { continue };
-        // What was marked stale is no answer for who asks later; what is fetched now is.
+        // An entry marked stale does not answer a later request; an entry fetched now does.
         let Lookup::Join(_) = world.ask("/a", &[], 0) else {
             assert!(keeps && !purge.soft, "{purge:?}");
             continue;

@@ -1,8 +1,8 @@
 //! The keys that save most: a table of fixed size, kept by the Space-Saving rule (Metwally et al., 2005) within small sets.
 //!
-//! A key lies in one set of eight rows. One that is not there takes the place of the least of them and inherits its
-//! weight, so that whatever saves more than an eighth of all that its set saves is never missed. What a row says it saved is
-//! counted from when it was taken in: never too much. One short lock of a set per hit, nothing allocated.
+//! A key lies in one set of eight rows. A new key takes the place of the least row and inherits its weight: a key that saves
+//! more than an eighth of all that its set saves is never missed. The savings of a row are counted from when its key was taken
+//! in: never too much. A hit costs one short lock of a set and no allocation.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::{entry::Entry, key::Key};
 const SETS: usize = 64;
 const WAYS: usize = 8;
 
-/// What answering from the store saved.
+/// The savings of answers from the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Saved {
     /// Requests that were not forwarded.
@@ -31,13 +31,13 @@ pub struct Saved {
 pub struct Row {
     /// The key, for `explain` and `purge`.
     pub key: Key,
-    /// What was asked, for people: method, host and path without the query, or provider, operation and model.
+    /// The request in words, for people: method, host and path without the query, or provider, operation and model.
     pub what: Arc<str>,
     /// The route that stored it.
     pub route: Arc<str>,
-    /// Since it was taken in.
+    /// The savings since the key was taken in.
     pub saved: Saved,
-    /// For the rule: milliseconds and requests saved, with what was inherited.
+    /// For the rule: milliseconds and requests saved, with the inherited weight.
     weight: u64,
 }
 
@@ -102,7 +102,7 @@ impl Saved {
     }
 }
 
-/// What the table is ordered by.
+/// An order of the table's rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum By {
     /// Dollars.
@@ -147,7 +147,7 @@ mod tests {
         let chance = Chance::seeded(7);
         let mut hot = [0; 20];
         for _ in 0..200_000 {
-            // One in four is for the hot ones, the rest for half a million others.
+            // One in four is for the hot keys, the rest for half a million others.
             if chance.unit() < 0.25 {
                 let at = (chance.unit() * hot.len() as f64) as usize;
                 hot[at] += 1;

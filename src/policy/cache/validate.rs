@@ -1,5 +1,5 @@
-//! Validation (RFC 9111 section 4.3): a client's condition answered from the store, the condition we send to the origin,
-//! and what its 304 (or its answer to HEAD) changes.
+//! Validation (RFC 9111 section 4.3): a client's condition answered from the store, the condition sent to the origin, and the
+//! changes made by the origin's 304 or its answer to HEAD.
 
 use std::time::{Duration, SystemTime};
 
@@ -69,8 +69,7 @@ fn lists(line: &[u8], etag: &[u8]) -> bool {
 const CONDITIONS: [HeaderName; 5] =
     [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
 
-/// Turns the client's request into one about the stored response, if there is one: the client's conditions and its range go,
-/// ours come.
+/// Replaces the client's conditions and its range with conditions about the stored response, if there is one.
 pub fn make_conditional(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
     for name in CONDITIONS {
         request.remove(name);
@@ -84,8 +83,8 @@ pub fn make_conditional(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
     }
 }
 
-/// Whether a 304 speaks of the one stored response that was asked about (RFC 9111 section 4.3.4). It does if it names the same tag,
-/// compared weakly; without a tag, the same date; and if it names nothing.
+/// Whether a 304 confirms the stored response that was asked about (RFC 9111 section 4.3.4). It names the same tag, compared
+/// weakly; or no tag and the same date; or neither.
 pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
     let same_date = || answer.get(header::LAST_MODIFIED) == stored.get(header::LAST_MODIFIED);
     match (answer.get(header::ETAG), stored.get(header::ETAG)) {
@@ -95,11 +94,11 @@ pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
     }
 }
 
-/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its namesakes. `Vary`
-/// is added to instead: something that adds its own name to an answer without a body speaks for no other.
+/// The stored fields as updated by a 304 or by an answer to HEAD (section 3.2): every field of the answer replaces its
+/// namesakes. `Vary` only grows: a component that adds its own name to an answer without a body speaks for no other.
 ///
-/// Not those without which the stored bytes cannot be read. And unless the answer has the same strong tag, not those that name the
-/// bytes either: the same text in another coding may have the same weak tag, and must not lend its own names to our bytes.
+/// Fields without which the stored bytes cannot be read stay. Fields that name the bytes stay too, unless the answer has the
+/// same strong tag: the same text in another coding may have the same weak tag, and must not lend its own names to our bytes.
 pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
     const OF_THE_BODY: [&str; 5] = ["content-length", "content-encoding", "content-language", "content-range", "content-md5"];
     let same_bytes = match (stored.get(header::ETAG), answer.get(header::ETAG)) {
@@ -127,19 +126,19 @@ pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
     fields
 }
 
-/// What an answer to HEAD says about a stored response.
+/// The verdict of an answer to HEAD on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum About {
     /// It is what a GET would give now.
     Same,
     /// A GET would give something else now.
     Other,
-    /// Nothing that can be compared.
+    /// The answer has nothing that can be compared.
     Unknown,
 }
 
-/// What an answer to HEAD says about a stored response (section 4.3.5). Something must prove that both are the same: the same tag,
-/// or the same date if that names the bytes. An app may well answer HEAD without its coding, and then with another tag and length.
+/// The verdict of an answer to HEAD on a stored response (section 4.3.5). Sameness needs proof: the same tag, or the same date
+/// if that names the bytes. An app may well answer HEAD without its coding, and then with another tag and length.
 pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
     let both = |name: HeaderName| stored.headers.get(&name).zip(answer.get(&name));
     let (tags, dates) = (both(header::ETAG), both(header::LAST_MODIFIED));
@@ -162,8 +161,8 @@ pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
     if proved { About::Same } else { About::Unknown }
 }
 
-/// Whether `Last-Modified` names the bytes of a response that has just come, so that a range or a HEAD may rely on it: it is the only name,
-/// no other coding or language can have the same date, and the second in which it was modified is over (RFC 9110 section 8.8.2.2).
+/// Whether `Last-Modified` names the bytes of a new response, so that a range or a HEAD may rely on the date. No other field
+/// names the bytes, no other coding or language can have the same date, and the second of the change is over (RFC 9110 section 8.8.2.2).
 pub fn date_names_bytes(fields: &HeaderMap) -> bool {
     let only = ![header::ETAG, header::CONTENT_ENCODING, header::VARY].iter().any(|name| fields.contains_key(name));
     let over =

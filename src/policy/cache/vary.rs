@@ -1,6 +1,6 @@
-//! Which requests a stored response answers (RFC 9111 section 4.1): the fields that `Vary` names, normalised where two
-//! spellings mean the same. A response with a content coding is never for those who do not accept it, also where `Vary` forgets to
-//! say so (nginx without `gzip_vary`).
+//! The requests that a stored response answers (RFC 9111 section 4.1): the fields that `Vary` names, normalised where two
+//! spellings mean the same. A response with a content coding never answers a client that does not accept the coding, also where
+//! `Vary` does not say so (nginx without `gzip_vary`).
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -13,12 +13,12 @@ pub struct Variance {
     pub fields: Vec<(HeaderName, Option<Box<[u8]>>)>,
 }
 
-/// More names than this in `Vary` and the response is not stored.
+/// Most names in `Vary`; a response with more is not stored.
 pub const MAX_FIELDS: usize = 16;
 
 impl Variance {
-    /// What the response varies on, with `request`'s values; `None` if nothing but this very request would match
-    /// (`*`, a name that is no field name, too many names).
+    /// The fields the response varies on, with `request`'s values; `None` if only this very request would match (`*`, a name
+    /// that is no field name, too many names).
     pub fn of(response: &HeaderMap, request: &HeaderMap) -> Option<Self> {
         let mut names: Vec<HeaderName> = Vec::new();
         for name in members(response) {
@@ -47,9 +47,9 @@ impl Variance {
         self.fields.is_empty()
     }
 
-    /// Whether `request` asks for the same variant. `stored` are the fields of the stored response: one in exactly the
-    /// language that the request prefers to all others matches whatever else it accepts, and so does a coding that it
-    /// accepts, if `Vary` does not name `Accept-Encoding`.
+    /// Whether `request` asks for the same variant. `stored` are the fields of the stored response. A response in the one
+    /// language that the request prefers to all others matches, whatever other languages the request accepts. A response in an
+    /// accepted coding matches too, if `Vary` does not name `Accept-Encoding`.
     pub fn matches(&self, request: &HeaderMap, stored: &HeaderMap) -> bool {
         self.fields.iter().all(|(name, value)| {
             let asked = normalised(name, request);
@@ -80,7 +80,7 @@ fn members(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     members.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
 }
 
-/// Adds what an answer names in `Vary` to what stored fields name: a response that has varied on a field does not cease to with a 304.
+/// Adds the names in an answer's `Vary` to those of the stored fields: a 304 does not end a response's variance.
 pub(super) fn widen(stored: &mut HeaderMap, answer: &HeaderMap) {
     for name in members(answer) {
         let is_named = members(stored).any(|known| known.eq_ignore_ascii_case(name));
@@ -139,7 +139,7 @@ fn speaks(stored: &HeaderMap, asked: Option<&[u8]>) -> bool {
     let mut lines = stored.get_all(header::CONTENT_LANGUAGE).iter();
     let (Some(language), None, Some(asked)) = (lines.next(), lines.next(), asked) else { return false };
     let language = language.as_bytes().trim_ascii();
-    // Normalised: by descending quality, so that the first is preferred if the second has another quality.
+    // The list is sorted by descending quality: the first member is preferred if the second has another quality.
     let mut members = asked.split(|byte| *byte == b',');
     let quality = |member: &[u8]| member.iter().position(|byte| *byte == b';').map(|at| member[at..].to_vec());
     let Some(first) = members.next() else { return false };
@@ -215,7 +215,7 @@ mod tests {
             ("", vec![gzip], vec![("accept-encoding", "br")], false),
             ("", vec![gzip], vec![("accept-encoding", "gzip;q=0")], false),
             ("", vec![gzip], vec![], false),
-            // An app that gives it to everybody may.
+            // An app may give the coding to everyone.
             ("", vec![], vec![], true),
             ("", vec![], vec![gzip], true),
             ("", vec![], vec![("accept-encoding", "br")], false),

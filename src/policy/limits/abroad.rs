@@ -1,4 +1,4 @@
-//! What a lease holds in the shared store, in words that another replica can settle.
+//! The charges of a lease in the shared store, in a form that another replica can settle.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Holds {
 }
 
 impl Holds {
-    /// Corrects them to what was used.
+    /// Corrects the charges to the true use.
     pub(super) fn settle(self, tokens: u64, nano_usd: u64) {
         let Some(sharing) = &self.inner.sharing else { return };
         for Abroad { key, width, reach, slot, reserved, money } in self.all {
@@ -42,7 +42,7 @@ impl Holds {
 }
 
 impl Limits {
-    /// Another replica's lease, to be settled here. It holds nothing of the counters of this process.
+    /// Another replica's lease, to be settled here. The lease holds nothing of the counters of this process.
     pub fn lease_abroad(&self, all: Vec<Abroad>) -> Lease {
         Lease::held_abroad(Holds { inner: self.inner.clone(), all })
     }

@@ -1,8 +1,8 @@
 //! Warnings that a limit is being used up: `alert_at`, once per key, share and window.
 //!
-//! Requests are counted as they come; tokens and dollars when their true cost is known, with what other calls in flight
-//! have reserved. A refusal is the whole limit: calls that are refused never bring the use to 100%, so the share 1 is
-//! reached by the first of them. Nothing is refused or delayed here.
+//! Requests are counted as they come. Tokens and dollars are counted when their true cost is known, with the reservations of
+//! other calls in flight. A refusal counts as the whole limit: refused calls never bring the use to 100%, so the first of them
+//! reaches the share 1. Warnings refuse and delay nothing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,17 +15,17 @@ use parking_lot::Mutex;
 use super::{Rule, table::Key};
 use crate::config::{self, Mode, human};
 
-/// Most keys and shares whose warnings are remembered; beyond it nothing more is warned of until some are a window old.
+/// Most keys and shares whose warnings are remembered; beyond it no new warning is given until some are a window old.
 const REMEMBERED: usize = 4_096;
 
 /// A share of a limit.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// As written.
+    /// The share, as written.
     at: Arc<str>,
     /// The use that reaches it.
     amount: u64,
-    /// It is all of the limit: a refusal reaches it too.
+    /// Whether it is all of the limit: a refusal reaches it too.
     whole: bool,
 }
 
@@ -38,21 +38,21 @@ impl Share {
     }
 }
 
-/// What was warned of.
+/// The warnings given.
 #[derive(Debug, Default)]
 pub(super) struct Alerted(Mutex<Memory>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    /// Until when it is not said again, in microseconds.
+    /// The time until which a warning is not repeated, in microseconds.
     told: HashMap<(Key, Arc<str>), u64>,
-    /// While all places are taken: when the first of them is free, in microseconds.
+    /// If all places are taken: the time at which the first of them is free, in microseconds.
     free_at: u64,
     counts: BTreeMap<Arc<str>, u64>,
 }
 
 impl Alerted {
-    /// Counts these shares from now on: a series that begins at 0 shows its first increase.
+    /// Counts these shares from now on, beginning at 0: the series then shows its first increase.
     pub(super) fn expect(&self, shares: &[Share]) {
         let mut memory = self.0.lock();
         for share in shares {
@@ -83,23 +83,23 @@ impl Alerted {
     }
 }
 
-/// Whose use it is.
+/// The owner of a use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whose<'a> {
     /// The counter.
     pub(super) key: Key,
-    /// The same in words.
+    /// The owner in words.
     pub(super) who: Option<&'a str>,
 }
 
-/// The use is `used` now and was `before` a moment ago: warns of the shares between.
+/// Warns of the shares between `before` and `used`: the use a moment ago, and the use now.
 pub(super) fn watch(rule: &Rule, whose: Whose<'_>, before: u64, used: u64, now: u64) {
     for share in rule.shares.iter().filter(|share| before < share.amount && share.amount <= used) {
         warn(rule, whose, share, used, now, "");
     }
 }
 
-/// A request was refused, or would have been by a limit that observes: warns of the whole.
+/// Warns of the whole limit: a request was refused, or would have been by a limit that observes.
 pub(super) fn refused(rule: &Rule, whose: Whose<'_>, used: u64, now: u64) {
     let state = match rule.mode {
         Mode::Enforce => ", which refuses now",

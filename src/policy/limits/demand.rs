@@ -1,26 +1,26 @@
-//! How much a request asks of its limits.
+//! The demand of a request on its limits.
 
 use crate::config::{Applies, Unit};
 
-/// What a request may use of tokens or dollars.
+/// A request's estimated use of tokens or dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Estimate {
-    /// It is known to use none: the limit is not asked, also when it is spent.
+    /// The request is known to use none: the limit is not asked, also when it is spent.
     Nothing,
     /// Nothing is known: the limit refuses once it is spent.
     Unknown,
-    /// About so much, which must fit.
+    /// About this amount, which must fit.
     About(u64),
 }
 
 impl From<u64> for Estimate {
-    /// An estimate of 0 is no knowledge: whoever knows that a request uses nothing says [`Estimate::Nothing`].
+    /// An estimate of 0 is no knowledge: a door that knows of no use says [`Estimate::Nothing`].
     fn from(amount: u64) -> Self {
         if amount == 0 { Self::Unknown } else { Self::About(amount) }
     }
 }
 
-/// How much is asked.
+/// The demand of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
     /// Requests; 0: limits on requests are not asked.
@@ -29,16 +29,16 @@ pub struct Demand {
     pub tokens: Estimate,
     /// Nano-USD.
     pub nano_usd: Estimate,
-    /// Limits on tokens and dollars are only looked at: they refuse once spent and are charged nothing.
+    /// Limits on tokens and dollars are only checked: they refuse once spent, and nothing is charged.
     pub look: bool,
     /// Only limits that apply at this stage; `None`: all.
     pub stage: Option<Applies>,
-    /// Only what changes with the target that is asked: tokens, dollars, and requests by provider or model.
+    /// Only limits that change with the target: tokens, dollars, and requests by provider or model.
     pub moves: bool,
 }
 
 impl Demand {
-    /// A request that comes in: it counts as one and only looks at tokens and dollars, which its calls will spend.
+    /// An incoming request: it counts as one, and only checks the limits on tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
         Self { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(stage), moves: false }
     }
@@ -58,7 +58,7 @@ impl Demand {
         Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
     }
 
-    /// What must fit, and what is charged; `None`: the limit is not asked.
+    /// The amount that must fit, and the amount charged; `None`: the limit is not asked.
     pub(super) fn of(self, unit: Unit) -> Option<(u64, u64)> {
         let estimate = match unit {
             Unit::Requests if self.requests == 0 => return None,

@@ -1,4 +1,4 @@
-//! The leaky bucket: `governor` does the arithmetic, our table keeps the one number it needs per key, so that these keys are
+//! The leaky bucket. `governor` does the arithmetic, and our table keeps the one number it needs per key: these keys are
 //! bounded, evicted and decided together with all others. Requests only, per process.
 
 use std::{cell::Cell, num::NonZeroU32, time::Duration};
@@ -19,17 +19,17 @@ pub struct Pace {
     burst: u32,
 }
 
-/// What a check came to.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
-    /// It passes.
+    /// The request passes.
     Fits {
         /// The key's number from now on.
         state: u64,
-        /// What may still come at once.
+        /// The requests that may still come at once.
         remaining: u32,
     },
-    /// It would pass after these microseconds; `None`: it is above the burst.
+    /// The request would pass after these microseconds; `None`: it is above the burst.
     Refused(Option<u64>),
 }
 
@@ -65,24 +65,24 @@ impl Pace {
         state.saturating_sub(self.interval.saturating_mul(amount))
     }
 
-    /// When (microseconds) a key's number means nothing any more.
+    /// The time (microseconds) from which a key's number means nothing.
     pub fn until(&self, state: u64) -> u64 {
         state.div_ceil(1_000)
     }
 
-    /// What may come at once.
+    /// The requests that may come at once.
     pub fn burst(&self) -> u32 {
         self.burst
     }
 }
 
 thread_local! {
-    /// The instant and the key's number of the check that this thread is in; governor takes neither as an argument.
+    /// The instant and the key's number of this thread's present check: governor takes neither as an argument.
     static NOW: Cell<u64> = const { Cell::new(0) };
     static STATE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The clock that stands where it is told to.
+/// The clock that stands at `NOW`.
 #[derive(Debug, Clone, Copy)]
 struct Fed;
 

@@ -1,8 +1,8 @@
 //! From a request to the keys of its counters. Values of headers, cookies, queries and credentials leave this file only as keyed
 //! hashes: foldhash with a secret of the process for counters in memory, BLAKE3 keyed with the store's secret for shared ones.
 //!
-//! A part that the request lacks is a value of its own (all requests without the header share one counter), save the caller: an
-//! outbound call whose caller is unknown is not counted by limits per caller, an inbound one is counted by its address.
+//! A part that the request lacks is a value of its own: all requests without the header share one counter. The caller is the
+//! exception: an outbound call of an unknown caller is not counted by limits per caller, and an inbound one is counted by its address.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -17,12 +17,12 @@ use ipnet::Ipv6Net;
 use super::table::Key;
 use crate::{arrival::Door, clock, config::KeyPart};
 
-/// What a limit's key is built from. Fill in what the door knows; the rest stays `None`.
+/// The facts of which a limit's key is built. A door sets the facts it knows; the others stay `None`.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyFacts<'a> {
     /// The client's address.
     pub client_ip: IpAddr,
-    /// Who is asking, from a source that can be trusted.
+    /// The caller's name, from a source that can be trusted.
     pub caller: Option<&'a str>,
     /// The request's header fields: headers, cookies and credentials are read from them.
     pub headers: &'a HeaderMap,
@@ -36,13 +36,13 @@ pub struct KeyFacts<'a> {
     pub model: Option<&'a str>,
 }
 
-/// Where the parts of a key go.
+/// A taker of the parts of a key.
 pub(super) trait Sink {
-    /// One part; its length goes in too, so that no two lists of parts look alike.
+    /// Takes one part with its length: no two lists of parts look alike.
     fn part(&mut self, kind: u8, value: Option<&[u8]>);
 }
 
-/// Feeds the key's parts into `sink`; `false`: the caller is needed and unknown, the limit is skipped.
+/// Feeds the key's parts into `sink`; `false`: the limit is skipped, because its caller is unknown.
 pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> bool {
     for part in parts {
         match part {
@@ -69,7 +69,7 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
     true
 }
 
-/// The same key as a person says it: `caller ann, route chat`. What may hold a credential is told apart by digits of `key`.
+/// The same key in words, for people: `caller ann, route chat`. Values that may hold a credential are told apart by digits of `key`.
 pub(super) fn words(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, key: Key) -> String {
     let hidden = |what: &str, name: &str| format!("{what}{name} #{:08x}", key[0] >> 32);
     let words = parts.iter().map(|part| match (part, facts.caller, door) {
@@ -116,7 +116,7 @@ pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// An IPv6 client owns its /64, so that is who it is.
+/// An IPv6 client owns its /64: the key has that prefix alone.
 fn feed_ip(sink: &mut impl Sink, kind: u8, address: IpAddr) {
     match address.to_canonical() {
         IpAddr::V4(address) => sink.part(kind, Some(&address.octets())),
@@ -130,7 +130,7 @@ fn seed() -> (u64, SharedSeed) {
     (u64::from_le_bytes(clock::secret_bytes()), SharedSeed::from_u64(u64::from_le_bytes(clock::secret_bytes())))
 }
 
-/// 128 bits that nobody outside the process can foresee.
+/// 128 bits that no one outside the process can foresee.
 pub(super) struct Local<'s>([foldhash::quality::FoldHasher<'s>; 2]);
 
 impl Local<'static> {
@@ -158,7 +158,7 @@ impl Sink for Local<'_> {
     }
 }
 
-/// The same for every replica that has the secret.
+/// A key that is the same for every replica with the secret.
 pub(super) struct Shared(blake3::Hasher);
 
 impl Shared {
@@ -170,7 +170,7 @@ impl Shared {
         Self(hasher)
     }
 
-    /// 128 bits of it.
+    /// The first 128 bits of the hash.
     pub(super) fn finish(self) -> u128 {
         let mut id = [0; 16];
         id.copy_from_slice(&self.0.finalize().as_bytes()[..16]);

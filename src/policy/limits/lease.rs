@@ -1,8 +1,8 @@
-//! What an admitted request holds until its cost is known, and what it tells the client about its limits.
+//! The reservations of an admitted request until its cost is known, and the header fields that tell its client about its limits.
 //!
 //! Header fields are those of draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy` (`q` quota, `w` window in seconds, `qu`
 //! unit) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).
-//! Limits that only observe are not told.
+//! Limits that only observe are not shown.
 
 use std::{fmt::Write, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -27,13 +27,13 @@ static STATE: HeaderName = HeaderName::from_static("ratelimit");
 /// The largest integer of a structured field (RFC 9651 section 3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// What limits have reserved for a request. Dropped without a word (the request was cancelled or failed): tokens and dollars go
-/// back, the request itself stays counted, so that nobody gets free requests by hanging up.
+/// The reservations of limits for a request. A lease that is dropped (the request was cancelled or failed) gives tokens and
+/// dollars back. The request itself stays counted: hanging up must not give free requests.
 #[derive(Debug, Default)]
 #[must_use = "dropping a lease gives its tokens and dollars back"]
 pub struct Lease {
     held: SmallVec<[Held; 2]>,
-    /// What another replica has reserved in the shared store.
+    /// The charges of another replica in the shared store.
     abroad: Option<Box<Holds>>,
 }
 
@@ -42,15 +42,15 @@ pub struct Lease {
 pub(super) struct Held {
     pub(super) rule: Arc<Rule>,
     pub(super) key: Key,
-    /// What was reserved in memory, and in which slot.
+    /// The amount reserved in memory, and its slot.
     pub(super) reserved: u64,
     pub(super) slot: u64,
-    /// The limit is charged (not only looked at, not refused by a limit that observes).
+    /// Whether the limit is charged: not if it was only checked, or refused while it observes.
     pub(super) charged: bool,
     pub(super) shared: Option<Box<Hold>>,
     pub(super) used: u64,
     pub(super) resets: u64,
-    /// Whose counter it is, in words, for `alert_at`.
+    /// The owner of the counter in words, for `alert_at`.
     pub(super) who: Option<Arc<str>>,
 }
 
@@ -59,21 +59,21 @@ pub(super) struct Held {
 pub struct LimitState<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it counts.
+    /// The unit it counts.
     pub unit: Unit,
-    /// How much per window.
+    /// The amount per window.
     pub amount: u64,
     /// The window.
     pub window: Duration,
-    /// What may still be used now.
+    /// The amount that may still be used now.
     pub remaining: u64,
-    /// Until everything used now is free again.
+    /// The time until everything used now is free again.
     pub resets: Duration,
 }
 
 impl Lease {
-    /// The true cost: tokens and nano-USD over all tries that may have been billed. Corrects what was reserved; an overspend is
-    /// a debt that following requests wait for.
+    /// Corrects the reservations to the true cost: tokens and nano-USD over all tries that may have been billed. An overspend
+    /// is a debt that following requests wait for.
     pub fn settle(mut self, tokens: u64, nano_usd: u64, now: Instant) {
         if let Some(abroad) = self.abroad.take() {
             abroad.settle(tokens, nano_usd);
@@ -87,13 +87,13 @@ impl Lease {
         }
     }
 
-    /// The estimates stand as charged: the cost will never be known, but was very likely incurred.
+    /// Leaves the estimates charged: the cost will never be known, but was very likely incurred.
     pub fn keep(mut self) {
         self.held.clear();
         self.abroad = None;
     }
 
-    /// Everything goes back, the request too: it was answered from cache, refused elsewhere, or never sent.
+    /// Gives everything back, the request too: it was answered from cache, refused elsewhere, or never sent.
     pub fn refund(mut self) {
         self.give_back_abroad();
         for held in self.held.drain(..) {
@@ -101,15 +101,15 @@ impl Lease {
         }
     }
 
-    /// Parts with what changes with the target that is asked: tokens, dollars, and requests by provider or model. The rest is the
-    /// caller's own and stays, whoever answers.
+    /// Splits off the limits that change with the target: tokens, dollars, and requests by provider or model. The other limits
+    /// are the caller's own and stay, whichever target answers.
     pub fn take_moving(&mut self) -> Self {
         let (moving, staying) = self.held.drain(..).partition(|held| held.rule.moves());
         self.held = staying;
         Self { held: moving, abroad: None }
     }
 
-    /// Takes over what another lease holds.
+    /// Takes over the reservations of another lease.
     pub fn join(&mut self, mut other: Self) {
         self.held.extend(other.held.drain(..));
     }
@@ -119,13 +119,13 @@ impl Lease {
         self.held.is_empty() && self.abroad.is_none()
     }
 
-    /// What it holds in the shared store, as another replica can settle it.
+    /// The charges in the shared store, in a form that another replica can settle.
     pub fn abroad(&self) -> Vec<Abroad> {
         let charges = self.held.iter().filter(|held| held.rule.unit != Unit::Requests);
         charges.filter_map(|held| Some(Abroad::of(held.shared.as_deref()?, held.reserved, held.rule.unit == Unit::NanoUsd))).collect()
     }
 
-    /// Corrects what it holds in this process: another replica has settled the rest.
+    /// Corrects the reservations in this process: another replica has settled the rest.
     pub fn settle_here(mut self, tokens: u64, nano_usd: u64, now: Instant) {
         self.held.iter_mut().for_each(|held| held.shared = None);
         self.settle(tokens, nano_usd, now);
@@ -141,7 +141,7 @@ impl Lease {
         }
     }
 
-    /// The state of every limit that enforces, as it was after this request was admitted.
+    /// The state of every limit that enforces, as of this request's admission.
     pub fn states(&self) -> impl Iterator<Item = LimitState<'_>> {
         self.held.iter().filter(|held| held.rule.mode == Mode::Enforce).map(|held| LimitState {
             name: &held.rule.name,
@@ -153,19 +153,19 @@ impl Lease {
         })
     }
 
-    /// `RateLimit-Policy` and `RateLimit` of the same limits; nothing if there are none.
+    /// `RateLimit-Policy` and `RateLimit` of the same limits; empty if there are none.
     pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
         fields(self.held.iter().map(|held| (&*held.rule, held.used, Duration::from_micros(held.resets))))
     }
 
-    /// What an admission in memory came to.
+    /// The lease of an admission in memory.
     pub(super) fn granted(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
             key: item.key,
             reserved: item.charge,
             slot: item.answer.slot,
-            // An estimate of nothing is still settled; a look (which must fit but charges nothing) is not.
+            // An estimate of nothing is still settled; a check that charges nothing is not.
             charged: !item.answer.refused && !item.look,
             shared: None,
             used: item.answer.used,
@@ -175,7 +175,7 @@ impl Lease {
         Self { held: held.collect(), abroad: None }
     }
 
-    /// A lease that has reserved nothing: what it is settled with is a debt in the current slot.
+    /// A lease without reservations: its cost becomes a debt in the current slot.
     pub(super) fn unreserved(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
@@ -208,7 +208,7 @@ impl Drop for Lease {
 }
 
 impl Held {
-    /// Without `now` only for refunds.
+    /// Corrects the reservation to `actual`. `now` is `None` only for refunds.
     fn correct(self, actual: u64, now: Option<Instant>) {
         let inner = &self.rule.inner;
         let micros = now.map_or(0, |now| inner.micros(now));
@@ -217,7 +217,7 @@ impl Held {
             used = used.max(inner.table.correct(micros, self.key, &self.rule.meter, self.slot, self.reserved, actual));
         }
         if self.charged && now.is_some() && !self.rule.shares.is_empty() {
-            // From nothing: a share that was passed while others held reservations is seen by the next that settles.
+            // Watched from 0: a share passed while others held reservations is seen by the next lease that settles.
             alert::watch(&self.rule, alert::Whose { key: self.key, who: self.who.as_deref() }, 0, used, micros);
         }
         if let (Some(hold), Some(sharing)) = (self.shared, &inner.sharing) {
@@ -226,7 +226,7 @@ impl Held {
     }
 }
 
-/// The refusal of the limit with the longest wait, counted; it tells the state of all.
+/// The refusal by the limit with the longest wait, counted; its fields tell the state of all limits.
 pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
     let mut worst: Option<(&Rule, &Item<'_>)> = None;
     for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
@@ -271,7 +271,7 @@ pub(super) fn policy(limit: &config::Limit) -> String {
 fn fields<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)>) -> Vec<(HeaderName, HeaderValue)> {
     let states: SmallVec<[_; 2]> = states.filter(|(rule, ..)| rule.mode == Mode::Enforce).collect();
     let (mut policies, mut rest) = (String::new(), String::with_capacity(64));
-    // One limit is the usual case: its policy is a field that was made at load.
+    // One limit is the usual case: its policy field was made at load.
     let single = match states[..] {
         [(rule, ..)] => rule.policy_field.clone(),
         _ => None,

@@ -8,10 +8,10 @@
 //! at the end:   lease.settle(tokens, nano_usd, now) | lease.refund() | lease.keep()
 //! ```
 //!
-//! With Redis every limit is counted here as well, so a replica by itself never passes more than the limit, whatever Redis does:
-//! N replicas pass at most the limit while it answers and at most N times the limit while it does not.
-//! A script whose answer did not come in time may have counted: that only makes the limit stricter, for at most its window.
-//! `gcra` limits pace one process and are never shared.
+//! With Redis every limit is counted in this process as well: a replica by itself never passes more than the limit, whatever
+//! Redis does. N replicas pass at most the limit while Redis answers, and at most N times the limit while it does not. A script
+//! whose answer did not come in time may have counted: the limit is then stricter, for at most its window. `gcra` limits pace
+//! one process and are never shared.
 
 mod abroad;
 mod alert;
@@ -63,14 +63,14 @@ pub struct Limits {
     tallies: Mutex<Tallies>,
 }
 
-/// By door and name.
+/// Tallies by door and name.
 type Tallies = HashMap<(Door, Arc<str>), Arc<Tally>>;
 
 #[derive(Debug)]
 struct Inner {
     table: Table,
     started: Instant,
-    /// Microseconds since 1970 at `started`. From there time only goes forward, whatever is done to the wall clock.
+    /// Microseconds since 1970 at `started`. From there time only goes forward, even if the wall clock is set back.
     started_micros: u64,
     sharing: Option<Sharing>,
 }
@@ -79,11 +79,11 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct LimitSet(Arc<[Arc<Rule>]>);
 
-/// A [`LimitSet`] with the keys of one request. Holds no part of the request itself.
+/// A [`LimitSet`] with the keys of one request. It holds no part of the request itself.
 #[derive(Debug, Clone)]
 pub struct Keyed {
     set: LimitSet,
-    /// For each limit; `None`: its caller is unknown, it is skipped.
+    /// The keys of each limit; `None`: the limit is skipped, because its caller is unknown.
     keys: SmallVec<[Option<Keys>; 4]>,
 }
 
@@ -92,16 +92,16 @@ struct Keys {
     local: Key,
     /// `None`: no Redis, or its secret is not known yet.
     shared: Option<u128>,
-    /// Whose counter it is, in words; only where `alert_at` may have to say so.
+    /// The owner of the counter in words; only where `alert_at` may have to name it.
     who: Option<Arc<str>>,
 }
 
-/// What a request asks of a set of limits.
+/// A request's demand on a set of limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
-    /// The limits and whose they are.
+    /// The limits with the request's keys.
     pub keyed: &'a Keyed,
-    /// How much.
+    /// The demand.
     pub demand: Demand,
 }
 
@@ -117,25 +117,25 @@ struct Rule {
     amount: u64,
     window: Duration,
     applies: Applies,
-    /// Its key names the provider or the model.
+    /// Whether its key names the provider or the model.
     by_target: bool,
     on_store_error: OnStoreError,
     unpriced: Unpriced,
     unmetered: Unpriced,
     meter: Meter,
-    /// Everything that tells its counters from others'.
+    /// Everything that tells its counters from those of other limits.
     identity: String,
     number: u64,
     /// Its member of `RateLimit-Policy`.
     policy: String,
-    /// The same as a field, for where it is the only one.
+    /// The same as a field, for a request with this limit alone.
     policy_field: Option<HeaderValue>,
     /// `alert_at`.
     shares: Box<[alert::Share]>,
     tally: Arc<Tally>,
 }
 
-/// What a limit did since start.
+/// The counts of a limit since start.
 #[derive(Debug, Default)]
 struct Tally {
     admitted: AtomicU64,
@@ -146,10 +146,10 @@ struct Tally {
     alerted: alert::Alerted,
 }
 
-/// What a limit did since start, for metrics and the API.
+/// The counts of a limit since start, for metrics and the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitCounts {
-    /// Where it stands.
+    /// Its door.
     pub door: Door,
     /// Its name.
     pub name: Arc<str>,
@@ -157,9 +157,9 @@ pub struct LimitCounts {
     pub admitted: u64,
     /// Requests it refused.
     pub refused: u64,
-    /// Requests it would have refused, but only observes.
+    /// Requests it would have refused, if it did not only observe.
     pub observed: u64,
-    /// Requests it did not count because their caller is unknown.
+    /// Requests it did not count: their caller is unknown.
     pub skipped: u64,
     /// Decisions made without the shared store, as `on_store_error` says.
     pub store_away: u64,
@@ -169,7 +169,7 @@ pub struct LimitCounts {
 
 impl Limits {
     /// Counters for at most `max_keys` keys, in memory, and shared through `store` where there is one. The store's runtime must
-    /// be alive: settlements go to it from a task of their own.
+    /// be alive: a task of its own carries the settlements.
     pub fn new(max_keys: usize, clock: &Clock, store: Option<Arc<Redis>>) -> Self {
         let inner = Inner {
             table: Table::new(max_keys),
@@ -195,8 +195,8 @@ impl Limits {
         LimitSet(rules.into())
     }
 
-    /// Decides all asks together, in memory: a lease if every limit agrees, else the refusal of the one with the longest wait, and
-    /// nothing is charged.
+    /// Decides all asks together, in memory. Gives a lease if every limit agrees, else the refusal of the limit with the
+    /// longest wait; a refusal charges nothing.
     pub fn admit(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
@@ -212,8 +212,8 @@ impl Limits {
         }
     }
 
-    /// The same, with the limits counted in Redis too: one round trip, after memory has agreed. Without a store, or with nothing
-    /// to count, it does not wait at all.
+    /// As [`Self::admit`], with the limits counted in Redis too: one round trip, after memory has agreed. Without a store, or
+    /// with nothing to count, it does not wait.
     pub async fn admit_shared(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         match &self.inner.sharing {
             None => self.admit(asks, now),
@@ -222,8 +222,8 @@ impl Limits {
         }
     }
 
-    /// Charges tokens and dollars that nobody has reserved: who takes over another's fetch pays what it comes to. Never refused; what
-    /// passes a limit is a debt.
+    /// Charges tokens and dollars without a reservation: a request that takes over another's fetch pays its cost. The charge is
+    /// never refused; an amount above a limit is a debt.
     pub fn charge(&self, keyed: &Keyed, tokens: u64, nano_usd: u64, now: Instant) {
         let asks = [Question { keyed, demand: Demand { requests: 0, ..Demand::moved(0, 0) } }];
         let (rules, items) = gather(&asks);
@@ -235,7 +235,7 @@ impl Limits {
         self.inner.sharing.is_some()
     }
 
-    /// Drops keys that hold nothing any more and gives their memory back. Worth calling every few seconds, not on a worker.
+    /// Drops keys that hold nothing any more and gives their memory back. Call every few seconds, not on a worker.
     pub fn sweep(&self, now: Instant) -> usize {
         self.inner.table.sweep(self.inner.micros(now), &mut std::thread::yield_now)
     }
@@ -245,7 +245,7 @@ impl Limits {
         self.inner.table.keys()
     }
 
-    /// Keys forgotten before their time, because there were too many.
+    /// Keys forgotten before their time: there were too many.
     pub fn evictions(&self) -> u64 {
         self.inner.table.evictions()
     }
@@ -255,7 +255,7 @@ impl Limits {
         self.inner.sharing.as_ref().map_or(0, Sharing::lost)
     }
 
-    /// What every limit did since start, by door and name.
+    /// The counts of every limit since start, by door and name.
     pub fn counts(&self) -> Vec<LimitCounts> {
         let tallies = self.tallies.lock();
         let mut counts: Vec<_> = tallies
@@ -277,7 +277,7 @@ impl Limits {
 }
 
 impl LimitSet {
-    /// Whether there is nothing to ask.
+    /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -287,7 +287,7 @@ impl LimitSet {
         self.0.iter().any(|rule| rule.applies == stage)
     }
 
-    /// Whether any limit counts `unit`, so that an estimate of it is worth making.
+    /// Whether any limit counts `unit`: an estimate of the unit is then worth making.
     pub fn counts(&self, unit: Unit) -> bool {
         self.0.iter().any(|rule| rule.unit == unit)
     }
@@ -297,12 +297,12 @@ impl LimitSet {
         self.0.iter().any(|rule| rule.unit == Unit::NanoUsd && rule.mode == Mode::Enforce && rule.unpriced == Unpriced::Refuse)
     }
 
-    /// Whether a limit on tokens or dollars refuses what no answer says the cost of.
+    /// Whether a limit on tokens or dollars refuses calls whose answers do not tell their cost.
     pub fn refuses_unmetered(&self) -> bool {
         self.spends().any(|rule| rule.unmetered == Unpriced::Refuse)
     }
 
-    /// Whether a limit on dollars refuses that of which it is not even known whether it costs anything.
+    /// Whether a limit on dollars refuses calls that may or may not cost anything.
     pub fn refuses_unknown(&self) -> bool {
         self.spends().any(|rule| rule.unit == Unit::NanoUsd && rule.unmetered == Unpriced::Refuse)
     }
@@ -316,7 +316,7 @@ impl LimitSet {
         self.0.iter().filter(|rule| rule.mode == Mode::Enforce && rule.unit != Unit::Requests)
     }
 
-    /// The keys of a request. Worth doing once, whatever is asked with them later.
+    /// The keys of a request. Make them once, for all later questions.
     pub fn keyed(&self, facts: &KeyFacts<'_>) -> Keyed {
         let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);
         let keys = self.0.iter().map(|rule| rule.keys(facts, secret.as_deref())).collect();
@@ -399,12 +399,12 @@ impl Rule {
         Some(Keys { local, shared, who })
     }
 
-    /// Whether what it counts changes with the target that is asked.
+    /// Whether its count changes with the target.
     fn moves(&self) -> bool {
         self.by_target || self.unit != Unit::Requests
     }
 
-    /// What may be used at once.
+    /// The amount that may be used at once.
     fn capacity(&self) -> u64 {
         match &self.meter {
             Meter::Window(_) => self.amount,
@@ -420,10 +420,10 @@ impl Inner {
     }
 }
 
-/// The limits that are asked, in the order of the asks, each with its rule.
+/// The limits to ask, in the order of the asks, each with its rule.
 type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
 
-/// Whose question an [`Item`] is.
+/// The question to which an [`Item`] belongs.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     rule: &'a Arc<Rule>,
@@ -465,7 +465,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
     (rules, items)
 }
 
-/// Writes an admission into the books of its limits.
+/// Counts an admission in the tallies of its limits.
 fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
     for (asked, item) in rules.iter().zip(items) {
         let tally = &asked.rule.tally;
@@ -475,7 +475,7 @@ fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         if item.answer.refused {
             alert::refused(asked.rule, asked.whose(item.key), used, now);
         } else if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests {
-            // What tokens and dollars come to is known when they are settled.
+            // The true tokens and dollars are known when they are settled.
             alert::watch(asked.rule, asked.whose(item.key), used.saturating_sub(item.charge), used, now);
         }
     }

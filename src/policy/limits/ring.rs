@@ -1,7 +1,7 @@
 //! The window of a limit as a ring of slots. Pure: time is microseconds since 1970, handed in.
 //!
-//! *Sliding*: 32 slots, each a 31st of the window, rounded up. All 32 are summed whole, and they cover at least the last window
-//! and at most 32/31 of it: what passes is never above the limit in any window, and at most 1/32 stricter.
+//! *Sliding*: 32 slots, each a 31st of the window, rounded up. The sum of all 32 covers at least the last window and at most
+//! 32/31 of it: admitted requests are never above the limit in any window, and the limit is at most 1/32 stricter.
 //! *Fixed*: one slot as wide as the window, aligned to multiples of it since 1970.
 
 use std::time::Duration;
@@ -42,13 +42,13 @@ impl Shape {
         now / self.width
     }
 
-    /// When what is charged to a slot is gone.
+    /// The time at which charges to a slot leave the window.
     pub fn end(self, slot: u64) -> u64 {
         (slot + self.reach) * self.width
     }
 }
 
-/// What one key has used. One slot in use takes no memory of its own; more take 128 bytes, or 256 where a slot is above `u32`.
+/// The use of one key. One slot in use takes no memory of its own; more take 128 bytes, or 256 where a slot is above `u32`.
 #[derive(Debug, Default)]
 pub struct Ring {
     /// The youngest slot that was touched.
@@ -67,18 +67,18 @@ enum Slots {
 }
 
 impl Ring {
-    /// What is used at `now`.
+    /// The use at `now`.
     pub fn used(&mut self, shape: Shape, now: u64) -> u64 {
         self.advance(shape, now);
         self.total
     }
 
-    /// What was used when it was last asked or charged.
+    /// The use at the last question or charge.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// Adds to the present slot, without a question, and says which it is.
+    /// Adds to the present slot, without a check, and returns the slot.
     pub fn charge(&mut self, shape: Shape, now: u64, amount: u64) -> u64 {
         let slot = self.advance(shape, now);
         if amount == 0 {
@@ -99,8 +99,8 @@ impl Ring {
         slot
     }
 
-    /// Replaces what was reserved in `slot` by what it came to. If the slot has left the window, an overspend goes to the present
-    /// slot and a refund is dropped.
+    /// Replaces the amount reserved in `slot` by the actual one. If the slot has left the window, an overspend goes to the
+    /// present slot and a refund is dropped.
     pub fn correct(&mut self, shape: Shape, now: u64, slot: u64, reserved: u64, actual: u64) {
         let present = self.advance(shape, now);
         let gone = slot + shape.reach <= present;
@@ -116,7 +116,7 @@ impl Ring {
         }
     }
 
-    /// Microseconds until `cost` would pass if nothing else came; `None`: it is above the limit by itself.
+    /// Microseconds until `cost` would pass without other requests; `None`: it is above the limit by itself.
     pub fn first_fit(&mut self, shape: Shape, now: u64, limit: u64, cost: u64) -> Option<u64> {
         let room = limit.checked_sub(cost)?;
         let present = self.advance(shape, now);
@@ -124,7 +124,7 @@ impl Ring {
         let oldest = (present + 1).saturating_sub(shape.reach);
         for slot in oldest..=present {
             if left <= room {
-                // The slots before this one must be gone; the last of them goes when this one becomes the oldest.
+                // The slots before this one must leave the window; the last of them does when this one becomes the oldest.
                 return Some(if slot == oldest { 0 } else { shape.end(slot - 1).saturating_sub(now) });
             }
             left -= self.value(slot);
@@ -132,7 +132,7 @@ impl Ring {
         Some(shape.end(present).saturating_sub(now))
     }
 
-    /// Microseconds until everything used now is gone; 0 if nothing is.
+    /// Microseconds until everything used now has left the window; 0 if nothing is used.
     pub fn resets(&mut self, shape: Shape, now: u64) -> u64 {
         let present = self.advance(shape, now);
         if self.total == 0 {
@@ -142,7 +142,7 @@ impl Ring {
         shape.end(youngest).saturating_sub(now)
     }
 
-    /// Empties what has left the window and says which slot is the present one: a `now` before the last one does not go back.
+    /// Empties slots that have left the window and returns the present slot: a `now` before the last one does not go back.
     fn advance(&mut self, shape: Shape, now: u64) -> u64 {
         let slot = shape.slot(now).max(self.head);
         let passed = slot - self.head;
@@ -213,7 +213,7 @@ impl Ring {
         self.total -= amount;
     }
 
-    /// From one slot to a ring of them.
+    /// Turns one slot into a ring of slots.
     fn spread(&mut self) {
         self.slots = match u32::try_from(self.total) {
             Ok(total) => {

@@ -27,11 +27,11 @@ use crate::{
     },
 };
 
-/// Corrections that wait for Redis; more are lost, and counted.
+/// Most corrections that wait for Redis; further ones are lost, and counted.
 const WAITING: usize = 8_192;
-/// Corrections in one script.
+/// Most corrections in one script.
 const TOGETHER: usize = 64;
-/// What a refused client is asked to wait for where only the store could say better.
+/// The wait told to a refused client where only the store could tell the true one.
 const STORE_AWAY: Duration = Duration::from_secs(1);
 
 /// The way to Redis.
@@ -52,7 +52,7 @@ pub(super) struct Hold {
 }
 
 impl Sharing {
-    /// Begins to settle behind the requests, until dropped.
+    /// Starts settling behind the requests, until dropped.
     pub(super) fn start(store: Arc<Redis>) -> Self {
         let (settlements, waiting) = mpsc::channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
@@ -70,7 +70,7 @@ impl Sharing {
         self.lost.load(Relaxed)
     }
 
-    /// Corrects a charge, some time soon.
+    /// Queues the correction of a charge.
     pub(super) fn settle(&self, hold: Hold, reserved: u64, actual: u64) {
         let change = signed(actual).saturating_sub(signed(reserved));
         if change != 0 && self.settlements.try_send((hold, change)).is_err() {
@@ -78,14 +78,14 @@ impl Sharing {
         }
     }
 
-    /// Decides in memory, then in Redis. If this future is dropped half-way, what it reserved in memory is given back as a
-    /// cancelled request's; what Redis may have counted stays for its window.
+    /// Decides in memory, then in Redis. A future dropped half-way gives its reservations in memory back as a cancelled request
+    /// does; a charge that Redis may have counted stays for its window.
     pub(super) async fn admit(&self, inner: &Inner, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
             return Ok(Lease::default());
         }
-        // A limit that only wants Redis' word must not be refused here.
+        // A limit with `on_store_error: allow` waits for Redis' answer: memory must not refuse it.
         let observing: SmallVec<[bool; 4]> = items.iter().map(|item| item.observe).collect();
         for (asked, item) in rules.iter().zip(&mut items) {
             item.observe |= matches!(item.meter, Meter::Window(_)) && asked.rule.on_store_error == OnStoreError::Allow;
@@ -128,7 +128,7 @@ impl Sharing {
         Ok(lease)
     }
 
-    /// Redis' answers to the items that are shared; `None`: there are none.
+    /// Redis' answers to the shared items; `None`: no item is shared.
     async fn ask(&self, rules: &[Asked<'_>], items: &[Item<'_>]) -> Result<Option<(bool, Vec<Answer>)>, StoreError> {
         let (mut keys, mut args) = (Vec::with_capacity(items.len()), Vec::with_capacity(1 + 6 * items.len()));
         let mut unknown = false;
@@ -152,7 +152,7 @@ impl Sharing {
         read(&answer, keys.len()).map(Some).ok_or_else(|| StoreError::Refused("the script's answer is not understood".into()))
     }
 
-    /// Counts a decision without Redis for each limit; the first that then refuses.
+    /// Counts a decision without Redis for each limit; returns the first limit that then refuses.
     fn without_store<'a>(&self, rules: &[Asked<'a>], items: &mut [Item<'_>]) -> Option<&'a Rule> {
         let mut denies = None;
         for (asked, item) in rules.iter().zip(items) {
@@ -182,7 +182,7 @@ impl Sharing {
     }
 }
 
-/// Takes corrections to Redis, many at once.
+/// Carries corrections to Redis, many at once.
 async fn settle(store: Arc<Redis>, mut waiting: mpsc::Receiver<(Hold, i64)>, lost: Arc<AtomicU64>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while waiting.recv_many(&mut batch, TOGETHER).await > 0 {

@@ -1,9 +1,9 @@
 //! The counters of all keys, shared by all workers: 64 shards, each a lock over a dense vector and an index of it.
 //!
-//! All limits of one request are decided together: the shards they need are locked in order, every limit is asked, and only if
-//! none refuses is anything charged. The number of keys is bounded; a new key at the bound takes the place of an expired one,
-//! else of one not used lately: a full table forgets, it never refuses. A key takes 64 bytes, about 8 of index, and 144 more
-//! while it has charges in more than one slot.
+//! All limits of one request are decided together: the shards they need are locked in order, every limit is asked, and all are
+//! charged only if none refuses. The number of keys is bounded. A new key at the bound takes the place of an expired one, else
+//! of one not used lately: a full table forgets, it never refuses. A key takes 64 bytes, about 8 of index, and 144 more while
+//! it has charges in more than one slot.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -18,13 +18,13 @@ use super::{
 /// Fewest and most shards; powers of two.
 const SHARDS: usize = 64;
 const MOST_SHARDS: usize = 32_768;
-/// Keys of a shard, if that many shards are allowed: what is done to all keys of a shard is done while requests wait for its lock.
+/// Keys of a shard, as long as more shards are allowed: work on all keys of a shard holds its lock while requests wait.
 const KEYS: usize = 4_096;
-/// Entries looked at for one that may go.
+/// Entries looked at to find one that may go.
 const LOOK: usize = 16;
 /// Entries that a sweep looks at while it holds a lock.
 pub const SLICE: usize = 256;
-/// Expired entries dropped on the way, per new key.
+/// Expired entries dropped per new key.
 const TIDY: usize = 2;
 const EMPTY: u32 = u32::MAX;
 
@@ -43,32 +43,32 @@ pub enum Meter {
 /// One limit's question, and the answer to it.
 #[derive(Debug)]
 pub struct Item<'a> {
-    /// Whose counter.
+    /// The key of the counter.
     pub key: Key,
     /// How it counts.
     pub meter: &'a Meter,
-    /// How much per window.
+    /// The amount per window.
     pub limit: u64,
-    /// What must fit.
+    /// The amount that must fit.
     pub check: u64,
-    /// What is charged if everything fits.
+    /// The amount charged if everything fits.
     pub charge: u64,
     /// Whether a refusal only counts.
     pub observe: bool,
-    /// Whether it only looks: nothing is charged, now or when the cost is known.
+    /// Whether it only checks: nothing is charged, now or when the cost is known.
     pub look: bool,
     /// The answer: whether it fits, and what it found.
     pub answer: Answer,
 }
 
-/// What a limit said.
+/// The answer of a limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// It does not fit.
+    /// Whether the request does not fit.
     pub refused: bool,
-    /// Refused: microseconds until it would fit; `None`: never.
+    /// Refused: microseconds until the request would fit; `None`: never.
     pub wait: Option<u64>,
-    /// Used before, or, once charged, after.
+    /// The use before, or, once charged, after.
     pub used: u64,
     /// Microseconds until the window is free again.
     pub resets: u64,
@@ -80,7 +80,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Table {
     shards: Box<[Mutex<Shard>]>,
-    /// How many bits of a key name its shard.
+    /// The number of bits of a key that name its shard.
     bits: u32,
     per_shard: usize,
     keys: AtomicUsize,
@@ -96,7 +96,7 @@ impl Table {
         Self { bits: shards.len().ilog2(), shards, per_shard, keys: AtomicUsize::new(0), evictions: AtomicU64::new(0) }
     }
 
-    /// Asks every item; charges all of them if none that enforces refuses, else none. Says which it was.
+    /// Asks every item. Charges all of them if none that enforces refuses, else none; returns whether they were charged.
     pub fn decide(&self, now: u64, items: &mut [Item<'_>]) -> bool {
         let mut held = self.lock(items);
         let mut places = SmallVec::<[usize; 4]>::new();
@@ -113,7 +113,7 @@ impl Table {
         }
         for (item, place) in items.iter_mut().zip(places) {
             if item.answer.refused || item.charge == 0 {
-                continue; // what observe would have refused is not counted as use
+                continue; // a refusal by a limit that observes is not counted as use
             }
             let shard = shard_of(&mut held, self.shard_index(item.key));
             // A later item's new key may have taken this one's place.
@@ -124,7 +124,7 @@ impl Table {
         true
     }
 
-    /// Replaces a reservation by what it came to, and says what is used then. `now` of 0 is good enough where `actual` is not
+    /// Replaces a reservation by the actual amount, and returns the use then. `now` of 0 is good enough where `actual` is not
     /// above `reserved`.
     pub fn correct(&self, now: u64, key: Key, meter: &Meter, slot: u64, reserved: u64, actual: u64) -> u64 {
         let mut shard = self.shards[self.shard_index(key)].lock();
@@ -150,8 +150,8 @@ impl Table {
         }
     }
 
-    /// Drops the keys that hold nothing any more and gives their memory back; says how many went. Looks at every key, in slices
-    /// of [`SLICE`]: not for a worker. Calls `between` after each slice, with no lock held.
+    /// Drops the keys that hold nothing any more and gives their memory back; returns the number of keys dropped. Looks at
+    /// every key, in slices of [`SLICE`]: not for a worker. Calls `between` after each slice, with no lock held.
     pub fn sweep(&self, now: u64, between: &mut dyn FnMut()) -> usize {
         let mut gone = 0;
         for shard in &self.shards {
@@ -177,7 +177,7 @@ impl Table {
         self.keys.load(Relaxed)
     }
 
-    /// Keys that were forgotten before they expired.
+    /// Keys forgotten before they expired.
     pub fn evictions(&self) -> u64 {
         self.evictions.load(Relaxed)
     }
@@ -190,7 +190,7 @@ impl Table {
         wanted.into_iter().map(|shard| (shard, self.shards[shard].lock())).collect()
     }
 
-    /// Where a key stands, after it was given a place if it had none.
+    /// The place of a key; a new key is given one.
     fn place(&self, shard: &mut Shard, now: u64, key: Key) -> usize {
         if let Some((_, place)) = shard.find(key) {
             shard.entries[place].recent = true;
@@ -227,11 +227,11 @@ fn shard_of<'h>(held: &'h mut Held<'_>, wanted: usize) -> &'h mut Shard {
 #[derive(Debug)]
 struct Entry {
     key: Key,
-    /// A window's charges; of a pace, only the state, in `ring`'s place.
+    /// A window's charges; unused by a pace, whose state is in `until` and `nanos`.
     ring: Ring,
-    /// Microseconds since 1970 when nothing of it counts any more.
+    /// Microseconds since 1970 from which no part of the entry counts.
     until: u64,
-    /// Nanoseconds that a pace's state is beyond `until` rounded down, and whether the entry was used lately.
+    /// Nanoseconds by which a pace's state lies before `until`; `recent`: the entry was used lately.
     nanos: u16,
     recent: bool,
 }
@@ -248,7 +248,7 @@ impl Entry {
                 Answer { refused: true, wait, used, resets: self.ring.resets(*shape, now), slot: 0 }
             }
             Meter::Pace(pace) => match pace.check(self.until_nanos(), now, u32::try_from(check).unwrap_or(u32::MAX)) {
-                // The state to come travels in `slot` until everything else has agreed.
+                // The new state travels in `slot` until everything else has agreed.
                 Checked::Fits { state, remaining } => {
                     Answer { used: u64::from(pace.burst() - remaining), slot: state, ..Answer::default() }
                 }
@@ -296,7 +296,7 @@ struct Shard {
 }
 
 impl Shard {
-    /// Where in the index and in the entries a key stands.
+    /// The places of a key in the index and in the entries.
     fn find(&self, key: Key) -> Option<(usize, usize)> {
         if self.index.is_empty() {
             return None;
@@ -312,7 +312,7 @@ impl Shard {
         }
     }
 
-    /// Adds a key that is not there.
+    /// Adds a new key.
     fn insert(&mut self, key: Key) -> usize {
         if (self.entries.len() + 1) * 4 > self.index.len() * 3 {
             self.rebuild((self.index.len() * 2).max(8));
@@ -348,7 +348,7 @@ impl Shard {
         self.entries.swap_remove(place);
     }
 
-    /// Empties a cell of the index and moves those behind it up, so that no search stops too early.
+    /// Empties a cell of the index and moves the cells behind it up: no search may stop too early.
     fn unlink(&mut self, mut hole: usize) {
         let mask = self.index.len() - 1;
         let mut at = hole;
@@ -359,7 +359,7 @@ impl Shard {
                 break;
             }
             let wanted = home(self.entries[place as usize].key) & mask;
-            // It may move if its home is not between the hole and itself.
+            // The cell may move if its home is not between the hole and itself.
             if (at.wrapping_sub(wanted) & mask) >= (at.wrapping_sub(hole) & mask) {
                 self.index[hole] = place;
                 hole = at;
@@ -375,7 +375,8 @@ impl Shard {
         }
     }
 
-    /// Drops what is over of [`SLICE`] entries; how many, and where to go on. What moves between two slices is looked at next time.
+    /// Drops the expired entries among [`SLICE`]; returns their number and the place to go on from. An entry that moves between
+    /// two slices is looked at by the next sweep.
     fn sweep_from(&mut self, mut place: usize, now: u64) -> (usize, Option<usize>) {
         let before = self.entries.len();
         for _ in 0..SLICE.min(before.saturating_sub(place)) {
@@ -411,7 +412,7 @@ impl Shard {
         Some(self.hand)
     }
 
-    /// The entry that goes: the first expired one within reach of the hand, else the first not used since the hand last came by.
+    /// The entry to evict: the first expired one within reach of the hand, else the first not used since the hand last came by.
     fn victim(&mut self, now: u64) -> usize {
         let mut idle = None;
         for _ in 0..LOOK {

@@ -24,7 +24,7 @@ fn minute() -> Meter {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// One shard's worth of keys in one shard, so that probing, moving and removing all happen.
+    /// Many keys in one shard: probing, moving and removing all happen.
     #[test]
     fn a_shard_finds_what_a_map_finds(steps in prop::collection::vec((0..48_u64, any::<bool>()), 1..600)) {
         let mut shard = Shard::default();
@@ -141,7 +141,7 @@ fn the_sweep_drops_empty_keys_and_their_memory() {
 fn a_sweep_holds_a_lock_for_one_slice_and_lets_requests_in_between() {
     let table = Table::new(64 * 4_096);
     let meter = minute();
-    // In one shard, so that it takes several slices.
+    // All keys are in one shard: the sweep takes several slices.
     for at in 0..1_000 {
         assert!(table.decide(START, &mut [Item { key: [at, at], ..item(&meter, 0, 10) }]));
     }

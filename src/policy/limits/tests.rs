@@ -248,7 +248,7 @@ async fn tokens_warn_by_what_they_came_to_and_not_by_what_was_reserved() {
     let call = |estimate| world.admit(&keyed, Demand::call(Applies::All, estimate, 0)).expect("fits");
     call(900).settle(100, 0, world.now);
     assert_eq!(world.limits.counts()[0].alerts, [("0.8".into(), 0)]);
-    // Both in flight at once: neither crosses the share alone, and it is seen all the same.
+    // Both calls are in flight at once: neither crosses the share alone, and the warning is given all the same.
     let (one, two) = (call(400), call(400));
     one.settle(350, 0, world.now);
     two.settle(400, 0, world.now);

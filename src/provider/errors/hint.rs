@@ -1,6 +1,6 @@
-//! How long a provider asks to wait, from whichever header or body field says so.
+//! The wait that a provider asks for, from the header or body field that names it.
 //!
-//! Classify the error first: a spent quota may carry a `Retry-After` too, and waiting for it does not help.
+//! Classify the error first: a spent quota may carry a `Retry-After` too, and a wait does not help then.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,24 +12,24 @@ use crate::{
     provider::json::{self, Text},
 };
 
-/// A plain number in a reset header below this is seconds from now, above it a point in time (30 days).
+/// The largest number in a reset header that is read as seconds from now (30 days). A larger number is a point in time.
 const LARGEST_RELATIVE: f64 = 2_592_000.0;
 
 /// The wait that the provider asks for. In this order: `retry-after-ms` and `x-ms-retry-after-ms`; `Retry-After` in seconds
-/// or as a date (RFC 9110 section 10.2.3); Google's `RetryInfo.retryDelay`; the reset of the rate-limit dimension that has
-/// nothing left, the longest if there are several. Not capped: compare it with the deadline.
+/// or as a date (RFC 9110 section 10.2.3); Google's `RetryInfo.retryDelay`; the reset of the rate-limit dimension that is used
+/// up, the longest if there are several. The wait is not capped: compare it with the deadline.
 pub fn hint(api: Api, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let millis = |name: &str| text(name)?.parse::<f64>().ok().and_then(|ms| Duration::try_from_secs_f64(ms / 1_000.0).ok());
     millis("retry-after-ms")
         .or_else(|| millis("x-ms-retry-after-ms"))
         .or_else(|| retry_after(text("retry-after")?, now))
-        // Gemini says it in the same words over OpenAI's API.
+        // Gemini has the same member over OpenAI's API.
         .or_else(|| if matches!(api, Api::Gemini | Api::OpenAi) { retry_info(body) } else { None })
         .or_else(|| exhausted(headers, now))
 }
 
-/// What the provider's `x-should-retry` says, if it says anything.
+/// The provider's `x-should-retry`; `None`: it is absent or neither true nor false.
 pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     match headers.get("x-should-retry")?.as_bytes() {
         b"true" => Some(true),
@@ -38,7 +38,7 @@ pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// Seconds, also fractional, or an HTTP date; a date that has passed is no wait.
+/// Seconds, also fractional, or an HTTP date. A date that has passed is no wait.
 fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
@@ -69,7 +69,7 @@ fn retry_info(body: &[u8]) -> Option<Duration> {
     outer.error.details.iter().find_map(|detail| go_duration(detail.retry_delay.as_str()))
 }
 
-/// The longest reset of the dimensions whose remaining figure is 0.
+/// The longest reset among the dimensions whose remaining figure is 0.
 fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let mut longest = None;
@@ -85,7 +85,7 @@ fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
         } else {
             continue;
         };
-        // Azure's Responses API says 0 or -1 for limits it does not know.
+        // Azure's Responses API sends 0 or -1 for a limit that it does not know.
         if text(&limit).and_then(|limit| limit.parse::<f64>().ok()).is_some_and(|limit| limit <= 0.0) {
             continue;
         }
@@ -103,7 +103,7 @@ pub fn parse_reset(text: &str, now: SystemTime) -> Option<Duration> {
         if number < LARGEST_RELATIVE {
             return Duration::try_from_secs_f64(number).ok();
         }
-        // Milliseconds since 1970 have been above this since 1973, seconds will be in the year 5138.
+        // Milliseconds since 1970 are above 1e11 since 1973. Seconds since 1970 reach it in the year 5138.
         let seconds = if number >= 1e11 { number / 1_000.0 } else { number };
         return Some(until(UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)?, now));
     }

@@ -1,7 +1,7 @@
-//! What a provider's error means, and how an error of ours is said in the provider's own words.
+//! The meaning of a provider's error, and the proxy's own errors in the provider's words.
 //!
-//! Sources: OpenAI, Anthropic, Gemini and Bedrock error pages. Compatible servers answer with plain text or HTML as well,
-//! so everything is read leniently and the status decides where the body says nothing.
+//! Sources: OpenAI, Anthropic, Gemini and Bedrock error pages. Compatible servers answer with plain text or HTML as well:
+//! bodies are read leniently, and the status decides if the body does not.
 
 pub mod hint;
 pub mod render;
@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 use super::json::{self, Text};
 use crate::config::Api;
 
-/// Bytes of an error body that are looked at.
+/// Bytes that are read of an error body.
 const LOOKED_AT: usize = 64 * 1024;
 
-/// What an error means for the one who asked.
+/// The meaning of an error for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// Too fast: the same call works after a wait.
@@ -25,7 +25,7 @@ pub enum ErrorClass {
     Overloaded,
     /// Money or a long quota is spent: waiting does not help.
     QuotaSpent,
-    /// The credential is missing, wrong or may not do this.
+    /// The credential is missing, wrong or not allowed this call.
     BadKey,
     /// The call itself is wrong.
     BadRequest,
@@ -49,13 +49,13 @@ impl ErrorClass {
         matches!(self, Self::Throttled | Self::Overloaded | Self::Transient)
     }
 
-    /// Whether it speaks against the target itself. A throttle does not (it has its own wait), nor does a credential or
-    /// quota, because with the app's own credentials one of them may be bad while the others work.
+    /// Whether the error speaks against the target itself. A throttle does not: it has its own wait. A credential or quota does not:
+    /// one of the app's credentials may be bad while the others work.
     pub fn counts_for_breaker(self) -> bool {
         matches!(self, Self::Overloaded | Self::Transient)
     }
 
-    /// Whether it is about the credential that was used: another key may succeed at once.
+    /// Whether the error is about the credential that was used: another key may succeed at once.
     pub fn is_about_the_key(self) -> bool {
         matches!(self, Self::Throttled | Self::QuotaSpent | Self::BadKey)
     }
@@ -78,30 +78,30 @@ impl ErrorClass {
     }
 }
 
-/// What an answer with an error status means. `body` may be its beginning only, and must not be compressed.
+/// The meaning of an answer with an error status. `body` may be the body's beginning alone; it must not be compressed.
 pub fn classify(api: Api, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ErrorClass {
     let kind = headers.get("x-amzn-errortype").filter(|_| api == Api::Bedrock).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut said = Said::read(body);
     if !kind.is_empty() {
-        // `ThrottlingException:http://internal.amazon.com/...`
+        // The header may be `ThrottlingException:http://internal.amazon.com/...`.
         said.kind = kind.split(':').next().unwrap_or_default().to_owned();
     }
     said.class(status)
 }
 
-/// What an error inside a 200 means: the whole JSON text of the body or event that carries it.
+/// The meaning of an error inside a 200. `json`: the whole JSON text of the body or event that carries the error.
 pub(super) fn classify_inside(json: &[u8]) -> ErrorClass {
     let said = Said::read(json);
     // A compatible server may repeat the status inside.
     let status = said.code.parse().ok().and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| status.as_u16() >= 400);
     match said.class(status.unwrap_or(StatusCode::OK)) {
-        // An error that a provider found only while answering is its own.
+        // An error that the provider finds while it answers is its own.
         ErrorClass::Other => ErrorClass::Transient,
         class => class,
     }
 }
 
-/// The words of an error body, from whichever shape it has; all lower case but `code`.
+/// The words of an error body in any known shape; all lower case but `code`.
 #[derive(Debug, Default)]
 struct Said {
     kind: String,
@@ -153,7 +153,7 @@ impl Said {
             words.iter().any(|word| kind == *word || self.code == *word || self.status == *word || self.details.iter().any(|d| d == word))
         };
         let says = |parts: &[&str]| parts.iter().any(|part| self.message.contains(part));
-        // The order matters: a billing 429 looks like a throttle, a context error like any bad request.
+        // The order matters: a billing 429 looks like a throttle, a context error looks like a bad request.
         if any(SPENT)
             || status == StatusCode::PAYMENT_REQUIRED
             || self.details.iter().any(|detail| detail.contains("perday"))
@@ -217,7 +217,7 @@ impl Said {
     }
 }
 
-/// Codes and types that say: pay, or wait for days.
+/// Codes and types of a spent quota: pay, or wait for days.
 const SPENT: &[&str] = &[
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -231,7 +231,7 @@ const SPENT: &[&str] = &[
     "servicequotaexceededexception",
 ];
 
-/// Codes and types that say: not with this credential.
+/// Codes and types of a refused credential.
 const BAD_KEY: &[&str] = &[
     "invalid_api_key",
     "authentication_error",
@@ -262,7 +262,7 @@ struct Inner<'a> {
     error: Option<&'a RawValue>,
 }
 
-/// The members of an error object in every shape known.
+/// The members of an error object, in all known shapes.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Words<'a> {

@@ -1,4 +1,4 @@
-//! Errors and limits of ours in the provider's own words, so that an SDK raises its own kind of exception.
+//! The proxy's errors and limits in the provider's words: an SDK then raises its own kind of exception.
 //!
 //! Shapes: OpenAI's error object, Anthropic's error envelope, google.rpc.Status, Bedrock's `__type`. Official SDKs choose
 //! the exception by status and read message and code from the body.
@@ -14,14 +14,14 @@ use crate::{
     reject::{Limited, Reject, ceil_secs},
 };
 
-/// A tokens limit with a window at least this long is a budget, a shorter one a rate.
+/// The shortest window of a budget: a tokens limit with a shorter window is a rate.
 const BUDGET: Duration = Duration::from_secs(3_600);
 
-/// The body of a reject as this API would say it, with its content type. `request_id` stands where the API has a place for one
-/// (Anthropic's envelope, Google's `RequestInfo`), else beside the message.
+/// The content type and body of a reject in the API's own form. `request_id` stands in the API's place for one (Anthropic's
+/// envelope, Google's `RequestInfo`), else beside the message.
 ///
-/// A spent dollar budget, or a tokens limit of an hour and more, is said as the provider says that a quota is spent
-/// (OpenAI: `insufficient_quota`; Anthropic: `enforced_spend_limit_reached`), any other limit as a rate limit.
+/// A spent dollar budget, or a spent tokens limit of an hour and more, has the form of the provider's spent quota (OpenAI:
+/// `insufficient_quota`; Anthropic: `enforced_spend_limit_reached`). Any other limit has the form of a rate limit.
 pub fn render(api: Api, reject: &Reject, request_id: &str) -> (&'static str, String) {
     let (status, detail, reason) = (reject.status(), reject.detail(), reject.reason());
     let spent = matches!(reject, Reject::Limited(limited) if is_budget(limited));
@@ -61,7 +61,7 @@ pub fn render(api: Api, reject: &Reject, request_id: &str) -> (&'static str, Str
     ("application/json", body.to_string())
 }
 
-/// The field in which an API's SDKs look for the request id, where it is not `x-request-id`.
+/// The field in which an API's SDKs look for the request id; `None`: `x-request-id`.
 pub fn request_id_field(api: Api) -> Option<HeaderName> {
     match api {
         Api::Anthropic => Some(HeaderName::from_static("request-id")),
@@ -70,10 +70,10 @@ pub fn request_id_field(api: Api) -> Option<HeaderName> {
     }
 }
 
-/// The event that says in mid-stream that the rest will not come, in the protocol's own form. Bytes to be sent as they are;
-/// empty where the protocol has none (Bedrock's frames, unknown operations).
+/// The error event of a broken stream, in the protocol's own form: bytes to be sent as they are. Empty if the protocol has no such
+/// event (Bedrock's frames, unknown operations).
 ///
-/// `mid_event`: the bytes sent so far end within an event, which is ended first, so that the error is an event of its own.
+/// `mid_event`: the bytes sent so far end within an event. That event is ended first: the error is an event of its own.
 pub fn stream_error(api: Api, operation: Operation, message: &str, mid_event: bool) -> Bytes {
     let error = match (api, operation) {
         (Api::OpenAi, Operation::Chat | Operation::Completions) => {
@@ -81,7 +81,7 @@ pub fn stream_error(api: Api, operation: Operation, message: &str, mid_event: bo
             format!("data: {data}\n\n")
         }
         (Api::OpenAi, Operation::Responses) => {
-            // The members at the top are the documented event; `error` is what the SDKs look for.
+            // The members at the top are the documented event. The SDKs look for `error`.
             let data = json!({
                 "type": "error", "code": "upstream_error", "message": message, "param": null,
                 "error": {"message": message, "type": "server_error", "param": null, "code": "upstream_error"},
@@ -101,21 +101,21 @@ pub fn stream_error(api: Api, operation: Operation, message: &str, mid_event: bo
     Bytes::from(if mid_event { format!("\n\n{error}") } else { error })
 }
 
-/// The state of a limit of ours, to be told in the provider's header names.
+/// The state of one of the proxy's limits, for the provider's header names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitState {
-    /// `requests` or `tokens`; dollars have no header at any provider.
+    /// `requests` or `tokens`; no provider has a header for dollars.
     pub unit: &'static str,
     /// How much per window.
     pub limit: u64,
     /// How much is left.
     pub remaining: u64,
-    /// Until it is whole again.
+    /// The time until the limit is whole again.
     pub reset: Duration,
 }
 
 /// The provider's own header fields for a limit: OpenAI's `x-ratelimit-*` with a Go duration, Anthropic's
-/// `anthropic-ratelimit-*` with an RFC 3339 time. Nothing for APIs without such headers, and for other units.
+/// `anthropic-ratelimit-*` with an RFC 3339 time. Empty for APIs without such fields and for other units.
 pub fn limit_headers(api: Api, state: &LimitState, now: SystemTime) -> Vec<(HeaderName, HeaderValue)> {
     let names = match (api, state.unit) {
         (Api::OpenAi, "requests") => ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
@@ -131,7 +131,7 @@ pub fn limit_headers(api: Api, state: &LimitState, now: SystemTime) -> Vec<(Head
     let reset = if api == Api::OpenAi {
         go_duration(state.reset)
     } else {
-        // Whole seconds, and never a time at which the limit would still refuse.
+        // Whole seconds, rounded up: the limit must not refuse at that time any more.
         let at = now.checked_add(Duration::from_secs(ceil_secs(state.reset))).unwrap_or(now);
         humantime::format_rfc3339_seconds(at).to_string()
     };
@@ -144,7 +144,7 @@ fn is_budget(limited: &Limited) -> bool {
     limited.unit == "usd" || (limited.unit == "tokens" && limited.window >= BUDGET)
 }
 
-/// OpenAI's `type` of a rate limit is the dimension that is used up.
+/// OpenAI's `type` of a rate limit: the dimension that is used up.
 fn limited_by(reject: &Reject) -> &'static str {
     match reject {
         Reject::Limited(limited) => limited.unit,
@@ -190,7 +190,7 @@ fn aws_type(status: StatusCode) -> &'static str {
     }
 }
 
-/// As Go prints it, whole milliseconds, never too short: `1m2.5s`, `120ms`.
+/// A duration as Go prints it, in whole milliseconds, rounded up: `1m2.5s`, `120ms`.
 fn go_duration(duration: Duration) -> String {
     let millis = duration.as_nanos().div_ceil(1_000_000);
     let (hours, minutes, rest) = (millis / 3_600_000, millis / 60_000 % 60, millis % 60_000);

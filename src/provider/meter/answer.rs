@@ -1,7 +1,7 @@
-//! The members of an answer, or of an event of a stream, that metering looks at, whatever the API.
+//! The members of an answer, or of an event of a stream, that the meter reads, for all APIs.
 //!
-//! Every value is kept as raw text and read only when its API asks for it, because the same name has different shapes in
-//! different APIs (`output`, `message`, `delta`) and one odd value must not hide the rest.
+//! Every value is kept as raw text and read when its API needs it: the same name has different shapes in different APIs
+//! (`output`, `message`, `delta`), and one odd value must not hide the rest.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,7 +37,7 @@ pub(super) struct Answer<'a> {
     object: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
-    /// Groq's place for usage when the client did not ask for it.
+    /// Groq's place for usage if the client did not ask for it.
     #[serde(borrow)]
     x_groq: Option<&'a RawValue>,
     /// Anthropic's `message_start`.
@@ -51,10 +51,10 @@ pub(super) struct Answer<'a> {
     response: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    /// Whether a response is made behind its answer.
+    /// Whether the response is made in the background.
     #[serde(borrow)]
     background: Option<&'a RawValue>,
-    /// What InvokeModel says at the end of a stream, beside the model's own words.
+    /// InvokeModel's own figures at the end of a stream, beside the model's.
     #[serde(borrow, rename = "amazon-bedrock-invocationMetrics")]
     metrics: Option<&'a RawValue>,
 }
@@ -73,7 +73,8 @@ impl<'a> Answer<'a> {
         json::lenient(self.model?.get().as_bytes())
     }
 
-    /// What it says of usage, wherever it does: as documented, under `x_groq`, in a choice (Moonshot), in its message.
+    /// The usage, from the first place that has it: Bedrock's own figures, the documented member, `x_groq`, a choice (Moonshot), the
+    /// message.
     pub fn figures(&self, wire: Wire) -> Option<Figures> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -94,31 +95,31 @@ impl<'a> Answer<'a> {
             .or_else(|| within(self.message))
     }
 
-    /// The same, of a whole answer, whose own members some models of Bedrock put their counts into.
+    /// The usage of a whole answer. Some models of Bedrock put their counts into the answer's own members.
     pub fn figures_of(&self, wire: Wire, json: &[u8]) -> Option<Figures> {
         self.figures(wire).or_else(|| (wire == Wire::Bedrock).then(|| Figures::read(wire, json)).flatten())
     }
 
-    /// The work that goes on behind the answer, if it is a response made in the background.
+    /// The id of a background response, and whether its work goes on; `None`: the answer is no background response.
     pub fn background(&self) -> Option<(Box<str>, bool)> {
         let id: String = json::lenient(self.id?.get().as_bytes())?;
         let goes_on = matches!(word(self.status).as_str(), "queued" | "in_progress");
         (self.background?.get() == "true" && !id.is_empty() && id.len() <= 256).then(|| (id.into(), goes_on))
     }
 
-    /// Whether it carries an error in one of the known shapes.
+    /// Whether the answer carries an error in one of the known shapes.
     pub fn is_error(&self) -> bool {
         self.error.is_some_and(|error| !matches!(error.get(), "false" | "\"\"" | "{}"))
             || word(self.object) == "error"
             || word(self.kind) == "error"
     }
 
-    /// Whether there is no choice in it: OpenAI's usage chunk.
+    /// Whether the chunk has no choice, as OpenAI's usage chunk.
     pub fn has_no_choices(&self) -> bool {
         self.choices.is_none_or(|choices| choices.get().trim_matches(['[', ']', ' ', '\n', '\t', '\r']).is_empty())
     }
 
-    /// Why the answer ended; the first choice or candidate speaks for all.
+    /// Why the answer ended. The first choice or candidate counts for all.
     pub fn finish(&self, wire: Wire) -> Option<Finish> {
         #[derive(Default, Deserialize)]
         #[serde(default)]

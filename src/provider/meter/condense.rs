@@ -1,26 +1,26 @@
-//! One JSON text of any size, condensed while it passes: everything that metering reads stays, within a bound, and what is
-//! long is skipped without being kept.
+//! Condenses one JSON text of any size while it passes. The members that the meter reads are kept, within a bound; long values
+//! are skipped.
 //!
 //! Strings are cut to [`STRING`] bytes and lists of numbers to [`SCALARS`]. Beyond [`MOST`] bytes only the members of
-//! [`ESSENTIAL`] are kept, so that usage is found behind megabytes of images, vectors or log probabilities. What is kept is
-//! JSON again, also where the input is cut. The skipped text is counted ([`Spoken`]), base64 as media.
+//! [`ESSENTIAL`] are kept: usage is found behind megabytes of images, vectors or log probabilities. The kept text is JSON again,
+//! even if the input is cut. The skipped text is counted ([`Spoken`]), base64 as media.
 
 use crate::provider::text::Spoken;
 
-/// Bytes of a string that are kept: enough for any name and for the words of an error.
+/// Bytes that are kept of a string: enough for any name and for the words of an error.
 pub(super) const STRING: usize = 2 * 1024;
-/// Numbers and words of a list that are kept.
+/// Numbers and words that are kept of a list.
 pub(super) const SCALARS: u32 = 8;
-/// Bytes that are kept of anything.
+/// Bytes that are kept of a text.
 pub(super) const MOST: usize = 192 * 1024;
-/// Bytes that are kept of essential members beyond that.
+/// Bytes that are kept of essential members beyond [`MOST`].
 pub(super) const RESERVE: usize = 64 * 1024;
-/// Containers within each other that are kept.
+/// Deepest nesting that is kept.
 pub(super) const DEEPEST: usize = 64;
-/// Bytes of a key or a number that are looked at.
+/// Bytes that are read of a key or a number.
 const WORD: usize = 64;
 
-/// Members that are kept as long as there is any room.
+/// Members that are kept while there is room, [`RESERVE`] included.
 const ESSENTIAL: [&str; 21] = [
     "usage",
     "usageMetadata",
@@ -48,7 +48,7 @@ const ESSENTIAL: [&str; 21] = [
 /// Members whose strings are the answer's own words.
 const SPEAKING: [&str; 6] = ["choices", "output", "content", "candidates", "outputs", "completion"];
 
-/// Members whose strings are no words of the answer, wherever they stand.
+/// Members whose strings are no words of the answer, at any depth.
 const SILENT: [&str; 14] = [
     "logprobs",
     "logprobsResult",
@@ -71,7 +71,7 @@ const SILENT: [&str; 14] = [
 pub(super) struct Condenser {
     kept: Vec<u8>,
     levels: Vec<Level>,
-    /// Open containers within a value that is not kept.
+    /// Open containers within a skipped value.
     skipped: u32,
     state: State,
     /// The member under way: its key without quotes, up to [`WORD`] bytes.
@@ -81,7 +81,7 @@ pub(super) struct Condenser {
     words: Vec<u8>,
     escaped: bool,
     string_start: usize,
-    /// Where the last escape of the kept string begins.
+    /// The start of the last escape in the kept string.
     last_escape: usize,
     own: Spoken,
     all: Spoken,
@@ -92,14 +92,14 @@ pub(super) struct Condenser {
 #[derive(Debug, Clone, Copy)]
 struct Level {
     array: bool,
-    /// Members that were kept.
+    /// The number of kept members.
     members: u32,
-    /// Of them numbers, words and strings.
+    /// How many of the kept members are numbers, words or strings.
     scalars: u32,
     mood: Mood,
 }
 
-/// What a container or value is to metering.
+/// The meaning of a container or value for the meter.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mood {
     essential: bool,
@@ -118,11 +118,11 @@ enum State {
     /// Before the first byte.
     #[default]
     Start,
-    /// A value is due; `first`: or the end of its list.
+    /// A value is due; if `first`, the end of its list may come instead.
     Value {
         first: bool,
     },
-    /// A key is due; `first`: or the end of its object.
+    /// A key is due; if `first`, the end of its object may come instead.
     Key {
         first: bool,
     },
@@ -133,18 +133,18 @@ enum State {
     InString,
     /// A number or word.
     InScalar,
-    /// A string within what is not kept.
+    /// A string within a skipped value.
     InSkippedString,
     Skipping,
-    /// The text is complete; what follows counts for nothing.
+    /// The text is complete; further bytes are ignored.
     Complete,
-    /// This is no JSON.
+    /// The text is no JSON.
     Broken,
 }
 
 /// A condensed text.
 pub(super) struct Condensed {
-    /// JSON.
+    /// The kept JSON.
     pub json: Vec<u8>,
     /// The answer's own words.
     pub words: Spoken,
@@ -160,7 +160,7 @@ impl Condenser {
         self.state == State::Complete
     }
 
-    /// Whether it is no JSON.
+    /// Whether the text is no JSON.
     #[cfg(test)]
     pub fn is_broken(&self) -> bool {
         self.state == State::Broken
@@ -172,7 +172,7 @@ impl Condenser {
         self.kept.capacity() + self.words.capacity() + self.key.capacity()
     }
 
-    /// What is kept so far, closed so that it is JSON.
+    /// The text kept so far, closed to be JSON.
     pub fn condensed(&self) -> Condensed {
         let mut json = self.kept.clone();
         if self.state == State::InString && self.value.keep {
@@ -222,7 +222,7 @@ impl Condenser {
         }
     }
 
-    /// The first byte of a value.
+    /// Takes the first byte of a value.
     fn begin(&mut self, byte: u8) {
         let container = matches!(byte, b'{' | b'[');
         self.value = self.judge(container);
@@ -254,7 +254,7 @@ impl Condenser {
         }
     }
 
-    /// Whether the value that begins is kept, and what it is.
+    /// Whether the value that begins is kept, and its meaning.
     fn judge(&mut self, container: bool) -> Value {
         let Some(level) = self.levels.last() else { return Value { keep: true, mood: Mood::default() } };
         let named = |names: &[&str]| !level.array && names.iter().any(|name| name.as_bytes() == self.key);
@@ -270,12 +270,12 @@ impl Condenser {
             && (container || !level.array || level.scalars < SCALARS)
             && self.key.len() < WORD;
         self.dropped |= container && !keep && !mood.silent;
-        // Numbers of a list are left out by the million; that is no loss.
+        // Leaving out a list's numbers is no flaw: they come by the million.
         self.flawed |= !room && (mood.essential || named(&ESSENTIAL));
         Value { keep, mood }
     }
 
-    /// What stands before a value that is kept: a comma, its key.
+    /// Writes the comma and the key before a kept value.
     fn lead(&mut self) {
         let Some(level) = self.levels.last_mut() else { return };
         if level.members > 0 {
@@ -299,7 +299,7 @@ impl Condenser {
         self.done();
     }
 
-    /// A value has ended.
+    /// Ends a value.
     fn done(&mut self) {
         self.key.clear();
         self.state = if self.levels.is_empty() { State::Complete } else { State::After };
@@ -330,7 +330,7 @@ impl Condenser {
         }
     }
 
-    /// A piece of the string under way.
+    /// Takes a piece of the string under way.
     fn take(&mut self, raw: &[u8]) {
         if self.state == State::InKey {
             let room = WORD.saturating_sub(self.key.len());
@@ -368,12 +368,12 @@ impl Condenser {
         }
     }
 
-    /// Where the kept string can end: not within an escape, nor within a character.
+    /// The last place at which the kept string can end: not within an escape or a character.
     fn safe_end(&self) -> usize {
         const LONGEST_ESCAPE: usize = 6;
         let mut end = self.kept.len();
         if end - self.string_start < STRING && !self.escaped {
-            // Nothing was cut; at most an escape is not complete yet, where the input is cut.
+            // The string was not cut. The input may be cut within an escape.
             let tail = self.kept.get(self.last_escape..).unwrap_or_default();
             return if tail.starts_with(b"\\u") && tail.len() < LONGEST_ESCAPE {
                 self.last_escape
@@ -408,7 +408,7 @@ impl Condenser {
         }
     }
 
-    /// Passes over a container that is not kept.
+    /// Passes over a container that is skipped.
     fn skip(&mut self, rest: &[u8]) -> usize {
         for (at, byte) in rest.iter().enumerate() {
             match byte {
@@ -431,7 +431,7 @@ impl Condenser {
     }
 }
 
-/// The largest end up to `end` at which UTF-8 is whole.
+/// The largest end up to `end` that does not cut a UTF-8 character.
 fn whole_characters(text: &[u8], end: usize) -> usize {
     let start = end.saturating_sub(4);
     let tail = &text[start..end];

@@ -1,4 +1,4 @@
-//! What is kept of large texts, however they are cut, and how much.
+//! Tests of the kept part of large texts, for all cuts, and of its size.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};

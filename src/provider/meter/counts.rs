@@ -1,4 +1,4 @@
-//! A usage object, as each API names its figures.
+//! A usage object, under each API's names.
 
 use serde::Deserialize;
 
@@ -140,7 +140,7 @@ impl Counts {
         let titan = self.results.0.as_ref().map(|results| results.iter().filter_map(|result| result.token_count.0).sum());
         let output = self.aws_output.0.or(titan.filter(|tokens| *tokens > 0));
         if self.aws_input.0.is_none() && output.is_none() {
-            // InvokeModel answers in the model's own words, most often Anthropic's.
+            // InvokeModel answers in the model's own format, most often Anthropic's.
             return self.anthropic();
         }
         let long =

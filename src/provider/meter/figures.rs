@@ -1,4 +1,4 @@
-//! A provider's figures, and the disjoint classes that they stand for.
+//! A provider's figures, and the disjoint classes of usage that follow from them.
 //!
 //! | API | input includes cached reads | includes cache writes | output includes reasoning |
 //! |---|---|---|---|
@@ -7,9 +7,9 @@
 //! | Gemini | yes, subtract | - | no, add |
 //! | Bedrock | no | no | yes |
 //!
-//! Compatible servers differ: xAI's reasoning lies beside its output, some put cached input beside the rest. Where an answer has a
-//! total, the reading whose sum meets it is taken, the documented one first ([`Figures::usage`]). A missing or null figure is
-//! unknown and not 0. Later figures lie over earlier ones, and a coarser one never takes the place of a finer one
+//! Compatible servers differ: xAI's reasoning lies beside its output, some servers put cached input beside the rest. If an answer
+//! has a total, the first reading whose sum meets the total counts; the documented reading comes first ([`Figures::usage`]). A
+//! missing or null figure is unknown and not 0. Later figures replace earlier ones, but a coarser figure never replaces a finer one
 //! ([`Figures::overlay`]).
 //!
 //! Sources: OpenAI API reference (chat completion object, response object, embeddings), Anthropic Messages reference,
@@ -18,11 +18,11 @@
 use super::{Wire, counts::Counts};
 use crate::{provider::json, usage::Usage};
 
-/// Figures as a provider names them.
+/// Figures under a provider's names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub input: Option<u64>,
-    /// Beside `input`: Gemini's results of tools.
+    /// Gemini's results of tools, beside `input`.
     pub tools: Option<u64>,
     pub cache_read: Option<u64>,
     /// Cache writes of all lifetimes.
@@ -35,7 +35,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Reads a usage object; `None` if no figure of this wire is in it.
+    /// Reads a usage object; `None`: it has no figure of this wire.
     pub fn read(wire: Wire, raw: &[u8]) -> Option<Self> {
         let counts: Counts = json::lenient(raw)?;
         let figures = match wire {
@@ -48,13 +48,13 @@ impl Figures {
         (figures.input.is_some() || figures.output.is_some() || figures.total.is_some()).then_some(figures)
     }
 
-    /// Of counts that stand in header fields.
+    /// The figures of counts in header fields.
     pub fn counted(input: Option<u64>, output: Option<u64>, cache_read: Option<u64>, cache_write: Option<u64>) -> Option<Self> {
         (input.is_some() || output.is_some()).then_some(Self { input, output, cache_read, cache_write, ..Self::default() })
     }
 
-    /// Lays later figures over these: what the later ones name wins, what they do not name stays. A side (input, output) that
-    /// they name with nothing but zeros says nothing new.
+    /// Lays later figures over these: a named figure replaces the earlier one, an unnamed figure stays. A side (input, output) whose
+    /// later figures are all zero stays as it was.
     pub fn overlay(&mut self, later: Self) {
         let some = |figures: &[Option<u64>]| figures.iter().any(|figure| figure.is_some_and(|figure| figure > 0));
         let over = |to: &mut Option<u64>, from: Option<u64>| *to = from.or(*to);
@@ -76,7 +76,7 @@ impl Figures {
         }
     }
 
-    /// The disjoint classes.
+    /// The disjoint classes of usage.
     pub fn usage(&self, wire: Wire) -> Usage {
         match wire {
             Wire::Gemini => self.as_gemini(),
@@ -97,7 +97,7 @@ impl Figures {
         let readings = PLACINGS.iter().filter(|reading| reading.is_possible(input, output, read, writes, reasoning));
         let sum = |reading: &Placing| sum(&[input, output, reading.beside(read, writes, reasoning)]);
         let met = self.total.and_then(|total| readings.clone().find(|reading| sum(reading) == total));
-        // Gemini behind OpenAI's API: the total has the thoughts, and nothing else does.
+        // Gemini behind OpenAI's API: only the total includes the thoughts.
         let untold = match (met, self.total) {
             (None, Some(total)) if reasoning == 0 && read + writes <= input => total.saturating_sub(input.saturating_add(output)),
             _ => 0,
@@ -120,7 +120,7 @@ impl Figures {
         let cached = self.cache_read.unwrap_or(0);
         let given = sum(&[prompt, tools, thoughts]);
         let candidates = self.output.unwrap_or_else(|| self.total.map_or(0, |total| total.saturating_sub(given)));
-        // (tools, thoughts): whether they lie beside prompt and candidates, as documented.
+        // (tools, thoughts): whether they lie beside prompt and candidates; both do, as documented.
         let of = |(tools_beside, thoughts_beside): (bool, bool)| {
             let input = if tools_beside { prompt.saturating_add(tools) } else { prompt };
             (input, if thoughts_beside { candidates.saturating_add(thoughts) } else { candidates })
@@ -132,7 +132,7 @@ impl Figures {
         let (input, mut output) = met.unwrap_or_else(|| of((true, true)));
         let mut reasoning = thoughts;
         if let (None, Some(total), 0) = (met, self.total, thoughts) {
-            // Thoughts that the total alone tells.
+            // Only the total includes the thoughts.
             reasoning = total.saturating_sub(input.saturating_add(output));
             output = output.saturating_add(reasoning);
         }
@@ -151,7 +151,7 @@ impl Figures {
         }
     }
 
-    /// Cache writes of five minutes and of an hour; all of them five minutes where the split is not given.
+    /// Cache writes of five minutes and of an hour. Without a split all count as five minutes.
     fn cache_writes(&self) -> (u64, u64) {
         let long = self.cache_write_1h.unwrap_or(0);
         match self.cache_write {
@@ -161,14 +161,14 @@ impl Figures {
     }
 }
 
-/// Which parts lie beside the figure that may include them.
+/// A reading: the parts that lie beside the figure that may include them.
 struct Placing {
     read: bool,
     writes: bool,
     reasoning: bool,
 }
 
-/// All readings, the documented one first, then those that are in use.
+/// All readings: the documented one first, then those in use.
 const PLACINGS: [Placing; 8] = {
     const fn of(read: bool, writes: bool, reasoning: bool) -> Placing {
         Placing { read, writes, reasoning }
@@ -186,7 +186,7 @@ const PLACINGS: [Placing; 8] = {
 };
 
 impl Placing {
-    /// Whether what lies inside fits there.
+    /// Whether the included parts are no larger than their figure.
     fn is_possible(&self, input: u64, output: u64, read: u64, writes: u64, reasoning: u64) -> bool {
         let within = if self.read { 0 } else { read }.saturating_add(if self.writes { 0 } else { writes });
         within <= input && (self.reasoning || reasoning <= output)

@@ -1,14 +1,14 @@
 //! Amazon's event stream (`application/vnd.amazon.eventstream`): binary frames around JSON, read as they pass.
 //!
 //! A frame is a prelude (length of the frame, length of its headers, checksum), headers, a payload and a checksum. The
-//! checksums are not verified: what is broken in them breaks for the client too.
+//! checksums are not verified: the client finds a broken frame itself.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html>
 
 use super::{condense::Condensed, large::Gathered};
 
 const PRELUDE: usize = 12;
 const CHECKSUM: usize = 4;
-/// A frame has at most 16 MiB of payload and 128 KiB of headers.
+/// Bytes of the largest frame that is read. The format allows 16 MiB of payload and 128 KiB of headers.
 const LARGEST: usize = 24 * 1024 * 1024;
 const MOST_HEADERS: usize = 128 * 1024;
 
@@ -17,19 +17,19 @@ const MOST_HEADERS: usize = 128 * 1024;
 pub(super) struct Frames {
     /// Prelude and headers of the frame under way.
     head: Vec<u8>,
-    /// Bytes of payload that are to come; `None`: the head is not complete.
+    /// Bytes of payload still to come; `None`: the head is not complete.
     payload: Option<usize>,
-    /// Bytes of the checksum that are to come.
+    /// Bytes of the checksum still to come.
     checksum: usize,
     gathered: Gathered,
 }
 
-/// What a frame says of itself.
+/// The kind of a frame, from its headers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kind {
-    /// `:event-type`, or of an exception its `:exception-type`.
+    /// The `:event-type`; for an exception its `:exception-type`.
     pub name: String,
-    /// Whether it is an exception.
+    /// Whether the frame is an exception.
     pub exception: bool,
 }
 
@@ -40,7 +40,7 @@ impl Frames {
         !self.head.is_empty()
     }
 
-    /// Gives every frame that ends in `piece` to `each`; `false`: this is no event stream.
+    /// Gives every frame that ends in `piece` to `each`; `false`: the bytes are no event stream.
     pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(&Kind, &[u8], Option<&Condensed>)) -> bool {
         let mut rest = piece;
         loop {
@@ -77,7 +77,7 @@ impl Frames {
         }
     }
 
-    /// Reads prelude and headers; gives how much was read, or `None` if they are none.
+    /// Reads prelude and headers. Gives the number of bytes read; `None`: the bytes are no frame.
     fn head(&mut self, rest: &[u8]) -> Option<usize> {
         let mut read = 0;
         if self.head.len() < PRELUDE {
@@ -101,7 +101,7 @@ impl Frames {
     }
 }
 
-/// Reads the headers that say what a frame is; none of what cannot be read.
+/// Reads the kind of a frame from its headers, up to the first that cannot be read.
 fn kind(headers: &[u8]) -> Kind {
     const TEXT: u8 = 7;
     const BYTES: u8 = 6;
@@ -119,7 +119,7 @@ fn kind(headers: &[u8]) -> Kind {
 
     type Header<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
 
-    /// The first header: its name, its value if it is a text, and what follows.
+    /// The first header: its name, its value if that is a text, and the remaining bytes.
     fn header(bytes: &[u8]) -> Option<Header<'_>> {
         let (len, rest) = bytes.split_first()?;
         let (name, rest) = rest.split_at_checked(usize::from(*len))?;

@@ -1,5 +1,5 @@
-//! What must not be lost, made up or taken for an answer: figures behind images, figures in odd places, estimates without a
-//! bound, work that goes on behind its answer, empty answers.
+//! Tests of answers that a meter could misread: figures behind images, figures in odd places, estimates without a bound, work
+//! that goes on after its answer, empty answers.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 

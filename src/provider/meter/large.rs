@@ -1,13 +1,13 @@
-//! What is too large to be held: an event of a stream, or an element of a list, condensed as it passes.
+//! Events of a stream and elements of a list that are too large to be held. They are condensed as they pass.
 
 use super::condense::{Condensed, Condenser};
 
-/// Bytes of a JSON text that are held as they are.
+/// Bytes of the largest JSON text that is held as it is.
 const HELD: usize = 64 * 1024;
-/// Bytes of a field's name, and of an event's.
+/// Bytes that are kept of a field's name and of an event's name.
 const NAME: usize = 128;
 
-/// An event of which no more than its name and its condensed data are kept. Lines as in [`sse`](crate::provider::sse).
+/// A large event: its name and its condensed data are kept. Lines are those of [`sse`](crate::provider::sse).
 #[derive(Debug, Default)]
 pub(super) struct LargeEvent {
     name: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct LargeEvent {
 enum Line {
     #[default]
     Field,
-    /// After the colon: one space is no part of the value.
+    /// After the colon: one space does not belong to the value.
     Space(Value),
     Value(Value),
 }
@@ -71,7 +71,7 @@ impl LargeEvent {
         }
     }
 
-    /// What the line's field is; its value begins.
+    /// The kind of the line's field, whose value begins.
     fn value(&mut self) -> Value {
         let field = self.field.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.field);
         if field == b"data" {
@@ -94,7 +94,7 @@ impl LargeEvent {
     }
 }
 
-/// A JSON text that is held as it is while it is small.
+/// A JSON text. A small text is held as it is, a larger one is condensed.
 #[derive(Debug)]
 pub(super) enum Gathered {
     Small(Vec<u8>),
@@ -122,7 +122,7 @@ impl Gathered {
         }
     }
 
-    /// Gives the text to `each` and begins anew.
+    /// Gives the text to `each`, then begins the next text.
     pub fn give(&mut self, each: impl FnOnce(&[u8], Option<&Condensed>)) {
         match self {
             Self::Small(held) => {

@@ -1,6 +1,6 @@
-//! The table of what each wire says of usage: every wire, whole and streamed, by every class of [`Usage`]. A cell is the figure
-//! that a transcript comes to, or the reason why there is none. Nothing can be left out: the rows are matched on, and a row
-//! has a cell for each class.
+//! The table of usage by wire: every wire, whole and streamed, by every class of [`Usage`]. A cell is the figure of a transcript,
+//! or the reason why there is none. No row or cell can be left out: the rows are matched on, and a row has a cell for each
+//! class.
 
 use super::{tests::headers, *};
 
@@ -26,21 +26,21 @@ enum Call {
     InvokeClaude,
     InvokeTitan,
     TitanEmbeddings,
-    /// Its first API.
+    /// Anthropic's first API.
     AnthropicCompletions,
-    /// A response in the background, as polls and resumed streams tell of it.
+    /// A background response, in polls and resumed streams.
     Background,
     /// Usage under `x_groq`.
     Groq,
     /// Usage in a choice.
     Moonshot,
-    /// Reasoning beside the output, and in the total.
+    /// Reasoning beside the output, and included in the total.
     Xai,
-    /// Servers that count up in every chunk, and say it again at the end.
+    /// Servers that count up in every chunk, and repeat the count at the end.
     Cumulative,
     /// A coarser figure after a finer one.
     CoarseLast,
-    /// Figures of the input come again with the last delta.
+    /// Figures of the input that come again with the last delta.
     LateInput,
 }
 
@@ -278,7 +278,7 @@ fn every_wire_by_every_class_of_usage() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The last total that a transcript tells: the classes of a reading come to it.
+/// The last total in a transcript: the classes of a reading must add up to it.
 fn told_total(text: &[u8]) -> Option<u64> {
     let last = |key: &str| {
         let at = memchr::memmem::rfind(text, key.as_bytes())? + key.len();

@@ -1,10 +1,10 @@
-//! What a call cost, read from its answer while it passes: usage, model, how it ended, errors inside a 200.
+//! Meters an answer while it passes: usage, model, end, errors inside a 200.
 //!
-//! [`Meter::feed`] never changes, keeps or delays a byte of the answer; a content event without usage costs a few substring
-//! searches and no allocation. Streams: later figures lie over earlier ones, none are ever added up. Nothing is too large to be
-//! looked into: what cannot be held is condensed as it passes, and its usage is found behind any amount of images. Where an
-//! answer has no usage, tokens are estimated from its words ([`text`](super::text)) and from content events, each of which is
-//! at least one token; they are marked as estimated, and never more than the call's own bound ([`Meter::at_most`]).
+//! [`Meter::feed`] never changes, keeps or delays a byte of the answer. A content event without usage costs a few substring
+//! searches and no allocation. In a stream later figures replace earlier ones; figures are never added up. An answer of any size
+//! is read: a part that cannot be held is condensed as it passes, and usage is found behind any amount of images. Without usage,
+//! tokens are estimated from the answer's words ([`text`](super::text)) and from content events, each of which is at least one
+//! token. They are marked as estimated, and never exceed the call's own bound ([`Meter::at_most`]).
 
 mod answer;
 mod condense;
@@ -37,21 +37,21 @@ use crate::{
     usage::{Usage, UsageSource},
 };
 
-/// Largest event that is held; a larger one is condensed as it passes.
+/// Bytes of the largest event that is held; a larger event is condensed as it passes.
 const HELD_EVENT: usize = 64 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads one answer.
+/// The meter of one answer.
 #[derive(Debug)]
 pub struct Meter {
     decoder: Option<Box<Decoder>>,
     reader: Reader,
-    /// Most tokens of output that the call can come to.
+    /// Most tokens of output that the call allows.
     most_output: Option<u64>,
 }
 
-/// The wire formats that are understood.
+/// The known wire formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wire {
     /// OpenAI chat and completions.
@@ -82,23 +82,23 @@ struct Reader {
 
 #[derive(Debug)]
 enum Form {
-    /// The first byte will tell.
+    /// The first byte will decide.
     Undecided,
     Events(Box<sse::Splitter>),
     Elements(whole::Elements),
     Frames(Box<frames::Frames>),
     Whole(Box<whole::Whole>),
-    /// Nothing to learn: another operation, another coding, sound.
+    /// A body that is not read: another operation, an unknown coding, sound.
     Opaque,
-    /// No JSON and no stream, where one of them is due.
+    /// A body that is neither JSON nor a stream, though one of them is due.
     Foreign,
 }
 
-/// What has been learned so far.
+/// The findings so far.
 #[derive(Debug, Default)]
 struct Tally {
     figures: Option<Figures>,
-    /// The figures are the final ones, not running ones.
+    /// The figures are final, not running ones.
     settled: bool,
     model: Option<String>,
     finish: Option<Finish>,
@@ -109,7 +109,7 @@ struct Tally {
     content_events: u64,
     /// The words of content events.
     spoken: Spoken,
-    /// Tokens of output by another count than that of the words.
+    /// Tokens of output, estimated from a whole answer's words.
     estimated: u64,
     tool_calls: bool,
     /// A response made in the background, and whether it goes on.
@@ -118,9 +118,9 @@ struct Tally {
 }
 
 impl Meter {
-    /// A meter for the answer with these `headers` to a call of `operation` over `api` (both as
-    /// [`Shape`](super::call::Shape) says, not the provider's). Only for successes: what an error status means is
-    /// [`classify`](super::errors::classify)'s.
+    /// A meter for the answer with these `headers` to a call of `operation` over `api` (both are those of
+    /// [`Shape`](super::call::Shape), not the provider's). For successes alone: [`classify`](super::errors::classify) reads an
+    /// error status.
     pub fn new(api: Api, operation: Operation, headers: &HeaderMap) -> Self {
         let wire = Wire::of(api, operation);
         let codings = ContentEncoding::of(headers);
@@ -148,7 +148,7 @@ impl Meter {
         Self { decoder, reader, most_output }
     }
 
-    /// With the bound that the call sets to its output, all choices together: no estimate goes beyond it.
+    /// Sets the call's bound on its output, over all choices: no estimate exceeds it.
     pub fn at_most(mut self, most_output: Option<u64>) -> Self {
         self.most_output = most_output.or(self.most_output);
         self
@@ -178,12 +178,12 @@ impl Meter {
         }
     }
 
-    /// Whether an event of a stream has begun and not ended: an error event must end it first.
+    /// Whether an event of the stream has begun and not ended: an error event must end it first.
     pub fn mid_event(&self) -> bool {
         matches!(&self.reader.form, Form::Events(splitter) if splitter.mid_event())
     }
 
-    /// Whether the protocol's own end has passed: what comes after it is no part of the answer, and nothing is added to it.
+    /// Whether the protocol's own end has passed: later bytes are no part of the answer, and none may be added.
     pub fn has_ended(&self) -> bool {
         match &self.reader.form {
             Form::Whole(whole) => whole.is_complete(),
@@ -191,17 +191,17 @@ impl Meter {
         }
     }
 
-    /// Whether nothing can be learned from this answer, also not when its content begins: do not wait for it.
+    /// Whether the meter can learn nothing from this answer, not even when its content begins: do not wait for content.
     pub fn is_blind(&self) -> bool {
         matches!(self.reader.form, Form::Opaque | Form::Foreign)
     }
 
-    /// Whether this is no answer, whatever follows: a page where JSON or a stream is due.
+    /// Whether the body is surely no answer: a page, for example, where JSON or a stream is due.
     pub fn is_foreign(&self) -> bool {
         matches!(self.reader.form, Form::Foreign)
     }
 
-    /// What was learned. `complete`: the answer came to its end. `estimated_input` is used where the provider did not say.
+    /// The result. `complete`: the answer came to its end. `estimated_input` counts if the provider gave no figures.
     pub fn finish(mut self, complete: bool, estimated_input: u64) -> Observed {
         self.reader.end();
         let answered = self.reader.answers() && (complete || self.reader.tally.terminal);
@@ -212,14 +212,14 @@ impl Meter {
         let estimate = Usage { input: estimated_input, output: estimated_output, ..Usage::default() };
         let (usage, source) = match figures {
             Some(usage) if tally.settled => (usage, UsageSource::Provider),
-            // Cut: the running figure may be old.
+            // The answer was cut: the running figure may be old.
             Some(usage) => (Usage { output: usage.output.max(estimated_output), ..usage }, UsageSource::Estimated),
             None if bytes == 0 || matches!(form, Form::Opaque | Form::Foreign | Form::Undecided) => {
                 (Usage::default(), UsageSource::Missing)
             }
             None if tally.error.is_some() && tally.content_events == 0 => (Usage::default(), UsageSource::Missing),
             None if wire == Wire::Media => (Usage::default(), UsageSource::Missing),
-            // Its usage comes with a later answer.
+            // The work goes on: a later answer states its usage.
             None if matches!(tally.work, Some((_, true))) => (Usage::default(), UsageSource::Missing),
             None => (estimate, UsageSource::Estimated),
         };
@@ -255,7 +255,7 @@ impl Wire {
     }
 }
 
-/// What InvokeModel says in header fields, whatever the model's own words are.
+/// InvokeModel's figures in header fields; every model's answers have them.
 fn counted(headers: &HeaderMap) -> Option<Figures> {
     let count = |name: &str| headers.get(format!("x-amzn-bedrock-{name}-token-count"))?.to_str().ok()?.trim().parse().ok();
     Figures::counted(count("input"), count("output"), count("cache-read-input"), count("cache-write-input"))
@@ -287,8 +287,8 @@ impl Reader {
         }
     }
 
-    /// Tells the form by the first byte that says anything: compatible servers are careless with `Content-Type`. Gives the piece from
-    /// there on: blanks and byte order marks before it count for nothing, wherever they are cut.
+    /// Decides the form by the first byte that is no blank and no byte order mark: compatible servers are careless with `Content-Type`.
+    /// Gives the piece from that byte on. Blanks and byte order marks may be cut at any place.
     fn decide<'p>(&mut self, piece: &'p [u8]) -> &'p [u8] {
         let says = |byte: &u8| !byte.is_ascii_whitespace() && !BYTE_ORDER_MARK.contains(byte);
         let piece = &piece[piece.iter().position(says).unwrap_or(piece.len())..];
@@ -319,7 +319,7 @@ impl Reader {
         }
     }
 
-    /// Whether what came is an answer; see [`Observed::answered`].
+    /// Whether the body is an answer; see [`Observed::answered`].
     fn answers(&self) -> bool {
         let tally = &self.tally;
         let says = match &self.form {
@@ -357,7 +357,7 @@ fn take_large(wire: Wire, tally: &mut Tally, large: LargeEvent) {
 }
 
 impl Tally {
-    /// Content passes; `large`: `text` is what was kept of it.
+    /// Counts a content event. With `large`, `text` is the kept part of a large event.
     fn content(&mut self, text: &[u8], large: Option<&condense::Condensed>) {
         self.started = true;
         self.content_events += 1;
@@ -367,14 +367,14 @@ impl Tally {
         }
     }
 
-    /// The provider says more of usage.
+    /// Lays later figures over those so far.
     fn figure(&mut self, later: Option<Figures>) {
         if let Some(later) = later {
             self.figures.get_or_insert_default().overlay(later);
         }
     }
 
-    /// The first error is the one that counts.
+    /// Notes an error. The first one counts.
     fn failed(&mut self, class: ErrorClass) {
         self.error.get_or_insert(class);
     }

@@ -1,16 +1,16 @@
-//! What was read from an answer, and why it ended.
+//! The meter's result for an answer, and why the answer ended.
 
 use crate::{
     provider::errors::ErrorClass,
     usage::{Usage, UsageSource},
 };
 
-/// What was read from an answer.
+/// The meter's result for an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
-    /// Tokens, as far as known; see `source`.
+    /// Tokens by class, as far as known; see `source`.
     pub usage: Usage,
-    /// Where the figures come from. Missing: nothing is known, or nothing was done (an error before any content).
+    /// The source of the figures. Missing: none are known, or no work was done (an error before any content).
     pub source: UsageSource,
     /// The model that answered, in the provider's words (often with a date).
     pub model: Option<String>,
@@ -21,50 +21,50 @@ pub struct Observed {
     /// Whether the protocol's own end was seen: `[DONE]`, `message_stop`, a terminal Responses event, Gemini's finish
     /// reason, Bedrock's metadata; of an answer that is no stream, its complete JSON.
     pub terminal: bool,
-    /// Whether it came to its end and answers: content, figures or the protocol's own end in a stream, else complete JSON with
-    /// something in it. Not: an empty body, an empty stream, a page of HTML, JSON that is cut, an error. Where nothing can be told (another
-    /// coding, an operation without a form of its own) it answers.
+    /// Whether the body came to its end and is an answer: a stream with content, figures or the protocol's own end, or complete JSON
+    /// that is not empty. An empty body, an empty stream, a page of HTML, JSON that is cut and an error are no answers. A body that
+    /// cannot be read (another coding, an operation without a form of its own) counts as an answer.
     pub answered: bool,
-    /// Work that goes on behind this answer, or that ended in it.
+    /// Work that goes on after this answer, or that has ended in it.
     pub work: Option<Work>,
     /// Events that carried content.
     pub content_events: u64,
-    /// Tokens of output that passed, by our own count.
+    /// Tokens of output that passed, by the meter's own count.
     pub estimated_output: u64,
-    /// Whether it asks for tool calls.
+    /// Whether the answer asks for tool calls.
     pub tool_calls: bool,
-    /// The answer was larger than what is looked into; something may have been missed.
+    /// The answer was larger than the meter's room: figures may have been missed.
     pub flawed: bool,
 }
 
 /// A response that is made in the background (`background: true`), by its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// It goes on: this answer says nothing of usage, a later one does.
+    /// The work goes on: a later answer states its usage.
     GoesOn(Box<str>),
-    /// It has ended, and this answer says what it used. Every poll says it again.
+    /// The work has ended, and this answer states its usage. The answer to every poll states it again.
     Ended(Box<str>),
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Finish {
-    /// It was done.
+    /// The answer was done.
     Stop,
     /// A bound on tokens or the context was reached.
     Length,
-    /// It was withheld or cut because of its content.
+    /// The answer was withheld or cut because of its content.
     ContentFilter,
-    /// It asks for tool calls.
+    /// The answer asks for tool calls.
     ToolCalls,
-    /// Anything else.
+    /// Any other reason.
     Other,
 }
 
-/// What a piece brought for the first time.
+/// The first occurrences in a piece.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {
-    /// The first content. Of an answer that is no stream: its first byte, unless it looks like an error.
+    /// The first content. For an answer that is no stream: its first bytes, unless they look like an error.
     pub first_content: bool,
     /// An error inside a 200.
     pub error: Option<ErrorClass>,
@@ -73,7 +73,7 @@ pub struct News {
 }
 
 impl Finish {
-    /// The word used in logs; OpenAI's where it has one.
+    /// The word used in logs; OpenAI's word if it has one.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",

@@ -1,5 +1,5 @@
-//! What one event of a stream adds to the tally. A content event costs a few substring searches and no allocation; JSON is
-//! parsed only where a search says that something is to be learned.
+//! Adds one event of a stream to the tally. A content event costs a few substring searches and no allocation. JSON is parsed
+//! only if a search has found a key of interest.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use memchr::memmem::Finder;
 use super::{Finish, Tally, Wire, answer::Answer, condense::Condensed, frames::Kind};
 use crate::provider::{errors::classify_inside, json};
 
-/// Takes one event. `name` is its `event` field, empty if there is none. `large`: `data` is what was kept of a large one.
+/// Takes one event. `name` is its `event` field; empty if there is none. With `large`, `data` is the kept part of a large event.
 pub(super) fn event(wire: Wire, tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     match wire {
         Wire::Chat => chat(tally, data, large),
@@ -21,7 +21,7 @@ pub(super) fn event(wire: Wire, tally: &mut Tally, name: &[u8], data: &[u8], lar
     }
 }
 
-/// OpenAI chat and completions. Every chunk may carry usage (compatible servers count up): the last that says something wins.
+/// OpenAI chat and completions. Every chunk may carry usage (compatible servers count up): the last usage that is not zero counts.
 fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     if data.trim_ascii() == b"[DONE]" {
@@ -34,7 +34,7 @@ fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
         .find(|text| !text.is_empty());
     match text {
         Some(text) => tally.content(text, large),
-        // A tool call begins with its name and no arguments yet.
+        // A tool call begins with its name; its arguments come later.
         None if non_null(data, &keys.tool_calls) => tally.content(b"", large),
         None => {}
     }
@@ -62,11 +62,11 @@ fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     }
 }
 
-/// OpenAI Responses: usage stands in the terminal event alone, and no `[DONE]` follows.
+/// OpenAI Responses: only the terminal event has usage, and no `[DONE]` follows.
 fn responses(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     match name {
         _ if name.ends_with(b".delta") => {
-            // Sound is base64 and says nothing of tokens.
+            // Sound is base64: its length says nothing about tokens.
             let text = if name == b"response.audio.delta" { None } else { json::string_after(data, &KEYS.delta) };
             tally.content(text.unwrap_or_default(), large.filter(|_| text.is_some()));
         }
@@ -97,7 +97,7 @@ fn responses(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
     }
 }
 
-/// Anthropic Messages: `message_start` has the input, every `message_delta` overwrites with cumulative figures.
+/// Anthropic Messages: `message_start` has the input; the cumulative figures of each `message_delta` replace the earlier ones.
 fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     match name {
@@ -126,7 +126,7 @@ fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
     }
 }
 
-/// Gemini: every chunk carries running usage, the last wins; a finish reason is the only end there is.
+/// Gemini: every chunk carries running usage, and the last one counts. The finish reason is the protocol's only end.
 pub(super) fn gemini(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     match json::string_after(data, &keys.text) {
@@ -149,7 +149,7 @@ pub(super) fn gemini(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) 
     }
 }
 
-/// OpenAI's streams of images, speech and transcripts: usage stands in the event that ends them.
+/// OpenAI's streams of images, speech and transcripts: the event that ends the stream has usage.
 fn media(tally: &mut Tally, name: &[u8], data: &[u8]) {
     if name.ends_with(b".delta") || name.ends_with(b".partial_image") {
         let text = if name.starts_with(b"transcript") { json::string_after(data, &KEYS.delta) } else { None };
@@ -163,7 +163,7 @@ fn media(tally: &mut Tally, name: &[u8], data: &[u8]) {
     }
 }
 
-/// Bedrock: the events of ConverseStream, and those of InvokeModel, which carry the model's own.
+/// Bedrock: the events of ConverseStream, and those of InvokeModel, which carry the model's own events.
 pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option<&Condensed>) {
     let keys = &*KEYS;
     if kind.exception {
@@ -187,7 +187,7 @@ pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option
             let encoded = json::string_after(data, &keys.bytes).unwrap_or_default();
             match BASE64_STANDARD.decode(encoded) {
                 Ok(own) if large.is_none() => own_words(tally, &own),
-                // Too large to be held: what it says of usage comes with the last one.
+                // Too large to be held. Its usage comes again with the last event.
                 _ => tally.content(b"", large),
             }
         }
@@ -195,7 +195,7 @@ pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option
     }
 }
 
-/// An event in a model's own words, and Bedrock's own figures beside it.
+/// Takes an event in a model's own format, and Bedrock's own figures beside it.
 fn own_words(tally: &mut Tally, data: &[u8]) {
     let keys = &*KEYS;
     tally.tool_calls = tally.tool_calls || super::tools::asks(Wire::Anthropic, data);
@@ -212,7 +212,7 @@ fn own_words(tally: &mut Tally, data: &[u8]) {
     }
 }
 
-/// The event's name, from its `event` field or, without one, from the first `type` in its data.
+/// The event's name, from its `event` field, else from the first `type` in its data.
 fn named<'a>(name: &'a [u8], data: &'a [u8]) -> &'a [u8] {
     if name.is_empty() { json::string_after(data, &KEYS.kind).unwrap_or_default() } else { name }
 }
@@ -222,7 +222,7 @@ fn model(data: &[u8]) -> Option<String> {
     if raw.contains(&b'\\') { Answer::read(data)?.model() } else { std::str::from_utf8(raw).ok().map(str::to_owned) }
 }
 
-/// Whether the key stands in the data with a value other than null.
+/// Whether the data has the key with a value other than null.
 fn non_null(data: &[u8], key: &Finder<'_>) -> bool {
     let mut at = 0;
     while let Some(found) = key.find(&data[at..]) {
@@ -234,7 +234,7 @@ fn non_null(data: &[u8], key: &Finder<'_>) -> bool {
     false
 }
 
-/// The keys searched for, with their quotes: inside a JSON string a quote is escaped, so a match is a key or a whole string.
+/// The keys to search for, with their quotes. A quote inside a JSON string is escaped: a match is a key or a whole string.
 struct Keys {
     content: Finder<'static>,
     text: Finder<'static>,

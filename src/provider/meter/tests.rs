@@ -1,4 +1,4 @@
-//! Golden transcripts: what is read from each, however it is cut.
+//! Golden transcripts: the meter's result for each is the same for all cuts.
 
 use proptest::prelude::*;
 

@@ -1,12 +1,12 @@
-//! Whether an answer asks for tool calls, found by the few words that every such answer has as a key or as a whole string.
-//! A text that is one of these words takes an answer for one that asks: the safe side.
+//! Whether an answer asks for tool calls. Every such answer has one of a few words as a key or as a whole string. A text that is
+//! one of these words counts as a tool call: the safe side.
 
 use memchr::memmem;
 
 use super::Wire;
 use crate::provider::json;
 
-/// Whether `data`, an answer or an event of one, asks for a tool call. One substring search where there is none.
+/// Whether `data`, an answer or an event of one, asks for a tool call. Costs a substring search or two if it does not.
 pub(super) fn asks(wire: Wire, data: &[u8]) -> bool {
     match wire {
         Wire::Chat => is_given(data, b"\"tool_calls\"") || is_given(data, b"\"function_call\""),
@@ -23,7 +23,7 @@ pub(super) fn can_ask(wire: Wire) -> bool {
     matches!(wire, Wire::Chat | Wire::Responses | Wire::Anthropic | Wire::Gemini | Wire::Bedrock)
 }
 
-/// Whether the key stands there with more than null or an empty list.
+/// Whether the data has the key with a value other than null or an empty list.
 fn is_given(data: &[u8], key: &[u8]) -> bool {
     memmem::find_iter(data, key).any(|at| {
         let value = json::value_at(&data[at + key.len()..]).unwrap_or_default();
@@ -32,7 +32,7 @@ fn is_given(data: &[u8], key: &[u8]) -> bool {
     })
 }
 
-/// Whether a string such as `function_call`, `custom_tool_call` or `computer_call` stands there whole.
+/// Whether the data has a whole string such as `function_call`, `custom_tool_call` or `computer_call`.
 fn is_a_call(data: &[u8]) -> bool {
     memmem::find_iter(data, b"_call\"").any(|at| {
         let word = data[..at].iter().rev().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();

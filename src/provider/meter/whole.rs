@@ -1,12 +1,12 @@
-//! Answers that are one JSON text, condensed while they pass: their usage is found wherever it stands, and however large the
-//! answer is. And the elements of a list that comes in pieces.
+//! Answers that are one JSON text. They are condensed while they pass: usage is found at any place in an answer of any size.
+//! [`Elements`] splits a list that comes in pieces.
 
 use memchr::memmem;
 
 use super::{Tally, Wire, answer::Answer, condense::Condenser, large::Gathered, tools};
 use crate::provider::errors::classify_inside;
 
-/// Bytes at the beginning that tell an error from an answer.
+/// Bytes at the beginning that are read to tell an error from an answer.
 const START: usize = 32;
 
 /// An answer under way.
@@ -18,11 +18,11 @@ pub(super) struct Whole {
     looks: Looks,
 }
 
-/// What the beginning looks like.
+/// The appearance of a beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Looks {
     Unknown,
-    /// An error, which is said as soon as it is complete.
+    /// An error, which is reported as soon as it is complete.
     Error,
     Answer,
 }
@@ -37,7 +37,7 @@ impl Whole {
         self.condenser.is_complete()
     }
 
-    /// Whether it is a JSON text with something in it.
+    /// Whether the text is complete JSON that is not empty.
     pub fn says_something(&self) -> bool {
         self.condenser.is_complete() && !matches!(&self.condenser.condensed().json[..], b"{}" | b"[]" | b"[{}]" | b"null" | b"\"\"")
     }
@@ -60,7 +60,7 @@ impl Whole {
         }
     }
 
-    /// Reads what was kept.
+    /// Reads the kept text.
     pub fn finish(&self, tally: &mut Tally) {
         let condensed = self.condenser.condensed();
         let json = &condensed.json[..];
@@ -76,17 +76,17 @@ impl Whole {
         if answer.is_error() {
             tally.failed(classify_inside(json));
         }
-        // Of one that is cut, the figures may be cut too.
+        // The figures of a cut answer may be cut too.
         tally.settled = tally.figures.is_some() && tally.terminal;
     }
 }
 
-/// `{"error"`, `{"type":"error"`, `[{"error"`, also indented, are the beginning of an error.
+/// Judges a beginning. `{"error"`, `{"type":"error"` and `[{"error"`, also indented, begin an error.
 fn looks(start: &[u8]) -> Looks {
     if memmem::find(start, b"\"error\"").is_some() {
         return Looks::Error;
     }
-    // The first key says enough, unless it is one that says what the rest is.
+    // The first key decides, unless it is `type` or `object`: those name the kind of the rest.
     let first_key = start.split(|byte| *byte == b'"').nth(1).filter(|_| memchr::memchr_iter(b'"', start).count() > 1);
     match first_key {
         Some(key) if !matches!(key, b"type" | b"object") => Looks::Answer,
@@ -107,7 +107,7 @@ pub(super) struct Elements {
 impl Elements {
     /// Gives every object that ends in `piece` to `each`.
     pub fn feed(&mut self, piece: &[u8], mut each: impl FnMut(&[u8], Option<&super::condense::Condensed>)) {
-        // Where the element's bytes in this piece begin.
+        // The start of the element's bytes in this piece.
         let mut start = (self.depth > 1).then_some(0);
         let mut at = 0;
         while at < piece.len() {

@@ -1,4 +1,4 @@
-//! Work that has ended while the book that replicas share is asked about it: the client has its answer, and the charge comes a moment later.
+//! Charges for ended work that wait for the replicas' book. The client has its answer; the charge comes a moment later.
 
 use std::{cell::RefCell, collections::VecDeque};
 
@@ -12,10 +12,10 @@ use crate::{
     usage::UsageSource,
 };
 
-/// Ends of works that wait; more go by the book of this process.
+/// Waiting charges at most; further ones go by this process's own book.
 const MOST: usize = 1_024;
 
-/// What waits for the replicas' book, in order. Belongs to a worker.
+/// Charges that wait for the replicas' book, in order. Belongs to a worker.
 #[derive(Default)]
 pub struct Lates {
     waiting: RefCell<VecDeque<Late>>,
@@ -23,7 +23,7 @@ pub struct Lates {
 }
 
 impl Lates {
-    /// Puts one more at the end.
+    /// Adds a charge at the end.
     pub(super) fn put(&self, late: Late) {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.len() < MOST {
@@ -32,12 +32,12 @@ impl Lates {
         }
     }
 
-    /// Waits until some wait.
+    /// Waits until there is a charge.
     pub async fn some(&self) {
         self.news.notified().await;
     }
 
-    /// Asks the book about all that wait, and charges them. Not to be given up half-way: the book may have been told.
+    /// Asks the book about all waiting charges and makes them. The future must not be dropped half-way: the book may have been told.
     pub async fn settle(&self) {
         while let Some(late) = self.next() {
             late.settle().await;
@@ -49,22 +49,22 @@ impl Lates {
     }
 }
 
-/// The end of a work that is to be charged. Dropped before the replicas' book has been asked, it goes by that of this process.
+/// An ended work that is to be charged. If it is dropped before the replicas' book was asked, this process's own book decides.
 pub struct Late {
     bill: Bill,
     observed: Observed,
-    /// Who pays for a work that this process has forgotten.
+    /// The pledge of a work that this process has forgotten.
     forgotten: Option<Pledge>,
     done: bool,
 }
 
 impl Late {
-    /// What `bill` has seen the end of.
+    /// The work whose end `bill` has seen.
     pub(super) fn of(bill: &mut Bill, observed: &Observed) -> Self {
         Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, done: false }
     }
 
-    /// What nobody will say the use of.
+    /// A forgotten work: no answer will state its usage.
     pub(super) fn forgotten(bill: &Bill, pledge: Pledge) -> Self {
         let observed = Observed {
             usage: pledge.order.expected,

@@ -1,20 +1,19 @@
-//! The Redis tier behind the memory tier: what one replica fetched answers all, and what one purges is gone from all.
+//! The Redis tier behind the memory tier: an answer fetched by one replica serves all, and a purge at one is a purge at all.
 //!
-//! - A look-up that memory cannot answer asks Redis before the origin ([`Fill::look_shared`]); what it finds goes into memory.
-//! - What is stored in memory is written to Redis behind the request, all variants of a key in one value, with a TTL. Writes in
-//!   flight hold at most [`WRITING`] bytes; more are dropped and counted.
-//! - Purges go through a journal ([`crate::store::redis::journal`]): every replica purges its memory when it hears of one, and
-//!   every value in Redis carries the number of the last purge its writer had heard of, so that what was purged later is
-//!   not used, whoever wrote it and however late. Nothing is searched for in Redis; what was purged goes with its TTL. The room
-//!   for all this is fixed ([`known`](super::known)).
-//! - Whoever may have missed a purge (a new connection, a gap) reads the journal; if anything was said meanwhile, or the
-//!   journal is another, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis
-//!   is not asked.
-//! - A message may get lost without a trace (a Cluster carries it from node to node): where nothing was heard for a second, the
-//!   journal's number is compared with what was heard.
+//! - A look-up that memory cannot answer asks Redis before the origin ([`Fill::look_shared`]); a value found goes into memory.
+//! - An entry stored in memory is written to Redis behind the request, all variants of a key in one value, with a TTL. Writes
+//!   in flight hold at most [`WRITING`] bytes; more are dropped and counted.
+//! - Purges go through a journal ([`crate::store::redis::journal`]). Every replica purges its memory when it hears of one.
+//!   Every value in Redis carries the number of the last purge its writer had heard of: a value purged later is not used,
+//!   whichever replica wrote it and however late. Redis is never searched: a purged value goes with its TTL. The room for all
+//!   this is fixed ([`known`](super::known)).
+//! - A replica that may have missed a purge (a new connection, a gap) reads the journal. If the journal has new records or is
+//!   another one, the whole memory tier goes. Until then, and while a purge of our own is not yet in the journal, Redis is not asked.
+//! - A message may get lost without a trace (a Cluster carries it from node to node): after a second without a message, the
+//!   journal's number is compared with the last one heard.
 //! - A purge while Redis is away takes effect here at once and elsewhere when Redis is back.
 //!
-//! How long a value has lain in Redis is told by wall clocks: those of the replicas have to agree to about a second. From when it is read
+//! Wall clocks tell how long a value has lain in Redis: those of the replicas have to agree to about a second. After the read,
 //! its age grows by the reader's own time.
 
 mod talk;
@@ -55,24 +54,24 @@ use crate::{
     },
 };
 
-/// Largest value; what is larger stays with the replica that fetched it. At 1 Gbit/s it keeps others waiting for 8 ms.
+/// Bytes of the largest value; a larger one stays with the replica that fetched it. At 1 Gbit/s such a value delays others by 8 ms.
 pub const LARGEST: usize = 1 << 20;
 /// Bytes of values on their way to Redis.
 pub const WRITING: u64 = 16 << 20;
-/// What a write costs beside its bytes.
+/// Bytes a write costs beside its content.
 const WRITE_OVERHEAD: u64 = 4 << 10;
-/// Purges that wait for Redis; more become one purge of everything.
+/// Most purges that wait for Redis; more become one purge of everything.
 const UNSAID: usize = 1_024;
-/// Longest life in Redis, and how long something that is only good for validation lives there.
+/// Longest life in Redis, and the life there of an entry that is only good for validation.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 const VALIDATOR_KEPT: Duration = Duration::from_secs(3_600);
 const JOURNAL: &str = "cache:1:journal";
 const EVERYTHING: Record = Record::Purged { which: Which::All, soft: false };
 
-/// What the tier did since the start.
+/// The tier's counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedStats {
-    /// By [`Event::ALL`].
+    /// Counts of events, in the order of [`Event::ALL`].
     pub events: [u64; Event::ALL.len()],
     /// Purges that are not yet told to the other replicas.
     pub unsaid: u64,
@@ -80,20 +79,20 @@ pub struct SharedStats {
     pub ready: bool,
 }
 
-/// Something the tier did; label of `outrigger_cache_store_total`.
+/// An event of the tier; label of `outrigger_cache_store_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// Redis had an answer that memory had not.
     Hit,
-    /// It had none.
+    /// Redis had no answer.
     Miss,
-    /// It had one that was purged since.
+    /// Redis had an answer that was purged since.
     Purged,
-    /// It had something of another format version or under another secret.
+    /// Redis had a value of another format version or under another secret.
     Unreadable,
     /// A value was written.
     Stored,
-    /// A value was not written: Redis is away, or refused, or too much is being written.
+    /// A value was not written: Redis is away or refused, or too many bytes are being written.
     Dropped,
     /// A value is too large to be shared.
     TooLarge,
@@ -112,12 +111,12 @@ impl Event {
     ];
 }
 
-/// The way to Redis and what is known of the purges of all replicas.
+/// The way to Redis, and the known purges of all replicas.
 pub(super) struct Tier {
     redis: Arc<Redis>,
     seal: Seal,
     known: RwLock<Option<Known>>,
-    /// Its stamp.
+    /// The stamp of `known`.
     heard: watch::Sender<Option<Stamp>>,
     records: mpsc::Sender<Record>,
     /// Records given and not yet in the journal.
@@ -128,8 +127,8 @@ pub(super) struct Tier {
 }
 
 impl Cache {
-    /// As [`Cache::configured`], behind it a Redis that all replicas share; without a configured secret keys are made with that of Redis as soon
-    /// as it is known. Must be called on the store's runtime.
+    /// As [`Cache::configured`], with a Redis behind it that all replicas share. Without a configured secret, keys are made
+    /// with that of Redis as soon as it is known. Must be called on the store's runtime.
     ///
     /// # Errors
     /// The store's client cannot be made.
@@ -154,7 +153,7 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Puts what Redis had into memory; whether a purge allows it.
+    /// Puts the entries found in Redis into memory, unless a purge forbids it; returns whether it did.
     fn admit(&self, keys: &Keys, told: u64, found: &[Arc<Entry>], now: Moment) -> bool {
         let is_current = |entry: &Arc<Entry>| self.told.fate(told, Subject::of(keys, entry)) == Fate::Lives;
         if !found.iter().all(is_current) {
@@ -182,7 +181,7 @@ impl Cache {
         stored.is_ok()
     }
 
-    /// What another replica said, or this one before.
+    /// Obeys a record of another replica, or an earlier one of this replica.
     fn obey(&self, record: &Record, now: Moment) {
         match record {
             Record::Changed(uri) => {
@@ -202,7 +201,7 @@ impl Fill {
         self.cache.tier.is_some() && (self.only_if_cached || (asks && !self.plan.observe && !self.unconditional))
     }
 
-    /// Asks Redis, at most for the store's deadline: an answer, if it has one; else as before.
+    /// Asks Redis, at most for the store's deadline. Returns a stored answer if Redis has one, else the fill to go forward with.
     pub async fn look_shared(self: Box<Self>, clock: Clock) -> Lookup {
         let cache = self.cache.clone();
         let Some(tier) = &cache.tier else { return self.go_forward() };
@@ -266,7 +265,7 @@ impl Tier {
         self.redis.secret()
     }
 
-    /// Up to where purges are known; `None`: some may have been missed, so that nothing of Redis can be trusted.
+    /// The point up to which purges are known. `None`: a purge may have been missed, and no value of Redis can be trusted.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         self.known.read().as_ref().map(Known::stamp)
     }
@@ -290,7 +289,7 @@ impl Tier {
         self.heard.send_replace(None);
     }
 
-    /// What Redis has under the key and is still good; every failure is nothing.
+    /// The entries that Redis has under the key and that are still good; none on any failure.
     async fn get(&self, keys: &Keys, clock: Clock) -> Vec<Arc<Entry>> {
         if !self.ready() {
             return Vec::new();
@@ -321,7 +320,7 @@ impl Tier {
         self.note(event, alive)
     }
 
-    /// Writes what memory holds under a key, behind the request. `stamp` was taken before memory was changed.
+    /// Writes the slot of a key to Redis, behind the request. `stamp` was taken before memory was changed.
     pub(super) fn write(self: &Arc<Self>, key: Key, slot: Option<Arc<Slot<Entry>>>, stamp: Option<Stamp>, now: Moment) {
         let (Some(stamp), true) = (stamp, self.redis.is_up()) else { return self.note(Event::Dropped, ()) };
         let bytes = slot.iter().flat_map(|slot| slot.variants()).map(|entry| entry.len).sum::<u64>() + WRITE_OVERHEAD;
@@ -357,12 +356,12 @@ impl Tier {
         }
     }
 
-    /// Tells all replicas, also this one, some time soon.
+    /// Queues `record` for all replicas, this one included.
     pub(super) fn say(self: &Arc<Self>, record: Record) {
         if let Record::Changed(key) | Record::Purged { which: Which::Key(key), soft: false } = &record
             && self.ready()
         {
-            // What is surely of no use any more need not take up room until its TTL.
+            // A value that is surely of no use any more need not take up room until its TTL.
             self.write(*key, None, self.stamp(), Moment::at(std::time::UNIX_EPOCH));
         }
         self.unsaid.fetch_add(1, Ordering::AcqRel);

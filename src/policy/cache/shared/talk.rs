@@ -1,5 +1,5 @@
-//! How purges go about: what this replica says is written into the journal, what others say is heard, and what may have got
-//! lost on the way is noticed.
+//! The traffic of purges: this replica's records are written into the journal, the records of others are heard, and lost
+//! messages are noticed.
 
 use std::{
     sync::{Weak, atomic::Ordering},
@@ -21,16 +21,16 @@ use crate::{
 };
 
 const RETRY: Duration = Duration::from_millis(200);
-/// Longest wait for our own word to come back; a gap in the messages is noticed by then.
+/// Longest wait for our own record to come back; a gap in the messages is noticed by then.
 const HEARD: Duration = Duration::from_secs(2);
-/// Pause between two looks whether a message got lost. One a second asks nothing of a Redis, and bounds what a lost one can do.
+/// Pause between two checks for lost messages. One check a second is nothing to a Redis, and bounds the harm of a lost message.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Hears what the replicas say, for as long as the cache lives.
+/// Hears the records of all replicas, for as long as the cache lives.
 pub(super) async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: Notices, clock: Clock) {
-    // Up to where memory is purged.
+    // The stamp up to which memory is purged.
     let mut purged = None;
-    // What the journal had a look ago and nobody has said.
+    // The journal's stamp at the last check, if no message has carried it.
     let mut unheard = None;
     loop {
         let notice = match tokio::time::timeout(LOOK_EVERY, notices.recv()).await {
@@ -42,7 +42,7 @@ pub(super) async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: No
                 if unheard.is_none() || unheard != before {
                     continue;
                 }
-                // Messages get lost on their way: another way is needed.
+                // Messages get lost on this subscription: a new one is needed.
                 unheard = None;
                 let Some(redis) = redis.upgrade() else { return };
                 if let Ok(anew) = redis.journal_notices(JOURNAL) {
@@ -60,7 +60,7 @@ pub(super) async fn hear(cache: Weak<Cache>, redis: Weak<Redis>, mut notices: No
         {
             if number == at.number + 1 {
                 let Some(cache) = cache.upgrade() else { return };
-                // What cannot be read was said by a later version, and can be about anything.
+                // An unreadable record comes from a later version, and can be about anything.
                 let record = Record::decode(&message).unwrap_or(EVERYTHING);
                 cache.obey(&record, clock.moment());
                 purged = cache.tier.as_ref().and_then(|tier| tier.hear(number, &record));
@@ -101,7 +101,7 @@ async fn read_journal(redis: &Weak<Redis>) -> Option<journal::Journal> {
     }
 }
 
-/// Says what this replica has to say, one after the other, and tries until it is said.
+/// Writes this replica's records into the journal, one after the other, and tries each until it is written.
 pub(super) async fn speak(tier: Weak<Tier>, mut waiting: mpsc::Receiver<Record>) {
     while let Some(mut record) = waiting.recv().await {
         loop {
@@ -112,7 +112,7 @@ pub(super) async fn speak(tier: Weak<Tier>, mut waiting: mpsc::Receiver<Record>)
             let before = tier.stamp();
             let said = tier.redis.journal_append(JOURNAL, &record.about(), PREFIXES, &record.encode()).await;
             if let Ok(number) = said {
-                // Redis is asked again only when it is known here, too, what was purged.
+                // Redis is asked again only after this replica, too, has heard of the purge.
                 let heard = |now: &Option<Stamp>| now.is_some_and(|now| now.number >= number || before.is_some_and(|b| b.id != now.id));
                 let _ = tokio::time::timeout(HEARD, tier.heard.subscribe().wait_for(heard)).await;
                 tier.unsaid.fetch_sub(1, Ordering::AcqRel);

@@ -1,7 +1,7 @@
-//! What lies in Redis under a key: all variants with what was known of purges when they were written, sealed if asked for.
+//! The value of a key in Redis: all variants, with the stamp of the purges known when they were written, sealed if asked for.
 //!
 //! A version, a flag, then either the plain contents or a nonce and AES-256-GCM over them with the key's name as associated
-//! data, so that a value moved under another key does not open. Anything else than what [`Seal::wrap`] made is nothing.
+//! data: a value moved under another key does not open. Only the bytes that [`Seal::wrap`] made are a value.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
@@ -18,10 +18,10 @@ const NONCE: usize = 12;
 pub struct Seal(Option<RandomizedNonceKey>);
 
 impl Seal {
-    /// Encrypts with a key made from `secret`, if there is one.
+    /// A seal with a key made from `secret`; without a secret, values are not encrypted.
     ///
     /// # Errors
-    /// The library takes no key of 32 bytes; it always does.
+    /// The library refuses a key of 32 bytes; it never does.
     pub fn new(secret: Option<&Secret>) -> Result<Self, String> {
         let key = secret.map(|secret| {
             let key = blake3::derive_key("outrigger cache values v1", secret.reveal().as_bytes());
@@ -66,7 +66,7 @@ impl Seal {
         Some(value)
     }
 
-    /// What [`wrap`](Self::wrap) has wrapped for the same key; `None` for anything else, an older format, another secret.
+    /// The value that [`wrap`](Self::wrap) has wrapped for the same key; `None` for other bytes, an older format or another secret.
     pub fn unwrap(&self, key: &str, value: &[u8], now: Moment) -> Option<(Stamp, Vec<Entry>)> {
         let opened;
         let contents = match (&self.0, value.split_at_checked(2)?) {
