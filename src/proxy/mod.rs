@@ -172,9 +172,7 @@ impl Proxy {
         }
         // The body's bounds before the route: routing may read the body.
         let body = self.bound_upload(&ask, door, body)?;
-
-        // Route before every policy: the route has the policies. The path decides; outbound the operation and the model decide too, so
-        // the body may be read first.
+        // Route before every policy: the route has the policies. Outbound the model decides too, so the body may be read first.
         let mut body = match arrival.door {
             Door::Inbound => {
                 ask.routed(route_inbound(door, arrival)?);
@@ -218,7 +216,7 @@ impl Proxy {
         };
         // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);
-        Ok(attempted.into_served(exchange))
+        attempted.into_served(exchange)
     }
 
     /// The worker's view of the newest configuration.
@@ -329,16 +327,19 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
 
 impl Attempted {
     /// The part for the client: an answer, or the two ends of a tunnel.
-    fn into_served(self, exchange: &mut Exchange) -> Served {
+    ///
+    /// # Errors
+    /// A 101 whose connection cannot become a tunnel: the client must not take it for one.
+    fn into_served(self, exchange: &mut Exchange) -> Result<Served, Reject> {
         let Self { head, body, connection, bounds, .. } = self;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            if let Some(upstream) = connection.and_then(Connection::into_tunnel) {
-                return Served::Tunnel(Response::from_parts(head, Body::Empty), upstream);
-            }
-        } else {
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
             exchange.connection = connection;
+            return Ok(Served::Response(Response::from_parts(head, body), bounds));
         }
-        Served::Response(Response::from_parts(head, body), bounds)
+        match connection.and_then(Connection::into_tunnel) {
+            Some(upstream) => Ok(Served::Tunnel(Response::from_parts(head, Body::Empty), upstream)),
+            None => Err(Reject::Internal("the target's connection cannot become a tunnel".into())),
+        }
     }
 }
 
