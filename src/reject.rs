@@ -278,6 +278,9 @@ impl Reject {
             Self::BodyTooLarge(limit) => format!("the request body is larger than {limit} bytes (bounds.max_body)"),
             Self::BodyCoded(coded) => coded.detail(),
             Self::Limited(limited) => limited.detail(),
+            Self::Unpriced(model) if model.is_empty() => {
+                "a dollar limit applies and the request names no model, so that it has no price: is its body the JSON of a call?".into()
+            }
             Self::Unpriced(model) => {
                 format!("a dollar limit applies and the model `{model}` has no price: add it under outbound.prices, or set unpriced: allow")
             }

@@ -61,7 +61,7 @@ impl Outbox {
 
     /// Adds `piece`, then `back`. A second large piece is copied: ask [`Self::takes_more`] first.
     pub fn push(&mut self, piece: Bytes, back: &'static [u8]) {
-        if piece.len() <= SMALL || !self.piece.is_empty() {
+        if piece.len() <= SMALL || !self.piece.is_empty() || !self.back.is_empty() {
             let tail = self.tail();
             tail.extend_from_slice(&piece);
             tail.extend_from_slice(back);

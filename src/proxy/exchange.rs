@@ -277,6 +277,8 @@ impl Observer for Exchange {
             End::Complete => ExchangeOutcome::Complete,
             // Another worker may end a shared fetch, a moment before this worker's own stop.
             End::Broken(BodyError::Stopping) => ExchangeOutcome::Stopped,
+            // An answer is cut when its client breaks the upload off.
+            End::Broken(_) if self.ask.upload.failure().is_some() => ExchangeOutcome::ClientGone,
             End::Broken(_) => ExchangeOutcome::UpstreamBroken,
             End::Abandoned => ExchangeOutcome::ClientGone,
         };

@@ -108,8 +108,10 @@ impl Asking<'_> {
     /// Ready when the head of the final answer is whole.
     fn poll(&mut self, wire: &mut Wire, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         let _ = wire.poll_send(cx);
-        if let Some(Unsendable::Body(why)) = wire.unsendable() {
-            return Poll::Ready(Err(Lost::reset(why.clone())));
+        match wire.unsendable() {
+            Some(Unsendable::Body(why)) => return Poll::Ready(Err(Lost::reset(why.clone()))),
+            Some(Unsendable::Silent(after)) => return Poll::Ready(Err(Lost::reset(BodyError::Idle(*after).to_string()))),
+            Some(Unsendable::Target(_)) | None => {}
         }
         loop {
             if !wire.input.is_empty() {
@@ -265,10 +267,10 @@ impl HttpBody for AnswerBody {
                 Ok(Next::Missing) => {}
                 Err(flaw) => return this.cut(format!("the answer's chunks are malformed: {flaw}")),
             }
-            if let Some(Unsendable::Body(why)) = wire.unsendable() {
-                return this.cut(format!("the request broke off: {why}"));
-            }
             let Poll::Ready(filled) = wire.poll_fill(cx, this.rest.is_plenty()) else {
+                if let Some(Unsendable::Body(why)) = wire.unsendable() {
+                    return this.cut(format!("the request broke off: {why}"));
+                }
                 if !wire.has_sent_all() {
                     wire.reader = Some(cx.waker().clone());
                 }

@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -17,7 +18,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{Stream, slots::Slot};
 use crate::body::{
-    Body,
+    Body, BodyError,
     ahead::Ahead,
     enclose::{Unsent, WrongLength},
     inbox::{self, Expect},
@@ -56,6 +57,8 @@ pub struct Wire {
 pub enum Unsendable {
     /// Its own body failed.
     Body(String),
+    /// Its own body was silent for this long. An answer that has begun may do without the rest.
+    Silent(Duration),
     /// The target takes no more bytes. It may have answered before.
     Target(String),
 }
@@ -135,12 +138,17 @@ impl Wire {
             while self.unsent != Unsent::Nothing && !body_waits && self.out.takes_more() {
                 match Pin::new(&mut self.body).poll_frame(cx) {
                     Poll::Ready(Some(Ok(frame))) => self.unsent.put(&mut self.out, frame, self.body.is_end_stream(), true)?,
+                    Poll::Ready(Some(Err(BodyError::Idle(after)))) => return Poll::Ready(Err(Unsendable::Silent(after))),
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Unsendable::Body(error.to_string()))),
                     Poll::Ready(None) => self.unsent.end(&mut self.out, None)?,
                     Poll::Pending => body_waits = true,
                 }
             }
             if self.unsent == Unsent::Nothing {
+                if !self.body.is_end_stream() {
+                    // The end is known by the length: the body may say so too, and is not waited for.
+                    let _ = Pin::new(&mut self.body).poll_frame(cx);
+                }
                 self.body = Body::Empty;
             }
             if self.out.is_empty() {
@@ -189,9 +197,10 @@ pub fn send_on(wire: Shared) {
             return Poll::Ready(());
         }
         let polled = wire.poll_send(cx);
-        if polled.is_pending() {
-            wire.uploader = Some(cx.waker().clone());
-        } else if let Some(reader) = wire.reader.take() {
+        wire.uploader = polled.is_pending().then(|| cx.waker().clone());
+        if polled.is_ready()
+            && let Some(reader) = wire.reader.take()
+        {
             // Half a request is no request: the answer's reader cuts the answer.
             reader.wake();
         }

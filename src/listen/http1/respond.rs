@@ -65,7 +65,7 @@ pub async fn respond(wire: &Rc<Wire>, response: Response<Outgoing>, asked: Asked
     {
         let mut state = wire.state.borrow_mut();
         // The final answer begins: no 1xx answer may follow.
-        (state.informs, state.expects) = (false, Expects::Nothing);
+        state.begin_answer();
         let out = state.out.tail();
         write_head(out, head.status, head.extensions.get::<Reason>(), &head.headers);
         match (keeps, asked.old) {

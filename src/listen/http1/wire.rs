@@ -76,6 +76,8 @@ pub struct State {
     reader: Option<Waker>,
     /// The connection's future, which watches the client once the body has come.
     watcher: Option<Waker>,
+    /// The reader of the body waits for the socket.
+    reading: bool,
     /// The client has left.
     gone: bool,
     patience: Option<Pin<Box<Sleep>>>,
@@ -131,6 +133,7 @@ impl Wire {
             request: 0,
             reader: None,
             watcher: None,
+            reading: false,
             gone: false,
             patience: None,
         };
@@ -142,7 +145,7 @@ impl Wire {
         let mut state = self.state.borrow_mut();
         state.request = state.request.wrapping_add(1);
         (state.body, state.expects, state.informs) = (body, expects, informs);
-        (state.reader, state.patience) = (None, None);
+        (state.reader, state.patience, state.reading) = (None, None, false);
         state.request
     }
 
@@ -190,7 +193,7 @@ impl Wire {
         self.state.borrow_mut().poll_write(cx, &self.session)
     }
 
-    /// Ready when the client has left. Bytes of later requests are kept, up to a bound; beyond it a client that leaves is not seen.
+    /// Ready when the client has left. Unread bytes are kept, up to a bound; beyond the bound a client that leaves is not seen.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.borrow_mut();
         loop {
@@ -198,15 +201,19 @@ impl Wire {
                 return Poll::Ready(());
             }
             if !matches!(state.body, Coming::Ended) {
-                // The reader of the body watches the socket, and says when it has done so to the end.
                 state.watcher = Some(cx.waker().clone());
+            }
+            if state.reading {
+                // The reader of the body watches the socket meanwhile.
                 return Poll::Pending;
             }
             if state.input.len() >= AHEAD {
                 return Poll::Pending;
             }
-            if let Ok(0) | Err(_) = ready!(state.poll_fill(cx)) {
-                state.gone = true;
+            match ready!(state.poll_fill(cx)) {
+                // The client does not wait for 100: neither does the reader.
+                Ok(1..) => state.reader.take().into_iter().for_each(Waker::wake),
+                Ok(0) | Err(_) => state.gone = true,
             }
         }
     }
@@ -332,11 +339,21 @@ impl State {
                 },
             }
             ready!(self.poll_granted(cx, session));
-            match ready!(self.poll_fill(cx)) {
+            let filled = self.poll_fill(cx);
+            self.reading = filled.is_pending();
+            match ready!(filled) {
                 Ok(1..) => {}
                 Ok(0) => self.leave("the client closed the connection before the end of its request".into()),
                 Err(error) => self.leave(error.to_string()),
             }
+        }
+    }
+
+    /// The final answer begins: no 1xx answer follows, and the client need not be asked for its body.
+    pub fn begin_answer(&mut self) {
+        (self.informs, self.expects, self.patience) = (false, Expects::Nothing, None);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
     }
 
@@ -353,6 +370,7 @@ impl State {
     /// The body has come to its end, or has none.
     fn body_is(&mut self, body: Coming) {
         self.body = body;
+        self.reading = false;
         if let Some(watcher) = self.watcher.take() {
             watcher.wake();
         }
@@ -372,6 +390,19 @@ impl Incoming {
     /// The body of the request of this number.
     pub fn new(wire: Rc<Wire>, request: u32) -> Self {
         Self { wire, request }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        let mut state = self.wire.state.borrow_mut();
+        if state.request == self.request && state.reading {
+            // The connection watches the socket itself now.
+            state.reading = false;
+            if let Some(watcher) = state.watcher.take() {
+                watcher.wake();
+            }
+        }
     }
 }
 
