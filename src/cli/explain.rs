@@ -142,7 +142,7 @@ struct Place<'a> {
 /// # Errors
 /// In words: the door is not open, the URL is not valid, no provider has that name, or the path matches two routes.
 pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Explained, String> {
-    let url: Uri = args.url.parse().map_err(|error| format!("`{}` is not a URL: {error}", args.url))?;
+    let url = refusal::url(&args.url)?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let (door, door_because) = which_door(args, &url, path, config)?;
     let place = place(door, config)?;
@@ -287,7 +287,7 @@ impl Understood {
         let path = rest.split('?').next().unwrap_or_default();
         let shape = provider::recognise(provider.api, &arrival.method, path);
         means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
-        let facts = if shape.reads_body { provider::read(shape.api, shape.operation, body).ok() } else { None };
+        let facts = if shape.reads_body { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
         Ok(Self {
             provider: provider.name.clone(),
             url: provider.url.to_string(),

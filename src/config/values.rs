@@ -184,6 +184,9 @@ impl PathPattern {
                 part if part.contains('*') => {
                     return Err(format!("`{part}` in `{text}`: `*` stands for a whole segment, `**` for the rest"));
                 }
+                part if part.starts_with('{') && part.ends_with('}') => {
+                    return Err(format!("`{part}` in `{text}`: `*` stands for a whole segment; segments have no names"));
+                }
                 "." | ".." => return Err(format!("`{text}` must not have `.` or `..` segments")),
                 part => Segment::Literal(part.to_owned()),
             });
@@ -257,6 +260,7 @@ mod tests {
         }
         assert!(PathPattern::parse("/a/**/b").is_err());
         assert!(PathPattern::parse("a").is_err());
+        assert!(PathPattern::parse("/users/{id}").is_err_and(|why| why.contains("`*` stands for a whole segment")));
     }
 
     #[test]

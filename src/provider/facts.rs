@@ -60,6 +60,15 @@ pub fn by_length(bytes: u64) -> u64 {
     bytes.div_ceil(ASCII_BYTES_PER_TOKEN)
 }
 
+/// The facts of a body that is sent; a body that is no JSON is estimated from its length, because the provider says best what is wrong
+/// with it. `None`: there is no body.
+pub fn read_or_estimate(api: Api, operation: Operation, body: &[u8]) -> Option<Facts> {
+    match read(api, operation, body) {
+        Err(BodyProblem::NotJson) => Some(Facts::unread(body.len() as u64)),
+        read => read.ok(),
+    }
+}
+
 /// Reads a whole body. A multipart form (audio, images) gives its model alone.
 pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
     if body.trim_ascii().is_empty() {

@@ -38,7 +38,7 @@ pub use errors::{
     render::{LimitState, limit_headers, render, request_id_field, stream_error},
 };
 pub use expected::expected_usage;
-pub use facts::{BodyProblem, Facts, by_length, read};
+pub use facts::{BodyProblem, Facts, by_length, read, read_or_estimate};
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};

@@ -31,7 +31,7 @@ use crate::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, Billed, BodyProblem, Facts, Shape},
+    provider::{self, Billed, Facts, Shape},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::{self, Family},
@@ -311,12 +311,7 @@ pub fn split(path: &str) -> (&str, &str) {
 
 impl ModelCall {
     fn read_body(&mut self, body: &[u8]) {
-        // A body that is no JSON passes: the provider says best what is wrong with it. Its tokens are estimated from its length.
-        let read = match provider::read(self.shape.api, self.shape.operation, body) {
-            Err(BodyProblem::NotJson) => Ok(Facts::unread(body.len() as u64)),
-            read => read,
-        };
-        if let Ok(facts) = read {
+        if let Some(facts) = provider::read_or_estimate(self.shape.api, self.shape.operation, body) {
             if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
                 self.model = Some(model.into());
             }

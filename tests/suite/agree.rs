@@ -99,6 +99,8 @@ const OUTBOUND: &[Question] = &[
     ("POST", CHAT, &[("content-type", "application/json"), ("outrigger-cache-ttl", "soon")], HELLO),
     ("POST", CHAT, &[("content-type", "application/json"), ("host", "evil.example")], HELLO),
     ("POST", CHAT, JSON, r#"{"model":"who-knows","messages":[{"role":"user","content":"hi"}]}"#),
+    ("POST", CHAT, JSON, "no JSON"),
+    ("POST", CHAT, JSON, r#"{"messages":[]}"#),
     (
         "POST",
         "/house/chat/completions",

@@ -1,5 +1,7 @@
 //! The refusals of the proxy, as far as the file and the request decide them.
 
+use http::Uri;
+
 use crate::{
     arrival::{Arrival, Door},
     config::{Config, Limit, Mode, Policies, Unit, Unpriced},
@@ -58,6 +60,18 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, co
             })
         }
         _ => None,
+    }
+}
+
+/// A path or a URL. A word alone would parse as a host.
+///
+/// # Errors
+/// The text is neither.
+pub(super) fn url(text: &str) -> Result<Uri, String> {
+    let url: Uri = text.parse().map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    match url.scheme().is_some() || text.starts_with('/') || text == "*" {
+        true => Ok(url),
+        false => Err(format!("`{text}` is neither a path nor a URL: a path begins with `/`")),
     }
 }
 

@@ -150,5 +150,6 @@ fn mistakes_on_the_line_are_said() {
         assert!(Line::try_parse_from(line).is_err(), "{line:?}");
     }
     assert!(explained(&["GET", "not a url"]).unwrap_err().contains("is not a URL"));
+    assert!(explained(&["GET", "login"]).unwrap_err().contains("`login` is neither a path nor a URL"));
     assert!(explained(&["POST", "/openai/v1/embeddings", "-d", "@/no/such/file"]).unwrap_err().contains("cannot be read"));
 }
