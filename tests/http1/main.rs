@@ -4,7 +4,6 @@
 //! them; `fuzz/fuzz_targets/http1.rs` makes them without end.
 
 mod allocations;
-mod framing;
 mod oracle;
 
 use http::Method;

@@ -3,6 +3,9 @@
 //! Our own verdict is the same or stricter, and what both accept is the same message. Where it is stricter, the reason is a row of
 //! [`STRICTER`]; where it is not as strict, of [`LAXER`].
 
+#[path = "framing.rs"]
+mod framing;
+
 use std::{cell::RefCell, convert::Infallible, rc::Rc};
 
 use bytes::Bytes;
@@ -16,8 +19,6 @@ use outrigger::{
     upstream::headers,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-use super::framing;
 
 /// Refusals of our own where the oracle accepts, and why they stay. Each has an example in `every_row_has_an_example`.
 pub const STRICTER: &[(Refusal, &str)] = &[
