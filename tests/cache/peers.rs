@@ -164,7 +164,7 @@ impl Way for Through {
     fn settle(&mut self, _: &mut App) {}
 
     fn pass(&mut self, _: &mut App, seconds: u64) {
-        thread::sleep(Duration::from_secs(seconds));
+        thread::sleep(Duration::from_secs(seconds)); // real time: nginx and Varnish have no clock of ours
     }
 
     fn post(&mut self, _: &mut App, _: u8) {}
@@ -227,13 +227,12 @@ impl Proxy {
         let child = command.stdin(Stdio::null()).stdout(log()).stderr(log()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{name}: {error}; apt-get install nginx-light varnish"));
         let proxy = Self { name, port, child };
-        let up = (0..100).any(|_| {
-            let up = TcpStream::connect(("127.0.0.1", port)).is_ok();
-            if !up {
-                thread::sleep(Duration::from_millis(100));
-            }
-            up
-        });
+        let began = outrigger::clock::Clock::system().now();
+        let mut up = false;
+        while !up && began.elapsed() < Duration::from_secs(10) {
+            up = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            thread::yield_now();
+        }
         assert!(up, "{name} has not started: {}", fs::read_to_string(dir.join("out.log")).unwrap_or_default());
         proxy
     }
