@@ -48,7 +48,7 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced:
         }
     };
     match mark {
-        Mark::Hit => status::mark_hit(response.headers_mut(), &entry.fresh, now),
+        Mark::Hit => status::mark_hit(response.headers_mut(), entry, now),
         Mark::Forwarded(member) => {
             response.headers_mut().append(status::CACHE_STATUS, member);
             status::mark_age(response.headers_mut(), &entry.fresh, now);

@@ -181,6 +181,12 @@ impl Entry {
         self.told.load(Ordering::Relaxed)
     }
 
+    /// Remaining lifetime in whole seconds; never above 0 once a soft purge has made the entry stale, negative once it is old.
+    pub fn ttl(&self, now: Moment) -> i64 {
+        let ttl = super::status::ttl(&self.fresh, now);
+        if self.is_softly_purged() { ttl.min(0) } else { ttl }
+    }
+
     /// Whether a soft purge has marked it stale.
     pub fn is_softly_purged(&self) -> bool {
         self.softly_purged.load(Ordering::Relaxed)

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    entry::{Entry, Savings},
-    status,
-};
+use super::entry::{Entry, Savings};
 use crate::clock::Moment;
 
 /// How an answer came from the store.
@@ -48,6 +45,6 @@ pub struct HitInfo {
 
 impl HitInfo {
     pub(super) fn of(entry: &Entry, outcome: HitKind, now: Moment) -> Self {
-        Self { outcome, age: entry.fresh.age(now), ttl: status::ttl(&entry.fresh, now), savings: entry.savings }
+        Self { outcome, age: entry.fresh.age(now), ttl: entry.ttl(now), savings: entry.savings }
     }
 }

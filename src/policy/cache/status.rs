@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::freshness::Freshness;
+use super::{entry::Entry, freshness::Freshness};
 use crate::clock::Moment;
 
 /// The field's name.
@@ -93,12 +93,12 @@ pub fn bypassed(reason: &'static str) -> HeaderValue {
 }
 
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
-pub fn mark_hit(headers: &mut HeaderMap, fresh: &Freshness, now: Moment) {
-    let value = format!("outrigger; hit; ttl={}", ttl(fresh, now));
+pub fn mark_hit(headers: &mut HeaderMap, entry: &Entry, now: Moment) {
+    let value = format!("outrigger; hit; ttl={}", entry.ttl(now));
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.append(CACHE_STATUS, value);
     }
-    mark_age(headers, fresh, now);
+    mark_age(headers, &entry.fresh, now);
 }
 
 /// Sets `Age` (RFC 9111 section 5.1).

@@ -392,6 +392,11 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
     assert!(world.fetch("/a", &[], &fresh, "1", 2));
     assert_eq!(world.cache.purge(&Purge { which: Which::All, soft: true }, at(2)), 1);
     forwarded(world.ask("/a", &[], 2));
+    // Where a stale answer may be given, it does not say that it is fresh.
+    assert!(world.fetch("/b", &[], &[("cache-control", "max-age=60, stale-while-revalidate=60")], "b", 2));
+    assert_eq!(world.cache.purge(&Purge { which: Which::Prefix("/b".into()), soft: true }, at(2)), 1);
+    let Lookup::Stale { response, info, .. } = world.ask("/b", &[], 3) else { panic!("stale") };
+    assert_eq!((response.headers()["cache-status"].to_str().expect("text"), info.ttl), ("outrigger; hit; ttl=0", 0));
 }
 
 #[tokio::test]
