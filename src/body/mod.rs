@@ -22,9 +22,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::http1::{Id, NEVER_TRAILERS};
 
 /// A request or response body.
 #[derive(Default)]
@@ -100,21 +102,11 @@ impl Body {
 
 /// Removes fields that must not come after a body: framing, routing, and fields of one hop (RFC 9110 section 6.5.1).
 pub fn scrub(trailers: &mut HeaderMap) {
-    for name in NEVER_TRAILERS {
+    let never: Vec<HeaderName> = trailers.keys().filter(|name| NEVER_TRAILERS.has(Id::of(name.as_str().as_bytes()))).cloned().collect();
+    for name in never {
         trailers.remove(name);
     }
 }
-
-const NEVER_TRAILERS: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-];
 
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

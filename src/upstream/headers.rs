@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use crate::{
     arrival::Arrival,
     fields::{Claims, claims::Whose, content_length, has_token},
+    http1::{ESSENTIAL, HOP_BY_HOP, Id},
     reject::{Fault, Reject},
 };
 
@@ -135,7 +136,7 @@ fn strip(headers: &mut HeaderMap) {
             }
         }
     }
-    let present: SmallVec<[&HeaderName; 2]> = HOP_BY_HOP.iter().filter(|name| headers.keys().any(|key| key == *name)).collect();
+    let present: SmallVec<[HeaderName; 2]> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
     for name in present {
         headers.remove(name);
     }
@@ -246,12 +247,12 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+    HOP_BY_HOP.has(Id::of(name.as_str().as_bytes()))
 }
 
 /// Fields that a `Connection` list must not remove: framing, identity, and fields for the end points.
 fn is_essential(name: &HeaderName) -> bool {
-    ESSENTIAL.contains(name)
+    ESSENTIAL.has(Id::of(name.as_str().as_bytes()))
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -259,30 +260,6 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
-
-// Statics: a constant array of names would be built at each use.
-static HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
-
-static ESSENTIAL: [HeaderName; 10] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::SET_COOKIE,
-    header::CACHE_CONTROL,
-    header::TRAILER,
-    header::VIA,
-];
 
 #[cfg(test)]
 mod tests {
