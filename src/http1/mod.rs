@@ -12,7 +12,11 @@
 //! | `edits` | RFC 9110 7.6.1 | [`Edits`]: what changes in a head on its way |
 //! | `compose` | 3, 4, 5 | `write_*`: heads and edits become bytes |
 //! | [`map`] | | heads as types of the `http` crate, off the hot path |
+//! | [`share`] | | heads as maps that share the head's bytes: policies read these today |
 //! | `refusal` | | [`Refusal`]: every reason, with its word and status |
+//!
+//! Reader, framing and chunks serve both ends. [`Edits`] and `compose` are proven and not in use there yet: policies change maps of
+//! fields.
 //!
 //! ```
 //! use outrigger::http1::{Edits, Framing, Head, Id, Limits, Scanner, write_request};

@@ -29,7 +29,7 @@ mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, header, request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
@@ -275,14 +275,7 @@ impl Listener {
         let stream = Watched::new(stream, session.clone());
         let connection = h2::builder(bounds, level, &self.proxy.stop).serve_connection(TokioIo::new(stream), service);
         let ended = session.drive(connection, |connection| connection.graceful_shutdown()).await;
-        ended.map_err(|error| {
-            if error.is_parse() {
-                // hyper has answered the client itself.
-                let code = if error.is_parse_too_large() { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-                self.proxy.unreadable(self.door, code);
-            }
-            io::Error::other(error)
-        })
+        ended.map_err(io::Error::other)
     }
 
     /// Checks that the door takes such a request and has room for it. The head has passed its own checks.

@@ -53,15 +53,12 @@ use crate::{
     },
     caller::{Caller, KnownBy},
     cause::WorkerCauses,
-    clock::{Chance, Instant, http_date},
+    clock::{Chance, http_date},
     config::{Applies, Bounds, CallerSource},
     policy::{access, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
-    telemetry::{
-        WorkerTelemetry,
-        metrics::{CacheOutcome, Finished},
-    },
+    telemetry::WorkerTelemetry,
     upstream::{Connection, Dial, Tunnel, headers},
 };
 use ask::Ask;
@@ -140,21 +137,6 @@ impl Proxy {
     pub fn refuse(mut exchange: Box<Exchange>, reject: Reject) -> Response<Body> {
         let response = exchange.refuse(reject);
         exchange.end_with(response, TimeBounds::default())
-    }
-
-    /// Counts a request whose head could not be read and that was refused with `code`.
-    pub fn unreadable(&self, door: Door, code: StatusCode) {
-        let worker = self.worker();
-        let Some(live) = worker.live.door(door) else { return };
-        worker.route(door, live.fallthrough()).requests.finish(&Finished {
-            code: code.as_u16(),
-            cache: CacheOutcome::None,
-            total: Duration::ZERO,
-            own: None,
-            reject: Some(Reject::BadRequest("".into()).reason()),
-            broken: false,
-            at: Instant::now(),
-        });
     }
 
     /// The policies, in their order.

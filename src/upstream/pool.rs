@@ -389,7 +389,7 @@ fn unstarted(why: http2::Unstarted) -> SendError {
 }
 
 fn explain(error: &hyper::Error, reused: bool) -> SendError {
-    let mut fault = if error.is_parse() { Fault::Malformed } else { Fault::Reset };
+    let mut fault = Fault::Reset;
     let (mut unsent, mut reused) = (false, reused);
     let mut detail = error.to_string();
     let mut source = std::error::Error::source(error);
