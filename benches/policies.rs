@@ -5,12 +5,13 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, Method};
+use http::Method;
 use outrigger::{
     arrival::Door,
     cause::{Begin, Causes},
     clock::{Chance, Clock, Instant},
     config::{self, Applies, KeyPart, Match, PathPattern, Unit},
+    http1::Fields,
     policy::{
         breaker::{Breakers, Outcome},
         cache::{
@@ -30,7 +31,7 @@ fn routes(c: &mut Criterion) {
     let rows = (0..1000)
         .map(|at| (Match { path: Some(PathPattern::parse(&format!("/api/v{at}/**")).expect("a pattern")), ..Match::default() }, at));
     let table = Table::new(rows);
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let query = |path| Query { path, method: &Method::GET, host: "shop", headers: &headers, provider: None, operation: None, model: None };
     c.bench_function("route among 1,000, all under one segment, the last", |b| b.iter(|| table.find(&query(black_box("/api/v999/x")))));
     let spread = Table::new(
@@ -75,7 +76,7 @@ fn limits(c: &mut Criterion) {
         unmetered: config::Unpriced::Allow,
     };
     let set = limits.set(Door::Inbound, [&limit]);
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let facts = KeyFacts {
         client_ip: [127, 0, 0, 1].into(),
         caller: None,
@@ -112,8 +113,8 @@ fn breaker(c: &mut Criterion) {
 }
 
 fn meter(c: &mut Criterion) {
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", http::HeaderValue::from_static("text/event-stream"));
+    let mut headers = Fields::new();
+    headers.insert("content-type", "text/event-stream");
     let event = b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
     let mut meter = Meter::new(config::Api::OpenAi, config::Operation::Chat, &headers);
     c.bench_function("meter: one event of a chat stream", |b| b.iter(|| meter.feed(black_box(event))));
@@ -123,7 +124,7 @@ fn meter(c: &mut Criterion) {
 fn top(c: &mut Criterion) {
     let entry = Entry::new(NewEntry {
         status: http::StatusCode::OK,
-        headers: HeaderMap::new(),
+        headers: Fields::new(),
         body: [].into(),
         trailers: None,
         pauses: None,

@@ -7,9 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
-use crate::clock::{Instant, unguessable_id};
+use crate::{
+    clock::{Instant, unguessable_id},
+    http1::{Fields, Id, Named},
+};
 
 /// Which listener a request came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,7 +135,7 @@ pub struct Arrival {
     /// The version, as sent.
     pub version: Version,
     /// The fields, as sent.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The time at which the head was complete.
     pub at: Instant,
     /// Takes the target's 1xx answers; `None`: they are dropped.
@@ -142,7 +145,7 @@ pub struct Arrival {
 /// A client's connection that takes interim answers: 1xx (RFC 9110 section 15.2).
 pub trait Interim: fmt::Debug {
     /// Takes an interim answer for the connection's request of this number. `fields` may all be passed on. `status` is never 101.
-    fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap);
+    fn interim(&self, request: u32, status: StatusCode, fields: &Fields);
 }
 
 /// The request that 1xx answers belong to.
@@ -162,7 +165,7 @@ impl Arrival {
 
     /// The host of the `Host` field, without the port, as sent; empty if there is none.
     pub fn host(&self) -> &str {
-        let host = self.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let host = self.headers.get(Id::Host).and_then(|h| h.to_str().ok()).unwrap_or_default();
         match host.rfind(':') {
             Some(colon) if !host[colon..].contains(']') => &host[..colon],
             _ => host,
@@ -180,18 +183,15 @@ impl Arrival {
     }
 
     /// A field's value as text; `None`: the field is absent or not visible ASCII.
-    pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
+    pub fn header(&self, name: impl Named) -> Option<&str> {
+        self.headers.text(name)
     }
 }
 
 /// Whether `headers` are a gRPC call's fields.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
+pub fn is_grpc(headers: &Fields) -> bool {
     const TYPE: &[u8] = b"application/grpc";
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..TYPE.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
+    headers.get(Id::ContentType).and_then(|value| value.as_bytes().get(..TYPE.len())).is_some_and(|start| start.eq_ignore_ascii_case(TYPE))
 }
 
 #[cfg(test)]

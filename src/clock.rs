@@ -4,12 +4,11 @@
 //! that moves with the monotonic clock. All other code takes `now` as an argument.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     sync::OnceLock,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::HeaderValue;
 pub use tokio::time::Instant;
 
 /// A moment on two clocks. The steady clock tells how much time has passed: it is never set. The wall clock is for comparison
@@ -121,21 +120,25 @@ pub fn unix(at: SystemTime) -> Duration {
 
 thread_local! {
     /// The last date written, and its second since 1970.
-    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((u64::MAX, HeaderValue::from_static(""))) };
+    static DATE: Cell<(u64, [u8; DATE_LEN])> = const { Cell::new((u64::MAX, [b' '; DATE_LEN])) };
 }
 
+/// Bytes of a date as IMF-fixdate.
+const DATE_LEN: usize = 29;
+
 /// The second of `at` as a date field (RFC 9110 section 5.6.7). Each worker formats a second once.
-pub fn http_date(at: SystemTime) -> HeaderValue {
+pub fn http_date(at: SystemTime) -> [u8; DATE_LEN] {
     let second = unix(at).as_secs();
-    DATE.with_borrow_mut(|(known, date)| {
-        if *known != second {
-            *known = second;
-            // A date is always valid in a field.
-            *date = HeaderValue::try_from(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second)))
-                .unwrap_or_else(|_| HeaderValue::from_static(""));
-        }
-        date.clone()
-    })
+    let (known, date) = DATE.get();
+    if known == second {
+        return date;
+    }
+    let mut date = [b' '; DATE_LEN];
+    for (byte, text) in date.iter_mut().zip(httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(second)).bytes()) {
+        *byte = text;
+    }
+    DATE.set((second, date));
+    date
 }
 
 /// Randomness that is good enough for jitter and sampling, seeded from outside.
@@ -229,11 +232,11 @@ mod tests {
     #[test]
     fn a_date_is_that_of_its_second_forwards_and_backwards() {
         let at = |millis| http_date(UNIX_EPOCH + Duration::from_millis(millis));
-        assert_eq!(at(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(784_111_777_000), *b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(at(784_111_777_999), at(784_111_777_000));
-        assert_eq!(at(784_111_778_000), "Sun, 06 Nov 1994 08:49:38 GMT");
-        assert_eq!(at(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(1)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(784_111_778_000), *b"Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(at(784_111_777_000), *b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(http_date(UNIX_EPOCH - Duration::from_secs(1)), *b"Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod resolve;
 pub mod clock;
 pub mod config;
 pub mod fields;
+pub mod message;
 pub mod pressure;
 
 pub mod http1;

@@ -5,12 +5,13 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 
 use crate::{
     body::Body,
     config::{Unit, human},
-    http1::Refusal,
+    http1::{Fields, Id, Refusal},
+    message::Response,
 };
 
 /// An answer, or the reject in its place.
@@ -107,7 +108,7 @@ pub struct Limited {
     /// The amount that is left now: too little for this request.
     pub remaining: u64,
     /// Fields that tell the state of the limits.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Fields,
 }
 
 /// A fault between the proxy and a target.
@@ -382,10 +383,8 @@ impl Reject {
         let mut response = self.respond("application/grpc", String::new());
         *response.status_mut() = StatusCode::OK;
         *response.body_mut() = Body::Empty;
-        response.headers_mut().insert("grpc-status", HeaderValue::from(code));
-        if let Ok(message) = HeaderValue::from_str(&message) {
-            response.headers_mut().insert("grpc-message", message);
-        }
+        response.headers_mut().insert_number("grpc-status", code.into());
+        response.headers_mut().insert("grpc-message", message);
         response
     }
 
@@ -412,22 +411,18 @@ impl Reject {
         let mut response = Response::new(Body::full(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(Id::ContentType, content_type);
+        headers.insert(Id::CacheControl, "no-store");
         let proxy_status = format!("outrigger; error={}; details=\"{}\"", self.proxy_status_error(), self.reason());
-        if let Ok(value) = HeaderValue::from_str(&proxy_status) {
-            headers.insert("proxy-status", value);
-        }
+        headers.insert("proxy-status", proxy_status);
         if let Some(seconds) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert_number(Id::RetryAfter, seconds);
         }
         if self.closes() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(Id::Connection, "close");
         }
         if let Self::Limited(limited) = self {
-            for (name, value) in limited.headers {
-                headers.insert(name, value);
-            }
+            headers.extend(&limited.headers);
         }
         response
     }
@@ -483,7 +478,7 @@ mod tests {
     fn a_spent_limit_is_told_in_amounts_and_times_of_people() {
         let detail = |unit, amount, remaining, window, retry_after: Option<u64>| {
             let (window, retry_after) = (Duration::from_secs(window), retry_after.map(Duration::from_secs));
-            Limited { limit: "budget".into(), unit, amount, window, retry_after, remaining, headers: Vec::new() }.detail()
+            Limited { limit: "budget".into(), unit, amount, window, retry_after, remaining, headers: Fields::new() }.detail()
         };
         for (said, expected) in [
             (

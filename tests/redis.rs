@@ -6,11 +6,11 @@ mod server;
 
 use std::{sync::Arc, time::Duration};
 
-use http::HeaderMap;
 use outrigger::{
     arrival::Door,
     clock::{Clock, Instant},
     config::{self, Algorithm, Applies, KeyPart, Limit, Mode, OnStoreError, Secret, Unit, Unpriced},
+    http1::Fields,
     policy::limits::{
         Demand, KeyFacts, Keyed, Lease, LimitSet, Limits, Question,
         ring::{Ring, Shape},
@@ -105,7 +105,7 @@ impl Replica {
     }
 
     fn keyed(&self) -> Keyed {
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         self.set.keyed(&KeyFacts {
             client_ip: [127, 0, 0, 1].into(),
             caller: Some("ann"),

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["store", "telemetry"],
     &["arrival", "caller", "reject", "usage"],
     &["body", "resolve"],
-    &["config", "clock", "fields", "pressure"],
+    &["config", "clock", "fields", "message", "pressure"],
     &["http1"],
 ];
 

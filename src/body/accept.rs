@@ -1,19 +1,19 @@
 //! The content codings that a client accepts (RFC 9110 section 12.5.3). Every part that chooses, narrows or remembers a coding
 //! reads `Accept-Encoding` here.
 
-use http::{HeaderMap, header};
+use crate::http1::{Fields, Id};
 
 /// Whether a client with these request fields accepts an answer in `coding` (the value of `Content-Encoding`).
 ///
 /// A request without `Accept-Encoding` accepts no coding: the RFC allows any, but many such clients can decode none. If a
 /// coding is named twice, the refusal counts. An unreadable weight is a refusal.
-pub fn accepts(request: &HeaderMap, coding: &[u8]) -> bool {
+pub fn accepts(request: &Fields, coding: &[u8]) -> bool {
     coding.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|one| !one.is_empty()).all(|one| accepts_one(request, one))
 }
 
-fn accepts_one(request: &HeaderMap, coding: &[u8]) -> bool {
+fn accepts_one(request: &Fields, coding: &[u8]) -> bool {
     let (mut named, mut any) = (None, None);
-    for member in request.get_all(header::ACCEPT_ENCODING).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
+    for member in request.all(Id::AcceptEncoding).flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
         let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let token = parts.next().unwrap_or_default();
         let wanted = parts.all(|part| {
@@ -60,15 +60,15 @@ pub fn thousandths(text: &[u8]) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn asks(lines: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn asks(lines: &[&str]) -> Fields {
+        let mut headers = Fields::new();
         for line in lines {
-            headers.append(header::ACCEPT_ENCODING, HeaderValue::from_str(line).expect("value"));
+            headers.append(Id::AcceptEncoding, line);
         }
         headers
     }

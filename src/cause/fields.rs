@@ -1,17 +1,17 @@
 //! The fields that name an exchange: the app gets its token, a provider gets neither token nor request id.
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-use crate::arrival::digits;
+use crate::{
+    arrival::digits,
+    http1::{Fields, Id},
+};
 
 /// The field of a request id.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID: Id = Id::XRequestId;
 
 /// The field in which an app names the caller it asks for; only read from the same host.
-pub const CALLER: HeaderName = HeaderName::from_static("outrigger-caller");
+pub const CALLER: &str = "outrigger-caller";
 
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const BAGGAGE: Id = Id::Baggage;
 const MEMBER: &[u8] = b"outrigger";
 
 /// Digits of a token.
@@ -25,55 +25,49 @@ const DASHES: [usize; 4] = [8, 13, 18, 23];
 const LONGEST_RUN: usize = 64;
 
 /// Puts a token into `baggage`: one line; an incoming member of that name is replaced.
-pub fn announce(headers: &mut HeaderMap, token: u128) {
+pub fn announce(headers: &mut Fields, token: u128) {
     let mut own = [0; MEMBER.len() + 1 + DIGITS];
     own[..MEMBER.len()].copy_from_slice(MEMBER);
     own[MEMBER.len()] = b'=';
     own[MEMBER.len() + 1..].copy_from_slice(&digits(token));
-    let value = if headers.contains_key(BAGGAGE) {
+    if headers.has(BAGGAGE) {
         let mut line = foreign_members(headers, own.len() + 1);
         if !line.is_empty() {
             line.extend_from_slice(b",");
         }
         line.extend_from_slice(&own);
-        HeaderValue::from_maybe_shared(line.freeze())
+        headers.insert(BAGGAGE, line);
     } else {
-        HeaderValue::from_bytes(&own)
-    };
-    if let Ok(value) = value {
-        headers.insert(BAGGAGE, value);
+        headers.append(BAGGAGE, own);
     }
 }
 
 /// Removes our member and leaves the others as they were; an empty field goes.
-pub fn withdraw(headers: &mut HeaderMap) {
-    if !headers.contains_key(BAGGAGE) || members(headers).all(|member| value_of_ours(member).is_none()) {
+pub fn withdraw(headers: &mut Fields) {
+    if !headers.has(BAGGAGE) || members(headers).all(|member| value_of_ours(member).is_none()) {
         return;
     }
     let line = foreign_members(headers, 0);
-    match HeaderValue::from_maybe_shared(line.freeze()) {
-        Ok(value) if !value.is_empty() => {
-            headers.insert(BAGGAGE, value);
-        }
-        _ => {
-            headers.remove(BAGGAGE);
-        }
+    if line.is_empty() {
+        headers.remove(BAGGAGE);
+    } else {
+        headers.insert(BAGGAGE, line);
     }
 }
 
 /// The caller that the app says it asks for.
-pub fn said_caller(headers: &HeaderMap) -> Option<&str> {
+pub fn said_caller(headers: &Fields) -> Option<&str> {
     headers.get(CALLER)?.to_str().ok().filter(|caller| !caller.is_empty() && caller.len() <= 256)
 }
 
 /// The number in our member of `baggage`.
-pub(super) fn announced(headers: &HeaderMap) -> Option<u128> {
+pub(super) fn announced(headers: &Fields) -> Option<u128> {
     let value = members(headers).find_map(value_of_ours)?;
     number(value.split(|b| *b == b';').next()?.trim_ascii())
 }
 
 /// The request id as sent.
-pub(super) fn request_id(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn request_id(headers: &Fields) -> Option<&str> {
     headers.get(REQUEST_ID)?.to_str().ok().filter(|id| !id.is_empty())
 }
 
@@ -134,8 +128,8 @@ fn digit(byte: u8) -> Option<u128> {
     (byte as char).to_digit(16).map(u128::from)
 }
 
-fn members(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    headers.get_all(BAGGAGE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
+fn members(headers: &Fields) -> impl Iterator<Item = &[u8]> {
+    headers.all(BAGGAGE).flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii).filter(|m| !m.is_empty())
 }
 
 fn value_of_ours(member: &[u8]) -> Option<&[u8]> {
@@ -143,9 +137,9 @@ fn value_of_ours(member: &[u8]) -> Option<&[u8]> {
     (member[..equals].trim_ascii() == MEMBER).then(|| member[equals + 1..].trim_ascii())
 }
 
-fn foreign_members(headers: &HeaderMap, more: usize) -> BytesMut {
-    let room = headers.get_all(BAGGAGE).iter().map(|line| line.len() + 1).sum::<usize>() + more;
-    let mut line = BytesMut::with_capacity(room);
+fn foreign_members(headers: &Fields, more: usize) -> Vec<u8> {
+    let room = headers.all(BAGGAGE).map(|line| line.len() + 1).sum::<usize>() + more;
+    let mut line = Vec::with_capacity(room);
     for member in members(headers).filter(|m| value_of_ours(m).is_none()) {
         if !line.is_empty() {
             line.extend_from_slice(b",");
@@ -163,22 +157,22 @@ mod tests {
 
     #[test]
     fn the_token_is_one_member_of_one_line_and_goes_again() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         announce(&mut headers, 1);
-        assert_eq!(headers["baggage"], "outrigger=00000000000000000000000000000001");
+        assert_eq!(&headers["baggage"], "outrigger=00000000000000000000000000000001");
         withdraw(&mut headers);
         assert!(headers.is_empty());
-        headers.append("baggage", HeaderValue::from_static("a=1;p=2, outrigger=00000000000000000000000000000009"));
-        headers.append("baggage", HeaderValue::from_static(" b=2 ,"));
+        headers.append("baggage", "a=1;p=2, outrigger=00000000000000000000000000000009");
+        headers.append("baggage", " b=2 ,");
         announce(&mut headers, 0xab);
-        assert_eq!(headers.get_all("baggage").iter().count(), 1);
-        assert_eq!(headers["baggage"], "a=1;p=2,b=2,outrigger=000000000000000000000000000000ab");
+        assert_eq!(headers.all("baggage").count(), 1);
+        assert_eq!(&headers["baggage"], "a=1;p=2,b=2,outrigger=000000000000000000000000000000ab");
         assert_eq!(announced(&headers), Some(0xab));
         withdraw(&mut headers);
-        assert_eq!((&headers["baggage"], announced(&headers)), (&HeaderValue::from_static("a=1;p=2,b=2"), None));
-        headers.insert("baggage", HeaderValue::from_static("a = 1 , b"));
+        assert_eq!((&headers["baggage"], announced(&headers)), ("a=1;p=2,b=2", None));
+        headers.insert("baggage", "a = 1 , b");
         withdraw(&mut headers);
-        assert_eq!(headers["baggage"], "a = 1 , b", "where nothing is ours nothing changes");
+        assert_eq!(&headers["baggage"], "a = 1 , b", "where nothing is ours nothing changes");
     }
 
     #[test]
@@ -196,7 +190,7 @@ mod tests {
     #[test]
     fn a_caller_is_said_in_a_text_of_some_length() {
         let said = |text: &str| {
-            let headers = HeaderMap::from_iter([(CALLER, HeaderValue::from_str(text).expect("a value"))]);
+            let headers = Fields::from_iter([(CALLER, text)]);
             said_caller(&headers).map(str::to_owned)
         };
         assert_eq!((said("ann").as_deref(), said(""), said(&"a".repeat(257))), (Some("ann"), None, None));

@@ -53,8 +53,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use begin::{Begin, Running, WorkerCauses};
@@ -69,6 +67,7 @@ use self::{
 };
 use crate::{
     arrival::{RequestId, digits},
+    http1::{Fields, Name},
     telemetry::trace::TraceContext,
 };
 
@@ -238,7 +237,7 @@ impl<C: Eq + Hash + Clone> Causes<C> {
     }
 
     /// The cause of an outbound request. `same_host`: the peer is on this host, and `outrigger-caller` counts.
-    pub fn join(&self, headers: &HeaderMap, same_host: bool, within: Duration, now: Instant) -> Join<C> {
+    pub fn join(&self, headers: &Fields, same_host: bool, within: Duration, now: Instant) -> Join<C> {
         let asked = Asked { now: self.ticks.at(now), within: Ticks::of(within), keep: Ticks::of(CLAIM.max(within * 2)) };
         let by_baggage = fields::announced(headers).map_or(Join::Unattributed, |token| self.by_token(token, &asked));
         if by_baggage.is_certain() {
@@ -271,30 +270,29 @@ impl<C: Eq + Hash + Clone> Causes<C> {
 
     /// Makes the fields of a call fit for a provider. Our member of `baggage` and all `outrigger-` fields go; a token or a
     /// known request id is replaced by the id derived from it. Returns the derived id in `x-request-id`, if there is one.
-    pub fn conceal(&self, headers: &mut HeaderMap) -> Option<RequestId> {
+    pub fn conceal(&self, headers: &mut Fields) -> Option<RequestId> {
         withdraw(headers);
-        let ours: SmallVec<[HeaderName; 2]> = headers.keys().filter(|name| name.as_str().starts_with("outrigger-")).cloned().collect();
-        for name in ours {
-            headers.remove(name);
+        if headers.names().any(is_ours) {
+            headers.retain(|name, _| !is_ours(name));
         }
         let mut told = None;
-        for (name, value) in headers.iter_mut() {
+        headers.rewrite(|name, value| {
             let instead = fields::replace_numbers(value.as_bytes(), |number| {
                 self.sealer.open(number)?;
                 Some(self.deriving.hash(&digits(number)))
             });
             let instead = instead.or_else(|| {
-                let id = name.as_str().ends_with("id").then(|| value.as_bytes().trim_ascii()).filter(|id| !id.is_empty())?;
+                let id = name.lower().ends_with("id").then(|| value.as_bytes().trim_ascii()).filter(|id| !id.is_empty())?;
                 self.names.find(self.names.hash(Kind::RequestId, id))?;
                 Some(digits(self.deriving.hash(id)).to_vec())
             });
-            let Some(mut fresh) = instead.and_then(|text| HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()) else { continue };
-            fresh.set_sensitive(value.is_sensitive());
-            if name == REQUEST_ID {
-                told = fields::number(fresh.as_bytes()).map(RequestId::Own);
+            if name.id() == REQUEST_ID
+                && let Some(fresh) = &instead
+            {
+                told = fields::number(fresh).map(RequestId::Own);
             }
-            *value = fresh;
-        }
+            instead
+        });
         told
     }
 
@@ -371,6 +369,12 @@ impl<C: Eq + Hash + Clone> Causes<C> {
     }
 }
 
+/// Whether the house alone may set a field of this name.
+fn is_ours(name: Name<'_>) -> bool {
+    let (name, ours) = (name.text(), b"outrigger-");
+    name.get(..ours.len()).is_some_and(|start| start.eq_ignore_ascii_case(ours))
+}
+
 /// The time of a join, and its bounds.
 struct Asked {
     now: Tick,
@@ -379,8 +383,8 @@ struct Asked {
 }
 
 /// The trace id of a request that names one trace.
-fn trace_id(headers: &HeaderMap) -> Option<u128> {
-    let mut parents = headers.get_all("traceparent").iter();
+fn trace_id(headers: &Fields) -> Option<u128> {
+    let mut parents = headers.all("traceparent");
     let (parent, None) = (parents.next()?, parents.next()) else { return None };
     Some(u128::from_be_bytes(TraceContext::parse(parent.as_bytes())?.trace_id.to_bytes()))
 }

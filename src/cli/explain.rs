@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use serde::Serialize;
 
 use self::terms::{Applied, applied};
@@ -25,6 +25,7 @@ use crate::{
         Config, Limit, Policies, Route, human,
         read::{self, Overrides},
     },
+    http1::{Fields, Id},
     listen::client,
     policy::cache::{CacheQuery, directives::RequestDirectives, graphql::Persisted, key, plan},
     provider::{self, Facts, Prices, Shape},
@@ -146,11 +147,9 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     let path = url.path_and_query().map_or("/", |path| path.as_str());
     let (door, door_because) = which_door(args, &url, path, config)?;
     let place = place(door, config)?;
-    let mut headers: HeaderMap = args.headers.iter().cloned().collect();
-    if !headers.contains_key(header::HOST) {
-        let host = url.authority().map_or_else(|| format!("localhost:{}", place.listen.port()), |authority| authority.as_str().to_owned());
-        headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|error| error.to_string())?);
-    }
+    let mut headers: Fields = args.headers.iter().cloned().collect();
+    let host = url.authority().map_or_else(|| format!("localhost:{}", place.listen.port()), |authority| authority.as_str().to_owned());
+    headers.add_missing(Id::Host, host);
     let peer = SocketAddr::new(args.from, 0);
     let trusted_nets = config.inbound.as_ref().filter(|_| door == Door::Inbound).map_or(&[][..], |inbound| &inbound.trusted_proxies);
     let (client, trusted) = client::address(peer, &headers, trusted_nets);
@@ -311,10 +310,10 @@ impl Understood {
         }
     }
 
-    fn shown(&self, headers: &HeaderMap, config: &Config) -> Call {
+    fn shown(&self, headers: &Fields, config: &Config) -> Call {
         let prices = Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
         let model = self.model.as_deref().unwrap_or_default();
-        let free = self.shape.is_free() && !headers.contains_key(header::UPGRADE);
+        let free = self.shape.is_free() && !headers.has(Id::Upgrade);
         let usage = self.facts.as_ref().filter(|_| !free).map(|facts| provider::expected_usage(self.shape.operation, facts));
         let million = usage.as_ref().and_then(|usage| prices.of_a_million(model, usage));
         Call {

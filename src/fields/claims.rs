@@ -14,6 +14,8 @@
 
 use http::{HeaderMap, HeaderName};
 
+use crate::http1::{Id, Name, Named};
+
 /// The fields of a door that not every sender may set.
 #[derive(Debug, Clone)]
 pub struct Claims {
@@ -44,34 +46,39 @@ impl Claims {
     }
 
     /// The senders that may set the field.
-    pub fn whose(&self, name: &HeaderName) -> Whose {
-        let name = name.as_str();
-        let known = match name.as_bytes().first() {
-            Some(b'o') if begins_as(name, "outrigger-") => return Whose::Nobodys,
-            Some(b'x') if self.inbound => {
-                if begins_as(name, "x-forwarded-") {
-                    return if is_plain(name) { Whose::Trusted } else { Whose::Nobodys };
-                }
-                if folds_to(name, "x-request-id") {
-                    return if name == "x-request-id" { Whose::Anybodys } else { Whose::Nobodys };
-                }
-                folds_to(name, "x-real-ip").then_some("x-real-ip")
+    pub fn whose(&self, name: Name<'_>) -> Whose {
+        let is_ours = self.inbound
+            && matches!(
+                name.id(),
+                Id::XForwardedFor | Id::XForwardedHost | Id::XForwardedProto | Id::XForwardedClientCert | Id::XRealIp | Id::Forwarded
+            );
+        let (known, name) = (name.id().is_known(), name.as_str());
+        let ours = match name.as_bytes().first() {
+            _ if is_ours => return Whose::Trusted,
+            // A name that the house knows and that is none of these is no other spelling of them.
+            _ if known => None,
+            Some(b'o' | b'O') if begins_as(name, "outrigger-") => return Whose::Nobodys,
+            Some(b'x' | b'X') if self.inbound && begins_as(name, "x-forwarded-") => {
+                return if is_plain(name) { Whose::Trusted } else { Whose::Nobodys };
             }
-            Some(b'f') if self.inbound && name == "forwarded" => return Whose::Trusted,
+            Some(b'x' | b'X') if self.inbound => ["x-request-id", "x-real-ip"].into_iter().find(|ours| folds_to(name, ours)),
             _ => None,
         };
-        let known = known.or_else(|| self.callers.iter().map(HeaderName::as_str).find(|caller| folds_to(name, caller)));
-        match known {
+        let ours = ours.or_else(|| self.callers.iter().map(HeaderName::as_str).find(|caller| folds_to(name, caller)));
+        match ours {
             None => Whose::Anybodys,
-            Some(known) if known == name => Whose::Trusted,
+            Some(ours) if ours.eq_ignore_ascii_case(name) => Whose::Trusted,
             Some(_) => Whose::Nobodys,
         }
     }
 
     /// Removes every field but [`Whose::Anybodys`] from a request's trailers: an app that merges trailers into the head would believe them.
     pub fn scrub(&self, trailers: &mut HeaderMap) {
-        const OURS: [&str; 4] = ["x-request-id", "via", "baggage", "traceparent"];
-        let is_claim = |name: &HeaderName| self.whose(name) != Whose::Anybodys || (self.inbound && OURS.contains(&name.as_str()));
+        const OURS: [Id; 4] = [Id::XRequestId, Id::Via, Id::Baggage, Id::Traceparent];
+        let is_claim = |name: &HeaderName| {
+            let name = name.name();
+            self.whose(name) != Whose::Anybodys || (self.inbound && OURS.contains(&name.id()))
+        };
         let claims: Vec<HeaderName> = trailers.keys().filter(|name| is_claim(name)).cloned().collect();
         for name in claims {
             trailers.remove(name);
@@ -79,13 +86,13 @@ impl Claims {
     }
 }
 
-/// Whether `name`, in lower case, becomes the same variable as `ours`.
+/// Whether `name` becomes the same variable as `ours`, which is in lower case.
 pub fn folds_to(name: &str, ours: &str) -> bool {
     name.len() == ours.len() && begins_as(name, ours)
 }
 
 fn begins_as(name: &str, ours: &str) -> bool {
-    let fold = |b: u8| if b.is_ascii_alphanumeric() { b } else { b'_' };
+    let fold = |b: u8| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'_' };
     name.len() >= ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
@@ -136,11 +143,11 @@ mod tests {
             ("via", Whose::Anybodys),
             ("accept", Whose::Anybodys),
         ] {
-            assert_eq!(claims().whose(&name(text)), whose, "{text}");
+            assert_eq!(claims().whose(name(text).name()), whose, "{text}");
         }
         let outbound = Claims::NONE;
-        assert_eq!(outbound.whose(&name("x_forwarded_for")), Whose::Anybodys);
-        assert_eq!(outbound.whose(&name("outrigger.caller")), Whose::Nobodys);
+        assert_eq!(outbound.whose(name("x_forwarded_for").name()), Whose::Anybodys);
+        assert_eq!(outbound.whose(name("outrigger.caller").name()), Whose::Nobodys);
     }
 
     proptest! {
@@ -155,7 +162,7 @@ mod tests {
             let mut signs = signs.into_iter();
             let spelled: String = ours.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { signs.next().unwrap_or('_') }).collect();
             let sent = name(&if upper { spelled.to_uppercase() } else { spelled.clone() });
-            let whose = claims().whose(&sent);
+            let whose = claims().whose(sent.name());
             if spelled == ours {
                 prop_assert_ne!(whose == Whose::Anybodys, ours != "x-request-id");
             } else {

@@ -2,7 +2,7 @@
 
 pub mod claims;
 
-use http::{HeaderMap, HeaderName, header};
+use crate::http1::{Fields, Id, Named};
 
 pub use claims::Claims;
 
@@ -10,9 +10,9 @@ pub use claims::Claims;
 ///
 /// # Errors
 /// The flaw of the value.
-pub fn content_length(fields: &HeaderMap) -> Result<Option<u64>, &'static str> {
+pub fn content_length(fields: &Fields) -> Result<Option<u64>, &'static str> {
     let mut length = None;
-    for value in fields.get_all(header::CONTENT_LENGTH) {
+    for value in fields.all(Id::ContentLength) {
         for part in value.as_bytes().split(|b| *b == b',') {
             let part = part.trim_ascii();
             if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
@@ -29,31 +29,31 @@ pub fn content_length(fields: &HeaderMap) -> Result<Option<u64>, &'static str> {
 }
 
 /// Whether a request with these fields announces a body.
-pub fn announce_body(fields: &HeaderMap) -> bool {
-    fields.contains_key(header::TRANSFER_ENCODING) || !matches!(content_length(fields), Ok(None | Some(0)))
+pub fn announce_body(fields: &Fields) -> bool {
+    fields.has(Id::TransferEncoding) || !matches!(content_length(fields), Ok(None | Some(0)))
 }
 
 /// Whether a list-valued field has `token`, in any case.
-pub fn has_token(fields: &HeaderMap, name: HeaderName, token: &str) -> bool {
+pub fn has_token(fields: &Fields, name: impl Named, token: &str) -> bool {
     members(fields, name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The members of a list-valued field, over all its lines.
-pub fn members(fields: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
-    fields.get_all(name).iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
+pub fn members<'f, N: Named + 'f>(fields: &'f Fields, name: N) -> impl Iterator<Item = &'f [u8]> {
+    fields.all(name).flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn fields(list: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
+    fn fields(list: &[(&'static str, &'static str)]) -> Fields {
+        let mut map = Fields::new();
         for (name, value) in list {
-            map.append(*name, HeaderValue::from_static(value));
+            map.append(*name, value);
         }
         map
     }
@@ -76,13 +76,13 @@ mod tests {
         /// A list means the same in one line and in several (RFC 9110 section 5.3).
         #[test]
         fn lines_of_a_list_may_be_joined(lines in proptest::collection::vec("[0-9a, ]{0,4}", 0..4)) {
-            let several: HeaderMap = lines.iter().map(|line| (header::CONTENT_LENGTH, HeaderValue::from_str(line).expect("value"))).collect();
-            let mut one = HeaderMap::new();
+            let several: Fields = lines.iter().map(|line| (Id::ContentLength, line)).collect();
+            let mut one = Fields::new();
             if !lines.is_empty() {
-                one.insert(header::CONTENT_LENGTH, HeaderValue::from_str(&lines.join(", ")).expect("value"));
+                one.insert(Id::ContentLength, lines.join(", "));
             }
             prop_assert_eq!(content_length(&several).ok(), content_length(&one).ok());
-            prop_assert_eq!(has_token(&several, header::CONTENT_LENGTH, "a"), has_token(&one, header::CONTENT_LENGTH, "a"));
+            prop_assert_eq!(has_token(&several, Id::ContentLength, "a"), has_token(&one, Id::ContentLength, "a"));
         }
     }
 }

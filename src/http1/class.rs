@@ -77,6 +77,16 @@ pub fn text(text: &[u8]) -> usize {
     at + text[at..].iter().position(|byte| is_control(*byte)).unwrap_or(text.len() - at)
 }
 
+/// Makes a space of each control byte.
+pub fn make_plain(mut value: &mut [u8]) {
+    loop {
+        let plain = text(value);
+        let Some(byte) = value.get_mut(plain) else { return };
+        *byte = b' ';
+        value = &mut value[plain..];
+    }
+}
+
 /// Where the first `byte` is.
 #[inline]
 pub fn find(text: &[u8], byte: u8) -> Option<usize> {

@@ -183,7 +183,7 @@ impl Edits {
         self.text.extend_from_slice(b": ");
         let value = self.text.len();
         write(&mut self.text);
-        make_plain(&mut self.text[value..]);
+        class::make_plain(&mut self.text[value..]);
         self.text.extend_from_slice(b"\r\n");
         let name_len = name.text().len() as u16;
         let line = Line { at: at as u32, len: (self.text.len() - at) as u32, name_len, place, id: name.id() };
@@ -251,18 +251,13 @@ fn is_named(line: &Line, text: &[u8], name: Name<'_>) -> bool {
     line.id == name.id() && (line.id.is_known() || own.eq_ignore_ascii_case(name.text()))
 }
 
-/// Makes a space of each control byte.
-fn make_plain(mut value: &mut [u8]) {
-    loop {
-        let plain = class::text(value);
-        let Some(byte) = value.get_mut(plain) else { return };
-        *byte = b' ';
-        value = &mut value[plain..];
-    }
-}
-
 fn hex(digit: u8) -> u8 {
     b"0123456789ABCDEF"[usize::from(digit & 15)]
+}
+
+/// Appends `number` as text.
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(decimal(number, &mut [0; 20]));
 }
 
 /// `number` as text.

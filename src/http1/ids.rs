@@ -2,7 +2,7 @@
 //!
 //! A name is found by its length, its first and its last byte, and then compared once. All other names are [`Id::OTHER`].
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use super::class;
 
@@ -313,6 +313,25 @@ impl<'a> Name<'a> {
     /// Its text, in the case it was given in.
     pub fn text(self) -> &'a [u8] {
         self.text
+    }
+
+    /// As [`Self::text`]. A name is ASCII.
+    pub fn as_str(self) -> &'a str {
+        std::str::from_utf8(self.text).unwrap_or_default()
+    }
+
+    /// Its text in lower case.
+    pub fn lower(self) -> Cow<'a, str> {
+        match self.id {
+            Id::Other if self.text.iter().any(u8::is_ascii_uppercase) => Cow::Owned(self.as_str().to_ascii_lowercase()),
+            Id::Other => Cow::Borrowed(self.as_str()),
+            known => Cow::Borrowed(known.name()),
+        }
+    }
+
+    /// Whether both are the same name, in any case.
+    pub fn is(self, other: Name<'_>) -> bool {
+        self.id == other.id && (self.id.is_known() || self.text.eq_ignore_ascii_case(other.text))
     }
 }
 

@@ -7,8 +7,42 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header::MaxSizeR
 use super::{
     compose::each_field,
     edits::{Edits, decimal},
+    fields::{Fields, Named},
     head::Head,
+    ids::{Id, Name},
 };
+
+impl Named for HeaderName {
+    fn name(&self) -> Name<'_> {
+        Name::of_field(Id::of(self.as_str().as_bytes()), self.as_str().as_bytes())
+    }
+}
+
+/// A map's fields.
+impl From<&HeaderMap> for Fields {
+    fn from(map: &HeaderMap) -> Self {
+        let mut fields = Self::with_room(map.len() * TYPICAL_LINE, map.len());
+        map.iter().for_each(|(name, value)| fields.append(name, value));
+        fields
+    }
+}
+
+/// Bytes of a usual line.
+const TYPICAL_LINE: usize = 40;
+
+/// The fields as a map; of more names than a map holds (24,576), those beyond are left out.
+impl From<&Fields> for HeaderMap {
+    fn from(fields: &Fields) -> Self {
+        let mut map = Self::with_capacity(fields.len());
+        for (name, value) in fields.iter() {
+            // What stands in fields is both.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.text()), HeaderValue::from_bytes(value.as_bytes())) {
+                let _ = map.try_append(name, value);
+            }
+        }
+        map
+    }
+}
 
 /// A request's method.
 pub fn method(head: &Head) -> http::Method {

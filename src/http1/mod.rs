@@ -5,6 +5,7 @@
 //! | `class` | 2.2, 5; RFC 9110 5.5, 5.6 | which bytes may stand where |
 //! | `ids` | RFC 9110 16.3 | known field names by number, and sets of them |
 //! | `head` | 2.1 | [`Head`]: a head's bytes and where its fields stand in them |
+//! | `fields` | 5 | [`Fields`]: the fields that policies read and change, and what is written of them |
 //! | `scan` | 2 to 5 | [`Scanner`]: bytes become heads, or are refused |
 //! | `facts` | 3.2, 6, 9 | what fields say about framing and the connection, noted on the way |
 //! | `framing` | 6.3, 9.3 | [`Framing`]: which body follows, and whether another message may |
@@ -12,11 +13,9 @@
 //! | `edits` | RFC 9110 7.6.1 | [`Edits`]: what changes in a head on its way |
 //! | `compose` | 3, 4, 5 | `write_*`: heads and edits become bytes |
 //! | [`map`] | | heads as types of the `http` crate, off the hot path |
-//! | [`share`] | | heads as maps that share the head's bytes: policies read these today |
 //! | `refusal` | | [`Refusal`]: every reason, with its word and status |
 //!
-//! Reader, framing and chunks serve both ends. [`Edits`] and `compose` are proven and not in use there yet: policies change maps of
-//! fields.
+//! Reader, framing and chunks serve both ends. [`Edits`] and `compose` are proven and not in use there: policies change [`Fields`].
 //!
 //! ```
 //! use outrigger::http1::{Edits, Framing, Head, Id, Limits, Scanner, write_request};
@@ -41,17 +40,18 @@ mod class;
 mod compose;
 mod edits;
 mod facts;
+mod fields;
 mod framing;
 mod head;
 mod ids;
 pub mod map;
 mod refusal;
 mod scan;
-pub mod share;
 
 pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
 pub use compose::{each_field, write_answer, write_request, write_trailers};
-pub use edits::Edits;
+pub use edits::{Edits, write_number};
+pub use fields::{Fields, Named, NotText, Value};
 pub use framing::Framing;
 pub use head::{Field, Form, Head, Method, Version};
 pub use ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, NEVER_TRAILERS, Name};

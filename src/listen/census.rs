@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use http::header;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +22,7 @@ use tokio::{
 
 use crate::{
     clock::{Clock, http_date},
+    http1::Id,
     reject::Reject,
 };
 
@@ -160,19 +160,15 @@ fn answer(full: Full) -> Vec<u8> {
         Full::Address => "this address has as many connections as it may (max_connections_per_ip)",
         Full::Descriptors => "the process has as many connections as it has file descriptors for (ulimit -n)",
     };
-    let (head, body) = Reject::Overloaded(why.into()).into_response(None).into_parts();
+    let (mut head, body) = Reject::Overloaded(why.into()).into_response(None).into_parts();
     let body = match body {
         crate::body::Body::Full(bytes) => bytes,
         _ => bytes::Bytes::new(),
     };
-    let date = (header::DATE, http_date(Clock::system().wall()));
-    let mut out = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n".to_vec();
-    for (name, value) in head.headers.iter().chain([(&date.0, &date.1)]) {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
+    head.headers.insert(Id::Date, http_date(Clock::system().wall()));
+    head.headers.insert(Id::Connection, "close");
+    let mut out = Vec::new();
+    head.write(&mut out);
     // Writing to a Vec cannot fail.
     let _ = write!(out, "content-length: {}\r\n\r\n", body.len());
     out.extend_from_slice(&body);

@@ -4,12 +4,18 @@
 
 use std::{future::Future, pin::pin, rc::Rc, time::Duration};
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::{HeaderMap, Uri};
 use hyper::{rt::Executor, server::conn::http2};
 use hyper_util::rt::TokioTimer;
 
-use crate::{body::stop::Stop, config::Bounds, pressure::Level, reject::Reject};
+use crate::{
+    body::stop::Stop,
+    config::Bounds,
+    http1::{Fields, Id, Value},
+    message::Response,
+    pressure::Level,
+    reject::Reject,
+};
 
 /// Streams run on the connection's own worker, and see its stop.
 #[derive(Debug, Clone)]
@@ -55,19 +61,13 @@ const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 const PING: Duration = Duration::from_secs(20);
 
 /// Gives the fields their HTTP/1.1 form: one Cookie line (RFC 9113 section 8.2.3), `Host` only beside an equal `:authority`.
-pub fn flatten(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Reject> {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) {
-        let mut cookie = BytesMut::from(first.as_bytes());
-        for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
-            cookie.extend_from_slice(b"; ");
-            cookie.extend_from_slice(crumb.as_bytes());
-        }
-        if let Ok(cookie) = HeaderValue::from_maybe_shared(cookie.freeze()) {
-            headers.insert(header::COOKIE, cookie);
-        }
+pub fn flatten(uri: &Uri, headers: &mut Fields) -> Result<(), Reject> {
+    let crumbs: Vec<&[u8]> = headers.all(Id::Cookie).map(Value::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let cookie = crumbs.join(&b"; "[..]);
+        headers.insert(Id::Cookie, cookie);
     }
-    match (uri.authority(), headers.get(header::HOST)) {
+    match (uri.authority(), headers.get(Id::Host)) {
         (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) => {
             Err(Reject::BadRequest("Host differs from :authority".into()))
         }
@@ -76,23 +76,32 @@ pub fn flatten(uri: &Uri, headers: &mut HeaderMap) -> Result<(), Reject> {
     }
 }
 
+/// An answer as hyper sends it. HTTP/2 has no reason phrase.
+pub fn response<B>(response: Response<B>) -> http::Response<B> {
+    let (head, body) = response.into_parts();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = HeaderMap::from(&head.headers);
+    response
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn crumbs_become_one_line_and_host_must_agree() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for crumb in ["a=1", "b=2", "c=3"] {
-            headers.append(header::COOKIE, HeaderValue::from_static(crumb));
+            headers.append(Id::Cookie, crumb);
         }
         let uri = Uri::from_static("http://a.example/");
         assert!(flatten(&uri, &mut headers).is_ok());
-        assert_eq!(headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
-        headers.insert(header::HOST, HeaderValue::from_static("A.example"));
+        assert_eq!(headers.all(Id::Cookie).collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+        headers.insert(Id::Host, "A.example");
         assert!(flatten(&uri, &mut headers).is_ok());
-        headers.insert(header::HOST, HeaderValue::from_static("b.example"));
+        headers.insert(Id::Host, "b.example");
         assert!(flatten(&uri, &mut headers).is_err());
-        assert!(flatten(&Uri::from_static("/"), &mut HeaderMap::new()).is_err());
+        assert!(flatten(&Uri::from_static("/"), &mut Fields::new()).is_err());
     }
 }

@@ -29,7 +29,7 @@ mod watched;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, Request, Response, Uri, header, request};
+use http::{Method, Request, Uri};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +39,8 @@ use crate::{
     body::Body,
     clock::Instant,
     config::Bounds,
+    http1::{Fields, Id},
+    message::RequestHead,
     pressure::{Level, descriptors},
     proxy::{Proxy, exchange::Exchange, live::LiveDoor},
     reject::Reject,
@@ -279,7 +281,7 @@ impl Listener {
     }
 
     /// Checks that the door takes such a request and has room for it. The head has passed its own checks.
-    fn admit(self: &Rc<Self>, door: &LiveDoor, head: &request::Parts, session: &Session, serving: &mut Serving) -> Result<(), Reject> {
+    fn admit(self: &Rc<Self>, door: &LiveDoor, head: &RequestHead, session: &Session, serving: &mut Serving) -> Result<(), Reject> {
         if door.strict.paths {
             narrow::path(head.uri.path())?;
         }
@@ -300,7 +302,7 @@ impl Listener {
     }
 
     /// The request as it came in; peers in `trusted` are believed about the client's address.
-    fn arrival(&self, head: request::Parts, peer: &Peer, trusted: &[ipnet::IpNet], interim: Option<Informed>) -> Arrival {
+    fn arrival(&self, head: RequestHead, peer: &Peer, trusted: &[ipnet::IpNet], interim: Option<Informed>) -> Arrival {
         let (client, trusted) = client::address(peer.address, &head.headers, trusted);
         let mut arrival = Arrival {
             door: self.door,
@@ -324,7 +326,7 @@ impl Listener {
     /// Begins the exchange of a request, and says whether it may be served. `verdict`: the result of the head's own checks.
     fn take_in(
         self: &Rc<Self>,
-        head: request::Parts,
+        head: RequestHead,
         verdict: Result<(), Reject>,
         peer: &Peer,
         session: &Session,
@@ -349,9 +351,10 @@ impl Listener {
         request: Request<Incoming>,
         peer: Rc<Peer>,
         session: Rc<Session>,
-    ) -> impl Future<Output = Result<Response<Outgoing>, Infallible>> {
+    ) -> impl Future<Output = Result<http::Response<Outgoing>, Infallible>> {
         let mut serving = session.serving();
-        let (mut head, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        let mut head = RequestHead { method: parts.method, uri: parts.uri, version: parts.version, headers: Fields::from(&parts.headers) };
         let verdict = h2::flatten(&head.uri, &mut head.headers);
         let verdict = verdict.and_then(|()| strict::check(&head.method, &head.uri, head.version, &head.headers));
         let is_last = head.method == Method::CONNECT;
@@ -365,12 +368,12 @@ impl Listener {
             };
             let leaving = self.is_leaving();
             if leaving || is_last {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                response.headers_mut().insert(Id::Connection, "close");
             }
             if leaving {
                 session.tell(Order::Finish);
             }
-            Ok(response.map(|body| Outgoing::new(body, serving)))
+            Ok(h2::response(response.map(|body| Outgoing::new(body, serving))))
         }
     }
 }
@@ -386,9 +389,7 @@ fn keep_alive(stream: &TcpStream) {
 /// Turns an absolute-form target into origin form: its authority replaces `Host` (RFC 9112 section 3.2.2).
 fn to_origin_form(arrival: &mut Arrival) {
     if let Some(authority) = arrival.uri.authority() {
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            arrival.headers.insert(header::HOST, host);
-        }
+        arrival.headers.insert(Id::Host, authority.as_str());
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = arrival.uri.path_and_query().cloned();
         arrival.uri = Uri::from_parts(parts).unwrap_or_default();

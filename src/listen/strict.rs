@@ -3,15 +3,16 @@
 //! The h2 crate has parsed the head; this module refuses heads that the crate accepts and a proxy must not. A legal head passes
 //! untouched. HTTP/1.1 heads are checked in [`crate::http1`]; the rules for them here are the second opinion of tests.
 
-use http::{HeaderMap, HeaderName, Method, Uri, Version, header};
+use http::{Method, Uri, Version};
 
 use crate::{
     fields::{claims::folds_to, content_length, has_token},
+    http1::{Fields, Id, Name},
     reject::Reject,
 };
 
 /// Refuses a head that two parsers could read differently.
-pub fn check(method: &Method, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Reject> {
+pub fn check(method: &Method, uri: &Uri, version: Version, headers: &Fields) -> Result<(), Reject> {
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Reject::MethodNotAllowed);
     }
@@ -39,8 +40,8 @@ fn target(method: &Method, uri: &Uri) -> Result<(), Reject> {
     Ok(())
 }
 
-fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Reject> {
-    let mut hosts = headers.get_all(header::HOST).iter();
+fn host(version: Version, uri: &Uri, headers: &Fields) -> Result<(), Reject> {
+    let mut hosts = headers.all(Id::Host);
     let first = hosts.next();
     if hosts.next().is_some() {
         return bad("more than one Host field");
@@ -57,8 +58,8 @@ fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Reject> 
     }
 }
 
-fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+fn framing(version: Version, headers: &Fields) -> Result<(), Reject> {
+    let mut codings = headers.all(Id::TransferEncoding);
     let chunked = match codings.next() {
         None => false,
         Some(first) => {
@@ -75,13 +76,12 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
     if chunked && length.is_some() {
         return bad("both Content-Length and Transfer-Encoding");
     }
-    if headers.keys().any(is_alias_of_framing) {
+    if headers.names().any(is_alias_of_framing) {
         return bad("a field name that some servers read as a framing field");
     }
     // Another upgrade is not passed on: its body is an ordinary one (some clients offer h2c with every request).
-    let upgrades = headers.contains_key(header::UPGRADE)
-        && has_token(headers, header::UPGRADE, "websocket")
-        && has_token(headers, header::CONNECTION, "upgrade");
+    let upgrades =
+        headers.has(Id::Upgrade) && has_token(headers, Id::Upgrade, "websocket") && has_token(headers, Id::Connection, "upgrade");
     if upgrades && (chunked || length.is_some_and(|n| n > 0)) {
         return bad("an upgrade with a body");
     }
@@ -89,9 +89,9 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<(), Reject> {
 }
 
 /// Whether a name is another spelling of a framing field to CGI, WSGI and PHP.
-fn is_alias_of_framing(name: &HeaderName) -> bool {
-    let alias = |of: &HeaderName| name != of && folds_to(name.as_str(), of.as_str());
-    matches!(name.as_str().as_bytes().first(), Some(b'c' | b't')) && (alias(&header::CONTENT_LENGTH) || alias(&header::TRANSFER_ENCODING))
+fn is_alias_of_framing(name: Name<'_>) -> bool {
+    let alias = |of: Id| name.id() != of && folds_to(name.as_str(), of.name());
+    alias(Id::ContentLength) || alias(Id::TransferEncoding)
 }
 
 /// Whether the value is `host[:port]` (RFC 3986), without user information.
@@ -127,14 +127,13 @@ fn bad<T>(why: &'static str) -> Result<T, Reject> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
 
     use super::*;
 
     fn verdict(method: Method, uri: &str, version: Version, fields: &[(&str, &str)]) -> bool {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         for (name, value) in fields {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).expect("name"), HeaderValue::from_str(value).expect("value"));
+            headers.append(name, value);
         }
         check(&method, &uri.parse().expect("uri"), version, &headers).is_ok()
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{Method, StatusCode};
 use parking_lot::Mutex;
 
 use super::buckets::Buckets;
@@ -20,6 +20,7 @@ use crate::{
     arrival::Door,
     clock::{Chance, Instant},
     config::{self, Backoff, Mode, RetryBudget, RetryOn},
+    http1::{Fields, Id},
     reject::{Bound, Fault},
 };
 
@@ -175,13 +176,13 @@ pub fn pause(backoff: &Backoff, retry: u32, chance: &Chance) -> Duration {
 /// Whether a request may be sent again although it may have been processed: at the outbound door always (a model call has no
 /// effect but its bill), at the inbound door if its method is idempotent (RFC 9110 section 9.2.2), if it carries an
 /// `Idempotency-Key`, or if the route says `any_method`.
-pub fn repeatable(door: Door, method: &Method, headers: &HeaderMap, policy: Option<&config::Retry>) -> bool {
+pub fn repeatable(door: Door, method: &Method, headers: &Fields, policy: Option<&config::Retry>) -> bool {
     let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE, Method::TRACE].contains(method);
-    door == Door::Outbound || idempotent || headers.contains_key("idempotency-key") || policy.is_some_and(|policy| policy.any_method)
+    door == Door::Outbound || idempotent || headers.has("idempotency-key") || policy.is_some_and(|policy| policy.any_method)
 }
 
 /// Whether the client says that it repeats a call by itself (`x-stainless-retry-count`: the SDKs of OpenAI and Anthropic).
-pub fn is_repeat(headers: &HeaderMap) -> bool {
+pub fn is_repeat(headers: &Fields) -> bool {
     let count = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok()?.trim().parse::<u32>().ok());
     count.is_some_and(|count| count > 0)
 }
@@ -204,12 +205,11 @@ pub fn safe_reconnect(broke: Broke, idempotent: bool) -> bool {
 }
 
 /// The wait that the answer asks for: `retry-after-ms`, else `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
-pub fn hint(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    if let Some(millis) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+pub fn hint(headers: &Fields, wall: SystemTime) -> Option<Duration> {
+    if let Some(millis) = headers.text("retry-after-ms").map(str::trim).and_then(|text| text.parse::<f64>().ok()) {
         return Duration::try_from_secs_f64(millis / 1_000.0).ok();
     }
-    let after = text(header::RETRY_AFTER.as_str())?;
+    let after = headers.text(Id::RetryAfter)?.trim();
     match after.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         Err(_) => httpdate::parse_http_date(after).ok().map(|date| date.duration_since(wall).unwrap_or_default()),

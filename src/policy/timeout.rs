@@ -6,9 +6,9 @@ use crate::{
     arrival::Door,
     clock::Instant,
     config::{Mode, Timeouts},
+    http1::Fields,
     reject::Bound,
 };
-use http::HeaderMap;
 
 /// Extra time given to a caller beyond its own deadline.
 const CALLER_GRACE: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub fn deadline(start: Instant, policy: Option<&Timeouts>, caller: Option<Durati
 /// The caller's own deadline, if the request states one. At both doors `grpc-timeout`; at the outbound one, in seconds,
 /// `x-stainless-read-timeout` and `x-stainless-timeout` (OpenAI's and Anthropic's SDKs) and `x-server-timeout` (Google's). The
 /// shortest of them counts.
-pub fn caller_deadline(headers: &HeaderMap, door: Door) -> Option<Duration> {
+pub fn caller_deadline(headers: &Fields, door: Door) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let sdks: &[&str] = match door {
         Door::Inbound => &[],
@@ -121,9 +121,9 @@ mod tests {
             (&[("grpc-timeout", "+5S")], None),
             (&[], None),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for (name, value) in fields {
-                headers.insert(*name, value.parse().expect("value"));
+                headers.insert(*name, value);
             }
             assert_eq!(caller_deadline(&headers, Door::Outbound), expected.map(Duration::from_micros), "{fields:?}");
         }

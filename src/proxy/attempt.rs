@@ -5,7 +5,7 @@
 
 use std::{rc::Rc, sync::atomic::Ordering::Relaxed};
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, StatusCode};
 
 use super::{
     Proxy,
@@ -16,12 +16,14 @@ use super::{
     judged::{self, Tried},
     live::{LiveRoute, Worker},
     request,
-    sending::{Aim, Attempted, Instead, Sending, call_id},
+    sending::{Aim, Attempted, Sending, call_id},
 };
 use crate::{
     body::{Body, tap::TimeBounds},
     clock::Instant,
     config::Fallback,
+    http1::Id,
+    message::{Instead, Response},
     policy::{
         breaker,
         keyring::Refused,
@@ -94,7 +96,7 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
     ask.cells().policies.fallback(name);
     let mut last = try_target(proxy, sending, route, aim, next).await?;
     if let Ok(attempted) = &mut last.answer {
-        attempted.head.extensions.insert(Instead::Target);
+        attempted.head.instead = Some(Instead::Target);
         if !last.move_on {
             ask.tries.fallback.replace(Some(Fallen { to: name.clone(), model: aim.model.cloned() }));
         }
@@ -313,9 +315,9 @@ fn first_aim<'w>(worker: &'w Worker, ask: &Ask) -> Aim<'w> {
 fn static_answer(status: StatusCode, body: &str, content_type: &HeaderValue) -> Attempted {
     let mut response = Response::new(Body::full(body.to_owned()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type.clone());
-    response.headers_mut().insert("proxy-status", HeaderValue::from_static("outrigger; details=\"fallback\""));
-    response.extensions_mut().insert(Instead::Fixed);
+    response.headers_mut().insert(Id::ContentType, content_type.clone());
+    response.headers_mut().insert("proxy-status", "outrigger; details=\"fallback\"");
+    response.head_mut().instead = Some(Instead::Fixed);
     let (head, body) = response.into_parts();
     Attempted { head, body, connection: None, bounds: TimeBounds::default(), reading: None }
 }

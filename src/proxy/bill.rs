@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{header, response};
+
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use late::Late;
@@ -35,6 +35,8 @@ use crate::{
     },
     clock::Instant,
     config::Operation,
+    http1::Id,
+    message::AnswerHead,
     policy::limits::Lease,
     provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
     telemetry::metrics,
@@ -147,14 +149,14 @@ impl Bill {
     }
 
     /// The head of a successful answer has come. Its body is metered from now on.
-    pub fn answered(&mut self, head: &response::Parts) -> Rc<Reading> {
+    pub fn answered(&mut self, head: &AnswerHead) -> Rc<Reading> {
         if let Some(call) = self.ask.call()
             && let Some(operation) = call.shape.metered_as()
         {
             let most_output = call.facts.as_ref().and_then(Facts::most_output);
             let meter = Meter::new(call.shape.api, operation, &head.headers).at_most(most_output);
             self.reading.meter.replace(Some(meter));
-            let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
         self.reading.clone()

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
-
 use super::{
     ask::Ask,
     declared::{Declared, Part},
@@ -14,6 +12,7 @@ use crate::{
     arrival::Arrival,
     body::{accept::accepts, replay::Replay},
     config::{self, KeyPart, Operation},
+    http1::{Fields, Id},
     policy::{
         cache::{CacheQuery, ModelKey},
         limits::keys::{self, credential},
@@ -165,8 +164,8 @@ const DEFAULT_TEMPERATURE: f64 = 1.0;
 const KEY_HEADERS: [&str; 6] =
     ["anthropic-beta", "anthropic-version", "openai-beta", "openai-organization", "openai-project", "x-goog-user-project"];
 
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
-    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+fn joined(headers: &Fields, name: &str) -> Option<String> {
+    let values: Vec<_> = headers.all(name).map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
     (!values.is_empty()).then(|| values.join(","))
 }
 
@@ -181,7 +180,7 @@ pub(super) fn query<'a>(
         route,
         method: &arrival.method,
         scheme: claimed.unwrap_or(if arrival.tls { "https" } else { "http" }),
-        host: arrival.header(header::HOST).unwrap_or_default(),
+        host: arrival.header(Id::Host).unwrap_or_default(),
         path_and_query: arrival.uri.path_and_query().map_or("/", |path| path.as_str()),
         headers: &arrival.headers,
         extra,

@@ -5,7 +5,7 @@
 
 use std::{pin::pin, rc::Rc, time::Duration};
 
-use http::{Response, StatusCode, header};
+use http::{StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ use super::{
     funds::Funds,
     live::LiveRoute,
     payer::{Payer, Payers},
-    sending::{Attempted, Instead, Sending},
+    sending::{Attempted, Sending},
     worth::Judge,
 };
 use crate::{
@@ -34,6 +34,8 @@ use crate::{
     },
     clock::Instant,
     config::Applies,
+    http1::{Fields, Id},
+    message::{AnswerHead, Instead, Response},
     policy::cache::{CacheQuery, Decision, Fill, Follower, HitInfo, HitKind, Lookup, Purge, Recorder, flight::FallThrough},
     pressure::Level,
     reject::{Bound, Reject},
@@ -132,7 +134,7 @@ async fn joined(
         exchange.seat = Some(payers.join(Payer::of(&ask, call, demands.own())));
     }
     note(exchange, &info);
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = response.headers().get(Id::ContentType).and_then(|value| value.to_str().ok());
     let bounds = ask.body_bounds(kind.is_some_and(crate::provider::is_stream));
     Ok(Ok(Found::Answer(response, bounds)))
 }
@@ -216,7 +218,7 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
 }
 
 /// After an answer that is not from the cache: invalidates the keys of a successful change, and purges the route's tags.
-pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &http::response::Parts) {
+pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &AnswerHead) {
     let ask = &*exchange.ask;
     let arrival = &ask.arrival;
     let now = proxy.shared.clock.moment();
@@ -268,7 +270,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
             }
         };
         let status = attempted.head.status;
-        if attempted.head.extensions.get::<Instead>() == Some(&Instead::Fixed) {
+        if attempted.head.instead == Some(Instead::Fixed) {
             // No target could answer: the target's old answer goes before the proxy's own.
             deliver(give, Ok(fill.on_failure(now).map_or_else(|| Delivered { attempted, role: Role::Fetched }, Delivered::stored)));
             return Fetched::NOTHING;
@@ -301,7 +303,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
 /// Gives an answer that may be stored to its client, to the waiting requests and to the store. The body is read once.
 async fn store(proxy: &Rc<Proxy>, ask: &Rc<Ask>, attempted: Attempted, recorder: Recorder, give: Option<Give>) -> Fetched {
     let status = attempted.head.status;
-    let instead = attempted.head.extensions.get::<Instead>().is_some();
+    let instead = attempted.head.instead.is_some();
     let mut judge = Judge::new(ask);
     judge.answered(attempted.reading.clone(), &attempted.head);
     let Delivered { attempted, .. } = Delivered::fresh(attempted, recorder.cache_status().filter(|_| !instead));
@@ -384,7 +386,7 @@ async fn pump(
             }
             Err(frame) => {
                 if let Some(trailers) = frame.trailers_ref() {
-                    recorder.trailers(trailers);
+                    recorder.trailers(&Fields::from(trailers));
                 }
             }
         }

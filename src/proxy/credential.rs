@@ -10,53 +10,56 @@
 //! fields that say how to read the call, and none that says who makes it. The list names the fields that pass: no list can name
 //! all that must not.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::header;
 use percent_encoding::percent_decode_str;
 
-use crate::config::{Api, Secret};
+use crate::{
+    config::{Api, Secret},
+    http1::{Fields, Id, Name},
+};
 
 /// The fields that a configured key replaces.
-static CREDENTIALS: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("api-key"),
+static CREDENTIALS: [&str; 7] = [
+    "authorization",
+    "x-api-key",
+    "x-goog-api-key",
+    "api-key",
     // A part of an AWS signature (SigV4); the rest stands in `authorization`.
-    HeaderName::from_static("x-amz-security-token"),
-    HeaderName::from_static("x-amz-date"),
-    HeaderName::from_static("x-amz-content-sha256"),
+    "x-amz-security-token",
+    "x-amz-date",
+    "x-amz-content-sha256",
 ];
 
 /// The fields that a provider that was not asked may see, beside `x-stainless-*`: the call's framing, the body's type, the API's
 /// version and beta, the client library.
-static ANYBODY: [HeaderName; 27] = [
-    header::HOST,
-    header::VIA,
-    header::CONNECTION,
-    header::UPGRADE,
-    header::TE,
-    header::TRAILER,
-    header::EXPECT,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    header::ACCEPT_LANGUAGE,
-    header::CACHE_CONTROL,
-    header::USER_AGENT,
-    header::SEC_WEBSOCKET_KEY,
-    header::SEC_WEBSOCKET_VERSION,
-    header::SEC_WEBSOCKET_EXTENSIONS,
-    header::SEC_WEBSOCKET_PROTOCOL,
-    HeaderName::from_static("grpc-timeout"),
-    HeaderName::from_static("idempotency-key"),
-    HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("anthropic-version"),
-    HeaderName::from_static("anthropic-beta"),
-    HeaderName::from_static("x-goog-api-client"),
-    HeaderName::from_static("x-server-timeout"),
+static ANYBODY: [&str; 27] = [
+    "host",
+    "via",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "content-language",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "user-agent",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "grpc-timeout",
+    "idempotency-key",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+    "x-goog-api-client",
+    "x-server-timeout",
 ];
 
 /// The member of `Sec-WebSocket-Protocol` in which browsers send a key (OpenAI's realtime API).
@@ -64,12 +67,9 @@ const PROTOCOL_KEY: &[u8] = b"openai-insecure-api-key.";
 const PROTOCOL_OWNERS: [&[u8]; 2] = [b"openai-organization.", b"openai-project."];
 
 /// Makes the fields fit for a provider. `own`: the app asked this provider; `key`: the key that is configured for it.
-pub fn fit(fields: &mut HeaderMap, api: Api, own: bool, key: Option<&Secret>) {
+pub fn fit(fields: &mut Fields, api: Api, own: bool, key: Option<&Secret>) {
     if !own {
-        let foreign: Vec<HeaderName> = fields.keys().filter(|name| !is_anybodys(name)).cloned().collect();
-        for name in foreign {
-            fields.remove(name);
-        }
+        fields.retain(|name, _| is_anybodys(name));
         keep_protocols(fields, |member| {
             !member.starts_with(PROTOCOL_KEY) && !PROTOCOL_OWNERS.iter().any(|owner| member.starts_with(owner))
         });
@@ -80,32 +80,29 @@ pub fn fit(fields: &mut HeaderMap, api: Api, own: bool, key: Option<&Secret>) {
         keep_protocols(fields, |member| !member.starts_with(PROTOCOL_KEY));
     }
     let Some(key) = key.map(Secret::reveal) else { return };
-    let (name, value) = match api {
-        Api::Anthropic => (HeaderName::from_static("x-api-key"), HeaderValue::from_str(key)),
-        Api::Gemini => (HeaderName::from_static("x-goog-api-key"), HeaderValue::from_str(key)),
-        Api::OpenAi | Api::Bedrock | Api::Plain => (header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {key}"))),
-    };
-    if let Ok(mut value) = value {
-        value.set_sensitive(true);
-        fields.insert(name, value);
+    match api {
+        Api::Anthropic => fields.insert(Id::XApiKey, key),
+        Api::Gemini => fields.insert(Id::XGoogApiKey, key),
+        Api::OpenAi | Api::Bedrock | Api::Plain => fields.insert(Id::Authorization, format!("Bearer {key}")),
     }
 }
 
-fn is_anybodys(name: &HeaderName) -> bool {
-    ANYBODY.contains(name) || name.as_str().starts_with("x-stainless-")
+fn is_anybodys(name: Name<'_>) -> bool {
+    let name = &*name.lower();
+    ANYBODY.contains(&name) || name.starts_with("x-stainless-")
 }
 
 /// Keeps the members of `Sec-WebSocket-Protocol` for which `keep` says so.
-fn keep_protocols(fields: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
-    if !fields.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+fn keep_protocols(fields: &mut Fields, keep: impl Fn(&[u8]) -> bool) {
+    if !fields.has(header::SEC_WEBSOCKET_PROTOCOL) {
         return;
     }
-    let lines = fields.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let members = lines.iter().flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
+    let members = fields.all(header::SEC_WEBSOCKET_PROTOCOL).flat_map(|line| line.as_bytes().split(|b| *b == b',')).map(<[u8]>::trim_ascii);
     let kept = members.filter(|member| keep(member)).collect::<Vec<_>>().join(&b", "[..]);
-    match HeaderValue::from_bytes(&kept) {
-        Ok(line) if !line.is_empty() => drop(fields.insert(header::SEC_WEBSOCKET_PROTOCOL, line)),
-        _ => drop(fields.remove(header::SEC_WEBSOCKET_PROTOCOL)),
+    if kept.is_empty() {
+        fields.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    } else {
+        fields.insert(header::SEC_WEBSOCKET_PROTOCOL, kept);
     }
 }
 
@@ -186,14 +183,16 @@ mod tests {
         let secret = Secret::new("sk-own");
         for api in [Api::OpenAi, Api::Anthropic, Api::Gemini, Api::Bedrock, Api::Plain] {
             for (column, own, key) in [(0, true, None), (1, true, Some(&secret)), (2, false, None), (2, false, Some(&secret))] {
-                let mut fields: HeaderMap =
-                    FIELDS.iter().map(|(name, value, _)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+                let mut fields: Fields = FIELDS.iter().map(|(name, value, _)| (name, value)).collect();
                 fit(&mut fields, api, own, key);
-                let keys: Vec<HeaderName> =
-                    fields.iter().filter(|(_, value)| value.as_bytes().ends_with(b"sk-own")).map(|(name, _)| name.clone()).collect();
+                let keys: Vec<String> = fields
+                    .iter()
+                    .filter(|(_, value)| value.as_bytes().ends_with(b"sk-own"))
+                    .map(|(name, _)| name.as_str().to_owned())
+                    .collect();
                 assert_eq!(keys.len(), usize::from(key.is_some()), "{api:?}");
                 for (name, value, reaches) in FIELDS {
-                    let arrives = fields.get_all(*name).iter().any(|is| is == value);
+                    let arrives = fields.all(*name).any(|is| is == *value);
                     assert_eq!(arrives, reaches[column], "{name} to {api:?}, own: {own}, key: {}", key.is_some());
                 }
             }
@@ -209,8 +208,8 @@ mod tests {
             (true, Some(&secret), Some("realtime, openai-organization.org-1, openai-project.p, openai-beta.realtime-v1")),
             (false, None, Some("realtime, openai-beta.realtime-v1")),
         ] {
-            let mut fields = HeaderMap::new();
-            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(sent));
+            let mut fields = Fields::new();
+            fields.insert(header::SEC_WEBSOCKET_PROTOCOL, sent);
             fit(&mut fields, Api::OpenAi, own, key);
             assert_eq!(fields.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|line| line.to_str().ok()), wanted);
         }

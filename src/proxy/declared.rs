@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderMap, Method, header};
+use http::Method;
 use serde_json::value::RawValue;
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
         replay::Replay,
     },
     config::{self, CacheBody, FieldPath, Mode},
+    http1::{Fields, Id},
     policy::cache::graphql::{Document, Kind, Operations, Persisted},
     provider::canonical_json,
     reject::Reject,
@@ -78,7 +79,7 @@ pub fn applies(policy: &config::Cache, door: Door, method: &Method) -> bool {
 
 impl Declared {
     /// The question of a whole body. `persisted` holds the known persisted GraphQL queries; a new one is added.
-    pub fn of(declares: &CacheBody, headers: &HeaderMap, body: &[u8], persisted: &Persisted) -> Self {
+    pub fn of(declares: &CacheBody, headers: &Fields, body: &[u8], persisted: &Persisted) -> Self {
         let json = Json::read(headers, body);
         match declares {
             CacheBody::GraphQl => match json.and_then(|json| asked(&json, persisted)) {
@@ -109,7 +110,7 @@ struct Json {
 }
 
 impl Json {
-    fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, &'static str> {
+    fn read(headers: &Fields, body: &[u8]) -> Result<Self, &'static str> {
         let decoded = match coding::decode(headers, body, LARGEST_TEXT) {
             Text::Plain => None,
             Text::Decoded(text) => Some(text),
@@ -118,7 +119,7 @@ impl Json {
             Text::TooLarge(_) => return Err("request body too large once it is decoded"),
         };
         let body = decoded.as_deref().unwrap_or(body);
-        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let mut types = headers.all(Id::ContentType);
         let (Some(kind), None) = (types.next().and_then(|value| value.to_str().ok()), types.next()) else {
             return Err("request body without one content-type");
         };
@@ -235,7 +236,7 @@ mod tests {
     use super::*;
 
     fn declared(declares: &CacheBody, body: &str) -> Declared {
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+        let headers = Fields::from_iter([(Id::ContentType, "application/json")]);
         Declared::of(declares, &headers, body.as_bytes(), &Persisted::default())
     }
 
@@ -281,12 +282,12 @@ mod tests {
             (Some("text/plain"), false),
             (None, false),
         ] {
-            let headers: HeaderMap = kind.iter().map(|kind| (header::CONTENT_TYPE, kind.parse().expect("a value"))).collect();
+            let headers: Fields = kind.iter().map(|kind| (Id::ContentType, kind)).collect();
             let read = Declared::of(&CacheBody::All, &headers, b"{}", &Persisted::default());
             assert_eq!((read.parts.is_ok(), read.only_reads), (understood, true), "{kind:?}");
         }
         let json = |kind: &'static str| {
-            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static(kind))]);
+            let headers = Fields::from_iter([(Id::ContentType, kind)]);
             Declared::of(&CacheBody::All, &headers, b"{}", &Persisted::default()).parts.expect("understood")
         };
         assert_ne!(json("application/json"), json("application/a+json"), "an app may tell them apart");
@@ -296,8 +297,8 @@ mod tests {
     fn an_encoded_body_asks_what_its_text_asks() {
         use std::io::Write;
         let of = |coding: &'static str, body: &[u8]| {
-            let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
-            headers.insert(header::CONTENT_ENCODING, header::HeaderValue::from_static(coding));
+            let mut headers = Fields::from_iter([(Id::ContentType, "application/json")]);
+            headers.insert(Id::ContentEncoding, coding);
             Declared::of(&CacheBody::GraphQl, &headers, body, &Persisted::default())
         };
         let gzip = |text: &str| {
@@ -363,7 +364,7 @@ mod tests {
         let persisted = Persisted::default();
         let real = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"{ a }");
         let real: String = real.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"))]);
+        let headers = Fields::from_iter([(Id::ContentType, "application/json")]);
         let ask = |query: &str, hash: &str| {
             let body = format!(r#"{{{query}"extensions":{{"persistedQuery":{{"version":1,"sha256Hash":"{hash}"}}}}}}"#);
             Declared::of(&CacheBody::GraphQl, &headers, body.as_bytes(), &persisted)

@@ -1,10 +1,11 @@
 //! The result of a fetch for the client that began it: an answer, and the cache's part in it.
 
-use http::{HeaderValue, Response, header};
+use http::header;
 
 use super::sending::Attempted;
 use crate::{
     body::{Body, tap::TimeBounds},
+    message::Response,
     policy::cache::{HitInfo, Passed},
 };
 
@@ -30,7 +31,7 @@ pub enum Role {
 
 impl Delivered {
     /// A target's answer, with this member of `Cache-Status`.
-    pub fn fresh(mut attempted: Attempted, member: Option<HeaderValue>) -> Self {
+    pub fn fresh(mut attempted: Attempted, member: Option<String>) -> Self {
         if let Some(member) = member {
             attempted.head.headers.append(CACHE_STATUS, member);
         }

@@ -2,8 +2,6 @@
 //!
 //! A field that the app or the provider has set stays. The proxy adds its own value beside it, or none.
 
-use http::{HeaderName, HeaderValue, header, response};
-
 use super::{
     ask::Ask,
     exchange::{CacheNotes, Exchange},
@@ -13,28 +11,28 @@ use crate::{
     arrival::Door,
     cause,
     config::Mode,
+    http1::Id,
+    message::AnswerHead,
     policy::{cache::status, preflight},
 };
 
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const CACHE_STATUS: Id = Id::CacheStatus;
+const SERVER_TIMING: &str = "server-timing";
+const SHOULD_RETRY: &str = "x-should-retry";
 /// Outbound: provider and model of a fallback that answered.
-const ANSWERED_BY: HeaderName = HeaderName::from_static("outrigger-answered-by");
+const ANSWERED_BY: &str = "outrigger-answered-by";
 
 /// Completes the head of a final answer.
-pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
+pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
     let ask = &*exchange.ask;
     // Appended: the app, or a refusal of a later stage, may have set these fields for other limits.
-    for (name, value) in exchange.limit_fields() {
-        head.headers.append(name, value);
-    }
+    exchange.tell_limits(&mut head.headers);
     name_request(ask, head);
     name_bypass(ask, &exchange.cache, head);
     name_fallback(ask, head);
     stop_retries(ask, head);
     if exchange.answer.reject.is_some() && ask.door() == Door::Inbound {
-        preflight::let_read(&mut head.headers, ask.arrival.headers.get(header::ORIGIN));
+        preflight::let_read(&mut head.headers, ask.arrival.headers.get(Id::Origin));
     }
     if ask.live_door().is_some_and(|door| door.server_timing) {
         let (own, tries) = (exchange.answer.own.unwrap_or_default(), &ask.tries);
@@ -42,15 +40,15 @@ pub fn dress(exchange: &Exchange, head: &mut response::Parts) {
             head.headers.append(SERVER_TIMING, value);
         }
     }
-    if !head.headers.contains_key(header::DATE) {
+    if !head.headers.has(Id::Date) {
         // RFC 9110 section 6.6.1.
-        head.headers.insert(header::DATE, ask.proxy.date());
+        head.headers.insert(Id::Date, ask.proxy.date());
     }
 }
 
 /// `x-request-id`, if the answer has none: the id finds the line in the log.
-fn name_request(ask: &Ask, head: &mut response::Parts) {
-    if !head.headers.contains_key(cause::REQUEST_ID)
+fn name_request(ask: &Ask, head: &mut AnswerHead) {
+    if !head.headers.has(cause::REQUEST_ID)
         && let Some(id) = ask.request_id().field()
     {
         head.headers.insert(cause::REQUEST_ID, id);
@@ -58,7 +56,7 @@ fn name_request(ask: &Ask, head: &mut response::Parts) {
 }
 
 /// `Cache-Status` with the reason, if the cache had no part in the answer.
-fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut response::Parts) {
+fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut AnswerHead) {
     let enforces = ask.route().and_then(|route| route.policies.cache.as_ref()).is_some_and(|policy| policy.mode == Mode::Enforce);
     if let (Some(reason), true) = (cache.bypass, enforces) {
         head.headers.append(CACHE_STATUS, status::bypassed(reason));
@@ -66,23 +64,21 @@ fn name_bypass(ask: &Ask, cache: &CacheNotes, head: &mut response::Parts) {
 }
 
 /// Names the fallback that answered in place of the target that was asked.
-fn name_fallback(ask: &Ask, head: &mut response::Parts) {
+fn name_fallback(ask: &Ask, head: &mut AnswerHead) {
     let fallback = ask.tries.fallback.borrow();
     let Some(fallen) = fallback.as_ref().filter(|_| ask.door() == Door::Outbound) else { return };
     let text = match &fallen.model {
         Some(model) => format!("{}/{model}", fallen.to),
         None => fallen.to.to_string(),
     };
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        head.headers.insert(ANSWERED_BY, value);
-    }
+    head.headers.insert(ANSWERED_BY, text);
 }
 
 /// Tells an SDK that the call was retried already: its own retries would multiply the proxy's. Nothing is said if no retry could be
 /// made.
-fn stop_retries(ask: &Ask, head: &mut response::Parts) {
+fn stop_retries(ask: &Ask, head: &mut AnswerHead) {
     let failed = head.status.is_client_error() || head.status.is_server_error();
     if failed && ask.door() == Door::Outbound && ask.tries.policy_ran.get() {
-        head.headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        head.headers.insert(SHOULD_RETRY, "false");
     }
 }

@@ -6,7 +6,7 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 
 use super::{
     Proxy,
@@ -25,6 +25,8 @@ use crate::{
     },
     cause::{Begin, Running},
     clock::Instant,
+    http1::{Fields, Id},
+    message::Response,
     policy::limits::{Keyed, Lease},
     reject::{Bound, Reject},
     telemetry::{
@@ -93,7 +95,7 @@ pub struct AnswerNotes {
     /// Body bytes to the client.
     pub bytes_out: u64,
     /// Fields that tell the state of the limits, if the exchange has given its lease away.
-    pub limit_fields: Vec<(HeaderName, HeaderValue)>,
+    pub limit_fields: Fields,
 }
 
 impl Exchange {
@@ -135,7 +137,7 @@ impl Exchange {
             port: door.port,
             path: arrival.path(),
             client: arrival.client,
-            user_agent: arrival.header(header::USER_AGENT),
+            user_agent: arrival.header(Id::UserAgent),
         };
         self.span = Span::server(&trace, &start, self.ask.at);
         self.ask.traced(trace);
@@ -189,24 +191,25 @@ impl Exchange {
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         self.head_is(head.status);
-        let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok());
         self.answer.streams = self.ask.call().map(|_| kind.is_some_and(crate::provider::is_stream));
         dress(&self, &mut head);
         Response::from_parts(head, Body::Tapped(Box::new(Tap::new(body, bounds, self))))
     }
 
     /// Fields that tell the client the state of its limits.
-    pub(super) fn limit_fields(&self) -> Vec<(HeaderName, HeaderValue)> {
+    pub(super) fn tell_limits(&self, fields: &mut Fields) {
         match &self.lease {
-            Some(lease) if self.answer.limit_fields.is_empty() => lease.headers(),
-            _ => self.answer.limit_fields.clone(),
+            Some(lease) if self.answer.limit_fields.is_empty() => lease.tell(fields),
+            _ => fields.extend(&self.answer.limit_fields),
         }
     }
 
     /// Gives away the limits' reservation for the tries. The rest stays with the request.
     pub fn take_funds(&mut self) -> Option<Lease> {
         let lease = self.lease.as_mut()?;
-        self.answer.limit_fields = lease.headers();
+        self.answer.limit_fields = Fields::new();
+        lease.tell(&mut self.answer.limit_fields);
         Some(lease.take_moving())
     }
 

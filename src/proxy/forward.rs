@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, StatusCode, Uri, Version, header, response};
+use http::{StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::{
@@ -15,15 +15,17 @@ use crate::{
     body::{Body, upload::Progress},
     clock::Instant,
     config::{Mode, Timeouts},
+    http1::{Fields, Id},
+    message::{AnswerHead, RequestHead},
     policy::timeout::Deadline,
     reject::{Bound, Reject},
-    upstream::{Connection, Pool, Received, SendError, headers},
+    upstream::{self, Connection, Pool, Received, SendError},
 };
 
 /// A response head that may go to the client, its body, and the connection it comes over.
 pub struct Responded {
     /// The head, without the fields that belong to one hop.
-    pub head: response::Parts,
+    pub head: AnswerHead,
     /// The body, as it comes.
     pub body: Body,
     /// To be released at the body's end.
@@ -42,7 +44,7 @@ pub enum Failed {
     /// A bound passed.
     Timeout(Bound, Duration),
     /// The response cannot be forwarded.
-    Malformed(headers::Malformed),
+    Malformed(upstream::headers::Malformed),
     /// The client's own body failed: the target is not to blame.
     Client(Reject),
 }
@@ -108,22 +110,18 @@ pub async fn send(
     pool: &Rc<Pool>,
     arrival: &Arrival,
     uri: Uri,
-    header_fields: HeaderMap,
+    headers: Fields,
     body: Body,
     progress: &Rc<Progress>,
     bounds: TryBounds,
 ) -> Result<Responded, Failed> {
     let method = &arrival.method;
-    let mut request = Request::new(body);
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = uri;
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = header_fields;
-    let upgrade = request.headers().contains_key(header::UPGRADE);
+    let upgrade = headers.has(Id::Upgrade);
+    let head = RequestHead { method: method.clone(), uri, version: Version::HTTP_11, headers };
     let began = Instant::now();
     let enforced = bounds.enforced();
     // Pinned here and passed by reference: each move of a future by value costs its size twice.
-    let mut sending = pin!(pool.send(request, enforced.connect, began, arrival.interim.as_ref(), upgrade));
+    let mut sending = pin!(pool.send(head, body, enforced.connect, began, arrival.interim.as_ref(), upgrade));
     let received = if enforced.bounds_nothing() { Ok(sending.await) } else { Box::pin(within(sending.as_mut(), progress, enforced)).await };
     let Received { mut head, body, connection } = match received {
         Ok(Ok(received)) => received,
@@ -135,10 +133,8 @@ pub async fn send(
         }
         Err((bound, after)) => return Err(Failed::Timeout(bound, after)),
     };
-    // The client does not see the target's version: the version holds for one hop.
-    head.version = Version::HTTP_11;
     if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
+        upstream::headers::response(method, head.status, &mut head.headers).map_err(Failed::Malformed)?;
     }
     let took = began.elapsed();
     Ok(Responded { head, body, connection, took, overran: bounds.overran(took) })

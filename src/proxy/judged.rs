@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{StatusCode, header};
+use http::StatusCode;
 
 use super::{
     Proxy,
@@ -21,6 +21,7 @@ use crate::{
         Body,
         tap::{Tap, TimeBounds},
     },
+    http1::Id,
     policy::{
         breaker,
         retry::{self, Answer, Broke, TryOutcome},
@@ -144,14 +145,14 @@ pub async fn understand(
 fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
     let Responded { mut head, body, connection, .. } = responded;
     let hint = (head.status.as_u16() >= 400).then(|| retry::hint(&head.headers, proxy.shared.clock.wall())).flatten();
-    let streams = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(provider::is_stream);
+    let streams = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).is_some_and(provider::is_stream);
     let bounds = ask.body_bounds(streams);
     let connection = Some(connection);
     let Some(mut bill) = bill else { return (Attempted { head, body, connection, bounds, reading: None }, hint) };
     let reading = bill.answered(&head);
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(bill))));
     if streams && ask.call().is_some_and(|call| call.asks_usage) {
-        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(Id::ContentLength);
         body = Body::stream(Stripped::new(body));
     }
     (Attempted { head, body, connection, bounds: TimeBounds::default(), reading: Some(reading) }, hint)

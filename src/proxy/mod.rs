@@ -39,7 +39,7 @@ mod worth;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Response, StatusCode};
+use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::{
@@ -55,6 +55,7 @@ use crate::{
     cause::WorkerCauses,
     clock::{Chance, http_date},
     config::{Applies, Bounds, CallerSource},
+    message::Response,
     policy::{access, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
@@ -284,7 +285,7 @@ impl Proxy {
     }
 
     /// The present second as a `Date` field.
-    pub fn date(&self) -> HeaderValue {
+    pub fn date(&self) -> impl AsRef<[u8]> + use<> {
         http_date(self.shared.clock.wall())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Response, Uri, header};
+use http::{Method, Uri};
 use parking_lot::Mutex;
 
 use super::{
@@ -27,6 +27,8 @@ use crate::{
     cause::Join,
     clock::Instant,
     config::{Api, Metering, Operation, Unit},
+    http1::Id,
+    message::Response,
     policy::{
         access,
         limits::{Keyed, LimitSet},
@@ -346,12 +348,14 @@ impl ModelCall {
         let mut response = named(self.shape.api, reject.respond(content_type, body), &self.request_id);
         if opens {
             // With the field an SDK would sleep that long and fail late. The body says when the next probe comes.
-            response.headers_mut().remove(header::RETRY_AFTER);
+            response.headers_mut().remove(Id::RetryAfter);
         }
         if let Some(state) = state {
             let headers = response.headers_mut();
-            headers.insert("x-should-retry", header::HeaderValue::from_static("false"));
-            headers.extend(provider::limit_headers(self.shape.api, &state, now));
+            headers.insert("x-should-retry", "false");
+            for (name, value) in provider::limit_headers(self.shape.api, &state, now) {
+                headers.insert(name, value);
+            }
         }
         response
     }

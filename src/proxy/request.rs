@@ -1,6 +1,6 @@
 //! The outgoing request of a try: fields and target.
 
-use http::{HeaderMap, HeaderValue, Uri, header};
+use http::Uri;
 
 use super::{
     ask::Ask,
@@ -12,6 +12,7 @@ use crate::{
     body::accept::accepts,
     cause,
     fields::Claims,
+    http1::{Fields, Id},
     reject::Reject,
     route::climbs,
     telemetry::trace::{ClientStart, Span},
@@ -22,18 +23,18 @@ use crate::{
 ///
 /// # Errors
 /// The request's path and the target's URL make no valid URI, or the path leads out of the base path.
-pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, HeaderMap), Reject> {
+pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, Fields), Reject> {
     let mut fields = sending.fields();
     let ask = &*sending.ask;
     let target = &aim.pool.target;
     let uri = match (ask.call(), aim.provider) {
         (Some(call), Some(provider)) => {
-            fields.insert(header::HOST, target.authority.clone());
+            fields.insert(Id::Host, target.authority.clone());
             if aim.model.is_some() {
                 // Another model's name changes the length, and is written into the text without a coding.
-                fields.remove(header::CONTENT_LENGTH);
+                fields.remove(Id::ContentLength);
                 if call.text.is_some() && call.shape.model_in_path.is_none() {
-                    fields.remove(header::CONTENT_ENCODING);
+                    fields.remove(Id::ContentEncoding);
                 }
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
@@ -42,7 +43,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
         }
         _ => {
             // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.
-            fields.entry(header::HOST).or_insert_with(|| target.authority.clone());
+            fields.add_missing(Id::Host, &target.authority);
             app_uri(&ask.arrival.uri, &target.origin.base)
         }
     };
@@ -50,7 +51,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
 }
 
 /// Begins the try's own span. The span's id is sent in `traceparent`.
-pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut HeaderMap, nth: u32) -> Option<Span> {
+pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Fields, nth: u32) -> Option<Span> {
     let trace = ask.trace()?;
     let context = trace.child(&ask.proxy.chance);
     context.write(fields);
@@ -67,7 +68,7 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Heade
 }
 
 /// The request's fields for any target. They are made anew for each try: no try has to keep a copy for the next.
-pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> HeaderMap {
+pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fields {
     let inbound = ask.door() == Door::Inbound;
     let none = Claims::NONE;
     let claims = ask.live_door().map_or(&none, |door| &door.claims);
@@ -89,8 +90,8 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Head
     narrow(&mut fields, codings);
     if codings == AnswerCodings::Identity {
         // The body was changed: it has another length and no coding.
-        fields.remove(header::CONTENT_LENGTH);
-        fields.remove(header::CONTENT_ENCODING);
+        fields.remove(Id::ContentLength);
+        fields.remove(Id::ContentEncoding);
     }
     fields
 }
@@ -119,15 +120,15 @@ impl AnswerCodings {
 }
 
 /// Narrows `Accept-Encoding` to codings that can be read on the side. Never adds one that the client does not accept.
-fn narrow(fields: &mut HeaderMap, codings: AnswerCodings) {
-    if codings == AnswerCodings::Any || !fields.contains_key(header::ACCEPT_ENCODING) {
+fn narrow(fields: &mut Fields, codings: AnswerCodings) {
+    if codings == AnswerCodings::Any || !fields.has(Id::AcceptEncoding) {
         return;
     }
     let narrowed = match codings {
         AnswerCodings::Gzip if accepts(fields, b"gzip") => "gzip",
         _ => "identity",
     };
-    fields.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(narrowed));
+    fields.insert(Id::AcceptEncoding, narrowed);
 }
 
 /// The request's own target, behind the app's base path.

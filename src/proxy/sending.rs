@@ -2,12 +2,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderMap, response};
-
 use super::{ask::Ask, bill::Reading, funds::Funds, live::LiveProvider, request};
 use crate::{
     body::{Body, replay::Replay, tap::TimeBounds},
     clock::Instant,
+    http1::Fields,
+    message::AnswerHead,
     policy::{given_up::CallId, limits::keys},
     provider,
     upstream::{Connection, Pool},
@@ -18,7 +18,7 @@ pub struct Sending {
     pub(super) ask: Rc<Ask>,
     pub(super) body: Replay,
     /// The fields, if some were added to those of the request.
-    edited: Option<Box<HeaderMap>>,
+    edited: Option<Box<Fields>>,
     pub(super) websocket: bool,
     /// The codings in which the answer can be read on the side.
     codings: request::AnswerCodings,
@@ -31,7 +31,7 @@ pub struct Sending {
 /// An answer that may go to the client.
 pub struct Attempted {
     /// The cleaned head of the target's answer, or of a static answer.
-    pub head: response::Parts,
+    pub head: AnswerHead,
     /// The body for the client.
     pub body: Body,
     /// The connection, to be released at the body's end.
@@ -40,16 +40,6 @@ pub struct Attempted {
     pub bounds: TimeBounds,
     /// Model calls: the meter's findings while the answer passes.
     pub reading: Option<Rc<Reading>>,
-}
-
-/// Marks an answer that is not the first target's: an extension of the answer's head. Such an answer is given and not stored:
-/// once the first target is back, its own answer is asked for again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Instead {
-    /// The answer of another target.
-    Target,
-    /// The proxy's own answer, from the configuration.
-    Fixed,
 }
 
 /// One place to try.
@@ -83,13 +73,13 @@ impl Sending {
     }
 
     /// The request's fields, to add to them (validators of a stored answer).
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+    pub fn headers_mut(&mut self) -> &mut Fields {
         let (ask, websocket, codings) = (&self.ask, self.websocket, self.codings);
         self.edited.get_or_insert_with(|| Box::new(request::fields(ask, websocket, codings)))
     }
 
     /// The fields for one try.
-    pub(super) fn fields(&self) -> HeaderMap {
+    pub(super) fn fields(&self) -> Fields {
         self.edited.as_deref().cloned().unwrap_or_else(|| request::fields(&self.ask, self.websocket, self.codings))
     }
 

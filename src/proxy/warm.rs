@@ -6,7 +6,7 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{Method, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -22,6 +22,7 @@ use crate::{
     arrival::{Arrival, Door, PeerText},
     body::Body,
     clock::Instant,
+    http1::Fields,
     telemetry::metrics::Family,
 };
 
@@ -77,7 +78,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
         // The present configuration: a reload may have changed it.
         let worker = proxy.worker();
         let Some(warm) = worker.live.config.inbound.as_ref().map(|door| &door.warm) else { return };
-        let (concurrency, pause, headers) = (warm.concurrency, warm.pause(), warm.headers.clone());
+        let (concurrency, pause, headers) = (warm.concurrency, warm.pause(), Fields::from(&warm.headers));
         drop(worker);
         if slots.0 != concurrency {
             slots = (concurrency, Arc::new(Semaphore::new(concurrency)));
@@ -102,7 +103,7 @@ pub async fn run(proxy: Rc<Proxy>, mut wanted: mpsc::Receiver<Uri>) {
 }
 
 /// Asks until the app gives any answer.
-async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: Instant) -> Warmed {
+async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &Fields, until: Instant) -> Warmed {
     let mut pause = FIRST_PAUSE;
     loop {
         let (status, outcome) = ask(proxy, target, headers).await;
@@ -116,7 +117,7 @@ async fn patiently(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap, until: 
 }
 
 /// Makes one request, to the last byte of its answer.
-async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCode, Warmed) {
+async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &Fields) -> (StatusCode, Warmed) {
     let peer = SocketAddr::from(([127, 0, 0, 1], 0));
     // The store keeps answers apart by scheme: a door with TLS is warmed as over TLS.
     let tls = proxy.worker().live.config.inbound.as_ref().is_some_and(|door| door.tls.is_some());
@@ -138,8 +139,8 @@ async fn ask(proxy: &Rc<Proxy>, target: &Uri, headers: &HeaderMap) -> (StatusCod
     let exchange = Exchange::of(Ask::of(proxy, proxy.worker(), arrival, Origin::Warming));
     let response = Box::pin(Proxy::handle(exchange, Body::Empty, false)).await.into_answer();
     let status = response.status();
-    let cache = response.headers().get_all("cache-status").iter().filter_map(|field| field.to_str().ok());
-    let ours = cache.filter_map(|field| field.strip_prefix("outrigger;")).next_back().unwrap_or_default().to_owned();
+    let cache = response.headers().all("cache-status").filter_map(|field| field.to_str().ok());
+    let ours = cache.filter_map(|field| field.strip_prefix("outrigger;")).last().unwrap_or_default().to_owned();
     let complete = response.into_body().collect().await.is_ok();
     let outcome = if !complete || status.is_server_error() {
         Warmed::Failed

@@ -2,17 +2,18 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, header};
+use http::Method;
 
 use super::{
     Proxy,
     ask::{Ask, Origin},
     bill::Reading,
-    sending::Instead,
 };
 use crate::{
     body::coding::{ContentEncoding, Decoder},
     config::{CacheBody, Operation},
+    http1::{Fields, Id},
+    message::{AnswerHead, Instead},
     policy::cache::{Worth, entry::Savings, graphql::Inspector},
     provider::Finish,
 };
@@ -39,10 +40,10 @@ impl Judge {
     }
 
     /// Takes the head of the answer.
-    pub fn answered(&mut self, reading: Option<Rc<Reading>>, head: &http::response::Parts) {
+    pub fn answered(&mut self, reading: Option<Rc<Reading>>, head: &AnswerHead) {
         self.reading = reading;
         self.graphql = self.asks_graphql.then(|| Inspection::of(&head.headers));
-        self.instead = head.extensions.get::<Instead>().copied();
+        self.instead = head.instead;
     }
 
     /// Takes a piece of the answer's body.
@@ -126,8 +127,8 @@ enum Inspection {
 }
 
 impl Inspection {
-    fn of(head: &HeaderMap) -> Self {
-        let kind = head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
+    fn of(head: &Fields) -> Self {
+        let kind = head.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default().trim().to_ascii_lowercase();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         match ContentEncoding::of(head) {
             _ if !(essence == "application/json" || essence.ends_with("+json")) => Self::Opaque,

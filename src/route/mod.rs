@@ -9,10 +9,11 @@ mod precedence;
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, Method};
+use http::Method;
 
 use crate::{
     config::{Match, Operation, Segment},
+    http1::Fields,
     reject::Reject,
 };
 
@@ -29,7 +30,7 @@ pub struct Query<'a> {
     /// The host, as sent, without port.
     pub host: &'a str,
     /// The header fields, as sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// Outbound: the provider's name.
     pub provider: Option<&'a str>,
     /// Outbound: the operation.
@@ -148,8 +149,8 @@ fn accepts(matches: &Match, query: &Query<'_>) -> bool {
         && (matches.methods.is_empty() || matches.methods.contains(query.method))
         && (matches.hosts.is_empty() || matches.hosts.iter().any(|glob| glob.matches(&query.host.to_ascii_lowercase())))
         && matches.headers.iter().all(|(name, wanted)| match wanted {
-            None => query.headers.contains_key(name),
-            Some(value) => query.headers.get_all(name).iter().any(|v| v == value),
+            None => query.headers.has(name),
+            Some(value) => query.headers.all(name).any(|v| v.as_bytes() == value.as_bytes()),
         })
         && (matches.providers.is_empty() || query.provider.is_some_and(|name| matches.providers.iter().any(|p| &**p == name)))
         && (matches.operations.is_empty() || query.operation.is_some_and(|op| matches.operations.contains(&op)))
@@ -168,7 +169,7 @@ mod tests {
         Match { path: Some(PathPattern::parse(pattern).expect(pattern)), ..Match::default() }
     }
 
-    fn query<'a>(path: &'a str, method: &'a Method, headers: &'a HeaderMap) -> Query<'a> {
+    fn query<'a>(path: &'a str, method: &'a Method, headers: &'a Fields) -> Query<'a> {
         Query { path, method, host: "", headers, provider: None, operation: None, model: None }
     }
 
@@ -184,7 +185,7 @@ mod tests {
         for _ in 0..rows.len() {
             rows.rotate_left(1);
             let table = Table::new(rows.clone());
-            let headers = HeaderMap::new();
+            let headers = Fields::new();
             let find = |p| table.find(&query(p, &Method::GET, &headers)).copied();
             assert_eq!(find("/api/products"), Some("exact"));
             assert_eq!(find("/api/other"), Some("one"));
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn a_method_is_more_specific_than_none() {
         let table = Table::new([(path("/a"), "any"), (Match { methods: vec![Method::POST], ..path("/a") }, "post")]);
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         assert_eq!(table.find(&query("/a", &Method::POST, &headers)), Some(&"post"));
         assert_eq!(table.find(&query("/a", &Method::GET, &headers)), Some(&"any"));
     }
@@ -206,7 +207,7 @@ mod tests {
     fn a_model_is_asked_for_only_where_a_route_names_one() {
         let chat = Match { operations: vec![Operation::Chat], ..Match::default() };
         let table = Table::new([(Match { models: vec![Glob::new("gpt-*")], ..chat.clone() }, "gpt"), (chat, "chat")]);
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         let mut query = query("/v1/chat/completions", &Method::POST, &headers);
         query.operation = Some(Operation::Embeddings);
         assert!(!table.needs_model(&query));
@@ -223,7 +224,7 @@ mod tests {
             (Match { hosts: vec![Glob::new("b.*")], ..path("/a/**") }, "host"),
             (path("/a/**"), "rest"),
         ]);
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         for (at, host, reasons) in [
             ("/a/b", "", [Some("hosts"), Some("methods"), None]),
             ("/a/b", "b.example", [None, Some("methods"), None]),
@@ -241,7 +242,7 @@ mod tests {
         #[test]
         fn a_path_leads_to_one_route_or_is_refused(odd in "/([a-c.;/\\\\]|admin|%2e|%2F|%61){0,10}") {
             let table = Table::new([(path("/admin/**"), 1), (path("/a/*"), 2), (path("/a/b/**"), 3), (path("/*/c"), 4)]);
-            let headers = HeaderMap::new();
+            let headers = Fields::new();
             if let Ok(found) = table.find_unambiguous(&query(&odd, &Method::GET, &headers)) {
                 for reading in liberal_readings(&odd) {
                     proptest::prop_assert_eq!(table.find(&query(&reading, &Method::GET, &headers)), found, "{} is also {}", &odd, &reading);
@@ -253,7 +254,7 @@ mod tests {
     #[test]
     fn a_path_that_reads_as_another_route_is_refused() {
         let table = Table::new([(path("/admin/**"), "admin"), (path("/public/**"), "public")]);
-        let headers = HeaderMap::new();
+        let headers = Fields::new();
         for bad in [
             "/public/../admin/x",
             "/public/%2e%2e/admin",

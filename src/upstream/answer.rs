@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, header, response};
+use http::Method;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
@@ -21,10 +21,10 @@ use crate::{
         Body, BodyError,
         dechunk::{Dechunk, Next},
         enclose::Unsent,
-        outbox,
     },
     fields::content_length,
-    http1::{self, Framing, Head, Limits, Refusal, Scanner, map, share},
+    http1::{self, Framing, Head, Id, Limits, Refusal, Scanner},
+    message::{AnswerHead, RequestHead},
     reject::Fault,
 };
 
@@ -56,32 +56,31 @@ impl From<Refusal> for Lost {
     }
 }
 
-/// Sends `request` over `wire` and waits for the head of its answer; 1xx answers go to `interim`.
+/// Sends a request over `wire` and waits for the head of its answer; 1xx answers go to `interim`.
 ///
 /// # Errors
 /// The target gave no answer, or the request's own body failed.
-pub async fn ask(wire: &wire::Shared, request: Request<Body>, interim: Option<&Informed>) -> Result<(response::Parts, Body), Lost> {
-    let (parts, body) = request.into_parts();
-    let announced = content_length(&parts.headers).ok().flatten();
+pub async fn ask(wire: &wire::Shared, request: &RequestHead, body: Body, interim: Option<&Informed>) -> Result<(AnswerHead, Body), Lost> {
+    let announced = content_length(&request.headers).ok().flatten();
     let unsent = match announced.or_else(|| body.exact_len()) {
         Some(0) => Unsent::Nothing,
         Some(length) => Unsent::Length(length),
         None => Unsent::Chunked,
     };
-    wire.borrow_mut().begin(|out| write_head(out, &parts, unsent, announced.is_some()), body, unsent);
-    let upgrade = parts.headers.contains_key(header::UPGRADE);
-    let mut asking = Asking { scanner: Scanner::answers(LIMITS), head: Head::new(), asked: &parts.method, upgrade, interim, interims: 0 };
+    wire.borrow_mut().begin(|out| write_head(out, request, unsent, announced.is_some()), body, unsent);
+    let upgrade = request.headers.has(Id::Upgrade);
+    let mut asking = Asking { scanner: Scanner::answers(LIMITS), head: Head::new(), asked: &request.method, upgrade, interim, interims: 0 };
     poll_fn(|cx| asking.poll(&mut wire.borrow_mut(), cx)).await?;
-    answered(wire, asking.head, &parts.method, upgrade)
+    answered(wire, asking.head, &request.method, upgrade)
 }
 
 /// Writes the request's head.
-fn write_head(out: &mut Vec<u8>, parts: &http::request::Parts, unsent: Unsent, announced: bool) {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+fn write_head(out: &mut Vec<u8>, request: &RequestHead, unsent: Unsent, announced: bool) {
+    out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    out.extend_from_slice(request.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    outbox::write_fields(out, &parts.headers);
+    request.headers.write(out);
     match unsent {
         Unsent::Length(length) if !announced => {
             out.extend_from_slice(b"content-length: ");
@@ -143,9 +142,9 @@ impl Asking<'_> {
                     return Err(Lost { fault: Fault::Malformed, detail: format!("more than {MOST_INTERIM} answers before the answer") });
                 }
                 if let Some(to) = self.interim {
-                    let mut fields = map::fields(&self.head).unwrap_or_default();
-                    headers::interim(&mut fields);
-                    to.connection.interim(to.request, map::status(&self.head), &fields);
+                    let mut head = AnswerHead::of(std::mem::take(&mut self.head));
+                    headers::interim(&mut head.headers);
+                    to.connection.interim(to.request, head.status, &head.headers);
                 }
                 Ok(false)
             }
@@ -163,10 +162,10 @@ impl Asking<'_> {
 }
 
 /// The answer whose head is complete: its body reads on from the wire.
-fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) -> Result<(response::Parts, Body), Lost> {
+fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) -> Result<(AnswerHead, Body), Lost> {
     let framing = Framing::of_answer(&head, http1::Method::of(asked.as_str().as_bytes()), upgrade)?;
     let reusable = framing.may_reuse(&head);
-    let parts = share::answer(head).ok_or(Refusal::TooManyFields)?;
+    let parts = AnswerHead::of(head);
     let mut wire = shared.borrow_mut();
     let rest = match framing {
         Framing::Tunnel => return Ok((parts, Body::Empty)),

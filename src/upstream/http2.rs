@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header, uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, header, uri};
 use hyper::{
     client::conn::http2::{self, SendRequest},
     rt::Executor,
@@ -25,7 +25,15 @@ use super::{
     pool::Freed,
     slots::{self, Slot},
 };
-use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
+use crate::{
+    arrival::Informed,
+    body::Body,
+    config::Protocol,
+    http1::{Fields, Id, Value},
+    message::RequestHead,
+    reject::Fault,
+    telemetry::metrics::TargetCells,
+};
 
 /// Most streams of one connection, even if the target allows more.
 const MAX_STREAMS: usize = 100;
@@ -280,40 +288,31 @@ impl Drop for Seat {
     }
 }
 
-/// Makes an HTTP/1.1 request an HTTP/2 one: a whole target with its authority, and no `Expect`.
-pub fn convert(request: &mut Request<Body>, target: &Target, interim: Option<&Informed>) {
-    let host = request.headers_mut().remove(header::HOST).unwrap_or_else(|| target.authority.clone());
+/// The request in HTTP/2's form: a whole target with its authority, and no `Expect`.
+pub fn request(head: &RequestHead, body: Body, target: &Target, interim: Option<&Informed>) -> Request<Body> {
+    let host = head.headers.get(Id::Host).map_or(target.authority.as_bytes(), Value::as_bytes);
     let mut parts = uri::Parts::default();
     parts.scheme = Some(if target.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
-    parts.authority = uri::Authority::try_from(host.as_bytes()).ok();
-    parts.path_and_query = request.uri().path_and_query().cloned();
-    if let Ok(uri) = Uri::from_parts(parts) {
-        *request.uri_mut() = uri;
-    }
+    parts.authority = uri::Authority::try_from(host).ok();
+    parts.path_and_query = head.uri.path_and_query().cloned();
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_| head.uri.clone());
     *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = HeaderMap::from(&head.headers);
+    request.headers_mut().remove(header::HOST);
     if request.headers_mut().remove(header::EXPECT).is_some()
         && let Some(to) = interim
     {
         // hyper does not report the target's 100: the client gets one at once.
-        to.connection.interim(to.request, StatusCode::CONTINUE, &http::HeaderMap::new());
+        to.connection.interim(to.request, StatusCode::CONTINUE, &Fields::new());
     }
-}
-
-/// Reverses [`convert`] for a request that came back unsent.
-pub fn revert(request: &mut Request<Body>) {
-    let host = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    if let Some(host) = host {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    let mut parts = uri::Parts::default();
-    parts.path_and_query = request.uri().path_and_query().cloned();
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    *request.version_mut() = Version::HTTP_11;
+    request
 }
 
 /// Whether this proxy can send the request over HTTP/2.
-pub fn can_carry(request: &Request<Body>) -> bool {
-    request.method() != Method::CONNECT && request.uri().path() != "*"
+pub fn can_carry(head: &RequestHead) -> bool {
+    head.method != Method::CONNECT && head.uri.path() != "*"
 }
 
 /// Whether the target says that it did not process the request: such a stream is safe to retry (RFC 9113 section 8.7).

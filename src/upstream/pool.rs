@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, response::Parts};
+use http::Request;
 use hyper::client::conn::TrySendError;
 use tokio::{sync::Notify, time::Instant};
 
@@ -20,7 +20,15 @@ use super::{
     slots::{self, Slot},
     wire::{self, Tunnel, Wire},
 };
-use crate::{arrival::Informed, body::Body, config::Protocol, reject::Fault, telemetry::metrics::TargetCells};
+use crate::{
+    arrival::Informed,
+    body::Body,
+    config::Protocol,
+    http1::Fields,
+    message::{AnswerHead, RequestHead},
+    reject::Fault,
+    telemetry::metrics::TargetCells,
+};
 
 /// A worker's connections to one target.
 pub struct Pool {
@@ -72,7 +80,7 @@ impl Drop for Waits {
 /// A response head, its body, and the connection that must be given back when the body has ended.
 pub struct Received {
     /// The head as the target sent it.
-    pub head: Parts,
+    pub head: AnswerHead,
     /// The body as it comes.
     pub body: Body,
     /// Give it back with [`Connection::release`] at the body's end; dropping it closes.
@@ -90,7 +98,8 @@ pub enum Connection {
 /// Sends a request over a stream of an HTTP/2 connection.
 async fn over_stream(seat: Seat, request: Request<Body>) -> Result<Received, TrySendError<Request<Body>>> {
     let response = seat.sender().try_send_request(request).await?;
-    let (head, body) = response.into_parts();
+    let (parts, body) = response.into_parts();
+    let head = AnswerHead { status: parts.status, headers: Fields::from(&parts.headers), ..AnswerHead::default() };
     Ok(Received { head, body: Body::Http2(body), connection: Connection::Stream(seat) })
 }
 
@@ -116,19 +125,20 @@ impl Pool {
         Self { target, dial, idle: RefCell::default(), channels: Channels::default(), freed: Rc::default(), cells }
     }
 
-    /// Sends `request` over an idle or a new connection and waits for the response head; `upgrade` asks for a connection of its own.
+    /// Sends a request over an idle or a new connection and waits for the response head; `upgrade` asks for a connection of its own.
     ///
     /// A request that an HTTP/2 connection hands back unsent, because it was just closed, is sent once more over another
     /// connection: no byte of it had left. 1xx answers go to `interim`.
     pub async fn send(
         self: &Rc<Self>,
-        mut request: Request<Body>,
+        head: RequestHead,
+        mut body: Body,
         connect: Option<Duration>,
         now: Instant,
         interim: Option<&Informed>,
         upgrade: bool,
     ) -> Result<Received, SendError> {
-        let own = upgrade || !http2::can_carry(&request);
+        let own = upgrade || !http2::can_carry(&head);
         let within = connect.map(|bound| Within { until: now + bound, bound });
         // Requests that wait already come first.
         let mut queues = self.freed.waiting.get() > 0;
@@ -150,9 +160,9 @@ impl Pool {
                 },
             };
             let sent = match connection {
-                Connection::Own(own) => return over_own(own, request, interim, reused).await,
+                Connection::Own(own) => return over_own(own, head, body, interim, reused).await,
                 Connection::Stream(seat) => {
-                    http2::convert(&mut request, &self.target, interim);
+                    let request = http2::request(&head, body, &self.target, interim);
                     // Boxed: the futures of HTTP/1.1 requests need not be larger for it.
                     Box::pin(over_stream(seat, request)).await
                 }
@@ -162,10 +172,7 @@ impl Pool {
                 Err(failed) => failed,
             };
             match failed.take_message() {
-                Some(unsent) if reused => {
-                    request = unsent;
-                    http2::revert(&mut request);
-                }
+                Some(unsent) if reused => body = unsent.into_body(),
                 Some(_) => return Err(SendError { unsent: true, ..broken("closed before the request was sent", reused) }),
                 None => return Err(explain(failed.error(), reused)),
             }
@@ -339,9 +346,9 @@ impl Connection {
 }
 
 /// Sends a request over an HTTP/1.1 connection of its own.
-async fn over_own(own: Own, request: Request<Body>, interim: Option<&Informed>, reused: bool) -> Result<Received, SendError> {
+async fn over_own(own: Own, head: RequestHead, body: Body, interim: Option<&Informed>, reused: bool) -> Result<Received, SendError> {
     let Some(wire) = own.wire.as_ref() else { return Err(broken("the connection is gone", reused)) };
-    match answer::ask(wire, request, interim).await {
+    match answer::ask(wire, &head, body, interim).await {
         Ok((head, body)) => Ok(Received { head, body, connection: Connection::Own(own) }),
         Err(lost) => {
             let unsent = !wire.borrow().has_sent();

@@ -1,8 +1,8 @@
 //! What goes, when, and what stays: purges by operators, by routes, and by unsafe methods.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
-use outrigger::policy::cache::CacheQuery;
+use http::Method;
+use outrigger::{http1::Fields, policy::cache::CacheQuery};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -65,7 +65,7 @@ async fn operators_purge_by_tag_key_route_prefix_and_all() {
 #[tokio::test]
 async fn operators_purge_by_the_key_that_is_explained() {
     let world = filled().await;
-    let (host, route, headers) = (world.inbound.to_string(), "shop".into(), HeaderMap::new());
+    let (host, route, headers) = (world.inbound.to_string(), "shop".into(), Fields::new());
     let (key, parts) = world.app.shared.cache.explain(CacheQuery {
         route: &route,
         method: &Method::GET,

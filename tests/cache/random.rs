@@ -6,12 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use outrigger::{
     body::Body,
     clock::{Clock, Instant, Moment},
     config::{self, Mode},
+    http1::Fields,
+    message::Response,
     policy::cache::{Cache, CacheQuery, Decision, Fill, Follower, Lookup, Purge, Recorder, Worth},
     store::memory::Which,
 };
@@ -74,14 +76,15 @@ impl Alone {
         Moment::at(at(app.now)).with_wall(at(app.now.saturating_add_signed(self.wrong)))
     }
 
-    fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> CacheQuery<'a> {
+    fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a Fields) -> CacheQuery<'a> {
         let (scheme, host, path_and_query) = ("http", "h", path);
         CacheQuery { route: &self.route, method, scheme, host, path_and_query, headers, extra: &[], model: None, ttl: None, body: None }
     }
 
     fn look_up(&mut self, app: &mut App, asked: &Asked) -> Found {
         let (method, path) = (asked.ask.method(), asked.ask.path());
-        let found = self.cache.look_up(&self.policy, self.query(&method, &path, &asked.headers), self.now(app));
+        let headers = Fields::from(&asked.headers);
+        let found = self.cache.look_up(&self.policy, self.query(&method, &path, &headers), self.now(app));
         match found {
             Lookup::Hit(response, _) => Found::Answer(response),
             Lookup::Stale { response, revalidate, .. } => {
@@ -103,9 +106,9 @@ impl Alone {
     /// Sends a fetch to the app, as far as the head of its answer.
     fn fetch(&mut self, app: &mut App, mut fill: Box<Fill>, asked: &Asked) -> Fetched {
         loop {
-            let mut headers = asked.headers.clone();
+            let mut headers = Fields::from(&asked.headers);
             fill.request_headers(&mut headers);
-            let Some(reply) = app.answer(&asked.ask.method(), &asked.ask.path(), &headers) else {
+            let Some(reply) = app.answer(&asked.ask.method(), &asked.ask.path(), &HeaderMap::from(&headers)) else {
                 let instead = fill.on_failure(self.now(app)).map(|(response, _)| response);
                 return Fetched::Answer(instead.unwrap_or_else(|| whole(&Reply { status: 502, fields: Vec::new(), body: Vec::new() })));
             };
@@ -195,7 +198,7 @@ impl Way for Alone {
     }
 
     fn post(&mut self, app: &mut App, path: u8) {
-        let (path, none) = (format!("/{path}"), HeaderMap::new());
+        let (path, none) = (format!("/{path}"), Fields::new());
         self.cache.invalidate(self.query(&Method::POST, &path, &none), StatusCode::OK, &none, self.now(app));
     }
 
@@ -213,17 +216,16 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn whole(reply: &Reply) -> Response<Body> {
-    let mut response = Response::builder().status(reply.status);
-    for (name, value) in &reply.fields {
-        response = response.header(*name, value);
-    }
-    response.body(Body::full(reply.body.clone())).expect("a response")
+    let mut response = Response::new(Body::full(reply.body.clone()));
+    *response.status_mut() = StatusCode::from_u16(reply.status).expect("a status");
+    *response.headers_mut() = reply.fields.iter().map(|(name, value)| (*name, value)).collect();
+    response
 }
 
 fn read(response: Response<Body>) -> Answer {
     let (head, body) = response.into_parts();
     let body = wait(body.collect()).expect("a whole body").to_bytes().to_vec();
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+    Answer { status: head.status.as_u16(), headers: HeaderMap::from(&head.headers), body }
 }
 
 /// Everything is there already.

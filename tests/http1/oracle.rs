@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use outrigger::{
-    http1::{self, Chunks, Framing, Head, Limits, Piece, Refusal, Scanner},
+    http1::{self, Chunks, Fields, Framing, Head, Limits, Piece, Refusal, Scanner},
     listen::strict,
     upstream::headers,
 };
@@ -205,7 +205,8 @@ pub async fn old_requests(bytes: &[u8]) -> Told {
                 let flawed = flaw.filter(|flaw| flaw.head <= number);
                 let checked = match flawed {
                     Some(flaw) => Err(flaw.flaw.as_str().to_owned()),
-                    None => strict::check(&head.method, &head.uri, head.version, &head.headers).map_err(|reject| format!("{reject:?}")),
+                    None => strict::check(&head.method, &head.uri, head.version, &Fields::from(&head.headers))
+                        .map_err(|reject| format!("{reject:?}")),
                 };
                 let verdict = match checked {
                     Err(why) => Err(why),
@@ -277,7 +278,7 @@ pub async fn old_answer(bytes: &[u8], asked: &Method) -> Told {
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Err("a switch".to_owned());
             }
-            headers::response(asked, head.status, &mut head.headers.clone()).map_err(|malformed| format!("{malformed:?}"))?;
+            headers::response(asked, head.status, &mut Fields::from(&head.headers)).map_err(|malformed| format!("{malformed:?}"))?;
             let body = body.collect().await.map_err(unless_cut)?;
             let trailers = body.trailers().map(sorted).unwrap_or_default();
             let (fields, body) = (sorted(&head.headers), body.to_bytes().to_vec());

@@ -7,12 +7,13 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use outrigger::{
     arrival::Door,
     cause::{self, Begin, Causes, Join},
     clock::{Clock, Instant},
     config::{self, Applies, KeyPart, Unit},
+    http1::Fields,
     policy::limits::{KeyFacts, Keyed, LimitSet, Limits},
 };
 use serde_json::{Value, json};
@@ -234,7 +235,7 @@ fn under_load(callers: usize, most_bytes: usize) {
             request.end(end);
         }
         while let Some((_, token, who)) = later.pop_front_if(|(due, ..)| *due <= now) {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             cause::announce(&mut headers, token);
             let Join::Sure(cause) = causes.join(&headers, false, WITHIN, now) else { panic!("four minutes after {token:032x}") };
             assert_eq!((cause.caller.as_ref(), cause.charge.as_ref()), (Some(&people[who].0), Some(&people[who].1)));
@@ -282,7 +283,7 @@ fn dollars(limits: &Limits) -> LimitSet {
 
 fn person(set: &LimitSet, at: usize) -> (Arc<str>, Keyed) {
     let name: Arc<str> = format!("user-{at:06}@example.com").into();
-    let headers = HeaderMap::<HeaderValue>::new();
+    let headers = Fields::new();
     let facts = KeyFacts {
         client_ip: [10, 0, 0, 1].into(),
         caller: Some(&name),

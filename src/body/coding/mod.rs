@@ -12,8 +12,8 @@ mod unzstd;
 #[cfg(test)]
 mod tests;
 
+use crate::http1::{Fields, Id};
 use bytes::Bytes;
-use http::{HeaderMap, header};
 
 /// Bytes that a decoder gives at once.
 const PIECE: usize = 16 * 1024;
@@ -53,9 +53,9 @@ pub enum ContentEncoding {
 
 impl ContentEncoding {
     /// Reads `Content-Encoding`.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &Fields) -> Self {
         let mut known = Vec::new();
-        for value in headers.get_all(header::CONTENT_ENCODING) {
+        for value in headers.all(Id::ContentEncoding) {
             let Ok(text) = value.to_str() else { return Self::Unknown("a name that is no text".into()) };
             for name in text.split(',').map(str::trim).filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")) {
                 let Some(coding) = Coding::named(name) else { return Self::Unknown(name.chars().take(32).collect()) };
@@ -99,7 +99,7 @@ pub enum Text {
 }
 
 /// The text of a whole body, of at most `most` bytes. An empty body is plain, whatever its header says.
-pub fn decode(headers: &HeaderMap, body: &[u8], most: u64) -> Text {
+pub fn decode(headers: &Fields, body: &[u8], most: u64) -> Text {
     if body.is_empty() {
         return Text::Plain;
     }
@@ -163,7 +163,7 @@ impl Decoder {
     }
 
     /// A decoder for a body with these header fields; `None`: the body has no coding, or one that cannot be decoded.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn of(headers: &Fields) -> Option<Self> {
         match ContentEncoding::of(headers) {
             ContentEncoding::Known(codings) => Some(Self::new(&codings)),
             ContentEncoding::Plain | ContentEncoding::Unknown(_) => None,

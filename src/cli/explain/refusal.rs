@@ -5,6 +5,7 @@ use http::Uri;
 use crate::{
     arrival::{Arrival, Door},
     config::{Config, Limit, Mode, Policies, Unit, Unpriced},
+    http1::Id,
     listen::narrow,
     policy::access,
     provider::{Billed, Prices, expected_usage},
@@ -87,7 +88,7 @@ fn unbilled<'a, L: Iterator<Item = &'a Limit>>(
     let refuses = |unit| enforced(unit).any(|limit| limit.unmetered == Unpriced::Refuse);
     let unknown = refuses(Unit::NanoUsd);
     let refuses = Refuses { unmetered: unknown || refuses(Unit::Tokens), unknown };
-    if call.shape.is_free() && !arrival.headers.contains_key(http::header::UPGRADE) {
+    if call.shape.is_free() && !arrival.headers.has(Id::Upgrade) {
         return None;
     }
     if let Some(reject) = unmetered(arrival, call.shape, call.rest, refuses) {

@@ -14,6 +14,7 @@ use crate::{
         Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
         Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
+    http1::Id,
     policy::{access, preflight},
     provider::Prices,
     proxy::cache_key::{Asked, part_of},
@@ -147,7 +148,7 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
         return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
     }
     let call = asked.call.as_ref().filter(|_| limit.unit != Unit::Requests)?;
-    if call.shape.orders_nothing() && !arrival.headers.contains_key(http::header::UPGRADE) {
+    if call.shape.orders_nothing() && !arrival.headers.has(Id::Upgrade) {
         let poll = "it orders nothing; what the work has used that it asks about is charged to who began it";
         return Some(if call.shape.is_free() { "no provider bills it" } else { poll });
     }

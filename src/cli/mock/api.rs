@@ -12,6 +12,7 @@ use crate::{
     body::coding::{self, Text},
     clock,
     config::Api,
+    http1::Fields,
     usage::Usage,
 };
 
@@ -376,7 +377,7 @@ fn half(value: &Value, within: Within, ticket: Ticket, steer: Steer) -> Response
 /// The decoded body of a request; a body that cannot be decoded stays as it is, and is then no JSON.
 fn decoded(headers: &HeaderMap, body: &Bytes) -> Bytes {
     const MOST: u64 = 64 << 20;
-    match coding::decode(headers, body, MOST) {
+    match coding::decode(&Fields::from(headers), body, MOST) {
         Text::Decoded(text) => text,
         _ => body.clone(),
     }

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use http_body::Body as _;
 
 use super::{
@@ -17,10 +17,11 @@ use super::{
     wire::{Coming, Expects, Wire},
 };
 use crate::{
-    body::{Body, enclose::Unsent, outbox},
+    body::{Body, enclose::Unsent},
     fields::{content_length, has_token},
-    http1::{Head, Method, Version, share::Reason},
+    http1::{Fields, Head, Id, Method, Version},
     listen::session::{Order, Outgoing},
+    message::Response,
 };
 
 /// What of a request decides how its answer is written.
@@ -60,16 +61,16 @@ impl Asked {
 pub async fn respond(wire: &Rc<Wire>, response: Response<Outgoing>, asked: Asked, leaving: bool) -> io::Result<bool> {
     let (mut head, body) = response.into_parts();
     let unsent = frame(asked, head.status, &mut head.headers, &body);
-    let says_close = has_token(&head.headers, header::CONNECTION, "close");
+    let says_close = has_token(&head.headers, Id::Connection, "close");
     let keeps = asked.keeps && !leaving && !says_close && unsent != Unsent::UntilClose && wire.may_be_kept(unsent);
     {
         let mut state = wire.state.borrow_mut();
         // The final answer begins: no 1xx answer may follow.
         state.begin_answer();
         let out = state.out.tail();
-        write_head(out, head.status, head.extensions.get::<Reason>(), &head.headers);
+        head.write(out);
         match (keeps, asked.old) {
-            (false, _) if !head.headers.contains_key(header::CONNECTION) => out.extend_from_slice(b"connection: close\r\n"),
+            (false, _) if !head.headers.has(Id::Connection) => out.extend_from_slice(b"connection: close\r\n"),
             (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
             _ => {}
         }
@@ -81,12 +82,12 @@ pub async fn respond(wire: &Rc<Wire>, response: Response<Outgoing>, asked: Asked
 }
 
 /// The framing of the answer's body (RFC 9112 section 6.3); the fields tell it afterwards.
-fn frame(asked: Asked, status: StatusCode, fields: &mut HeaderMap, body: &Outgoing) -> Unsent {
-    fields.remove(header::TRANSFER_ENCODING);
+fn frame(asked: Asked, status: StatusCode, fields: &mut Fields, body: &Outgoing) -> Unsent {
+    fields.remove(Id::TransferEncoding);
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
     if bodiless {
         if status != StatusCode::NOT_MODIFIED {
-            fields.remove(header::CONTENT_LENGTH);
+            fields.remove(Id::ContentLength);
         }
         return Unsent::Nothing;
     }
@@ -95,7 +96,7 @@ fn frame(asked: Asked, status: StatusCode, fields: &mut HeaderMap, body: &Outgoi
     match length {
         // The answer to HEAD has no body of which a length could be told.
         Some(0) if asked.head_only && announced.is_none() => {}
-        Some(length) if announced.is_none() => drop(fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        Some(length) if announced.is_none() => fields.insert_number(Id::ContentLength, length),
         _ => {}
     }
     match length {
@@ -103,23 +104,10 @@ fn frame(asked: Asked, status: StatusCode, fields: &mut HeaderMap, body: &Outgoi
         Some(length) => Unsent::Length(length),
         None if asked.old => Unsent::UntilClose,
         None => {
-            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            fields.insert(Id::TransferEncoding, "chunked");
             Unsent::Chunked
         }
     }
-}
-
-/// Writes the status line and the fields; the empty line is left to the caller.
-pub fn write_head(out: &mut Vec<u8>, status: StatusCode, reason: Option<&Reason>, fields: &HeaderMap) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(match reason {
-        Some(reason) => &reason.0,
-        None => status.canonical_reason().unwrap_or_default().as_bytes(),
-    });
-    out.extend_from_slice(b"\r\n");
-    outbox::write_fields(out, fields);
 }
 
 impl Wire {
@@ -132,7 +120,7 @@ impl Wire {
             let mut state = self.state.borrow_mut();
             state.informs = false;
             let out = state.out.tail();
-            write_head(out, response.status(), None, response.headers());
+            response.head().write(out);
             out.extend_from_slice(b"\r\n");
         }
         let written = self.session.unless_at_end(pin!(poll_fn(|cx| self.poll_write(cx)))).await;

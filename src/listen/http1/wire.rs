@@ -15,14 +15,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Sleep,
 };
 
-use super::respond::write_head;
 use crate::{
     arrival::Interim,
     body::{
@@ -33,8 +32,9 @@ use crate::{
         outbox::Outbox,
         room::Room,
     },
-    http1::Framing,
+    http1::{Fields, Framing},
     listen::session::Session,
+    message::AnswerHead,
 };
 
 /// What a client's bytes come over.
@@ -439,7 +439,7 @@ impl fmt::Debug for Wire {
 }
 
 impl Interim for Wire {
-    fn interim(&self, request: u32, status: StatusCode, fields: &HeaderMap) {
+    fn interim(&self, request: u32, status: StatusCode, fields: &Fields) {
         let mut state = self.state.borrow_mut();
         if request != state.request || !state.informs {
             return;
@@ -448,7 +448,7 @@ impl Interim for Wire {
             state.grant();
         } else {
             let mut head = Vec::new();
-            write_head(&mut head, status, None, fields);
+            AnswerHead { status, headers: fields.clone(), ..AnswerHead::default() }.write(&mut head);
             head.extend_from_slice(b"\r\n");
             if state.out.tail().len() + head.len() <= MOST_INTERIM && state.room.take_if_free(head.len() as u64) {
                 state.out.tail().extend_from_slice(&head);

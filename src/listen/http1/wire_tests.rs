@@ -1,11 +1,12 @@
 //! Answers before the answer, and who is told them.
 
-use http::{HeaderValue, header};
+use http::header;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 use super::*;
 use crate::{
     body::room::BodyBudget,
+    http1::Fields,
     listen::session::{SessionBounds, Sessions},
 };
 
@@ -17,7 +18,7 @@ fn wire(budget: &std::sync::Arc<BodyBudget>) -> (Rc<Wire>, DuplexStream) {
 
 #[tokio::test]
 async fn answers_before_the_answer_wait_within_the_budget_and_a_bound_of_their_own() {
-    let hint = HeaderMap::from_iter([(header::LINK, HeaderValue::from_str(&"x".repeat(1_000)).expect("a value"))]);
+    let hint = Fields::from_iter([(header::LINK, &"x".repeat(1_000))]);
     let head = format!("HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n", "x".repeat(1_000));
     for (room, heads) in [(4_096, 3), (1 << 20, 63)] {
         let budget = BodyBudget::new(room);
@@ -52,7 +53,7 @@ async fn a_client_is_told_to_go_on_by_the_target_or_after_a_while() {
             async { http_body_util::BodyExt::frame(&mut body).await.expect("a piece").expect("in order").into_data().expect("data") };
         let talks = async {
             if by_target {
-                wire.interim(request, StatusCode::CONTINUE, &HeaderMap::new());
+                wire.interim(request, StatusCode::CONTINUE, &Fields::new());
             }
             let mut told = [0; CONTINUE.len()];
             client.read_exact(&mut told).await.expect("told");

@@ -2,14 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 
 use super::{
     entry::Entry,
     range::{self, Part},
     status, validate,
 };
-use crate::{body::Body, clock::Moment};
+use crate::{
+    body::Body,
+    clock::Moment,
+    http1::{Fields, Id},
+    message::Response,
+};
 
 /// The `Cache-Status` of an answer.
 #[derive(Debug, Clone)]
@@ -17,18 +22,18 @@ pub(super) enum Mark {
     /// From the store: the origin was not asked.
     Hit,
     /// The origin was asked: the answer gets this member.
-    Forwarded(HeaderValue),
+    Forwarded(String),
 }
 
 /// The answer to a request with the fields `request`.
-pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced: bool, mark: Mark, now: Moment) -> Response<Body> {
+pub(super) fn answer(entry: &Arc<Entry>, request: &Fields, head: bool, paced: bool, mark: Mark, now: Moment) -> Response<Body> {
     let conditional = entry.status == StatusCode::OK;
     let mut response = if conditional && validate::client_has(request, &entry.headers, entry.fresh.received.wall) {
         shaped(StatusCode::NOT_MODIFIED, validate::not_modified_fields(&entry.headers), Body::Empty)
     } else if head {
         let mut headers = entry.headers.clone();
-        if !headers.contains_key(header::CONTENT_LENGTH) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(entry.len));
+        if !headers.has(Id::ContentLength) {
+            headers.insert_number(Id::ContentLength, entry.len);
         }
         shaped(entry.status, headers, Body::Empty)
     } else {
@@ -36,7 +41,7 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced:
             Part::Whole => shaped(entry.status, entry.headers.clone(), entry.whole(paced)),
             Part::Bytes(first, last) => {
                 let mut headers = entry.headers.clone();
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(last - first + 1));
+                headers.insert_number(Id::ContentLength, last - first + 1);
                 content_range(&mut headers, &format!("bytes {first}-{last}/{}", entry.len));
                 shaped(StatusCode::PARTIAL_CONTENT, headers, entry.part(first, last))
             }
@@ -57,15 +62,13 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &HeaderMap, head: bool, paced:
     response
 }
 
-fn shaped(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+fn shaped(status: StatusCode, headers: Fields, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-fn content_range(headers: &mut HeaderMap, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(header::CONTENT_RANGE, value);
-    }
+fn content_range(headers: &mut Fields, text: &str) {
+    headers.insert(Id::ContentRange, text);
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
 use super::{
     entry::{Entry, NewEntry, Savings},
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     clock::{Moment, unix},
+    http1::{Fields, Name},
     usage::Usage,
 };
 
@@ -175,10 +176,10 @@ impl Writer {
         }
     }
 
-    fn fields(&mut self, fields: &HeaderMap) {
+    fn fields(&mut self, fields: &Fields) {
         self.number(fields.len() as u64);
-        for (name, value) in fields {
-            self.bytes(name.as_str().as_bytes());
+        for (name, value) in fields.iter() {
+            self.bytes(name.text());
             self.bytes(value.as_bytes());
         }
     }
@@ -243,12 +244,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn fields(&mut self) -> Option<HeaderMap> {
-        let mut fields = HeaderMap::new();
+    fn fields(&mut self) -> Option<Fields> {
+        let mut fields = Fields::new();
         for _ in 0..self.count()? {
-            let name = HeaderName::from_bytes(self.bytes()?).ok()?;
-            let value = HeaderValue::from_bytes(self.bytes()?).ok()?;
-            fields.try_append(name, value).ok()?;
+            let name = Name::new(self.bytes()?)?;
+            fields.append(name, self.bytes()?);
         }
         Some(fields)
     }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::HeaderValue;
+use crate::http1::Value;
 
 /// A date in IMF-fixdate, RFC 850 or asctime format; `None` for anything else.
 pub fn parse(value: &[u8]) -> Option<SystemTime> {
@@ -37,18 +37,18 @@ fn with_any_weekday(text: &str) -> Option<SystemTime> {
 }
 
 /// The date of a header field value.
-pub fn of(value: Option<&HeaderValue>) -> Option<SystemTime> {
+pub fn of(value: Option<Value<'_>>) -> Option<SystemTime> {
     parse(value?.as_bytes())
 }
 
 /// The date as a field value in IMF-fixdate; `None` for a year that the format cannot express.
-pub fn format(at: SystemTime) -> Option<HeaderValue> {
+pub fn format(at: SystemTime) -> Option<String> {
     // httpdate panics outside 1970..=9999.
     let seconds = at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     if seconds >= 253_402_300_800 {
         return None;
     }
-    HeaderValue::from_str(&httpdate::fmt_http_date(at)).ok()
+    Some(httpdate::fmt_http_date(at))
 }
 
 #[cfg(test)]

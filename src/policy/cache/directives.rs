@@ -3,13 +3,14 @@
 //! A restriction counts however badly it is written. A permission counts only if it is well formed: a freshness lifetime that
 //! is no number, or is given twice with different values, counts as zero (section 4.2.1).
 
+use crate::{http1::Fields, http1::Id};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderName;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 /// The targeted field that this cache obeys (RFC 9213 section 3.1).
-pub const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+pub const CDN_CACHE_CONTROL: Id = Id::CdnCacheControl;
 
 /// The largest delta-seconds (RFC 9111 section 1.2.2); a larger value counts as this one.
 pub const MAX_DELTA: u64 = 1 << 31;
@@ -66,9 +67,9 @@ pub struct ResponseDirectives {
 
 impl RequestDirectives {
     /// Reads every `Cache-Control` line of a request.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &Fields) -> Self {
         let mut read = Self::default();
-        for_each(headers, &header::CACHE_CONTROL, |name, value| {
+        for_each(headers, Id::CacheControl, |name, value| {
             let seconds = || value.and_then(delta_seconds);
             if name.eq_ignore_ascii_case(b"max-age") {
                 // Unreadable: the strictest meaning.
@@ -100,10 +101,10 @@ impl RequestDirectives {
 
 impl ResponseDirectives {
     /// Reads the targeted field if it is valid, else every `Cache-Control` line.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(headers: &Fields) -> Self {
         targeted(headers).unwrap_or_else(|| {
             let mut read = Self::default();
-            for_each(headers, &header::CACHE_CONTROL, |name, value| read.take(name, value));
+            for_each(headers, Id::CacheControl, |name, value| read.take(name, value));
             read
         })
     }
@@ -145,8 +146,8 @@ impl ResponseDirectives {
 }
 
 /// The targeted field (RFC 9213): a dictionary of structured fields. An empty, malformed or wrongly typed field counts as absent.
-fn targeted(headers: &HeaderMap) -> Option<ResponseDirectives> {
-    let mut lines = headers.get_all(CDN_CACHE_CONTROL).iter().peekable();
+fn targeted(headers: &Fields) -> Option<ResponseDirectives> {
+    let mut lines = headers.all(CDN_CACHE_CONTROL).peekable();
     lines.peek()?;
     let mut joined = Vec::new();
     for line in lines {
@@ -222,8 +223,8 @@ fn field_names(value: &[u8]) -> Vec<HeaderName> {
 
 /// Calls `each` with every directive of every line: its name and its value without quotes. Commas and `=` inside
 /// quotes do not separate. White space around `=` stays in the value, which makes a number unreadable.
-fn for_each(headers: &HeaderMap, field: &HeaderName, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
-    for line in headers.get_all(field) {
+fn for_each(headers: &Fields, field: Id, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+    for line in headers.all(field) {
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
             let end = directive_end(rest);
@@ -282,13 +283,13 @@ mod tests {
     use super::*;
 
     fn response(lines: &[&str]) -> ResponseDirectives {
-        with(&header::CACHE_CONTROL, lines)
+        with(Id::CacheControl, lines)
     }
 
-    fn with(name: &HeaderName, lines: &[&str]) -> ResponseDirectives {
-        let mut headers = HeaderMap::new();
+    fn with(name: Id, lines: &[&str]) -> ResponseDirectives {
+        let mut headers = Fields::new();
         for line in lines {
-            headers.append(name, HeaderValue::from_str(line).expect("valid"));
+            headers.append(name, line);
         }
         ResponseDirectives::of(&headers)
     }
@@ -336,8 +337,8 @@ mod tests {
 
     #[test]
     fn a_valid_targeted_field_replaces_cache_control() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut headers = Fields::new();
+        headers.insert(Id::CacheControl, "no-store");
         for (value, max_age, no_store) in [
             ("max-age=10000", Some(10_000), false),
             ("foobar, max-age=3600", Some(3600), false),
@@ -348,25 +349,25 @@ mod tests {
             ("", None, true),
             ("private", None, false),
         ] {
-            headers.insert(CDN_CACHE_CONTROL, HeaderValue::from_static(value));
+            headers.insert(CDN_CACHE_CONTROL, value);
             let read = ResponseDirectives::of(&headers);
             assert_eq!((read.max_age, read.no_store), (max_age.map(Duration::from_secs), no_store), "{value}");
         }
-        assert!(with(&CDN_CACHE_CONTROL, &["private"]).private);
-        assert!(with(&CDN_CACHE_CONTROL, &["no-cache"]).no_cache);
+        assert!(with(CDN_CACHE_CONTROL, &["private"]).private);
+        assert!(with(CDN_CACHE_CONTROL, &["no-cache"]).no_cache);
     }
 
     #[test]
     fn request_directives() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::new();
         let value = "max-age=5, max-stale, min-fresh=3, only-if-cached, no-cache";
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(value));
+        headers.insert(Id::CacheControl, value);
         let read = RequestDirectives::of(&headers);
         assert_eq!(read.max_age, Some(Duration::from_secs(5)));
         assert_eq!(read.max_stale, Some(Duration::MAX));
         assert_eq!(read.min_fresh, Some(Duration::from_secs(3)));
         assert!(read.only_if_cached && read.no_cache && !read.no_store);
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=x, max-stale=y"));
+        headers.insert(Id::CacheControl, "max-age=x, max-stale=y");
         let read = RequestDirectives::of(&headers);
         assert_eq!((read.max_age, read.max_stale), (Some(Duration::ZERO), None));
     }
@@ -374,9 +375,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_field_value_panics(value in "[ -~]{0,80}", cdn in "[ -~]{0,40}") {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             if let (Ok(value), Ok(cdn)) = (HeaderValue::from_str(&value), HeaderValue::from_str(&cdn)) {
-                headers.insert(header::CACHE_CONTROL, value);
+                headers.insert(Id::CacheControl, value);
                 let _ = RequestDirectives::of(&headers);
                 let _ = ResponseDirectives::of(&headers);
                 headers.insert(CDN_CACHE_CONTROL, cdn);

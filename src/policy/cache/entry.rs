@@ -18,6 +18,7 @@ use super::{freshness::Freshness, vary::Variance};
 use crate::{
     body::{Body, BodyError},
     clock::Moment,
+    http1::Fields,
     store::memory::Stored,
     usage::Usage,
 };
@@ -28,13 +29,13 @@ pub struct Entry {
     /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The body, in the pieces in which it is sent.
     pub body: Arc<[Bytes]>,
     /// Bytes of the body.
     pub len: u64,
     /// Trailer fields.
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Fields>,
     /// Milliseconds of pause before each piece, for streams that may be replayed as they came.
     pub pauses: Option<Arc<[u32]>>,
     /// Whether its `Last-Modified` names these bytes and no others; see [`date_names_bytes`](super::validate::date_names_bytes).
@@ -75,9 +76,9 @@ pub struct Savings {
 #[allow(missing_docs)]
 pub struct NewEntry {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub headers: Fields,
     pub body: Arc<[Bytes]>,
-    pub trailers: Option<HeaderMap>,
+    pub trailers: Option<Fields>,
     pub pauses: Option<Arc<[u32]>>,
     pub dated: bool,
     pub fresh: Freshness,
@@ -121,7 +122,7 @@ impl Entry {
     }
 
     /// The same response with other fields and numbers: freshened by a 304 or by an answer to HEAD. The body is shared.
-    pub fn freshened(&self, headers: HeaderMap, fresh: Freshness, variance: Variance, now: Moment) -> Self {
+    pub fn freshened(&self, headers: Fields, fresh: Freshness, variance: Variance, now: Moment) -> Self {
         Self::new(NewEntry {
             status: self.status,
             headers,
@@ -195,14 +196,15 @@ impl Entry {
 
 impl Stored for Entry {
     fn weight(&self) -> u64 {
-        /// Bytes of a field beside its text: the name, the value and the map's slot.
-        const FIELD: usize = 120;
-        let fields = |map: &HeaderMap| map.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum::<usize>();
         let varied: usize =
             self.variance.fields.iter().map(|(name, value)| 64 + name.as_str().len() + value.as_ref().map_or(0, |value| value.len())).sum();
         let pieces = self.body.len() * (size_of::<Bytes>() + 32);
         let pauses = self.pauses.as_ref().map_or(0, |pauses| pauses.len() * 4);
-        let head = size_of::<Self>() + fields(&self.headers) + self.trailers.as_ref().map_or(0, fields) + self.path.len() + self.what.len();
+        let head = size_of::<Self>()
+            + self.headers.capacity()
+            + self.trailers.as_ref().map_or(0, Fields::capacity)
+            + self.path.len()
+            + self.what.len();
         self.len + (head + varied + pieces + pauses) as u64
     }
 
@@ -239,7 +241,7 @@ struct Replay {
     pieces: Arc<[Bytes]>,
     at: usize,
     left: u64,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     pauses: Option<Arc<[u32]>>,
     /// Milliseconds of all pauses together.
     recorded: u64,
@@ -247,7 +249,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(pieces: Arc<[Bytes]>, trailers: Option<HeaderMap>, pauses: Option<Arc<[u32]>>) -> Self {
+    fn new(pieces: Arc<[Bytes]>, trailers: Option<Fields>, pauses: Option<Arc<[u32]>>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         let recorded = pauses.iter().flat_map(|pauses| pauses.iter()).map(|pause| u64::from(*pause)).sum();
         Self { recorded, pieces, at: 0, left, trailers, pauses, pause: None }
@@ -261,7 +263,7 @@ impl HttpBody for Replay {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         let Some(piece) = this.pieces.get(this.at).cloned() else {
-            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            return Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(HeaderMap::from(&trailers)))));
         };
         if let Some(pause) = this.pauses.as_ref().and_then(|pauses| pauses.get(this.at)).filter(|pause| **pause > 0) {
             let mut pause = Duration::from_millis(u64::from(*pause));

@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 
 use super::{super::freshness::Source, *};
+use crate::http1::Fields;
 
 fn now() -> Moment {
     Moment::at(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123))
@@ -14,8 +15,8 @@ fn now() -> Moment {
 
 fn entry(pieces: &[&[u8]], pauses: Option<Vec<u32>>) -> Entry {
     let now = now();
-    let mut headers = HeaderMap::new();
-    headers.append("set-cookie", HeaderValue::from_static("a=b"));
+    let mut headers = Fields::new();
+    headers.append("set-cookie", "a=b");
     headers.append("set-cookie", HeaderValue::from_bytes(b"c=\xff").expect("obs-text"));
     Entry::new(NewEntry {
         status: StatusCode::OK,
@@ -142,7 +143,7 @@ proptest! {
         stored.fresh.initial_age = Duration::from_micros(u64::from(age));
         stored.trailers = trailer.map(|name| {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a token");
-            HeaderMap::from_iter([(name, HeaderValue::from_bytes(&value).expect("visible"))])
+            Fields::from_iter([(name, HeaderValue::from_bytes(&value).expect("visible"))])
         });
         if soft { stored.soften(); }
         let back = Entry::decode(&stored.encode(now()), now()).expect("what was encoded is decoded");

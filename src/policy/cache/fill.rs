@@ -5,7 +5,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{Method, StatusCode};
 
 use super::{
     Cache, HitInfo, HitKind,
@@ -26,6 +26,8 @@ use crate::{
     body::{Body, accept::accepts},
     clock::{Clock, Moment},
     fields::content_length,
+    http1::{Fields, Id},
+    message::Response,
 };
 
 /// A forwarded request that may store its answer.
@@ -36,7 +38,7 @@ pub struct Fill {
     pub(super) home: Arc<Home>,
     pub(super) keys: Keys,
     pub(super) method: Method,
-    pub(super) request: HeaderMap,
+    pub(super) request: Fields,
     pub(super) why: Forward,
     /// The stored response that the request selects: the only one that may be validated, freshened, or stand in for a failure.
     pub(super) selected: Option<Arc<Entry>>,
@@ -70,7 +72,7 @@ pub enum Decision {
 #[derive(Debug, Clone, Default)]
 pub struct Passed {
     /// Its member of `Cache-Status`; none in observe mode.
-    pub member: Option<HeaderValue>,
+    pub member: Option<String>,
     /// Why it is not stored; `None` where nothing was to be stored (HEAD).
     pub reason: Option<&'static str>,
     /// Whether the reason lies in the request and no stored response had a part: a bypass, not a miss.
@@ -80,7 +82,7 @@ pub struct Passed {
 impl Fill {
     /// Makes the request to the origin conditional, if the selected response can be validated. `Range` and the client's own
     /// conditions then go: they are answered from the store.
-    pub fn request_headers(&self, headers: &mut HeaderMap) {
+    pub fn request_headers(&self, headers: &mut Fields) {
         if self.unconditional {
             validate::make_conditional(headers, None);
         } else if let Some(old) = self.validated() {
@@ -117,7 +119,7 @@ impl Fill {
     }
 
     /// Decides by the response head, as it came from the origin.
-    pub fn on_head(mut self, status: StatusCode, headers: &HeaderMap, now: Moment) -> Decision {
+    pub fn on_head(mut self, status: StatusCode, headers: &Fields, now: Moment) -> Decision {
         if self.plan.observe {
             return match self.judged(status, headers, now) {
                 Ok(_) if self.method != Method::HEAD => Decision::Store(Recorder::observing(&self)),
@@ -178,7 +180,7 @@ impl Fill {
         self.selected.as_ref().filter(|entry| asks && storable::has_validator(&entry.headers))
     }
 
-    fn judged(&self, status: StatusCode, headers: &HeaderMap, now: Moment) -> Result<Freshness, &'static str> {
+    fn judged(&self, status: StatusCode, headers: &Fields, now: Moment) -> Result<Freshness, &'static str> {
         let times = Times { requested: self.requested, received: now };
         if !self.plan.model {
             let fresh = storable::judge(status, headers, self.plan.asker, self.plan.terms, times)?;
@@ -191,7 +193,7 @@ impl Fill {
             return Err("status");
         }
         // The key of a model call knows only whether the client accepts gzip.
-        if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| !accepts(&self.request, coding.as_bytes())) {
+        if headers.all(Id::ContentEncoding).any(|coding| !accepts(&self.request, coding.as_bytes())) {
             return Err("coding");
         }
         Ok(Freshness {
@@ -212,7 +214,7 @@ impl Fill {
         self.selected.is_none() && storable::lies_in_request(reason)
     }
 
-    fn on_not_modified(mut self, old: &Arc<Entry>, said: &HeaderMap, now: Moment) -> Decision {
+    fn on_not_modified(mut self, old: &Arc<Entry>, said: &Fields, now: Moment) -> Decision {
         if !validate::confirms(said, &old.headers) {
             self.forget_selected(now);
             self.unconditional = true;
@@ -243,7 +245,7 @@ impl Fill {
 
     /// An answer to HEAD is not stored. It may freshen the stored answer to GET, or show that one to be out of date (RFC 9111
     /// section 4.3.5).
-    fn on_head_answer(self, status: StatusCode, said: &HeaderMap, now: Moment) -> Decision {
+    fn on_head_answer(self, status: StatusCode, said: &Fields, now: Moment) -> Decision {
         let reason = self.judged(status, said, now).err().filter(|reason| self.is_passed_by(reason));
         let why = if reason.is_some() { Forward::Bypass } else { self.why };
         let member = Forwarded { status: Some(status), detail: reason, ..why.into() }.value();
@@ -263,10 +265,10 @@ impl Fill {
 
     /// The stored response with the fields and the age of an answer that confirms it. `Err`: those fields, where the response
     /// may not be stored any more.
-    fn freshened(&self, old: &Entry, said: &HeaderMap, now: Moment) -> Result<Arc<Entry>, HeaderMap> {
+    fn freshened(&self, old: &Entry, said: &Fields, now: Moment) -> Result<Arc<Entry>, Fields> {
         let fields = validate::updated(&old.headers, &storable::stored_fields(said, now.wall));
         let mut judged = fields.clone();
-        judged.insert(header::AGE, HeaderValue::from(age_value(said).as_secs()));
+        judged.insert(Id::Age, age_value(said).as_secs().to_string());
         let variance = if self.plan.model { Some(Variance::default()) } else { Variance::of(&fields, &self.request) };
         match (self.judged(old.status, &judged, now), variance) {
             (Ok(fresh), Some(variance)) => Ok(Arc::new(old.freshened(fields, fresh, variance, now))),
@@ -372,18 +374,11 @@ pub(super) fn head_of(entry: &Entry, stand_in: bool) -> Arc<Head> {
 }
 
 /// Removes the fields of a provider's answer that belong to one call or one client.
-fn strip_of_the_call(fields: &mut HeaderMap) {
-    let gone: Vec<_> = fields
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            matches!(name, "set-cookie" | "server-timing" | "cf-ray" | "retry-after" | "retry-after-ms" | "alt-svc")
-                || name.starts_with("x-ratelimit-")
-                || name.starts_with("anthropic-ratelimit-")
-        })
-        .cloned()
-        .collect();
-    for name in gone {
-        fields.remove(name);
-    }
+fn strip_of_the_call(fields: &mut Fields) {
+    fields.retain(|name, _| {
+        let name = &*name.lower();
+        !(matches!(name, "set-cookie" | "server-timing" | "cf-ray" | "retry-after" | "retry-after-ms" | "alt-svc")
+            || name.starts_with("x-ratelimit-")
+            || name.starts_with("anthropic-ratelimit-"))
+    });
 }

@@ -19,7 +19,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -33,6 +32,7 @@ use super::{
 };
 use crate::{
     body::{Body, BodyError},
+    http1::Fields,
     store::memory::Budget,
 };
 
@@ -141,7 +141,7 @@ struct State {
     /// Bytes of the budget held.
     reserved: u64,
     outgrown: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     end: Option<Result<(), CutShort>>,
     readers: Vec<Option<Place>>,
     /// Followers in all, also those that have left.
@@ -295,25 +295,25 @@ impl FlightWriter {
     }
 
     /// Sets the trailer fields.
-    pub fn trailers(&self, trailers: HeaderMap) {
+    pub fn trailers(&self, trailers: Fields) {
         self.flight.change(|state| state.trailers = Some(trailers));
     }
 
     /// Ends a complete flight. Returns the pieces and trailers to store, unless the flight is outgrown.
-    pub fn complete(mut self) -> Option<(Vec<Bytes>, Option<HeaderMap>)> {
+    pub fn complete(mut self) -> Option<(Vec<Bytes>, Option<Fields>)> {
         let stored = self.snapshot();
         self.finish();
         stored
     }
 
     /// The pieces and trailers so far, unless the flight is outgrown. Shares the bytes.
-    pub fn snapshot(&self) -> Option<(Vec<Bytes>, Option<HeaderMap>)> {
+    pub fn snapshot(&self) -> Option<(Vec<Bytes>, Option<Fields>)> {
         let state = self.flight.state.lock();
         (!state.outgrown).then(|| (state.pieces.clone(), state.trailers.clone()))
     }
 
     /// Answers every reader with this stored response instead.
-    pub fn resolve(mut self, head: Arc<Head>, body: &[Bytes], trailers: Option<HeaderMap>) {
+    pub fn resolve(mut self, head: Arc<Head>, body: &[Bytes], trailers: Option<Fields>) {
         self.flight.change(|state| {
             state.pushed = body.iter().map(|piece| piece.len() as u64).sum();
             state.pieces = body.to_vec();
@@ -482,7 +482,7 @@ impl HttpBody for FlightBody {
             Some(Ok(())) => {
                 let trailers = state.trailers.clone().filter(|_| !this.trailed);
                 this.trailed = true;
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(http::HeaderMap::from(&trailers)))))
             }
         }
     }

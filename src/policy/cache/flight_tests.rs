@@ -12,7 +12,7 @@ use super::{
     },
     *,
 };
-use crate::clock::Moment;
+use crate::{clock::Moment, http1::Fields};
 
 fn head() -> Arc<Head> {
     let fresh = Freshness {
@@ -26,7 +26,7 @@ fn head() -> Arc<Head> {
         stale_if_error: Duration::ZERO,
         may_be_stale: true,
     };
-    Arc::new(Head { status: StatusCode::OK, headers: HeaderMap::new(), variance: Variance::default(), fresh, stand_in: false })
+    Arc::new(Head { status: StatusCode::OK, headers: Fields::new(), variance: Variance::default(), fresh, stand_in: false })
 }
 
 fn flights(limit: u64) -> (Arc<Flights>, Arc<Budget>) {
@@ -106,8 +106,8 @@ async fn joiners_at_every_moment_of_a_stream_get_all_of_it() {
                 assert!(writer.push(format!("data: {at}\n\n").as_bytes()));
             }
             joined.push(tokio::task::spawn_local(all(follower(&flights))));
-            let mut trailers = HeaderMap::new();
-            trailers.insert("x-end", http::HeaderValue::from_static("1"));
+            let mut trailers = Fields::new();
+            trailers.insert("x-end", "1");
             writer.trailers(trailers);
             assert_eq!(writer.complete().expect("small").0.len(), 200);
             for one in joined {

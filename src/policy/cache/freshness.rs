@@ -3,13 +3,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 
 use super::{
     date,
     directives::{RequestDirectives, ResponseDirectives, delta_seconds},
 };
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    http1::{Fields, Id},
+};
 
 /// Longest heuristic lifetime: 10% of a long unchanged file's age can be months.
 pub const HEURISTIC_MAX: Duration = Duration::from_secs(86_400);
@@ -75,8 +78,8 @@ impl Freshness {
     ///
     /// A policy's stale windows never override `must-revalidate`, `proxy-revalidate`, `no-cache` or the meaning of `s-maxage`.
     /// The origin's own windows beside `s-maxage` count: RFC 5861 was made for that.
-    pub fn of(status: StatusCode, headers: &HeaderMap, directives: &ResponseDirectives, terms: Terms, times: Times) -> Self {
-        let date = date::of(headers.get(header::DATE)).unwrap_or(times.received.wall);
+    pub fn of(status: StatusCode, headers: &Fields, directives: &ResponseDirectives, terms: Terms, times: Times) -> Self {
+        let date = date::of(headers.get(Id::Date)).unwrap_or(times.received.wall);
         let initial_age = initial_age(headers, date, times);
         let (source, lifetime) = match terms.forced {
             Some(ttl) => (Source::Forced, Ok(ttl.saturating_add(initial_age))),
@@ -180,30 +183,30 @@ pub fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }
 
-fn initial_age(headers: &HeaderMap, date: SystemTime, times: Times) -> Duration {
+fn initial_age(headers: &Fields, date: SystemTime, times: Times) -> Duration {
     let apparent = since(date, times.received.wall);
     let corrected = age_value(headers).saturating_add(times.received.since(times.requested));
     apparent.max(corrected)
 }
 
 /// The `Age` field: its first member counts, as zero if it is no number (RFC 9111 section 5.1).
-pub fn age_value(headers: &HeaderMap) -> Duration {
-    let first = headers.get(header::AGE).and_then(|value| value.as_bytes().split(|byte| *byte == b',').next());
+pub fn age_value(headers: &Fields) -> Duration {
+    let first = headers.get(Id::Age).and_then(|value| value.as_bytes().split(|byte| *byte == b',').next());
     first.and_then(|value| delta_seconds(value.trim_ascii())).unwrap_or_default()
 }
 
 /// A lifetime, or how far below zero it is.
 type Lifetime = Result<Duration, Duration>;
 
-fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, date: SystemTime) -> (Source, Lifetime) {
+fn lifetime(status: StatusCode, headers: &Fields, said: &ResponseDirectives, date: SystemTime) -> (Source, Lifetime) {
     if let Some(lifetime) = said.s_maxage.or(said.max_age) {
         return (Source::Explicit, Ok(lifetime));
     }
-    if !said.targeted && headers.contains_key(header::EXPIRES) {
+    if !said.targeted && headers.has(Id::Expires) {
         return (Source::Explicit, expires(headers, date));
     }
     if (is_heuristically_cacheable(status) || said.public)
-        && let Some(modified) = date::of(headers.get(header::LAST_MODIFIED))
+        && let Some(modified) = date::of(headers.get(Id::LastModified))
     {
         return (Source::Heuristic, Ok((since(modified, date) / 10).min(HEURISTIC_MAX)));
     }
@@ -211,8 +214,8 @@ fn lifetime(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives, 
 }
 
 /// `Expires` minus `Date`; invalid or contradictory values are in the past (sections 4.2.1 and 5.3).
-fn expires(headers: &HeaderMap, date: SystemTime) -> Lifetime {
-    let mut lines = headers.get_all(header::EXPIRES).iter().map(|value| date::parse(value.as_bytes()));
+fn expires(headers: &Fields, date: SystemTime) -> Lifetime {
+    let mut lines = headers.all(Id::Expires).map(|value| date::parse(value.as_bytes()));
     match (lines.next().flatten(), lines.next()) {
         (Some(at), None) => at.duration_since(date).map_err(|before| before.duration()),
         _ => Ok(Duration::ZERO),
@@ -221,7 +224,7 @@ fn expires(headers: &HeaderMap, date: SystemTime) -> Lifetime {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -232,10 +235,10 @@ mod tests {
         Moment::at(SystemTime::UNIX_EPOCH + Duration::from_secs(T0.saturating_add_signed(offset)))
     }
 
-    fn headers(lines: &[(&str, String)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
+    fn headers(lines: &[(&str, String)]) -> Fields {
+        let mut map = Fields::new();
         for (name, value) in lines {
-            map.append(HeaderName::from_bytes(name.as_bytes()).expect("name"), HeaderValue::from_str(value).expect("value"));
+            map.append(name, value);
         }
         map
     }

@@ -1,8 +1,9 @@
 //! The head of a response that many may read, and the reasons why one of them must not.
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::{freshness::Freshness, vary::Variance};
+use crate::http1::Fields;
 
 /// The head of a response that many may read.
 #[derive(Debug, Clone)]
@@ -10,7 +11,7 @@ pub struct Head {
     /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Which requests it answers.
     pub variance: Variance,
     /// Age and lifetime.

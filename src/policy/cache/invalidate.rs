@@ -1,7 +1,9 @@
 //! The URIs that a successful unsafe method invalidates (RFC 9111 section 4.4): its own, and those of `Location` and
 //! `Content-Location` on the same host.
 
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri};
+
+use crate::http1::{Fields, Id};
 
 /// Whether a response to `method` invalidates anything: the method may change something, and it succeeded.
 pub fn invalidates(method: &Method, status: StatusCode) -> bool {
@@ -10,10 +12,10 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 }
 
 /// Paths and queries on `host` that the response makes invalid, the request's own first.
-pub fn targets(host: &str, path_and_query: &str, response: &HeaderMap) -> Vec<String> {
+pub fn targets(host: &str, path_and_query: &str, response: &Fields) -> Vec<String> {
     let mut found = vec![path_and_query.to_owned()];
-    for name in [header::LOCATION, header::CONTENT_LOCATION] {
-        if let Some(target) = reference(host, path_and_query, response, &name)
+    for name in [Id::Location, Id::ContentLocation] {
+        if let Some(target) = reference(host, path_and_query, response, name)
             && !found.contains(&target)
         {
             found.push(target);
@@ -22,7 +24,7 @@ pub fn targets(host: &str, path_and_query: &str, response: &HeaderMap) -> Vec<St
     found
 }
 
-fn reference(host: &str, base: &str, response: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn reference(host: &str, base: &str, response: &Fields, name: Id) -> Option<String> {
     let text = response.get(name)?.to_str().ok()?;
     let text = text.split('#').next().unwrap_or_default();
     let absolute = match text.find("://") {
@@ -69,7 +71,7 @@ fn merged(path: &str, reference: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -107,8 +109,8 @@ mod tests {
             ("../c?y", Some("/c?y")),
             ("?z=1", Some("/dir/self?z=1")),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LOCATION, HeaderValue::from_static(location));
+            let mut headers = Fields::new();
+            headers.insert(Id::Location, location);
             let mut all = vec!["/dir/self".to_owned()];
             all.extend(expected.map(str::to_owned));
             assert_eq!(targets("a.example", "/dir/self", &headers), all, "{location}");
@@ -118,8 +120,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_reference_panics(text in "[ -~]{0,40}", base in "/[ -~]{0,20}|") {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LOCATION, HeaderValue::from_str(&text).expect("visible"));
+            let mut headers = Fields::new();
+            headers.insert(Id::Location, &text);
             prop_assert!(!targets("a.example", &base, &headers).is_empty());
         }
     }

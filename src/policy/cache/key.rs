@@ -262,14 +262,15 @@ impl Key {
 mod tests {
     use std::sync::Arc;
 
-    use http::{HeaderMap, Method};
+    use http::Method;
 
     use super::{super::ModelKey, *};
+    use crate::http1::Fields;
 
     const SECRET: [u8; 32] = [7; 32];
 
     fn with<T>(change: impl FnOnce(&mut CacheQuery<'_>), then: impl FnOnce(&CacheQuery<'_>) -> T) -> T {
-        let (route, headers) = (Arc::from("r"), HeaderMap::new());
+        let (route, headers) = (Arc::from("r"), Fields::new());
         let mut query = CacheQuery {
             route: &route,
             method: &Method::GET,

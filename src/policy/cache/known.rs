@@ -310,10 +310,11 @@ fn shortened(prefix: &str) -> &str {
 mod tests {
     use std::time::SystemTime;
 
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http1::Fields;
     use crate::{
         clock::Moment,
         policy::cache::{
@@ -326,7 +327,7 @@ mod tests {
     };
 
     fn entry() -> Entry {
-        let (headers, at) = (HeaderMap::new(), Moment::at(SystemTime::UNIX_EPOCH));
+        let (headers, at) = (Fields::new(), Moment::at(SystemTime::UNIX_EPOCH));
         let times = Times { requested: at, received: at };
         Entry::new(NewEntry {
             status: StatusCode::OK,

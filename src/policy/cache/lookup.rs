@@ -1,9 +1,7 @@
 //! The outcome of a look-up.
 
-use http::Response;
-
 use super::{Fill, Follower, HitInfo};
-use crate::body::Body;
+use crate::{body::Body, message::Response};
 
 /// The outcome of a look-up.
 #[derive(Debug)]

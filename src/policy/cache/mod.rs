@@ -67,7 +67,7 @@ pub mod vary;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
+use http::{Method, StatusCode};
 
 use self::{
     answer::{Mark, answer},
@@ -97,6 +97,8 @@ use crate::{
     body::Body,
     clock::Moment,
     config,
+    http1::{Fields, Id},
+    message::Response,
     store::memory::{Memory, Stored},
 };
 
@@ -211,7 +213,7 @@ impl Cache {
     }
 
     /// Removes the entries that a successful unsafe method invalidates; returns the number of variants.
-    pub fn invalidate(&self, query: CacheQuery<'_>, status: StatusCode, response: &HeaderMap, now: Moment) -> usize {
+    pub fn invalidate(&self, query: CacheQuery<'_>, status: StatusCode, response: &Fields, now: Moment) -> usize {
         if !invalidate::invalidates(query.method, status) {
             return 0;
         }
@@ -272,9 +274,8 @@ impl Cache {
 
     /// Begins a fetch, joins one, or sends the request alone if its answer cannot be shared. `None`: look up again.
     fn take_off(self: &Arc<Self>, mut fill: Fill, asked: &RequestDirectives, now: Moment) -> Option<Lookup> {
-        const OF_ONE: [HeaderName; 5] =
-            [header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE];
-        let conditional = OF_ONE.iter().any(|name| fill.request.contains_key(name));
+        const OF_ONE: [Id; 5] = [Id::Range, Id::IfNoneMatch, Id::IfModifiedSince, Id::IfMatch, Id::IfUnmodifiedSince];
+        let conditional = OF_ONE.iter().any(|name| fill.request.has(name));
         let alone = fill.method == Method::HEAD
             || asked.no_cache
             || asked.max_age.is_some()

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, header};
-
 use super::{
     CacheQuery,
     directives::RequestDirectives,
@@ -12,7 +10,11 @@ use super::{
     status::Forward,
     storable::{self, Asker},
 };
-use crate::{config, fields, store::memory::Slot};
+use crate::{
+    config, fields,
+    http1::{Fields, Id},
+    store::memory::Slot,
+};
 
 /// Most bytes of a request in words.
 const LONGEST_WHAT: usize = 200;
@@ -66,8 +68,8 @@ impl Plan {
         let cookie_is_cared_for =
             policy.cookies == config::Cookies::Ignore || policy.key.iter().any(|part| matches!(part, config::KeyPart::Cookie(_)));
         let asker = Asker {
-            authorization: query.headers.contains_key(header::AUTHORIZATION),
-            cookie: query.headers.contains_key(header::COOKIE) && !cookie_is_cared_for,
+            authorization: query.headers.has(Id::Authorization),
+            cookie: query.headers.has(Id::Cookie) && !cookie_is_cared_for,
             no_store: asked.no_store,
             unsafe_: policy.unsafe_,
         };
@@ -109,7 +111,7 @@ pub(super) enum Selected {
 
 /// The newest variant for the request (RFC 9111 section 4.1). A variant for other requests is never selected, not even for
 /// validation: the client may not accept its coding or language.
-pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMap) -> Selected {
+pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &Fields) -> Selected {
     let Some(slot) = slot else { return Selected::None(Forward::UriMiss) };
     let mut matching = slot.variants().iter().filter(|entry| entry.variance.matches(request, &entry.headers)).peekable();
     if matching.peek().is_none() {
@@ -121,8 +123,7 @@ pub(super) fn select(slot: Option<&Slot<Entry>>, plan: &Plan, request: &HeaderMa
     }
 }
 
-static OF_GET: [header::HeaderName; 6] =
-    [header::RANGE, header::IF_RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+static OF_GET: [Id; 6] = [Id::Range, Id::IfRange, Id::IfMatch, Id::IfNoneMatch, Id::IfModifiedSince, Id::IfUnmodifiedSince];
 
 /// Why a request bypasses the cache, whatever is stored and whatever the answer is.
 pub fn bypasses(policy: &config::Cache, query: &CacheQuery<'_>, asked: &RequestDirectives) -> Option<&'static str> {
@@ -149,7 +150,7 @@ fn by_policy(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static 
     }
     if query.body.is_some() {
         // Conditions and ranges are not for POST (RFC 9110 sections 13 and 14.2): a client that sends them means something else.
-        return OF_GET.iter().any(|name| query.headers.contains_key(name)).then_some("conditional or range POST");
+        return OF_GET.iter().any(|name| query.headers.has(name)).then_some("conditional or range POST");
     }
     if !storable::is_cacheable_method(query.method) {
         return Some("method");
@@ -158,5 +159,5 @@ fn by_policy(policy: &config::Cache, query: &CacheQuery<'_>) -> Option<&'static 
         // The body could choose the answer, and is in no key.
         return Some("request body");
     }
-    query.headers.contains_key(header::UPGRADE).then_some("upgrade")
+    query.headers.has(Id::Upgrade).then_some("upgrade")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 
 use super::{
     super::{
@@ -11,7 +11,11 @@ use super::{
     },
     *,
 };
-use crate::{config, store::memory::SLICE};
+use crate::{
+    config,
+    http1::{Fields, Id},
+    store::memory::SLICE,
+};
 
 /// More than one slice, and much more than are taken out at once.
 const MANY: usize = 4 * SLICE;
@@ -32,7 +36,7 @@ impl World {
         world
     }
 
-    fn query<'a>(&'a self, method: &'a Method, path: &'a str, extra: &'a [(&'a str, &'a str)], headers: &'a HeaderMap) -> CacheQuery<'a> {
+    fn query<'a>(&'a self, method: &'a Method, path: &'a str, extra: &'a [(&'a str, &'a str)], headers: &'a Fields) -> CacheQuery<'a> {
         CacheQuery {
             route: &self.route,
             method,
@@ -48,7 +52,7 @@ impl World {
     }
 
     fn ask_for(&self, path: &str, extra: &[(&str, &str)]) -> Lookup {
-        self.cache.look_up(&self.policy, self.query(&Method::GET, path, extra, &HeaderMap::new()), at(1))
+        self.cache.look_up(&self.policy, self.query(&Method::GET, path, extra, &Fields::new()), at(1))
     }
 
     fn ask(&self, number: usize) -> Lookup {
@@ -61,8 +65,8 @@ impl World {
 
     fn fetch_for(&self, path: &str, extra: &[(&str, &str)]) -> bool {
         let (Lookup::Miss(fill) | Lookup::Revalidate(fill)) = self.ask_for(path, extra) else { panic!("not stored yet") };
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
+        let mut headers = Fields::new();
+        headers.insert(Id::CacheControl, "max-age=60");
         let Decision::Store(recorder) = fill.on_head(StatusCode::OK, &headers, at(1)) else { panic!("storable") };
         recorder.complete(at(1), Worth::Store(None))
     }
@@ -146,7 +150,7 @@ fn a_change_of_a_uri_with_very_many_entries_keeps_nobody_waiting() {
         assert!(world.fetch_for("/page", &[("cookie:who", &who(number))]));
     }
     assert!(world.fetch_for("/other", &[("cookie:who", "1")]));
-    let none = HeaderMap::new();
+    let none = Fields::new();
     let removed = world.cache.invalidate(world.query(&Method::POST, "/page", &[], &none), StatusCode::OK, &none, at(1));
     assert_eq!((removed, world.left()), (0, MANY + 1));
     assert!((0..MANY).all(|number| !matches!(world.ask_for("/page", &[("cookie:who", &who(number))]), Lookup::Hit(..))));

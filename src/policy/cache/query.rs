@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method};
+use http::Method;
+
+use crate::http1::Fields;
 
 /// A request, as the cache sees it.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +20,7 @@ pub struct CacheQuery<'a> {
     /// Path and query, as sent; for model calls without credentials.
     pub path_and_query: &'a str,
     /// The header fields, as sent.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// The values of the policy's extra key parts.
     pub extra: &'a [(&'a str, &'a str)],
     /// A model call's parts; makes any method cacheable under the policy's `ttl`.

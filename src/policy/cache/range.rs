@@ -1,8 +1,7 @@
 //! Parts of a stored complete response (RFC 9110 section 14, RFC 9111 section 3.3): one range or suffix, `If-Range`, 416.
 
-use http::{HeaderMap, header};
-
 use super::{date, validate};
+use crate::http1::{Fields, Id};
 
 /// The part of a stored response of known length that a request's `Range` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +16,8 @@ pub enum Part {
 
 /// The part of `len` bytes with the fields `stored` that a GET with the fields `request` asks for. `dated`: `Last-Modified` names these
 /// bytes and no others.
-pub fn part(request: &HeaderMap, stored: &HeaderMap, dated: bool, len: u64) -> Part {
-    let mut lines = request.get_all(header::RANGE).iter();
+pub fn part(request: &Fields, stored: &Fields, dated: bool, len: u64) -> Part {
+    let mut lines = request.all(Id::Range);
     let (Some(range), None) = (lines.next(), lines.next()) else { return Part::Whole };
     if !if_range_holds(request, stored, dated) {
         return Part::Whole;
@@ -34,13 +33,13 @@ pub fn part(request: &HeaderMap, stored: &HeaderMap, dated: bool, len: u64) -> P
 }
 
 /// `If-Range` (RFC 9110 section 13.1.5): strong comparison, or exactly the stored date where that is a strong validator.
-fn if_range_holds(request: &HeaderMap, stored: &HeaderMap, dated: bool) -> bool {
-    let Some(condition) = request.get(header::IF_RANGE) else { return true };
+fn if_range_holds(request: &Fields, stored: &Fields, dated: bool) -> bool {
+    let Some(condition) = request.get(Id::IfRange) else { return true };
     let condition = condition.as_bytes().trim_ascii();
     if condition.starts_with(b"\"") || condition.starts_with(b"W/") {
-        return stored.get(header::ETAG).is_some_and(|etag| validate::same_strongly(etag.as_bytes(), condition));
+        return stored.get(Id::Etag).is_some_and(|etag| validate::same_strongly(etag.as_bytes(), condition));
     }
-    match (date::parse(condition), date::of(stored.get(header::LAST_MODIFIED))) {
+    match (date::parse(condition), date::of(stored.get(Id::LastModified))) {
         (Some(asked), Some(modified)) => dated && asked == modified,
         _ => false,
     }
@@ -81,16 +80,16 @@ fn number(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn asked(range: &str, condition: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RANGE, HeaderValue::from_str(range).expect("value"));
+    fn asked(range: &str, condition: Option<&str>) -> Fields {
+        let mut headers = Fields::new();
+        headers.insert(Id::Range, range);
         if let Some(condition) = condition {
-            headers.insert(header::IF_RANGE, HeaderValue::from_str(condition).expect("value"));
+            headers.insert(Id::IfRange, condition);
         }
         headers
     }
@@ -113,10 +112,10 @@ mod tests {
             ("bytes=a-b", Part::Whole),
             ("lines=0-1", Part::Whole),
         ] {
-            assert_eq!(part(&asked(range, None), &HeaderMap::new(), false, 11), expected, "{range}");
+            assert_eq!(part(&asked(range, None), &Fields::new(), false, 11), expected, "{range}");
         }
-        assert_eq!(part(&HeaderMap::new(), &HeaderMap::new(), false, 11), Part::Whole);
-        assert_eq!(part(&asked("bytes=0-", None), &HeaderMap::new(), false, 0), Part::Unsatisfiable);
+        assert_eq!(part(&Fields::new(), &Fields::new(), false, 11), Part::Whole);
+        assert_eq!(part(&asked("bytes=0-", None), &Fields::new(), false, 0), Part::Unsatisfiable);
     }
 
     #[test]
@@ -131,12 +130,12 @@ mod tests {
             (true, "Thu, 02 Jan 2020 00:00:00 GMT", false),
             (true, "junk", false),
         ] {
-            let mut stored = HeaderMap::new();
-            stored.insert(header::ETAG, HeaderValue::from_static("\"a\""));
-            stored.insert(header::LAST_MODIFIED, HeaderValue::from_static(DATE));
+            let mut stored = Fields::new();
+            stored.insert(Id::Etag, "\"a\"");
+            stored.insert(Id::LastModified, DATE);
             let expected = if holds { Part::Bytes(0, 1) } else { Part::Whole };
             assert_eq!(part(&asked("bytes=0-1", Some(condition)), &stored, dated, 11), expected, "{condition}");
-            stored.insert(header::ETAG, HeaderValue::from_static("W/\"a\""));
+            stored.insert(Id::Etag, "W/\"a\"");
             let expected = if holds && dated { Part::Bytes(0, 1) } else { Part::Whole };
             assert_eq!(part(&asked("bytes=0-1", Some(condition)), &stored, dated, 11), expected, "{condition}, weak");
         }
@@ -145,7 +144,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_is_always_inside(range in "(bytes=)?[0-9,\\- ]{0,30}", len in any::<u64>()) {
-            if let Part::Bytes(first, last) = part(&asked(&range, None), &HeaderMap::new(), false, len) {
+            if let Part::Bytes(first, last) = part(&asked(&range, None), &Fields::new(), false, len) {
                 prop_assert!(first <= last && last < len);
             }
         }

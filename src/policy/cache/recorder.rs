@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     body::{Body, BodyError},
     clock::{Clock, Instant, Moment},
+    http1::Fields,
 };
 
 const ENDED_EARLY: &str = "the shared fetch ended before its end";
@@ -78,7 +78,7 @@ impl Recorder {
     }
 
     /// The member of `Cache-Status` for the passing answer; none in observe mode.
-    pub fn cache_status(&self) -> Option<HeaderValue> {
+    pub fn cache_status(&self) -> Option<String> {
         let Kind::Recording(recording) = &self.kind else { return None };
         // Only the end of a model's answer tells whether it is worth keeping.
         let stored = !recording.fill.plan.model;
@@ -110,9 +110,9 @@ impl Recorder {
     }
 
     /// Feeds the trailers.
-    pub fn trailers(&mut self, trailers: &HeaderMap) {
+    pub fn trailers(&mut self, trailers: &Fields) {
         if let Kind::Recording(recording) = &self.kind {
-            recording.writer.trailers(super::storable::owned(trailers));
+            recording.writer.trailers(trailers.compact());
         }
     }
 
@@ -204,7 +204,7 @@ impl Recorder {
                 Ok(piece) => self.data(&piece, clock.now()),
                 Err(frame) => {
                     if let Some(trailers) = frame.trailers_ref() {
-                        self.trailers(trailers);
+                        self.trailers(&Fields::from(trailers));
                     }
                 }
             }
@@ -224,7 +224,7 @@ fn entry(
     fill: &Fill,
     head: &Head,
     mut pieces: Vec<Bytes>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     pauses: Option<Vec<u32>>,
     savings: Option<Savings>,
     now: Moment,
@@ -255,11 +255,11 @@ fn entry(
 }
 
 /// The policy's tags, the response's own (`Surrogate-Key`, `Cache-Tag`), and the URI's if the key has more parts than the URI.
-fn tags(fill: &Fill, headers: &HeaderMap) -> Box<[Arc<str>]> {
+fn tags(fill: &Fill, headers: &Fields) -> Box<[Arc<str>]> {
     let mut tags: Vec<Arc<str>> = fill.home.tags.clone();
     if !fill.plan.model {
         let own = |name: &'static str, separator: u8| {
-            let lines = headers.get_all(name).iter();
+            let lines = headers.all(name);
             lines.flat_map(move |line| line.as_bytes().split(move |byte| *byte == separator)).map(<[u8]>::trim_ascii)
         };
         let found = own("surrogate-key", b' ').chain(own("cache-tag", b','));

@@ -1,12 +1,15 @@
 //! `Cache-Status` (RFC 9211) and `Age`: every answer tells how it came about.
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::StatusCode;
 
 use super::{entry::Entry, freshness::Freshness};
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    http1::{Fields, Id},
+};
 
 /// The field's name.
-pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub const CACHE_STATUS: Id = Id::CacheStatus;
 
 /// Why a request went forward (RFC 9211 section 2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +68,7 @@ impl From<Forward> for Forwarded {
 
 impl Forwarded {
     /// The member as a field value.
-    pub fn value(&self) -> HeaderValue {
+    pub fn value(&self) -> String {
         let mut text = format!("outrigger; fwd={}", self.why.as_str());
         if let Some(status) = self.status {
             text.push_str("; fwd-status=");
@@ -82,28 +85,25 @@ impl Forwarded {
             text.extend(detail.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\') || *c == ' '));
             text.push('"');
         }
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("outrigger"))
+        text
     }
 }
 
 /// The member of a request that bypasses the cache, with the reason.
-pub fn bypassed(reason: &'static str) -> HeaderValue {
+pub fn bypassed(reason: &'static str) -> String {
     let why = if reason == "method" { Forward::Method } else { Forward::Bypass };
     Forwarded { detail: Some(reason).filter(|_| why == Forward::Bypass), ..why.into() }.value()
 }
 
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
-pub fn mark_hit(headers: &mut HeaderMap, entry: &Entry, now: Moment) {
-    let value = format!("outrigger; hit; ttl={}", entry.ttl(now));
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.append(CACHE_STATUS, value);
-    }
+pub fn mark_hit(headers: &mut Fields, entry: &Entry, now: Moment) {
+    headers.append(CACHE_STATUS, format!("outrigger; hit; ttl={}", entry.ttl(now)));
     mark_age(headers, &entry.fresh, now);
 }
 
 /// Sets `Age` (RFC 9111 section 5.1).
-pub fn mark_age(headers: &mut HeaderMap, fresh: &Freshness, now: Moment) {
-    headers.insert(header::AGE, HeaderValue::from(fresh.age(now).as_secs().min(super::directives::MAX_DELTA)));
+pub fn mark_age(headers: &mut Fields, fresh: &Freshness, now: Moment) {
+    headers.insert_number(Id::Age, fresh.age(now).as_secs().min(super::directives::MAX_DELTA));
 }
 
 /// Remaining lifetime in whole seconds, negative once stale.

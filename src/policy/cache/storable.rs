@@ -1,8 +1,12 @@
 //! The responses that a shared cache may store (RFC 9111 section 3), and the fields it stores (section 3.1).
 
+use crate::{
+    fields::members,
+    http1::{Fields, Id},
+};
 use std::time::SystemTime;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode};
 
 use super::{
     date,
@@ -27,9 +31,9 @@ pub struct Asker {
 ///
 /// A forced lifetime applies if nothing speaks against sharing; other responses keep their own terms. A response with
 /// `Set-Cookie` is stored only on explicit freshness of the origin's (section 7.3).
-pub fn judge(status: StatusCode, headers: &HeaderMap, asker: Asker, terms: Terms, times: Times) -> Result<Freshness, &'static str> {
+pub fn judge(status: StatusCode, headers: &Fields, asker: Asker, terms: Terms, times: Times) -> Result<Freshness, &'static str> {
     let said = ResponseDirectives::of(headers);
-    let set_cookie = headers.contains_key(header::SET_COOKIE) || headers.contains_key("set-cookie2");
+    let set_cookie = headers.has(Id::SetCookie) || headers.has("set-cookie2");
     if asker.no_store {
         return Err("request no-store");
     }
@@ -89,12 +93,12 @@ fn is_understood(status: StatusCode) -> bool {
 }
 
 /// Whether the response can be asked about with a conditional request.
-pub fn has_validator(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ETAG) || date::of(headers.get(header::LAST_MODIFIED)).is_some()
+pub fn has_validator(headers: &Fields) -> bool {
+    headers.has(Id::Etag) || date::of(headers.get(Id::LastModified)).is_some()
 }
 
-fn varies_on_everything(headers: &HeaderMap) -> bool {
-    headers.get_all(header::VARY).iter().any(|line| line.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"*"))
+fn varies_on_everything(headers: &Fields) -> bool {
+    headers.all(Id::Vary).any(|line| line.as_bytes().split(|byte| *byte == b',').any(|name| name.trim_ascii() == b"*"))
 }
 
 /// Methods whose answers may come from the store.
@@ -117,44 +121,26 @@ const HOP_BY_HOP: [&str; 10] = [
 
 /// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`; a `Date`
 /// is added where it is missing.
-pub fn stored_fields(headers: &HeaderMap, received: SystemTime) -> HeaderMap {
-    let mut kept = owned(headers);
+pub fn stored_fields(headers: &Fields, received: SystemTime) -> Fields {
+    let mut kept = headers.clone();
     strip_hop_by_hop(&mut kept);
     for name in ResponseDirectives::of(headers).no_cache_fields {
         kept.remove(name);
     }
-    kept.remove(header::AGE);
-    if !kept.contains_key(header::DATE)
+    kept.remove(Id::Age);
+    if !kept.has(Id::Date)
         && let Some(date) = date::format(received)
     {
-        kept.insert(header::DATE, date);
+        kept.insert(Id::Date, date);
     }
-    kept
-}
-
-/// The same fields in memory of their own. Values from a connection are slices of its read buffer: one small value would keep
-/// the whole buffer alive, uncounted.
-pub fn owned(headers: &HeaderMap) -> HeaderMap {
-    let mut copy = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers {
-        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
-            own.set_sensitive(value.is_sensitive());
-            copy.append(name, own);
-        }
-    }
-    copy
+    kept.compact()
 }
 
 /// Removes the fields of one connection (RFC 9110 section 7.6.1).
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line: &HeaderValue| line.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect();
-    for name in listed {
-        headers.remove(name);
+pub fn strip_hop_by_hop(headers: &mut Fields) {
+    if headers.has(Id::Connection) {
+        let listed: Vec<Vec<u8>> = members(headers, Id::Connection).map(<[u8]>::to_vec).collect();
+        headers.retain(|name, _| !listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.text())));
     }
     for name in HOP_BY_HOP {
         headers.remove(name);
@@ -167,11 +153,12 @@ mod tests {
 
     use super::*;
     use crate::clock::Moment;
+    use crate::http1::Name;
 
-    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(lines: &[(&'static str, &'static str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_static(value));
+            headers.append(*name, value);
         }
         headers
     }
@@ -257,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn stored_fields_do_not_hold_the_read_buffer() {
-        let buffer = bytes::Bytes::from(b"value and the rest of a large buffer".to_vec());
-        let mut headers = HeaderMap::new();
-        headers.insert("a", HeaderValue::from_maybe_shared(buffer.slice(..5)).expect("valid"));
+    fn stored_fields_hold_no_more_memory_than_they_need() {
+        let mut headers = Fields::new();
+        headers.insert("a", "value");
+        headers.insert("set-cookie", "x".repeat(4096));
+        headers.remove(Id::SetCookie);
         let kept = stored_fields(&headers, SystemTime::UNIX_EPOCH);
-        drop(headers);
-        assert!(buffer.is_unique(), "nobody else holds it");
-        assert_eq!(kept["a"], "value");
+        assert!(kept.capacity() < 256, "{}", kept.capacity());
+        assert_eq!(&kept["a"], "value");
     }
 
     #[test]
@@ -285,7 +272,7 @@ mod tests {
             ("d", "4"),
         ]);
         let kept = stored_fields(&headers, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        let mut names: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
+        let mut names: Vec<_> = kept.names().map(Name::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["c", "cache-control", "date", "set-cookie"]);
     }

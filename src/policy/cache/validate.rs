@@ -3,26 +3,27 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
-
 use super::{date, entry::Entry, vary};
-use crate::fields::content_length;
+use crate::{
+    fields::content_length,
+    http1::{Fields, Id, Name},
+};
 
 /// Whether the client already has the stored response: the answer is then 304.
 ///
 /// `If-None-Match` goes before `If-Modified-Since` (RFC 9110 section 13.2.2); a response without `Last-Modified` is as old
 /// as its `Date` (RFC 9111 section 4.3.2).
-pub fn client_has(request: &HeaderMap, stored: &HeaderMap, received: SystemTime) -> bool {
-    if request.contains_key(header::IF_NONE_MATCH) {
-        let Some(etag) = stored.get(header::ETAG) else {
-            return request.get_all(header::IF_NONE_MATCH).iter().any(|line| line.as_bytes().trim_ascii() == b"*");
+pub fn client_has(request: &Fields, stored: &Fields, received: SystemTime) -> bool {
+    if request.has(Id::IfNoneMatch) {
+        let Some(etag) = stored.get(Id::Etag) else {
+            return request.all(Id::IfNoneMatch).any(|line| line.as_bytes().trim_ascii() == b"*");
         };
-        return request.get_all(header::IF_NONE_MATCH).iter().any(|line| lists(line.as_bytes(), etag.as_bytes()));
+        return request.all(Id::IfNoneMatch).any(|line| lists(line.as_bytes(), etag.as_bytes()));
     }
-    let mut since = request.get_all(header::IF_MODIFIED_SINCE).iter();
+    let mut since = request.all(Id::IfModifiedSince);
     let (Some(since), None) = (since.next(), since.next()) else { return false };
     let Some(since) = date::parse(since.as_bytes()) else { return false };
-    let modified = date::of(stored.get(header::LAST_MODIFIED)).or_else(|| date::of(stored.get(header::DATE))).unwrap_or(received);
+    let modified = date::of(stored.get(Id::LastModified)).or_else(|| date::of(stored.get(Id::Date))).unwrap_or(received);
     modified <= since
 }
 
@@ -66,31 +67,30 @@ fn lists(line: &[u8], etag: &[u8]) -> bool {
     false
 }
 
-const CONDITIONS: [HeaderName; 5] =
-    [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE, header::IF_RANGE];
+const CONDITIONS: [Id; 5] = [Id::IfNoneMatch, Id::IfModifiedSince, Id::IfMatch, Id::IfUnmodifiedSince, Id::IfRange];
 
 /// Replaces the client's conditions and its range with conditions about the stored response, if there is one.
-pub fn make_conditional(request: &mut HeaderMap, stored: Option<&HeaderMap>) {
+pub fn make_conditional(request: &mut Fields, stored: Option<&Fields>) {
     for name in CONDITIONS {
         request.remove(name);
     }
-    request.remove(header::RANGE);
+    request.remove(Id::Range);
     let Some(stored) = stored else { return };
-    for (condition, validator) in [(header::IF_NONE_MATCH, header::ETAG), (header::IF_MODIFIED_SINCE, header::LAST_MODIFIED)] {
+    for (condition, validator) in [(Id::IfNoneMatch, Id::Etag), (Id::IfModifiedSince, Id::LastModified)] {
         if let Some(value) = stored.get(validator) {
-            request.insert(condition, value.clone());
+            request.insert(condition, value);
         }
     }
 }
 
 /// Whether a 304 confirms the stored response that was asked about (RFC 9111 section 4.3.4). It names the same tag, compared
 /// weakly; or no tag and the same date; or neither.
-pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
-    let same_date = || answer.get(header::LAST_MODIFIED) == stored.get(header::LAST_MODIFIED);
-    match (answer.get(header::ETAG), stored.get(header::ETAG)) {
+pub fn confirms(answer: &Fields, stored: &Fields) -> bool {
+    let same_date = || answer.get(Id::LastModified) == stored.get(Id::LastModified);
+    match (answer.get(Id::Etag), stored.get(Id::Etag)) {
         (Some(theirs), Some(ours)) => same_weakly(ours.as_bytes(), theirs.as_bytes()),
-        (Some(_), None) => stored.contains_key(header::LAST_MODIFIED) && same_date(),
-        (None, _) => !answer.contains_key(header::LAST_MODIFIED) || same_date(),
+        (Some(_), None) => stored.has(Id::LastModified) && same_date(),
+        (None, _) => !answer.has(Id::LastModified) || same_date(),
     }
 }
 
@@ -99,30 +99,23 @@ pub fn confirms(answer: &HeaderMap, stored: &HeaderMap) -> bool {
 ///
 /// Fields without which the stored bytes cannot be read stay. Fields that name the bytes stay too, unless the answer has the
 /// same strong tag: the same text in another coding may have the same weak tag, and must not lend its own names to our bytes.
-pub fn updated(stored: &HeaderMap, answer: &HeaderMap) -> HeaderMap {
+pub fn updated(stored: &Fields, answer: &Fields) -> Fields {
     const OF_THE_BODY: [&str; 5] = ["content-length", "content-encoding", "content-language", "content-range", "content-md5"];
-    let same_bytes = match (stored.get(header::ETAG), answer.get(header::ETAG)) {
+    let same_bytes = match (stored.get(Id::Etag), answer.get(Id::Etag)) {
         (Some(ours), Some(theirs)) => same_strongly(ours.as_bytes(), theirs.as_bytes()),
         _ => false,
     };
     let mut fields = stored.clone();
-    for name in answer.keys() {
-        let names_bytes = [header::ETAG, header::LAST_MODIFIED].contains(name);
-        if OF_THE_BODY.contains(&name.as_str()) || (names_bytes && !same_bytes) {
-            continue;
-        }
-        if *name == header::VARY {
-            vary::widen(&mut fields, answer);
-            continue;
-        }
-        let mut values = answer.get_all(name).iter();
-        if let Some(first) = values.next() {
-            fields.insert(name, first.clone());
-        }
-        for more in values {
-            fields.append(name, more.clone());
-        }
+    let stays = |name: Name<'_>| {
+        let names_bytes = [Id::Etag, Id::LastModified].contains(&name.id());
+        OF_THE_BODY.contains(&&*name.lower()) || (names_bytes && !same_bytes)
+    };
+    let replaces = |name: &Name<'_>| name.id() != Id::Vary && !stays(*name);
+    fields.retain(|name, _| !answer.has(name) || !replaces(&name));
+    for (name, value) in answer.iter().filter(|(name, _)| replaces(name)) {
+        fields.append(name, value);
     }
+    vary::widen(&mut fields, answer);
     fields
 }
 
@@ -139,15 +132,15 @@ pub enum About {
 
 /// The verdict of an answer to HEAD on a stored response (section 4.3.5). Sameness needs proof: the same tag, or the same date
 /// if that names the bytes. An app may well answer HEAD without its coding, and then with another tag and length.
-pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
-    let both = |name: HeaderName| stored.headers.get(&name).zip(answer.get(&name));
-    let (tags, dates) = (both(header::ETAG), both(header::LAST_MODIFIED));
+pub fn said_by_head(stored: &Entry, answer: &Fields) -> About {
+    let both = |name: Id| stored.headers.get(name).zip(answer.get(name));
+    let (tags, dates) = (both(Id::Etag), both(Id::LastModified));
     if tags.is_some_and(|(ours, theirs)| !same_weakly(ours.as_bytes(), theirs.as_bytes()))
         || dates.is_some_and(|(ours, theirs)| ours != theirs)
     {
         return About::Other;
     }
-    if stored.headers.get(header::CONTENT_ENCODING) != answer.get(header::CONTENT_ENCODING) {
+    if stored.headers.get(Id::ContentEncoding) != answer.get(Id::ContentEncoding) {
         return About::Unknown;
     }
     let length = content_length(answer).ok().flatten();
@@ -156,28 +149,28 @@ pub fn said_by_head(stored: &Entry, answer: &HeaderMap) -> About {
     }
     let proved = match tags {
         Some((ours, theirs)) => ours == theirs,
-        None => dates.is_some() && stored.dated && !answer.contains_key(header::ETAG),
+        None => dates.is_some() && stored.dated && !answer.has(Id::Etag),
     };
     if proved { About::Same } else { About::Unknown }
 }
 
 /// Whether `Last-Modified` names the bytes of a new response, so that a range or a HEAD may rely on the date. No other field
 /// names the bytes, no other coding or language can have the same date, and the second of the change is over (RFC 9110 section 8.8.2.2).
-pub fn date_names_bytes(fields: &HeaderMap) -> bool {
-    let only = ![header::ETAG, header::CONTENT_ENCODING, header::VARY].iter().any(|name| fields.contains_key(name));
+pub fn date_names_bytes(fields: &Fields) -> bool {
+    let only = ![Id::Etag, Id::ContentEncoding, Id::Vary].iter().any(|name| fields.has(name));
     let over =
         |(modified, date): (SystemTime, SystemTime)| date.duration_since(modified).is_ok_and(|after| after >= Duration::from_secs(1));
-    only && date::of(fields.get(header::LAST_MODIFIED)).zip(date::of(fields.get(header::DATE))).is_some_and(over)
+    only && date::of(fields.get(Id::LastModified)).zip(date::of(fields.get(Id::Date))).is_some_and(over)
 }
 
 /// The fields of a 304 made from a stored response (RFC 9110 section 15.4.5): all but those that describe a body.
-pub fn not_modified_fields(stored: &HeaderMap) -> HeaderMap {
+pub fn not_modified_fields(stored: &Fields) -> Fields {
     let mut fields = stored.clone();
     for name in ["content-length", "content-encoding", "content-type", "content-range", "content-language"] {
         fields.remove(name);
     }
-    if fields.contains_key(header::ETAG) {
-        fields.remove(header::LAST_MODIFIED);
+    if fields.has(Id::Etag) {
+        fields.remove(Id::LastModified);
     }
     fields
 }
@@ -187,7 +180,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use http::{HeaderValue, StatusCode};
+    use http::StatusCode;
     use proptest::prelude::*;
 
     use super::*;
@@ -201,10 +194,10 @@ mod tests {
         },
     };
 
-    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(lines: &[(&'static str, &str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_str(value).expect("value"));
+            headers.append(*name, value);
         }
         headers
     }
@@ -291,9 +284,9 @@ mod tests {
             map(&[("b", "2"), ("b", "3"), ("content-length", "9"), ("content-type", "x/y"), ("cache-control", "max-age=9"), ("c", "4")]);
         let expected = map(&[
             ("a", "1"),
+            ("content-length", "5"),
             ("b", "2"),
             ("b", "3"),
-            ("content-length", "5"),
             ("content-type", "x/y"),
             ("cache-control", "max-age=9"),
             ("c", "4"),

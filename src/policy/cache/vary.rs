@@ -2,9 +2,12 @@
 //! spellings mean the same. A response with a content coding never answers a client that does not accept the coding, also where
 //! `Vary` does not say so (nginx without `gzip_vary`).
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, header};
 
-use crate::body::accept::{accepts, thousandths};
+use crate::{
+    body::accept::{accepts, thousandths},
+    http1::{Fields, Id},
+};
 
 /// Fields a response varies on, with the request's normalised values; `None`: the request had no such field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub const MAX_FIELDS: usize = 16;
 impl Variance {
     /// The fields the response varies on, with `request`'s values; `None` if only this very request would match (`*`, a name
     /// that is no field name, too many names).
-    pub fn of(response: &HeaderMap, request: &HeaderMap) -> Option<Self> {
+    pub fn of(response: &Fields, request: &Fields) -> Option<Self> {
         let mut names: Vec<HeaderName> = Vec::new();
         for name in members(response) {
             if name == b"*" {
@@ -50,7 +53,7 @@ impl Variance {
     /// Whether `request` asks for the same variant. `stored` are the fields of the stored response. A response in the one
     /// language that the request prefers to all others matches, whatever other languages the request accepts. A response in an
     /// accepted coding matches too, if `Vary` does not name `Accept-Encoding`.
-    pub fn matches(&self, request: &HeaderMap, stored: &HeaderMap) -> bool {
+    pub fn matches(&self, request: &Fields, stored: &Fields) -> bool {
         self.fields.iter().all(|(name, value)| {
             let asked = normalised(name, request);
             asked == *value
@@ -64,36 +67,36 @@ impl Variance {
 }
 
 /// The content coding of a response, if it has one.
-fn coding(response: &HeaderMap) -> Option<&[u8]> {
-    let mut lines = response.get_all(header::CONTENT_ENCODING).iter().map(|line| line.as_bytes().trim_ascii());
+fn coding(response: &Fields) -> Option<&[u8]> {
+    let mut lines = response.all(Id::ContentEncoding).map(|line| line.as_bytes().trim_ascii());
     lines.find(|line| !line.is_empty() && !line.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether `Vary` names a field.
-fn names(response: &HeaderMap, field: &HeaderName) -> bool {
+fn names(response: &Fields, field: &HeaderName) -> bool {
     members(response).any(|name| name.eq_ignore_ascii_case(field.as_str().as_bytes()))
 }
 
 /// The members of `Vary`.
-fn members(response: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let members = response.get_all(header::VARY).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+fn members(response: &Fields) -> impl Iterator<Item = &[u8]> {
+    let members = response.all(Id::Vary).flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     members.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
 }
 
 /// Adds the names in an answer's `Vary` to those of the stored fields: a 304 does not end a response's variance.
-pub(super) fn widen(stored: &mut HeaderMap, answer: &HeaderMap) {
+pub(super) fn widen(stored: &mut Fields, answer: &Fields) {
     for name in members(answer) {
         let is_named = members(stored).any(|known| known.eq_ignore_ascii_case(name));
-        if !is_named && let Ok(name) = HeaderValue::from_bytes(name) {
-            stored.append(header::VARY, name);
+        if !is_named {
+            stored.append(Id::Vary, name);
         }
     }
 }
 
 /// The value of a field: lines joined, white space around commas gone; `Accept-*` lists also in lower case and sorted by
 /// preference, because their order means nothing (RFC 9110 section 12.5).
-fn normalised(name: &HeaderName, request: &HeaderMap) -> Option<Box<[u8]>> {
-    let mut lines = request.get_all(name).iter().peekable();
+fn normalised(name: &HeaderName, request: &Fields) -> Option<Box<[u8]>> {
+    let mut lines = request.all(name).peekable();
     lines.peek()?;
     let members = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     if !matches!(*name, header::ACCEPT_LANGUAGE | header::ACCEPT_ENCODING | header::ACCEPT_CHARSET) {
@@ -135,8 +138,8 @@ fn weigh(member: &[u8]) -> (u16, Vec<u8>) {
 }
 
 /// Whether the stored response is in the one language that is preferred to all others.
-fn speaks(stored: &HeaderMap, asked: Option<&[u8]>) -> bool {
-    let mut lines = stored.get_all(header::CONTENT_LANGUAGE).iter();
+fn speaks(stored: &Fields, asked: Option<&[u8]>) -> bool {
+    let mut lines = stored.all(header::CONTENT_LANGUAGE);
     let (Some(language), None, Some(asked)) = (lines.next(), lines.next(), asked) else { return false };
     let language = language.as_bytes().trim_ascii();
     // The list is sorted by descending quality: the first member is preferred if the second has another quality.
@@ -154,10 +157,10 @@ mod tests {
 
     use super::*;
 
-    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+    fn map(lines: &[(&'static str, &str)]) -> Fields {
+        let mut headers = Fields::new();
         for (name, value) in lines {
-            headers.append(*name, HeaderValue::from_str(value).expect("value"));
+            headers.append(*name, value);
         }
         headers
     }
@@ -186,7 +189,7 @@ mod tests {
             ("Accept-Encoding", vec![("accept-encoding", "gzip;q=0")], vec![("accept-encoding", "gzip")], false),
         ] {
             let variance = Variance::of(&map(&[("vary", vary)]), &map(&first)).expect("not *");
-            assert_eq!(variance.matches(&map(&second), &HeaderMap::new()), expected, "{vary}: {first:?} then {second:?}");
+            assert_eq!(variance.matches(&map(&second), &Fields::new()), expected, "{vary}: {first:?} then {second:?}");
         }
     }
 
@@ -255,9 +258,9 @@ mod tests {
             vec![("vary", ""), ("vary", "*")],
             vec![("vary", "foo, *")],
         ] {
-            assert_eq!(Variance::of(&map(&lines), &HeaderMap::new()), None, "{lines:?}");
+            assert_eq!(Variance::of(&map(&lines), &Fields::new()), None, "{lines:?}");
         }
-        assert!(Variance::of(&map(&[("vary", "")]), &HeaderMap::new()).expect("nothing named").is_empty());
+        assert!(Variance::of(&map(&[("vary", "")]), &Fields::new()).expect("nothing named").is_empty());
     }
 
     proptest! {
@@ -265,7 +268,7 @@ mod tests {
         fn a_request_always_matches_its_own_variant(value in "[ -~]{0,60}", name in "(foo|accept-language|accept-encoding)") {
             let request = map(&[(match name.as_str() { "foo" => "foo", "accept-language" => "accept-language", _ => "accept-encoding" }, &value)]);
             let variance = Variance::of(&map(&[("vary", &name)]), &request).expect("not *");
-            prop_assert!(variance.matches(&request, &HeaderMap::new()));
+            prop_assert!(variance.matches(&request, &Fields::new()));
         }
     }
 }

@@ -138,6 +138,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::http1::Fields;
     use crate::{
         arrival::Door,
         clock::Clock,
@@ -178,7 +179,7 @@ mod tests {
         let facts = KeyFacts {
             client_ip: [127, 0, 0, 1].into(),
             caller: Some("ann"),
-            headers: &http::HeaderMap::new(),
+            headers: &Fields::new(),
             query: None,
             route: "r",
             provider: Some("openai"),

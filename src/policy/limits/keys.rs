@@ -11,11 +11,16 @@ use std::{
 };
 
 use foldhash::{SharedSeed, quality::SeedableRandomState};
-use http::{HeaderMap, header};
+
 use ipnet::Ipv6Net;
 
 use super::table::Key;
-use crate::{arrival::Door, clock, config::KeyPart};
+use crate::{
+    arrival::Door,
+    clock,
+    config::KeyPart,
+    http1::{Fields, Id},
+};
 
 /// The facts of which a limit's key is built. A door sets the facts it knows; the others stay `None`.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +30,7 @@ pub struct KeyFacts<'a> {
     /// The caller's name, from a source that can be trusted.
     pub caller: Option<&'a str>,
     /// The request's header fields: headers, cookies and credentials are read from them.
-    pub headers: &'a HeaderMap,
+    pub headers: &'a Fields,
     /// The query, without `?`.
     pub query: Option<&'a str>,
     /// The route's name.
@@ -54,7 +59,7 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
             },
             KeyPart::Header(name) => {
                 // Several fields of one name are a list: all of them make the value.
-                let mut values = facts.headers.get_all(name).iter();
+                let mut values = facts.headers.all(name);
                 sink.part(4, values.next().map(|value| value.as_bytes()));
                 values.for_each(|value| sink.part(5, Some(value.as_bytes())));
             }
@@ -91,17 +96,17 @@ pub(super) fn words(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, key: Ke
 }
 
 /// The credential a client sent: `Authorization`, else the header names of the model providers, else Google's query parameter.
-pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
-    [header::AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"]
+pub fn credential<'a>(headers: &'a Fields, query: Option<&'a str>) -> Option<&'a [u8]> {
+    [Id::Authorization, Id::XApiKey, Id::ApiKey, Id::XGoogApiKey]
         .iter()
-        .find_map(|name| headers.get(*name))
+        .find_map(|name| headers.get(name))
         .map(|value| value.as_bytes())
         .or_else(|| query.and_then(|query| parameter(query, "key")))
 }
 
 /// A cookie's value, as sent (RFC 6265 section 4.2.1).
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(|pair| {
+pub fn cookie<'a>(headers: &'a Fields, name: &str) -> Option<&'a [u8]> {
+    headers.all(Id::Cookie).flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(|pair| {
         let pair = pair.trim_ascii();
         let at = pair.iter().position(|byte| *byte == b'=')?;
         (&pair[..at] == name.as_bytes()).then(|| &pair[at + 1..])
@@ -195,13 +200,13 @@ mod tests {
         feed(&mut sink, door, parts, facts).then(|| sink.finish())
     }
 
-    fn facts<'a>(ip: &str, headers: &'a HeaderMap) -> KeyFacts<'a> {
+    fn facts<'a>(ip: &str, headers: &'a Fields) -> KeyFacts<'a> {
         KeyFacts { client_ip: ip.parse().expect("ip"), caller: None, headers, query: None, route: "r", provider: None, model: None }
     }
 
     #[test]
     fn an_ipv6_client_is_its_64() {
-        let none = HeaderMap::new();
+        let none = Fields::new();
         let of = |ip| key(Door::Inbound, &[KeyPart::ClientIp], &facts(ip, &none));
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_caller_that_is_unknown_is_skipped_outbound_and_an_address_inbound() {
-        let none = HeaderMap::new();
+        let none = Fields::new();
         let parts = [KeyPart::Caller];
         assert_eq!(key(Door::Outbound, &parts, &facts("192.0.2.1", &none)), None);
         let anonymous = key(Door::Inbound, &parts, &facts("192.0.2.1", &none));
@@ -223,12 +228,12 @@ mod tests {
 
     #[test]
     fn a_key_in_words_names_people_and_hides_what_may_be_a_credential() {
-        let none = HeaderMap::new();
+        let none = Fields::new();
         let facts = KeyFacts { caller: Some("ann"), provider: Some("openai"), ..facts("2001:db8::1", &none) };
         let of = |parts: &[KeyPart]| words(Door::Inbound, parts, &facts, [0x0123_4567_89ab_cdef, 0]);
         assert_eq!(of(&[KeyPart::Caller, KeyPart::Route, KeyPart::Provider]), "caller ann, route r, provider openai");
         assert_eq!(of(&[KeyPart::ClientIp]), "address 2001:db8::/64");
-        let parts = [KeyPart::ApiKey, KeyPart::Cookie("session".into()), KeyPart::Header(header::AUTHORIZATION)];
+        let parts = [KeyPart::ApiKey, KeyPart::Cookie("session".into()), KeyPart::Header(http::header::AUTHORIZATION)];
         assert_eq!(of(&parts), "API key #01234567, cookie session #01234567, header authorization #01234567");
         let nobody = KeyFacts { caller: None, ..facts };
         assert_eq!(words(Door::Inbound, &[KeyPart::Caller], &nobody, [0, 0]), "address 2001:db8::/64", "its address stands in for it");
@@ -236,15 +241,15 @@ mod tests {
 
     #[test]
     fn parts_are_read_where_they_stand() {
-        let mut headers = HeaderMap::new();
-        headers.insert("cookie", "a=1; session=s3cret; b=2".parse().expect("value"));
-        headers.insert("x-api-key", "k".parse().expect("value"));
+        let mut headers = Fields::new();
+        headers.insert("cookie", "a=1; session=s3cret; b=2");
+        headers.insert("x-api-key", "k");
         assert_eq!(cookie(&headers, "session"), Some(&b"s3cret"[..]));
         assert_eq!(cookie(&headers, "sess"), None);
         assert_eq!(parameter("x=1&key=abc&flag", "key"), Some(&b"abc"[..]));
         assert_eq!(parameter("x=1&key=abc&flag", "flag"), Some(&b""[..]));
         assert_eq!(credential(&headers, Some("key=q")), Some(&b"k"[..]));
-        assert_eq!(credential(&HeaderMap::new(), Some("key=q")), Some(&b"q"[..]));
+        assert_eq!(credential(&Fields::new(), Some("key=q")), Some(&b"q"[..]));
     }
 
     #[test]

@@ -4,9 +4,8 @@
 //! unit) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).
 //! Limits that only observe are not shown.
 
-use std::{fmt::Write, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
 use super::{
@@ -19,11 +18,10 @@ use super::{
 use crate::{
     clock::Instant,
     config::{self, Mode, Unit},
+    http1::{Fields, Id, write_number},
     reject::{Limited, ceil_secs},
 };
 
-static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-static STATE: HeaderName = HeaderName::from_static("ratelimit");
 /// The largest integer of a structured field (RFC 9651 section 3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
 
@@ -153,9 +151,9 @@ impl Lease {
         })
     }
 
-    /// `RateLimit-Policy` and `RateLimit` of the same limits; empty if there are none.
-    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
-        fields(self.held.iter().map(|held| (&*held.rule, held.used, Duration::from_micros(held.resets))))
+    /// Adds `RateLimit-Policy` and `RateLimit` of the same limits, if there are any.
+    pub fn tell(&self, fields: &mut Fields) {
+        tell(self.held.iter().map(|held| (&*held.rule, held.used, Duration::from_micros(held.resets))), fields);
     }
 
     /// The lease of an admission in memory.
@@ -245,14 +243,15 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
         let until = if item.answer.refused { item.answer.wait.unwrap_or(item.answer.resets) } else { item.answer.resets };
         (&**asked.rule, item.answer.used, Duration::from_micros(until))
     });
-    let headers = fields(states);
+    let mut headers = Fields::new();
+    tell(states, &mut headers);
     let (rule, item) = worst.unwrap_or((rules[0].rule, &items[0]));
     let remaining = rule.capacity().saturating_sub(item.answer.used);
     limited(rule, item.answer.wait.map(Duration::from_micros), remaining, headers)
 }
 
 /// A refusal by one limit.
-pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, remaining: u64, headers: Vec<(HeaderName, HeaderValue)>) -> Box<Limited> {
+pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, remaining: u64, headers: Fields) -> Box<Limited> {
     let (limit, unit) = (rule.name.clone(), rule.unit.as_str());
     Box::new(Limited { limit, unit, amount: rule.amount, window: rule.window, retry_after, remaining, headers })
 }
@@ -268,35 +267,32 @@ pub(super) fn policy(limit: &config::Limit) -> String {
     format!("{};q={};w={window};qu=\"{unit}\"", quoted(&limit.name), limit.amount.min(LARGEST))
 }
 
-fn fields<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)>) -> Vec<(HeaderName, HeaderValue)> {
-    let states: SmallVec<[_; 2]> = states.filter(|(rule, ..)| rule.mode == Mode::Enforce).collect();
-    let (mut policies, mut rest) = (String::new(), String::with_capacity(64));
-    // One limit is the usual case: its policy field was made at load.
-    let single = match states[..] {
-        [(rule, ..)] => rule.policy_field.clone(),
-        _ => None,
-    };
-    for (rule, used, until) in states {
-        if !policies.is_empty() {
-            policies.push_str(", ");
-            rest.push_str(", ");
-        }
-        if single.is_none() {
-            policies.push_str(&rule.policy);
-        }
-        let remaining = rule.capacity().saturating_sub(used).min(LARGEST);
-        let name = rule.policy.split(";q=").next().unwrap_or_default();
-        let _ = write!(rest, "{name};r={remaining};t={}", ceil_secs(until).min(LARGEST));
+/// Adds `RateLimit-Policy` and `RateLimit` of the limits that are enforced: limit, amount used, time until it is whole again.
+fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)> + Clone, fields: &mut Fields) {
+    let enforced = || states.clone().filter(|(rule, ..)| rule.mode == Mode::Enforce);
+    if enforced().next().is_none() {
+        return;
     }
-    let value = |text: String| HeaderValue::try_from(text).ok().filter(|value| !value.is_empty());
-    match (single.or_else(|| value(policies)), value(rest)) {
-        (Some(policies), Some(rest)) => vec![(POLICY.clone(), policies), (STATE.clone(), rest)],
-        _ => Vec::new(),
-    }
+    fields.append_with(Id::RatelimitPolicy, |line| {
+        for (at, (rule, ..)) in enforced().enumerate() {
+            line.extend_from_slice(if at > 0 { b", " } else { b"" });
+            line.extend_from_slice(rule.policy.as_bytes());
+        }
+    });
+    fields.append_with(Id::Ratelimit, |line| {
+        for (at, (rule, used, until)) in enforced().enumerate() {
+            line.extend_from_slice(if at > 0 { b", " } else { b"" });
+            line.extend_from_slice(rule.quoted.as_bytes());
+            for (key, number) in [(b";r=", rule.capacity().saturating_sub(used)), (b";t=", ceil_secs(until))] {
+                line.extend_from_slice(key);
+                write_number(line, number.min(LARGEST));
+            }
+        }
+    });
 }
 
 /// A name as a structured-field string: visible ASCII, `\` and `"` escaped; other characters become `?`.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     let mut out = String::from('"');
     for character in name.chars() {
         match character {

@@ -33,7 +33,6 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -128,8 +127,8 @@ struct Rule {
     number: u64,
     /// Its member of `RateLimit-Policy`.
     policy: String,
-    /// The same as a field, for a request with this limit alone.
-    policy_field: Option<HeaderValue>,
+    /// Its name as a structured field has it.
+    quoted: String,
     /// `alert_at`.
     shares: Box<[alert::Share]>,
     tally: Arc<Tally>,
@@ -373,7 +372,7 @@ impl Rule {
             unpriced: limit.unpriced,
             unmetered: limit.unmetered,
             meter,
-            policy_field: HeaderValue::try_from(lease::policy(limit)).ok(),
+            quoted: lease::quoted(&limit.name),
             policy: lease::policy(limit),
             shares,
             number: u64::from_le_bytes(number),

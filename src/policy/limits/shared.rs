@@ -20,6 +20,7 @@ use super::{
 use crate::{
     clock::Instant,
     config::OnStoreError,
+    http1::Fields,
     reject::Limited,
     store::{
         StoreError,
@@ -120,7 +121,7 @@ impl Sharing {
                 if let Some(rule) = self.without_store(&rules, &mut items) {
                     lease.refund();
                     rule.tally.refused.fetch_add(1, Relaxed);
-                    return Err(lease::limited(rule, Some(STORE_AWAY), 0, Vec::new()));
+                    return Err(lease::limited(rule, Some(STORE_AWAY), 0, Fields::new()));
                 }
             }
         }

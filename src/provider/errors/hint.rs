@@ -4,11 +4,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
 use serde::Deserialize;
 
 use crate::{
     config::Api,
+    http1::Fields,
     provider::json::{self, Text},
 };
 
@@ -18,7 +18,7 @@ const LARGEST_RELATIVE: f64 = 2_592_000.0;
 /// The wait that the provider asks for. In this order: `retry-after-ms` and `x-ms-retry-after-ms`; `Retry-After` in seconds
 /// or as a date (RFC 9110 section 10.2.3); Google's `RetryInfo.retryDelay`; the reset of the rate-limit dimension that is used
 /// up, the longest if there are several. The wait is not capped: compare it with the deadline.
-pub fn hint(api: Api, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<Duration> {
+pub fn hint(api: Api, headers: &Fields, body: &[u8], now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let millis = |name: &str| text(name)?.parse::<f64>().ok().and_then(|ms| Duration::try_from_secs_f64(ms / 1_000.0).ok());
     millis("retry-after-ms")
@@ -30,7 +30,7 @@ pub fn hint(api: Api, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Opti
 }
 
 /// The provider's `x-should-retry`; `None`: it is absent or neither true nor false.
-pub fn should_retry(headers: &HeaderMap) -> Option<bool> {
+pub fn should_retry(headers: &Fields) -> Option<bool> {
     match headers.get("x-should-retry")?.as_bytes() {
         b"true" => Some(true),
         b"false" => Some(false),
@@ -70,11 +70,11 @@ fn retry_info(body: &[u8]) -> Option<Duration> {
 }
 
 /// The longest reset among the dimensions whose remaining figure is 0.
-fn exhausted(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn exhausted(headers: &Fields, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let mut longest = None;
-    for (name, value) in headers {
-        let name = name.as_str();
+    for (name, value) in headers.iter() {
+        let name = &*name.lower();
         if value.to_str().ok().map(str::trim) != Some("0") {
             continue;
         }
@@ -156,7 +156,7 @@ fn until(at: SystemTime, now: SystemTime) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -168,8 +168,7 @@ mod tests {
     }
 
     fn wait(headers: &[(&'static str, &str)]) -> Option<f64> {
-        let headers: HeaderMap =
-            headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).expect("value"))).collect();
+        let headers: Fields = headers.iter().map(|(name, value)| (name, value)).collect();
         hint(Api::OpenAi, &headers, b"", now()).map(|wait| wait.as_secs_f64())
     }
 
@@ -232,9 +231,9 @@ mod tests {
     fn google_says_it_in_the_body() {
         let body = br#"{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure"},
             {"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"46.5s"}]}}"#;
-        assert_eq!(hint(Api::Gemini, &HeaderMap::new(), body, now()), Some(Duration::from_millis(46_500)));
-        assert_eq!(hint(Api::OpenAi, &HeaderMap::new(), &[b"[", &body[..], b"]"].concat(), now()), Some(Duration::from_millis(46_500)));
-        assert_eq!(hint(Api::Gemini, &HeaderMap::new(), b"[{\"error\":{}}]", now()), None);
+        assert_eq!(hint(Api::Gemini, &Fields::new(), body, now()), Some(Duration::from_millis(46_500)));
+        assert_eq!(hint(Api::OpenAi, &Fields::new(), &[b"[", &body[..], b"]"].concat(), now()), Some(Duration::from_millis(46_500)));
+        assert_eq!(hint(Api::Gemini, &Fields::new(), b"[{\"error\":{}}]", now()), None);
     }
 
     proptest! {

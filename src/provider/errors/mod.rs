@@ -6,12 +6,12 @@
 pub mod hint;
 pub mod render;
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::{self, Text};
-use crate::config::Api;
+use crate::{config::Api, http1::Fields};
 
 /// Bytes that are read of an error body.
 const LOOKED_AT: usize = 64 * 1024;
@@ -79,7 +79,7 @@ impl ErrorClass {
 }
 
 /// The meaning of an answer with an error status. `body` may be the body's beginning alone; it must not be compressed.
-pub fn classify(api: Api, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ErrorClass {
+pub fn classify(api: Api, status: StatusCode, headers: &Fields, body: &[u8]) -> ErrorClass {
     let kind = headers.get("x-amzn-errortype").filter(|_| api == Api::Bedrock).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut said = Said::read(body);
     if !kind.is_empty() {
@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     fn class(api: Api, status: u16, body: &str) -> ErrorClass {
-        classify(api, StatusCode::from_u16(status).expect("status"), &HeaderMap::new(), body.as_bytes())
+        classify(api, StatusCode::from_u16(status).expect("status"), &Fields::new(), body.as_bytes())
     }
 
     #[test]
@@ -382,8 +382,8 @@ mod tests {
         ] {
             assert_eq!(class(Api::Gemini, status, &body), expected, "{status} {body}");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert("x-amzn-errortype", "ThrottlingException:http://x".parse().expect("value"));
+        let mut headers = Fields::new();
+        headers.insert("x-amzn-errortype", "ThrottlingException:http://x");
         assert_eq!(classify(Api::Bedrock, StatusCode::BAD_REQUEST, &headers, br#"{"message":"m"}"#), ErrorClass::Throttled);
         assert_eq!(
             class(Api::Bedrock, 400, r#"{"__type":"ValidationException","message":"Input is too long"}"#),
@@ -412,7 +412,7 @@ mod tests {
         fn classifying_never_panics(status in 100u16..1000, body in prop::collection::vec(any::<u8>(), 0..100)) {
             let status = StatusCode::from_u16(status).expect("in range");
             for api in [Api::OpenAi, Api::Gemini, Api::Bedrock] {
-                let _ = classify(api, status, &HeaderMap::new(), &body);
+                let _ = classify(api, status, &Fields::new(), &body);
             }
         }
     }

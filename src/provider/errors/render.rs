@@ -222,7 +222,7 @@ mod tests {
             amount: 5,
             window: Duration::from_secs(window),
             retry_after: Some(Duration::from_millis(1_500)),
-            headers: Vec::new(),
+            headers: crate::http1::Fields::new(),
         }))
     }
 

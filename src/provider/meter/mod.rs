@@ -25,8 +25,6 @@ mod tests;
 mod tools;
 mod whole;
 
-use http::{HeaderMap, header};
-
 pub use observed::{Finish, News, Observed, Work};
 
 use self::{figures::Figures, large::LargeEvent};
@@ -34,6 +32,7 @@ use super::{errors::ErrorClass, sse, text::Spoken};
 use crate::{
     body::coding::{ContentEncoding, Decoder},
     config::{Api, Operation},
+    http1::{Fields, Id},
     usage::{Usage, UsageSource},
 };
 
@@ -121,10 +120,10 @@ impl Meter {
     /// A meter for the answer with these `headers` to a call of `operation` over `api` (both are those of
     /// [`Shape`](super::call::Shape), not the provider's). For successes alone: [`classify`](super::errors::classify) reads an
     /// error status.
-    pub fn new(api: Api, operation: Operation, headers: &HeaderMap) -> Self {
+    pub fn new(api: Api, operation: Operation, headers: &Fields) -> Self {
         let wire = Wire::of(api, operation);
         let codings = ContentEncoding::of(headers);
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+        let content_type = headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
         let is = |kind: &str| content_type.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
         let form = if wire == Wire::Unknown || matches!(codings, ContentEncoding::Unknown(_)) {
             Form::Opaque
@@ -256,8 +255,8 @@ impl Wire {
 }
 
 /// InvokeModel's figures in header fields; every model's answers have them.
-fn counted(headers: &HeaderMap) -> Option<Figures> {
-    let count = |name: &str| headers.get(format!("x-amzn-bedrock-{name}-token-count"))?.to_str().ok()?.trim().parse().ok();
+fn counted(headers: &Fields) -> Option<Figures> {
+    let count = |name: &str| headers.get(&*format!("x-amzn-bedrock-{name}-token-count"))?.to_str().ok()?.trim().parse().ok();
     Figures::counted(count("input"), count("output"), count("cache-read-input"), count("cache-write-input"))
 }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{SpanId, TraceId};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+use crate::http1::{Fields, Id, Value};
+
+const TRACEPARENT: Id = Id::Traceparent;
+const TRACESTATE: Id = Id::Tracestate;
 
 /// Length of a version 00 `traceparent`.
 const LENGTH: usize = 55;
@@ -34,13 +35,13 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// Reads both headers. `None` unless there is exactly one valid `traceparent`; an invalid `tracestate` is left out.
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let mut parents = headers.get_all(TRACEPARENT).iter();
+    pub fn from_headers(headers: &Fields) -> Option<Self> {
+        let mut parents = headers.all(TRACEPARENT);
         let (parent, None) = (parents.next()?, parents.next()) else {
             return None;
         };
         let mut context = Self::parse(parent.as_bytes())?;
-        context.state = state(headers.get_all(TRACESTATE).iter());
+        context.state = state(headers.all(TRACESTATE));
         Some(context)
     }
 
@@ -73,13 +74,11 @@ impl TraceContext {
     }
 
     /// Replaces both headers.
-    pub fn write(&self, headers: &mut HeaderMap) {
+    pub fn write(&self, headers: &mut Fields) {
         headers.remove(TRACESTATE);
-        if let Ok(value) = HeaderValue::from_bytes(&self.traceparent()) {
-            headers.insert(TRACEPARENT, value);
-        }
-        if let Some(value) = self.state.as_deref().and_then(|state| HeaderValue::from_str(state).ok()) {
-            headers.insert(TRACESTATE, value);
+        headers.insert(TRACEPARENT, self.traceparent());
+        if let Some(state) = self.state.as_deref() {
+            headers.insert(TRACESTATE, state);
         }
     }
 }
@@ -107,7 +106,7 @@ fn write_hex(out: &mut [u8], bytes: &[u8]) {
 
 /// Joins the lines of a `tracestate`. `None` if a member is invalid, a key comes twice or there are too many members (section
 /// 3.3.1). Members that do not fit are dropped from the end: the newest come first.
-fn state<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Arc<str>> {
+fn state<'a>(lines: impl Iterator<Item = Value<'a>>) -> Option<Arc<str>> {
     let mut out = String::new();
     let mut keys: Vec<&str> = Vec::new();
     let mut fits = true;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{Method, Version};
 use opentelemetry::{
     Value,
     trace::{SpanKind, Status},
@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::SpanData;
 use proptest::prelude::*;
 
 use super::*;
-use crate::usage::Usage;
+use crate::{http1::Fields, usage::Usage};
 
 const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -19,11 +19,11 @@ fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<&'a Value> {
     span.attributes.iter().find(|kv| kv.key.as_str() == key).map(|kv| &kv.value)
 }
 
-fn headers(parents: &[&str], states: &[&str]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn headers(parents: &[&str], states: &[&str]) -> Fields {
+    let mut headers = Fields::new();
     for (name, values) in [("traceparent", parents), ("tracestate", states)] {
         for value in values {
-            headers.append(name, HeaderValue::from_str(value).expect("header"));
+            headers.append(name, value);
         }
     }
     headers

@@ -103,10 +103,11 @@ mod tests {
     use std::{sync::Arc, time::SystemTime};
 
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http1::Fields;
     use crate::policy::cache::{
         directives::ResponseDirectives,
         entry::NewEntry,
@@ -115,7 +116,7 @@ mod tests {
     };
 
     fn entry(body: &'static str) -> Entry {
-        let (headers, at) = (HeaderMap::new(), NOW);
+        let (headers, at) = (Fields::new(), NOW);
         let times = Times { requested: at, received: at };
         Entry::new(NewEntry {
             status: StatusCode::OK,

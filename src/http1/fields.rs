@@ -1,0 +1,427 @@
+//! The fields of a message: one run of bytes, and a table of where each field stands in it.
+//!
+//! A head that was scanned becomes [`Fields`] without a copy. A field is asked for by [`Id`] or by name; what changes is written behind
+//! the bytes that came, and what nobody changes goes on byte for byte, in its order and case. There is no map: heads have few fields, and
+//! most questions are answered by one bit of [`IdSet`].
+
+use std::fmt;
+
+use super::{
+    class,
+    edits::decimal,
+    head::{Field, Head},
+    ids::{Id, IdSet, Name},
+};
+
+/// The fields of a request, of an answer, or behind a body.
+#[derive(Clone, Default)]
+pub struct Fields {
+    text: Vec<u8>,
+    list: Vec<Field>,
+    /// Names that are there; a bit may outlive its last field only for [`Id::Other`].
+    seen: IdSet,
+}
+
+/// What names a field.
+pub trait Named {
+    /// The name.
+    fn name(&self) -> Name<'_>;
+}
+
+impl Named for Id {
+    #[inline]
+    fn name(&self) -> Name<'_> {
+        Name::from(*self)
+    }
+}
+
+impl Named for Name<'_> {
+    fn name(&self) -> Name<'_> {
+        *self
+    }
+}
+
+impl Named for &str {
+    fn name(&self) -> Name<'_> {
+        Name::of_field(Id::of(self.as_bytes()), self.as_bytes())
+    }
+}
+
+impl<N: Named> Named for &N {
+    fn name(&self) -> Name<'_> {
+        (**self).name()
+    }
+}
+
+/// A field's value, without the whitespace around it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value<'a>(&'a [u8]);
+
+impl<'a> Value<'a> {
+    /// Its bytes.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Its text.
+    ///
+    /// # Errors
+    /// A byte is not visible ASCII, a space or a tab.
+    pub fn to_str(self) -> Result<&'a str, NotText> {
+        if !self.0.is_ascii() || class::text(self.0) < self.0.len() {
+            return Err(NotText);
+        }
+        std::str::from_utf8(self.0).map_err(|_| NotText)
+    }
+
+    /// Bytes.
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it has no byte.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A value has bytes that are no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotText;
+
+impl AsRef<[u8]> for Value<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl PartialEq<str> for Value<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Value<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+/// Its length: a value may be a credential.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Fields {
+    /// No fields.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No fields, and room for `bytes` bytes of lines and for `fields` fields.
+    pub fn with_room(bytes: usize, fields: usize) -> Self {
+        Self { text: Vec::with_capacity(bytes), list: Vec::with_capacity(fields), seen: IdSet::EMPTY }
+    }
+
+    /// How many fields there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Memory that they hold, used or not, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.text.capacity() + self.list.capacity() * size_of::<Field>()
+    }
+
+    /// Known names that are there; [`Id::Other`] if other names may be there.
+    pub fn seen(&self) -> IdSet {
+        self.seen
+    }
+
+    /// Whether there is a field of this name.
+    #[inline]
+    pub fn has(&self, name: impl Named) -> bool {
+        let name = name.name();
+        self.seen.has(name.id()) && (name.id().is_known() || self.find(name).is_some())
+    }
+
+    /// The value of the first field of this name.
+    #[inline]
+    pub fn get(&self, name: impl Named) -> Option<Value<'_>> {
+        let name = name.name();
+        if !self.seen.has(name.id()) {
+            return None;
+        }
+        self.find(name).map(|at| self.value_of(&self.list[at]))
+    }
+
+    /// The value of the first field of this name as text; `None`: there is none, or its bytes are no text.
+    #[inline]
+    pub fn text(&self, name: impl Named) -> Option<&str> {
+        self.get(name)?.to_str().ok()
+    }
+
+    /// The values of all fields of this name, in their order.
+    pub fn all<'a, N: Named + 'a>(&'a self, name: N) -> impl Iterator<Item = Value<'a>> + use<'a, N> {
+        let list: &[Field] = if self.seen.has(name.name().id()) { &self.list } else { &[] };
+        list.iter().filter(move |field| self.is(field, name.name())).map(|field| self.value_of(field))
+    }
+
+    /// Names and values, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, Value<'_>)> {
+        self.list.iter().map(|field| (self.name_of(field), self.value_of(field)))
+    }
+
+    /// Names, in their order; a name may come more than once.
+    pub fn names(&self) -> impl Iterator<Item = Name<'_>> {
+        self.list.iter().map(|field| self.name_of(field))
+    }
+
+    /// Gives a field this one value: in the place of the first field of its name if there is one, else behind all fields.
+    ///
+    /// A control byte in `value` becomes a space (RFC 9110 section 5.5), so that no value begins a line of its own. A name that is no
+    /// token is not written.
+    pub fn insert(&mut self, name: impl Named, value: impl AsRef<[u8]>) {
+        self.insert_with(name, |out| out.extend_from_slice(value.as_ref()));
+    }
+
+    /// As [`Fields::insert`], with the value that `write` appends to what it is given.
+    pub fn insert_with(&mut self, name: impl Named, write: impl FnOnce(&mut Vec<u8>)) {
+        let name = name.name();
+        let place = if self.seen.has(name.id()) { self.find(name) } else { None };
+        let Some(field) = self.line(name, write) else { return };
+        match place {
+            None => self.list.push(field),
+            Some(place) => {
+                self.list[place] = field;
+                let mut at = 0;
+                let (text, list) = (&self.text, &mut self.list);
+                list.retain(|field| {
+                    at += 1;
+                    at - 1 <= place || !is(text, field, name)
+                });
+            }
+        }
+        self.seen.insert(name.id());
+    }
+
+    /// As [`Fields::insert`], with a number.
+    pub fn insert_number(&mut self, name: impl Named, number: u64) {
+        self.insert_with(name, |out| out.extend_from_slice(decimal(number, &mut [0; 20])));
+    }
+
+    /// Adds a field behind all others; what there is of this name stays.
+    pub fn append(&mut self, name: impl Named, value: impl AsRef<[u8]>) {
+        self.append_with(name, |out| out.extend_from_slice(value.as_ref()));
+    }
+
+    /// As [`Fields::append`], with the value that `write` appends to what it is given.
+    pub fn append_with(&mut self, name: impl Named, write: impl FnOnce(&mut Vec<u8>)) {
+        let name = name.name();
+        if let Some(field) = self.line(name, write) {
+            self.list.push(field);
+            self.seen.insert(name.id());
+        }
+    }
+
+    /// Adds the field unless there is one of its name.
+    pub fn add_missing(&mut self, name: impl Named, value: impl AsRef<[u8]>) {
+        if !self.has(&name) {
+            self.append(name, value);
+        }
+    }
+
+    /// Takes every field of this name away; says whether there was one.
+    pub fn remove(&mut self, name: impl Named) -> bool {
+        let name = name.name();
+        if !self.seen.has(name.id()) {
+            return false;
+        }
+        let before = self.list.len();
+        let (text, list) = (&self.text, &mut self.list);
+        list.retain(|field| !is(text, field, name));
+        if name.id().is_known() {
+            self.seen.remove(name.id());
+        }
+        self.list.len() < before
+    }
+
+    /// Takes every field of these known names away.
+    pub fn remove_all(&mut self, mut ids: IdSet) {
+        ids.remove(Id::Other);
+        if !self.seen.common(ids).is_empty() {
+            self.list.retain(|field| !ids.has(field.id));
+            self.seen = self.seen.without(ids);
+        }
+    }
+
+    /// Keeps the fields of which `keeps` says so.
+    pub fn retain(&mut self, mut keeps: impl FnMut(Name<'_>, Value<'_>) -> bool) {
+        let (text, list) = (&self.text, &mut self.list);
+        let mut seen = IdSet::EMPTY;
+        list.retain(|field| {
+            let kept = keeps(Name::of_field(field.id, name_in(text, field)), Value(value_in(text, field)));
+            if kept {
+                seen.insert(field.id);
+            }
+            kept
+        });
+        self.seen = seen;
+    }
+
+    /// Gives each field the value that `instead` makes of its own; `None` leaves it.
+    pub fn rewrite(&mut self, mut instead: impl FnMut(Name<'_>, Value<'_>) -> Option<Vec<u8>>) {
+        for at in 0..self.list.len() {
+            let field = self.list[at];
+            let Some(value) = instead(self.name_of(&field), self.value_of(&field)) else { continue };
+            let name = name_in(&self.text, &field).to_vec();
+            if let Some(field) = self.line(Name::of_field(field.id, &name), |out| out.extend_from_slice(&value)) {
+                self.list[at] = field;
+            }
+        }
+    }
+
+    /// Adds copies of all of `others`' fields behind these.
+    pub fn extend(&mut self, others: &Self) {
+        for (name, value) in others.iter() {
+            self.append(name, value);
+        }
+    }
+
+    /// The same fields in no more memory than they need, for those that are kept.
+    pub fn compact(&self) -> Self {
+        let bytes = self.list.iter().map(|field| field.value as usize - field.at as usize + field.value_len as usize + 2).sum();
+        let mut compact = Self { text: Vec::with_capacity(bytes), list: Vec::with_capacity(self.list.len()), seen: self.seen };
+        for field in &self.list {
+            let at = compact.text.len() as u32;
+            compact.text.extend_from_slice(&self.text[field.at as usize..end(field)]);
+            compact.text.extend_from_slice(b"\r\n");
+            compact.list.push(Field { at, value: at + (field.value - field.at), ..*field });
+        }
+        compact
+    }
+
+    /// Writes the lines of the fields; the empty line behind them is left to the caller.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let (mut from, mut to) = (0, 0);
+        for field in &self.list {
+            let (at, end) = (field.at as usize, end(field));
+            if at != to {
+                out.extend_from_slice(&self.text[from..to]);
+                from = at;
+            }
+            to = end + 2;
+            if self.text.get(end..to) != Some(b"\r\n") {
+                out.extend_from_slice(&self.text[from..end]);
+                out.extend_from_slice(b"\r\n");
+                (from, to) = (0, 0);
+            }
+        }
+        out.extend_from_slice(&self.text[from..to]);
+    }
+
+    fn find(&self, name: Name<'_>) -> Option<usize> {
+        self.list.iter().position(|field| self.is(field, name))
+    }
+
+    #[inline]
+    fn is(&self, field: &Field, name: Name<'_>) -> bool {
+        is(&self.text, field, name)
+    }
+
+    fn name_of(&self, field: &Field) -> Name<'_> {
+        Name::of_field(field.id, name_in(&self.text, field))
+    }
+
+    fn value_of(&self, field: &Field) -> Value<'_> {
+        Value(value_in(&self.text, field))
+    }
+
+    /// Writes a line behind the text; `None`: the name is no token.
+    fn line(&mut self, name: Name<'_>, write: impl FnOnce(&mut Vec<u8>)) -> Option<Field> {
+        let is_name = name.id().is_known() || (class::is_token(name.text()) && name.text().len() <= usize::from(u16::MAX));
+        if !is_name {
+            return None;
+        }
+        let at = self.text.len();
+        self.text.extend_from_slice(name.text());
+        self.text.extend_from_slice(b": ");
+        let value = self.text.len();
+        write(&mut self.text);
+        class::make_plain(&mut self.text[value..]);
+        let value_len = (self.text.len() - value) as u32;
+        self.text.extend_from_slice(b"\r\n");
+        let name_len = name.text().len() as u16;
+        Some(Field { at: at as u32, value: value as u32, value_len, name_len, id: name.id(), nominated: false })
+    }
+}
+
+/// The fields of a head that was scanned; its bytes become theirs.
+impl From<Head> for Fields {
+    fn from(head: Head) -> Self {
+        Self { text: head.bytes, list: head.fields, seen: head.seen }
+    }
+}
+
+impl<N: Named, V: AsRef<[u8]>> FromIterator<(N, V)> for Fields {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut all = Self::new();
+        fields.into_iter().for_each(|(name, value)| all.append(name, value));
+        all
+    }
+}
+
+/// The same names in any case with the same values, in the same order.
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().zip(other.iter()).all(|((name, value), (other, same))| name.is(other) && value == same)
+    }
+}
+
+impl Eq for Fields {}
+
+/// Names without values: those may be credentials.
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.names().map(Name::as_str)).finish()
+    }
+}
+
+/// The text of a field that is there.
+#[cfg(test)]
+impl<N: Named> std::ops::Index<N> for Fields {
+    type Output = str;
+
+    fn index(&self, name: N) -> &str {
+        self.text(name).expect("such a field")
+    }
+}
+
+#[inline]
+fn is(text: &[u8], field: &Field, name: Name<'_>) -> bool {
+    field.id == name.id() && (field.id.is_known() || name_in(text, field).eq_ignore_ascii_case(name.text()))
+}
+
+fn name_in<'t>(text: &'t [u8], field: &Field) -> &'t [u8] {
+    &text[field.at as usize..][..usize::from(field.name_len)]
+}
+
+fn value_in<'t>(text: &'t [u8], field: &Field) -> &'t [u8] {
+    &text[field.value as usize..][..field.value_len as usize]
+}
+
+/// Where a field's value ends.
+fn end(field: &Field) -> usize {
+    field.value as usize + field.value_len as usize
+}
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;
