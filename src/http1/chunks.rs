@@ -234,7 +234,7 @@ pub fn write_size(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the end of a body without trailers; with trailers see [`super::write_trailers`].
+/// Writes the last chunk and the end of a body without trailers.
 pub fn write_last(out: &mut Vec<u8>) {
     out.extend_from_slice(b"0\r\n\r\n");
 }

@@ -41,7 +41,7 @@ pub(super) fn note(
 }
 
 /// Judges the head as a whole, when its empty line has come.
-pub(super) fn conclude(head: &mut Head, kind: Kind, options: u16) -> Result<(), Refusal> {
+pub(super) fn conclude(head: &Head, kind: Kind) -> Result<(), Refusal> {
     if kind == Kind::Request {
         if !head.seen.has(Id::Host) && head.version == Version::Http11 {
             return Err(Refusal::NoHost);
@@ -54,9 +54,6 @@ pub(super) fn conclude(head: &mut Head, kind: Kind, options: u16) -> Result<(), 
         if has_body && head.facts.websocket && head.facts.upgrade {
             return Err(Refusal::UpgradeWithBody);
         }
-    }
-    if options > 0 {
-        mark_nominated(head);
     }
     Ok(())
 }
@@ -131,10 +128,7 @@ fn connection(head: &mut Head, value: &[u8], options: &mut u16) -> Result<(), Re
             10 if is(b"keep-alive") => head.facts.keep_alive = true,
             length => {
                 head.facts.upgrade |= length == 7 && is(b"upgrade");
-                match Id::of(option) {
-                    Id::Other => *options += 1,
-                    known => head.nominated.insert(known),
-                }
+                *options += u16::from(!Id::of(option).is_known());
             }
         }
         if *options > MOST_OPTIONS {
@@ -142,19 +136,6 @@ fn connection(head: &mut Head, value: &[u8], options: &mut u16) -> Result<(), Re
         }
     }
     Ok(())
-}
-
-/// Marks the fields with other than known names that `Connection` names.
-#[cold]
-fn mark_nominated(head: &mut Head) {
-    for index in 0..head.fields.len() {
-        let field = head.fields[index];
-        if !field.id.is_known() {
-            let name = head.name(&field);
-            let nominated = head.members(Id::Connection).any(|option| option.eq_ignore_ascii_case(name));
-            head.fields[index].nominated = nominated;
-        }
-    }
 }
 
 /// Whether CGI, WSGI and PHP make the variable of a framing field of this name: there, all but letters and digits is an underscore.

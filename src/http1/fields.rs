@@ -8,9 +8,8 @@ use std::fmt;
 
 use super::{
     class,
-    edits::decimal,
     head::{Field, Head},
-    ids::{Id, IdSet, Name},
+    ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, Name},
 };
 
 /// The fields of a request, of an answer, or behind a body.
@@ -214,7 +213,7 @@ impl Fields {
 
     /// As [`Fields::insert`], with a number.
     pub fn insert_number(&mut self, name: impl Named, number: u64) {
-        self.insert_with(name, |out| out.extend_from_slice(decimal(number, &mut [0; 20])));
+        self.insert_with(name, |out| write_number(out, number));
     }
 
     /// Adds a field behind all others; what there is of this name stays.
@@ -274,6 +273,31 @@ impl Fields {
             kept
         });
         self.seen = seen;
+    }
+
+    /// Takes away what belongs to one hop: [`HOP_BY_HOP`], and what `Connection` names unless it is [`ESSENTIAL`] (RFC 9110 section
+    /// 7.6.1). To be called before anything is added: nobody can name what a proxy adds.
+    pub fn remove_hop_by_hop(&mut self) {
+        if self.seen.common(HOP_BY_HOP).is_empty() {
+            return;
+        }
+        let options = self.options();
+        if !options.is_empty() {
+            self.retain(|name, _| ESSENTIAL.has(name.id()) || !class::has_member(&options, name.text()));
+        }
+        self.remove_all(HOP_BY_HOP);
+    }
+
+    /// What `Connection` has but the usual `close` and `keep-alive`, in one line.
+    fn options(&self) -> Vec<u8> {
+        let mut options = Vec::new();
+        for option in self.all(Id::Connection).flat_map(|line| class::members(line.0)) {
+            if !(option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")) {
+                options.extend_from_slice(option);
+                options.push(b',');
+            }
+        }
+        options
     }
 
     /// Gives each field the value that `instead` makes of its own; `None` leaves it.
@@ -359,7 +383,21 @@ impl Fields {
         let value_len = (self.text.len() - value) as u32;
         self.text.extend_from_slice(b"\r\n");
         let name_len = name.text().len() as u16;
-        Some(Field { at: at as u32, value: value as u32, value_len, name_len, id: name.id(), nominated: false })
+        Some(Field { at: at as u32, value: value as u32, value_len, name_len, id: name.id() })
+    }
+}
+
+/// Appends `number` as text.
+pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[at..]);
+        }
     }
 }
 

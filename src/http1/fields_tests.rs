@@ -49,6 +49,30 @@ fn no_value_begins_a_line_and_no_odd_name_is_written() {
     assert!(!fields.has("not a name") && fields.len() == 1);
 }
 
+/// RFC 9110 section 7.6.1.
+#[test]
+fn what_belongs_to_one_hop_goes_and_what_says_what_the_message_is_stays() {
+    for (fields, left) in [
+        ("Connection: close\r\nKeep-Alive: x\r\nTE: a\r\nA: 1\r\n", "A: 1\r\n"),
+        ("Connection: X-Own, ,x-b\r\nCONNECTION: accept\r\nx-own: 1\r\nX-B: 2\r\nAccept: 3\r\nX-Bc: 4\r\n", "X-Bc: 4\r\n"),
+        ("Connection: host, cookie, cache-control\r\nCookie: 1\r\nCache-Control: a\r\n", "Cookie: 1\r\nCache-Control: a\r\n"),
+        ("Proxy-Connection: x\r\nHTTP2-Settings: y\r\nUpgrade: h2c\r\n", ""),
+    ] {
+        let mut fields = scanned(fields);
+        fields.remove_hop_by_hop();
+        assert_eq!(written(&fields), format!("Host: a\r\n{left}"));
+    }
+}
+
+#[test]
+fn numbers_are_written_without_zeros_before_them() {
+    for number in [0, 7, 10, 1_000_000, u64::MAX] {
+        let mut fields = Fields::new();
+        fields.insert_number(Id::Age, number);
+        assert_eq!(fields.text(Id::Age), Some(&*number.to_string()));
+    }
+}
+
 #[test]
 fn a_value_is_text_or_not() {
     let fields = scanned("A: \u{e9}\r\nB: a\tb\r\n");

@@ -1,8 +1,7 @@
 //! A message's head: its bytes as they came, and a table that says where each field stands.
 //!
-//! Nothing is copied out of the bytes and nothing is put in order: a head is asked by [`Id`], and written on in runs of lines
-//! ([`super::compose`]). What every proxy must know of a head (framing, persistence, what `Connection` names) is found while it is
-//! scanned and kept here.
+//! Nothing is copied out of the bytes and nothing is put in order: a head is asked by [`Id`], and goes on as [`super::Fields`]. What every
+//! proxy must know of a head (framing, persistence) is found while it is scanned and kept here.
 
 use std::{fmt, ops::Range};
 
@@ -82,19 +81,12 @@ pub struct Field {
     pub(super) value_len: u32,
     pub(super) name_len: u16,
     pub(super) id: Id,
-    /// Its name is not a known one, and `Connection` names it.
-    pub(super) nominated: bool,
 }
 
 impl Field {
     /// Which name it has.
     pub fn id(&self) -> Id {
         self.id
-    }
-
-    /// Whether its name is not a known one and `Connection` names it; for known names ask [`Head::nominated`].
-    pub fn is_nominated(&self) -> bool {
-        self.nominated
     }
 }
 
@@ -142,7 +134,6 @@ pub struct Head {
     pub(super) path_apart: Vec<u8>,
     pub(super) seen: IdSet,
     pub(super) doubled: IdSet,
-    pub(super) nominated: IdSet,
     pub(super) facts: Facts,
     /// Where the empty line begins that ends the head.
     pub(super) end: u32,
@@ -150,8 +141,6 @@ pub struct Head {
     pub(super) version: Version,
     pub(super) method: Method,
     pub(super) form: Form,
-    /// A line ends in a bare LF (answers only).
-    pub(super) ragged: bool,
     /// The method's text, or the reason phrase.
     pub(super) word: Span,
     pub(super) target: Span,
@@ -368,24 +357,9 @@ impl Head {
         self.facts.te_trailers
     }
 
-    /// The known names that `Connection` names (RFC 9110 section 7.6.1); fields with other names say it themselves.
-    pub fn nominated(&self) -> IdSet {
-        self.nominated
-    }
-
     /// Says that the head came over HTTP/2.
     pub fn mark_http2(&mut self) {
         self.version = Version::Http2;
-    }
-
-    /// Where the lines of the fields begin.
-    pub(super) fn fields_at(&self) -> usize {
-        self.fields.first().map_or(self.end, |field| field.at) as usize
-    }
-
-    /// Where the line of the field with this index ends, its line end included.
-    pub(super) fn line_end(&self, index: usize) -> usize {
-        self.fields.get(index + 1).map_or(self.end, |next| next.at) as usize
     }
 }
 

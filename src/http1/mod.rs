@@ -10,15 +10,11 @@
 //! | `facts` | 3.2, 6, 9 | what fields say about framing and the connection, noted on the way |
 //! | `framing` | 6.3, 9.3 | [`Framing`]: which body follows, and whether another message may |
 //! | `chunks` | 7.1 | [`Chunks`]: reads a chunked body; `write_*`: write one |
-//! | `edits` | RFC 9110 7.6.1 | [`Edits`]: what changes in a head on its way |
-//! | `compose` | 3, 4, 5 | `write_*`: heads and edits become bytes |
 //! | [`map`] | | heads as types of the `http` crate, off the hot path |
 //! | `refusal` | | [`Refusal`]: every reason, with its word and status |
 //!
-//! Reader, framing and chunks serve both ends. [`Edits`] and `compose` are proven and not in use there: policies change [`Fields`].
-//!
 //! ```
-//! use outrigger::http1::{Edits, Framing, Head, Id, Limits, Scanner, write_request};
+//! use outrigger::http1::{Fields, Framing, Head, Id, Limits, Scanner};
 //!
 //! let input = b"GET /a?b HTTP/1.1\r\nHost: shop\r\nX-Own: 1\r\n\r\nbytes of the next one";
 //! let (mut scanner, mut head) = (Scanner::requests(Limits::default()), Head::new());
@@ -27,18 +23,16 @@
 //! assert_eq!((head.path_and_query(), head.get(Id::Host)), (&b"/a?b"[..], Some(&b"shop"[..])));
 //! assert_eq!(Framing::of_request(&head), Framing::None);
 //!
-//! let (mut edits, mut out) = (Edits::new(), Vec::new());
-//! edits.drop_hop_by_hop(&head);
-//! edits.append(Id::Via, b"1.1 me");
-//! write_request(&mut out, &head, &edits);
-//! assert_eq!(out, b"GET /a?b HTTP/1.1\r\nHost: shop\r\nX-Own: 1\r\nvia: 1.1 me\r\n\r\n");
+//! let (mut fields, mut out) = (Fields::from(head), Vec::new());
+//! fields.remove_hop_by_hop();
+//! fields.append(Id::Via, "1.1 me");
+//! fields.write(&mut out);
+//! assert_eq!(out, b"Host: shop\r\nX-Own: 1\r\nvia: 1.1 me\r\n");
 //! # Ok::<(), outrigger::http1::Refusal>(())
 //! ```
 
 mod chunks;
 mod class;
-mod compose;
-mod edits;
 mod facts;
 mod fields;
 mod framing;
@@ -49,9 +43,7 @@ mod refusal;
 mod scan;
 
 pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
-pub use compose::{each_field, write_answer, write_request, write_trailers};
-pub use edits::{Edits, write_number};
-pub use fields::{Fields, Named, NotText, Value};
+pub use fields::{Fields, Named, NotText, Value, write_number};
 pub use framing::Framing;
 pub use head::{Field, Form, Head, Method, Version};
 pub use ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, NEVER_TRAILERS, Name};

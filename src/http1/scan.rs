@@ -121,7 +121,7 @@ impl Scanner {
             };
             taken = end + 1;
             if self.finish_line(head, &input[..taken])? {
-                facts::conclude(head, self.kind, self.options)?;
+                facts::conclude(head, self.kind)?;
                 return Ok(Some(taken));
             }
         }
@@ -136,7 +136,7 @@ impl Scanner {
         let whole = lines?.1;
         self.line = head.bytes.len() as u32;
         if whole {
-            facts::conclude(head, self.kind, self.options)?;
+            facts::conclude(head, self.kind)?;
             return Ok(Some(taken + scanned));
         }
         self.keep(head, &rest[scanned..])?;
@@ -215,10 +215,7 @@ impl Scanner {
             let line = &text[at..];
             let end = match line {
                 [b'\r', b'\n', ..] => 2,
-                [b'\n', ..] if self.kind == Kind::Answer => {
-                    head.ragged = true;
-                    1
-                }
+                [b'\n', ..] if self.kind == Kind::Answer => 1,
                 _ => 0,
             };
             if end > 0 {
@@ -288,7 +285,7 @@ impl Scanner {
             _ => return judge(line, Refusal::StatusLine),
         };
         let end = reason + class::text(&line[reason..]);
-        let Some(length) = self.line_end(head, &line[end..]) else { return judge(line, Refusal::StatusLine) };
+        let Some(length) = self.line_end(&line[end..]) else { return judge(line, Refusal::StatusLine) };
         head.version = version;
         head.status = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
         head.word = Span::new(shift + reason..shift + end);
@@ -308,7 +305,7 @@ impl Scanner {
             value += 1;
         }
         let end = value + class::text(&line[value..]);
-        let Some(length) = self.line_end(head, &line[end..]) else { return judge(line, Refusal::BareLf) };
+        let Some(length) = self.line_end(&line[end..]) else { return judge(line, Refusal::BareLf) };
         let mut value_end = end;
         while value_end > value && class::is_blank(line[value_end - 1]) {
             value_end -= 1;
@@ -322,7 +319,6 @@ impl Scanner {
             value_len: (value_end - value) as u32,
             name_len: u16::try_from(name).map_err(|_| Refusal::FieldName)?,
             id,
-            nominated: false,
         });
         if TELLING.has(id) && self.kind != Kind::Trailers {
             facts::note(head, self.kind, &line[..end], name, id, value..value_end, &mut self.options)?;
@@ -336,13 +332,10 @@ impl Scanner {
 
     /// Length of the line end that `rest` begins with.
     #[inline]
-    fn line_end(&self, head: &mut Head, rest: &[u8]) -> Option<usize> {
+    fn line_end(&self, rest: &[u8]) -> Option<usize> {
         match rest {
             [b'\r', b'\n', ..] => Some(2),
-            [b'\n', ..] if self.kind == Kind::Answer => {
-                head.ragged = true;
-                Some(1)
-            }
+            [b'\n', ..] if self.kind == Kind::Answer => Some(1),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, Version};
 use crate::{
     arrival::Arrival,
     fields::{Claims, claims::Whose, content_length, has_token},
-    http1::{ESSENTIAL, Fields, HOP_BY_HOP, Id, Name, Value},
+    http1::{Fields, Id, Name, Value},
     reject::{Fault, Reject},
 };
 
@@ -48,11 +48,9 @@ impl Via {
 pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> Fields {
     let came = &arrival.headers;
     let mut out = came.clone();
-    out.remove_all(HOP_BY_HOP);
-    let options = options(came);
+    out.remove_hop_by_hop();
     let old = arrival.version == Version::HTTP_10;
     let goes = |name: Name<'_>| {
-        let named = !options.is_empty() && is_named(&options, name);
         // An expectation in HTTP/1.0 has no meaning (RFC 9110 section 10.1.1).
         let void = old && name.id() == Id::Expect;
         let claimed = match forwarding.claims.whose(name) {
@@ -60,7 +58,7 @@ pub fn request(arrival: &Arrival, forwarding: &Forwarding<'_>) -> Fields {
             Whose::Trusted => !arrival.trusted,
             Whose::Nobodys => true,
         };
-        named || void || claimed
+        void || claimed
     };
     if out.names().any(goes) {
         out.retain(|name, _| !goes(name));
@@ -109,43 +107,15 @@ pub fn response(asked: &Method, status: StatusCode, headers: &mut Fields) -> Res
     if bodiless && status != StatusCode::NOT_MODIFIED && asked != Method::HEAD {
         headers.remove(Id::ContentLength);
     }
-    strip(headers);
+    headers.remove_hop_by_hop();
     Ok(())
 }
 
 /// Makes the fields of a 1xx answer fit for the client: no hop-by-hop fields, no framing.
 pub fn interim(headers: &mut Fields) {
-    strip(headers);
+    headers.remove_hop_by_hop();
     headers.remove(Id::ContentLength);
     headers.remove(Id::Trailer);
-}
-
-/// Removes the fields of one hop.
-pub fn strip(headers: &mut Fields) {
-    let options = options(headers);
-    if !options.is_empty() {
-        headers.retain(|name, _| !is_named(&options, name));
-    }
-    headers.remove_all(HOP_BY_HOP);
-}
-
-/// The names in `Connection` but the usual `close` and `keep-alive`, with a comma behind each (RFC 9110 section 7.6.1).
-fn options(headers: &Fields) -> Vec<u8> {
-    let mut options = Vec::new();
-    for value in headers.all(Id::Connection) {
-        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if !(option.is_empty() || option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")) {
-                options.extend_from_slice(option);
-                options.push(b',');
-            }
-        }
-    }
-    options
-}
-
-/// Whether `options` name a field that they may name ([`ESSENTIAL`]).
-fn is_named(options: &[u8], name: Name<'_>) -> bool {
-    !ESSENTIAL.has(name.id()) && options.split(|byte| *byte == b',').any(|option| option.eq_ignore_ascii_case(name.text()))
 }
 
 /// A flaw of the target's HTTP.

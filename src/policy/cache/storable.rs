@@ -1,9 +1,6 @@
 //! The responses that a shared cache may store (RFC 9111 section 3), and the fields it stores (section 3.1).
 
-use crate::{
-    fields::members,
-    http1::{Fields, Id},
-};
+use crate::http1::{Fields, Id};
 use std::time::SystemTime;
 
 use http::{Method, StatusCode};
@@ -106,18 +103,8 @@ pub fn is_cacheable_method(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+/// Fields of one connection between caches, beside those of one hop (RFC 9111 section 3.1).
+const OF_THE_CONNECTION: [&str; 4] = ["proxy-authenticate", "proxy-authentication-info", "proxy-authorization", "trailer"];
 
 /// The fields to store: without those of one connection, those that `Connection` and `no-cache="..."` list, and `Age`; a `Date`
 /// is added where it is missing.
@@ -138,11 +125,8 @@ pub fn stored_fields(headers: &Fields, received: SystemTime) -> Fields {
 
 /// Removes the fields of one connection (RFC 9110 section 7.6.1).
 pub fn strip_hop_by_hop(headers: &mut Fields) {
-    if headers.has(Id::Connection) {
-        let listed: Vec<Vec<u8>> = members(headers, Id::Connection).map(<[u8]>::to_vec).collect();
-        headers.retain(|name, _| !listed.iter().any(|listed| listed.eq_ignore_ascii_case(name.text())));
-    }
-    for name in HOP_BY_HOP {
+    headers.remove_hop_by_hop();
+    for name in OF_THE_CONNECTION {
         headers.remove(name);
     }
 }
