@@ -77,11 +77,6 @@ impl RequestId {
             Self::Given(text) => text,
         }
     }
-
-    /// The id as a field value; `None`: the text is not valid in a field.
-    pub fn field(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(self.text(&mut [0; 32])).ok()
-    }
 }
 
 impl fmt::Display for RequestId {
@@ -202,9 +197,7 @@ mod tests {
     fn a_request_id_is_32_digits_or_the_text_that_was_given() {
         let own = RequestId::Own(0x0123_4567_89ab_cdef_0000_0000_0000_00ff);
         assert_eq!(own.to_string(), "0123456789abcdef00000000000000ff");
-        assert_eq!(own.field().expect("a field"), "0123456789abcdef00000000000000ff");
         assert_eq!(RequestId::Given("lb-7".into()).text(&mut [0; 32]), "lb-7");
-        assert_eq!(RequestId::Given("a\nb".into()).field(), None);
         assert_ne!(RequestId::fresh(), RequestId::fresh());
     }
 }

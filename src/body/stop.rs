@@ -57,8 +57,8 @@ impl Stop {
     }
 
     /// Runs `work`; `None` if it is still waiting when its task is polled after the stop has begun.
-    pub async fn unless_on<F: Future>(&self, work: F) -> Option<F::Output> {
-        let mut work = pin!(work);
+    /// The caller pins it: a future that is passed by value is held twice.
+    pub async fn unless_on<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
         std::future::poll_fn(|cx: &mut Context<'_>| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),
             Poll::Pending if self.is_on() => Poll::Ready(None),
@@ -80,12 +80,13 @@ mod tests {
             .run_until(async {
                 let stop = Rc::new(Stop::default());
                 let held = stop.clone();
-                let waiting = tokio::task::spawn_local(async move { held.woken(pin!(held.unless_on(std::future::pending::<()>()))).await });
+                let waiting =
+                    tokio::task::spawn_local(async move { held.woken(pin!(held.unless_on(pin!(std::future::pending::<()>())))).await });
                 tokio::task::yield_now().await;
                 assert!(!waiting.is_finished());
                 stop.advance();
                 assert_eq!(waiting.await.expect("no panic"), None);
-                assert_eq!(stop.unless_on(std::future::ready(1)).await, Some(1));
+                assert_eq!(stop.unless_on(pin!(std::future::ready(1))).await, Some(1));
             })
             .await;
     }

@@ -77,6 +77,19 @@ pub fn text(text: &[u8]) -> usize {
     at + text[at..].iter().position(|byte| is_control(*byte)).unwrap_or(text.len() - at)
 }
 
+/// Whether all of `text` is visible ASCII, spaces and tabs.
+#[inline]
+pub fn is_visible(text: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(word) = word(text, at) {
+        if (below_space(word) | equal_to(word, 0x7f) | word & HIGHS) != 0 {
+            break;
+        }
+        at += 8;
+    }
+    text[at..].iter().all(|byte| byte.is_ascii() && !is_control(*byte))
+}
+
 /// Makes a space of each control byte.
 pub fn make_plain(mut value: &mut [u8]) {
     loop {

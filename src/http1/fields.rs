@@ -67,7 +67,7 @@ impl<'a> Value<'a> {
     /// # Errors
     /// A byte is not visible ASCII, a space or a tab.
     pub fn to_str(self) -> Result<&'a str, NotText> {
-        if !self.0.is_ascii() || class::text(self.0) < self.0.len() {
+        if !class::is_visible(self.0) {
             return Err(NotText);
         }
         std::str::from_utf8(self.0).map_err(|_| NotText)
@@ -317,6 +317,15 @@ impl Fields {
         for (name, value) in others.iter() {
             self.append(name, value);
         }
+    }
+
+    /// The same fields, with room for `bytes` more bytes of lines and `fields` more fields.
+    pub fn with_more(&self, bytes: usize, fields: usize) -> Self {
+        let mut more =
+            Self { text: Vec::with_capacity(self.text.len() + bytes), list: Vec::with_capacity(self.list.len() + fields), seen: self.seen };
+        more.text.extend_from_slice(&self.text);
+        more.list.extend_from_slice(&self.list);
+        more
     }
 
     /// The same fields in no more memory than they need, for those that are kept.

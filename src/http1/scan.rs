@@ -31,6 +31,11 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of lines that a proxy adds to a head as a rule: there is room for them from the beginning.
+const ADDED: usize = 384;
+/// Fields of a usual head, with those that are added.
+const USUAL_FIELDS: usize = 16;
+
 /// What is scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -132,6 +137,9 @@ impl Scanner {
         let lines = self.lines(head, within, shift);
         // What was read before a flaw can be told: the method and the target for a log.
         let scanned = lines.map_or(within.len(), |(scanned, _)| scanned);
+        if head.bytes.capacity() == 0 {
+            head.bytes.reserve(scanned + ADDED);
+        }
         head.bytes.extend_from_slice(&rest[..scanned]);
         let whole = lines?.1;
         self.line = head.bytes.len() as u32;
@@ -312,6 +320,9 @@ impl Scanner {
         }
         if head.fields.len() >= usize::from(self.limits.fields) {
             return Err(Refusal::TooManyFields);
+        }
+        if head.fields.capacity() == 0 {
+            head.fields.reserve(USUAL_FIELDS);
         }
         head.fields.push(Field {
             at: at as u32,

@@ -48,11 +48,7 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
 
 /// `x-request-id`, if the answer has none: the id finds the line in the log.
 fn name_request(ask: &Ask, head: &mut AnswerHead) {
-    if !head.headers.has(cause::REQUEST_ID)
-        && let Some(id) = ask.request_id().field()
-    {
-        head.headers.insert(cause::REQUEST_ID, id);
-    }
+    head.headers.add_missing(cause::REQUEST_ID, ask.request_id().text(&mut [0; 32]));
 }
 
 /// `Cache-Status` with the reason, if the cache had no part in the answer.

@@ -36,7 +36,7 @@ pub mod tunnel;
 pub mod warm;
 mod worth;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::StatusCode;
@@ -123,7 +123,7 @@ impl Proxy {
     /// `upgradable`: the request's connection can become a tunnel.
     pub async fn handle(mut exchange: Box<Exchange>, body: Body, upgradable: bool) -> Handled {
         let proxy = exchange.ask.proxy.clone();
-        let served = proxy.stop.unless_on(proxy.serve(&mut exchange, body, upgradable)).await;
+        let served = proxy.stop.unless_on(pin!(proxy.serve(&mut exchange, body, upgradable))).await;
         match served.unwrap_or(Err(Reject::Stopping)) {
             Ok(Served::Response(response, bounds)) => Handled::Answer(exchange.end_with(response, bounds)),
             Ok(Served::Tunnel(response, upstream)) => {

@@ -262,8 +262,8 @@ pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: 
 
 /// Adds the request id to a refusal, in the field that the provider's SDKs read.
 fn named(api: Api, mut refusal: Response<Body>, request_id: &RequestId) -> Response<Body> {
-    if let (Some(name), Some(id)) = (provider::request_id_field(api), request_id.field()) {
-        refusal.headers_mut().insert(name, id);
+    if let Some(name) = provider::request_id_field(api) {
+        refusal.headers_mut().insert(name, request_id.text(&mut [0; 32]));
     }
     refusal
 }

@@ -74,8 +74,8 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
     let claims = ask.live_door().map_or(&none, |door| &door.claims);
     let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], claims, forwarded: inbound, upgrade: websocket };
     let mut fields = headers::request(&ask.arrival, &forwarding);
-    if inbound && let Some(id) = ask.request_id().field() {
-        fields.insert(cause::REQUEST_ID, id);
+    if inbound {
+        fields.insert(cause::REQUEST_ID, ask.request_id().text(&mut [0; 32]));
     }
     match ask.token() {
         Some(token) => cause::announce(&mut fields, token),

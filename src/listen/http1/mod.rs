@@ -16,6 +16,8 @@ use std::{
     task::{Poll, ready},
 };
 
+use bytes::Buf;
+
 pub use wire::{Socket, Wire};
 
 use super::{
@@ -87,14 +89,12 @@ async fn one(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, head: He
     let (exchange, verdict) = listener.take_in(parts, verdict, peer, &wire.session, informed, &mut serving);
     let body =
         if framing.is_empty() || framing == Framing::Tunnel { Body::Empty } else { Body::stream(Incoming::new(wire.clone(), number)) };
-    let answer = async {
-        match verdict {
-            Ok(()) => Proxy::handle(exchange, body, true).await,
-            Err(reject) => Handled::Answer(Proxy::refuse(exchange, reject)),
-        }
+    let handled = match verdict {
+        // Boxed: an answer that streams holds no room for how it was made. Nothing is around it: a move costs its size.
+        Ok(()) => wire.unless_gone(Box::pin(Proxy::handle(exchange, body, true))).await,
+        Err(reject) => Some(Handled::Answer(Proxy::refuse(exchange, reject))),
     };
-    // Boxed: an answer that streams holds no room for how it was made.
-    match wire.unless_gone(Box::pin(answer)).await {
+    match handled {
         None => Err(io::ErrorKind::ConnectionReset.into()),
         Some(Handled::Answer(response)) => {
             let response = response.map(|body| Outgoing::new(body, serving));
@@ -139,7 +139,8 @@ impl Wire {
                     }
                     match scanner.scan(head, &state.input) {
                         Ok(Some(length)) => {
-                            drop(state.input.split_to(length));
+                            // Not `split_to`: two owners of the buffer cost an allocation.
+                            state.input.advance(length);
                             return Poll::Ready(Ok(Next::Head));
                         }
                         Ok(None) => state.input.clear(),

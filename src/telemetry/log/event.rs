@@ -7,7 +7,7 @@ use tracing::{
     field::{Field, Visit},
 };
 
-use super::record::{escape, timestamp};
+use super::write::{escape, timestamp};
 use crate::config::LogFormat;
 
 /// An event's text and fields, without its time. Equal events have equal texts.

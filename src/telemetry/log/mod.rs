@@ -7,6 +7,7 @@ mod record;
 mod repeats;
 #[cfg(test)]
 mod tests;
+mod write;
 mod writer;
 
 use std::{fmt, io, time::Duration};

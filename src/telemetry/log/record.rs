@@ -9,11 +9,18 @@ use std::{
 use http::Method;
 use opentelemetry::TraceId;
 
+use super::write::{address, decimal, escape, hex, timestamp};
 use crate::{
     arrival::Door,
-    clock::unix,
     usage::{Usage, UsageSource},
 };
+
+/// A member's key with what stands around it.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,45 +144,45 @@ impl Record<'_> {
     pub fn write_json(&self, out: &mut Vec<u8>) {
         self.write_json_of_the_request(out);
         if self.status != 0 {
-            number(out, "status", u64::from(self.status));
+            number(out, key!("status"), u64::from(self.status));
         }
-        text(out, "outcome", self.outcome.as_str());
-        text(out, "reason", self.reason.unwrap_or_default());
-        text(out, "detail", self.detail);
-        text(out, "limit", self.limit);
+        word(out, key!("outcome"), self.outcome.as_str());
+        text(out, key!("reason"), self.reason.unwrap_or_default());
+        text(out, key!("detail"), self.detail);
+        text(out, key!("limit"), self.limit);
         if self.cache != "none" {
-            text(out, "cache", self.cache);
+            text(out, key!("cache"), self.cache);
         }
-        text(out, "target", self.target);
-        number(out, "tries", u64::from(self.tries));
+        text(out, key!("target"), self.target);
+        number(out, key!("tries"), u64::from(self.tries));
         if !self.thrown_away.is_empty() {
-            key(out, "thrown_away");
+            out.extend_from_slice(key!("thrown_away").as_bytes());
             words(out, self.thrown_away);
         }
-        text(out, "fallback", self.fallback);
-        millis(out, "duration_ms", Some(self.total));
-        millis(out, "upstream_ms", self.upstream);
-        millis(out, "first_byte_ms", self.first_byte);
-        millis(out, "first_token_ms", self.first_token);
-        number(out, "bytes_in", self.bytes_in);
-        number(out, "bytes_out", self.bytes_out);
-        text(out, "provider", self.provider);
-        text(out, "operation", self.operation);
-        text(out, "model", self.model);
-        text(out, "asked_model", self.asked_model);
+        text(out, key!("fallback"), self.fallback);
+        millis(out, key!("duration_ms"), Some(self.total));
+        millis(out, key!("upstream_ms"), self.upstream);
+        millis(out, key!("first_byte_ms"), self.first_byte);
+        millis(out, key!("first_token_ms"), self.first_token);
+        number(out, key!("bytes_in"), self.bytes_in);
+        number(out, key!("bytes_out"), self.bytes_out);
+        text(out, key!("provider"), self.provider);
+        text(out, key!("operation"), self.operation);
+        text(out, key!("model"), self.model);
+        text(out, key!("asked_model"), self.asked_model);
         if let Some(stream) = self.stream {
-            key(out, "stream");
+            out.extend_from_slice(key!("stream").as_bytes());
             out.extend_from_slice(if stream { b"true" } else { b"false" });
         }
         if let Some(tokens) = &self.tokens {
             json_tokens(out, tokens);
         }
         if let Some(nano) = self.cost {
-            key(out, "cost_usd");
+            out.extend_from_slice(key!("cost_usd").as_bytes());
             decimal(out, nano, 9);
         }
-        text(out, "cause", self.cause);
-        text(out, "sent_request_id", self.sent_request_id);
+        text(out, key!("cause"), self.cause);
+        text(out, key!("sent_request_id"), self.sent_request_id);
         out.extend_from_slice(b"}\n");
     }
 
@@ -184,23 +191,23 @@ impl Record<'_> {
         out.extend_from_slice(b"{\"timestamp\":\"");
         timestamp(out, self.at);
         out.push(b'"');
-        text(out, "request_id", self.request_id);
+        text(out, key!("request_id"), self.request_id);
         if let Some(id) = self.trace_id.filter(|id| *id != TraceId::INVALID) {
-            key(out, "trace_id");
+            out.extend_from_slice(key!("trace_id").as_bytes());
             out.push(b'"');
             hex(out, &id.to_bytes());
             out.push(b'"');
         }
-        text(out, "door", self.door.as_str());
-        text(out, "route", self.route);
-        text(out, "caller", self.caller);
-        key(out, "client_ip");
+        word(out, key!("door"), self.door.as_str());
+        text(out, key!("route"), self.route);
+        text(out, key!("caller"), self.caller);
+        out.extend_from_slice(key!("client_ip").as_bytes());
         out.push(b'"');
         address(out, self.client);
         out.push(b'"');
-        text(out, "method", self.method.as_str());
-        text(out, "host", self.host);
-        key(out, "path");
+        word(out, key!("method"), self.method.as_str());
+        text(out, key!("host"), self.host);
+        out.extend_from_slice(key!("path").as_bytes());
         out.push(b'"');
         escape(out, self.path.as_bytes());
         masked_query(out, self.query);
@@ -275,17 +282,17 @@ fn words(out: &mut Vec<u8>, words: &[&'static str]) {
 
 fn json_tokens(out: &mut Vec<u8>, tokens: &Tokens) {
     let usage = &tokens.usage;
-    key(out, "tokens");
+    out.extend_from_slice(key!("tokens").as_bytes());
     out.extend_from_slice(b"{\"source\":\"");
     out.extend_from_slice(tokens.source.as_str().as_bytes());
     out.push(b'"');
-    number(out, "input", usage.input);
-    number(out, "output", usage.output);
+    number(out, key!("input"), usage.input);
+    number(out, key!("output"), usage.output);
     let rare = [
-        ("cache_read", usage.cache_read),
-        ("cache_write", usage.cache_write),
-        ("cache_write_1h", usage.cache_write_1h),
-        ("reasoning", usage.reasoning),
+        (key!("cache_read"), usage.cache_read),
+        (key!("cache_write"), usage.cache_write),
+        (key!("cache_write_1h"), usage.cache_write_1h),
+        (key!("reasoning"), usage.reasoning),
     ];
     for (name, count) in rare.into_iter().filter(|(_, count)| *count > 0) {
         number(out, name, count);
@@ -293,29 +300,32 @@ fn json_tokens(out: &mut Vec<u8>, tokens: &Tokens) {
     out.push(b'}');
 }
 
-fn key(out: &mut Vec<u8>, name: &'static str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn text(out: &mut Vec<u8>, name: &'static str, value: &str) {
+/// A member's text, which may be anybody's; an empty one is left out.
+fn text(out: &mut Vec<u8>, key: &'static str, value: &str) {
     if !value.is_empty() {
-        key(out, name);
+        out.extend_from_slice(key.as_bytes());
         out.push(b'"');
         escape(out, value.as_bytes());
         out.push(b'"');
     }
 }
 
-fn number(out: &mut Vec<u8>, name: &'static str, value: u64) {
-    key(out, name);
+/// A member's word of our own, or a token: it needs no escaping.
+fn word(out: &mut Vec<u8>, key: &'static str, value: &str) {
+    out.extend_from_slice(key.as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
+}
+
+fn number(out: &mut Vec<u8>, key: &'static str, value: u64) {
+    out.extend_from_slice(key.as_bytes());
     decimal(out, value, 0);
 }
 
-fn millis(out: &mut Vec<u8>, name: &'static str, value: Option<Duration>) {
+fn millis(out: &mut Vec<u8>, key: &'static str, value: Option<Duration>) {
     if let Some(value) = value {
-        key(out, name);
+        out.extend_from_slice(key.as_bytes());
         decimal(out, micros(value), 3);
     }
 }
@@ -331,32 +341,6 @@ fn pair(out: &mut Vec<u8>, name: &'static str, value: &str) {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Escapes the characters of RFC 8259 section 7; the input is UTF-8.
-pub(super) fn escape(out: &mut Vec<u8>, value: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut done = 0;
-    for (at, byte) in value.iter().enumerate() {
-        let short = match byte {
-            b'"' => b'"',
-            b'\\' => b'\\',
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x00..=0x1f | 0x7f => 0,
-            _ => continue,
-        };
-        out.extend_from_slice(&value[done..at]);
-        done = at + 1;
-        if short == 0 {
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        } else {
-            out.extend_from_slice(&[b'\\', short]);
-        }
-    }
-    out.extend_from_slice(&value[done..]);
 }
 
 /// `?` and the query, with `***` for the value of every parameter whose name looks secret.
@@ -393,77 +377,4 @@ fn secret_name(name: &str) -> bool {
     }
     lower.retain(|byte| byte.is_ascii_alphanumeric());
     ENDS.iter().any(|end| lower.ends_with(end.as_bytes()))
-}
-
-fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
-}
-
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                decimal(out, u64::from(octet), 0);
-            }
-        }
-        // rare, and the short form of RFC 5952 is not worth writing again; a Vec never fails
-        IpAddr::V6(v6) => {
-            let _ = std::io::Write::write_fmt(out, format_args!("{v6}"));
-        }
-    }
-}
-
-/// `value / 10^places` as a decimal number without trailing zeros.
-fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
-    let mut digits = [b'0'; 32];
-    let mut at = digits.len();
-    let mut rest = value;
-    while rest > 0 || at > digits.len() - places - 1 {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    let (whole, fraction) = digits[at..].split_at(digits.len() - at - places);
-    out.extend_from_slice(whole);
-    let significant = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
-    if significant > 0 {
-        out.push(b'.');
-        out.extend_from_slice(&fraction[..significant]);
-    }
-}
-
-/// RFC 3339 in UTC with milliseconds. Days to a date: Howard Hinnant, "chrono-compatible low-level date algorithms".
-pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
-    let since = unix(at);
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    for (value, width, after) in [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (second / 3600, 2, b':'),
-        (second / 60 % 60, 2, b':'),
-        (second % 60, 2, b'.'),
-        (u64::from(since.subsec_millis()), 3, b'Z'),
-    ] {
-        let mut divisor = 10_u64.pow(width - 1);
-        while divisor > 0 {
-            out.push(b'0' + (value / divisor % 10) as u8);
-            divisor /= 10;
-        }
-        out.push(after);
-    }
 }
