@@ -345,7 +345,15 @@ mod tests {
 
     #[test]
     fn every_class_has_its_rate() {
-        let usage = Usage { input: 1, cache_read: 10, cache_write: 100, cache_write_1h: 1_000, output: 10_000, reasoning: 9_999 };
+        let usage = Usage {
+            input: 1,
+            cache_read: 10,
+            cache_write: 100,
+            cache_write_1h: 1_000,
+            output: 10_000,
+            reasoning: 9_999,
+            ..Usage::default()
+        };
         let expected = 3_000 + 10 * 300 + 100 * 3_750 + 1_000 * 6_000 + 10_000 * 15_000;
         assert_eq!(Prices::new(&[]).cost("claude-sonnet-4-5", &usage), Some(expected));
     }
@@ -364,7 +372,7 @@ mod tests {
         for (model, expected) in [("anything", 1), ("gpt-4o", 2), ("house/model", 3)] {
             assert_eq!(prices.cost(model, &input(1)), Some(expected), "{model}");
         }
-        let all = Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, reasoning: 0 };
+        let all = Usage { input: 1, cache_read: 1, cache_write: 1, cache_write_1h: 1, output: 1, ..Usage::default() };
         assert_eq!(prices.cost("house/model", &all), Some(13), "an unknown cache price is the input price");
     }
 

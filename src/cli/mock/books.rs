@@ -79,12 +79,7 @@ impl Books {
 impl Line {
     fn add(&mut self, usage: Usage, nano_usd: u64) {
         self.calls += 1;
-        self.usage.input += usage.input;
-        self.usage.cache_read += usage.cache_read;
-        self.usage.cache_write += usage.cache_write;
-        self.usage.cache_write_1h += usage.cache_write_1h;
-        self.usage.output += usage.output;
-        self.usage.reasoning += usage.reasoning;
+        self.usage = self.usage.plus(&usage);
         self.nano_usd = self.nano_usd.saturating_add(nano_usd);
     }
 

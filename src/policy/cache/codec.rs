@@ -17,11 +17,11 @@ use super::{
 use crate::{
     clock::{Moment, unix},
     http1::{Fields, Name},
-    usage::Usage,
+    usage::{CLASSES, Usage},
 };
 
 /// Format version, the first byte. Any change of the format is a new number.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 impl Entry {
     /// The entry as bytes. Times are written by the wall clock of `now`: other processes can read them.
@@ -58,9 +58,8 @@ impl Entry {
             out.bytes(tag.as_bytes());
         }
         out.option(self.savings.as_ref(), |out, savings| {
-            let usage = &savings.usage;
-            let classes = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
-            classes.into_iter().chain([savings.nano_usd]).for_each(|number| out.number(number));
+            let classes = savings.usage.classes();
+            classes.into_iter().chain([savings.usage.reasoning, savings.nano_usd]).for_each(|number| out.number(number));
         });
         out.time(self.stored_at, now);
         out.option(self.pauses.as_ref(), |out, pauses| {
@@ -110,15 +109,11 @@ impl Entry {
         let (what, took_millis) = (Arc::from(read.text()?), u32::try_from(read.number()?).ok()?);
         let tags = (0..read.count()?).map(|_| read.text().map(Arc::from)).collect::<Option<_>>()?;
         let savings = read.option(|read| {
-            let usage = Usage {
-                input: read.number()?,
-                cache_read: read.number()?,
-                cache_write: read.number()?,
-                cache_write_1h: read.number()?,
-                output: read.number()?,
-                reasoning: read.number()?,
-            };
-            Some(Savings { usage, nano_usd: read.number()? })
+            let mut classes = [0; CLASSES];
+            for class in &mut classes {
+                *class = read.number()?;
+            }
+            Some(Savings { usage: Usage::of(classes, read.number()?), nano_usd: read.number()? })
         })?;
         let stored_at = read.time(now)?;
         let paced = match read.byte()? {

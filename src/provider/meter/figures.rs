@@ -112,6 +112,7 @@ impl Figures {
             cache_write_1h: write_1h,
             output: output.saturating_add(if reading.reasoning { reasoned } else { untold }),
             reasoning: reasoned,
+            ..Usage::default()
         }
     }
 
@@ -148,6 +149,7 @@ impl Figures {
             cache_write_1h,
             output: self.output.unwrap_or(0),
             reasoning: self.reasoning.unwrap_or(0),
+            ..Usage::default()
         }
     }
 

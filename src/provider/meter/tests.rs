@@ -36,7 +36,7 @@ fn observe((api, operation): (Api, Operation), content_type: &str, text: &[u8]) 
 }
 
 fn usage(input: u64, cache_read: u64, cache_write: u64, cache_write_1h: u64, output: u64, reasoning: u64) -> Usage {
-    Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning }
+    Usage { input, cache_read, cache_write, cache_write_1h, output, reasoning, ..Usage::default() }
 }
 
 /// Usage, source, finish, error, terminal.

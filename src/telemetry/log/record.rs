@@ -251,7 +251,7 @@ impl Record<'_> {
             out.extend_from_slice(b" tokens=");
             decimal(out, tokens.usage.total_input(), 0);
             out.push(b'+');
-            decimal(out, tokens.usage.output, 0);
+            decimal(out, tokens.usage.total_output(), 0);
         }
         if let Some(nano) = self.cost {
             out.extend_from_slice(b" cost=$");
@@ -292,6 +292,12 @@ fn json_tokens(out: &mut Vec<u8>, tokens: &Tokens) {
         (key!("cache_read"), usage.cache_read),
         (key!("cache_write"), usage.cache_write),
         (key!("cache_write_1h"), usage.cache_write_1h),
+        (key!("audio_input"), usage.audio_input),
+        (key!("audio_cache_read"), usage.audio_cache_read),
+        (key!("audio_output"), usage.audio_output),
+        (key!("image_input"), usage.image_input),
+        (key!("image_cache_read"), usage.image_cache_read),
+        (key!("image_output"), usage.image_output),
         (key!("reasoning"), usage.reasoning),
     ];
     for (name, count) in rare.into_iter().filter(|(_, count)| *count > 0) {

@@ -364,7 +364,7 @@ impl WorkerMetrics {
             self.usage(call);
             // the convention's names are for the provider's own numbers
             if call.source == UsageSource::Provider {
-                for (kind, tokens) in [("input", call.usage.total_input()), ("output", call.usage.output)] {
+                for (kind, tokens) in [("input", call.usage.total_input()), ("output", call.usage.total_output())] {
                     self.histogram(Family::GenAiTokenUsage, &[gen_ai[0], gen_ai[1], gen_ai[2], kind]).observe(tokens);
                 }
             }
@@ -385,14 +385,8 @@ impl WorkerMetrics {
     }
 
     fn usage(&self, call: &ModelCall<'_>) {
-        let classes = [
-            ("input", call.usage.input),
-            ("cache_read", call.usage.cache_read),
-            ("cache_write", call.usage.cache_write),
-            ("cache_write_1h", call.usage.cache_write_1h),
-            ("output", call.usage.output),
-        ];
-        for (class, tokens) in classes.into_iter().filter(|(_, tokens)| *tokens > 0) {
+        let classes = Usage::NAMES.into_iter().zip(call.usage.classes());
+        for (class, tokens) in classes.filter(|(_, tokens)| *tokens > 0) {
             self.counter(Family::Tokens, &[call.route, call.provider, call.model, class, call.source.as_str()]).add(tokens);
         }
     }

@@ -160,9 +160,12 @@ impl Span {
     /// The tokens of the model call; input includes tokens read from and written to the provider's cache.
     pub fn usage(&mut self, usage: &Usage) {
         self.set("gen_ai.usage.input_tokens", count(usage.total_input()));
-        self.set("gen_ai.usage.output_tokens", count(usage.output));
+        self.set("gen_ai.usage.output_tokens", count(usage.total_output()));
         let rare = [
-            ("gen_ai.usage.cache_read.input_tokens", usage.cache_read),
+            (
+                "gen_ai.usage.cache_read.input_tokens",
+                usage.cache_read.saturating_add(usage.audio_cache_read).saturating_add(usage.image_cache_read),
+            ),
             ("gen_ai.usage.cache_creation.input_tokens", usage.cache_write.saturating_add(usage.cache_write_1h)),
             ("gen_ai.usage.reasoning.output_tokens", usage.reasoning),
         ];

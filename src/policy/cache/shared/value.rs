@@ -96,7 +96,7 @@ impl Seal {
     }
 }
 
-const _: () = assert!(codec::VERSION == 3, "a new codec is refused by its own version; no new VERSION is needed here");
+const _: () = assert!(codec::VERSION == 4, "a new codec is refused by its own version; no new VERSION is needed here");
 
 #[cfg(test)]
 mod tests {
