@@ -6,9 +6,13 @@ use serde_json::value::RawValue;
 
 use super::{
     json::{self, Count, Text},
+    terms,
     text::{self, ASCII_BYTES_PER_TOKEN},
 };
-use crate::config::{Api, Operation};
+use crate::{
+    config::{Api, Operation},
+    usage::Terms,
+};
 
 /// The facts of a body.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +31,8 @@ pub struct Facts {
     pub has_tools: bool,
     /// The body's temperature; `None` differs from the default value.
     pub temperature: Option<f64>,
+    /// The terms that the body asks for. The answer says which were given.
+    pub terms: Terms,
     /// Estimated tokens of input, from bytes, as [`super::text`] counts them. The JSON around the text counts too: the estimate is
     /// more often too high than too low.
     pub estimated_input: u64,
@@ -80,6 +86,7 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
     let members = json::members::<Key>(body).ok_or(BodyProblem::NotJson)?;
     let mut facts = Facts { n: 1, estimated_input: text::estimate(body), ..Facts::default() };
     let (mut completion, mut plain) = (None, None);
+    let (mut tier, mut speed, mut geo) = (Text::default(), Text::default(), Text::default());
     for member in members {
         let raw = &body[member.value];
         match member.key {
@@ -94,6 +101,9 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
             Key::Tools | Key::Functions => facts.has_tools |= json::lenient::<Vec<&RawValue>>(raw).is_some_and(|tools| !tools.is_empty()),
             Key::ToolConfig => facts.has_tools |= api == Api::Bedrock && raw.first() == Some(&b'{'),
             Key::Temperature => facts.temperature = json::lenient(raw),
+            Key::ServiceTier => tier = json::lenient(raw).unwrap_or_default(),
+            Key::Speed => speed = json::lenient(raw).unwrap_or_default(),
+            Key::InferenceGeo => geo = json::lenient(raw).unwrap_or_default(),
             Key::Config => {
                 let config = json::lenient::<GenerationConfig>(raw).unwrap_or_default();
                 plain = config.max_output_tokens.0.or(config.max_tokens.0).or(plain);
@@ -103,6 +113,7 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
         }
     }
     facts.max_output = completion.or(plain);
+    facts.terms = terms::terms(api, tier.as_str(), speed.as_str(), geo.as_str());
     Ok(facts)
 }
 
@@ -135,6 +146,10 @@ enum Key {
     #[serde(rename = "toolConfig")]
     ToolConfig,
     Temperature,
+    #[serde(alias = "serviceTier")]
+    ServiceTier,
+    Speed,
+    InferenceGeo,
     #[serde(rename = "generationConfig", alias = "generation_config", alias = "inferenceConfig")]
     Config,
 }
@@ -224,6 +239,21 @@ mod tests {
         assert_eq!((gemini.max_output, gemini.n, gemini.temperature, gemini.has_tools), (Some(7), 2, Some(0.5), true));
         let bedrock = read(Api::Bedrock, Operation::Chat, br#"{"inferenceConfig":{"maxTokens":5},"toolConfig":{}}"#).expect("readable");
         assert_eq!((bedrock.max_output, bedrock.has_tools), (Some(5), true));
+    }
+
+    #[test]
+    fn the_terms_that_are_asked_for() {
+        use crate::usage::Tier;
+        for (api, body, tier, regional) in [
+            (Api::OpenAi, r#"{"service_tier":"flex"}"#, Tier::Flex, false),
+            (Api::OpenAi, r#"{"service_tier":"auto"}"#, Tier::Unsaid, false),
+            (Api::OpenAi, r#"{"service_tier":7}"#, Tier::Other, false),
+            (Api::Anthropic, r#"{"service_tier":"auto","speed":"fast","inference_geo":"us"}"#, Tier::Fast, true),
+            (Api::Bedrock, r#"{"serviceTier":{"type":"priority"}}"#, Tier::Unsaid, false),
+        ] {
+            let facts = read(api, Operation::Chat, body.as_bytes()).expect("readable");
+            assert_eq!(facts.terms, Terms { tier, regional }, "{body}");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod price;
 pub mod rewrite;
 pub mod sse;
 pub mod strip;
+mod terms;
 pub mod text;
 pub mod works;
 

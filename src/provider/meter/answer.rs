@@ -57,6 +57,12 @@ pub(super) struct Answer<'a> {
     /// InvokeModel's own figures at the end of a stream, beside the model's.
     #[serde(borrow, rename = "amazon-bedrock-invocationMetrics")]
     metrics: Option<&'a RawValue>,
+    #[serde(borrow, alias = "serviceTier")]
+    service_tier: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
 }
 
 impl<'a> Answer<'a> {
@@ -98,6 +104,43 @@ impl<'a> Answer<'a> {
     /// The usage of a whole answer. Some models of Bedrock put their counts into the answer's own members.
     pub fn figures_of(&self, wire: Wire, json: &[u8]) -> Option<Figures> {
         self.figures(wire).or_else(|| (wire == Wire::Bedrock).then(|| Figures::read(wire, json)).flatten())
+    }
+
+    /// The usage object in its documented place.
+    pub fn usage_object(&self) -> Option<&'a RawValue> {
+        self.usage
+    }
+
+    /// The word for the class of service; Bedrock puts it into an object.
+    pub fn service_tier(&self) -> Text {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Typed {
+            #[serde(rename = "type")]
+            kind: Text,
+        }
+        let Some(raw) = self.service_tier else { return Text::default() };
+        object::<Typed>(raw).map(|typed| typed.kind).or_else(|| json::lenient(raw.get().as_bytes())).unwrap_or_default()
+    }
+
+    /// OpenAI's usage of hosted tools.
+    pub fn tool_usage(&self) -> Option<&'a RawValue> {
+        self.tool_usage
+    }
+
+    /// The items of a response's output.
+    pub fn items<T: Deserialize<'a>>(&self) -> Vec<T> {
+        list(self.output)
+    }
+
+    /// The tools that a response repeats from its request.
+    pub fn tools<T: Deserialize<'a>>(&self) -> Vec<T> {
+        list(self.tools)
+    }
+
+    /// Gemini's candidates, if they speak of searches.
+    pub fn grounded_candidates(&self) -> Option<&'a RawValue> {
+        self.candidates.filter(|raw| memchr::memmem::find(raw.get().as_bytes(), b"\"groundingMetadata\"").is_some())
     }
 
     /// The id of a background response, and whether its work goes on; `None`: the answer is no background response.
@@ -159,6 +202,10 @@ impl<'a> Answer<'a> {
 
 fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
     raw.get().starts_with('{').then(|| json::lenient(raw.get().as_bytes())).flatten()
+}
+
+fn list<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Vec<T> {
+    raw.and_then(|raw| json::lenient(raw.get().as_bytes())).unwrap_or_default()
 }
 
 fn word(raw: Option<&RawValue>) -> String {

@@ -21,7 +21,7 @@ pub(super) const DEEPEST: usize = 64;
 const WORD: usize = 64;
 
 /// Members that are kept while there is room, [`RESERVE`] included.
-const ESSENTIAL: [&str; 21] = [
+const ESSENTIAL: [&str; 24] = [
     "usage",
     "usageMetadata",
     "usage_metadata",
@@ -43,6 +43,9 @@ const ESSENTIAL: [&str; 21] = [
     "promptFeedback",
     "response",
     "message",
+    "service_tier",
+    "serviceTier",
+    "tool_usage",
 ];
 
 /// Members whose strings are the answer's own words.

@@ -32,6 +32,49 @@ pub(super) struct Figures {
     pub output: Option<u64>,
     pub reasoning: Option<u64>,
     pub total: Option<u64>,
+    pub media: Media,
+}
+
+/// The parts of the figures above that are sound or pictures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Media {
+    /// Sound in the input, read from the cache or not.
+    pub audio_input: Option<u64>,
+    pub audio_cached: Option<u64>,
+    pub audio_output: Option<u64>,
+    /// Pictures in the input, read from the cache or not.
+    pub image_input: Option<u64>,
+    pub image_cached: Option<u64>,
+    pub image_output: Option<u64>,
+}
+
+impl Media {
+    /// Lays later figures over these.
+    fn overlay(&mut self, later: Self) {
+        let over = |to: &mut Option<u64>, from: Option<u64>| *to = from.or(*to);
+        over(&mut self.audio_input, later.audio_input);
+        over(&mut self.audio_cached, later.audio_cached);
+        over(&mut self.audio_output, later.audio_output);
+        over(&mut self.image_input, later.image_input);
+        over(&mut self.image_cached, later.image_cached);
+        over(&mut self.image_output, later.image_output);
+    }
+
+    /// Takes sound and pictures out of the classes that include them. A part is never larger than its class.
+    fn split(&self, mut usage: Usage) -> Usage {
+        let take = |from: &mut u64, figure: Option<u64>, less: u64| {
+            let taken = figure.unwrap_or(0).saturating_sub(less).min(*from);
+            *from -= taken;
+            taken
+        };
+        usage.audio_cache_read = take(&mut usage.cache_read, self.audio_cached, 0);
+        usage.image_cache_read = take(&mut usage.cache_read, self.image_cached, 0);
+        usage.audio_input = take(&mut usage.input, self.audio_input, usage.audio_cache_read);
+        usage.image_input = take(&mut usage.input, self.image_input, usage.image_cache_read);
+        usage.audio_output = take(&mut usage.output, self.audio_output, 0);
+        usage.image_output = take(&mut usage.output, self.image_output, 0);
+        usage
+    }
 }
 
 impl Figures {
@@ -74,15 +117,16 @@ impl Figures {
         if some(&[later.total]) {
             self.total = later.total;
         }
+        self.media.overlay(later.media);
     }
 
     /// The disjoint classes of usage.
     pub fn usage(&self, wire: Wire) -> Usage {
-        match wire {
+        self.media.split(match wire {
             Wire::Gemini => self.as_gemini(),
             Wire::Anthropic | Wire::Bedrock => self.as_disjoint(),
             Wire::Chat | Wire::Responses | Wire::Embeddings | Wire::Media | Wire::Unknown => self.as_openai(),
-        }
+        })
     }
 
     fn as_openai(&self) -> Usage {

@@ -88,7 +88,7 @@ type Row = Result<(&'static [u8], [Cell; 6]), &'static str>;
 
 use Cell::{Not, Says};
 
-const ONE_LIFETIME: Cell = Not("OpenAI prices one lifetime of cache writes; the 30 minute counts of 2026 have no known name yet");
+const ONE_LIFETIME: Cell = Not("OpenAI tells the lifetimes of cache writes from GPT-5.6 on: 30 minutes, 12 hours");
 const NO_CACHE: Cell = Not("this operation has no prompt cache");
 const NO_REASONING: Cell = Not("these models do not reason");
 const NO_OUTPUT: Cell = Not("vectors are no tokens");
@@ -264,7 +264,10 @@ fn every_wire_by_every_class_of_usage() {
                 });
                 let seen = meter.finish(true, 1);
                 let usage = seen.usage;
-                let found = [usage.input, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.output, usage.reasoning];
+                // Sound and pictures count with the text here.
+                let input = usage.input + usage.audio_input + usage.image_input;
+                let read = usage.cache_read + usage.audio_cache_read + usage.image_cache_read;
+                let found = [input, read, usage.cache_write, usage.cache_write_1h, usage.total_output(), usage.reasoning];
                 let expected = cells.map(|cell| if let Says(figure) = cell { figure } else { 0 });
                 if told_total(text).is_some_and(|total| total != usage.total()) {
                     wrong.push(format!("{call:?} {how:?} by {size}: the total is another, {seen:?}"));

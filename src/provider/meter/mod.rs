@@ -7,6 +7,7 @@
 //! token. They are marked as estimated, and never exceed the call's own bound ([`Meter::at_most`]).
 
 mod answer;
+mod beside;
 mod condense;
 #[cfg(test)]
 mod condense_tests;
@@ -27,7 +28,7 @@ mod whole;
 
 pub use observed::{Finish, News, Observed, Work};
 
-use self::{figures::Figures, large::LargeEvent};
+use self::{beside::Beside, figures::Figures, large::LargeEvent};
 use super::{errors::ErrorClass, sse, text::Spoken};
 use crate::{
     body::coding::{ContentEncoding, Decoder},
@@ -97,6 +98,8 @@ enum Form {
 #[derive(Debug, Default)]
 struct Tally {
     figures: Option<Figures>,
+    /// Terms, units and parts beside the figures.
+    beside: Beside,
     /// The figures are final, not running ones.
     settled: bool,
     model: Option<String>,
@@ -217,14 +220,24 @@ impl Meter {
                 (Usage::default(), UsageSource::Missing)
             }
             None if tally.error.is_some() && tally.content_events == 0 => (Usage::default(), UsageSource::Missing),
+            // Billed by time.
+            None if tally.settled => (Usage::default(), UsageSource::Provider),
             None if wire == Wire::Media => (Usage::default(), UsageSource::Missing),
             // The work goes on: a later answer states its usage.
             None if matches!(tally.work, Some((_, true))) => (Usage::default(), UsageSource::Missing),
             None => (estimate, UsageSource::Estimated),
         };
+        let (terms, units) = (tally.beside.terms, tally.beside.units);
+        let (usage, parts) = match source {
+            UsageSource::Missing => (usage, Vec::new()),
+            _ => tally.beside.assemble(usage),
+        };
         Observed {
             usage,
             source,
+            units,
+            terms,
+            parts,
             model: tally.model,
             finish: tally.finish,
             error: tally.error,

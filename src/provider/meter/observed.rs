@@ -2,7 +2,7 @@
 
 use crate::{
     provider::errors::ErrorClass,
-    usage::{Usage, UsageSource},
+    usage::{Part, Terms, Units, Usage, UsageSource},
 };
 
 /// The meter's result for an answer.
@@ -12,6 +12,12 @@ pub struct Observed {
     pub usage: Usage,
     /// The source of the figures. Missing: none are known, or no work was done (an error before any content).
     pub source: UsageSource,
+    /// Units beside tokens, as far as the answer tells.
+    pub units: Units,
+    /// The terms of the price, as the answer says them.
+    pub terms: Terms,
+    /// The parts whose sum is `usage`, if some of them have a model of their own; else empty.
+    pub parts: Vec<Part>,
     /// The model that answered, in the provider's words (often with a date).
     pub model: Option<String>,
     /// Why the answer ended.

@@ -6,8 +6,11 @@ use std::sync::LazyLock;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use memchr::memmem::Finder;
 
-use super::{Finish, Tally, Wire, answer::Answer, condense::Condensed, frames::Kind};
-use crate::provider::{errors::classify_inside, json};
+use super::{Finish, Tally, Wire, answer::Answer, condense::Condensed, frames::Kind, tools};
+use crate::{
+    config::Api,
+    provider::{errors::classify_inside, json, terms},
+};
 
 /// Takes one event. `name` is its `event` field; empty if there is none. With `large`, `data` is the kept part of a large event.
 pub(super) fn event(wire: Wire, tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condensed>) {
@@ -40,6 +43,10 @@ fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
     }
     if tally.model.is_none() {
         tally.model = model(data);
+        // The first chunk names the class of service: a stream that is cut has its price.
+        if let Some(word) = json::string_after(data, &keys.service_tier).and_then(|word| std::str::from_utf8(word).ok()) {
+            tally.beside.terms.tier = terms::tier(Api::OpenAi, word);
+        }
     }
     if let Some(reason) = json::string_after(data, &keys.finish_reason)
         && let Some(finish) = std::str::from_utf8(reason).ok().and_then(Finish::openai)
@@ -57,6 +64,7 @@ fn chat(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) {
         tally.failed(classify_inside(data));
     }
     if let Some(figures) = answer.figures(Wire::Chat) {
+        tally.beside.read(Wire::Chat, &answer);
         tally.figure(Some(figures));
         tally.settled = answer.has_no_choices() || tally.finish.is_some();
     }
@@ -77,6 +85,7 @@ fn responses(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
             };
             if let Some(answer) = answer.inner() {
                 tally.figure(answer.figures(Wire::Responses));
+                tally.beside.read(Wire::Responses, &answer);
                 tally.settled = tally.figures.is_some();
                 tally.model = answer.model().or(tally.model.take());
                 tally.finish = answer.finish(Wire::Responses).or(tally.finish);
@@ -90,8 +99,10 @@ fn responses(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
             if let Some(answer) = Answer::read(data).and_then(|answer| answer.inner()) {
                 tally.model = answer.model().or(tally.model.take());
                 tally.work = answer.background().or(tally.work.take());
+                tally.beside.read(Wire::Responses, &answer);
             }
         }
+        b"response.output_item.done" if tools::is_a_call(data) => tally.beside.item(data),
         b"error" => tally.failed(classify_inside(data)),
         _ => {}
     }
@@ -108,6 +119,7 @@ fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
         b"message_start" => {
             if let Some(message) = Answer::read(data).and_then(|answer| answer.inner()) {
                 tally.figure(message.figures(Wire::Anthropic));
+                tally.beside.read(Wire::Anthropic, &message);
                 tally.model = message.model();
             }
         }
@@ -117,6 +129,7 @@ fn anthropic(tally: &mut Tally, name: &[u8], data: &[u8], large: Option<&Condens
                     tally.figure(Some(figures));
                     tally.settled = true;
                 }
+                tally.beside.read(Wire::Anthropic, &answer);
                 tally.finish = answer.finish(Wire::Anthropic).or(tally.finish);
             }
         }
@@ -141,6 +154,9 @@ pub(super) fn gemini(tally: &mut Tally, data: &[u8], large: Option<&Condensed>) 
         tally.failed(classify_inside(data));
     }
     tally.figure(answer.figures(Wire::Gemini));
+    if answer.grounded_candidates().is_some() || keys.traffic.find(data).is_some() || keys.service_tier_camel.find(data).is_some() {
+        tally.beside.read(Wire::Gemini, &answer);
+    }
     tally.finish = answer.finish(Wire::Gemini).or(tally.finish);
     tally.terminal |= tally.finish.is_some();
     tally.settled = tally.terminal && tally.figures.is_some();
@@ -156,8 +172,11 @@ fn media(tally: &mut Tally, name: &[u8], data: &[u8]) {
         tally.content(text.unwrap_or_default(), None);
     } else if name.ends_with(b".completed") || name.ends_with(b".done") {
         tally.terminal = true;
-        tally.figure(Answer::read(data).and_then(|answer| answer.figures(Wire::Media)));
-        tally.settled = tally.figures.is_some();
+        if let Some(answer) = Answer::read(data) {
+            tally.figure(answer.figures(Wire::Media));
+            tally.beside.read(Wire::Media, &answer);
+        }
+        tally.settled = tally.figures.is_some() || tally.beside.units.audio_millis > 0;
     } else if name == b"error" {
         tally.failed(classify_inside(data));
     }
@@ -180,7 +199,10 @@ pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option
         "messageStop" => tally.finish = Answer::read(data).and_then(|answer| answer.finish(Wire::Bedrock)).or(tally.finish),
         "metadata" => {
             tally.terminal = true;
-            tally.figure(Answer::read(data).and_then(|answer| answer.figures(Wire::Bedrock)));
+            if let Some(answer) = Answer::read(data) {
+                tally.figure(answer.figures(Wire::Bedrock));
+                tally.beside.read(Wire::Bedrock, &answer);
+            }
             tally.settled = tally.figures.is_some();
         }
         "chunk" => {
@@ -198,7 +220,7 @@ pub(super) fn bedrock(tally: &mut Tally, kind: &Kind, data: &[u8], large: Option
 /// Takes an event in a model's own format, and Bedrock's own figures beside it.
 fn own_words(tally: &mut Tally, data: &[u8]) {
     let keys = &*KEYS;
-    tally.tool_calls = tally.tool_calls || super::tools::asks(Wire::Anthropic, data);
+    tally.tool_calls = tally.tool_calls || tools::asks(Wire::Anthropic, data);
     let name = named(b"", data);
     if !name.is_empty() {
         anthropic(tally, name, data, None);
@@ -260,6 +282,9 @@ struct Keys {
     output_text: Finder<'static>,
     generation: Finder<'static>,
     metrics: Finder<'static>,
+    service_tier: Finder<'static>,
+    service_tier_camel: Finder<'static>,
+    traffic: Finder<'static>,
 }
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
@@ -287,4 +312,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
     output_text: Finder::new(b"\"outputText\""),
     generation: Finder::new(b"\"generation\""),
     metrics: Finder::new(b"\"amazon-bedrock-invocationMetrics\""),
+    service_tier: Finder::new(b"\"service_tier\""),
+    service_tier_camel: Finder::new(b"\"serviceTier\""),
+    traffic: Finder::new(b"\"trafficType\""),
 });

@@ -33,7 +33,7 @@ fn is_given(data: &[u8], key: &[u8]) -> bool {
 }
 
 /// Whether the data has a whole string such as `function_call`, `custom_tool_call` or `computer_call`.
-fn is_a_call(data: &[u8]) -> bool {
+pub(super) fn is_a_call(data: &[u8]) -> bool {
     memmem::find_iter(data, b"_call\"").any(|at| {
         let word = data[..at].iter().rev().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
         word > 0 && at > word && data[at - word - 1] == b'"'

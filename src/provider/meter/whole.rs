@@ -71,13 +71,14 @@ impl Whole {
         let Some(answer) = Answer::read(json) else { return };
         tally.model = answer.model();
         tally.figure(answer.figures_of(self.wire, json));
+        tally.beside.read(self.wire, &answer);
         tally.finish = answer.finish(self.wire);
         tally.work = answer.background();
         if answer.is_error() {
             tally.failed(classify_inside(json));
         }
         // The figures of a cut answer may be cut too.
-        tally.settled = tally.figures.is_some() && tally.terminal;
+        tally.settled = (tally.figures.is_some() || tally.beside.units.audio_millis > 0) && tally.terminal;
     }
 }
 
