@@ -315,6 +315,7 @@ impl Understood {
         let model = self.model.as_deref().unwrap_or_default();
         let free = self.shape.is_free() && !headers.has(Id::Upgrade);
         let usage = self.facts.as_ref().filter(|_| !free).map(|facts| provider::expected_usage(self.shape.operation, facts));
+        let terms = self.facts.as_ref().map(|facts| facts.terms).unwrap_or_default();
         let million = usage.as_ref().and_then(|usage| prices.of_a_million(model, usage));
         Call {
             provider: self.provider.to_string(),
@@ -327,7 +328,7 @@ impl Understood {
             expected_output_tokens: usage.as_ref().map(|usage| usage.output),
             price_usd: match free {
                 true => Some("0".to_owned()),
-                false => usage.as_ref().and_then(|usage| prices.cost(model, usage)).map(human::usd),
+                false => usage.as_ref().and_then(|usage| prices.cost_under(model, usage, terms)).map(human::usd),
             },
             price: million
                 .map(|(input, output)| format!("{} in, {} out for a million tokens", human::dollars(input), human::dollars(output))),

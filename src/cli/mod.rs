@@ -6,6 +6,7 @@ pub mod control;
 pub mod demo;
 pub mod explain;
 pub mod mock;
+pub mod prices;
 pub mod run;
 pub mod said;
 mod top;
@@ -43,6 +44,8 @@ enum Verb {
     Demo(demo::DemoArgs),
     /// A provider for local work and load: OpenAI's, Anthropic's and Gemini's wire formats.
     Mock(mock::MockArgs),
+    /// Show what models cost, or what would be charged for an answer, line by line.
+    Prices(prices::PricesArgs),
     /// Ask a running proxy how it is; exits 1 unless it is ready. For container health checks.
     Health(control::ProbeArgs),
     /// Tell a running proxy to fail its readiness, finish what is in flight, and leave. For preStop hooks.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check { file } => common.tell(check::said(&file)),
         Verb::Explain(args) => common.tell(explain::said(&args)),
+        Verb::Prices(args) => common.tell(prices::said(&args)),
         Verb::Demo(args) => demo::run(&common, &args),
         Verb::Mock(args) => {
             crate::telemetry::init_process_log(LogFormat::Text, tracing::Level::WARN);

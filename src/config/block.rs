@@ -22,7 +22,7 @@ pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
 pub use bounds::Bounds;
 pub use inbound::{CallerSource, Inbound, Strict};
 pub use outbound::Outbound;
-pub use price::{Metering, Price};
+pub use price::{Metering, Price, PriceTier};
 pub use provider::{Api, Provider};
 pub use route::{Match, Operation, Route};
 pub use shutdown::Shutdown;

@@ -7,6 +7,7 @@ mod expand;
 mod files;
 mod follow;
 mod hidden;
+mod rows;
 #[cfg(test)]
 #[path = "read/shown_tests.rs"]
 mod shown;
@@ -29,7 +30,7 @@ use super::{
 };
 
 pub use self::watched::Watched;
-pub(super) use self::{files::Files, tree::Mark, walk::Seen};
+pub(super) use self::{files::Files, rows::rows_of, tree::Mark, walk::Seen};
 pub use super::build::Note;
 
 /// Largest file that is read.

@@ -40,7 +40,7 @@ use crate::{
     policy::limits::Lease,
     provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
     telemetry::metrics,
-    usage::{Usage, UsageSource},
+    usage::{Terms, Usage, UsageSource},
 };
 
 /// One try's bill.
@@ -179,6 +179,7 @@ impl Bill {
         // An unread prompt is estimated from its length: it is never free.
         let unread = || provider::by_length(ask.upload.bytes.get());
         let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
+        observed.terms = observed.terms.or(call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms));
         if call.shape.billed != Billed::ByAnswer || matches!(observed.work, Some(Work::GoesOn(_))) {
             self.settle_work(call, &mut observed);
             let _ = self.reading.observed.set(observed);
@@ -301,7 +302,8 @@ impl Bill {
             }
             return;
         };
-        let observed = Observed { usage: call.estimate(), source: UsageSource::Estimated, ..Observed::default() };
+        let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
+        let observed = Observed { usage: call.estimate(), terms, source: UsageSource::Estimated, ..Observed::default() };
         self.conclude(&self.payers, lease, &self.order(call), &observed);
     }
 
@@ -335,7 +337,7 @@ impl Bill {
     fn price(&self, order: &Order, observed: &Observed) -> Option<u64> {
         match observed.source {
             UsageSource::Missing => None,
-            _ => self.ask.worker.live.prices.cost_of(order.model.as_deref(), observed.model.as_deref(), &observed.usage),
+            _ => self.ask.worker.live.prices.charge(order.model.as_deref(), observed),
         }
     }
 
@@ -375,6 +377,7 @@ fn without_figures(observed: &mut Observed, order: &Order) {
         let output = observed.usage.output.min(order.expected.output);
         observed.usage = Usage { input: order.expected.input, output, ..Usage::default() };
         observed.source = UsageSource::Estimated;
+        observed.parts = Vec::new();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     reject::Reject,
     telemetry::metrics::Family,
     upstream::headers,
+    usage::Terms,
 };
 
 /// The model calls that the limits refuse.
@@ -115,7 +116,7 @@ impl Demands {
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
             let prices = &ask.worker.live.prices;
-            match prices.cost(model, &usage) {
+            match prices.cost_under(model, &usage, call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms)) {
                 Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
                 Some(cost) => demands.nano_usd = cost.into(),
                 None if any(LimitSet::refuses_unpriced) => demands.unpriced = Some(Reject::Unpriced(model.into())),

@@ -89,7 +89,7 @@ impl Judge {
         }
         // The same price as the call's own charge.
         let prices = &proxy.worker().live.prices;
-        let nano_usd = prices.cost_of(call.model.as_deref(), observed.model.as_deref(), &observed.usage).unwrap_or(0);
+        let nano_usd = prices.charge(call.model.as_deref(), observed).unwrap_or(0);
         Worth::Store(Some(Savings { usage: observed.usage, nano_usd }))
     }
 

@@ -1,6 +1,6 @@
 //! `outbound`: the door between the app and its model providers.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -71,6 +71,7 @@ pub(in crate::config) struct Written {
     join_within: W<Duration>,
     #[serde(default)]
     prices: Items<price::Written>,
+    prices_file: Option<W<PathBuf>>,
 }
 
 impl Written {
@@ -110,6 +111,7 @@ static TABLE: Table = Table::new(
             .within("0", "1d")
             .default("5m"),
         Key::new("prices", Kind::List(&Kind::Table(&price::TABLE)), "Prices that override or extend the built-in table."),
+        price::FILE_KEY,
     ],
 )
 .foreign(&[
@@ -169,7 +171,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
         server_timing: written.server_timing.0,
         metering: written.metering.0,
         join_within: written.join_within.0,
-        prices: price::build(build, written.prices),
+        prices: price::build(build, written.prices, written.prices_file.as_ref().map(|file| file.0.as_path())),
         providers,
     }
 }

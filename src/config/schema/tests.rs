@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 23] = [
+const APART: [(&str, &str); 24] = [
     ("inbound", "tls"),
     ("inbound", "app_tls"),
     ("outbound", "tls"),
@@ -41,6 +41,7 @@ const APART: [(&str, &str); 23] = [
     ("store", "namespace"),
     ("outbound match", "provider"),
     ("inbound.warm", "file"),
+    ("outbound", "prices_file"),
 ];
 
 /// A document in which `pick` chose the keys that are not required.
