@@ -135,10 +135,11 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "../README.md",
     "guide/attribution.md",
     "guide/cache.md",
+    "guide/prices.md",
     "guide/protocol.md",
     "guide/redis.md",
     "guide/targets.md",

@@ -314,9 +314,8 @@ impl Understood {
         let prices = Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
         let model = self.model.as_deref().unwrap_or_default();
         let free = self.shape.is_free() && !headers.has(Id::Upgrade);
-        let usage = self.facts.as_ref().filter(|_| !free).map(|facts| provider::expected_usage(self.shape.operation, facts));
-        let terms = self.facts.as_ref().map(|facts| facts.terms).unwrap_or_default();
-        let million = usage.as_ref().and_then(|usage| prices.of_a_million(model, usage));
+        let facts = self.facts.as_ref().filter(|_| !free);
+        let usage = facts.map(|facts| provider::expected_at_first(self.shape.operation, facts, self.model.as_deref()));
         Call {
             provider: self.provider.to_string(),
             api: self.shape.api.to_string(),
@@ -328,10 +327,9 @@ impl Understood {
             expected_output_tokens: usage.as_ref().map(|usage| usage.output),
             price_usd: match free {
                 true => Some("0".to_owned()),
-                false => usage.as_ref().and_then(|usage| prices.cost_under(model, usage, terms)).map(human::usd),
+                false => facts.zip(usage.as_ref()).and_then(|(facts, usage)| prices.cost_under(model, usage, facts.terms)).map(human::usd),
             },
-            price: million
-                .map(|(input, output)| format!("{} in, {} out for a million tokens", human::dollars(input), human::dollars(output))),
+            price: usage.as_ref().and_then(|usage| prices.in_words(model, usage)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The expected usage of a call before it is sent. Pure.
 
-use super::Facts;
+use super::{Facts, Ratios};
 use crate::{config::Operation, usage::Usage};
 
 /// Expected tokens of output if the request sets no bound of its own.
@@ -13,4 +13,10 @@ pub fn expected_usage(operation: Operation, facts: &Facts) -> Usage {
         _ => facts.max_output.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(facts.n),
     };
     Usage { input: facts.estimated_input, output, ..Usage::default() }
+}
+
+/// The same in the tokens of `model`, before its calls have taught any more about them.
+pub fn expected_at_first(operation: Operation, facts: &Facts, model: Option<&str>) -> Usage {
+    let usage = expected_usage(operation, facts);
+    Usage { input: Ratios::default().of(model).prompt(usage.input), ..usage }
 }

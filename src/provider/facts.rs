@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::{
     json::{self, Count, Text},
     terms,
-    text::{self, ASCII_BYTES_PER_TOKEN},
+    text::{self, BYTES_PER_TOKEN},
 };
 use crate::{
     config::{Api, Operation},
@@ -33,8 +33,7 @@ pub struct Facts {
     pub temperature: Option<f64>,
     /// The terms that the body asks for. The answer says which were given.
     pub terms: Terms,
-    /// Estimated tokens of input, from bytes, as [`super::text`] counts them. The JSON around the text counts too: the estimate is
-    /// more often too high than too low.
+    /// Estimated tokens of input, as [`super::text`] counts them, before a model's [`ratio`](super::ratio).
     pub estimated_input: u64,
 }
 
@@ -63,7 +62,7 @@ impl Facts {
 
 /// Estimated tokens of a prompt of `bytes` bytes that was not read.
 pub fn by_length(bytes: u64) -> u64 {
-    bytes.div_ceil(ASCII_BYTES_PER_TOKEN)
+    bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
 /// The facts of a body that is sent; a body that is no JSON is estimated from its length, because the provider says best what is wrong
@@ -84,7 +83,7 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
         return Ok(Facts { model: multipart_model(body), n: 1, ..Facts::default() });
     }
     let members = json::members::<Key>(body).ok_or(BodyProblem::NotJson)?;
-    let mut facts = Facts { n: 1, estimated_input: text::estimate(body), ..Facts::default() };
+    let mut facts = Facts { n: 1, estimated_input: text::prompt(body), ..Facts::default() };
     let (mut completion, mut plain) = (None, None);
     let (mut tier, mut speed, mut geo) = (Text::default(), Text::default(), Text::default());
     for member in members {

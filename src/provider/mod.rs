@@ -9,7 +9,7 @@
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
 //!    [`strip`] takes out the one event that the client did not ask for.
 //! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
-//! 6. [`price`]: the cost; [`works`]: work that goes on after its answer, charged once.
+//! 6. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]: work that goes on after its answer, charged once.
 //!
 //! Reading is lenient: formats grow without notice. Unknown members are skipped, odd values count as absent, and no call is
 //! refused here.
@@ -20,14 +20,19 @@ pub mod canonical;
 pub mod errors;
 pub mod expected;
 pub mod facts;
+#[cfg(test)]
+mod golden;
 mod json;
 pub mod meter;
 pub mod price;
+pub mod ratio;
 pub mod rewrite;
 pub mod sse;
 pub mod strip;
 mod terms;
 pub mod text;
+#[cfg(test)]
+mod text_corpus;
 pub mod works;
 
 pub use billed::Billed;
@@ -38,10 +43,11 @@ pub use errors::{
     hint::{hint, should_retry},
     render::{LimitState, limit_headers, render, request_id_field, stream_error},
 };
-pub use expected::expected_usage;
+pub use expected::{expected_at_first, expected_usage};
 pub use facts::{BodyProblem, Facts, by_length, read, read_or_estimate};
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::Prices;
+pub use ratio::Ratios;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};
 pub use sse::is_stream;
 pub use strip::Strip;

@@ -38,7 +38,7 @@ use crate::{
     http1::Id,
     message::AnswerHead,
     policy::limits::Lease,
-    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Work},
+    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Ratios, Work},
     telemetry::metrics,
     usage::{Terms, Usage, UsageSource},
 };
@@ -154,7 +154,8 @@ impl Bill {
             && let Some(operation) = call.shape.metered_as()
         {
             let most_output = call.facts.as_ref().and_then(Facts::most_output);
-            let meter = Meter::new(call.shape.api, operation, &head.headers).at_most(most_output);
+            let ratio = self.ratios().of(self.asked(call));
+            let meter = Meter::new(call.shape.api, operation, &head.headers).at_most(most_output).spoken_as(ratio);
             self.reading.meter.replace(Some(meter));
             let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
@@ -176,9 +177,11 @@ impl Bill {
             }
             return;
         };
-        // An unread prompt is estimated from its length: it is never free.
-        let unread = || provider::by_length(ask.upload.bytes.get());
-        let mut observed = meter.finish(complete, call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input));
+        let prompt = self.prompt(call);
+        let mut observed = meter.finish(complete, prompt);
+        if let Some(facts) = &call.facts {
+            self.ratios().learn(self.asked(call), facts.estimated_input, &observed);
+        }
         observed.terms = observed.terms.or(call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms));
         if call.shape.billed != Billed::ByAnswer || matches!(observed.work, Some(Work::GoesOn(_))) {
             self.settle_work(call, &mut observed);
@@ -193,13 +196,34 @@ impl Bill {
         let is_telling = call.facts.is_some() || !matches!(call.shape.operation, Operation::Images | Operation::Audio);
         if observed.source == UsageSource::Missing && observed.error.is_none() && is_telling {
             // The work was very likely done. A stream without content has cost its prompt; any other answer is charged as reserved.
-            let prompt = Usage { input: call.facts.as_ref().map_or_else(unread, |facts| facts.estimated_input), ..Usage::default() };
-            observed.usage = if self.reading.streams() || call.facts.is_none() { prompt } else { call.estimate() };
+            let streamed = self.reading.streams() || call.facts.is_none();
+            observed.usage = if streamed { Usage { input: prompt, ..Usage::default() } } else { self.expected(call) };
             observed.source = UsageSource::Estimated;
         }
         let lease = self.lease.take();
         self.conclude(&self.payers, lease, &self.order(call), &observed);
         let _ = self.reading.observed.set(observed);
+    }
+
+    /// What complete calls have taught.
+    fn ratios(&self) -> &Ratios {
+        &self.ask.proxy.shared.ratios
+    }
+
+    /// The model that the try asks for.
+    fn asked<'a>(&'a self, call: &'a ModelCall) -> Option<&'a str> {
+        self.model.as_deref().or(call.model.as_deref())
+    }
+
+    /// Estimated tokens of the prompt. An unread prompt is estimated from its length: it is never free.
+    fn prompt(&self, call: &ModelCall) -> u64 {
+        let unread = || provider::by_length(self.ask.upload.bytes.get());
+        call.facts.as_ref().map_or_else(unread, |facts| self.ratios().of(self.asked(call)).prompt(facts.estimated_input))
+    }
+
+    /// The most tokens that the try is expected to use.
+    fn expected(&self, call: &ModelCall) -> Usage {
+        call.expected(self.ratios(), self.asked(call))
     }
 
     /// Settles an answer whose work goes on, or a poll of such a work. The work's usage is charged once, to the payer who began it, when
@@ -303,7 +327,7 @@ impl Bill {
             return;
         };
         let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
-        let observed = Observed { usage: call.estimate(), terms, source: UsageSource::Estimated, ..Observed::default() };
+        let observed = Observed { usage: self.expected(call), terms, source: UsageSource::Estimated, ..Observed::default() };
         self.conclude(&self.payers, lease, &self.order(call), &observed);
     }
 
@@ -317,7 +341,7 @@ impl Bill {
             flavor: call.flavor(),
             operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
             unattributed: call.join.is_unattributed(),
-            expected: call.facts.as_ref().map_or_else(unread, |_| call.estimate()),
+            expected: call.facts.as_ref().map_or_else(unread, |_| self.expected(call)),
         }
     }
 

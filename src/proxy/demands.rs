@@ -111,7 +111,7 @@ impl Demands {
         if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
             return demands;
         }
-        let usage = call.estimate();
+        let usage = call.expected(&ask.proxy.shared.ratios, model);
         demands.tokens = usage.total().into();
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();

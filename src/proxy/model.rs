@@ -33,7 +33,7 @@ use crate::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, Billed, Facts, Shape},
+    provider::{self, Billed, Facts, Ratios, Shape},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::{self, Family},
@@ -71,6 +71,14 @@ impl ModelCall {
     /// The most tokens that the call is expected to use. Limits reserve that much.
     pub fn estimate(&self) -> Usage {
         self.facts.as_ref().map(|facts| provider::expected_usage(self.shape.operation, facts)).unwrap_or_default()
+    }
+
+    /// [`estimate`](Self::estimate) in the tokens of `model`, as far as its calls have taught.
+    pub fn expected(&self, ratios: &Ratios, model: Option<&str>) -> Usage {
+        let usage = self.estimate();
+        let ratio = ratios.of(model.or(self.model.as_deref()));
+        // Vectors and pictures are bounded by their own estimates: the prompt alone is text.
+        Usage { input: ratio.prompt(usage.input), ..usage }
     }
 
     /// The same call without a cause: the proxy itself asks and pays.

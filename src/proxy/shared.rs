@@ -22,6 +22,7 @@ use crate::{
         retry::Budgets,
     },
     pressure::Pressure,
+    provider::Ratios,
     telemetry::metrics::Gauge,
     upstream::headers,
 };
@@ -48,6 +49,8 @@ pub struct Shared {
     pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
+    /// What complete calls have taught about each model's tokens.
+    pub ratios: Ratios,
     /// Dollars by caller.
     pub spend: model::Spend,
     /// Refreshes of stale answers under way.
@@ -80,6 +83,7 @@ impl Shared {
             works: Book::default(),
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
+            ratios: Ratios::default(),
             spend: model::Spend::default(),
             refreshes: Gauge::default(),
             bodies: BodyBudget::new(config.body_budget),

@@ -233,9 +233,9 @@ fn a_work_that_ends_without_figures_is_charged_what_it_read_and_said_and_one_tha
             }
             let estimated = world.count("outrigger_tokens_total", &[("class", "input"), ("source", "estimated")]);
             let cost: u64 = spent(&world).iter().map(|(_, nano_usd)| nano_usd).sum();
-            // The prompt has some twenty tokens, at $10 a million; what the answer says has a few more.
+            // The prompt has a token or two, at $10 a million; what the answer says has a few more.
             assert_eq!(
-                (estimated > 10.0, (100_000..5_000_000).contains(&cost)),
+                (estimated > 0.0, (50_000..5_000_000).contains(&cost)),
                 (!source.is_empty(), !source.is_empty()),
                 "{status}: {cost}"
             );
@@ -270,7 +270,7 @@ fn work_of_nobody_known_is_charged_to_who_asks_and_to_their_limits_without_refus
             assert_eq!(poll(&world, "bert", &response("from_before", "completed", 50_000)).await.status, StatusCode::OK);
             assert_eq!(spent(&world), [("anna".to_owned(), PRICE)], "the first who asks");
         }
-        let reserved = 800_180_000..800_300_000;
+        let reserved = 800_010_000..800_100_000;
         let used = 1_000_000_000_000 - left(&world, "all", "anna").await;
         assert!(reserved.contains(&(used - PRICE)), "{used}: what it came to beside what is reserved for the other");
         assert_eq!(left(&world, "budget", "bert").await, 850_000_000);
@@ -286,7 +286,7 @@ fn a_work_that_is_forgotten_is_charged_what_was_reserved() {
         assert_eq!(spent(&world), []);
         ask(&world, "bert", &response("b", "queued", 0)).await;
         let spent = spent(&world);
-        assert!(matches!(&spent[..], [(caller, 800_100_000..800_300_000)] if caller == "anna"), "{spent:?}");
+        assert!(matches!(&spent[..], [(caller, 800_010_000..800_100_000)] if caller == "anna"), "{spent:?}");
         let lines = world.log().await;
         let late: Vec<_> = lines.iter().filter(|line| line["outcome"] == "charged_late").collect();
         assert_eq!((late.len(), &late[0]["tokens"]["source"], &late[0]["caller"]), (1, &json!("estimated"), &json!("anna")), "{late:#?}");

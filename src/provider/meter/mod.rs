@@ -29,7 +29,7 @@ mod whole;
 pub use observed::{Finish, News, Observed, Work};
 
 use self::{beside::Beside, figures::Figures, large::LargeEvent};
-use super::{errors::ErrorClass, sse, text::Spoken};
+use super::{errors::ErrorClass, ratio::Ratio, sse, text::Spoken};
 use crate::{
     body::coding::{ContentEncoding, Decoder},
     config::{Api, Operation},
@@ -49,6 +49,7 @@ pub struct Meter {
     reader: Reader,
     /// Most tokens of output that the call allows.
     most_output: Option<u64>,
+    ratio: Option<Ratio>,
 }
 
 /// The known wire formats.
@@ -147,12 +148,18 @@ impl Meter {
             Reader { wire, form, tally, bytes: 0, events: is("text/event-stream"), any_form: operation == Operation::Audio, large: None };
         // Vectors are no tokens.
         let most_output = (operation == Operation::Embeddings).then_some(0);
-        Self { decoder, reader, most_output }
+        Self { decoder, reader, most_output, ratio: None }
     }
 
     /// Sets the call's bound on its output, over all choices: no estimate exceeds it.
     pub fn at_most(mut self, most_output: Option<u64>) -> Self {
         self.most_output = most_output.or(self.most_output);
+        self
+    }
+
+    /// Sets what the model's calls have taught about its tokens: estimates of words are corrected by it.
+    pub fn spoken_as(mut self, ratio: Ratio) -> Self {
+        self.ratio = Some(ratio);
         self
     }
 
@@ -208,8 +215,10 @@ impl Meter {
         self.reader.end();
         let answered = self.reader.answers() && (complete || self.reader.tally.terminal);
         let Reader { wire, form, tally, bytes, .. } = self.reader;
-        let seen = tally.spoken.tokens().max(tally.content_events).max(tally.estimated);
-        let estimated_output = self.most_output.map_or(seen, |most| seen.min(most));
+        let words = tally.spoken.tokens().max(tally.estimated);
+        let bounded = |tokens: u64| self.most_output.map_or(tokens, |most| tokens.min(most));
+        let own_count = bounded(words.max(tally.content_events));
+        let estimated_output = bounded(self.ratio.map_or(words, |ratio| ratio.answer(words)).max(tally.content_events));
         let figures = tally.figures.map(|figures| figures.usage(wire));
         let estimate = Usage { input: estimated_input, output: estimated_output, ..Usage::default() };
         let (usage, source) = match figures {
@@ -245,7 +254,7 @@ impl Meter {
             answered,
             work: tally.work.map(|(id, goes_on)| if goes_on { Work::GoesOn(id) } else { Work::Ended(id) }),
             content_events: tally.content_events,
-            estimated_output,
+            estimated_output: own_count,
             tool_calls: tally.tool_calls || tally.finish == Some(Finish::ToolCalls),
             flawed: tally.flawed,
         }

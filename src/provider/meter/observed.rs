@@ -35,7 +35,7 @@ pub struct Observed {
     pub work: Option<Work>,
     /// Events that carried content.
     pub content_events: u64,
-    /// Tokens of output that passed, by the meter's own count.
+    /// Tokens of output that passed, by the meter's own count, which no ratio has corrected.
     pub estimated_output: u64,
     /// Whether the answer asks for tool calls.
     pub tool_calls: bool,

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Entry, FEMTO, Factor, Origin, Prices, Tariff, fees, nano};
 use crate::{
+    config::human,
     provider::Observed,
-    usage::{Tier, Units, Usage},
+    usage::{Terms, Tier, Units, Usage},
 };
 
 /// One line of a receipt.
@@ -89,6 +90,12 @@ impl Prices {
         }
         let nano_usd = nano(lines.iter().fold(0, |sum, line| line.femto.saturating_add(sum)));
         Some(Receipt { lines, nano_usd })
+    }
+
+    /// The standard price of a million tokens at the rates of a call with this usage, in words; `None`: the model has no price.
+    pub fn in_words(&self, model: &str, usage: &Usage) -> Option<String> {
+        let rates = self.tariff(Some(model), None, usage, Terms::default())?.rates.0;
+        Some(format!("{} in, {} out for a million tokens", human::dollars(rates[0]), human::dollars(rates[4])))
     }
 
     /// All rows, the operator's first; with `model` those that would be asked for it, the deciding one first.

@@ -111,16 +111,10 @@ impl Prices {
         Some(nano(self.tariff(Some(model), None, usage, terms)?.femto(usage)))
     }
 
-    /// Nano-USD of a million tokens of input and of a million of output, at the rates of a call with this usage.
-    pub fn of_a_million(&self, model: &str, usage: &Usage) -> Option<(u64, u64)> {
-        let tariff = self.tariff(Some(model), None, usage, Terms::default())?;
-        Some((tariff.rates.0[0], tariff.rates.0[4]))
-    }
-
-    /// Whether all of the model's rates are 0.
+    /// Whether all of the model's rates of tokens and of time are 0. Its hosted tools may cost.
     pub fn is_free(&self, model: &str) -> bool {
         let entry = self.own(model, Tier::Standard).or_else(|| self.known(model));
-        entry.is_some_and(|entry| entry.rates.0.iter().chain(&entry.fees).all(|rate| *rate == 0))
+        entry.is_some_and(|entry| entry.rates.0.iter().chain(entry.fees.last()).all(|rate| *rate == 0))
     }
 
     /// Whether the model has a price.
