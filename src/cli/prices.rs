@@ -83,7 +83,11 @@ fn content(file: &Path) -> Result<Vec<u8>, Failure> {
 
 /// The rows, as a table.
 fn listed(prices: &Prices, model: Option<&str>) -> Result<Said, Failure> {
-    let rows = prices.rows(model);
+    let mut rows = prices.rows(model);
+    if model.is_none() {
+        // The operator's rows first, then page by page.
+        rows.sort_by(|one, other| (one.as_of, one.source, &one.model).cmp(&(other.as_of, other.source, &other.model)));
+    }
     if let (Some(model), true) = (model, rows.is_empty()) {
         return Err(unpriced(model));
     }

@@ -40,7 +40,7 @@ use crate::{
     policy::limits::Lease,
     provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Ratios, Work},
     telemetry::metrics,
-    usage::{Terms, Usage, UsageSource},
+    usage::{Terms, Tier, Usage, UsageSource},
 };
 
 /// One try's bill.
@@ -378,6 +378,11 @@ impl Bill {
     }
 
     fn count(&self, order: &Order, observed: &Observed, cost: Option<u64>) {
+        if observed.terms.tier == Tier::Other && cost.is_some() {
+            // It is charged as the dearest known tier.
+            let model = order.model.as_deref().or(observed.model.as_deref()).unwrap_or("unknown");
+            self.ask.proxy.telemetry.metrics.counter(metrics::Family::UnpricedCalls, &[&order.provider, model]).inc();
+        }
         self.ask.proxy.telemetry.metrics.model_call(&metrics::ModelCall {
             route: &order.route,
             provider: &order.provider,

@@ -27,6 +27,9 @@ mod spend;
 /// Who pays for a try.
 mod bills;
 
+/// What an answer says beside its tokens.
+mod charges;
+
 /// The sums of all books over a random run of every kind of call.
 mod books;
 

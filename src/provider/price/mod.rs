@@ -1,6 +1,6 @@
 //! The cost of a call: a built-in table, the configuration's prices over it, and a plain sum of products.
 //!
-//! All amounts are integers; the exact arithmetic is that of [`rates`]. The [`table`] holds list prices with their pages and months.
+//! All amounts are integers; the exact arithmetic is that of `rates`. The `table` holds list prices with their pages and months.
 //! Prices change and contracts differ: check your provider's page, and write your own prices under `outbound.prices`. A model that is
 //! not in the table has no price. No price is guessed from a similar name.
 //!

@@ -206,7 +206,7 @@ families! {
     DnsAnswers = Counter, One, "outrigger_dns_answers_total", ["outcome"], "Names of targets asked for a new connection: cached, looked_up, kept (the resolver failed or hung, its last good answer was used), failed.";
     Tokens = Counter, One, "outrigger_tokens_total", ["route", "provider", "model", "class", "source"], "Tokens of model calls, in classes that do not overlap, by where the number comes from.";
     Cost = Counter, Nano, "outrigger_cost_usd_total", ["route", "provider", "model"], "Dollars of model calls.";
-    UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model has no price.";
+    UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model, or whose tier, has no known price.";
     UnmeteredCalls = Counter, One, "outrigger_unmetered_calls_total", ["provider", "work"], "Work that was let through although no answer says what it costs: a batch, a video, a WebSocket.";
     CauseEntries = Gauge, One, "outrigger_cause_entries", ["kind"], "What calls can be joined to: payee, running exchange, ended exchange, name (given request id, trace id).";
     CauseBytes = Gauge, One, "outrigger_cause_bytes", [], "Bytes of all that calls can be joined to.";
