@@ -25,6 +25,7 @@ use outrigger::{
     },
     provider::Meter,
     route::{Query, Table},
+    store::ledger::{Ledger, Terms},
 };
 
 fn routes(c: &mut Criterion) {
@@ -166,5 +167,44 @@ fn top(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, routes, causes, limits, breaker, meter, top);
+/// What a call costs the worker: its entry made and put into the batch, while the keeper takes batches and writes them.
+fn ledger(c: &mut Criterion) {
+    let terms = Terms {
+        dir: None,
+        interval: Duration::from_secs(1),
+        keep: [Duration::from_secs(172_800), Duration::from_secs(5_184_000), Duration::from_secs(63_072_000)],
+        callers: 10_000,
+        size: 16 << 20,
+        grace: Duration::from_secs(3_600),
+    };
+    let ledger = Ledger::new(terms, Clock::system());
+    let keeper = ledger.keep().expect("a thread");
+    let journal = ledger.worker();
+    let callers: Vec<std::sync::Arc<str>> = (0..1_000).map(|at| format!("user-{at:04}").into()).collect();
+    let [route, page, provider, model]: [std::sync::Arc<str>; 4] = ["chat".into(), "/chat".into(), "openai".into(), "gpt-4o".into()];
+    let mut at = 0;
+    c.bench_function("ledger: a call is put into the worker's batch", |b| {
+        b.iter(|| {
+            at += 1;
+            journal.push(outrigger::store::ledger::Entry {
+                minute: ledger.minute(),
+                caller: callers[at % callers.len()].clone(),
+                inbound: Some(page.clone()),
+                outbound: route.clone(),
+                provider: provider.clone(),
+                model: model.clone(),
+                tier: "",
+                outcome: outrigger::store::ledger::Outcome::Complete,
+                known: outrigger::store::ledger::Known::Reported,
+                calls: 1,
+                usage: outrigger::usage::Usage { input: 100, output: 10, ..Default::default() },
+                nano_usd: Some(1_000),
+                saved: (0, 0),
+            });
+        })
+    });
+    drop(keeper);
+}
+
+criterion_group!(benches, routes, causes, limits, breaker, meter, top, ledger);
 criterion_main!(benches);

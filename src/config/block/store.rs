@@ -1,9 +1,10 @@
 //! `store`: the shared state of cache and limits.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
+use super::ledger::{self, Ledger};
 use crate::config::{
     RedisTls, Secret,
     build::{Build, quarter, whole},
@@ -26,6 +27,10 @@ pub struct Store {
     pub secret: Option<Secret>,
     /// Most limit keys held in memory.
     pub max_keys: usize,
+    /// The directory of files that outlive the process. `None`: the ledger is in memory.
+    pub state_dir: Option<PathBuf>,
+    /// The terms of the ledger.
+    pub ledger: Ledger,
 }
 
 impl Store {
@@ -62,6 +67,8 @@ pub(in crate::config) struct Written {
     timeout: W<Duration>,
     encrypt: Option<W<bool>>,
     max_keys: W<Count>,
+    state_dir: Option<W<PathBuf>>,
+    ledger: ledger::Written,
 }
 
 /// Namespace in Redis: stands inside `{}` in every key.
@@ -80,6 +87,7 @@ impl Word for Namespace {
 }
 
 const REDIS: Kind = Kind::Scalar(&Scalar::new::<RedisUrl>("a Redis URL", Json::Text, "\"redis://redis:6379\"").secret());
+const PATH_OF: Kind = Kind::Scalar(&Scalar::new::<PathBuf>("an absolute path", Json::Text, "/var/lib/outrigger"));
 const NAMESPACE: Kind = Kind::Scalar(&Scalar::new::<Namespace>("a namespace", Json::Pattern("^[A-Za-z0-9_.-]{1,64}$"), "shop"));
 
 pub(in crate::config) static TABLE: Table = Table::new(
@@ -98,10 +106,16 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("timeout", TIME_OF, "Deadline of every Redis command.").within("1ms", "10s").default("50ms"),
         Key::new("encrypt", BOOL, "Cached answers are encrypted in Redis, with a key made from `secret`."),
         Key::new("max_keys", COUNT_OF, "Most limit counters held in memory; the least used go first.").within("1k", "100M").default("100k"),
+        Key::new(
+            "state_dir",
+            PATH_OF,
+            "Directory of the ledger's file: the books survive a restart. Without it they are in memory, and a restart begins at zero.",
+        )
+        .eg("/var/lib/outrigger"),
+        Key::new("ledger", Kind::Table(&ledger::TABLE), "The books of model calls.").default("{}").eg("{interval: 1s, callers: 10k}"),
     ],
 )
-.needs(&[("namespace", "redis"), ("encrypt", "redis"), ("redis_tls", "redis")])
-.foreign(&[("state_dir", "not supported yet; the ledger is in memory")]);
+.needs(&[("namespace", "redis"), ("encrypt", "redis"), ("redis_tls", "redis")]);
 
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Written, memory_limit: Option<u64>) -> Store {
     let timeout = written.timeout.0;
@@ -123,11 +137,19 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written, memory_l
         }
         (None, _) => None,
     };
+    let state_dir = written.state_dir.map(|dir| dir.0);
+    if let Some(dir) = state_dir.as_ref().filter(|dir| !dir.is_absolute()) {
+        let message = format!("`{}` is not an absolute path: where it is would depend on where the proxy was started", dir.display());
+        build.fault(build.seen.value("store.state_dir"), message);
+    }
+    let ledger = ledger::build(build, &written.ledger, state_dir.as_deref());
     Store {
         memory: written.memory.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         redis,
         secret: written.secret.map(|secret| secret.0),
         max_keys: whole(&written.max_keys),
+        state_dir,
+        ledger,
     }
 }
 
@@ -141,6 +163,5 @@ mod tests {
         says(&format!("{IN}store: {{redis: \"redis://r:6379\"}}\n"), "2:9", "needs `namespace`");
         says(&format!("{IN}store: {{redis: \"redis://r:6379\", namespace: a b}}\n"), "2:45", "is not a namespace");
         says(&format!("{IN}store: {{namespace: shop}}\n"), "2:9", "no meaning without `redis`");
-        says(&format!("{IN}store: {{state_dir: /x}}\n"), "2:9", "not supported yet");
     }
 }

@@ -1,0 +1,89 @@
+//! How the ledger is: for `/health` and metrics.
+
+use std::{fmt, sync::atomic::Ordering::Relaxed};
+
+use super::{Books, Ledger, entry::Dim, file::FileError};
+
+/// Why the ledger cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble(String);
+
+impl Trouble {
+    pub(super) fn of(error: &FileError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The state of a ledger.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Whether it is in a file.
+    pub durable: bool,
+    /// The file, once it is open.
+    pub file: Option<String>,
+    /// Why it cannot be written.
+    pub trouble: Option<Trouble>,
+    /// Sums and calls that wait to be written.
+    pub waiting: usize,
+    /// Commits that were made.
+    pub commits: u64,
+    /// Commits that failed.
+    pub failures: u64,
+    /// Calls that were added up without caller and minute, because too many sums waited.
+    pub folded: u64,
+    /// Times that old buckets were dropped.
+    pub dropped: u64,
+    /// Bytes of the file, or of the ledger in memory.
+    pub size: u64,
+    /// Milliseconds since 1970 of the last commit; 0: none was made.
+    pub last_commit_millis: u64,
+    /// Names in use by dimension, and calls whose name was beyond the bound.
+    pub names: Vec<(Dim, usize, u64)>,
+    /// Files beside ours that other processes hold.
+    pub others: u64,
+}
+
+impl Ledger {
+    /// How it is. `None`: a commit is being made just now.
+    pub fn state(&self) -> Option<State> {
+        let books = self.0.books.try_lock_for(std::time::Duration::from_millis(50))?;
+        let batched: usize = self.0.journals.lock().iter().map(|journal| journal.len()).sum();
+        let open = self.0.open.lock();
+        let counts = &self.0.counts;
+        let named = Dim::ALL.into_iter().take(Dim::Outcome as usize);
+        Some(State {
+            durable: self.0.terms.dir.is_some(),
+            file: books.file.as_ref().and_then(|file| Some(file.path.as_ref()?.display().to_string())),
+            trouble: books.trouble.clone(),
+            waiting: batched + open.waiting.len() + books.sealed.as_ref().map_or(0, |sealed| sealed.rows.len()),
+            commits: counts.commits.load(Relaxed),
+            failures: counts.failures.load(Relaxed),
+            folded: counts.folded.load(Relaxed),
+            dropped: counts.dropped.load(Relaxed),
+            size: books.size,
+            last_commit_millis: books.last_commit_millis,
+            names: named
+                .map(|dim| {
+                    let (used, beyond) = open.names.use_of(dim as usize);
+                    (dim, used, beyond)
+                })
+                .collect(),
+            others: counts.others.load(Relaxed),
+        })
+    }
+}
+
+impl Books {
+    /// The trouble is over.
+    pub(super) fn calm(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the ledger is written again; nothing that was counted is lost");
+        }
+    }
+}
