@@ -7,6 +7,7 @@ mod breakers;
 mod cache;
 pub mod certificates;
 mod leave;
+mod ledger;
 mod memory;
 mod operator;
 mod reload;
@@ -43,7 +44,7 @@ use crate::{
     policy::limits::Limits,
     proxy::{Shared, book::Book, live::Live},
     resolve::Resolver,
-    store::redis::Redis,
+    store::{ledger::Keeper, redis::Redis},
     telemetry::Telemetry,
 };
 
@@ -118,6 +119,8 @@ pub struct App {
     pub addresses: Addresses,
     /// The admin door; `None` at the end of the process.
     admin: Mutex<Option<admin::Server>>,
+    /// The ledger's thread; `None` at the end of the process.
+    keeper: Mutex<Option<Keeper>>,
 }
 
 /// The addresses of the doors.
@@ -146,6 +149,7 @@ impl App {
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
         let shared = Arc::new(Shared { works: Book::new(redis.clone()), ..Shared::over(&config, clock, limits, cache) });
+        let keeper = shared.ledger.keep()?;
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -205,10 +209,12 @@ impl App {
                 last_reload: Mutex::new(LastReload::started(clock.wall())),
                 addresses,
                 admin: Mutex::new(Some(server)),
+                keeper: Mutex::new(Some(keeper)),
             }
         });
         operator::register(&app);
         store::say(app.redis.as_ref());
+        ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));
         memory::watch(&app.shared.pressure);
         Ok(app)

@@ -14,7 +14,7 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, fmt, future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -60,6 +60,9 @@ pub trait Operator: Send + Sync + 'static {
     /// For `/api/...`. Secrets are redacted.
     fn view(&self, view: View) -> Value;
 
+    /// For `/api/usage`: the answer to a question to the ledger, given as pairs of words.
+    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
+
     /// Makes a change that is already allowed. Gives the result, or why the change was not made.
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 }
@@ -78,6 +81,8 @@ pub enum View {
     Connections,
     /// Dollars by caller.
     Spend,
+    /// The state of the ledger.
+    Ledger,
 }
 
 /// A change.
@@ -100,6 +105,22 @@ pub enum Action {
     OpenBreaker(String),
     /// Close a breaker and forget its failures.
     CloseBreaker(String),
+    /// Erase a caller's name from the ledger.
+    Erase(Erased),
+    /// Write a copy of the ledger to a new file.
+    Snapshot(PathBuf),
+    /// Put a copy in the place of the ledger.
+    Restore(PathBuf),
+}
+
+/// A name that is erased. It is not shown: the log of changes must not keep it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Erased(pub String);
+
+impl fmt::Debug for Erased {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a caller")
+    }
 }
 
 /// The cache entries that a purge means.
@@ -129,6 +150,8 @@ pub enum Refused {
     File(Mistakes),
     /// Not possible now (409).
     Conflict(String),
+    /// A question that cannot be read (400).
+    Unclear(String),
 }
 
 /// The access rules of the door.
@@ -137,7 +160,7 @@ pub struct Settings {
     /// Bearer token that allows changes over TCP; `None`: only over the socket.
     pub token: Option<Secret>,
     /// The socket as bound; refusals name it.
-    pub socket: Option<std::path::PathBuf>,
+    pub socket: Option<PathBuf>,
 }
 
 impl Settings {

@@ -1,5 +1,7 @@
 //! The pages: path, method, listener, and the answer.
 
+mod ledger;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -15,6 +17,8 @@ enum Page {
     Ready,
     Metrics,
     View(View),
+    /// The question comes from the query.
+    Usage,
     /// The order comes from the query.
     Top,
     Reload,
@@ -23,10 +27,13 @@ enum Page {
     Warm,
     OpenBreaker(String),
     CloseBreaker(String),
+    Erase,
+    Snapshot,
+    Restore,
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 18] = [
+const LIST: [(&str, &str); 23] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -39,12 +46,17 @@ const LIST: [(&str, &str); 18] = [
     ("GET", "/api/cache/top?by=time"),
     ("GET", "/api/connections"),
     ("GET", "/api/spend"),
+    ("GET", "/api/ledger"),
+    ("GET", "/api/usage?by=caller&from=24h"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
     ("POST", "/api/cache/warm"),
     ("POST", "/api/breakers/{name}/open"),
     ("POST", "/api/breakers/{name}/close"),
+    ("POST", "/api/ledger/erase"),
+    ("POST", "/api/ledger/snapshot"),
+    ("POST", "/api/ledger/restore"),
 ];
 
 /// The orders of the keys that save most.
@@ -69,6 +81,11 @@ impl Page {
             "/api/cache/top" => Self::Top,
             "/api/connections" => Self::View(View::Connections),
             "/api/spend" => Self::View(View::Spend),
+            "/api/ledger" => Self::View(View::Ledger),
+            "/api/usage" => Self::Usage,
+            "/api/ledger/erase" => Self::Erase,
+            "/api/ledger/snapshot" => Self::Snapshot,
+            "/api/ledger/restore" => Self::Restore,
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,
             "/api/cache/purge" => Self::Purge,
@@ -92,7 +109,9 @@ impl Page {
     }
 
     fn changes(&self) -> bool {
-        matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::OpenBreaker(_) | Self::CloseBreaker(_))
+        let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
+        changes_ledger
+            || matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::OpenBreaker(_) | Self::CloseBreaker(_))
     }
 }
 
@@ -143,10 +162,21 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             };
         }
         Page::View(view) => return json_answer(StatusCode::OK, &operator.view(view)),
+        Page::Usage => {
+            return match operator.ask(ledger::words(request.uri().query().unwrap_or_default())).await {
+                Ok(answer) => json_answer(StatusCode::OK, &answer),
+                Err(why) => refused(why),
+            };
+        }
         Page::Reload => Action::Reload,
         Page::Drain => Action::Drain,
         Page::OpenBreaker(name) => Action::OpenBreaker(name),
         Page::CloseBreaker(name) => Action::CloseBreaker(name),
+        Page::Erase | Page::Snapshot | Page::Restore => match body(request).await.map(|body| ledger::action(&page, &body)) {
+            Ok(Ok(action)) => action,
+            Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, why),
+            Err(response) => return response,
+        },
         Page::Purge => match purge(request).await {
             Ok((which, soft)) => Action::Purge { which, soft },
             Err(response) => return response,
@@ -164,14 +194,21 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
     }
     match done {
         Ok(done) => json_answer(StatusCode::OK, &done),
-        Err(Refused::NotFound(why)) => problem(StatusCode::NOT_FOUND, &why),
-        Err(Refused::Conflict(why)) => problem(StatusCode::CONFLICT, &why),
-        Err(Refused::Invalid(mistakes)) => {
+        Err(why) => refused(why),
+    }
+}
+
+fn refused(why: Refused) -> Response<Full<Bytes>> {
+    match why {
+        Refused::NotFound(why) => problem(StatusCode::NOT_FOUND, &why),
+        Refused::Conflict(why) => problem(StatusCode::CONFLICT, &why),
+        Refused::Unclear(why) => problem(StatusCode::BAD_REQUEST, &why),
+        Refused::Invalid(mistakes) => {
             let error: Vec<&str> = mistakes.iter().map(|mistake| &*mistake.message).collect();
             let mistakes: Vec<Value> = mistakes.iter().map(|mistake| mistake.to_json(None)).collect();
             json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({"error": error.join("\n"), "mistakes": mistakes}))
         }
-        Err(Refused::File(mistakes)) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, &mistakes.to_json()),
+        Refused::File(mistakes) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, &mistakes.to_json()),
     }
 }
 

@@ -40,6 +40,15 @@ impl Operator for Fake {
         json!({"view": format!("{view:?}")})
     }
 
+    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
+        Box::pin(async move {
+            match words.iter().any(|(key, _)| key == "colour") {
+                true => Err(Refused::Unclear("no such dimension".into())),
+                false => Ok(json!({ "asked": words })),
+            }
+        })
+    }
+
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
         Box::pin(async move {
             self.acted.lock().push(action.clone());
@@ -81,7 +90,7 @@ impl World {
         Self { fake, server, dir }
     }
 
-    fn socket(&self) -> std::path::PathBuf {
+    fn socket(&self) -> PathBuf {
         self.dir.path().join("admin.sock")
     }
 
@@ -235,7 +244,12 @@ async fn every_listed_page_exists() {
     for page in listed["pages"].as_array().expect("list") {
         let (method, path) = page.as_str().and_then(|page| page.split_once(' ')).expect("method and path");
         let method: Method = method.parse().expect("method");
-        let body = if path == "/api/cache/warm" { json!({"paths": ["/x"]}) } else { json!({"tag": "x"}) };
+        let body = match path {
+            "/api/cache/warm" => json!({"paths": ["/x"]}),
+            "/api/ledger/erase" => json!({"caller": "x"}),
+            "/api/ledger/snapshot" | "/api/ledger/restore" => json!({"file": "/x"}),
+            _ => json!({"tag": "x"}),
+        };
         let answer = client::request(&world.socket(), method, &path.replace("{name}", "x"), Some(&body)).await.expect("answer");
         assert!(answer.status.is_success() || path == "/api/reload", "{path}: {}", answer.status);
     }

@@ -144,6 +144,7 @@ impl App {
         }
         self.advance(Phase::Over);
         self.until_workers_end(deadline).await;
+        self.close_ledger(FLUSH / 2).await;
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(200), FLUSH);
         self.telemetry.clone().shutdown(left).await;
     }
@@ -151,6 +152,7 @@ impl App {
     async fn end_at_once(&self) {
         self.advance(Phase::Over);
         self.until_workers_end(Instant::now() + AT_ONCE).await;
+        self.close_ledger(AT_ONCE).await;
         self.telemetry.clone().shutdown(AT_ONCE / 2).await;
     }
 

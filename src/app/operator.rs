@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, memory, reload, warm};
+use super::{App, Phase, breakers, cache, certificates, ledger, memory, reload, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
@@ -57,6 +57,7 @@ pub fn register(app: &Arc<App>) {
     asks(Family::BackgroundUnderWay, |app| vec![(Vec::new(), app.shared.works.under_way() as f64)]);
     cache::register(app);
     certificates::register(app);
+    ledger::register(app);
     memory::register(app);
     reload::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
@@ -140,7 +141,13 @@ impl Operator for Desk {
             View::CacheTop(by) => cache::top(&app, by),
             View::Connections => connections(&app),
             View::Spend => spend(&app),
+            View::Ledger => ledger::view(&app),
         }
+    }
+
+    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
+        let app = self.0.upgrade().ok_or_else(|| Refused::Conflict("the process is ending".into()));
+        Box::pin(async move { ledger::ask(app?, words).await })
     }
 
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
@@ -166,6 +173,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
         Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),
+        Action::Erase(_) | Action::Snapshot(_) | Action::Restore(_) => ledger::act(app, action).await,
     }
 }
 
@@ -186,6 +194,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
             Dependency { name: target.name.to_string(), state, detail }
         })
         .chain(redis(app))
+        .chain([ledger::dependency(app)])
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
         .chain(memory::dependency(&app.shared.pressure))
         .chain([reload::dependency(app)])

@@ -184,6 +184,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
         return Some("the store");
     }
+    if running.store.state_dir != wanted.store.state_dir || running.store.ledger != wanted.store.ledger {
+        return Some("the ledger");
+    }
     None
 }
 

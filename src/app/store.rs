@@ -29,12 +29,10 @@ pub fn cache(config: &config::Store, redis: Option<&Arc<Redis>>, clock: Clock) -
 /// Reports once what a restart forgets; after that, when Redis goes and comes.
 pub fn say(redis: Option<&Arc<Redis>>) {
     let Some(redis) = redis else {
-        tracing::info!("limits, cached answers, breakers and spend by caller are kept in memory alone: a restart begins at zero");
+        tracing::info!("limits, cached answers and breakers are kept in memory alone: a restart begins at zero");
         return;
     };
-    tracing::info!(
-        "limits, cached answers and who pays for background work are shared through Redis; breakers and spend by caller are kept in memory alone"
-    );
+    tracing::info!("limits, cached answers and who pays for background work are shared through Redis; breakers are kept in memory alone");
     tokio::spawn(say_changes(redis.clone()));
 }
 

@@ -23,7 +23,7 @@ use super::{
     ask::Ask,
     book::Owed,
     demands::Demands,
-    ending,
+    ending, enter,
     model::ModelCall,
     payer::{Charge, Payer, Payers},
     pledge::{Order, Pledge},
@@ -349,6 +349,9 @@ impl Bill {
     fn conclude(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
         let nano_usd = self.price(order, observed);
         self.count(order, observed, nano_usd);
+        if observed.source == UsageSource::Missing {
+            enter::unknown(&self.ask, payers, order, observed);
+        }
         match (lease, observed.source, observed.error) {
             // An error before any content is not billed.
             (Some(lease), UsageSource::Missing, Some(_)) => lease.refund(),
@@ -372,6 +375,7 @@ impl Bill {
         let shared = &self.ask.proxy.shared;
         let (payer, late) = payers.charge(&charge, lease, &shared.limits, Instant::now());
         shared.spend.add(payer.name(), nano_usd.unwrap_or(0), usage.total());
+        enter::charged(&self.ask, &payer, order, observed, &charge);
         if late {
             ending::charged_late(&self.ask, &payer, order, &charge);
         }

@@ -18,6 +18,7 @@ use super::{
     declared,
     delivered::{Delivered, Role},
     demands::Demands,
+    enter,
     exchange::Exchange,
     funds::Funds,
     live::LiveRoute,
@@ -457,6 +458,7 @@ fn note(exchange: &mut Exchange, info: &HitInfo) {
         let cells = &exchange.ask.cells().policies;
         cells.saved_tokens.add(savings.usage.total());
         cells.saved_nano_usd.add(savings.nano_usd);
+        enter::saved(&exchange.ask, &savings);
     }
 }
 

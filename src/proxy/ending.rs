@@ -6,6 +6,7 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     ask::{Ask, Origin},
+    enter,
     exchange::AnswerNotes,
     model::ModelCall,
     payer::{Charge, Charged, Payer},
@@ -42,6 +43,7 @@ impl Ending {
     /// Tells all sinks.
     pub fn tell(&self, span: Option<Span>) {
         count(self);
+        enter::ended(self);
         if let Some(span) = span {
             end_span(self, span);
         }

@@ -15,6 +15,7 @@ mod delivered;
 pub(crate) mod demands;
 mod dress;
 pub mod ending;
+mod enter;
 pub mod exchange;
 pub mod forward;
 mod funds;
@@ -59,6 +60,7 @@ use crate::{
     policy::{access, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
+    store::ledger::Journal,
     telemetry::WorkerTelemetry,
     upstream::{Connection, Dial, Tunnel, headers},
 };
@@ -97,6 +99,8 @@ pub struct Proxy {
     causes: WorkerCauses<Keyed>,
     /// Ended works, until [`sweep`](Self::sweep) asks the replicas' book about them.
     late: Lates,
+    /// The worker's batch of entries for the ledger.
+    journal: Arc<Journal>,
 }
 
 impl Proxy {
@@ -106,6 +110,7 @@ impl Proxy {
         let causes = shared.causes.worker();
         Rc::new(Self {
             late: Lates::default(),
+            journal: shared.ledger.worker(),
             shared,
             worker: RefCell::new(Rc::new(worker)),
             prepared: RefCell::default(),

@@ -407,6 +407,17 @@ impl Spend {
         spent.tokens = spent.tokens.saturating_add(tokens);
     }
 
+    /// Forgets a caller's name; what it spent counts as [`metrics::OTHER`]. `false`: there is no such caller.
+    pub fn erase(&self, caller: &str) -> bool {
+        let mut callers = self.0.lock();
+        let Some(spent) = callers.remove(caller) else { return false };
+        let other = callers.entry(metrics::OTHER.into()).or_default();
+        other.calls += spent.calls;
+        other.nano_usd = other.nano_usd.saturating_add(spent.nano_usd);
+        other.tokens = other.tokens.saturating_add(spent.tokens);
+        true
+    }
+
     /// All callers, the largest spenders first.
     pub fn by_caller(&self) -> Vec<(Box<str>, Spent)> {
         let mut all: Vec<_> = self.0.lock().iter().map(|(caller, spent)| (caller.clone(), *spent)).collect();

@@ -23,6 +23,7 @@ use crate::{
     },
     pressure::Pressure,
     provider::Ratios,
+    store::ledger::Ledger,
     telemetry::metrics::Gauge,
     upstream::headers,
 };
@@ -51,8 +52,10 @@ pub struct Shared {
     pub causes: Arc<Causes<Keyed>>,
     /// What complete calls have taught about each model's tokens.
     pub ratios: Ratios,
-    /// Dollars by caller.
+    /// Dollars by caller, since the start.
     pub spend: model::Spend,
+    /// The books: sums by time, caller, route, provider and model.
+    pub ledger: Ledger,
     /// Refreshes of stale answers under way.
     pub(crate) refreshes: Gauge,
     /// Bytes of request bodies that were read before they were sent.
@@ -85,6 +88,7 @@ impl Shared {
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
             spend: model::Spend::default(),
+            ledger: Ledger::configured(&config.store, clock),
             refreshes: Gauge::default(),
             bodies: BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),

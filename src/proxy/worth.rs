@@ -8,6 +8,7 @@ use super::{
     Proxy,
     ask::{Ask, Origin},
     bill::Reading,
+    enter,
 };
 use crate::{
     body::coding::{ContentEncoding, Decoder},
@@ -114,6 +115,7 @@ impl Judge {
             let cells = &self.ask.cells().policies;
             cells.saved_tokens.add(savings.usage.total().saturating_mul(joined));
             cells.saved_nano_usd.add(savings.nano_usd.saturating_mul(joined));
+            enter::saved_by_joining(&self.ask, &savings, joined);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Who pays for a try, and how much: the sums of limits, spend, metrics and log lines are those of the provider's own books.
 
 use http::{Request, StatusCode};
+use outrigger::store::ledger::{Measure, Question};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, Opened, Reply, World, chat, json as post, ms, run, secs, settle};
@@ -57,7 +58,19 @@ async fn sums(world: &World) -> u64 {
     assert!((counted * 1e9 - spent as f64).abs() < 0.5, "metrics say {counted}, the books {spent}");
     let logged: f64 = world.log().await.iter().filter_map(|line| line["cost_usd"].as_f64()).sum();
     assert!((logged * 1e9 - spent as f64).abs() < 0.5, "log lines say {logged}, the books {spent}");
+    let total = in_ledger(world, "by=known", "");
+    assert_eq!(total, spent, "the ledger and the spend by caller");
     spent
+}
+
+/// The ledger's nano-dollars of a name.
+fn in_ledger(world: &World, query: &str, name: &str) -> u64 {
+    let pairs = format!("from=30d&{query}");
+    let pairs = pairs.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into()));
+    let question = Question::read(pairs, world.shared.clock.unix_millis() + 60_000).expect("a question");
+    let answer = world.shared.ledger.ask(&question).expect("an answer");
+    let rows = answer.rows.iter().filter(|row| name.is_empty() || row.names.iter().any(|known| **known == *name));
+    rows.map(|row| row.sums.get(Measure::NanoUsd)).sum()
 }
 
 fn spent_by(world: &World, caller: &str) -> u64 {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use http::{Request, StatusCode, request::Builder};
+use outrigger::store::ledger::{Measure, Question};
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World, json as post, run, settle};
@@ -339,6 +340,9 @@ impl Run {
         let all = world.shared.spend.by_caller();
         let ours = all.iter().filter(|(_, spent)| spent.nano_usd > 0).map(|(name, spent)| (name.to_string(), spent.nano_usd));
         assert_eq!(ours.collect::<BTreeMap<_, _>>(), by_caller, "spend by caller");
+        for (at, dim) in ["caller", "outbound", "provider", "model"].into_iter().enumerate() {
+            assert_eq!(in_ledger(&world, dim), by(&books, at), "the ledger by {dim}");
+        }
         assert_eq!(used(&world, "openai", "all", "nobody").await, sum, "the limit of all");
         assert_eq!(used(&world, "openai", "words", "nobody").await, all.iter().map(|(_, spent)| spent.tokens).sum::<u64>(), "tokens");
         for (who, nano_usd) in &by_caller {
@@ -370,6 +374,15 @@ impl Run {
             assert_eq!(by(&logged, at), by_caller, "log lines");
         }
     }
+}
+
+/// The ledger's nano-dollars by one dimension.
+fn in_ledger(world: &World, dim: &str) -> BTreeMap<String, u64> {
+    let pairs = [("from", "30d"), ("by", dim)].map(|(key, value)| (key.into(), value.into()));
+    let question = Question::read(pairs.into_iter(), world.shared.clock.unix_millis() + 60_000).expect("a question");
+    let answer = world.shared.ledger.ask(&question).expect("an answer");
+    let rows = answer.rows.iter().map(|row| (row.names[0].to_string(), row.sums.get(Measure::NanoUsd)));
+    rows.filter(|(_, nano_usd)| *nano_usd > 0).collect()
 }
 
 fn spent(world: &World, caller: &str) -> u64 {

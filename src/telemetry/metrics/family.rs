@@ -215,6 +215,14 @@ families! {
     BackgroundForgotten = Counter, One, "outrigger_background_forgotten_total", [], "Background responses that were forgotten (the oldest of very many, or after a day) before an answer told what they used: what was reserved for them stays charged.";
     EscapedCalls = Counter, One, "outrigger_escaped_calls_total", [], "Model calls that no inbound limit in dollars or tokens could see, because no inbound request could be found for them.";
     UnattributedCalls = Counter, One, "outrigger_unattributed_calls_total", [], "Model calls that no inbound request could be found for.";
+    LedgerUp = Gauge, One, "outrigger_ledger_up", [], "Whether the ledger can be written: 1 or 0 (what is counted waits in memory).";
+    LedgerCommits = Counter, One, "outrigger_ledger_commits_total", ["outcome"], "Writes of the ledger: ok, failed (tried again).";
+    LedgerWaiting = Gauge, One, "outrigger_ledger_waiting_sums", [], "Sums that wait to be written.";
+    LedgerFolded = Counter, One, "outrigger_ledger_folded_calls_total", [], "Calls that were added up without caller and minute, because too many sums wait for the disk.";
+    LedgerBytes = Gauge, One, "outrigger_ledger_bytes", [], "Size of the ledger's file, or of the ledger in memory.";
+    LedgerLastCommit = Gauge, One, "outrigger_ledger_last_commit_timestamp_seconds", [], "When the ledger was last written, in seconds since 1970.";
+    LedgerNames = Gauge, One, "outrigger_ledger_names", ["dimension"], "Names that the ledger tells apart.";
+    LedgerOther = Counter, One, "outrigger_ledger_other_calls_total", ["dimension"], "Calls that count as `other`, because there are too many names.";
     Connections = Gauge, One, "outrigger_connections", ["door"], "Open client connections.";
     AcceptErrors = Counter, One, "outrigger_accept_errors_total", ["door"], "Connections that could not be accepted (out of descriptors, for one).";
     TlsHandshakes = Counter, One, "outrigger_tls_handshakes_total", ["door", "outcome"], "Handshakes with clients: ok, failed, timeout, or clear_text (the client did not speak TLS).";
