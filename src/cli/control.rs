@@ -247,7 +247,8 @@ pub(super) async fn get(common: &Common, path: &str) -> Result<Value, Failure> {
     ask(common, Method::GET, path, None).await
 }
 
-async fn act(common: &Common, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+/// A change of the running proxy.
+pub(super) async fn act(common: &Common, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     ask(common, Method::POST, path, body).await
 }
 

@@ -5,11 +5,13 @@ pub mod client;
 pub mod control;
 pub mod demo;
 pub mod explain;
+pub mod ledger;
 pub mod mock;
 pub mod prices;
 pub mod run;
 pub mod said;
 mod top;
+pub mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -56,6 +58,12 @@ enum Verb {
     Purge(control::PurgeArgs),
     /// Show the cache keys of a running proxy that save most.
     Top(top::TopArgs),
+    /// Show who has spent what, from the ledger of a running proxy.
+    Usage(usage::UsageArgs),
+    /// Copy the ledger of a running proxy, or put a copy in its place.
+    Ledger(ledger::LedgerArgs),
+    /// Erase a caller's name from the ledger of a running proxy.
+    Erase(ledger::EraseArgs),
     /// Let a running proxy fill its cache, with the paths of its configuration or of a file.
     Warm(control::WarmArgs),
     /// Show a running proxy's breakers, hold one open, or close it.
@@ -104,6 +112,9 @@ pub fn main() -> ExitCode {
         Verb::Reload => common.tell(block_on(control::reload(&common))),
         Verb::Purge(args) => common.tell(block_on(control::purge(&common, args))),
         Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
+        Verb::Usage(args) => common.tell(block_on(usage::usage(&common, args))),
+        Verb::Ledger(args) => common.tell(block_on(ledger::ledger(&common, args))),
+        Verb::Erase(args) => common.tell(block_on(ledger::erase(&common, args))),
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
         Verb::Schema => {

@@ -110,6 +110,11 @@ impl Proxy {
         assert!(sent.success());
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Waits for its end, in a thread; see [`Self::exit`].
     pub fn watch(&mut self) {
         let (send, ended) = channel();

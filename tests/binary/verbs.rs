@@ -145,6 +145,12 @@ fn every_verb_says_one_document_of_json() {
     let refused = said(&["reload", "--socket", &socket, "--json"], false);
     assert!(refused["error"].as_str().is_some_and(|error| error.contains("proxy.yaml:1:1: unknown key `inbund`")), "{refused}");
     home.write(&good);
+    assert_eq!(said(&["usage", "--by", "caller,model", "--since", "1h", "--socket", &socket, "--json"], true)["total"]["calls"], 0);
+    said(&["usage", "--by", "colour", "--socket", &socket, "--json"], false);
+    said(&["erase", "nobody", "--socket", &socket, "--json"], false);
+    let copy = home.text("copy.redb");
+    assert!(said(&["ledger", "snapshot", &copy, "--socket", &socket, "--json"], true)["bytes"].as_u64() > Some(0));
+    said(&["ledger", "restore", &copy, "--socket", &socket, "--json"], false);
     assert_eq!(said(&["drain", "--json", "--socket", &socket], true)["draining"], true);
     assert_eq!(proxy.exit(), 0);
     said(&["drain", "--json", "--socket", &socket], false);
@@ -160,8 +166,25 @@ fn every_verb_says_one_document_of_json() {
     let verbs = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list of verbs");
     let verbs: Vec<&str> =
         verbs.lines().filter(|line| !line.starts_with("     ")).filter_map(|line| line.split_whitespace().next()).collect();
-    let tried =
-        ["run", "check", "explain", "demo", "mock", "health", "drain", "reload", "purge", "top", "warm", "breaker", "schema", "reference"];
+    let tried = [
+        "run",
+        "check",
+        "explain",
+        "demo",
+        "mock",
+        "health",
+        "drain",
+        "reload",
+        "purge",
+        "top",
+        "usage",
+        "ledger",
+        "erase",
+        "warm",
+        "breaker",
+        "schema",
+        "reference",
+    ];
     assert_eq!(verbs, [&tried[..], &["help"]].concat(), "a new verb needs a line here");
 }
 
