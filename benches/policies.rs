@@ -62,20 +62,8 @@ fn causes(c: &mut Criterion) {
 
 fn limits(c: &mut Criterion) {
     let limits = Limits::new(100_000, &Clock::system(), None);
-    let limit = config::Limit {
-        name: "one".into(),
-        mode: config::Mode::Enforce,
-        key: vec![KeyPart::ClientIp],
-        unit: Unit::Requests,
-        amount: u64::MAX / 2,
-        window: Duration::from_secs(60),
-        algorithm: config::Algorithm::Sliding,
-        applies: Applies::All,
-        on_store_error: config::OnStoreError::Local,
-        alert_at: Vec::new(),
-        unpriced: config::Unpriced::Allow,
-        unmetered: config::Unpriced::Allow,
-    };
+    let limit =
+        config::Limit { key: vec![KeyPart::ClientIp], ..config::Limit::new("one", Unit::Requests, u64::MAX / 2, Duration::from_secs(60)) };
     let set = limits.set(Door::Inbound, [&limit]);
     let headers = Fields::new();
     let facts = KeyFacts {
@@ -83,6 +71,7 @@ fn limits(c: &mut Criterion) {
         caller: None,
         headers: &headers,
         query: None,
+        trusted: false,
         route: "r",
         provider: None,
         model: None,

@@ -8,6 +8,7 @@ mod cache;
 pub mod certificates;
 mod leave;
 mod ledger;
+mod limits;
 mod memory;
 mod operator;
 mod reload;

@@ -3,16 +3,20 @@
 //! A reject is not an upstream's own error. Metrics, retry and the caller tell them apart by `Proxy-Status` (RFC 9209) and by
 //! the `reason` in the body.
 
+mod limited;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::StatusCode;
 
 use crate::{
     body::Body,
-    config::{Unit, human},
-    http1::{Fields, Id, Refusal},
+    config::human,
+    http1::{Id, Refusal},
     message::Response,
 };
+
+pub use limited::{Limited, Why};
 
 /// An answer, or the reject in its place.
 pub type Answer = Result<Response<Body>, Reject>;
@@ -90,25 +94,6 @@ pub enum Coded {
     Broken,
     /// The decoded text has more than this number of bytes.
     TooLarge(u64),
-}
-
-/// A spent limit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limited {
-    /// The limit's name.
-    pub limit: Arc<str>,
-    /// The unit that it counts.
-    pub unit: &'static str,
-    /// The amount per window, in `unit` (USD: nano-dollars).
-    pub amount: u64,
-    /// The window.
-    pub window: Duration,
-    /// The time until the same request would pass; `None`: never, it asks for more than the limit.
-    pub retry_after: Option<Duration>,
-    /// The amount that is left now: too little for this request.
-    pub remaining: u64,
-    /// Fields that tell the state of the limits.
-    pub headers: Fields,
 }
 
 /// A fault between the proxy and a target.
@@ -206,7 +191,7 @@ impl Reject {
             Self::BodyCoded(Coded::Unknown(_)) => "coding_unknown",
             Self::BodyCoded(Coded::Broken) => "coding_broken",
             Self::BodyCoded(Coded::TooLarge(_)) => "decoded_too_large",
-            Self::Limited(_) => "limited",
+            Self::Limited(limited) => limited.why.reason(),
             Self::Unpriced(_) => "unpriced_model",
             Self::Unmetered(_) => "unmetered",
             Self::Overloaded(_) => "overloaded",
@@ -444,24 +429,6 @@ impl Coded {
     }
 }
 
-impl Limited {
-    fn detail(&self) -> String {
-        let unit = Unit::of_word(self.unit);
-        let (amount, window) = (human::amount(unit, self.amount), human::per(self.window));
-        let Some(wait) = self.retry_after else {
-            return format!("this request alone may need more than the limit `{}` of {amount} {window}", self.limit);
-        };
-        let state = match self.remaining {
-            0 => format!("of {amount} {window} is spent"),
-            left => {
-                let left = human::part_of(unit, left, self.amount);
-                format!("has {left} {window} left, and this request may need more")
-            }
-        };
-        format!("the limit `{}` {state}; try again in {}", self.limit, human::wait(wait))
-    }
-}
-
 /// Whole seconds, rounded up.
 pub fn ceil_secs(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
@@ -469,27 +436,3 @@ pub fn ceil_secs(duration: Duration) -> u64 {
 
 /// The characters that are encoded in a `grpc-message`, beside those that are not ASCII: controls and `%`.
 const GRPC_MESSAGE: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spent_limit_is_told_in_amounts_and_times_of_people() {
-        let detail = |unit, amount, remaining, window, retry_after: Option<u64>| {
-            let (window, retry_after) = (Duration::from_secs(window), retry_after.map(Duration::from_secs));
-            Limited { limit: "budget".into(), unit, amount, window, retry_after, remaining, headers: Fields::new() }.detail()
-        };
-        for (said, expected) in [
-            (
-                detail("usd", 25_000_000_000, 60_000_000, 86_400, Some(88_680)),
-                "the limit `budget` has $0.06 of $25 per day left, and this request may need more; try again in 24 h 38 min",
-            ),
-            (detail("usd", 500_000_000, 0, 3_600, Some(61)), "the limit `budget` of $0.50 per hour is spent; try again in 1 min 1 s"),
-            (detail("requests", 1_000, 0, 60, Some(5)), "the limit `budget` of 1,000 requests per minute is spent; try again in 5 s"),
-            (detail("tokens", 200, 200, 60, None), "this request alone may need more than the limit `budget` of 200 tokens per minute"),
-        ] {
-            assert_eq!(said, expected);
-        }
-    }
-}

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use outrigger::{
     arrival::Door,
     clock::{Clock, Instant},
-    config::{self, Algorithm, Applies, KeyPart, Limit, Mode, OnStoreError, Secret, Unit, Unpriced},
+    config::{self, Applies, KeyPart, Limit, OnStoreError, Secret, Unit, Unpriced},
     http1::Fields,
     policy::limits::{
         Demand, KeyFacts, Keyed, Lease, LimitSet, Limits, Question,
@@ -66,18 +66,10 @@ async fn until(store: &Redis, up: bool) {
 
 fn limit(unit: Unit, amount: u64) -> Limit {
     Limit {
-        name: "l".into(),
-        mode: Mode::Enforce,
         key: vec![KeyPart::Caller],
-        unit,
-        amount,
-        window: Duration::from_secs(3_600),
-        algorithm: Algorithm::Sliding,
-        applies: Applies::All,
-        on_store_error: OnStoreError::Local,
-        alert_at: Vec::new(),
         unpriced: Unpriced::Allow,
         unmetered: Unpriced::Allow,
+        ..Limit::new("l", unit, amount, Duration::from_secs(3_600))
     }
 }
 
@@ -111,6 +103,7 @@ impl Replica {
             caller: Some("ann"),
             headers: &headers,
             query: None,
+            trusted: false,
             route: "r",
             provider: None,
             model: None,

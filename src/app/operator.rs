@@ -8,12 +8,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, ledger, memory, reload, warm};
+use super::{App, Phase, breakers, cache, certificates, ledger, limits, memory, reload, warm};
 use crate::{
     admin::{Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
     clock::Instant,
-    policy::{breaker, cache::Event, limits::LimitCounts},
+    policy::{breaker, cache::Event},
     proxy::live::LiveDoor,
     telemetry::metrics::{Family, Reading},
     upstream::Reached,
@@ -36,8 +36,6 @@ pub fn register(app: &Arc<App>) {
         let app = Arc::downgrade(app);
         metrics.register(family, Box::new(move || app.upgrade().map(|app| read(&app)).unwrap_or_default()));
     };
-    asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
-    asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
     asks(Family::CauseEntries, |app| {
         let census = app.shared.causes.census();
         let all = [("payee", census.payees), ("running", census.running), ("ended", census.ended), ("name", census.names)];
@@ -61,13 +59,7 @@ pub fn register(app: &Arc<App>) {
     memory::register(app);
     reload::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
-    asks(Family::LimitDecisions, |app| {
-        let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
-        let of = |count: LimitCounts| {
-            decisions(&count).map(|(word, n)| (vec![count.door.as_str().to_owned(), count.name.to_string(), word.into()], n as f64))
-        };
-        app.shared.limits.counts().into_iter().flat_map(of).collect()
-    });
+    limits::register(app);
     asks(Family::StoreUp, |app| app.redis.iter().map(|redis| (vec!["redis".to_owned()], f64::from(u8::from(redis.is_up())))).collect());
     asks(Family::StoreErrors, |app| {
         let Some(redis) = &app.redis else { return Vec::new() };
@@ -77,13 +69,6 @@ pub fn register(app: &Arc<App>) {
     asks(Family::CacheStore, |app| {
         let Some(shared) = app.shared.cache.stats().shared else { return Vec::new() };
         Event::ALL.iter().zip(shared.events).map(|((_, word), n)| (vec![(*word).to_owned()], n as f64)).collect()
-    });
-    asks(Family::LimitAlerts, |app| {
-        let of = |count: LimitCounts| {
-            let (door, name) = (count.door.as_str().to_owned(), count.name.to_string());
-            count.alerts.into_iter().map(move |(at, n)| (vec![door.clone(), name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
-        };
-        app.shared.limits.counts().into_iter().flat_map(of).collect()
     });
     asks(Family::BreakerState, |app| {
         let all = app.shared.breakers.snapshot(Instant::now());
@@ -135,7 +120,7 @@ impl Operator for Desk {
                 json!({"generation": app.live().generation, "file": app.source.file, "config": format!("{:#?}", app.live().config)})
             }
             View::Routes => routes(&app),
-            View::Limits => limits(&app),
+            View::Limits => limits::view(&app),
             View::Breakers => breakers::view(&app, now),
             View::Cache => cache::view(&app),
             View::CacheTop(by) => cache::top(&app, by),
@@ -231,21 +216,6 @@ fn routes(app: &App) -> Value {
         })
     };
     json!({"inbound": door(&live.inbound), "outbound": door(&live.outbound)})
-}
-
-fn limits(app: &App) -> Value {
-    let limits = &app.shared.limits;
-    let counts: Vec<Value> = limits
-        .counts()
-        .iter()
-        .map(|count| {
-            json!({
-                "door": count.door.as_str(), "name": &*count.name, "admitted": count.admitted, "refused": count.refused,
-                "observed": count.observed, "skipped": count.skipped, "store_away": count.store_away,
-            })
-        })
-        .collect();
-    json!({"limits": counts, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
 }
 
 fn connections(app: &App) -> Value {

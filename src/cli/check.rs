@@ -178,7 +178,7 @@ impl LimitReport {
     fn of(place: &str, limit: &Limit) -> Self {
         Self {
             name: limit.name.to_string(),
-            amount: format!("{} {}", human::amount(limit.unit, limit.amount), human::per(limit.window)),
+            amount: human::limit(limit.unit, limit.amount, limit.window),
             written_on: place.to_owned(),
             mode: match limit.mode {
                 Mode::Enforce => "enforce",

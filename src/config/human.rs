@@ -38,6 +38,15 @@ pub fn amount(unit: Unit, amount: u64) -> String {
         Unit::NanoUsd => dollars(amount),
         Unit::Requests => counted(amount, "request"),
         Unit::Tokens => counted(amount, "token"),
+        Unit::Concurrency => format!("{} in flight", counted(amount, "request")),
+    }
+}
+
+/// The terms of a limit: `$25 per day`, `1,000 requests per minute`, `5 requests in flight`.
+pub fn limit(unit: Unit, of: u64, window: Duration) -> String {
+    match unit {
+        Unit::Concurrency => amount(unit, of),
+        _ => format!("{} {}", amount(unit, of), per(window)),
     }
 }
 
@@ -45,7 +54,7 @@ pub fn amount(unit: Unit, amount: u64) -> String {
 pub fn part_of(unit: Unit, part: u64, whole: u64) -> String {
     match unit {
         Unit::NanoUsd => format!("{} of {}", about_dollars(part), dollars(whole)),
-        Unit::Requests | Unit::Tokens => format!("{} of {}", grouped(part), amount(unit, whole)),
+        Unit::Requests | Unit::Tokens | Unit::Concurrency => format!("{} of {}", grouped(part), amount(unit, whole)),
     }
 }
 

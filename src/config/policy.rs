@@ -21,7 +21,7 @@ pub use access::Access;
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use fallback::Fallback;
-pub use limits::{Algorithm, Applies, Limit, OnStoreError, Unit, Unpriced};
+pub use limits::{Algorithm, Applies, Limit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
 
@@ -113,8 +113,8 @@ pub(super) const PLANNED: &[Advice] = &[
     ("csrf", NOT_YET),
     ("validate", NOT_YET),
     ("compress", NOT_YET),
-    ("queue", NOT_YET),
-    ("concurrency", NOT_YET),
+    ("queue", "a limit holds requests in line: write `limits: [{key: caller, concurrency: 5, queue: {max: 100, wait: 10s}}]`"),
+    ("concurrency", "it is a limit: write `limits: [{key: caller, concurrency: 5}]`"),
 ];
 
 /// The advice for what is planned.

@@ -195,7 +195,9 @@ impl Kind {
             Self::Table(table) => {
                 let required = table.keys.iter().filter(|key| matches!(key.default, Default::Required));
                 let one = table.exactly_one.iter().chain(table.at_least_one).filter_map(|group| table.key(group.first()?));
-                let inner: Vec<String> = required.chain(one).map(|key| format!("{}: {}", key.name, key.example())).collect();
+                let needed = one.clone().flat_map(|key| table.needs.iter().filter(|(first, _)| *first == key.name));
+                let needed = needed.filter_map(|(_, second)| table.key(second));
+                let inner: Vec<String> = required.chain(one).chain(needed).map(|key| format!("{}: {}", key.name, key.example())).collect();
                 format!("{{{}}}", inner.join(", "))
             }
             Self::Map { key, of } => format!("{{{}: {}}}", key.example, of.example()),

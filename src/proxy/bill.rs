@@ -234,7 +234,12 @@ impl Bill {
         let now = Instant::now();
         match &observed.work {
             Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
+                let pledge = Pledge {
+                    payers: self.payers.clone(),
+                    lease: self.lease.take().map(Lease::landed),
+                    order: self.order(call),
+                    id: id.clone(),
+                };
                 match works.begin(id, pledge, now) {
                     Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
                     // The work has its payer already: a repeated call is the same work.

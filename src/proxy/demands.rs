@@ -93,6 +93,7 @@ impl Demands {
                 caller: ask.caller_name(),
                 headers: &arrival.headers,
                 query: arrival.uri.query(),
+                trusted: arrival.trusted,
                 route: &route.name,
                 provider,
                 model,
@@ -159,7 +160,21 @@ impl Demands {
         let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(caused).collect();
         // Inbound the time of the arrival serves: it saves a clock read.
         let now = if ask.door() == Door::Inbound { ask.arrival.at } else { Instant::now() };
-        let lease = proxy.shared.limits.admit_shared(&questions, now).await.map_err(Reject::Limited)?;
+        let until = ask.deadline().next(now).map(|(at, ..)| at);
+        let (lease, waited) = proxy.shared.limits.admit_in_line(&questions, now, until).await.map_err(Reject::Limited)?;
+        if let Some(waited) = waited {
+            // Time in line is not the proxy's own.
+            ask.tries.wait(waited.time);
+            let labels = [ask.door().as_str(), &*waited.limit];
+            proxy.telemetry.metrics.histogram(Family::LimitWait, &labels).observe_duration(waited.time);
+        }
+        for name in lease.would_refuse() {
+            let names = &mut exchange.answer.would_refuse;
+            if !names.is_empty() {
+                names.push(' ');
+            }
+            names.push_str(name);
+        }
         match &mut exchange.lease {
             Some(held) => held.join(lease),
             held => *held = Some(lease),
@@ -172,7 +187,7 @@ impl Demands {
     /// # Errors
     /// As [`admit`](Self::admit).
     pub async fn reserve_again(&self, ask: &Ask) -> Result<Lease, Reject> {
-        self.reserve(ask, Demand::caused(self.tokens, self.nano_usd)).await
+        self.reserve(ask, Demand::again(self.tokens, self.nano_usd)).await
     }
 
     /// Reserves for a try at another target: tokens, dollars, and requests if a limit counts them by provider or model.

@@ -81,6 +81,8 @@ pub struct AnswerNotes {
     pub detail: Option<Box<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
+    /// Limits that would have refused, if they did not only observe; separated by spaces.
+    pub would_refuse: String,
     /// Whether a time bound (neither `connect` nor one of the client's body) or the process's end has refused the request: a sent try
     /// may have been billed.
     pub timed_out: bool,

@@ -188,7 +188,7 @@ impl Live {
                     server_timing: inbound.server_timing,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
-                    claims: Arc::new(Claims::inbound(inbound.caller.iter().filter_map(header_of).cloned())),
+                    claims: Arc::new(Claims::inbound(inbound.believed().cloned())),
                     ..door(Door::Inbound, parts, shared)
                 })
             }
@@ -242,10 +242,6 @@ impl Live {
             Door::Outbound => self.outbound.as_ref(),
         }
     }
-}
-
-fn header_of(source: &CallerSource) -> Option<&http::HeaderName> {
-    if let CallerSource::Header(name) = source { Some(name) } else { None }
 }
 
 struct DoorParts<'a> {

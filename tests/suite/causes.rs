@@ -12,7 +12,7 @@ use outrigger::{
     arrival::Door,
     cause::{self, Begin, Causes, Join},
     clock::{Clock, Instant},
-    config::{self, Applies, KeyPart, Unit},
+    config::{self, KeyPart, Unit},
     http1::Fields,
     policy::limits::{KeyFacts, Keyed, LimitSet, Limits},
 };
@@ -265,18 +265,10 @@ fn join_within_holds_at_20_000_requests_a_second_of_100_000_callers() {
 
 fn dollars(limits: &Limits) -> LimitSet {
     let limit = config::Limit {
-        name: "user-spend".into(),
-        mode: config::Mode::Enforce,
         key: vec![KeyPart::Caller],
-        unit: Unit::NanoUsd,
-        amount: 1_000_000,
-        window: secs(3600),
-        algorithm: config::Algorithm::Sliding,
-        applies: Applies::All,
-        on_store_error: config::OnStoreError::Local,
-        alert_at: Vec::new(),
         unpriced: config::Unpriced::Allow,
         unmetered: config::Unpriced::Allow,
+        ..config::Limit::new("user-spend", Unit::NanoUsd, 1_000_000, secs(3600))
     };
     limits.set(Door::Inbound, [&limit])
 }
@@ -289,6 +281,7 @@ fn person(set: &LimitSet, at: usize) -> (Arc<str>, Keyed) {
         caller: Some(&name),
         headers: &headers,
         query: None,
+        trusted: false,
         route: "chat",
         provider: None,
         model: None,

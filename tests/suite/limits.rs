@@ -254,3 +254,89 @@ fn a_browsers_preflights_use_up_no_limit_and_a_refusal_can_be_read_by_the_page()
         assert_eq!(client.ask(Request::options("/chat"), "").await.status, StatusCode::TOO_MANY_REQUESTS, "any other OPTIONS counts");
     });
 }
+
+const BY_PLAN: &str = "
+inbound:
+  app: http://app.test
+  trusted_proxies: [10.0.0.0/8]
+  caller: [header:x-user-id, client_ip]
+  limits: [{name: plan, key: caller, requests: 5, tier: header:x-plan, tiers: {free: 100, pro: 1000, staff: off}, window: 1h}]
+";
+
+async fn on_plan(client: &Client, user: &str, plan: &str) -> crate::world::Answer {
+    client.ask(Request::get("/").header("x-user-id", user).header("x-plan", plan), "").await
+}
+
+#[test]
+fn the_free_plan_has_100_an_hour_and_a_paid_one_more() {
+    run(async {
+        let world = World::new(BY_PLAN).await;
+        let client = world.client().from("10.0.0.1");
+        for at in 0..100 {
+            let answer = on_plan(&client, "alice", "free").await;
+            assert_eq!(answer.status, StatusCode::OK, "request {at}");
+            assert_eq!(answer.header("ratelimit-policy"), r#""plan";q=100;w=3600;qu="requests""#);
+        }
+        let refused = on_plan(&client, "alice", "free").await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(refused.json()["detail"].as_str().expect("text").contains("100 requests per hour (tier free)"), "{}", refused.text());
+        // An upgrade takes effect at once, and what was used stays used.
+        let paid = on_plan(&client, "alice", "pro").await;
+        assert_eq!(paid.status, StatusCode::OK);
+        assert!(paid.header("ratelimit").contains("r=899"), "{}", paid.header("ratelimit"));
+        for _ in 0..200 {
+            assert_eq!(on_plan(&client, "boss", "staff").await.status, StatusCode::OK, "not counted");
+        }
+        assert_eq!(on_plan(&client, "boss", "staff").await.header("ratelimit"), "");
+        for expected in [200, 200, 200, 200, 200, 429] {
+            assert_eq!(on_plan(&client, "carol", "gold").await.status.as_u16(), expected, "an unknown plan has the limit's own amount");
+        }
+    });
+}
+
+#[test]
+fn nobody_but_a_trusted_proxy_names_a_plan() {
+    run(async {
+        let world = World::new(BY_PLAN).await;
+        let stranger = world.client();
+        for expected in [200, 200, 200, 200, 200, 429] {
+            assert_eq!(on_plan(&stranger, "alice", "pro").await.status.as_u16(), expected);
+        }
+        assert!(world.app.seen().iter().all(|seen| seen.header("x-plan").is_empty()), "the app is not fooled either");
+        // Two plans in one request are none.
+        let client = world.client().from("10.0.0.1");
+        let twice = || Request::get("/").header("x-user-id", "bob").header("x-plan", "pro").header("x-plan", "free");
+        for expected in [200, 200, 200, 200, 200, 429] {
+            assert_eq!(client.ask(twice(), "").await.status.as_u16(), expected);
+        }
+    });
+}
+
+#[test]
+fn a_key_of_several_parts_counts_each_combination() {
+    run(async {
+        let world = World::new(
+            "
+outbound:
+  providers: {openai: {url: 'http://o.test'}}
+  limits: [{name: each, key: [caller, model], requests: 1, tier: model, tiers: {gpt-4o: 2}, window: 1m}]
+",
+        )
+        .await;
+        let call = |user: &'static str, model: &'static str| {
+            let request = crate::world::json("/openai/v1/chat/completions").header("outrigger-caller", user);
+            let client = world.caller();
+            async move { client.ask(request, chat(model).to_string()).await.status.as_u16() }
+        };
+        for (user, model, expected) in [
+            ("ann", "gpt-4o", 200),
+            ("ann", "gpt-4o", 200),
+            ("ann", "gpt-4o", 429),
+            ("bob", "gpt-4o", 200),
+            ("ann", "gpt-4o-mini", 200),
+            ("ann", "gpt-4o-mini", 429),
+        ] {
+            assert_eq!(call(user, model).await, expected, "{user} {model}");
+        }
+    });
+}

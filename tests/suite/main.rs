@@ -21,6 +21,9 @@ mod headers;
 /// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
 mod limits;
 
+/// Requests in flight, and requests that wait in line for a limit.
+mod queues;
+
 /// Tokens and dollars: reserved, settled, and charged to the user whose request caused the call.
 mod spend;
 

@@ -17,6 +17,8 @@ fn a_limit_counts_refusals_and_refuses_nobody() {
             assert_eq!((answer.status, answer.header("ratelimit")), (StatusCode::OK, ""));
         }
         assert_eq!(world.limit("pace"), (3, 0, 7), "what it would have refused is not counted as use");
+        let named: Vec<bool> = world.log().await.iter().map(|line| line["would_refuse"] == "pace").collect();
+        assert_eq!((named.len(), named.iter().filter(|named| **named).count()), (10, 7), "its name stands in the log");
     });
 }
 

@@ -147,7 +147,7 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
     if limit.key.contains(&KeyPart::Caller) && asked.caller.is_none() {
         return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
     }
-    let call = asked.call.as_ref().filter(|_| limit.unit != Unit::Requests)?;
+    let call = asked.call.as_ref().filter(|_| matches!(limit.unit, Unit::Tokens | Unit::NanoUsd))?;
     if call.shape.orders_nothing() && !arrival.headers.has(Id::Upgrade) {
         let poll = "it orders nothing; what the work has used that it asks about is charged to who began it";
         return Some(if call.shape.is_free() { "no provider bills it" } else { poll });
@@ -160,11 +160,21 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
 fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Config) -> Terms {
     let mut terms = Terms::default();
     terms.add("name", &limit.name);
-    terms.add("amount", format!("{} {}", human::amount(limit.unit, limit.amount), human::per(limit.window)));
+    let (tier, amount) = tier_of(limit, door, asked);
+    match amount {
+        Some(amount) => terms.add("amount", human::limit(limit.unit, amount, limit.window)),
+        None => terms.add("amount", "none: the limit does not count this tier"),
+    }
+    if let Some(tiers) = &limit.tiers {
+        let all = tiers.all.iter().map(|tier| &*tier.name).collect::<Vec<_>>().join(", ");
+        terms.add("tier", tier.map_or_else(|| format!("none of {all}: the limit's own amount holds"), |tier| format!("{tier} (of {all})")));
+    }
     let parts: Vec<String> = limit.key.iter().map(|part| key_part(part, asked)).collect();
     terms.add("key", if parts.is_empty() { "one counter for all".to_owned() } else { parts.join(" ") });
     terms.add("written on", place);
-    if let Algorithm::Gcra { burst } = limit.algorithm {
+    if limit.unit == Unit::Concurrency {
+        terms.add("held", "until the last byte of the answer, counted by each replica for itself");
+    } else if let Algorithm::Gcra { burst } = limit.algorithm {
         terms.add("algorithm", format!("gcra with a burst of {burst}"));
     } else {
         terms.add("algorithm", if limit.algorithm == Algorithm::Fixed { "fixed" } else { "sliding" });
@@ -177,10 +187,16 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
             (_, _, Applies::Misses) => "what the cache does not answer",
         },
     );
+    if let Some(queue) = limit.queue {
+        terms.add(
+            "queue",
+            format!("{} wait, each at most {}", human::amount(Unit::Requests, queue.max.into()), humantime::format_duration(queue.wait)),
+        );
+    }
     if limit.unit == Unit::NanoUsd && limit.unpriced == Unpriced::Refuse {
         terms.add("a model without a price", "is refused");
     }
-    if door == Door::Outbound && limit.unit != Unit::Requests {
+    if door == Door::Outbound && matches!(limit.unit, Unit::Tokens | Unit::NanoUsd) {
         let word = if limit.unmetered == Unpriced::Refuse { "is refused" } else { "passes uncounted" };
         terms.add("a batch, a video, a WebSocket", word);
     }
@@ -198,6 +214,15 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
         );
     }
     terms
+}
+
+/// The tier of the request and the amount that holds for it; `None` for an amount: the limit does not count the tier.
+fn tier_of<'a>(limit: &'a Limit, door: Door, asked: &Asked<'_>) -> (Option<&'a str>, Option<u64>) {
+    let Some(tiers) = &limit.tiers else { return (None, Some(limit.amount)) };
+    let (_, named) = part_of(&tiers.source, asked);
+    let believed = !matches!(tiers.source, KeyPart::Header(_)) || door == Door::Inbound && asked.arrival.trusted;
+    let found = tiers.all.iter().find(|tier| believed && *tier.name == *named.trim());
+    found.map_or((None, Some(limit.amount)), |tier| (Some(&tier.name), tier.amount))
 }
 
 /// A part with its value; credentials are masked.

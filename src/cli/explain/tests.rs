@@ -14,6 +14,10 @@ inbound:
   routes:
     - {match: {path: /api/**}, limits: [{name: spend, key: caller, usd: 0.50, window: 1h}]}
     - {match: {path: "/api/products/*", methods: [GET]}, cache: {ttl: 60s, key: [header:accept-language]}}
+    - match: {path: /plan}
+      limits:
+        - {name: plan, key: caller, requests: 10, tier: header:x-plan, tiers: {free: 100, staff: off}, window: 1h}
+        - {name: busy, key: caller, concurrency: 3, queue: {max: 20, wait: 30s}}
     - {match: {path: /search}, cache: {ttl: 60s, body: [q, page.size]}}
     - {match: {path: /graphql}, cache: {ttl: 60s, body: graphql}}
     - {match: {path: /api/admin, methods: [POST]}, access: {allow: [127.0.0.1]}}
@@ -63,6 +67,28 @@ fn the_door_follows_from_the_url() {
     assert_eq!(json(&["GET", "/openai/x", "--door", "inbound"])["door"], "inbound");
     assert!(explained(&["GET", "/nobody/v1", "--door", "outbound"]).unwrap_err().contains("one of: openai, anthropic"));
     assert!(explained(&["GET", "/x/../api/products/1"]).unwrap_err().contains("another route"));
+}
+
+#[test]
+fn a_limit_tells_the_amount_of_the_tier_and_who_may_wait() {
+    let terms = |headers: &[&str], from: &str| {
+        let line = [&["GET", "/plan", "--from", from], headers].concat();
+        let found = json(&line);
+        (
+            found["policies"][1]["terms"]["amount"].clone(),
+            found["policies"][1]["terms"]["tier"].clone(),
+            found["policies"][2]["terms"].clone(),
+        )
+    };
+    let (amount, tier, busy) = terms(&["-H", "x-plan: free"], "10.0.0.1");
+    assert_eq!((amount, tier), ("100 requests per hour".into(), "free (of free, staff)".into()));
+    assert_eq!((&busy["amount"], &busy["queue"]), (&"3 requests in flight".into(), &"20 requests wait, each at most 30s".into()));
+    assert_eq!(terms(&["-H", "x-plan: staff"], "10.0.0.1").0, "none: the limit does not count this tier");
+    let own = ("10 requests per hour".into(), "none of free, staff: the limit's own amount holds".into());
+    for (headers, from) in [(&["-H", "x-plan: free"][..], "192.0.2.1"), (&["-H", "x-plan: gold"], "10.0.0.1"), (&[], "10.0.0.1")] {
+        let (amount, tier, _) = terms(headers, from);
+        assert_eq!((amount, tier), own, "{headers:?} {from}");
+    }
 }
 
 #[test]

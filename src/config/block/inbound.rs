@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{SERVER_TIMING, bounds, net_list, route, target, tls, warm};
 use crate::config::{
-    Bounds, Limit, ListenerTls, Match, Origin, Policies, Protocol, Route, TargetTls, Warm,
+    Bounds, KeyPart, Limit, ListenerTls, Match, Origin, Policies, Protocol, Route, TargetTls, Warm,
     build::{Build, Door, whole},
     policy::{Block, NOT_YET, Place, Policy, limits},
     scalars::{Count, Nets, W, Word, no_jwt, unknown},
@@ -52,6 +52,19 @@ pub struct Inbound {
     pub strict: Strict,
     /// Whether answers carry `Server-Timing`.
     pub server_timing: bool,
+}
+
+impl Inbound {
+    /// Headers that name a caller or a caller's tier. Only `trusted_proxies` may set them.
+    pub fn believed(&self) -> impl Iterator<Item = &HeaderName> {
+        let callers = self.caller.iter().filter_map(|source| if let CallerSource::Header(name) = source { Some(name) } else { None });
+        let limits = self.limits.iter().chain(self.routes.iter().flat_map(|route| &route.policies.limits));
+        let tiers = limits.filter_map(|limit| match &limit.tiers.as_ref()?.source {
+            KeyPart::Header(name) => Some(name),
+            _ => None,
+        });
+        callers.chain(tiers)
+    }
 }
 
 /// Legal requests that are refused: servers read them differently.

@@ -17,7 +17,13 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 24] = [
+const APART: [(&str, &str); 30] = [
+    ("inbound limit", "concurrency"),
+    ("outbound limit", "concurrency"),
+    ("inbound limit", "queue"),
+    ("outbound limit", "queue"),
+    ("inbound limit", "on_limit"),
+    ("outbound limit", "on_limit"),
     ("inbound", "tls"),
     ("inbound", "app_tls"),
     ("outbound", "tls"),
@@ -50,7 +56,7 @@ fn document(table: &Table, pick: &mut dyn FnMut() -> bool) -> String {
     let one_of: BTreeSet<&str> = table.exactly_one.iter().flat_map(|group| group.iter().copied()).collect();
     let mut chosen = BTreeSet::new();
     for group in table.exactly_one {
-        let open: Vec<&str> = group.iter().copied().filter(|_| pick()).collect();
+        let open: Vec<&str> = group.iter().copied().filter(|key| !APART.contains(&(table.name, *key)) && pick()).collect();
         chosen.insert(*open.first().unwrap_or(&group[0]));
     }
     for key in table.keys {
@@ -59,10 +65,14 @@ fn document(table: &Table, pick: &mut dyn FnMut() -> bool) -> String {
         let wanted = if one_of.contains(key.name) {
             chosen.contains(key.name)
         } else {
-            matches!(key.default, Default::Required) || first || key.name == "app" || (!apart && pick())
+            let needed = table.needs.iter().any(|(a, b)| *b == key.name && chosen.contains(a));
+            matches!(key.default, Default::Required) || needed || first || key.name == "app" || (!apart && pick())
         };
         // Pairs: the first only where the second is.
-        let lonely = table.needs.iter().any(|(a, b)| *a == key.name && (one_of.contains(b) && !chosen.contains(b) || !one_of.contains(b)));
+        let lonely = table
+            .needs
+            .iter()
+            .any(|(a, b)| *a == key.name && !chosen.contains(a) && (one_of.contains(b) && !chosen.contains(b) || !one_of.contains(b)));
         if wanted && !lonely {
             out.push(format!("{}: {}", key.name, value(key, &key.kind, pick)));
         }
@@ -235,7 +245,7 @@ fn the_json_schema_refers_only_to_what_it_defines() {
     let defs = schema["$defs"].as_object().expect("definitions");
     visit(&schema, defs);
     assert_eq!(defs.len(), tables().len() + 2);
-    assert_eq!(defs["inbound-limit"]["required"], serde_json::json!(["window"]));
+    assert_eq!(defs["inbound-limit"]["dependentRequired"]["usd"], serde_json::json!(["window"]));
     assert_eq!(defs["outbound"]["properties"]["join_within"]["default"], "5m");
     assert_eq!(defs["telemetry"]["properties"]["log"]["anyOf"][0]["enum"][0], "json");
 }

@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Rule, table::Key};
-use crate::config::{self, Mode, human};
+use crate::config::{Mode, human};
 
 /// Most keys and shares whose warnings are remembered; beyond it no new warning is given until some are a window old.
 const REMEMBERED: usize = 4_096;
@@ -30,11 +30,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// The shares of a limit, ascending.
-    pub(super) fn of(limit: &config::Limit) -> Box<[Self]> {
-        let share =
-            |at: &f64| Self { at: at.to_string().into(), amount: ((limit.amount as f64 * at).ceil() as u64).max(1), whole: *at >= 1.0 };
-        limit.alert_at.iter().map(share).collect()
+    /// The shares of an amount, ascending as `alert_at` is.
+    pub(super) fn of(alert_at: &[f64], amount: u64) -> Box<[Self]> {
+        let share = |at: &f64| Self { at: at.to_string().into(), amount: ((amount as f64 * at).ceil() as u64).max(1), whole: *at >= 1.0 };
+        alert_at.iter().map(share).collect()
     }
 }
 
@@ -88,13 +87,15 @@ impl Alerted {
 pub(super) struct Whose<'a> {
     /// The counter.
     pub(super) key: Key,
+    /// The amount that holds.
+    pub(super) level: u16,
     /// The owner in words.
     pub(super) who: Option<&'a str>,
 }
 
 /// Warns of the shares between `before` and `used`: the use a moment ago, and the use now.
 pub(super) fn watch(rule: &Rule, whose: Whose<'_>, before: u64, used: u64, now: u64) {
-    for share in rule.shares.iter().filter(|share| before < share.amount && share.amount <= used) {
+    for share in rule.level(whose.level).shares.iter().filter(|share| before < share.amount && share.amount <= used) {
         warn(rule, whose, share, used, now, "");
     }
 }
@@ -105,7 +106,7 @@ pub(super) fn refused(rule: &Rule, whose: Whose<'_>, used: u64, now: u64) {
         Mode::Enforce => ", which refuses now",
         Mode::Observe => ", which would refuse now",
     };
-    rule.shares.iter().filter(|share| share.whole).for_each(|share| warn(rule, whose, share, used, now, state));
+    rule.level(whose.level).shares.iter().filter(|share| share.whole).for_each(|share| warn(rule, whose, share, used, now, state));
 }
 
 fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state: &str) {
@@ -113,6 +114,7 @@ fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state
         return;
     }
     let who = whose.who.unwrap_or("everybody");
+    let amount = rule.level(whose.level).amount.unwrap_or(u64::MAX);
     tracing::warn!(
         limit = &*rule.name,
         door = rule.door.as_str(),
@@ -121,15 +123,15 @@ fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state
         who,
         share = &*share.at,
         used,
-        amount = rule.amount,
+        amount,
         "{}",
-        sentence(rule, who, used, state)
+        sentence(rule, who, used, amount, state)
     );
 }
 
 /// `caller ann has used $20.04 of $25 per day (limit budget)`
-fn sentence(rule: &Rule, who: &str, used: u64, state: &str) -> String {
-    let part = human::part_of(rule.unit, used, rule.amount);
+fn sentence(rule: &Rule, who: &str, used: u64, amount: u64, state: &str) -> String {
+    let part = human::part_of(rule.unit, used, amount);
     format!("{who} has used {part} {} (limit {}{state})", human::per(rule.window), rule.name)
 }
 
@@ -142,6 +144,7 @@ mod tests {
     use crate::{
         arrival::Door,
         clock::Clock,
+        config,
         policy::limits::{KeyFacts, Limits},
     };
 
@@ -162,18 +165,9 @@ mod tests {
     fn an_alert_is_a_sentence_for_people() {
         let limits = Limits::new(10, &Clock::system(), None);
         let limit = config::Limit {
-            name: "budget".into(),
-            mode: Mode::Enforce,
             key: vec![config::KeyPart::Caller, config::KeyPart::Provider],
-            unit: config::Unit::NanoUsd,
-            amount: 25_000_000_000,
-            window: Duration::from_secs(86_400),
-            algorithm: config::Algorithm::Sliding,
-            applies: config::Applies::All,
-            on_store_error: config::OnStoreError::Local,
             alert_at: vec![1.0],
-            unpriced: config::Unpriced::Refuse,
-            unmetered: config::Unpriced::Refuse,
+            ..config::Limit::new("budget", config::Unit::NanoUsd, 25_000_000_000, Duration::from_secs(86_400))
         };
         let set = limits.set(Door::Outbound, [&limit]);
         let facts = KeyFacts {
@@ -181,13 +175,14 @@ mod tests {
             caller: Some("ann"),
             headers: &Fields::new(),
             query: None,
+            trusted: false,
             route: "r",
             provider: Some("openai"),
             model: None,
         };
         let who: Option<Arc<str>> = set.keyed(&facts).keys[0].as_ref().and_then(|keys| keys.who.clone());
         assert_eq!(
-            sentence(&set.0[0], &who.expect("named"), 24_940_000_000, ", which refuses now"),
+            sentence(&set.0[0], &who.expect("named"), 24_940_000_000, 25_000_000_000, ", which refuses now"),
             "caller ann, provider openai has used $24.94 of $25 per day (limit budget, which refuses now)"
         );
     }

@@ -35,32 +35,49 @@ pub struct Demand {
     pub stage: Option<Applies>,
     /// Only limits that change with the target: tokens, dollars, and requests by provider or model.
     pub moves: bool,
+    /// Limits on requests in flight are asked.
+    pub flies: bool,
 }
 
 impl Demand {
     /// An incoming request: it counts as one, and only checks the limits on tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
-        Self { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(stage), moves: false }
+        Self {
+            requests: 1,
+            tokens: Estimate::Unknown,
+            nano_usd: Estimate::Unknown,
+            look: true,
+            stage: Some(stage),
+            moves: false,
+            flies: true,
+        }
     }
 
     /// A model call at the outbound door.
     pub fn call(stage: Applies, tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false }
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false, flies: true }
     }
 
     /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
     pub fn caused(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false }
+        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false, flies: false }
+    }
+
+    /// One more try at the same target: tokens, dollars, and requests in flight by provider or model.
+    pub fn again(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
+        Self { moves: true, flies: true, ..Self::caused(tokens, nano_usd) }
     }
 
     /// A call that moves on to another target: see [`Lease::take_moving`](super::Lease::take_moving).
     pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true }
+        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true, flies: true }
     }
 
     /// The amount that must fit, and the amount charged; `None`: the limit is not asked.
     pub(super) fn of(self, unit: Unit) -> Option<(u64, u64)> {
         let estimate = match unit {
+            // Counted as it ends, not as it comes.
+            Unit::Concurrency => return Some((1, 0)),
             Unit::Requests if self.requests == 0 => return None,
             Unit::Requests => return Some((self.requests, self.requests)),
             Unit::Tokens => self.tokens,

@@ -70,6 +70,11 @@ impl Pace {
         state.div_ceil(1_000)
     }
 
+    /// Microseconds between two requests.
+    pub fn interval_micros(&self) -> u64 {
+        self.interval.div_ceil(1_000)
+    }
+
     /// The requests that may come at once.
     pub fn burst(&self) -> u32 {
         self.burst

@@ -33,6 +33,8 @@ pub struct KeyFacts<'a> {
     pub headers: &'a Fields,
     /// The query, without `?`.
     pub query: Option<&'a str>,
+    /// Whether the peer is a trusted proxy: a tier that it names is believed.
+    pub trusted: bool,
     /// The route's name.
     pub route: &'a str,
     /// Outbound: the provider's name.
@@ -72,6 +74,23 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
         }
     }
     true
+}
+
+/// The tier that `source` names. An empty value names none.
+pub(super) fn tier<'a>(source: &'a KeyPart, facts: &KeyFacts<'a>) -> Option<&'a [u8]> {
+    let named = match source {
+        // Several fields of one name: nobody can say which of them holds.
+        KeyPart::Header(name) if facts.trusted => {
+            let mut values = facts.headers.all(name);
+            values.next().filter(|_| values.next().is_none()).map(|value| value.as_bytes())
+        }
+        KeyPart::Caller => facts.caller.map(str::as_bytes),
+        KeyPart::Route => Some(facts.route.as_bytes()),
+        KeyPart::Provider => facts.provider.map(str::as_bytes),
+        KeyPart::Model => facts.model.map(str::as_bytes),
+        _ => None,
+    };
+    named.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
 }
 
 /// The same key in words, for people: `caller ann, route chat`. Values that may hold a credential are told apart by digits of `key`.
@@ -201,7 +220,16 @@ mod tests {
     }
 
     fn facts<'a>(ip: &str, headers: &'a Fields) -> KeyFacts<'a> {
-        KeyFacts { client_ip: ip.parse().expect("ip"), caller: None, headers, query: None, route: "r", provider: None, model: None }
+        KeyFacts {
+            client_ip: ip.parse().expect("ip"),
+            caller: None,
+            headers,
+            query: None,
+            trusted: false,
+            route: "r",
+            provider: None,
+            model: None,
+        }
     }
 
     #[test]

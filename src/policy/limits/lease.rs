@@ -1,10 +1,6 @@
-//! The reservations of an admitted request until its cost is known, and the header fields that tell its client about its limits.
-//!
-//! Header fields are those of draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy` (`q` quota, `w` window in seconds, `qu`
-//! unit) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).
-//! Limits that only observe are not shown.
+//! The reservations of an admitted request until its cost is known.
 
-use std::{sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -12,18 +8,16 @@ use super::{
     Asked, Rule,
     abroad::{Abroad, Holds},
     alert,
+    flight::Place,
     shared::Hold,
     table::{Item, Key},
+    told,
 };
 use crate::{
     clock::Instant,
-    config::{self, Mode, Unit},
-    http1::{Fields, Id, write_number},
-    reject::{Limited, ceil_secs},
+    config::{Mode, Unit},
+    http1::Fields,
 };
-
-/// The largest integer of a structured field (RFC 9651 section 3.3.1).
-const LARGEST: u64 = 999_999_999_999_999;
 
 /// The reservations of limits for a request. A lease that is dropped (the request was cancelled or failed) gives tokens and
 /// dollars back. The request itself stays counted: hanging up must not give free requests.
@@ -39,13 +33,18 @@ pub struct Lease {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) rule: Arc<Rule>,
+    pub(super) level: u16,
     pub(super) key: Key,
     /// The amount reserved in memory, and its slot.
     pub(super) reserved: u64,
     pub(super) slot: u64,
     /// Whether the limit is charged: not if it was only checked, or refused while it observes.
     pub(super) charged: bool,
+    /// Whether the limit would have refused, if it did not only observe.
+    pub(super) observed: bool,
     pub(super) shared: Option<Box<Hold>>,
+    /// The place among the requests in flight.
+    pub(super) place: Option<Place>,
     pub(super) used: u64,
     pub(super) resets: u64,
     /// The owner of the counter in words, for `alert_at`.
@@ -78,7 +77,7 @@ impl Lease {
         }
         for held in self.held.drain(..) {
             match held.rule.unit {
-                Unit::Requests => {}
+                Unit::Requests | Unit::Concurrency => {}
                 Unit::Tokens => held.correct(tokens, Some(now)),
                 Unit::NanoUsd => held.correct(nano_usd, Some(now)),
             }
@@ -110,6 +109,12 @@ impl Lease {
     /// Takes over the reservations of another lease.
     pub fn join(&mut self, mut other: Self) {
         self.held.extend(other.held.drain(..));
+    }
+
+    /// Gives the places among the requests in flight back: the answer has ended, and the work goes on without it.
+    pub fn landed(mut self) -> Self {
+        self.held.iter_mut().for_each(|held| held.place = None);
+        self
     }
 
     /// Whether no limit was asked.
@@ -144,28 +149,36 @@ impl Lease {
         self.held.iter().filter(|held| held.rule.mode == Mode::Enforce).map(|held| LimitState {
             name: &held.rule.name,
             unit: held.rule.unit,
-            amount: held.rule.amount,
+            amount: held.rule.level(held.level).amount.unwrap_or(u64::MAX),
             window: held.rule.window,
-            remaining: held.rule.capacity().saturating_sub(held.used),
+            remaining: held.rule.capacity(held.level).saturating_sub(held.used),
             resets: Duration::from_micros(held.resets),
         })
     }
 
+    /// The limits that would have refused the request, if they did not only observe.
+    pub fn would_refuse(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.held.iter().filter(|held| held.observed).map(|held| &held.rule.name)
+    }
+
     /// Adds `RateLimit-Policy` and `RateLimit` of the same limits, if there are any.
     pub fn tell(&self, fields: &mut Fields) {
-        tell(self.held.iter().map(|held| (&*held.rule, held.used, Duration::from_micros(held.resets))), fields);
+        told::tell(self.held.iter().map(|held| (&*held.rule, held.level, held.used, Duration::from_micros(held.resets))), fields);
     }
 
     /// The lease of an admission in memory.
     pub(super) fn granted(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
+            level: asked.level,
             key: item.key,
             reserved: item.charge,
             slot: item.answer.slot,
             // An estimate of nothing is still settled; a check that charges nothing is not.
             charged: !item.answer.refused && !item.look,
+            observed: item.answer.refused,
             shared: None,
+            place: None,
             used: item.answer.used,
             resets: item.answer.resets,
             who: asked.who.cloned(),
@@ -177,11 +190,14 @@ impl Lease {
     pub(super) fn unreserved(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
+            level: asked.level,
             key: item.key,
             reserved: 0,
             slot: 0,
             charged: true,
+            observed: false,
             shared: asked.rule.inner.sharing.as_ref().and_then(|sharing| sharing.hold(asked, 0)).map(Box::new),
+            place: None,
             used: 0,
             resets: 0,
             who: asked.who.cloned(),
@@ -198,7 +214,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.give_back_abroad();
         for held in self.held.drain(..) {
-            if held.rule.unit != Unit::Requests {
+            if matches!(held.rule.unit, Unit::Tokens | Unit::NanoUsd) {
                 held.correct(0, None);
             }
         }
@@ -214,93 +230,12 @@ impl Held {
         if self.charged && actual != self.reserved {
             used = used.max(inner.table.correct(micros, self.key, &self.rule.meter, self.slot, self.reserved, actual));
         }
-        if self.charged && now.is_some() && !self.rule.shares.is_empty() {
+        if self.charged && now.is_some() && self.rule.warns {
             // Watched from 0: a share passed while others held reservations is seen by the next lease that settles.
-            alert::watch(&self.rule, alert::Whose { key: self.key, who: self.who.as_deref() }, 0, used, micros);
+            alert::watch(&self.rule, alert::Whose { key: self.key, level: self.level, who: self.who.as_deref() }, 0, used, micros);
         }
         if let (Some(hold), Some(sharing)) = (self.shared, &inner.sharing) {
             sharing.settle(*hold, self.reserved, actual);
         }
     }
-}
-
-/// The refusal by the limit with the longest wait, counted; its fields tell the state of all limits.
-pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
-    let mut worst: Option<(&Rule, &Item<'_>)> = None;
-    for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
-        asked.rule.tally.refused.fetch_add(1, Relaxed);
-        alert::refused(asked.rule, asked.whose(item.key), item.answer.used, now);
-        let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(longest), Some(wait)) => wait > longest,
-        });
-        if longer {
-            worst = Some((asked.rule, item));
-        }
-    }
-    let states = rules.iter().zip(items).map(|(asked, item)| {
-        let until = if item.answer.refused { item.answer.wait.unwrap_or(item.answer.resets) } else { item.answer.resets };
-        (&**asked.rule, item.answer.used, Duration::from_micros(until))
-    });
-    let mut headers = Fields::new();
-    tell(states, &mut headers);
-    let (rule, item) = worst.unwrap_or((rules[0].rule, &items[0]));
-    let remaining = rule.capacity().saturating_sub(item.answer.used);
-    limited(rule, item.answer.wait.map(Duration::from_micros), remaining, headers)
-}
-
-/// A refusal by one limit.
-pub(super) fn limited(rule: &Rule, retry_after: Option<Duration>, remaining: u64, headers: Fields) -> Box<Limited> {
-    let (limit, unit) = (rule.name.clone(), rule.unit.as_str());
-    Box::new(Limited { limit, unit, amount: rule.amount, window: rule.window, retry_after, remaining, headers })
-}
-
-/// A limit's member of `RateLimit-Policy`.
-pub(super) fn policy(limit: &config::Limit) -> String {
-    let unit = match limit.unit {
-        Unit::Requests => "requests",
-        Unit::Tokens => "tokens",
-        Unit::NanoUsd => "nano-usd",
-    };
-    let window = ceil_secs(limit.window).clamp(1, LARGEST);
-    format!("{};q={};w={window};qu=\"{unit}\"", quoted(&limit.name), limit.amount.min(LARGEST))
-}
-
-/// Adds `RateLimit-Policy` and `RateLimit` of the limits that are enforced: limit, amount used, time until it is whole again.
-fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u64, Duration)> + Clone, fields: &mut Fields) {
-    let enforced = || states.clone().filter(|(rule, ..)| rule.mode == Mode::Enforce);
-    if enforced().next().is_none() {
-        return;
-    }
-    fields.append_with(Id::RatelimitPolicy, |line| {
-        for (at, (rule, ..)) in enforced().enumerate() {
-            line.extend_from_slice(if at > 0 { b", " } else { b"" });
-            line.extend_from_slice(rule.policy.as_bytes());
-        }
-    });
-    fields.append_with(Id::Ratelimit, |line| {
-        for (at, (rule, used, until)) in enforced().enumerate() {
-            line.extend_from_slice(if at > 0 { b", " } else { b"" });
-            line.extend_from_slice(rule.quoted.as_bytes());
-            for (key, number) in [(b";r=", rule.capacity().saturating_sub(used)), (b";t=", ceil_secs(until))] {
-                line.extend_from_slice(key);
-                write_number(line, number.min(LARGEST));
-            }
-        }
-    });
-}
-
-/// A name as a structured-field string: visible ASCII, `\` and `"` escaped; other characters become `?`.
-pub(super) fn quoted(name: &str) -> String {
-    let mut out = String::from('"');
-    for character in name.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            ' '..='~' => out.push(character),
-            _ => out.push('?'),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -8,29 +8,35 @@
 //! at the end:   lease.settle(tokens, nano_usd, now) | lease.refund() | lease.keep()
 //! ```
 //!
+//! `concurrency` counts requests in flight, until the last byte of their answers. A limit with a `queue` holds requests in line
+//! ([`Limits::admit_in_line`]) instead of refusing them.
+//!
 //! With Redis every limit is counted in this process as well: a replica by itself never passes more than the limit, whatever
 //! Redis does. N replicas pass at most the limit while Redis answers, and at most N times the limit while it does not. A script
 //! whose answer did not come in time may have counted: the limit is then stricter, for at most its window. `gcra` limits pace
-//! one process and are never shared.
+//! one process, `concurrency` counts one: neither is shared.
 
 mod abroad;
 mod alert;
 mod demand;
+mod denial;
+mod deny;
+mod flight;
 mod gcra;
 pub mod keys;
 mod lease;
+mod lines;
+mod queue;
 pub mod ring;
+mod rule;
 mod shared;
 mod table;
+mod told;
 
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -40,17 +46,21 @@ pub use abroad::Abroad;
 pub use demand::{Demand, Estimate};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};
+pub use queue::{QueueCounts, Waited};
+pub use rule::LimitCounts;
 
 use self::{
-    gcra::Pace,
-    ring::Shape,
+    denial::Denial,
+    flight::Flights,
+    lines::Lines,
+    rule::{Rule, Tally},
     shared::Sharing,
-    table::{Item, Key, Meter, Table},
+    table::{Item, Key, Table},
 };
 use crate::{
     arrival::Door,
     clock::{self, Clock, Instant},
-    config::{self, Algorithm, Applies, KeyPart, Mode, OnStoreError, Unit, Unpriced},
+    config::{self, Applies, Mode, Unit, Unpriced},
     reject::Limited,
     store::redis::Redis,
 };
@@ -68,6 +78,8 @@ type Tallies = HashMap<(Door, Arc<str>), Arc<Tally>>;
 #[derive(Debug)]
 struct Inner {
     table: Table,
+    flights: Flights,
+    lines: Lines,
     started: Instant,
     /// Microseconds since 1970 at `started`. From there time only goes forward, even if the wall clock is set back.
     started_micros: u64,
@@ -89,10 +101,20 @@ pub struct Keyed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Keys {
     local: Key,
-    /// `None`: no Redis, or its secret is not known yet.
-    shared: Option<u128>,
+    /// The halves of the key in Redis; both 0: no Redis, or its secret is not known yet. A cause keeps keys for each caller: an option
+    /// of a `u128` would take twice the memory.
+    shared: [u64; 2],
+    /// The amount that holds: the place among the limit's own and its tiers'.
+    level: u16,
     /// The owner of the counter in words; only where `alert_at` may have to name it.
     who: Option<Arc<str>>,
+}
+
+impl Keys {
+    fn shared(&self) -> Option<u128> {
+        let [high, low] = self.shared;
+        Some(u128::from(high) << 64 | u128::from(low)).filter(|key| *key != 0)
+    }
 }
 
 /// A request's demand on a set of limits.
@@ -104,74 +126,14 @@ pub struct Question<'a> {
     pub demand: Demand,
 }
 
-/// One limit, ready to count.
-#[derive(Debug)]
-struct Rule {
-    inner: Arc<Inner>,
-    door: Door,
-    name: Arc<str>,
-    mode: Mode,
-    parts: Vec<KeyPart>,
-    unit: Unit,
-    amount: u64,
-    window: Duration,
-    applies: Applies,
-    /// Whether its key names the provider or the model.
-    by_target: bool,
-    on_store_error: OnStoreError,
-    unpriced: Unpriced,
-    unmetered: Unpriced,
-    meter: Meter,
-    /// Everything that tells its counters from those of other limits.
-    identity: String,
-    number: u64,
-    /// Its member of `RateLimit-Policy`.
-    policy: String,
-    /// Its name as a structured field has it.
-    quoted: String,
-    /// `alert_at`.
-    shares: Box<[alert::Share]>,
-    tally: Arc<Tally>,
-}
-
-/// The counts of a limit since start.
-#[derive(Debug, Default)]
-struct Tally {
-    admitted: AtomicU64,
-    refused: AtomicU64,
-    observed: AtomicU64,
-    skipped: AtomicU64,
-    store_away: AtomicU64,
-    alerted: alert::Alerted,
-}
-
-/// The counts of a limit since start, for metrics and the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitCounts {
-    /// Its door.
-    pub door: Door,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Requests it let pass.
-    pub admitted: u64,
-    /// Requests it refused.
-    pub refused: u64,
-    /// Requests it would have refused, if it did not only observe.
-    pub observed: u64,
-    /// Requests it did not count: their caller is unknown.
-    pub skipped: u64,
-    /// Decisions made without the shared store, as `on_store_error` says.
-    pub store_away: u64,
-    /// By share of the limit (`alert_at`, ascending): how many keys have reached it, once per window each.
-    pub alerts: Vec<(Arc<str>, u64)>,
-}
-
 impl Limits {
     /// Counters for at most `max_keys` keys, in memory, and shared through `store` where there is one. The store's runtime must
     /// be alive: a task of its own carries the settlements.
     pub fn new(max_keys: usize, clock: &Clock, store: Option<Arc<Redis>>) -> Self {
         let inner = Inner {
             table: Table::new(max_keys),
+            flights: Flights::default(),
+            lines: Lines::default(),
             started: clock.now(),
             started_micros: u64::try_from(clock::unix(clock.wall()).as_micros()).unwrap_or(u64::MAX),
             sharing: store.map(Sharing::start),
@@ -197,17 +159,30 @@ impl Limits {
     /// Decides all asks together, in memory. Gives a lease if every limit agrees, else the refusal of the limit with the
     /// longest wait; a refusal charges nothing.
     pub fn admit(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+        self.decide_here(asks, now).map_err(|denial| denial.refuse())
+    }
+
+    fn decide_here<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
             return Ok(Lease::default());
         }
         let now = self.inner.micros(now);
-        match self.inner.table.decide(now, &mut items) {
-            true => {
+        match self.inner.decide(&rules, &mut items, now) {
+            Some(lease) => {
                 tally(&rules, &items, now);
-                Ok(Lease::granted(&rules, &items))
+                Ok(lease)
             }
-            false => Err(lease::refusal(&rules, &items, now)),
+            None => Err(Box::new(Denial { rules, items, now, without_store: None })),
+        }
+    }
+
+    /// Decides in memory, and in the store where there is one. A denial is not counted yet.
+    async fn decide<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
+        match &self.inner.sharing {
+            None => self.decide_here(asks, now),
+            // Boxed: without a store its size would be carried by every request in flight.
+            Some(sharing) => Box::pin(sharing.admit(&self.inner, asks, now)).await,
         }
     }
 
@@ -216,8 +191,7 @@ impl Limits {
     pub async fn admit_shared(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
         match &self.inner.sharing {
             None => self.admit(asks, now),
-            // boxed: without a store its size would be carried by every request in flight
-            Some(sharing) => Box::pin(sharing.admit(&self.inner, asks, now)).await,
+            Some(_) => self.decide(asks, now).await.map_err(|denial| denial.refuse()),
         }
     }
 
@@ -236,7 +210,11 @@ impl Limits {
 
     /// Drops keys that hold nothing any more and gives their memory back. Call every few seconds, not on a worker.
     pub fn sweep(&self, now: Instant) -> usize {
-        self.inner.table.sweep(self.inner.micros(now), &mut std::thread::yield_now)
+        let now = self.inner.micros(now);
+        if let Some(sharing) = &self.inner.sharing {
+            sharing.denied.sweep(now);
+        }
+        self.inner.table.sweep(now, &mut std::thread::yield_now)
     }
 
     /// Keys held in memory.
@@ -267,6 +245,9 @@ impl Limits {
                 observed: tally.observed.load(Relaxed),
                 skipped: tally.skipped.load(Relaxed),
                 store_away: tally.store_away.load(Relaxed),
+                spared: tally.spared.load(Relaxed),
+                queues: tally.queues.load(Relaxed),
+                queue: tally.queue.counts(),
                 alerts: tally.alerted.counts(),
             })
             .collect();
@@ -312,7 +293,12 @@ impl LimitSet {
     }
 
     fn spends(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.0.iter().filter(|rule| rule.mode == Mode::Enforce && rule.unit != Unit::Requests)
+        self.0.iter().filter(|rule| rule.mode == Mode::Enforce && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd))
+    }
+
+    /// Whether a limit holds requests in line instead of refusing them.
+    fn queues(&self) -> bool {
+        self.0.iter().any(|rule| rule.queue.is_some())
     }
 
     /// The keys of a request. Make them once, for all later questions.
@@ -346,73 +332,20 @@ impl Keyed {
     }
 }
 
-impl Rule {
-    fn new(inner: Arc<Inner>, door: Door, limit: &config::Limit, tally: Arc<Tally>) -> Self {
-        let (kind, meter) = match limit.algorithm {
-            Algorithm::Sliding => ('s', Meter::Window(Shape::sliding(limit.window))),
-            Algorithm::Fixed => ('f', Meter::Window(Shape::fixed(limit.window))),
-            Algorithm::Gcra { burst } => ('g', Meter::Pace(Pace::new(limit.amount, limit.window, burst))),
-        };
-        let shares = alert::Share::of(limit);
-        tally.alerted.expect(&shares);
-        let identity = format!("l1:{kind}:{}:{}:{}:{}", limit.unit.as_str(), limit.window.as_micros(), door.as_str(), limit.name);
-        let mut number = [0; 8];
-        number.copy_from_slice(&blake3::hash(identity.as_bytes()).as_bytes()[..8]);
-        Self {
-            door,
-            name: limit.name.clone(),
-            mode: limit.mode,
-            parts: limit.key.clone(),
-            unit: limit.unit,
-            amount: limit.amount,
-            window: limit.window,
-            applies: limit.applies,
-            by_target: limit.key.iter().any(|part| matches!(part, KeyPart::Provider | KeyPart::Model)),
-            on_store_error: limit.on_store_error,
-            unpriced: limit.unpriced,
-            unmetered: limit.unmetered,
-            meter,
-            quoted: lease::quoted(&limit.name),
-            policy: lease::policy(limit),
-            shares,
-            number: u64::from_le_bytes(number),
-            identity,
-            inner,
-            tally,
-        }
-    }
-
-    fn keys(&self, facts: &KeyFacts<'_>, secret: Option<&[u8; 32]>) -> Option<Keys> {
-        let mut local = keys::Local::new(self.number);
-        if !keys::feed(&mut local, self.door, &self.parts, facts) {
-            self.tally.skipped.fetch_add(1, Relaxed);
+impl Inner {
+    /// Decides in memory; `None`: a limit refuses, and `items` say which.
+    fn decide(self: &Arc<Self>, rules: &[Asked<'_>], items: &mut [Item<'_>], now: u64) -> Option<Lease> {
+        if !self.table.decide(now, items) {
             return None;
         }
-        let shared = secret.filter(|_| matches!(self.meter, Meter::Window(_))).map(|secret| {
-            let mut shared = keys::Shared::new(secret, self.identity.as_bytes());
-            keys::feed(&mut shared, self.door, &self.parts, facts);
-            shared.finish()
-        });
-        let local = local.finish();
-        let who = (!self.shares.is_empty() && !self.parts.is_empty()).then(|| keys::words(self.door, &self.parts, facts, local).into());
-        Some(Keys { local, shared, who })
-    }
-
-    /// Whether its count changes with the target.
-    fn moves(&self) -> bool {
-        self.by_target || self.unit != Unit::Requests
-    }
-
-    /// The amount that may be used at once.
-    fn capacity(&self) -> u64 {
-        match &self.meter {
-            Meter::Window(_) => self.amount,
-            Meter::Pace(pace) => u64::from(pace.burst()),
+        let mut lease = Lease::granted(rules, items);
+        if flight::enter(self, rules, items, &mut lease) {
+            return Some(lease);
         }
+        lease.refund();
+        None
     }
-}
 
-impl Inner {
     fn micros(&self, now: Instant) -> u64 {
         let passed = u64::try_from(now.saturating_duration_since(self.started).as_micros()).unwrap_or(u64::MAX);
         self.started_micros.saturating_add(passed)
@@ -426,13 +359,14 @@ type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     rule: &'a Arc<Rule>,
+    level: u16,
     shared: Option<u128>,
     who: Option<&'a Arc<str>>,
 }
 
 impl Asked<'_> {
     fn whose(&self, key: Key) -> alert::Whose<'_> {
-        alert::Whose { key, who: self.who.map(|who| &**who) }
+        alert::Whose { key, level: self.level, who: self.who.map(|who| &**who) }
     }
 }
 
@@ -444,19 +378,19 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
             if demand.stage.is_some_and(|stage| stage != rule.applies) {
                 continue;
             }
-            if demand.moves && !rule.moves() {
+            if demand.moves && !rule.moves() || rule.unit == Unit::Concurrency && !demand.flies {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };
-            rules.push(Asked { rule, shared: keys.shared, who: keys.who.as_ref() });
+            rules.push(Asked { rule, level: keys.level, shared: keys.shared(), who: keys.who.as_ref() });
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
-                limit: rule.amount,
+                limit: rule.level(keys.level).amount.unwrap_or(u64::MAX),
                 check,
                 charge,
                 observe: rule.mode == Mode::Observe,
-                look: demand.look && rule.unit != Unit::Requests,
+                look: demand.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd),
                 answer: table::Answer::default(),
             });
         }
@@ -473,7 +407,7 @@ fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         let used = item.answer.used;
         if item.answer.refused {
             alert::refused(asked.rule, asked.whose(item.key), used, now);
-        } else if !asked.rule.shares.is_empty() && asked.rule.unit == Unit::Requests {
+        } else if asked.rule.warns && asked.rule.unit == Unit::Requests {
             // The true tokens and dollars are known when they are settled.
             alert::watch(asked.rule, asked.whose(item.key), used.saturating_sub(item.charge), used, now);
         }

@@ -1,27 +1,26 @@
 //! Limits counted in Redis: one script, one round trip, after the counters of this process have agreed.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::{
-    Asked, Inner, Question, Rule, gather,
-    lease::{self, Lease},
+    Asked, Inner, Question,
+    denial::Denial,
+    deny::Denied,
+    gather,
+    lease::Lease,
     table::{Answer, Item, Meter},
     tally,
 };
 use crate::{
+    arrival::Door,
     clock::Instant,
-    config::OnStoreError,
-    http1::Fields,
-    reject::Limited,
+    config::{OnStoreError, Unit},
     store::{
         StoreError,
         redis::{Redis, scripts},
@@ -32,8 +31,6 @@ use crate::{
 const WAITING: usize = 8_192;
 /// Most corrections in one script.
 const TOGETHER: usize = 64;
-/// The wait told to a refused client where only the store could tell the true one.
-const STORE_AWAY: Duration = Duration::from_secs(1);
 
 /// The way to Redis.
 #[derive(Debug)]
@@ -41,6 +38,8 @@ pub(super) struct Sharing {
     store: Arc<Redis>,
     settlements: mpsc::Sender<(Hold, i64)>,
     lost: Arc<AtomicU64>,
+    /// Keys that Redis has refused.
+    pub(super) denied: Denied,
 }
 
 /// A charge in Redis.
@@ -58,7 +57,7 @@ impl Sharing {
         let (settlements, waiting) = mpsc::channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         store.handle().spawn(settle(store.clone(), waiting, lost.clone()));
-        Self { store, settlements, lost }
+        Self { store, settlements, lost, denied: Denied::default() }
     }
 
     /// The secret of shared keys, once known.
@@ -81,7 +80,7 @@ impl Sharing {
 
     /// Decides in memory, then in Redis. A future dropped half-way gives its reservations in memory back as a cancelled request
     /// does; a charge that Redis may have counted stays for its window.
-    pub(super) async fn admit(&self, inner: &Inner, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
+    pub(super) async fn admit<'a>(&self, inner: &Arc<Inner>, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
         let (rules, mut items) = gather(asks);
         if items.is_empty() {
             return Ok(Lease::default());
@@ -92,14 +91,17 @@ impl Sharing {
             item.observe |= matches!(item.meter, Meter::Window(_)) && asked.rule.on_store_error == OnStoreError::Allow;
         }
         let now = inner.micros(now);
-        let passed = inner.table.decide(now, &mut items);
+        let passed = inner.decide(&rules, &mut items, now);
         for (item, observe) in items.iter_mut().zip(observing) {
             item.observe = observe;
         }
-        if !passed {
-            return Err(lease::refusal(&rules, &items, now));
+        let Some(mut lease) = passed else {
+            return Err(Box::new(Denial { rules, items, now, without_store: None }));
+        };
+        if self.known_as_spent(&rules, &mut items, now) {
+            lease.refund();
+            return Err(Box::new(Denial { rules, items, now, without_store: None }));
         }
-        let mut lease = Lease::granted(&rules, &items);
         match self.ask(&rules, &items).await {
             Ok(None) => {}
             Ok(Some((admitted, answers))) => {
@@ -114,14 +116,14 @@ impl Sharing {
                 }
                 if !admitted {
                     lease.refund();
-                    return Err(lease::refusal(&rules, &items, now));
+                    self.remember(&rules, &items, now);
+                    return Err(Box::new(Denial { rules, items, now, without_store: None }));
                 }
             }
             Err(_) => {
-                if let Some(rule) = self.without_store(&rules, &mut items) {
+                if let Some(at) = self.without_store(&rules, &mut items) {
                     lease.refund();
-                    rule.tally.refused.fetch_add(1, Relaxed);
-                    return Err(lease::limited(rule, Some(STORE_AWAY), 0, Fields::new()));
+                    return Err(Box::new(Denial { rules, items, now, without_store: Some(at) }));
                 }
             }
         }
@@ -153,11 +155,34 @@ impl Sharing {
         read(&answer, keys.len()).map(Some).ok_or_else(|| StoreError::Refused("the script's answer is not understood".into()))
     }
 
-    /// Counts a decision without Redis for each limit; returns the first limit that then refuses.
-    fn without_store<'a>(&self, rules: &[Asked<'a>], items: &mut [Item<'_>]) -> Option<&'a Rule> {
+    /// Whether Redis has refused one of the limits lately, so that it need not be asked; the items then say which.
+    fn known_as_spent(&self, rules: &[Asked<'_>], items: &mut [Item<'_>], now: u64) -> bool {
+        let mut spent = false;
+        for (asked, item) in rules.iter().zip(items).filter(|(_, item)| !item.observe) {
+            if let Some(answer) = asked.shared.and_then(|key| self.denied.find(key, item, now)) {
+                asked.rule.tally.spared.fetch_add(1, Relaxed);
+                item.answer = answer;
+                spent = true;
+            }
+        }
+        spent
+    }
+
+    /// Remembers the limits that Redis has refused.
+    fn remember(&self, rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
+        for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
+            if let Some(key) = asked.shared {
+                let stands = asked.rule.door == Door::Inbound && asked.rule.unit == Unit::Requests;
+                self.denied.remember(key, item, stands, now);
+            }
+        }
+    }
+
+    /// Counts a decision without Redis for each limit; returns the place of the first limit that then refuses.
+    fn without_store(&self, rules: &[Asked<'_>], items: &mut [Item<'_>]) -> Option<usize> {
         let mut denies = None;
-        for (asked, item) in rules.iter().zip(items) {
-            if matches!(item.meter, Meter::Pace(_)) {
+        for (at, (asked, item)) in rules.iter().zip(items).enumerate() {
+            if !matches!(item.meter, Meter::Window(_)) {
                 continue;
             }
             asked.rule.tally.store_away.fetch_add(1, Relaxed);
@@ -165,7 +190,7 @@ impl Sharing {
                 OnStoreError::Local => {}
                 OnStoreError::Allow => item.answer.refused &= item.observe,
                 OnStoreError::Deny if item.observe => item.answer.refused = true,
-                OnStoreError::Deny => denies = denies.or(Some(&**asked.rule)),
+                OnStoreError::Deny => denies = denies.or(Some(at)),
             }
         }
         denies

@@ -38,6 +38,8 @@ pub enum Meter {
     Window(Shape),
     /// A leaky bucket.
     Pace(Pace),
+    /// Requests in flight: counted beside the table.
+    Flight,
 }
 
 /// One limit's question, and the answer to it.
@@ -102,6 +104,10 @@ impl Table {
         let mut places = SmallVec::<[usize; 4]>::new();
         let mut admitted = true;
         for item in &mut *items {
+            if matches!(item.meter, Meter::Flight) {
+                places.push(0);
+                continue;
+            }
             let shard = shard_of(&mut held, self.shard_index(item.key));
             let place = self.place(shard, now, item.key);
             item.answer = shard.entries[place].ask(now, item.meter, item.limit, item.check);
@@ -112,7 +118,7 @@ impl Table {
             return false;
         }
         for (item, place) in items.iter_mut().zip(places) {
-            if item.answer.refused || item.charge == 0 {
+            if item.answer.refused || item.charge == 0 || matches!(item.meter, Meter::Flight) {
                 continue; // a refusal by a limit that observes is not counted as use
             }
             let shard = shard_of(&mut held, self.shard_index(item.key));
@@ -147,7 +153,16 @@ impl Table {
                 entry.pace(pace, state);
                 0
             }
+            Meter::Flight => 0,
         }
+    }
+
+    /// Microseconds until `cost` would pass without other requests; `None`: it is above the limit by itself.
+    pub fn first_fit(&self, now: u64, key: Key, meter: &Meter, limit: u64, cost: u64) -> Option<u64> {
+        let mut shard = self.shards[self.shard_index(key)].lock();
+        let Some((_, place)) = shard.find(key) else { return (cost <= limit).then_some(0) };
+        let answer = shard.entries[place].ask(now, meter, limit, cost);
+        if answer.refused { answer.wait } else { Some(0) }
     }
 
     /// Drops the keys that hold nothing any more and gives their memory back; returns the number of keys dropped. Looks at
@@ -256,6 +271,7 @@ impl Entry {
                     Answer { refused: true, wait, used: u64::from(pace.burst()), resets: self.until.saturating_sub(now), slot: 0 }
                 }
             },
+            Meter::Flight => Answer::default(),
         }
     }
 
@@ -272,6 +288,7 @@ impl Entry {
                 self.pace(pace, answer.slot);
                 answer.resets = self.until.saturating_sub(now);
             }
+            Meter::Flight => {}
         }
     }
 

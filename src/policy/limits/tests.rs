@@ -1,25 +1,15 @@
 //! Limits as a request meets them.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::{config::Limit, http1::Fields};
+use crate::{
+    config::{Algorithm, KeyPart, Limit, Unpriced},
+    http1::Fields,
+};
 
 fn limit(name: &str, unit: Unit, amount: u64, key: Vec<KeyPart>) -> Limit {
-    Limit {
-        name: name.into(),
-        mode: Mode::Enforce,
-        key,
-        unit,
-        amount,
-        window: Duration::from_secs(60),
-        algorithm: Algorithm::Sliding,
-        applies: Applies::All,
-        on_store_error: OnStoreError::Local,
-        alert_at: Vec::new(),
-        unpriced: Unpriced::Refuse,
-        unmetered: Unpriced::Refuse,
-    }
+    Limit { key, unpriced: Unpriced::Refuse, unmetered: Unpriced::Refuse, ..Limit::new(name, unit, amount, Duration::from_secs(60)) }
 }
 
 struct World {
@@ -40,6 +30,7 @@ impl World {
             caller,
             headers: &self.headers,
             query: None,
+            trusted: false,
             route: "r",
             provider: None,
             model: None,
@@ -51,8 +42,15 @@ impl World {
     }
 }
 
-const ARRIVAL: Demand =
-    Demand { requests: 1, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, look: true, stage: Some(Applies::All), moves: false };
+const ARRIVAL: Demand = Demand {
+    requests: 1,
+    tokens: Estimate::Unknown,
+    nano_usd: Estimate::Unknown,
+    look: true,
+    stage: Some(Applies::All),
+    moves: false,
+    flies: true,
+};
 
 fn fields(lease: &Lease) -> Fields {
     let mut fields = Fields::new();

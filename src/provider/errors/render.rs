@@ -218,6 +218,8 @@ mod tests {
         Reject::Limited(Box::new(Limited {
             remaining: 0,
             limit: "budget".into(),
+            tier: None,
+            why: crate::reject::Why::Spent,
             unit,
             amount: 5,
             window: Duration::from_secs(window),

@@ -95,6 +95,8 @@ pub struct Record<'a> {
     pub detail: &'a str,
     /// The limit that refused.
     pub limit: &'a str,
+    /// Limits that would have refused, if they did not only observe; separated by spaces.
+    pub would_refuse: &'a str,
     /// What the cache did (`none`: the route has none).
     pub cache: &'a str,
     /// The target of the last try.
@@ -150,6 +152,7 @@ impl Record<'_> {
         text(out, key!("reason"), self.reason.unwrap_or_default());
         text(out, key!("detail"), self.detail);
         text(out, key!("limit"), self.limit);
+        text(out, key!("would_refuse"), self.would_refuse);
         if self.cache != "none" {
             text(out, key!("cache"), self.cache);
         }
@@ -244,6 +247,7 @@ impl Record<'_> {
             decimal(out, u64::from(self.tries), 0);
         }
         pair(out, "limit", self.limit);
+        pair(out, "would_refuse", self.would_refuse);
         pair(out, "fallback", self.fallback);
         pair(out, "model", self.model);
         pair(out, "asked_model", self.asked_model);

@@ -36,6 +36,7 @@ fn record() -> Record<'static> {
         reason: None,
         detail: "",
         limit: "",
+        would_refuse: "",
         cache: "none",
         target: "app",
         tries: 1,

@@ -181,6 +181,10 @@ families! {
     BreakerState = Gauge, One, "outrigger_breaker_state", ["target"], "Circuit breaker: 0 closed, 1 half open, 2 open.";
     BreakerTransitions = Counter, One, "outrigger_breaker_transitions_total", ["target", "to"], "Circuit breaker changes, by new state.";
     LimitDecisions = Counter, One, "outrigger_limit_decisions_total", ["door", "limit", "decision"], "Requests looked at by a limit: admitted, refused, or observed (would have been refused).";
+    LimitWaiting = Gauge, One, "outrigger_limit_waiting_requests", ["door", "limit"], "Requests that wait in the queue of a limit.";
+    LimitWait = Histogram(EXCHANGE), Nano, "outrigger_limit_wait_seconds", ["door", "limit"], "Time in the queue of a limit, of requests that went on.";
+    LimitQueue = Counter, One, "outrigger_limit_queue_total", ["door", "limit", "outcome"], "Requests that met the queue of a limit: passed, left (the client went away), full, too_long (refused at once), timed_out (refused after the wait).";
+    LimitSpared = Counter, One, "outrigger_limit_store_spared_total", ["door", "limit"], "Refusals from memory by what the store had said before: it was not asked again.";
     LimitKeys = Gauge, One, "outrigger_limit_keys", [], "Limit keys held in memory.";
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["door", "limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";

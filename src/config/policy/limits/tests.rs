@@ -1,9 +1,12 @@
 //! Limits: what is read, and every mistake.
 
-use super::*;
+use std::time::Duration;
+
+use super::{written::*, *};
 use crate::config::{
+    Mode,
     scalars::tests::refused,
-    testing::{OUT, good, limit, says},
+    testing::{OUT, good, limit, route, says},
 };
 
 #[test]
@@ -19,8 +22,8 @@ fn a_key_may_be_a_word_a_list_or_global() {
 
 #[test]
 fn mistakes_in_limits() {
-    says(&limit("requests: 1"), "4:7", "needs `window`");
-    says(&limit("window: 1m"), "4:7", "needs one of `requests`, `tokens`, `usd`");
+    says(&limit("requests: 1"), "4:8", "`requests` has no meaning without `window`");
+    says(&limit("window: 1m"), "4:7", "needs one of `requests`, `tokens`, `usd`, `concurrency`");
     says(&limit("requests: 1, tokens: 2, window: 1m"), "4:21", "conflicts with `requests`");
     says(&limit("usd: -1, window: 1m"), "4:13", "must not be negative");
     says(&(limit("usd: 1, window: 1m, algorithm: gcra, burst: 1") + OUT), "4:39", "counts requests only");
@@ -35,6 +38,50 @@ fn mistakes_in_limits() {
     says(&limit("requests: 1, window: 1m}\n    - {requests: 1, window: 60s"), "5:7", "the same limit is already written at line 4");
     says(&limit("name: a, requests: 1, window: 1m}\n    - {name: a, requests: 2, window: 60s"), "5:14", "already a limit `a` at line 4");
     says(&limit("mode: off, requests: 0, window: 1m"), "4:29", "out of range");
+}
+
+#[test]
+fn a_limit_may_count_requests_in_flight_and_hold_requests_in_line() {
+    let config = good(&limit("name: busy, concurrency: 5, queue: {max: 100, wait: 10s}"));
+    let limit_ = &config.inbound.expect("open").limits[0];
+    assert_eq!((limit_.unit, limit_.amount, limit_.window), (Unit::Concurrency, 5, Duration::ZERO));
+    assert_eq!(limit_.queue, Some(Queue { max: 100, wait: Duration::from_secs(10) }));
+    assert_eq!(&*good(&limit("concurrency: 5")).inbound.expect("open").limits[0].name, "inbound/global/5-concurrency");
+    says(&limit("concurrency: 5, window: 1m"), "4:24", "`window` has no meaning beside `concurrency`");
+    says(&limit("concurrency: 5, algorithm: fixed"), "4:24", "`algorithm` has no meaning beside `concurrency`");
+    says(&limit("concurrency: 5, alert_at: 1"), "4:24", "`alert_at` has no meaning beside `concurrency`");
+    says(&limit("concurrency: 5, requests: 5, window: 1m"), "4:8", "conflicts with");
+    says(&limit("concurrency: 0"), "4:21", "out of range");
+    says(&limit("concurrency: 5, queue: {max: 1}"), "4:24", "needs `wait`");
+    says(&(limit("usd: 5, window: 1d, queue: {max: 1, wait: 1s}") + OUT), "4:28", "a queue holds requests until there is room");
+    says(&route("queue: {max: 1}"), "5:7", "a limit holds requests in line");
+    says(&route("concurrency: 3"), "5:7", "it is a limit");
+}
+
+#[test]
+fn amounts_may_go_by_a_tier_of_the_caller() {
+    let config = good(
+        "inbound:\n  app: 3000\n  trusted_proxies: [private]\n  limits:\n    - {name: plan, key: caller, requests: 10, tier: header:x-plan, tiers: {free: 100, pro: 1k, staff: off}, window: 1h}\n",
+    );
+    let inbound = config.inbound.expect("open");
+    let tiers = inbound.limits[0].tiers.as_ref().expect("written");
+    let all: Vec<(&str, Option<u64>)> = tiers.all.iter().map(|tier| (&*tier.name, tier.amount)).collect();
+    assert_eq!(all, [("free", Some(100)), ("pro", Some(1_000)), ("staff", None)]);
+    assert_eq!(inbound.believed().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["x-plan"], "nobody else may name a tier");
+
+    let text = |tier: &str, tiers: &str| limit(&format!("requests: 1, tier: {tier}, tiers: {tiers}, window: 1m"));
+    says(&text("header:x-plan", "{free: 1}"), "4:27", "would never be believed");
+    says(&text("client_ip", "{free: 1}"), "4:27", "a client chooses its own `client_ip`");
+    says(&text("jwt:plan", "{free: 1}"), "4:27", "JWT keys are not supported yet");
+    says(&text("model", "{free: 1}"), "4:27", "tiers by model are written in `outbound`");
+    says(&text("caller", "{ann: 0}"), "4:48", "lets nobody in");
+    says(&text("caller", "{ann: 1.5}"), "4:48", "is not a count");
+    says(&text("caller", "{ann: many}"), "4:48", "is not a count");
+    says(&limit("requests: 1, tier: caller, window: 1m"), "4:21", "tiers");
+    says(&limit("requests: 1, tiers: {ann: 1}, window: 1m"), "4:21", "tier");
+    says(&limit("requests: 1, tier: caller, tiers: {ann: 2}, window: 1m, algorithm: gcra, burst: 1"), "4:75", "one pace for all");
+    let out = "outbound:\n  providers: {openai: {}}\n  limits:\n    - {usd: 1, tier: header:x-plan, tiers: {free: 1}, window: 1d}\n";
+    says(out, "4:22", "known at the inbound door");
 }
 
 #[test]

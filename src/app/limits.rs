@@ -1,0 +1,81 @@
+//! Limits as an operator sees them: their numbers for metrics, and a page.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::App;
+use crate::{
+    policy::limits::{LimitCounts, QueueCounts},
+    telemetry::metrics::{Family, Reading},
+};
+
+/// Registers the numbers of limits, read at every scrape.
+pub(super) fn register(app: &Arc<App>) {
+    let metrics = app.telemetry.metrics();
+    let asks = |family, read: fn(&App) -> Vec<Reading>| {
+        let app = Arc::downgrade(app);
+        metrics.register(family, Box::new(move || app.upgrade().map(|app| read(&app)).unwrap_or_default()));
+    };
+    asks(Family::LimitKeys, |app| vec![(Vec::new(), app.shared.limits.keys() as f64)]);
+    asks(Family::LimitEvictions, |app| vec![(Vec::new(), app.shared.limits.evictions() as f64)]);
+    asks(Family::LimitDecisions, |app| {
+        let decisions = |count: &LimitCounts| [("admitted", count.admitted), ("refused", count.refused), ("observed", count.observed)];
+        let of = |count: LimitCounts| {
+            decisions(&count).map(|(word, n)| (vec![count.door.as_str().to_owned(), count.name.to_string(), word.into()], n as f64))
+        };
+        app.shared.limits.counts().into_iter().flat_map(of).collect()
+    });
+    asks(Family::LimitAlerts, |app| {
+        let of = |count: LimitCounts| {
+            let (door, name) = (count.door.as_str().to_owned(), count.name.to_string());
+            count.alerts.into_iter().map(move |(at, n)| (vec![door.clone(), name.clone(), at.to_string()], n as f64)).collect::<Vec<_>>()
+        };
+        app.shared.limits.counts().into_iter().flat_map(of).collect()
+    });
+    asks(Family::LimitWaiting, |app| {
+        let counts = app.shared.limits.counts().into_iter();
+        counts.filter(|count| count.queues).map(|count| (labels(&count, None), count.queue.waiting as f64)).collect()
+    });
+    asks(Family::LimitQueue, |app| {
+        let counts = app.shared.limits.counts().into_iter().filter(|count| count.queues);
+        counts.flat_map(|count| outcomes(&count.queue).map(|(word, n)| (labels(&count, Some(word)), n as f64))).collect()
+    });
+    asks(Family::LimitSpared, |app| {
+        let counts = app.shared.limits.counts().into_iter().filter(|_| app.shared.limits.is_shared());
+        counts.map(|count| (labels(&count, None), count.spared as f64)).collect()
+    });
+}
+
+fn labels(count: &LimitCounts, word: Option<&str>) -> Vec<String> {
+    let labels = [count.door.as_str(), &*count.name].into_iter().chain(word);
+    labels.map(str::to_owned).collect()
+}
+
+fn outcomes(queue: &QueueCounts) -> [(&'static str, u64); 5] {
+    let QueueCounts { passed, left, full, too_long, timed_out, .. } = *queue;
+    [("passed", passed), ("left", left), ("full", full), ("too_long", too_long), ("timed_out", timed_out)]
+}
+
+fn queue(counts: &QueueCounts) -> Value {
+    let mut page: serde_json::Map<_, _> = outcomes(counts).into_iter().map(|(word, n)| (word.to_owned(), n.into())).collect();
+    page.insert("waiting".into(), counts.waiting.into());
+    page.into()
+}
+
+/// For `/api/limits`.
+pub(super) fn view(app: &App) -> Value {
+    let limits = &app.shared.limits;
+    let counts: Vec<Value> = limits
+        .counts()
+        .iter()
+        .map(|count| {
+            json!({
+                "door": count.door.as_str(), "name": &*count.name, "admitted": count.admitted, "refused": count.refused,
+                "observed": count.observed, "skipped": count.skipped, "store_away": count.store_away,
+                "store_spared": count.spared, "queue": queue(&count.queue),
+            })
+        })
+        .collect();
+    json!({"limits": counts, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+}
