@@ -93,7 +93,7 @@ fn the_shipped_file_is_good_with_everything_switched_on() {
     let config = read::parse(&on, "proxy.yaml", &overrides(), &no_env).unwrap_or_else(|mistakes| panic!("{mistakes}\n{on}"));
     let (inbound, outbound) = (config.inbound.expect("open"), config.outbound.expect("open"));
     assert_eq!((inbound.routes.len(), inbound.limits.len(), inbound.caller.len()), (5, 2, 2));
-    assert_eq!((outbound.routes.len(), outbound.limits.len(), outbound.providers.len(), outbound.prices.len()), (3, 1, 3, 3));
+    assert_eq!((outbound.routes.len(), outbound.limits.len(), outbound.providers.len(), outbound.prices.len()), (3, 2, 3, 3));
     assert!(inbound.tls.is_some() && outbound.fallthrough.breaker.is_some() && config.store.redis.is_some());
 }
 

@@ -1,6 +1,8 @@
 //! The shared store and limits counted in it, against a real redis-server: the scripts count as the ring does, replicas together
 //! keep the limit, and every way in which Redis can be away costs at most the deadline.
 
+#[path = "redis/bounds.rs"]
+mod bounds;
 #[path = "redis/server.rs"]
 mod server;
 

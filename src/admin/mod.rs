@@ -83,6 +83,8 @@ pub enum View {
     Spend,
     /// The state of the ledger.
     Ledger,
+    /// Requests that wait for a yes.
+    Approvals,
 }
 
 /// A change.
@@ -111,6 +113,13 @@ pub enum Action {
     Snapshot(PathBuf),
     /// Put a copy in the place of the ledger.
     Restore(PathBuf),
+    /// Answer a request that waits for a yes.
+    Approve {
+        /// Its id.
+        id: String,
+        /// The answer.
+        yes: bool,
+    },
 }
 
 /// A name that is erased. It is not shown: the log of changes must not keep it.

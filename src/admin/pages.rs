@@ -30,10 +30,14 @@ enum Page {
     Erase,
     Snapshot,
     Restore,
+    Approve {
+        id: String,
+        yes: bool,
+    },
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 23] = [
+const LIST: [(&str, &str); 26] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -48,6 +52,7 @@ const LIST: [(&str, &str); 23] = [
     ("GET", "/api/spend"),
     ("GET", "/api/ledger"),
     ("GET", "/api/usage?by=caller&from=24h"),
+    ("GET", "/api/approvals"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
@@ -57,6 +62,8 @@ const LIST: [(&str, &str); 23] = [
     ("POST", "/api/ledger/erase"),
     ("POST", "/api/ledger/snapshot"),
     ("POST", "/api/ledger/restore"),
+    ("POST", "/api/approvals/{id}"),
+    ("POST", "/api/approvals/{id}/decline"),
 ];
 
 /// The orders of the keys that save most.
@@ -86,10 +93,19 @@ impl Page {
             "/api/ledger/erase" => Self::Erase,
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
+            "/api/approvals" => Self::View(View::Approvals),
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,
             "/api/cache/purge" => Self::Purge,
             "/api/cache/warm" => Self::Warm,
+            _ if path.starts_with("/api/approvals/") => {
+                let rest = path.strip_prefix("/api/approvals/")?;
+                let (id, yes) = rest.strip_suffix("/decline").map_or((rest, true), |id| (id, false));
+                if id.is_empty() || id.contains('/') {
+                    return None;
+                }
+                Self::Approve { id: id.to_owned(), yes }
+            }
             _ => {
                 // a target's name may hold slashes
                 let (name, verb) = path.strip_prefix("/api/breakers/")?.rsplit_once('/')?;
@@ -110,8 +126,8 @@ impl Page {
 
     fn changes(&self) -> bool {
         let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
-        changes_ledger
-            || matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::OpenBreaker(_) | Self::CloseBreaker(_))
+        let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm);
+        changes_ledger || operates || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. })
     }
 }
 
@@ -177,6 +193,7 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, why),
             Err(response) => return response,
         },
+        Page::Approve { id, yes } => Action::Approve { id, yes },
         Page::Purge => match purge(request).await {
             Ok((which, soft)) => Action::Purge { which, soft },
             Err(response) => return response,

@@ -138,6 +138,11 @@ async fn changes_over_tcp_need_the_token_and_over_the_socket_none() {
     let answer = client::request(&world.socket(), Method::POST, "/api/breakers/openai%2Fgpt-4o/open", None).await.expect("answer");
     assert_eq!((answer.status, answer.json()), (StatusCode::OK, Some(json!({"done": true}))));
     assert_eq!(world.fake.acted.lock().last(), Some(&Action::OpenBreaker("openai/gpt-4o".into())));
+    for (path, yes) in [("/api/approvals/00c0ffee", true), ("/api/approvals/00c0ffee/decline", false)] {
+        assert_eq!(world.admin(Method::POST, path, &[]).await.0, StatusCode::FORBIDDEN, "a yes needs the operator's right");
+        assert_eq!(world.admin(Method::POST, path, &[("authorization", "Bearer s3cret")]).await.0, StatusCode::OK);
+        assert_eq!(world.fake.acted.lock().last(), Some(&Action::Approve { id: "00c0ffee".into(), yes }));
+    }
 }
 
 #[tokio::test]

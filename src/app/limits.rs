@@ -6,9 +6,15 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::{
-    policy::limits::{LimitCounts, QueueCounts},
+    admin::{Dependency, Refused, State},
+    clock::Instant,
+    config::{Unit, human},
+    policy::limits::{Budget, LimitCounts, QueueCounts},
     telemetry::metrics::{Family, Reading},
 };
+
+/// Most budgets in `/health`.
+const MOST_TOLD: usize = 16;
 
 /// Registers the numbers of limits, read at every scrape.
 pub(super) fn register(app: &Arc<App>) {
@@ -41,6 +47,7 @@ pub(super) fn register(app: &Arc<App>) {
         let counts = app.shared.limits.counts().into_iter().filter(|count| count.queues);
         counts.flat_map(|count| outcomes(&count.queue).map(|(word, n)| (labels(&count, Some(word)), n as f64))).collect()
     });
+    asks(Family::LimitHeld, |app| vec![(Vec::new(), app.shared.approvals.count() as f64)]);
     asks(Family::LimitSpared, |app| {
         let counts = app.shared.limits.counts().into_iter().filter(|_| app.shared.limits.is_shared());
         counts.map(|count| (labels(&count, None), count.spared as f64)).collect()
@@ -77,5 +84,57 @@ pub(super) fn view(app: &App) -> Value {
             })
         })
         .collect();
-    json!({"limits": counts, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+    let budgets: Vec<Value> = limits.budgets(Instant::now()).iter().map(|budget| shown(app, budget)).collect();
+    json!({"limits": counts, "budgets": budgets, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+}
+
+fn shown(app: &App, budget: &Budget) -> Value {
+    let spent_at = budget.spent_in.and_then(|wait| app.shared.clock.wall().checked_add(wait));
+    json!({
+        "door": budget.door.as_str(), "limit": &*budget.limit, "who": budget.who.as_deref(), "unit": budget.unit.as_str(),
+        "used": amount(budget.unit, budget.used), "amount": amount(budget.unit, budget.amount),
+        "text": format!("{} {}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window)),
+        "spent_at": spent_at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
+    })
+}
+
+/// Dollars as an exact decimal text, other amounts as a number.
+fn amount(unit: Unit, amount: u64) -> Value {
+    if unit == Unit::NanoUsd { human::usd(amount).into() } else { amount.into() }
+}
+
+/// For `/health`: the budgets that will be spent in their window, and those that are.
+pub(super) fn health(app: &App) -> Vec<Dependency> {
+    let budgets = app.shared.limits.budgets(Instant::now());
+    let told = |budget: &Budget| {
+        let wait = budget.spent_in?;
+        let at = app.shared.clock.wall().checked_add(wait)?;
+        let who = budget.who.as_deref().unwrap_or("everybody");
+        let used = format!("{} {} used by {who}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window));
+        let detail = match wait.is_zero() {
+            true => format!("spent: {used}"),
+            false => format!("{used}; at this rate it is spent at {}", humantime::format_rfc3339_seconds(at)),
+        };
+        Some(Dependency { name: format!("limit {} ({who})", budget.limit), state: State::Ok, detail })
+    };
+    budgets.iter().filter_map(told).take(MOST_TOLD).collect()
+}
+
+/// For `/api/approvals`.
+pub(super) fn approvals(app: &App) -> Value {
+    let held = app.shared.approvals.list().into_iter().map(|(id, about, since)| {
+        json!({
+            "id": id, "limit": &*about.limit, "caller": about.caller.as_deref(), "what": about.what,
+            "expected_usd": about.nano_usd.map(human::usd), "since": humantime::format_rfc3339_seconds(since).to_string(),
+        })
+    });
+    json!({"held": held.collect::<Vec<_>>()})
+}
+
+/// Answers a held request.
+pub(super) fn answer(app: &App, id: &str, yes: bool) -> Result<Value, Refused> {
+    match app.shared.approvals.answer(id, yes) {
+        true => Ok(json!({"id": id, "approved": yes})),
+        false => Err(Refused::NotFound(format!("no request is held as `{id}`: it was answered, its client has left, or its time is over"))),
+    }
 }

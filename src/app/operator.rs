@@ -121,6 +121,7 @@ impl Operator for Desk {
             }
             View::Routes => routes(&app),
             View::Limits => limits::view(&app),
+            View::Approvals => limits::approvals(&app),
             View::Breakers => breakers::view(&app, now),
             View::Cache => cache::view(&app),
             View::CacheTop(by) => cache::top(&app, by),
@@ -155,6 +156,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
         Action::Purge { which, soft } => tokio::task::spawn_blocking(move || cache::purge(&app, which, soft))
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
+        Action::Approve { id, yes } => limits::answer(&app, &id, yes),
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
         Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),
@@ -181,6 +183,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .chain(redis(app))
         .chain([ledger::dependency(app)])
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
+        .chain(limits::health(app))
         .chain(memory::dependency(&app.shared.pressure))
         .chain([reload::dependency(app)])
         .collect()

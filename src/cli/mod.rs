@@ -1,5 +1,6 @@
 //! The command line, one file per verb. Verbs for a running proxy go through its admin door.
 
+mod approve;
 pub mod check;
 pub mod client;
 pub mod control;
@@ -68,6 +69,8 @@ enum Verb {
     Warm(control::WarmArgs),
     /// Show a running proxy's breakers, hold one open, or close it.
     Breaker(control::BreakerArgs),
+    /// Show the requests that wait for a yes because a limit is spent, and answer one.
+    Approve(approve::ApproveArgs),
     /// Print the JSON Schema of proxy.yaml, for editors.
     Schema,
     /// Print the reference of proxy.yaml in Markdown: every key with its values and default.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Erase(args) => common.tell(block_on(ledger::erase(&common, args))),
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
+        Verb::Approve(args) => common.tell(block_on(approve::approve(&common, args))),
         Verb::Schema => {
             let schema = schema::json_schema();
             let text = format!("{schema:#}\n");

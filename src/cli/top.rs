@@ -1,4 +1,4 @@
-//! `outrigger top`: the cache keys of a running proxy that save most, as a table.
+//! `outrigger top`: the cache keys of a running proxy that save most, as a table, and how its budgets stand.
 
 use serde_json::Value;
 
@@ -20,8 +20,10 @@ pub struct TopArgs {
 /// # Errors
 /// When the proxy cannot be reached.
 pub async fn top(common: &Common, args: TopArgs) -> Result<Said, Failure> {
-    let page = get(common, &format!("/api/cache/top?by={}", args.by)).await?;
-    let text = table(&page);
+    let mut page = get(common, &format!("/api/cache/top?by={}", args.by)).await?;
+    let limits = get(common, "/api/limits").await?;
+    let text = table(&page) + &budgets(&limits["budgets"]);
+    page["budgets"] = limits["budgets"].clone();
     Ok(Said::new(page, text))
 }
 
@@ -48,6 +50,21 @@ fn table(page: &Value) -> String {
     text
 }
 
+/// The budgets that are watched, each with the time at which it will be spent.
+fn budgets(rows: &Value) -> String {
+    let mut text = String::new();
+    for row in rows.as_array().into_iter().flatten() {
+        let word = |name: &str| row[name].as_str().unwrap_or_default().replace(|c: char| c.is_control(), "?");
+        let who = if row["who"].is_null() { "everybody".to_owned() } else { word("who") };
+        let at = row["spent_at"].as_str().map(|at| format!("; spent at {at} at this rate")).unwrap_or_default();
+        text += &format!("\nlimit {}, {who}: {} used{at}", word("limit"), word("text"));
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -63,5 +80,8 @@ mod tests {
         let line: Vec<&str> = text.lines().nth(1).expect("a row").split_whitespace().collect();
         assert_eq!(line, ["3", "1.500", "0", "0.000000000", "r", "GET", "shop.example/a?[2J"]);
         assert!(table(&json!({"keys": []})).contains("nothing"));
+        let rows = json!([{"limit": "budget", "who": null, "text": "$20 of $25 per day", "spent_at": "2026-11-30T20:00:00Z"}]);
+        assert_eq!(budgets(&rows), "\nlimit budget, everybody: $20 of $25 per day used; spent at 2026-11-30T20:00:00Z at this rate\n");
+        assert_eq!(budgets(&json!([])), "");
     }
 }

@@ -21,7 +21,7 @@ pub use access::Access;
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use fallback::Fallback;
-pub use limits::{Algorithm, Applies, Limit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
 

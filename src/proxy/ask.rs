@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     Proxy,
+    acts::Degraded,
     live::{LiveDoor, LiveRoute, Worker, WorkerRoute},
     model::ModelCall,
 };
@@ -24,7 +25,7 @@ use crate::{
     clock::Instant,
     config::{Mode, Timeouts},
     policy::{
-        limits::Keyed,
+        limits::{Keyed, Over},
         timeout::{self, Deadline},
     },
     telemetry::trace::Trace,
@@ -50,6 +51,10 @@ pub struct Ask {
     trace: OnceCell<Trace>,
     token: OnceCell<u128>,
     deadline: OnceCell<Deadline>,
+    /// Spent limits that let the request through.
+    pub(super) over: Cell<Over>,
+    /// The cheaper model that a spent limit has sent the call to.
+    pub(super) degraded: OnceCell<Degraded>,
     /// Progress of the request's body.
     pub upload: Rc<Progress>,
     /// Progress of the tries.
@@ -117,6 +122,8 @@ impl Ask {
             trace: OnceCell::new(),
             token: OnceCell::new(),
             deadline: OnceCell::new(),
+            over: Cell::default(),
+            degraded: OnceCell::new(),
             upload: Rc::default(),
             tries: TryLog::default(),
             room: RefCell::new(None),

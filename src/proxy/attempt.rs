@@ -59,6 +59,11 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     let mut rest = route.fallback.iter();
     let next = next_after(&rest);
     let mut last = try_target(proxy, sending, route, &first, next).await?;
+    if let (Some(degraded), Ok(attempted)) = (ask.degraded.get(), &mut last.answer) {
+        attempted.head.instead = Some(Instead::Target);
+        let to = first.pool.target.name.clone();
+        ask.tries.fallback.replace(Some(Fallen { to, model: Some(degraded.model.clone()) }));
+    }
     while last.move_on {
         last = match rest.next() {
             None => break,
@@ -302,7 +307,11 @@ fn next_after(rest: &std::slice::Iter<'_, Fallback>) -> Next {
     }
 }
 
-fn first_aim<'w>(worker: &'w Worker, ask: &Ask) -> Aim<'w> {
+fn first_aim<'w>(worker: &'w Worker, ask: &'w Ask) -> Aim<'w> {
+    if let Some(degraded) = ask.degraded.get() {
+        let provider = &worker.live.providers[degraded.provider_at];
+        return Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: Some(&degraded.model) };
+    }
     match ask.call() {
         None => Aim { pool: worker.app(), provider: None, model: None },
         Some(call) => {

@@ -1,7 +1,9 @@
 //! A request's demands on the limits: those of its own door and, for a model call, those of the inbound route that caused it.
 
+use std::rc::Rc;
+
 use super::{
-    Proxy,
+    Proxy, acts,
     ask::{Ask, Origin},
     exchange::Exchange,
     live::LiveRoute,
@@ -10,9 +12,9 @@ use super::{
 use crate::{
     arrival::{Arrival, Door},
     clock::Instant,
-    config::{Api, Applies, Unit},
+    config::{Api, Applies, OnLimit, Unit},
     policy::{
-        limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Question},
+        limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Over, Question},
         preflight,
     },
     provider::{self, Billed, Shape},
@@ -73,6 +75,10 @@ pub struct Demands {
 impl Demands {
     /// The demands at the target that was asked for.
     pub fn of(ask: &Ask, route: &LiveRoute) -> Self {
+        if let Some(degraded) = ask.degraded.get() {
+            let provider = &ask.worker.live.providers[degraded.provider_at].name;
+            return Self::with(ask, route, Some(provider), Some(&degraded.model));
+        }
         let call = ask.call();
         Self::with(ask, route, call.map(|call| &*call.provider), call.and_then(|call| call.model.as_deref()))
     }
@@ -141,17 +147,33 @@ impl Demands {
     ///
     /// # Errors
     /// A limit has no room, or the model has no price and needs one.
-    pub async fn admit(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
+    pub async fn admit(&self, proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
+        match self.ask_limits(proxy, exchange, stage).await {
+            Err(Reject::Limited(limited)) if limited.act != OnLimit::Refuse => Box::pin(acts::act(proxy, exchange, stage, limited)).await,
+            done => done,
+        }
+    }
+
+    /// The dollars that the call is expected to cost; `None`: nobody knows.
+    pub(super) fn expected_nano_usd(&self) -> Option<u64> {
+        if let Estimate::About(nano_usd) = self.nano_usd { Some(nano_usd) } else { None }
+    }
+
+    /// As [`admit`](Self::admit), and a spent limit refuses whatever else it would do.
+    pub(super) async fn ask_limits(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
         let ask = exchange.ask.clone();
         let own = self.own.as_ref().filter(|keyed| keyed.set().applies(stage)).map(|keyed| Question {
             keyed,
-            demand: match ask.door() {
-                Door::Inbound => Demand::arrival(stage),
-                Door::Outbound => Demand::call(stage, self.tokens, self.nano_usd),
+            demand: Demand {
+                over: ask.over.get(),
+                ..match ask.door() {
+                    Door::Inbound => Demand::arrival(stage),
+                    Door::Outbound => Demand::call(stage, self.tokens, self.nano_usd),
+                }
             },
         });
         let caused = match stage {
-            Applies::Misses => self.caused(&ask)?,
+            Applies::Misses => self.caused(&ask, ask.over.get())?,
             Applies::All => None,
         };
         if own.is_none() && caused.is_none() {
@@ -187,7 +209,7 @@ impl Demands {
     /// # Errors
     /// As [`admit`](Self::admit).
     pub async fn reserve_again(&self, ask: &Ask) -> Result<Lease, Reject> {
-        self.reserve(ask, Demand::again(self.tokens, self.nano_usd)).await
+        self.reserve(ask, Demand::again(self.tokens, self.nano_usd), ask.over.get()).await
     }
 
     /// Reserves for a try at another target: tokens, dollars, and requests if a limit counts them by provider or model.
@@ -195,21 +217,24 @@ impl Demands {
     /// # Errors
     /// As [`admit`](Self::admit).
     pub async fn reserve_moved(&self, ask: &Ask) -> Result<Lease, Reject> {
-        self.reserve(ask, Demand::moved(self.tokens, self.nano_usd)).await
+        // Another target is not the cheaper one that a spent limit has chosen.
+        self.reserve(ask, Demand::moved(self.tokens, self.nano_usd), Over { degrade: false, ..ask.over.get() }).await
     }
 
-    async fn reserve(&self, ask: &Ask, demand: Demand) -> Result<Lease, Reject> {
+    async fn reserve(&self, ask: &Ask, demand: Demand, over: Over) -> Result<Lease, Reject> {
+        let demand = Demand { over, ..demand };
         let own = self.own.as_ref().map(|keyed| Question { keyed, demand });
-        let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(self.caused(ask)?).collect();
+        let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(self.caused(ask, over)?).collect();
         ask.proxy.shared.limits.admit_shared(&questions, Instant::now()).await.map_err(Reject::Limited)
     }
 
     /// The demand on the limits of the inbound route that caused the call.
-    fn caused<'a>(&self, ask: &'a Ask) -> Result<Option<Question<'a>>, Reject> {
+    fn caused<'a>(&self, ask: &'a Ask, over: Over) -> Result<Option<Question<'a>>, Reject> {
         if let Some(unpriced) = &self.unpriced {
             return Err(unpriced.clone());
         }
         let keyed = ask.call().and_then(|call| call.join.sure()).and_then(|cause| cause.charge.as_ref());
-        Ok(keyed.map(|keyed| Question { keyed, demand: Demand::caused(self.tokens, self.nano_usd) }))
+        let demand = Demand { over, ..Demand::caused(self.tokens, self.nano_usd) };
+        Ok(keyed.map(|keyed| Question { keyed, demand }))
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     http1::{Fields, Id},
     message::Response,
     policy::limits::{Keyed, Lease},
-    reject::{Bound, Reject},
+    reject::{Bound, Limited, Reject},
     telemetry::{
         log::ExchangeOutcome,
         metrics::{CacheOutcome, GaugeGuard},
@@ -47,6 +47,8 @@ pub struct Exchange {
     pub answer: AnswerNotes,
     /// The limits' reservation for the request itself.
     pub lease: Option<Lease>,
+    /// The refusal of a spent limit that lets stored answers through.
+    pub spent: Option<Box<Limited>>,
     /// The seat among the payers of its tries.
     pub seat: Option<Seat>,
     /// The upstream connection, to be released when the body has ended well.
@@ -113,6 +115,7 @@ impl Exchange {
             cache,
             answer: AnswerNotes::default(),
             lease: None,
+            spent: None,
             seat: None,
             connection: None,
             running: None,

@@ -112,12 +112,16 @@ impl LiveRoute {
             || !self.fallback.is_empty()
             || self.limits.counts(Unit::Tokens)
             || self.limits.counts(Unit::NanoUsd)
+            || self.limits.degrades()
     }
 
     /// Whether a policy has to understand the body: a request whose body cannot be read is refused.
     pub fn needs_text(&self) -> bool {
         let swaps_model = |fallback: &Fallback| matches!(fallback, Fallback::Provider { model: Some(_), .. });
-        self.limits.counts(Unit::Tokens) || self.limits.counts(Unit::NanoUsd) || self.fallback.iter().any(swaps_model)
+        self.limits.counts(Unit::Tokens)
+            || self.limits.counts(Unit::NanoUsd)
+            || self.limits.degrades()
+            || self.fallback.iter().any(swaps_model)
     }
 
     /// The route as the admin API shows it.

@@ -3,6 +3,7 @@
 //! Types carry the order: only a route has policies, only an admitted request holds a lease, only a miss yields the fill that
 //! can store, only a breaker yields the permit that records an outcome.
 
+pub mod acts;
 pub mod ask;
 pub mod attempt;
 pub mod bill;
@@ -186,7 +187,7 @@ impl Proxy {
         // Cache before limits that count misses: a hit costs the target nothing.
         let fill = match cached::look_up(self, exchange, route, &mut body).await? {
             Found::Answer(response, bounds) => return Ok(Served::Response(response, bounds)),
-            Found::Forward(fill) => fill,
+            Found::Forward(fill) => acts::unless_spent(exchange).map(|()| fill)?,
         };
         // Cause after the cache: only a request that goes on to the app can cause calls.
         exchange.caused_from_now(demands.spendable());

@@ -18,7 +18,7 @@ use crate::{
         cache::Cache,
         given_up::GivenUp,
         keyring::Keyring,
-        limits::{Keyed, Limits},
+        limits::{Approvals, Keyed, Limits},
         retry::Budgets,
     },
     pressure::Pressure,
@@ -52,6 +52,8 @@ pub struct Shared {
     pub causes: Arc<Causes<Keyed>>,
     /// What complete calls have taught about each model's tokens.
     pub ratios: Ratios,
+    /// Requests that wait for a person's yes.
+    pub approvals: Arc<Approvals>,
     /// Dollars by caller, since the start.
     pub spend: model::Spend,
     /// The books: sums by time, caller, route, provider and model.
@@ -87,6 +89,7 @@ impl Shared {
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
+            approvals: Arc::default(),
             spend: model::Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
             refreshes: Gauge::default(),

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::{Unit, human},
+    config::{OnLimit, Unit, human},
     http1::Fields,
 };
 
@@ -28,6 +28,8 @@ pub struct Limited {
     pub headers: Fields,
     /// Why it refuses.
     pub why: Why,
+    /// What the limits would rather do than refuse.
+    pub act: OnLimit,
 }
 
 /// Why a limit refuses.
@@ -41,6 +43,8 @@ pub enum Why {
     QueueFull,
     /// The wait in its queue is longer than allowed, or would be.
     QueueTooLong,
+    /// Nobody has said yes.
+    NotApproved,
 }
 
 impl Why {
@@ -51,6 +55,7 @@ impl Why {
             Self::InFlight => "too_many_in_flight",
             Self::QueueFull => "queue_full",
             Self::QueueTooLong => "queue_too_long",
+            Self::NotApproved => "not_approved",
         }
     }
 }
@@ -65,6 +70,7 @@ impl Limited {
             Why::InFlight => Some("as many requests are in flight"),
             Why::QueueFull => Some("its queue is full"),
             Why::QueueTooLong => Some("the wait in its queue is longer than allowed"),
+            Why::NotApproved => Some("it is spent, and nobody has said yes to this request"),
         };
         if let Some(why) = queue {
             let wait = self.retry_after.map(|wait| format!("; try again in {}", human::wait(wait))).unwrap_or_default();
@@ -93,7 +99,19 @@ mod tests {
         let detail = |unit, amount, remaining, window, retry_after: Option<u64>| {
             let (window, retry_after) = (Duration::from_secs(window), retry_after.map(Duration::from_secs));
             let (limit, tier) = ("budget".into(), None);
-            Limited { limit, tier, unit, amount, window, retry_after, remaining, headers: Fields::new(), why: Why::Spent }.detail()
+            Limited {
+                limit,
+                tier,
+                unit,
+                amount,
+                window,
+                retry_after,
+                remaining,
+                headers: Fields::new(),
+                why: Why::Spent,
+                act: OnLimit::Refuse,
+            }
+            .detail()
         };
         for (said, expected) in [
             (

@@ -340,3 +340,33 @@ outbound:
         }
     });
 }
+
+#[test]
+fn a_model_call_is_counted_by_the_tier_of_the_request_that_caused_it() {
+    run(async {
+        let world = World::new(
+            "
+inbound:
+  app: http://app.test
+  trusted_proxies: [10.0.0.0/8]
+  caller: [header:x-user-id]
+  limits: [{name: plan, key: caller, tokens: 100, tier: header:x-plan, tiers: {pro: 100k}, window: 1h}]
+outbound: {providers: {openai: {url: 'http://o.test'}}}
+",
+        )
+        .await;
+        let client = world.client().from("10.0.0.1");
+        let mut answers = Vec::new();
+        for (user, plan) in [("alice", "pro"), ("bob", "free")] {
+            assert_eq!(on_plan(&client, user, plan).await.status, StatusCode::OK);
+            let baggage = world.app.seen().last().expect("asked").header("baggage").to_owned();
+            for _ in 0..5 {
+                // What the call itself says of a plan is nothing to us.
+                let call = crate::world::json("/openai/v1/chat/completions").header("baggage", &baggage).header("x-plan", "pro");
+                answers.push(world.caller().ask(call, chat("gpt-4o").to_string()).await.status.as_u16());
+            }
+        }
+        assert_eq!(answers[..5], [200; 5], "alice has paid for more");
+        assert_eq!((answers[5], answers[9]), (200, 429), "bob has the limit's own amount: {answers:?}");
+    });
+}

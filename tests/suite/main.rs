@@ -24,6 +24,9 @@ mod limits;
 /// Requests in flight, and requests that wait in line for a limit.
 mod queues;
 
+/// What a spent limit does instead of refusing.
+mod acts;
+
 /// Tokens and dollars: reserved, settled, and charged to the user whose request caused the call.
 mod spend;
 

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnStoreError,
-        Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnLimit,
+        OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
     policy::{access, preflight},
@@ -187,6 +187,21 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
             (_, _, Applies::Misses) => "what the cache does not answer",
         },
     );
+    match &limit.on_limit {
+        OnLimit::Refuse => {}
+        OnLimit::CacheOnly => terms.add("once spent", "only stored answers pass"),
+        OnLimit::Degrade(to) => {
+            let provider = to.provider.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
+            terms.add("once spent", format!("calls go to {provider}{}", to.model));
+        }
+        OnLimit::Ask(ask) => {
+            let wait = humantime::format_duration(ask.wait);
+            terms.add(
+                "once spent",
+                format!("a person is asked; {} wait, each at most {wait}", human::amount(Unit::Requests, ask.max.into())),
+            );
+        }
+    }
     if let Some(queue) = limit.queue {
         terms.add(
             "queue",

@@ -5,7 +5,7 @@ mod meant;
 mod rows;
 mod written;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{InDefaults, Place, Policy, Rows};
 use crate::config::{
@@ -15,13 +15,14 @@ use crate::config::{
     human,
     key::{self, KeyPart},
     names,
+    scalars::W,
     schema::Elsewhere,
     written::Items,
 };
 
-pub use meant::{Algorithm, Applies, Limit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use meant::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub(in crate::config) use rows::{INBOUND, OUTBOUND};
-use written::{AlgorithmWord, Written};
+use written::{AlgorithmWord, OnLimitWord, Written, WrittenOnLimit};
 
 impl Policy for Vec<Limit> {
     type Written = Items<Written>;
@@ -74,6 +75,7 @@ fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: Written) -
     let tiers = tiers(build, place, path, &written, unit);
     let window = checks::window(build, path, &written, unit)?;
     let queue = queue(build, path, &written, unit);
+    let on_limit = on_limit(build, place, path, &written, unit);
     let mut alert_at: Vec<f64> = written.alert_at.into_iter().flatten().map(|share| share.0.0).collect();
     alert_at.sort_by(f64::total_cmp);
     alert_at.dedup();
@@ -88,6 +90,7 @@ fn one(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: Written) -
         queue,
         applies: written.applies.0,
         on_store_error: written.on_store_error.0,
+        on_limit,
         alert_at,
         unpriced,
         unmetered,
@@ -116,6 +119,33 @@ fn algorithm(build: &mut Build<'_>, path: &str, written: &Written) -> Option<Alg
             return None;
         }
     })
+}
+
+/// What the spent limit does. An act that cannot be is reported.
+fn on_limit(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Written, unit: Unit) -> OnLimit {
+    let at = |build: &Build<'_>| build.seen.key(&format!("{path}.on_limit"));
+    let act = match &written.on_limit {
+        WrittenOnLimit::Word(W(OnLimitWord::Refuse)) => OnLimit::Refuse,
+        WrittenOnLimit::Word(W(OnLimitWord::CacheOnly)) => OnLimit::CacheOnly,
+        WrittenOnLimit::Word(W(OnLimitWord::Ask)) => OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100 }),
+        WrittenOnLimit::Act { degrade: Some(degrade), .. } => {
+            let provider = degrade.provider.as_ref().map(|name| name.0.0.as_str());
+            checks::degrades(build, place, path, provider, unit);
+            match &degrade.model {
+                Some(model) => OnLimit::Degrade(Degrade { provider: provider.map(Arc::from), model: model.as_str().into() }),
+                None => OnLimit::Refuse,
+            }
+        }
+        WrittenOnLimit::Act { ask: Some(ask), .. } => OnLimit::Ask(AskPerson { wait: ask.wait.0, max: small(&ask.max) }),
+        WrittenOnLimit::Act { .. } => OnLimit::Refuse,
+    };
+    if act != OnLimit::Refuse && written.queue.is_some() {
+        build.fault(at(build), "`queue` holds requests until there is room; `on_limit` is for a limit without one");
+    }
+    if act != OnLimit::Refuse && unit == Unit::Concurrency {
+        build.fault(at(build), "`on_limit` is for what a window counts; requests in flight are refused, or wait in a `queue`");
+    }
+    act
 }
 
 fn queue(build: &mut Build<'_>, path: &str, written: &Written, unit: Unit) -> Option<Queue> {

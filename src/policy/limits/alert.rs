@@ -10,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::{Rule, table::Key};
+use super::{
+    Rule,
+    outlook::{Board, Watched},
+    table::Key,
+};
 use crate::config::{Mode, human};
 
 /// Most keys and shares whose warnings are remembered; beyond it no new warning is given until some are a window old.
@@ -48,6 +52,7 @@ struct Memory {
     /// If all places are taken: the time at which the first of them is free, in microseconds.
     free_at: u64,
     counts: BTreeMap<Arc<str>, u64>,
+    board: Board,
 }
 
 impl Alerted {
@@ -57,6 +62,11 @@ impl Alerted {
         for share in shares {
             memory.counts.entry(share.at.clone()).or_default();
         }
+    }
+
+    /// The keys that are watched.
+    pub(super) fn board(&self) -> MappedMutexGuard<'_, Board> {
+        MutexGuard::map(self.0.lock(), |memory| &mut memory.board)
     }
 
     /// How often each share was reached, by keys and windows.
@@ -113,6 +123,7 @@ fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state
     if !rule.tally.alerted.is_new(whose.key, &share.at, rule.window, now) {
         return;
     }
+    rule.tally.alerted.board().add(Watched { key: whose.key, level: whose.level, who: whose.who.map(Arc::from) });
     let who = whose.who.unwrap_or("everybody");
     let amount = rule.level(whose.level).amount.unwrap_or(u64::MAX);
     tracing::warn!(
@@ -124,9 +135,18 @@ fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state
         share = &*share.at,
         used,
         amount,
-        "{}",
-        sentence(rule, who, used, amount, state)
+        "{}{}",
+        sentence(rule, who, used, amount, state),
+        ahead(rule, whose.key, amount, now)
     );
+}
+
+/// `: at this rate it is spent in 3 h 20 min`; empty where it is spent already, or will not be in its window.
+fn ahead(rule: &Rule, key: Key, amount: u64, now: u64) -> String {
+    match rule.inner.table.outlook(now, key, &rule.meter, amount) {
+        (used, Some(wait)) if used < amount => format!(": at this rate it is spent in {}", human::wait(Duration::from_micros(wait))),
+        _ => String::new(),
+    }
 }
 
 /// `caller ann has used $20.04 of $25 per day (limit budget)`

@@ -1,6 +1,7 @@
 //! The demand of a request on its limits.
 
-use crate::config::{Applies, Unit};
+use super::rule::Rule;
+use crate::config::{Applies, OnLimit, Unit};
 
 /// A request's estimated use of tokens or dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,17 @@ pub struct Demand {
     pub moves: bool,
     /// Limits on requests in flight are asked.
     pub flies: bool,
+    /// Spent limits that let the request through.
+    pub over: Over,
+}
+
+/// The spent limits that let a request through. It is charged, so that the use goes on beyond the limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Over {
+    /// Limits that degrade: the call has gone to a cheaper model.
+    pub degrade: bool,
+    /// Limits that ask: a person has said yes.
+    pub approved: bool,
 }
 
 impl Demand {
@@ -50,17 +62,36 @@ impl Demand {
             stage: Some(stage),
             moves: false,
             flies: true,
+            over: Over::default(),
         }
     }
 
     /// A model call at the outbound door.
     pub fn call(stage: Applies, tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: Some(stage), moves: false, flies: true }
+        Self {
+            requests: 1,
+            tokens: tokens.into(),
+            nano_usd: nano_usd.into(),
+            look: false,
+            stage: Some(stage),
+            moves: false,
+            flies: true,
+            over: Over::default(),
+        }
     }
 
     /// A model call against the limits of the inbound route that caused it: tokens and dollars only.
     pub fn caused(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 0, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: false, flies: false }
+        Self {
+            requests: 0,
+            tokens: tokens.into(),
+            nano_usd: nano_usd.into(),
+            look: false,
+            stage: None,
+            moves: false,
+            flies: false,
+            over: Over::default(),
+        }
     }
 
     /// One more try at the same target: tokens, dollars, and requests in flight by provider or model.
@@ -70,7 +101,27 @@ impl Demand {
 
     /// A call that moves on to another target: see [`Lease::take_moving`](super::Lease::take_moving).
     pub fn moved(tokens: impl Into<Estimate>, nano_usd: impl Into<Estimate>) -> Self {
-        Self { requests: 1, tokens: tokens.into(), nano_usd: nano_usd.into(), look: false, stage: None, moves: true, flies: true }
+        Self {
+            requests: 1,
+            tokens: tokens.into(),
+            nano_usd: nano_usd.into(),
+            look: false,
+            stage: None,
+            moves: true,
+            flies: true,
+            over: Over::default(),
+        }
+    }
+
+    /// Whether `rule` lets the request through even when it is spent. Of an incoming request, whose calls will spend, a limit that acts
+    /// asks nothing: it acts on the calls.
+    pub(super) fn forces(self, rule: &Rule) -> bool {
+        let looks = self.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd);
+        match rule.on_limit {
+            OnLimit::Degrade(_) => looks || self.over.degrade,
+            OnLimit::Ask(_) => looks || self.over.approved,
+            OnLimit::Refuse | OnLimit::CacheOnly => false,
+        }
     }
 
     /// The amount that must fit, and the amount charged; `None`: the limit is not asked.

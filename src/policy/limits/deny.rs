@@ -35,7 +35,6 @@ struct Spent {
     resets: u64,
     used: u64,
     limit: u64,
-    check: u64,
 }
 
 impl Denied {
@@ -45,7 +44,7 @@ impl Denied {
             return None;
         }
         let spent = *self.shard(key).lock().get(&key)?;
-        let holds = now < spent.until && item.check >= spent.check && item.limit <= spent.limit;
+        let holds = now < spent.until && item.check > 0 && item.limit <= spent.limit;
         holds.then(|| Answer {
             refused: true,
             wait: Some(spent.fits.saturating_sub(now)),
@@ -55,9 +54,12 @@ impl Denied {
         })
     }
 
-    /// Remembers the store's refusal. `stands`: nothing that was charged under this key is ever given back.
+    /// Remembers that the store has refused a key all of whose amount is used. `stands`: nothing that was charged under this key is ever given back.
     pub(super) fn remember(&self, key: u128, item: &Item<'_>, stands: bool, now: u64) {
         let Answer { refused: true, wait: Some(wait), used, resets, .. } = item.answer else { return };
+        if used < item.limit {
+            return; // A smaller request may fit.
+        }
         let fits = now.saturating_add(wait);
         let until = if stands { fits } else { fits.min(now.saturating_add(SHORT)) };
         let mut shard = self.shard(key).lock();
@@ -67,7 +69,7 @@ impl Denied {
         }
         if shard.len() < MOST || shard.contains_key(&key) {
             let resets = now.saturating_add(resets);
-            shard.insert(key, Spent { until, fits, resets, used, limit: item.limit, check: item.check });
+            shard.insert(key, Spent { until, fits, resets, used, limit: item.limit });
         }
         let after = shard.len();
         drop(shard);
@@ -101,18 +103,21 @@ mod tests {
 
     fn item(meter: &Meter, check: u64, limit: u64) -> Item<'_> {
         let answer = Answer { refused: true, wait: Some(30_000_000), used: limit, resets: 60_000_000, slot: 0 };
-        Item { key: [0, 0], meter, limit, check, charge: check, observe: false, look: false, answer }
+        Item { key: [0, 0], meter, limit, check, charge: check, observe: false, force: false, look: false, answer }
     }
 
     #[test]
-    fn a_refusal_holds_for_as_much_as_long_and_under_the_same_amount() {
+    fn a_refusal_holds_for_its_time_and_under_the_same_amount() {
         let meter = Meter::Window(Shape::sliding(Duration::from_secs(60)));
         let (denied, now) = (Denied::default(), 1_780_000_000_000_000);
         denied.remember(1, &item(&meter, 5, 100), true, now);
         denied.remember(2, &item(&meter, 5, 100), false, now);
         let finds = |key, check, limit, after: u64| denied.find(key, &item(&meter, check, limit), now + after).map(|answer| answer.wait);
         assert_eq!(finds(1, 5, 100, 10_000_000), Some(Some(20_000_000)));
-        assert_eq!(finds(1, 4, 100, 0), None, "a smaller request may fit");
+        assert_eq!(finds(1, 4, 100, 10_000_000), Some(Some(20_000_000)), "nothing is left for a smaller one");
+        let item_ = item(&meter, 5, 100);
+        denied.remember(3, &Item { answer: Answer { used: 99, ..item_.answer }, ..item_ }, true, now);
+        assert_eq!(finds(3, 5, 100, 0), None, "something is left");
         assert_eq!(finds(1, 5, 101, 0), None, "a larger amount may have room");
         assert_eq!(finds(1, 5, 100, 30_000_000), None, "it would pass now");
         assert_eq!(finds(2, 5, 100, 999_999), Some(Some(29_000_001)));

@@ -18,6 +18,7 @@
 
 mod abroad;
 mod alert;
+mod approvals;
 mod demand;
 mod denial;
 mod deny;
@@ -26,6 +27,7 @@ mod gcra;
 pub mod keys;
 mod lease;
 mod lines;
+mod outlook;
 mod queue;
 pub mod ring;
 mod rule;
@@ -43,9 +45,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use abroad::Abroad;
-pub use demand::{Demand, Estimate};
+pub use approvals::{About, Approvals};
+pub use demand::{Demand, Estimate, Over};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};
+pub use outlook::Budget;
 pub use queue::{QueueCounts, Waited};
 pub use rule::LimitCounts;
 
@@ -60,7 +64,7 @@ use self::{
 use crate::{
     arrival::Door,
     clock::{self, Clock, Instant},
-    config::{self, Applies, Mode, Unit, Unpriced},
+    config::{self, Applies, Mode, OnLimit, Unit, Unpriced},
     reject::Limited,
     store::redis::Redis,
 };
@@ -150,7 +154,9 @@ impl Limits {
         for limit in limits {
             if rules.iter().all(|rule| rule.name != limit.name) {
                 let tally = tallies.entry((door, limit.name.clone())).or_default().clone();
-                rules.push(Arc::new(Rule::new(self.inner.clone(), door, limit, tally)));
+                let rule = Arc::new(Rule::new(self.inner.clone(), door, limit, tally));
+                rule.put_to_work();
+                rules.push(rule);
             }
         }
         LimitSet(rules.into())
@@ -201,6 +207,14 @@ impl Limits {
         let asks = [Question { keyed, demand: Demand { requests: 0, ..Demand::moved(0, 0) } }];
         let (rules, items) = gather(&asks);
         Lease::unreserved(&rules, &items).settle(tokens, nano_usd, now);
+    }
+
+    /// Counts the refusal of a limit that could not act instead.
+    pub fn count_refused(&self, name: &str) {
+        let tallies = self.tallies.lock();
+        if let Some((_, tally)) = tallies.iter().find(|((_, known), _)| **known == *name) {
+            tally.refused.fetch_add(1, Relaxed);
+        }
     }
 
     /// Whether limits are shared through a store.
@@ -301,6 +315,11 @@ impl LimitSet {
         self.0.iter().any(|rule| rule.queue.is_some())
     }
 
+    /// Whether a spent limit sends calls to a cheaper model: their model must be known.
+    pub fn degrades(&self) -> bool {
+        self.0.iter().any(|rule| matches!(rule.on_limit, OnLimit::Degrade(_)))
+    }
+
     /// The keys of a request. Make them once, for all later questions.
     pub fn keyed(&self, facts: &KeyFacts<'_>) -> Keyed {
         let secret = self.0.first().and_then(|rule| rule.inner.sharing.as_ref()).and_then(Sharing::secret);
@@ -390,6 +409,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
                 check,
                 charge,
                 observe: rule.mode == Mode::Observe,
+                force: demand.forces(rule),
                 look: demand.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd),
                 answer: table::Answer::default(),
             });

@@ -142,6 +142,34 @@ impl Ring {
         shape.end(youngest).saturating_sub(now)
     }
 
+    /// Microseconds until `limit` will be used, if the use goes on as in the last quarter of the window (fixed: since it began).
+    /// `None`: it will not be in this window, or too little of it has passed to tell.
+    pub fn spent_in(&mut self, shape: Shape, now: u64, limit: u64) -> Option<u64> {
+        let present = self.advance(shape, now);
+        if self.total >= limit {
+            return Some(0);
+        }
+        let recent = if shape.reach == 1 { 1 } else { SLOTS / 4 };
+        let first = (present + 1).saturating_sub(recent);
+        let span = u128::from(now.saturating_sub(first * shape.width).max(1));
+        let used: u64 = (first..=present).map(|slot| self.value(slot)).sum();
+        if used == 0 || span * 100 < u128::from(shape.width) {
+            return None;
+        }
+        // From slot to slot: what is used now leaves the window, and as much as lately is added.
+        let mut held = self.total;
+        for step in 0..shape.reach {
+            let end = (present + step + 1) * shape.width - now;
+            let more = u128::from(limit - held.min(limit));
+            let needs = (more * span).div_ceil(u128::from(used));
+            if needs <= u128::from(end) {
+                return u64::try_from(needs).ok();
+            }
+            held -= self.value((present + 1 + step).saturating_sub(shape.reach)).min(held);
+        }
+        None
+    }
+
     /// Empties slots that have left the window and returns the present slot: a `now` before the last one does not go back.
     fn advance(&mut self, shape: Shape, now: u64) -> u64 {
         let slot = shape.slot(now).max(self.head);

@@ -120,6 +120,65 @@ fn a_steady_95_a_minute_is_never_refused() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_aligned_window_holds_its_limit_and_not_less(
+        limit in 1..60_u64,
+        schedule in prop::collection::vec((pauses(), 1..9_u64), 1..400),
+    ) {
+        let shape = Shape::fixed(Duration::from_secs(1));
+        let (mut ring, mut log, mut now) = (Ring::default(), std::collections::BTreeMap::<u64, u64>::new(), START);
+        for (pause, cost) in schedule {
+            now += pause;
+            let held = log.entry(now / SECOND).or_default();
+            let fits = *held + cost <= limit;
+            prop_assert_eq!(admit(&mut ring, shape, now, limit, cost), fits);
+            *held += if fits { cost } else { 0 };
+        }
+    }
+}
+
+#[test]
+fn the_time_at_which_a_limit_will_be_spent_is_told_ahead() {
+    let hour = 3_600 * SECOND;
+    let begin = START / hour * hour + hour;
+    let fixed = Shape::fixed(Duration::from_secs(3_600));
+    let mut ring = Ring::default();
+    assert_eq!(ring.spent_in(fixed, begin + SECOND, 100), None, "nothing is used");
+    ring.charge(fixed, begin + SECOND, 20);
+    assert_eq!(ring.spent_in(fixed, begin + SECOND, 100), None, "too early to tell");
+    assert_eq!(ring.spent_in(fixed, begin + 600 * SECOND, 100), Some(2_400 * SECOND), "20 in ten minutes: 80 more in forty");
+    assert_eq!(ring.spent_in(fixed, begin + 1_200 * SECOND, 100), None, "the hour is over before");
+    ring.charge(fixed, begin + 1_200 * SECOND, 80);
+    assert_eq!(ring.spent_in(fixed, begin + 1_200 * SECOND, 100), Some(0));
+}
+
+proptest! {
+    #[test]
+    fn a_steady_use_is_spent_when_it_was_told(rate in 2..50_u64, limit in 50..200_u64) {
+        // `rate` a second in a window of 31 s, told after 10 s.
+        let shape = Shape::sliding(Duration::from_secs(31));
+        let (mut ring, begin) = (Ring::default(), START / SECOND * SECOND);
+        let mut told = None;
+        for tick in 0..40 * rate {
+            let now = begin + tick * SECOND / rate;
+            if now >= begin + 10 * SECOND && told.is_none() {
+                told = Some(ring.spent_in(shape, now, limit).map(|wait| now + wait));
+            }
+            if !admit(&mut ring, shape, now, limit, 1) {
+                if let Some(told) = told {
+                    let told = told.expect("it is spent");
+                    prop_assert!(told.abs_diff(now) <= 2 * SECOND + SECOND * 4 / rate, "told {told}, is {now}");
+                }
+                return Ok(());
+            }
+        }
+        prop_assert!(told.flatten().is_none_or(|told| told + 2 * SECOND > begin + 31 * SECOND), "told {told:?}, never so");
+    }
+}
+
 #[test]
 fn fixed_windows_are_aligned() {
     let shape = Shape::fixed(Duration::from_secs(60));

@@ -2,16 +2,19 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::{
     Inner, KeyFacts, Keys, alert,
     gcra::Pace,
     keys,
+    outlook::Watched,
     queue::{QueueCounts, QueueTally},
     ring::Shape,
     table::Meter,
@@ -19,7 +22,7 @@ use super::{
 };
 use crate::{
     arrival::Door,
-    config::{self, Algorithm, Applies, KeyPart, Mode, OnStoreError, Queue, Unit, Unpriced},
+    config::{self, Algorithm, Applies, KeyPart, Mode, OnLimit, OnStoreError, Queue, Unit, Unpriced},
 };
 
 /// One limit, ready to count.
@@ -36,6 +39,7 @@ pub(super) struct Rule {
     /// Whether its key names the provider or the model.
     pub(super) by_target: bool,
     pub(super) on_store_error: OnStoreError,
+    pub(super) on_limit: OnLimit,
     pub(super) unpriced: Unpriced,
     pub(super) unmetered: Unpriced,
     pub(super) meter: Meter,
@@ -77,6 +81,8 @@ pub(super) struct Tally {
     pub(super) skipped: AtomicU64,
     pub(super) store_away: AtomicU64,
     pub(super) spared: AtomicU64,
+    /// The newest limit of the name.
+    pub(super) rule: Mutex<Weak<Rule>>,
     /// Whether it has a queue.
     pub(super) queues: AtomicBool,
     pub(super) queue: QueueTally,
@@ -136,6 +142,7 @@ impl Rule {
             applies: limit.applies,
             by_target: limit.key.iter().any(|part| matches!(part, KeyPart::Provider | KeyPart::Model)),
             on_store_error: limit.on_store_error,
+            on_limit: limit.on_limit.clone(),
             unpriced: limit.unpriced,
             unmetered: limit.unmetered,
             meter,
@@ -180,6 +187,15 @@ impl Rule {
         match &self.meter {
             Meter::Window(_) | Meter::Flight => self.level(level).amount.unwrap_or(u64::MAX),
             Meter::Pace(pace) => u64::from(pace.burst()),
+        }
+    }
+
+    /// Makes this the newest limit of its name. Its only counter, if it has one for all, is watched from now on.
+    pub(super) fn put_to_work(self: &Arc<Self>) {
+        *self.tally.rule.lock() = Arc::downgrade(self);
+        if self.warns && self.parts.is_empty() {
+            let key = keys::Local::new(self.number).finish();
+            self.tally.alerted.board().add(Watched { key, level: 0, who: None });
         }
     }
 

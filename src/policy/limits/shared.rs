@@ -143,7 +143,7 @@ impl Sharing {
                 continue;
             };
             keys.push(key);
-            args.extend([shape.width(), shape.reach(), item.limit, item.check, item.charge, u64::from(item.observe)].map(signed));
+            args.extend([shape.width(), shape.reach(), item.limit, item.check, item.charge, mode(item)].map(signed));
         }
         if unknown {
             return Err(StoreError::Away); // the secret that keys are made with has not been told yet
@@ -158,7 +158,7 @@ impl Sharing {
     /// Whether Redis has refused one of the limits lately, so that it need not be asked; the items then say which.
     fn known_as_spent(&self, rules: &[Asked<'_>], items: &mut [Item<'_>], now: u64) -> bool {
         let mut spent = false;
-        for (asked, item) in rules.iter().zip(items).filter(|(_, item)| !item.observe) {
+        for (asked, item) in rules.iter().zip(items).filter(|(_, item)| !item.observe && !item.force) {
             if let Some(answer) = asked.shared.and_then(|key| self.denied.find(key, item, now)) {
                 asked.rule.tally.spared.fetch_add(1, Relaxed);
                 item.answer = answer;
@@ -221,6 +221,14 @@ async fn settle(store: Arc<Redis>, mut waiting: mpsc::Receiver<(Hold, i64)>, los
         if store.eval(&scripts::SETTLE, &keys, &args).await.is_err() {
             lost.fetch_add(keys.len() as u64, Relaxed);
         }
+    }
+}
+
+/// The word of `limits.lua` for what a refusal means.
+fn mode(item: &Item<'_>) -> u64 {
+    match (item.force, item.observe) {
+        (true, _) => 2,
+        (false, observe) => u64::from(observe),
     }
 }
 

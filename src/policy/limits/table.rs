@@ -57,6 +57,8 @@ pub struct Item<'a> {
     pub charge: u64,
     /// Whether a refusal only counts.
     pub observe: bool,
+    /// Whether it fits in any case and is charged: the use may go beyond the limit.
+    pub force: bool,
     /// Whether it only checks: nothing is charged, now or when the cost is known.
     pub look: bool,
     /// The answer: whether it fits, and what it found.
@@ -111,6 +113,7 @@ impl Table {
             let shard = shard_of(&mut held, self.shard_index(item.key));
             let place = self.place(shard, now, item.key);
             item.answer = shard.entries[place].ask(now, item.meter, item.limit, item.check);
+            item.answer.refused &= !item.force;
             admitted &= !item.answer.refused || item.observe;
             places.push(place);
         }
@@ -155,6 +158,15 @@ impl Table {
             }
             Meter::Flight => 0,
         }
+    }
+
+    /// The use of a key, and microseconds until `limit` will be used if the use goes on as lately; `None`: it will not be in the window.
+    pub fn outlook(&self, now: u64, key: Key, meter: &Meter, limit: u64) -> (u64, Option<u64>) {
+        let Meter::Window(shape) = meter else { return (0, None) };
+        let mut shard = self.shards[self.shard_index(key)].lock();
+        let Some((_, place)) = shard.find(key) else { return (0, None) };
+        let ring = &mut shard.entries[place].ring;
+        (ring.used(*shape, now), ring.spent_in(*shape, now, limit))
     }
 
     /// Microseconds until `cost` would pass without other requests; `None`: it is above the limit by itself.

@@ -14,7 +14,7 @@ fn key(number: u64) -> Key {
 }
 
 fn item(meter: &Meter, number: u64, limit: u64) -> Item<'_> {
-    Item { key: key(number), meter, limit, check: 1, charge: 1, observe: false, look: false, answer: Answer::default() }
+    Item { key: key(number), meter, limit, check: 1, charge: 1, observe: false, force: false, look: false, answer: Answer::default() }
 }
 
 fn minute() -> Meter {

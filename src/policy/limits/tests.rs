@@ -50,6 +50,7 @@ const ARRIVAL: Demand = Demand {
     stage: Some(Applies::All),
     moves: false,
     flies: true,
+    over: Over { degrade: false, approved: false },
 };
 
 fn fields(lease: &Lease) -> Fields {

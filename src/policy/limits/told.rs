@@ -8,7 +8,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::{Asked, alert, rule::Rule, table::Item};
 use crate::{
-    config::{self, Mode, Unit},
+    config::{self, Mode, OnLimit, Unit},
     http1::{Fields, Id, write_number},
     reject::{Limited, Why, ceil_secs},
 };
@@ -20,9 +20,11 @@ const LARGEST: u64 = 999_999_999_999_999;
 
 /// The refusal by the limit with the longest wait, counted; its fields tell the state of all limits.
 pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
+    let act = act(rules, items);
     let mut worst: Option<(&Asked<'_>, &Item<'_>)> = None;
     for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
-        asked.rule.tally.refused.fetch_add(1, Relaxed);
+        // A limit that would rather act is counted by who acts.
+        asked.rule.tally.refused.fetch_add(u64::from(act == OnLimit::Refuse), Relaxed);
         alert::refused(asked.rule, asked.whose(item.key), item.answer.used, now);
         let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
             (None, _) => false,
@@ -44,8 +46,20 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
     match asked.rule.unit {
         // Nobody knows when a request in flight ends.
         Unit::Concurrency => Box::new(Limited { why: Why::InFlight, ..*limited(asked, Some(SOON), 0, headers) }),
-        _ => limited(asked, item.answer.wait.map(Duration::from_micros), remaining, headers),
+        _ => Box::new(Limited { act, ..*limited(asked, item.answer.wait.map(Duration::from_micros), remaining, headers) }),
     }
+}
+
+/// What all limits that refuse agree to do: the strictest of their acts.
+fn act(rules: &[Asked<'_>], items: &[Item<'_>]) -> OnLimit {
+    let strictness = |act: &OnLimit| match act {
+        OnLimit::Degrade(_) => 0,
+        OnLimit::Ask(_) => 1,
+        OnLimit::CacheOnly => 2,
+        OnLimit::Refuse => 3,
+    };
+    let refusing = rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe);
+    refusing.map(|(asked, _)| &asked.rule.on_limit).max_by_key(|act| strictness(act)).cloned().unwrap_or_default()
 }
 
 /// A refusal by one limit.
@@ -61,6 +75,7 @@ pub(super) fn limited(asked: &Asked<'_>, retry_after: Option<Duration>, remainin
         remaining,
         headers,
         why: Why::Spent,
+        act: OnLimit::Refuse,
     })
 }
 

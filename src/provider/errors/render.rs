@@ -220,6 +220,7 @@ mod tests {
             limit: "budget".into(),
             tier: None,
             why: crate::reject::Why::Spent,
+            act: crate::config::OnLimit::Refuse,
             unit,
             amount: 5,
             window: Duration::from_secs(window),

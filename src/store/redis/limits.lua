@@ -1,6 +1,6 @@
 -- All limits of one request, decided together: either every one of them is charged or none is.
 -- KEYS: one per limit, all with the same hash tag. ARGV: the time in microseconds (0: this server's), then for each limit:
--- slot width in microseconds, slots summed, limit, what must fit, what is charged, 1 if a refusal only counts.
+-- slot width in microseconds, slots summed, limit, what must fit, what is charged, 1 if a refusal only counts, 2 if it fits in any case.
 -- Returns 1 or 0 (admitted), then for each limit: 1 if it refuses, microseconds until it would fit (-1: never), what is used,
 -- microseconds until the window is free, the slot charged.
 -- A key is a hash of slot number -> amount; its slots are those of src/policy/limits/ring.rs. Amounts are exact below 2^53.
@@ -19,7 +19,7 @@ for i, key in ipairs(KEYS) do
   local at = 2 + (i - 1) * 6
   local plan = {
     width = tonumber(ARGV[at]), reach = tonumber(ARGV[at + 1]), limit = tonumber(ARGV[at + 2]),
-    check = tonumber(ARGV[at + 3]), charge = tonumber(ARGV[at + 4]), observe = ARGV[at + 5] == '1',
+    check = tonumber(ARGV[at + 3]), charge = tonumber(ARGV[at + 4]), observe = ARGV[at + 5] == '1', force = ARGV[at + 5] == '2',
     used = 0, gone = {}, live = {},
   }
   plan.present = math.floor(now / plan.width)
@@ -35,7 +35,7 @@ for i, key in ipairs(KEYS) do
     end
   end
   table.sort(plan.live, function(a, b) return a[1] < b[1] end)
-  plan.refused = plan.used + plan.check > plan.limit
+  plan.refused = not plan.force and plan.used + plan.check > plan.limit
   if plan.refused and not plan.observe then
     admitted = 0
   end

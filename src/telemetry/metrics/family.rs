@@ -185,6 +185,8 @@ families! {
     LimitWait = Histogram(EXCHANGE), Nano, "outrigger_limit_wait_seconds", ["door", "limit"], "Time in the queue of a limit, of requests that went on.";
     LimitQueue = Counter, One, "outrigger_limit_queue_total", ["door", "limit", "outcome"], "Requests that met the queue of a limit: passed, left (the client went away), full, too_long (refused at once), timed_out (refused after the wait).";
     LimitSpared = Counter, One, "outrigger_limit_store_spared_total", ["door", "limit"], "Refusals from memory by what the store had said before: it was not asked again.";
+    LimitActions = Counter, One, "outrigger_limit_actions_total", ["door", "limit", "action"], "What spent limits did instead of refusing (on_limit): cache_only, degraded; asked, then approved, declined, unanswered or not_held.";
+    LimitHeld = Gauge, One, "outrigger_limit_held_requests", [], "Requests that wait for a person's yes (on_limit: ask).";
     LimitKeys = Gauge, One, "outrigger_limit_keys", [], "Limit keys held in memory.";
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["door", "limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";

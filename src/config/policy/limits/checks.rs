@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Algorithm, Unit, written::Written};
 use crate::config::{
     Config,
+    block::provider,
     build::{Build, Door},
     key::{KeyPart, KeyWord},
     policy::Place,
@@ -134,6 +135,26 @@ pub(super) fn terms_fit(build: &mut Build<'_>, path: &str, written: &Written, un
     if written.unmetered.is_some() && matches!(unit, Unit::Requests | Unit::Concurrency) {
         let message = "`unmetered` is for a limit on `tokens` or `usd`; requests count whatever they cost";
         build.fault(build.seen.key(&format!("{path}.unmetered")), message);
+    }
+}
+
+/// Finds a cheaper model that calls could not go to.
+pub(super) fn degrades(build: &mut Build<'_>, place: &Place<'_>, path: &str, provider: Option<&str>, unit: Unit) {
+    let at = format!("{path}.on_limit.degrade");
+    match (place.door, provider) {
+        (Door::Inbound, Some(_)) => {
+            let message = "the providers of an inbound limit's calls are chosen by the app; leave `provider` out: the call stays at the one that it asks";
+            build.fault(build.seen.key(&format!("{at}.provider")), message);
+        }
+        (Door::Inbound, None) if !matches!(unit, Unit::Tokens | Unit::NanoUsd) => {
+            let message =
+                "an inbound request has no model; `degrade` on an inbound limit is for `tokens` or `usd`, which its model calls use";
+            build.fault(build.seen.key(&at), message);
+        }
+        (Door::Outbound, Some(name)) if place.providers.iter().all(|provider| *provider.name != *name) => {
+            provider::unknown(build, name, &format!("{at}.provider"), place.providers);
+        }
+        _ => {}
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Limit {
     /// Whether answers from the cache count too.
     pub applies: Applies,
     pub on_store_error: OnStoreError,
+    /// What a spent limit does.
+    pub on_limit: OnLimit,
     /// Fractions of `amount` that raise an alert, ascending.
     pub alert_at: Vec<f64>,
     pub unpriced: Unpriced,
@@ -67,6 +69,7 @@ impl Limit {
             queue: None,
             applies: Applies::All,
             on_store_error: OnStoreError::Local,
+            on_limit: OnLimit::Refuse,
             alert_at: Vec::new(),
             unpriced,
             unmetered: if unit == Unit::Tokens { Unpriced::Refuse } else { unpriced },
@@ -81,6 +84,38 @@ pub struct Queue {
     pub max: u32,
     /// The longest that a request waits.
     pub wait: Duration,
+}
+
+/// What a spent limit does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OnLimit {
+    /// It refuses.
+    #[default]
+    Refuse,
+    /// It lets stored answers through and refuses the rest.
+    CacheOnly,
+    /// Calls go on to a cheaper model, and are charged.
+    Degrade(Degrade),
+    /// Requests wait for a person's yes, and are charged.
+    Ask(AskPerson),
+}
+
+/// The model that calls go to once a limit is spent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Degrade {
+    /// Its provider, of the same API; `None`: the one that was asked.
+    pub provider: Option<Arc<str>>,
+    /// The model.
+    pub model: Arc<str>,
+}
+
+/// How long requests wait for a person's yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskPerson {
+    /// The longest that a request is held.
+    pub wait: Duration,
+    /// Most requests that are held at once.
+    pub max: u32,
 }
 
 /// The unit of a limit.

@@ -1,13 +1,13 @@
 //! The rows of limits in the schema, and the words of other products that lead to them.
 
-use super::written::{AlgorithmWord, Amount, Source, TierName};
+use super::written::{AlgorithmWord, Amount, OnLimitWord, Source, TierName};
 use crate::config::{
     key::KEYS,
     mode::MODE_KEY,
     policy::limits::{Applies, OnStoreError, Unpriced},
     schema::{
         Advice, Elsewhere, Json, Key, Kind, Scalar, Table,
-        kinds::{COUNT_OF, DOLLARS, NAME, SHARE, TIME_OF},
+        kinds::{COUNT_OF, DOLLARS, NAME, SHARE, TEXT as MODEL_NAME, TIME_OF},
     },
 };
 
@@ -75,6 +75,12 @@ const ON_ERROR: Key =
     Key::new("on_store_error", ON_STORE_ERROR, "While Redis is away: count here, let through, or refuse.").default("local");
 const ALERT_AT: Key =
     Key::new("alert_at", Kind::OneOrMany(&SHARE), "Shares of the limit that raise an alert.").within("0.01", "1").eg("[0.5, 0.8, 1.0]");
+const ON_LIMIT: Key = Key::new(
+    "on_limit",
+    Kind::Either(&ON_LIMIT_KINDS),
+    "What a spent limit does: `refuse`; `cache_only` lets stored answers through; `degrade` sends calls to a cheaper model; `ask` holds requests until somebody says yes with `outrigger approve`. Calls that go on are charged.",
+)
+.default("refuse");
 const UNPRICED_KEY: Key =
     Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price. `allow` sets `unmetered: allow` too, unless that is written.").says("`refuse` for a `usd` limit, else `allow`");
 const UNMETERED_KEY: Key = Key::new("unmetered", UNPRICED, "What work means whose cost no answer says, so that a limit on tokens or dollars cannot count it: a batch, a video, a tuning job, a WebSocket. `allow` lets it pass uncounted (`outrigger_unmetered_calls_total`).").says("`refuse`; with `unpriced: allow` also `allow`");
@@ -82,6 +88,38 @@ const FOREIGN: [Advice; 1] = [("limit", "write `requests`, `tokens`, `usd` or `c
 const APPLIES_TEXT: &str = "Whether answers from the cache count too.";
 
 const PAIRS: [(&str, &str); 5] = [("tier", "tiers"), ("tiers", "tier"), ("requests", "window"), ("tokens", "window"), ("usd", "window")];
+
+const ON_LIMIT_WORD: Kind = Kind::Scalar(&Scalar::new::<OnLimitWord>(
+    "`refuse`, `cache_only` or `ask`",
+    Json::Words(&["refuse", "cache_only", "ask"]),
+    "cache_only",
+));
+static ON_LIMIT_KINDS: [Kind; 2] = [Kind::Table(&ON_LIMIT_TABLE), ON_LIMIT_WORD];
+static ON_LIMIT_TABLE: Table = Table::new(
+    "on_limit",
+    "What a spent limit does, with its terms.",
+    &[
+        Key::new("degrade", Kind::Table(&DEGRADE_TABLE), "Sends calls to a cheaper model of the same API."),
+        Key::new("ask", Kind::Table(&ASK_TABLE), "Holds requests until somebody says yes."),
+    ],
+)
+.exactly_one(&[&["degrade", "ask"]]);
+static DEGRADE_TABLE: Table = Table::new(
+    "on_limit.degrade",
+    "The model that calls go to once the limit is spent. A call that cannot go there is refused.",
+    &[
+        Key::new("model", MODEL_NAME, "The model.").required().eg("gpt-4o-mini"),
+        Key::new("provider", NAME, "Its provider, of the same API; outbound only.").says("the provider that was asked").eg("openai"),
+    ],
+);
+static ASK_TABLE: Table = Table::new(
+    "on_limit.ask",
+    "Requests that wait for a yes: `outrigger approve`, or POST `/api/approvals/ID` at the admin door.",
+    &[
+        Key::new("wait", TIME_OF, "The longest that a request is held; then it is refused.").within("1s", "1d").default("10m"),
+        Key::new("max", COUNT_OF, "Most requests that are held at once; further ones are refused.").within("1", "10k").default("100"),
+    ],
+);
 
 static QUEUE_TABLE: Table = Table::new(
     "queue",
@@ -111,6 +149,7 @@ static INBOUND_LIMIT: Table = Table::new(
         QUEUE,
         Key::new("applies", APPLIES, APPLIES_TEXT).default("all"),
         ON_ERROR,
+        ON_LIMIT,
         ALERT_AT,
         UNPRICED_KEY,
         UNMETERED_KEY,
@@ -139,6 +178,7 @@ static OUTBOUND_LIMIT: Table = Table::new(
         QUEUE,
         Key::new("applies", APPLIES, APPLIES_TEXT).default("misses"),
         ON_ERROR,
+        ON_LIMIT,
         ALERT_AT,
         UNPRICED_KEY,
         UNMETERED_KEY,

@@ -59,6 +59,35 @@ fn a_limit_may_count_requests_in_flight_and_hold_requests_in_line() {
 }
 
 #[test]
+fn a_spent_limit_may_act() {
+    let of = |act: &str| {
+        let text = format!("outbound:\n  providers: {{openai: {{}}}}\n  limits:\n    - {{usd: 1, window: 1d, on_limit: {act}}}\n");
+        good(&text).outbound.expect("open").limits[0].on_limit.clone()
+    };
+    assert_eq!(of("refuse"), OnLimit::Refuse);
+    assert_eq!(of("cache_only"), OnLimit::CacheOnly);
+    assert_eq!(of("ask"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100 }));
+    assert_eq!(of("{ask: {wait: 1m}}"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(60), max: 100 }));
+    let model = || "gpt-4o-mini".into();
+    assert_eq!(of("{degrade: {model: gpt-4o-mini}}"), OnLimit::Degrade(Degrade { provider: None, model: model() }));
+    assert_eq!(
+        of("{degrade: {model: gpt-4o-mini, provider: openai}}"),
+        OnLimit::Degrade(Degrade { provider: Some("openai".into()), model: model() })
+    );
+    let outbound = |terms: &str| {
+        format!("outbound:\n  providers: {{openai: {{}}}}\n  limits:\n    - {{requests: 1, window: 1m, on_limit: {terms}}}\n")
+    };
+    says(&outbound("stop"), "4:43", "`refuse`, `cache_only` or `ask`");
+    says(&outbound("{degrade: {}}"), "4:44", "needs `model`");
+    says(&outbound("{degrade: {model: m}, ask: {}}"), "4:65", "conflicts with");
+    says(&outbound("{degrade: {model: m, provider: nobody}}"), "4:74", "nobody");
+    says(&outbound("ask, queue: {max: 1, wait: 1s}"), "4:33", "is for a limit without one");
+    says(&limit("concurrency: 1, on_limit: ask"), "4:24", "`on_limit` is for what a window counts");
+    says(&limit("requests: 1, window: 1m, on_limit: {degrade: {model: m}}"), "4:44", "an inbound request has no model");
+    says(&(limit("usd: 1, window: 1m, on_limit: {degrade: {model: m, provider: openai}}") + OUT), "4:59", "leave `provider` out");
+}
+
+#[test]
 fn amounts_may_go_by_a_tier_of_the_caller() {
     let config = good(
         "inbound:\n  app: 3000\n  trusted_proxies: [private]\n  limits:\n    - {name: plan, key: caller, requests: 10, tier: header:x-plan, tiers: {free: 100, pro: 1k, staff: off}, window: 1h}\n",

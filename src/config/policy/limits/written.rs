@@ -32,6 +32,7 @@ pub(in crate::config) struct Written {
     pub(super) burst: Option<W<Count>>,
     pub(super) applies: W<Applies>,
     pub(super) on_store_error: W<OnStoreError>,
+    pub(super) on_limit: WrittenOnLimit,
     #[serde(default)]
     pub(super) alert_at: Items<W<Share>>,
     pub(super) unpriced: Option<W<Unpriced>>,
@@ -45,6 +46,35 @@ pub(super) struct WrittenQueue {
     pub(super) wait: Option<W<Duration>>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum WrittenOnLimit {
+    Word(W<OnLimitWord>),
+    Act { degrade: Option<WrittenDegrade>, ask: Option<WrittenAsk> },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenDegrade {
+    pub(super) model: Option<String>,
+    pub(super) provider: Option<W<Name>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WrittenAsk {
+    pub(super) wait: W<Duration>,
+    pub(super) max: W<Count>,
+}
+
+/// The word of `on_limit:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnLimitWord {
+    Refuse,
+    CacheOnly,
+    Ask,
+}
+
 /// The word of `algorithm:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AlgorithmWord {
@@ -54,6 +84,7 @@ pub(super) enum AlgorithmWord {
 }
 
 words! {
+    OnLimitWord: "refuse" => Self::Refuse, "cache_only" => Self::CacheOnly, "ask" => Self::Ask;
     AlgorithmWord: "sliding" => Self::Sliding, "fixed" => Self::Fixed, "gcra" => Self::Gcra;
     Applies: "all" => Self::All, "misses" => Self::Misses;
     OnStoreError: "local" => Self::Local, "allow" => Self::Allow, "deny" => Self::Deny;

@@ -1,0 +1,124 @@
+//! Requests that a spent limit holds until a person says yes (`on_limit: ask`).
+//!
+//! A held request is known by a short id. It goes on after a yes, is refused after a no or when its time is over, and is forgotten
+//! when its client goes away. The requests are those of this process.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::clock;
+
+/// The held requests.
+#[derive(Debug, Default)]
+pub struct Approvals(Mutex<BTreeMap<String, Held>>);
+
+#[derive(Debug)]
+struct Held {
+    about: About,
+    since: SystemTime,
+    answer: oneshot::Sender<bool>,
+}
+
+/// A held request, for the person who decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The limit that is spent.
+    pub limit: Arc<str>,
+    /// The caller; `None`: it is unknown.
+    pub caller: Option<Arc<str>>,
+    /// The request in words: a model call's provider and model, else method and path.
+    pub what: String,
+    /// Nano-dollars that it is expected to cost; `None`: nobody knows.
+    pub nano_usd: Option<u64>,
+}
+
+/// A request while it is held.
+#[derive(Debug)]
+pub struct Pending {
+    all: Arc<Approvals>,
+    id: String,
+    answer: oneshot::Receiver<bool>,
+}
+
+impl Approvals {
+    /// Holds a request; `None`: `most` of the limit are held.
+    pub fn hold(self: &Arc<Self>, about: About, most: usize, since: SystemTime) -> Option<Pending> {
+        let mut held = self.0.lock();
+        if held.values().filter(|other| other.about.limit == about.limit).count() >= most {
+            return None;
+        }
+        let (sender, answer) = oneshot::channel();
+        let id = loop {
+            let id = format!("{:08x}", u32::from_le_bytes(clock::secret_bytes()));
+            if !held.contains_key(&id) {
+                break id;
+            }
+        };
+        held.insert(id.clone(), Held { about, since, answer: sender });
+        Some(Pending { all: self.clone(), id, answer })
+    }
+
+    /// Answers a held request; `false`: none has this id.
+    pub fn answer(&self, id: &str, yes: bool) -> bool {
+        let held = self.0.lock().remove(id);
+        held.is_some_and(|held| held.answer.send(yes).is_ok())
+    }
+
+    /// The held requests, by id, each with the time from which it is held.
+    pub fn list(&self) -> Vec<(String, About, SystemTime)> {
+        self.0.lock().iter().map(|(id, held)| (id.clone(), held.about.clone(), held.since)).collect()
+    }
+
+    /// How many requests are held.
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+impl Pending {
+    /// The id to answer by.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The answer; `None`: nobody has answered within `wait`.
+    pub async fn answered(mut self, wait: Duration) -> Option<bool> {
+        tokio::time::timeout(wait, &mut self.answer).await.ok()?.ok()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.all.0.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_held_until_it_is_answered_leaves_or_is_late() {
+        let all = Arc::new(Approvals::default());
+        let about = |limit: &str| About { limit: limit.into(), caller: None, what: "openai gpt-4o".into(), nano_usd: Some(5) };
+        let hold = |limit| all.hold(about(limit), 2, SystemTime::UNIX_EPOCH);
+        let (first, second) = (hold("budget").expect("room"), hold("budget").expect("room"));
+        assert!(hold("budget").is_none(), "as many as may wait");
+        let other = hold("other").expect("another limit has room of its own");
+        assert_eq!(all.count(), 3);
+        assert!(all.answer(first.id(), true) && !all.answer("nobody", true));
+        assert!(!all.answer(first.id(), true), "once");
+        assert_eq!(first.answered(Duration::from_secs(1)).await, Some(true));
+        assert!(all.answer(second.id(), false));
+        assert_eq!(second.answered(Duration::from_secs(1)).await, Some(false));
+        assert_eq!(other.answered(Duration::from_secs(1)).await, None);
+        drop(hold("budget"));
+        assert_eq!(all.list(), []);
+    }
+}

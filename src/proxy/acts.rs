@@ -1,0 +1,163 @@
+//! What happens where a limit is spent and does not simply refuse: a cheaper model, stored answers alone, or a person's yes.
+
+use std::{rc::Rc, sync::Arc};
+
+use super::{
+    Proxy,
+    ask::{Ask, Origin},
+    demands::Demands,
+    exchange::Exchange,
+};
+use crate::{
+    clock::Instant,
+    config::{Applies, AskPerson, Degrade, Mode, OnLimit},
+    policy::limits::{About, Over},
+    reject::{Limited, Reject, Why},
+    telemetry::metrics::Family,
+};
+
+/// Most acts for one request: each kind of limit may act once.
+const MOST: usize = 3;
+
+/// The target of a call that a spent limit has sent to a cheaper model.
+#[derive(Debug, Clone)]
+pub struct Degraded {
+    /// Index into the live providers.
+    pub provider_at: usize,
+    /// The model that replaces the one that was asked for.
+    pub model: Arc<str>,
+}
+
+/// Acts as the spent limits say, and asks the limits again.
+///
+/// # Errors
+/// The refusal of a limit, or no yes in time.
+pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Applies, limited: Box<Limited>) -> Result<(), Reject> {
+    let ask = exchange.ask.clone();
+    let mut limited = limited;
+    for _ in 0..MOST {
+        match limited.act.clone() {
+            // The proxy refreshes a stored answer on nobody's word, and not with another model's.
+            _ if ask.origin != Origin::Client => break,
+            OnLimit::Refuse => break,
+            OnLimit::CacheOnly => {
+                let caches = ask.route().and_then(|route| route.policies.cache.as_ref()).is_some_and(|cache| cache.mode == Mode::Enforce);
+                if stage != Applies::All || !caches {
+                    break;
+                }
+                count(&ask, &limited, "cache_only");
+                exchange.spent = Some(limited);
+                return Ok(());
+            }
+            OnLimit::Degrade(to) => {
+                if !degrade(&ask, &to) {
+                    break;
+                }
+                count(&ask, &limited, "degraded");
+            }
+            OnLimit::Ask(terms) => person(proxy, &ask, &limited, terms).await?,
+        }
+        let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
+        match Demands::of(&ask, route).ask_limits(proxy, exchange, stage).await {
+            Err(Reject::Limited(again)) => limited = again,
+            done => return done,
+        }
+    }
+    Err(refuse(&ask, limited))
+}
+
+/// Whether the request may go on without a stored answer.
+///
+/// # Errors
+/// A spent limit lets stored answers alone through.
+pub(super) fn unless_spent(exchange: &mut Exchange) -> Result<(), Reject> {
+    exchange.spent.take().map_or(Ok(()), |limited| Err(refuse(&exchange.ask, limited)))
+}
+
+/// The refusal of a limit that has not acted, or whose act has not helped.
+pub(super) fn refuse(ask: &Ask, limited: Box<Limited>) -> Reject {
+    if limited.act != OnLimit::Refuse {
+        ask.proxy.shared.limits.count_refused(&limited.limit);
+    }
+    Reject::Limited(limited)
+}
+
+/// Sends the call to a cheaper model from now on; `false`: the call cannot go there.
+fn degrade(ask: &Ask, to: &Degrade) -> bool {
+    let Some(call) = ask.call() else { return false };
+    let providers = &ask.worker.live.providers;
+    let provider_at = match &to.provider {
+        None => Some(call.provider_at),
+        Some(name) => providers.iter().position(|provider| provider.name == *name),
+    };
+    let Some(provider_at) = provider_at.filter(|at| providers[*at].api == call.shape.api) else { return false };
+    let can_be_named = call.shape.model_in_path.is_some() || call.facts.is_some();
+    if !can_be_named || ask.over.get().degrade {
+        return false;
+    }
+    ask.over.set(Over { degrade: true, ..ask.over.get() });
+    if provider_at != call.provider_at || call.model.as_ref() != Some(&to.model) {
+        let _ = ask.degraded.set(Degraded { provider_at, model: to.model.clone() });
+    }
+    true
+}
+
+/// Holds the request until a person says yes.
+async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -> Result<(), Reject> {
+    let refused = |why| refuse(ask, Box::new(Limited { why, ..limited.clone() }));
+    if ask.over.get().approved {
+        return Err(refused(Why::Spent));
+    }
+    let demands = ask.route().map(|route| Demands::of(ask, route));
+    let about = About {
+        limit: limited.limit.clone(),
+        caller: ask.caller().map(|caller| caller.name.clone()).or_else(|| ask.call()?.join.recorded_caller().cloned()),
+        what: what(ask),
+        nano_usd: demands.and_then(|demands| demands.expected_nano_usd()),
+    };
+    let Some(pending) = proxy.shared.approvals.hold(about.clone(), terms.max as usize, proxy.shared.clock.wall()) else {
+        count(ask, limited, "not_held");
+        return Err(refused(Why::NotApproved));
+    };
+    count(ask, limited, "asked");
+    tracing::warn!(
+        id = pending.id(),
+        limit = &*about.limit,
+        caller = about.caller.as_deref().unwrap_or_default(),
+        what = about.what,
+        "a request waits for a yes because its limit is spent: `outrigger approve {}`",
+        pending.id()
+    );
+    let began = Instant::now();
+    let wait = ask.deadline().left(began).map_or(terms.wait, |left| left.min(terms.wait));
+    let answer = pending.answered(wait).await;
+    ask.tries.wait(began.elapsed());
+    count(
+        ask,
+        limited,
+        match answer {
+            Some(true) => "approved",
+            Some(false) => "declined",
+            None => "unanswered",
+        },
+    );
+    if answer != Some(true) {
+        return Err(refused(Why::NotApproved));
+    }
+    ask.over.set(Over { approved: true, ..ask.over.get() });
+    Ok(())
+}
+
+/// The request in words.
+fn what(ask: &Ask) -> String {
+    let text = match ask.call() {
+        Some(call) => format!("{} {}", call.provider, call.model.as_deref().unwrap_or_default()),
+        None => format!("{} {}", ask.arrival.method, ask.arrival.path()),
+    };
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+fn count(ask: &Ask, limited: &Limited, action: &str) {
+    let labels = [ask.door().as_str(), &*limited.limit, action];
+    ask.proxy.telemetry.metrics.counter(Family::LimitActions, &labels).inc();
+}
