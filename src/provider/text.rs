@@ -192,6 +192,8 @@ impl Spoken {
     fn end_run(&mut self) {
         if self.run > MEDIA_BYTES {
             self.media += 1;
+            // Most of its characters were not looked at.
+            self.begin();
         } else {
             self.parts += self.of_run;
         }
@@ -202,6 +204,11 @@ impl Spoken {
     pub fn end(&mut self) {
         self.escape = Escape::None;
         self.end_run();
+        self.begin();
+    }
+
+    /// What comes next follows nothing.
+    fn begin(&mut self) {
         (self.kind, self.in_row, self.small) = (Kind::None, 0, false);
     }
 
