@@ -160,9 +160,10 @@ impl Arrival {
 
     /// The host of the `Host` field, without the port, as sent; empty if there is none.
     pub fn host(&self) -> &str {
-        let host = self.headers.get(Id::Host).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        match host.rfind(':') {
-            Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        let host = self.headers.text(Id::Host).unwrap_or_default();
+        match memchr::memrchr(b':', host.as_bytes()) {
+            // Not a colon of an IPv6 address.
+            Some(colon) if !host.ends_with(']') => &host[..colon],
             _ => host,
         }
     }

@@ -172,6 +172,7 @@ fn every_verb_says_one_document_of_json() {
         "explain",
         "demo",
         "mock",
+        "prices",
         "health",
         "drain",
         "reload",

@@ -31,16 +31,16 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &Fields, head: bool, paced: bo
     let mut response = if conditional && validate::client_has(request, &entry.headers, entry.fresh.received.wall) {
         shaped(StatusCode::NOT_MODIFIED, validate::not_modified_fields(&entry.headers), Body::Empty)
     } else if head {
-        let mut headers = entry.headers.clone();
+        let mut headers = with_room(entry);
         if !headers.has(Id::ContentLength) {
             headers.insert_number(Id::ContentLength, entry.len);
         }
         shaped(entry.status, headers, Body::Empty)
     } else {
         match if conditional { range::part(request, &entry.headers, entry.dated, entry.len) } else { Part::Whole } {
-            Part::Whole => shaped(entry.status, entry.headers.clone(), entry.whole(paced)),
+            Part::Whole => shaped(entry.status, with_room(entry), entry.whole(paced)),
             Part::Bytes(first, last) => {
-                let mut headers = entry.headers.clone();
+                let mut headers = with_room(entry);
                 headers.insert_number(Id::ContentLength, last - first + 1);
                 content_range(&mut headers, &format!("bytes {first}-{last}/{}", entry.len));
                 shaped(StatusCode::PARTIAL_CONTENT, headers, entry.part(first, last))
@@ -60,6 +60,11 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &Fields, head: bool, paced: bo
         }
     }
     response
+}
+
+/// The stored fields, with room for `Age`, `Cache-Status`, the limits' fields and a request id.
+fn with_room(entry: &Entry) -> Fields {
+    entry.headers.with_more(384, 6)
 }
 
 fn shaped(status: StatusCode, headers: Fields, body: Body) -> Response<Body> {
