@@ -220,7 +220,7 @@ impl Sums {
         }
     }
 
-    /// The sums of one call. `slots` are the places of [`class_names`].
+    /// The sums of one call. `slots` are the places of `class_names`.
     pub fn of(entry: &Entry, slots: &[Option<usize>]) -> Self {
         let mut sums = Self::default();
         sums.set(Measure::Calls, u64::from(entry.calls));
