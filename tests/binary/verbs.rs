@@ -134,6 +134,8 @@ fn every_verb_says_one_document_of_json() {
     said(&["breaker", "open", "nobody", "--socket", &socket, "--json"], false);
     said(&["breaker", "close", "openai", "--socket", &socket, "--json"], true);
     said(&["top", "--socket", &socket, "--json"], true);
+    assert_eq!(said(&["approve", "--socket", &socket, "--json"], true)["held"].as_array().map(Vec::len), Some(0));
+    said(&["approve", "nobody", "--decline", "--socket", &socket, "--json"], false);
     said(&["purge", "--tag", "t", "--socket", &socket, "--json"], true);
     said(&["purge", "--key", "no-key", "--socket", &socket, "--json"], false);
     fs::write(home.path("paths.txt"), "/c\n").expect("written");
@@ -183,6 +185,7 @@ fn every_verb_says_one_document_of_json() {
         "erase",
         "warm",
         "breaker",
+        "approve",
         "schema",
         "reference",
     ];
