@@ -1,12 +1,12 @@
 //! `outrigger explain METHOD URL`: the route of a request, the policies that apply with their numbers, and the cache key part
 //! by part. No request is sent: the file and the arguments are enough.
 
+mod given;
 mod refusal;
 mod terms;
 
 use std::{
     fmt,
-    io::{self, Read},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -15,7 +15,10 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use serde::Serialize;
 
-use self::terms::{Applied, applied};
+use self::{
+    given::{body, door, field},
+    terms::{Applied, applied},
+};
 use super::said::{Failure, Said};
 use crate::{
     arrival::{Arrival, Door, PeerText},
@@ -100,6 +103,8 @@ struct Call {
     provider: String,
     api: String,
     operation: &'static str,
+    /// How the provider bills it.
+    billed: String,
     model: Option<String>,
     stream: bool,
     estimated_input_tokens: Option<u64>,
@@ -284,9 +289,10 @@ impl Understood {
             format!("no provider is called `{name}`; one of: {}", known.join(", "))
         })?;
         let path = rest.split('?').next().unwrap_or_default();
-        let shape = provider::recognise(provider.api, &arrival.method, path);
+        let mut shape = provider::recognise(provider.api, &arrival.method, path);
         means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
         let facts = if shape.reads_body { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
+        shape.asks_for(facts.as_ref().and_then(|facts| facts.model.as_deref()));
         Ok(Self {
             provider: provider.name.clone(),
             url: provider.url.to_string(),
@@ -320,6 +326,7 @@ impl Understood {
             provider: self.provider.to_string(),
             api: self.shape.api.to_string(),
             operation: self.shape.operation.as_str(),
+            billed: provider::billed::words(&self.shape, headers.has(Id::Upgrade)),
             model: self.model.clone(),
             stream: self.streams,
             estimated_input_tokens: self.facts.as_ref().map(|facts| facts.estimated_input),
@@ -422,6 +429,7 @@ impl fmt::Display for Explained {
             let model = call.model.as_deref().unwrap_or("not named");
             let stream = if call.stream { ", streamed" } else { "" };
             writeln!(f, "call      {} of {} (speaks {}), model {model}{stream}", call.operation, call.provider, call.api)?;
+            writeln!(f, "billed    {}", call.billed)?;
             call.figures().iter().try_for_each(|figures| writeln!(f, "          {figures}"))?;
         }
         writeln!(f, "\nroute     {}", self.route)?;
@@ -462,35 +470,6 @@ impl fmt::Display for CacheKey {
             }
         }
         note.iter().try_for_each(|note| writeln!(f, "  ({note})"))
-    }
-}
-
-/// Largest body that is read.
-const MAX_BODY: u64 = 32 << 20;
-
-fn body(data: Option<&str>) -> Result<Vec<u8>, String> {
-    let Some(data) = data else { return Ok(Vec::new()) };
-    let Some(file) = data.strip_prefix('@') else { return Ok(data.as_bytes().to_vec()) };
-    let mut bytes = Vec::new();
-    let read = match file {
-        "-" => io::stdin().take(MAX_BODY).read_to_end(&mut bytes),
-        file => std::fs::File::open(file).and_then(|opened| opened.take(MAX_BODY).read_to_end(&mut bytes)),
-    };
-    read.map_err(|error| format!("{file} cannot be read: {error}"))?;
-    Ok(bytes)
-}
-
-fn field(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("write it as `name: value`")?;
-    let name = name.trim().parse().map_err(|error| format!("`{name}` is not a field name: {error}"))?;
-    Ok((name, value.trim().parse().map_err(|error| format!("`{value}` is not a field value: {error}"))?))
-}
-
-fn door(text: &str) -> Result<Door, String> {
-    match text {
-        "inbound" => Ok(Door::Inbound),
-        "outbound" => Ok(Door::Outbound),
-        _ => Err("write inbound or outbound".into()),
     }
 }
 

@@ -73,7 +73,7 @@ enum Verb {
     Approve(approve::ApproveArgs),
     /// Print the JSON Schema of proxy.yaml, for editors.
     Schema,
-    /// Print the reference of proxy.yaml in Markdown: every key with its values and default.
+    /// Print the reference in Markdown: every key of proxy.yaml with its values and default, and how each model path is billed.
     Reference,
 }
 
@@ -127,7 +127,7 @@ pub fn main() -> ExitCode {
             common.tell(Ok(Said::new(schema, text)))
         }
         Verb::Reference => {
-            let text = schema::reference();
+            let text = format!("{}\n{}", schema::reference(), crate::provider::paths::reference());
             common.tell(Ok(Said::new(serde_json::json!({ "markdown": text }), text)))
         }
     }

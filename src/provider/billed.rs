@@ -1,9 +1,7 @@
-//! How a provider bills the work that a request starts, as far as method and path tell. The table has the free paths, the paths
-//! whose answer states the cost, and the paths whose cost no answer states.
-//!
-//! The list of free paths is closed. A path on no list may cost money: a dollar limit must not let it pass.
+//! How a provider bills the work that a request starts, as far as method and path tell ([`paths`](super::paths) has the table).
 
-use http::Method;
+use super::call::Shape;
+use crate::config::Api;
 
 /// How a provider bills the work that a request starts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,67 +13,24 @@ pub enum Billed {
     /// The request polls a response with this id, which may be made in the background. The answer that says that the work has ended
     /// states its usage; every later answer states it again.
     AsPolled(Box<str>),
+    /// Not at all. The request deletes the response with this id: no answer states the usage of its work any more.
+    AsForgotten(Box<str>),
     /// By usage that no answer over this connection states. The text names the work: a job that runs elsewhere, a session.
     Elsewhere(&'static str),
     /// The path is on no list.
     Unknown,
 }
 
-/// The bill of a request without an operation in [`recognise`](super::recognise). `last`: its path's last segments, the last one first.
-pub(super) fn by_path(method: &Method, last: &[&str; 5]) -> Billed {
-    let polled = |id: &str| Billed::AsPolled(id.into());
-    if *method != Method::POST {
-        return match last {
-            [id, "responses", ..] if *method == Method::GET => polled(id),
-            _ => Billed::Never,
-        };
+/// How the provider bills a request of this shape, in words. `opens`: the request opens a WebSocket.
+pub fn words(shape: &Shape, opens: bool) -> String {
+    match if opens { &WEBSOCKET } else { &shape.billed } {
+        Billed::ByAnswer => "by the usage that its answer states".into(),
+        Billed::Never if shape.api == Api::Plain => "not as a model call: the provider has no model API".into(),
+        Billed::Never | Billed::AsForgotten(_) => "free: it starts no work".into(),
+        Billed::AsPolled(_) => "once, to who began the work, by the answer that says that the work has ended".into(),
+        Billed::Elsewhere(what) => format!("no answer says the cost of {what}"),
+        Billed::Unknown => "unknown: the path has no row in the table of `outrigger reference`".into(),
     }
-    if let ["cancel", id, "responses", ..] = last {
-        return polled(id);
-    }
-    // Google's custom verbs: `models/{model}:{verb}`, `batches/{id}:cancel`.
-    let (name, verb) = last[0].rsplit_once(':').unwrap_or((last[0], ""));
-    if is_free(verb, name, last) {
-        return Billed::Never;
-    }
-    job(verb, name, last).map_or(Billed::Unknown, Billed::Elsewhere)
-}
-
-/// Whether a POST costs nothing.
-fn is_free(verb: &str, name: &str, last: &[&str; 5]) -> bool {
-    match (verb, name) {
-        ("countTokens" | "computeTokens" | "cancel" | "fetchPredictOperation" | "wait", _) | ("rawPredict", "count-tokens") => true,
-        ("", "count_tokens" | "count-tokens" | "input_tokens" | "moderations" | "cancel" | "complete" | "tokenize" | "detokenize") => true,
-        // Files: storage is free or priced by the day, not by the request.
-        ("", "files" | "uploads" | "parts") => true,
-        // Records of conversations, without a run.
-        ("", "conversations" | "items" | "threads" | "assistants") => true,
-        ("", "messages") => last[2] == "threads",
-        // Ends a job.
-        ("", "stop") => matches!(last[2], "model-invocation-job" | "model-customization-jobs"),
-        // Changes the metadata of a record.
-        ("", _) => matches!(last[1..], ["completions", "chat", ..] | ["threads" | "assistants" | "conversations", ..]),
-        _ => false,
-    }
-}
-
-/// The work of a POST whose cost no answer over this connection states; `None`: no such work is known.
-fn job(verb: &str, name: &str, last: &[&str; 5]) -> Option<&'static str> {
-    const VIDEO: &str = "a video";
-    const BATCH: &str = "a batch";
-    const TUNING: &str = "a tuning job";
-    const SESSION: &str = "a Realtime session";
-    Some(match (verb, name, last[1]) {
-        ("batchGenerateContent" | "asyncBatchEmbedContent" | "batchEmbedText", ..) | ("", "batches" | "batchPredictionJobs", _) => BATCH,
-        ("", "model-invocation-job", _) => BATCH,
-        ("predictLongRunning", ..) | ("", "videos" | "remix" | "extensions" | "async-invoke", _) | ("", _, "videos") => VIDEO,
-        ("", "jobs" | "generations", _) if last.contains(&"video") => VIDEO,
-        ("", "jobs", "fine_tuning") | ("", "fine-tunes" | "tuningJobs" | "tunedModels" | "model-customization-jobs", _) => TUNING,
-        ("", "compact", "responses") => "a compaction",
-        ("", "runs" | "submit_tool_outputs", _) => "a run of an assistant or an evaluation",
-        ("", "sessions" | "client_secrets" | "calls" | "transcription_sessions", "realtime") => SESSION,
-        _ => return None,
-    })
 }
 
 /// The bill of a WebSocket to a model: its frames are not read.
@@ -83,8 +38,10 @@ pub const WEBSOCKET: Billed = Billed::Elsewhere("a WebSocket session");
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::{config::Api, provider::recognise};
+    use http::Method;
+
+    use super::{super::paths, *};
+    use crate::provider::recognise;
 
     fn billed(api: Api, method: &Method, path: &str) -> Billed {
         recognise(api, method, path).billed
@@ -109,7 +66,7 @@ mod tests {
             (OpenAi, get, "/v1/models", Billed::Never),
             (OpenAi, get, "/v1/batches/b_1", Billed::Never),
             (OpenAi, get, "/v1/chat/completions", Billed::Never),
-            (OpenAi, delete, "/v1/responses/resp_1", Billed::Never),
+            (OpenAi, delete, "/v1/responses/resp_1", Billed::AsForgotten("resp_1".into())),
             (OpenAi, get, "/v1/responses/resp_1/input_items", Billed::Never),
             (OpenAi, post, "/v1/files", Billed::Never),
             (OpenAi, post, "/v1/uploads/u_1/parts", Billed::Never),
@@ -140,7 +97,12 @@ mod tests {
             (Gemini, post, "/v1beta/models/veo-3:predictLongRunning", elsewhere("a video")),
             (Bedrock, post, "/async-invoke", elsewhere("a video")),
             (OpenAi, post, "/v1/fine_tuning/jobs", elsewhere("a tuning job")),
-            (OpenAi, post, "/v1/responses/compact", elsewhere("a compaction")),
+            (OpenAi, post, "/v1/responses/compact", Billed::ByAnswer),
+            (OpenAi, post, "/v1/live/sessions", elsewhere("a Realtime session")),
+            (OpenAi, post, "/v1/containers", elsewhere("a container")),
+            (Anthropic, post, "/v1/deployments/d_1/run", elsewhere("a managed agent")),
+            (OpenAi, &Method::PUT, "/v1/whatever", Billed::Unknown),
+            (Gemini, &Method::PATCH, "/v1beta/cachedContents/c_1", Billed::Never),
             (OpenAi, post, "/v1/threads/t_1/runs", elsewhere("a run of an assistant or an evaluation")),
             (OpenAi, post, "/v1/realtime/client_secrets", elsewhere("a Realtime session")),
             (OpenAi, post, "/v1/rerank", Billed::Unknown),
@@ -150,6 +112,62 @@ mod tests {
             (Plain, post, "/v1/batches", Billed::Never),
         ] {
             assert_eq!(billed(api, method, path), expected, "{api} {method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_found_and_means_what_it_says() {
+        for row in paths::ROWS {
+            let path = format!("/base/{}", row.path.replace("{model}", "m-1").replace("{id}", "i_1").replace("{operation}", "edits"));
+            let method = row.method().parse().expect("a method");
+            let apis = row.at.map_or(vec![Api::OpenAi, Api::Anthropic, Api::Gemini, Api::Bedrock], |api| vec![api]);
+            for api in apis {
+                let shape = recognise(api, &method, &path);
+                let expected = match row.means {
+                    paths::Means::Call(wire, operation) | paths::Means::Stream(wire, operation) => {
+                        assert_eq!((shape.api, shape.operation), (if shape.reads_body { wire } else { api }, operation), "{path}");
+                        if shape.reads_body { Billed::ByAnswer } else { Billed::Never }
+                    }
+                    paths::Means::Free(_) | paths::Means::Counts(_) | paths::Means::Judges => Billed::Never,
+                    paths::Means::Forgets => Billed::AsForgotten("i_1".into()),
+                    paths::Means::Polls => Billed::AsPolled("i_1".into()),
+                    paths::Means::Work(what) => Billed::Elsewhere(what),
+                };
+                assert_eq!(shape.billed, expected, "{api} {method} {path}");
+                assert!(!words(&shape, false).is_empty() && paths::reference().contains(row.path), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_is_closed_and_reading_is_free() {
+        for api in [Api::OpenAi, Api::Anthropic, Api::Gemini, Api::Bedrock] {
+            for (method, expected) in [
+                (Method::POST, Billed::Unknown),
+                (Method::PUT, Billed::Unknown),
+                (Method::PATCH, Billed::Unknown),
+                (Method::from_bytes(b"QUERY").expect("a method"), Billed::Unknown),
+                (Method::GET, Billed::Never),
+                (Method::DELETE, Billed::Never),
+            ] {
+                for path in ["/", "/v1/nobody/knows", "/v1/chat/completions/x/y", "/v1beta/models/g:dance"] {
+                    assert_eq!(billed(api, &method, path), expected, "{api} {method} {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whether_a_judgement_is_free_depends_on_its_model() {
+        for (model, expected) in [
+            (None, Billed::Never),
+            (Some("omni-moderation-latest"), Billed::Never),
+            (Some("text-moderation-007"), Billed::Never),
+            (Some("mistral-moderation-latest"), Billed::Unknown),
+        ] {
+            let mut shape = recognise(Api::OpenAi, &Method::POST, "/v1/moderations");
+            shape.asks_for(model);
+            assert_eq!(shape.billed, expected, "{model:?}");
         }
     }
 }

@@ -9,7 +9,10 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::billed::{self, Billed};
+use super::{
+    billed::Billed,
+    paths::{self, Means},
+};
 use crate::config::{Api, Operation};
 
 /// The facts that method and path tell about a request.
@@ -25,6 +28,8 @@ pub struct Shape {
     pub stream_in_path: Option<bool>,
     /// Whether the body has further facts, and is worth reading before routing.
     pub reads_body: bool,
+    /// Whether the request has text judged: the body's model decides whether that is free.
+    pub judges: bool,
     /// How the provider bills the request.
     pub billed: Billed,
 }
@@ -35,133 +40,88 @@ impl Shape {
         match self.billed {
             Billed::ByAnswer => Some(self.operation),
             Billed::AsPolled(_) => Some(Operation::Responses),
-            Billed::Never | Billed::Elsewhere(_) | Billed::Unknown => None,
+            Billed::Never | Billed::AsForgotten(_) | Billed::Elsewhere(_) | Billed::Unknown => None,
         }
     }
 }
 
 impl Shape {
+    /// Takes the model that the body names. It decides whether a judgement of text is free: OpenAI's are, other vendors bill theirs.
+    pub fn asks_for(&mut self, model: Option<&str>) {
+        let openai = |model: &str| ["omni-moderation", "text-moderation"].iter().any(|family| model.starts_with(family));
+        if self.judges && !model.is_none_or(openai) {
+            self.billed = Billed::Unknown;
+        }
+    }
+
     /// Whether a request of this shape costs nothing, unless it opens a WebSocket. `false` for a provider without a model API: its
     /// costs are unknown.
     pub fn is_free(&self) -> bool {
-        self.api != Api::Plain && self.billed == Billed::Never
+        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsForgotten(_))
     }
 
     /// Whether a request of this shape orders no work: no limit on tokens or dollars refuses it. A poll orders no work. Its answer may
     /// be the first to state the work's usage, which is charged then.
     pub fn orders_nothing(&self) -> bool {
-        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_))
+        self.api != Api::Plain && matches!(self.billed, Billed::Never | Billed::AsPolled(_) | Billed::AsForgotten(_))
     }
 }
 
 /// The shape of a request with `method` and `path` to a provider that speaks `api`. `path` has no query; it may begin with a base path.
 pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
-    let mut shape =
-        Shape { api, operation: Operation::Other, model_in_path: None, stream_in_path: None, reads_body: false, billed: Billed::Never };
+    let none = |billed| Shape {
+        api,
+        operation: Operation::Other,
+        model_in_path: None,
+        stream_in_path: None,
+        reads_body: false,
+        judges: false,
+        billed,
+    };
     if api == Api::Plain {
-        return shape;
+        return none(Billed::Never);
     }
     let tail = Tail::of(path);
-    operation(&mut shape, method, &tail);
-    shape.billed = match shape.operation {
-        Operation::Models => Billed::Never,
-        Operation::Other => billed::by_path(method, &tail.last),
-        _ => Billed::ByAnswer,
+    let Some(row) = paths::row(api, method, &tail.last) else {
+        let model_in_path = tail.google_model(api, method);
+        return Shape { model_in_path, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
     };
-    if matches!(shape.billed, Billed::AsPolled(_)) {
-        shape.api = Api::OpenAi;
-    }
-    shape
-}
-
-fn operation(shape: &mut Shape, method: &Method, tail: &Tail<'_>) {
-    if *method == Method::GET || *method == Method::HEAD {
-        if tail.last[0] == "models" || (tail.last[1] == "models" && !tail.last[0].is_empty()) {
-            shape.operation = Operation::Models;
+    match row.means {
+        Means::Call(_, Operation::Models) => Shape { operation: Operation::Models, ..none(Billed::Never) },
+        Means::Call(wire, operation) | Means::Stream(wire, operation) => {
+            let mut shape = Shape { api: wire, operation, reads_body: true, ..none(Billed::ByAnswer) };
+            place_model(&mut shape, row.path, matches!(row.means, Means::Stream(..)), &tail);
+            shape
         }
-        return;
-    }
-    if *method != Method::POST {
-        return;
-    }
-    let native = match shape.api {
-        Api::Gemini => gemini(shape, tail),
-        Api::Bedrock => bedrock(shape, tail),
-        _ => false,
-    };
-    if !native {
-        by_last_segments(shape, tail);
-    }
-}
-
-/// OpenAI's and Anthropic's paths, at any provider.
-fn by_last_segments(shape: &mut Shape, tail: &Tail<'_>) {
-    let (api, operation) = match tail.last {
-        ["completions", "chat", ..] => (Api::OpenAi, Operation::Chat),
-        ["completions", ..] => (Api::OpenAi, Operation::Completions),
-        ["responses", ..] => (Api::OpenAi, Operation::Responses),
-        ["embeddings", ..] => (Api::OpenAi, Operation::Embeddings),
-        ["generations" | "edits" | "variations", "images", ..] => (Api::OpenAi, Operation::Images),
-        ["speech" | "transcriptions" | "translations", "audio", ..] => (Api::OpenAi, Operation::Audio),
-        // `/v1/threads/{id}/messages` is OpenAI's Assistants API.
-        ["messages", parent, grandparent, ..] if parent != "threads" && grandparent != "threads" => (Api::Anthropic, Operation::Messages),
-        ["complete", ..] if shape.api == Api::Anthropic => (Api::Anthropic, Operation::Completions),
-        // Counting tokens is free, but the body names a model.
-        ["count_tokens", "messages", ..] => (Api::Anthropic, Operation::Other),
-        _ => return,
-    };
-    shape.api = api;
-    shape.operation = operation;
-    shape.reads_body = true;
-    // Azure: `/openai/deployments/{deployment}/chat/completions`.
-    let deployment = tail.last.iter().position(|segment| *segment == "deployments").filter(|at| *at > 0).map(|at| tail.last[at - 1]);
-    shape.model_in_path = deployment.map(decoded);
-}
-
-/// `models/{model}:{verb}`; Vertex: `publishers/{publisher}/models/{model}:{verb}`.
-fn gemini(shape: &mut Shape, tail: &Tail<'_>) -> bool {
-    if tail.last[1] != "models" && tail.last[1] != "tunedModels" && tail.last[1] != "endpoints" {
-        return false;
-    }
-    let last = percent_decode_str(tail.last[0]).decode_utf8_lossy();
-    let Some((model, verb)) = last.rsplit_once(':') else {
-        return false;
-    };
-    let (operation, stream) = match verb {
-        "generateContent" => (Operation::Chat, Some(false)),
-        "streamGenerateContent" => (Operation::Chat, Some(true)),
-        "embedContent" | "batchEmbedContents" => (Operation::Embeddings, Some(false)),
-        // Vertex counts tokens under a model's name.
-        "rawPredict" if model == "count-tokens" => (Operation::Other, None),
-        "rawPredict" | "streamRawPredict" if tail.last[2] == "anthropic" => {
-            shape.api = Api::Anthropic;
-            (Operation::Messages, Some(verb == "streamRawPredict"))
+        Means::Counts(wire) => Shape { api: wire, reads_body: true, ..none(Billed::Never) },
+        Means::Judges => Shape { api: Api::OpenAi, reads_body: true, judges: true, ..none(Billed::Never) },
+        Means::Free(_) => Shape { model_in_path: tail.google_model(api, method), ..none(Billed::Never) },
+        Means::Polls => {
+            let id = if tail.last[0] == "cancel" { tail.last[1] } else { tail.last[0] };
+            Shape { api: Api::OpenAi, ..none(Billed::AsPolled(id.into())) }
         }
-        _ => (Operation::Other, None),
-    };
-    shape.operation = operation;
-    shape.stream_in_path = stream;
-    shape.reads_body = operation != Operation::Other;
-    shape.model_in_path = Some(model.to_owned());
-    true
+        Means::Forgets => Shape { api: Api::OpenAi, ..none(Billed::AsForgotten(tail.last[0].into())) },
+        Means::Work(what) => Shape { model_in_path: tail.google_model(api, method), ..none(Billed::Elsewhere(what)) },
+    }
 }
 
-/// `model/{id}/{verb}`.
-fn bedrock(shape: &mut Shape, tail: &Tail<'_>) -> bool {
-    let [verb, model, "model", ..] = tail.last else {
-        return false;
-    };
-    let stream = match verb {
-        "converse" | "invoke" => false,
-        "converse-stream" | "invoke-with-response-stream" => true,
-        _ => return false,
-    };
-    let model = decoded(model);
-    shape.operation = if model.contains("embed") { Operation::Embeddings } else { Operation::Chat };
-    shape.stream_in_path = Some(stream);
-    shape.reads_body = true;
-    shape.model_in_path = Some(model);
-    true
+/// The model and the stream, as far as the path of a call names them.
+fn place_model(shape: &mut Shape, row: &str, streams: bool, tail: &Tail<'_>) {
+    if row.contains(':') {
+        shape.model_in_path = tail.verb().map(|(model, _)| model);
+        shape.stream_in_path = Some(streams);
+    } else if row.starts_with("model/{model}") {
+        let model = decoded(tail.last[1]);
+        if model.contains("embed") {
+            shape.operation = Operation::Embeddings;
+        }
+        shape.model_in_path = Some(model);
+        shape.stream_in_path = Some(streams);
+    } else {
+        // Azure: `/openai/deployments/{deployment}/chat/completions`.
+        let deployment = tail.last.iter().position(|segment| *segment == "deployments").filter(|at| *at > 0).map(|at| tail.last[at - 1]);
+        shape.model_in_path = deployment.map(decoded);
+    }
 }
 
 pub(super) fn decoded(segment: &str) -> String {
@@ -177,6 +137,18 @@ struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
+    /// The name and the verb of Google's `models/{name}:{verb}`, decoded.
+    fn verb(&self) -> Option<(String, String)> {
+        let last = percent_decode_str(self.last[0]).decode_utf8_lossy();
+        last.rsplit_once(':').map(|(name, verb)| (name.to_owned(), verb.to_owned()))
+    }
+
+    /// The model of a request in Google's form that is no model call.
+    fn google_model(&self, api: Api, method: &Method) -> Option<String> {
+        let calls = api == Api::Gemini && *method == Method::POST && paths::PARENTS.contains(&self.last[1]);
+        self.verb().filter(|_| calls).map(|(model, _)| model)
+    }
+
     fn of(path: &'a str) -> Self {
         let mut last = [""; 5];
         for (slot, segment) in last.iter_mut().zip(path.rsplit('/').filter(|segment| !segment.is_empty())) {

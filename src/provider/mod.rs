@@ -3,7 +3,7 @@
 //! In the order of a call:
 //!
 //! 1. [`call`]: the operation and wire format, from method and path. The later steps go by [`call::Shape::api`]: providers
-//!    offer each other's APIs. [`billed`]: how the provider bills the request.
+//!    offer each other's APIs. [`billed`]: how the provider bills the request; [`paths`]: the table of all paths.
 //! 2. [`facts`]: the body's facts (model, stream, bounds); [`mod@canonical`]: the body's part of a cache key.
 //! 3. [`rewrite`]: the changes that may be made to a call, as splices.
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
@@ -24,6 +24,7 @@ pub mod facts;
 mod golden;
 mod json;
 pub mod meter;
+pub mod paths;
 pub mod price;
 pub mod ratio;
 pub mod rewrite;

@@ -171,6 +171,9 @@ impl Bill {
         let ask = self.ask.clone();
         let meter = self.reading.meter.take();
         let (Some(call), Some(meter)) = (ask.call(), meter) else {
+            if let Some(Billed::AsForgotten(id)) = ask.call().map(|call| &call.shape.billed) {
+                ask.proxy.late.put(Late::deleted(self, id));
+            }
             // Nothing is known about the answer: the reservation stays charged.
             if let Some(lease) = self.lease.take() {
                 lease.keep();

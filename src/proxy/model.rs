@@ -325,6 +325,7 @@ impl ModelCall {
             if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
                 self.model = Some(model.into());
             }
+            self.shape.asks_for(facts.model.as_deref());
             self.streams = self.shape.stream_in_path.unwrap_or(facts.stream);
             self.facts = Some(facts);
         }

@@ -93,6 +93,50 @@ fn what_is_reserved_for_it_stands_until_it_ends() {
 }
 
 #[test]
+fn what_is_deleted_is_charged_as_it_was_reserved_to_the_one_who_began_it() {
+    run(async {
+        let world = World::new(LIMITED).await;
+        let delete = async |id: &str, status: u16| {
+            world.app.always(Reply::status(status).body("{\"deleted\":true}").header("content-type", JSON));
+            let request = Request::delete(format!("{RESPONSES}/{id}")).header("outrigger-caller", "bert");
+            assert_eq!(world.caller().ask(request, "").await.status.as_u16(), status);
+            settle().await;
+        };
+        ask(&world, "anna", &response("resp_1", "queued", 0)).await;
+        delete("resp_1", 404).await;
+        assert_eq!(spent(&world), [], "it was not deleted");
+        for _ in 0..2 {
+            delete("resp_1", 200).await;
+            // A prompt of 30 tokens by its length, and 20,000 of output, at 10 and 40 dollars a million.
+            assert_eq!(spent(&world).iter().map(|(caller, nano)| (&**caller, nano / 1_000_000)).collect::<Vec<_>>(), [("anna", 800)]);
+        }
+        delete("nobody_knows_it", 200).await;
+        ask(&world, "anna", &response("resp_2", "completed", 100)).await;
+        let before = spent(&world);
+        delete("resp_2", 200).await;
+        assert_eq!(spent(&world), before, "it was charged when it ended");
+        assert_eq!(world.shared.works.under_way(), 0);
+    });
+}
+
+#[test]
+fn a_compaction_is_charged_by_its_answer() {
+    run(async {
+        let world = World::new(LIMITED).await;
+        let usage = json!({"input_tokens": 1_000, "output_tokens": 50_000, "total_tokens": 51_000});
+        let answer = json!({"id": "resp_1", "object": "response.compaction", "created_at": 1, "output": [], "usage": usage});
+        world.app.always(reply(&answer));
+        let body = json!({"model": "o3-deep-research", "input": "hi"}).to_string();
+        for (status, times) in [(200, 1), (200, 2), (429, 2)] {
+            let answer = world.caller().ask(post("/scripted/v1/responses/compact").header("outrigger-caller", "anna"), body.clone()).await;
+            assert_eq!(answer.status.as_u16(), status, "{}", answer.text());
+            settle().await;
+            assert_eq!(spent(&world), [("anna".to_owned(), times * PRICE)]);
+        }
+    });
+}
+
+#[test]
 fn work_from_before_the_start_is_charged_once_and_a_stored_response_not_at_all() {
     run(async {
         let world = World::new(LIMITED).await;
@@ -401,7 +445,7 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
                 ("/scripted/v1/batches", batch),
                 ("/scripted/v1/messages/batches", batch),
                 ("/scripted/v1/videos", batch),
-                ("/scripted/v1/responses/compact", batch),
+                ("/scripted/v1/containers", batch),
                 ("/scripted/v1/rerank", unknown),
                 ("/scripted/v1/files", 200),
                 ("/scripted/v1/batches/b_1/cancel", 200),
@@ -414,7 +458,7 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
                 }
             }
             let counted =
-                ["a batch", "a video", "a compaction"].map(|work| world.count("outrigger_unmetered_calls_total", &[("work", work)]));
+                ["a batch", "a video", "a container"].map(|work| world.count("outrigger_unmetered_calls_total", &[("work", work)]));
             assert_eq!(counted, if batch == 200 { [2.0, 1.0, 1.0] } else { [0.0; 3] }, "{limit}");
             for (method, path) in
                 [(Method::GET, "/scripted/v1/models"), (Method::GET, "/scripted/v1/batches/b_1"), (Method::DELETE, "/scripted/v1/files/f")]

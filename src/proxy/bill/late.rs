@@ -7,9 +7,9 @@ use tokio::sync::Notify;
 use super::{super::pledge::Pledge, Bill};
 use crate::{
     clock::Instant,
-    provider::{Observed, Work},
+    provider::{Due, Observed, Work},
     proxy::book::Owed,
-    usage::UsageSource,
+    usage::{Usage, UsageSource},
 };
 
 /// Waiting charges at most; further ones go by this process's own book.
@@ -55,13 +55,15 @@ pub struct Late {
     observed: Observed,
     /// The pledge of a work that this process has forgotten.
     forgotten: Option<Pledge>,
+    /// The work was deleted: who deletes it pays for nobody.
+    deleted: bool,
     done: bool,
 }
 
 impl Late {
     /// The work whose end `bill` has seen.
     pub(super) fn of(bill: &mut Bill, observed: &Observed) -> Self {
-        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, done: false }
+        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, deleted: false, done: false }
     }
 
     /// A forgotten work: no answer will state its usage.
@@ -72,7 +74,15 @@ impl Late {
             work: Some(Work::Ended(pledge.id.clone())),
             ..Observed::default()
         };
-        Self { bill: bill.beside(), observed, forgotten: Some(pledge), done: false }
+        Self { bill: bill.beside(), observed, forgotten: Some(pledge), deleted: false, done: false }
+    }
+
+    /// A work that the app has deleted: no answer will state its usage. It is charged as it was reserved.
+    pub(super) fn deleted(bill: &Bill, id: &str) -> Self {
+        // All of the expected output: the smaller of the two counts.
+        let usage = Usage { output: u64::MAX, ..Usage::default() };
+        let observed = Observed { usage, source: UsageSource::Estimated, work: Some(Work::Ended(id.into())), ..Observed::default() };
+        Self { bill: bill.beside(), observed, forgotten: None, deleted: true, done: false }
     }
 
     /// Asks the book and charges.
@@ -91,6 +101,7 @@ impl Late {
         match (self.forgotten.take(), owed) {
             (Some(pledge), Owed::Charged(_)) => pledge.lease.map_or((), crate::policy::limits::Lease::keep),
             (Some(pledge), _) => self.bill.conclude(&pledge.payers, pledge.lease, &pledge.order, &self.observed),
+            (None, Owed::Here(Due::FromWhoAsks)) if self.deleted => {}
             (None, owed) => self.bill.settle_owed(call, &mut self.observed, owed),
         }
     }
