@@ -14,6 +14,7 @@ pub mod room;
 pub mod stop;
 pub mod tap;
 pub mod upload;
+pub mod websocket;
 
 use std::{
     fmt,

@@ -24,6 +24,7 @@ pub enum Billed {
 /// How the provider bills a request of this shape, in words. `opens`: the request opens a WebSocket.
 pub fn words(shape: &Shape, opens: bool) -> String {
     match if opens { &WEBSOCKET } else { &shape.billed } {
+        _ if opens && shape.session.is_some() => "by the usage that its events state, response by response".into(),
         Billed::ByAnswer => "by the usage that its answer states".into(),
         Billed::Never if shape.api == Api::Plain => "not as a model call: the provider has no model API".into(),
         Billed::Never | Billed::AsForgotten(_) => "free: it starts no work".into(),
@@ -33,7 +34,7 @@ pub fn words(shape: &Shape, opens: bool) -> String {
     }
 }
 
-/// The bill of a WebSocket to a model: its frames are not read.
+/// The bill of a WebSocket to a model whose events are not known.
 pub const WEBSOCKET: Billed = Billed::Elsewhere("a WebSocket session");
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     billed::Billed,
     paths::{self, Means},
+    session::Session,
 };
 use crate::config::{Api, Operation};
 
@@ -30,7 +31,9 @@ pub struct Shape {
     pub reads_body: bool,
     /// Whether the request has text judged: the body's model decides whether that is free.
     pub judges: bool,
-    /// How the provider bills the request.
+    /// The session whose events are known, if the request opens a WebSocket.
+    pub session: Option<Session>,
+    /// How the provider bills the request, unless it opens a WebSocket.
     pub billed: Billed,
 }
 
@@ -76,6 +79,7 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         stream_in_path: None,
         reads_body: false,
         judges: false,
+        session: None,
         billed,
     };
     if api == Api::Plain {
@@ -83,8 +87,8 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
     }
     let tail = Tail::of(path);
     let Some(row) = paths::row(api, method, &tail.last) else {
-        let model_in_path = tail.google_model(api, method);
-        return Shape { model_in_path, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
+        let (model_in_path, session) = (tail.google_model(api, method), paths::session(method, &tail.last));
+        return Shape { model_in_path, session, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
     };
     match row.means {
         Means::Call(_, Operation::Models) => Shape { operation: Operation::Models, ..none(Billed::Never) },

@@ -8,6 +8,7 @@
 //! 3. [`rewrite`]: the changes that may be made to a call, as splices.
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
 //!    [`strip`] takes out the one event that the client did not ask for.
+//!    [`session`]: the same for the events of a WebSocket.
 //! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
 //! 6. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]: work that goes on after its answer, charged once.
 //!
@@ -28,6 +29,7 @@ pub mod paths;
 pub mod price;
 pub mod ratio;
 pub mod rewrite;
+pub mod session;
 pub mod sse;
 pub mod strip;
 mod terms;

@@ -9,6 +9,7 @@ use std::{fmt::Write, sync::LazyLock};
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::session::Session;
 use crate::config::{Api, Operation};
 
 /// The meaning of a row.
@@ -227,6 +228,15 @@ pub static ROWS: &[Row] = &[
     at(Gemini, change("tunedModels/{id}", RECORDS)),
 ];
 
+/// The WebSockets whose events state usage, by the last segment of the path. The cost of any other WebSocket is unknown.
+pub static SESSIONS: &[(&str, Session)] = &[("realtime", Session::Realtime), ("responses", Session::Responses)];
+
+/// The session that a GET may open.
+pub(super) fn session(method: &Method, last: &[&str; 5]) -> Option<Session> {
+    let known = SESSIONS.iter().find(|(name, _)| *name == last[0]);
+    known.filter(|_| *method == Method::GET).map(|(_, session)| *session)
+}
+
 /// A row, prepared.
 struct Fit {
     row: &'static Row,
@@ -328,5 +338,9 @@ pub fn reference() -> String {
         let at = row.at.map_or_else(|| "any API".to_owned(), |api| api.to_string());
         let _ = writeln!(text, "| {} `.../{}` | {at} | {} |", row.method(), row.path, row.means.words());
     }
+    for (name, _) in SESSIONS {
+        let _ = writeln!(text, "| WebSocket `.../{name}` | any API | by its events, response by response |");
+    }
+    let _ = writeln!(text, "| any other WebSocket | any API | {} |", Means::Work("a WebSocket session").words());
     text
 }

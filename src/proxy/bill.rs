@@ -4,6 +4,7 @@
 //! no answer came. The [`Reading`] tells other parts of the proxy about the answer while it passes.
 
 pub mod late;
+mod of_session;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -237,17 +238,8 @@ impl Bill {
         let now = Instant::now();
         match &observed.work {
             Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let pledge = Pledge {
-                    payers: self.payers.clone(),
-                    lease: self.lease.take().map(Lease::landed),
-                    order: self.order(call),
-                    id: id.clone(),
-                };
-                match works.begin(id, pledge, now) {
-                    Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
-                    // The work has its payer already: a repeated call is the same work.
-                    Err(known) => known.lease.map_or((), Lease::refund),
-                }
+                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
+                self.pledge(id, pledge);
             }
             // The replicas' book is asked after the request.
             Some(Work::Ended(_)) if works.is_shared() => ask.proxy.late.put(Late::of(self, observed)),
@@ -256,6 +248,16 @@ impl Bill {
                 self.settle_owed(call, observed, owed);
             }
             _ => self.settle_owed(call, observed, Owed::Charged(None)),
+        }
+    }
+
+    /// Notes a work that goes on, with its payers. The request itself is no longer in flight.
+    fn pledge(&self, id: &str, pledge: Pledge) {
+        let pledge = Pledge { lease: pledge.lease.map(Lease::landed), ..pledge };
+        match self.ask.proxy.shared.works.begin(id, pledge, Instant::now()) {
+            Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
+            // The work has its payer already: a repeated call is the same work.
+            Err(known) => known.lease.map_or((), Lease::refund),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     reject::Reject,
     telemetry::metrics::Family,
     upstream::headers,
-    usage::Terms,
+    usage::{Terms, Usage},
 };
 
 /// The model calls that the limits refuse.
@@ -50,14 +50,43 @@ pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: R
 fn billed<'a>(arrival: &Arrival, shape: &'a Shape) -> &'a Billed {
     // A provider without a model API is not metered: no bill is claimed.
     let opens = shape.api != Api::Plain && headers::wants_websocket(arrival);
-    if opens { &provider::billed::WEBSOCKET } else { &shape.billed }
+    match shape.session {
+        _ if !opens => &shape.billed,
+        // Its events are read while they pass.
+        Some(_) => &Billed::ByAnswer,
+        None => &provider::billed::WEBSOCKET,
+    }
+}
+
+/// Limits of the inbound route that caused a call.
+fn caused(call: &ModelCall) -> Option<&LimitSet> {
+    call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set)
+}
+
+/// Whether a limit counts the tokens or dollars of a call.
+pub(super) fn spends(ask: &Ask) -> bool {
+    let counts = |set: &LimitSet| set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd);
+    ask.route().is_some_and(|route| counts(&route.limits)) || ask.call().and_then(caused).is_some_and(counts)
+}
+
+/// Whether a limit refuses a call whose cost no answer states.
+pub(super) fn refuses_unmetered(ask: &Ask) -> bool {
+    let own = ask.route().is_some_and(|route| route.limits.refuses_unmetered());
+    own || ask.call().and_then(caused).is_some_and(LimitSet::refuses_unmetered)
 }
 
 /// Counts a call that passes although no answer states its cost, and logs it if a limit would have had to count the cost.
 pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
-    let Billed::Elsewhere(what) = billed(&ask.arrival, &call.shape) else { return };
+    if let Billed::Elsewhere(what) = billed(&ask.arrival, &call.shape) {
+        tell_unmetered_work(ask, what);
+    }
+}
+
+/// Counts work that passes although no answer states its cost, and logs it if a limit would have had to count the cost.
+pub(super) fn tell_unmetered_work(ask: &Ask, what: &'static str) {
+    let Some(call) = ask.call() else { return };
     ask.proxy.telemetry.metrics.counter(Family::UnmeteredCalls, &[&call.provider, what]).inc();
-    let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+    let caused = caused(call);
     if ask.route().is_some_and(|route| route.limits.enforces_spend()) || caused.is_some_and(LimitSet::enforces_spend) {
         tracing::warn!(provider = %call.provider, what, "passes the limits on tokens and dollars uncounted, as `unmetered: allow` says");
     }
@@ -111,26 +140,41 @@ impl Demands {
             (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
             return demands;
         }
-        let caused = call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set);
+        let caused = caused(call);
         let any = |refuses: fn(&LimitSet) -> bool| refuses(&route.limits) || caused.is_some_and(refuses);
         let refuses = Refuses { unmetered: any(LimitSet::refuses_unmetered), unknown: any(LimitSet::refuses_unknown) };
         demands.unpriced = unmetered(arrival, &call.shape, &call.rest, refuses);
-        if call.shape.billed != Billed::ByAnswer || call.facts.is_none() {
-            return demands;
+        match model {
+            // The first reservation comes with the first response; a model without a price is refused before.
+            Some(model) if call.shape.session.is_some() && headers::wants_websocket(arrival) => {
+                let unpriced = any(LimitSet::refuses_unpriced) && !ask.worker.live.prices.knows(model);
+                demands.unpriced = demands.unpriced.or_else(|| unpriced.then(|| Reject::Unpriced(model.into())));
+            }
+            model if call.shape.billed == Billed::ByAnswer && call.facts.is_some() => {
+                let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
+                demands.expect(ask, route, model, call.expected(&ask.proxy.shared.ratios, model), terms);
+            }
+            _ => {}
         }
-        let usage = call.expected(&ask.proxy.shared.ratios, model);
-        demands.tokens = usage.total().into();
+        demands
+    }
+
+    /// Demands room for this usage, under these terms.
+    pub fn expect(&mut self, ask: &Ask, route: &LiveRoute, model: Option<&str>, usage: Usage, terms: Terms) {
+        let caused = ask.call().and_then(caused);
+        self.tokens = usage.total().into();
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
             let prices = &ask.worker.live.prices;
-            match prices.cost_under(model, &usage, call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms)) {
-                Some(_) if prices.is_free(model) => demands.nano_usd = Estimate::Nothing,
-                Some(cost) => demands.nano_usd = cost.into(),
-                None if any(LimitSet::refuses_unpriced) => demands.unpriced = Some(Reject::Unpriced(model.into())),
+            match prices.cost_under(model, &usage, terms) {
+                Some(_) if prices.is_free(model) => self.nano_usd = Estimate::Nothing,
+                Some(cost) => self.nano_usd = cost.into(),
+                None if route.limits.refuses_unpriced() || caused.is_some_and(LimitSet::refuses_unpriced) => {
+                    self.unpriced = Some(Reject::Unpriced(model.into()));
+                }
                 None => {}
             }
         }
-        demands
     }
 
     /// The keys of the request's own limits.

@@ -16,6 +16,7 @@ use super::{
     live::{LiveDoor, Worker},
     model,
     payer::Seat,
+    session::Watch,
 };
 use crate::{
     arrival::{Arrival, Door},
@@ -53,6 +54,8 @@ pub struct Exchange {
     pub seat: Option<Seat>,
     /// The upstream connection, to be released when the body has ended well.
     pub connection: Option<Connection>,
+    /// The watch over a WebSocket to a model.
+    pub(super) watch: Option<Rc<Watch>>,
     running: Option<Running<Keyed>>,
     span: Option<Span>,
     ended: bool,
@@ -118,6 +121,7 @@ impl Exchange {
             spent: None,
             seat: None,
             connection: None,
+            watch: None,
             running: None,
             span: None,
             ended: false,
@@ -171,15 +175,11 @@ impl Exchange {
 
     /// The proxy's own answer to a refused request, in the provider's shape if the provider has one.
     pub fn refuse(&mut self, reject: Reject) -> Response<Body> {
-        self.answer.reject = Some(reject.reason());
+        self.note(&reject);
         self.answer.timed_out = match &reject {
             Reject::Timeout { bound, .. } => *bound != Bound::Connect && !bound.is_clients(),
             reject => *reject == Reject::Stopping,
         };
-        if let Reject::Limited(limited) = &reject {
-            self.answer.limit = Some(limited.limit.clone());
-        }
-        self.answer.detail = reject.finding().map(Into::into);
         let ask = &self.ask;
         // The app on this host may know where its providers are. Nobody else may, least of all a client.
         let is_app = ask.door() == Door::Outbound && ask.arrival.peer.ip().to_canonical().is_loopback();
@@ -190,6 +190,15 @@ impl Exchange {
             None if ask.door() == Door::Outbound => model::refuse_early(&ask.worker.live, &ask.arrival, reject, ask.request_id()),
             None => reject.into_response(Some(ask.request_id().text(&mut [0; 32]))),
         }
+    }
+
+    /// Notes a refusal.
+    pub(super) fn note(&mut self, reject: &Reject) {
+        self.answer.reject = Some(reject.reason());
+        if let Reject::Limited(limited) = reject {
+            self.answer.limit = Some(limited.limit.clone());
+        }
+        self.answer.detail = reject.finding().map(Into::into);
     }
 
     /// Dresses `response` and gives the exchange to its body. The body's end is the exchange's end.

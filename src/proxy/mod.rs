@@ -31,6 +31,7 @@ pub mod pledge;
 mod read_first;
 pub mod request;
 mod sending;
+mod session;
 mod shared;
 mod strip;
 mod timing;
@@ -134,6 +135,7 @@ impl Proxy {
             Ok(Served::Response(response, bounds)) => Handled::Answer(exchange.end_with(response, bounds)),
             Ok(Served::Tunnel(response, upstream)) => {
                 exchange.switching();
+                exchange.watch = session::Watch::of(&exchange.ask, response.headers());
                 Handled::Tunnel(response, upstream, exchange)
             }
             Err(reject) => Handled::Answer(Self::refuse(exchange, reject)),

@@ -31,12 +31,13 @@ use crate::{
     message::Response,
     policy::{
         access,
-        limits::{Keyed, LimitSet},
+        limits::{Keyed, LimitSet, keys},
     },
     provider::{self, Billed, Facts, Ratios, Shape},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::{self, Family},
+    upstream::headers,
     usage::Usage,
 };
 
@@ -124,13 +125,16 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let join_within = live.config.outbound.as_ref().map_or(Duration::ZERO, |o| o.join_within);
     let same_host = arrival.peer.ip().to_canonical().is_loopback();
     let join = proxy.shared.causes.join(&arrival.headers, same_host, join_within, Instant::now());
-    if live.limits_callers && join.cause().is_none() && shape.billed == Billed::ByAnswer {
+    if live.limits_callers
+        && join.cause().is_none()
+        && (shape.billed == Billed::ByAnswer || shape.session.is_some() && headers::wants_websocket(arrival))
+    {
         escaped(proxy);
     }
     let mut call = Box::new(ModelCall {
         provider: provider.name.clone(),
         provider_at,
-        model: shape.model_in_path.as_deref().map(Arc::from),
+        model: shape.model_in_path.as_deref().map(Arc::from).or_else(|| model_in_query(arrival, &shape)),
         streams: shape.stream_in_path.unwrap_or(false),
         rest: rest.to_owned(),
         shape,
@@ -161,6 +165,13 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     ask.understood(call);
     ask.routed(at);
     Ok(replay)
+}
+
+/// The model of a session that a WebSocket opens (Azure: the deployment).
+fn model_in_query(arrival: &Arrival, shape: &Shape) -> Option<Arc<str>> {
+    let query = arrival.uri.query().filter(|_| shape.session.is_some() && headers::wants_websocket(arrival))?;
+    let named = ["model", "deployment"].iter().find_map(|name| keys::parameter(query, name)).filter(|model| !model.is_empty())?;
+    Some(percent_encoding::percent_decode(named).decode_utf8().ok()?.as_ref().into())
 }
 
 /// Refuses a path that a provider may read as another call than `shape`: that call would be limited and metered wrongly.

@@ -66,6 +66,12 @@ mod usage;
 /// Work that goes on behind its answer, and what no answer says the cost of.
 mod background;
 
+/// Work whose cost no answer says.
+mod unmetered;
+
+/// WebSockets to a model: charged response by response, ended when a limit is spent.
+mod sessions;
+
 /// A 200 that is no answer: tried again, passed over, never stored.
 mod empty;
 

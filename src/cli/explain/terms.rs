@@ -213,7 +213,7 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     }
     if door == Door::Outbound && matches!(limit.unit, Unit::Tokens | Unit::NanoUsd) {
         let word = if limit.unmetered == Unpriced::Refuse { "is refused" } else { "passes uncounted" };
-        terms.add("a batch, a video, a WebSocket", word);
+        terms.add("work without a stated cost", word);
     }
     if !limit.alert_at.is_empty() {
         terms.add("alert at", limit.alert_at.iter().map(|share| format!("{}%", share * 100.0)).collect::<Vec<_>>().join(" "));
