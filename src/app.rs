@@ -43,7 +43,7 @@ use crate::{
     },
     listen::{self, Census, Terminator},
     policy::limits::Limits,
-    proxy::{Shared, book::Book, live::Live},
+    proxy::{Shared, book::Book, files::Files, live::Live},
     resolve::Resolver,
     store::{ledger::Keeper, redis::Redis},
     telemetry::Telemetry,
@@ -149,7 +149,11 @@ impl App {
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
-        let shared = Arc::new(Shared { works: Book::new(redis.clone()), ..Shared::over(&config, clock, limits, cache) });
+        let shared = Arc::new(Shared {
+            works: Book::new(redis.clone()),
+            files: Files::new(redis.clone()),
+            ..Shared::over(&config, clock, limits, cache)
+        });
         let keeper = shared.ledger.keep()?;
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());

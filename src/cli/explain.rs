@@ -31,7 +31,7 @@ use crate::{
     http1::{Fields, Id},
     listen::client,
     policy::cache::{CacheQuery, directives::RequestDirectives, graphql::Persisted, key, plan},
-    provider::{self, Facts, Prices, Shape},
+    provider::{self, Facts, Prices, Shape, batch},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
         cached::asked_ttl,
@@ -276,6 +276,7 @@ struct Understood {
     shape: Shape,
     model: Option<String>,
     facts: Option<Facts>,
+    batch: Option<batch::Expected>,
     streams: bool,
     rest: String,
 }
@@ -291,15 +292,22 @@ impl Understood {
         let path = rest.split('?').next().unwrap_or_default();
         let mut shape = provider::recognise(provider.api, &arrival.method, path);
         means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
-        let facts = if shape.reads_body { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
+        let facts =
+            if shape.reads_body && shape.batch.is_none() { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
+        let batch = if shape.batch == Some(batch::Step::Create) { batch::Expected::of_messages(body) } else { None };
         shape.asks_for(facts.as_ref().and_then(|facts| facts.model.as_deref()));
         Ok(Self {
             provider: provider.name.clone(),
             url: provider.url.to_string(),
-            model: shape.model_in_path.clone().or_else(|| facts.as_ref().and_then(|facts| facts.model.clone())),
+            model: shape
+                .model_in_path
+                .clone()
+                .or_else(|| facts.as_ref().and_then(|facts| facts.model.clone()))
+                .or_else(|| batch.as_ref().and_then(|batch| batch.model()).map(str::to_owned)),
             streams: shape.stream_in_path.unwrap_or_else(|| facts.as_ref().is_some_and(|facts| facts.stream)),
             rest: rest.to_owned(),
             facts,
+            batch,
             shape,
         })
     }
@@ -334,7 +342,11 @@ impl Understood {
             expected_output_tokens: usage.as_ref().map(|usage| usage.output),
             price_usd: match free {
                 true => Some("0".to_owned()),
-                false => facts.zip(usage.as_ref()).and_then(|(facts, usage)| prices.cost_under(model, usage, facts.terms)).map(human::usd),
+                false => match &self.batch {
+                    Some(batch) => batch.cost(&prices).ok(),
+                    None => facts.zip(usage.as_ref()).and_then(|(facts, usage)| prices.cost_under(model, usage, facts.terms)),
+                }
+                .map(human::usd),
             },
             price: usage.as_ref().and_then(|usage| prices.in_words(model, usage)),
         }

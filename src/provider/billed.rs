@@ -15,6 +15,8 @@ pub enum Billed {
     AsPolled(Box<str>),
     /// Not at all. The request deletes the response with this id: no answer states the usage of its work any more.
     AsForgotten(Box<str>),
+    /// The request creates a batch. Its results, or its state, tell what it has used.
+    AsBatch,
     /// By usage that no answer over this connection states. The text names the work: a job that runs elsewhere, a session.
     Elsewhere(&'static str),
     /// The path is on no list.
@@ -29,6 +31,7 @@ pub fn words(shape: &Shape, opens: bool) -> String {
         Billed::Never if shape.api == Api::Plain => "not as a model call: the provider has no model API".into(),
         Billed::Never | Billed::AsForgotten(_) => "free: it starts no work".into(),
         Billed::AsPolled(_) => "once, to who began the work, by the answer that says that the work has ended".into(),
+        Billed::AsBatch => "reserved by its requests, charged once by its results, at the batch price".into(),
         Billed::Elsewhere(what) => format!("no answer says the cost of {what}"),
         Billed::Unknown => "unknown: the path has no row in the table of `outrigger reference`".into(),
     }
@@ -88,8 +91,8 @@ mod tests {
             (OpenAi, get, "/v1/responses/resp_1", Billed::AsPolled("resp_1".into())),
             (Anthropic, get, "/gateway/v1/responses/resp_1/", Billed::AsPolled("resp_1".into())),
             (OpenAi, post, "/v1/responses/resp_1/cancel", Billed::AsPolled("resp_1".into())),
-            (OpenAi, post, "/v1/batches", elsewhere("a batch")),
-            (Anthropic, post, "/v1/messages/batches", elsewhere("a batch")),
+            (OpenAi, post, "/v1/batches", Billed::AsBatch),
+            (Anthropic, post, "/v1/messages/batches", Billed::AsBatch),
             (Gemini, post, "/v1beta/models/g:batchGenerateContent", elsewhere("a batch")),
             (Bedrock, post, "/model-invocation-job", elsewhere("a batch")),
             (OpenAi, post, "/v1/videos", elsewhere("a video")),
@@ -129,6 +132,8 @@ mod tests {
                         assert_eq!((shape.api, shape.operation), (if shape.reads_body { wire } else { api }, operation), "{path}");
                         if shape.reads_body { Billed::ByAnswer } else { Billed::Never }
                     }
+                    paths::Means::Batches(_) => Billed::AsBatch,
+                    paths::Means::Uploads | paths::Means::AsksBatch | paths::Means::Results | paths::Means::Content => Billed::Never,
                     paths::Means::Free(_) | paths::Means::Counts(_) | paths::Means::Judges => Billed::Never,
                     paths::Means::Forgets => Billed::AsForgotten("i_1".into()),
                     paths::Means::Polls => Billed::AsPolled("i_1".into()),

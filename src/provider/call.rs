@@ -10,6 +10,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::{
+    batch::Step,
     billed::Billed,
     paths::{self, Means},
     session::Session,
@@ -33,6 +34,8 @@ pub struct Shape {
     pub judges: bool,
     /// The session whose events are known, if the request opens a WebSocket.
     pub session: Option<Session>,
+    /// The request's place in the life of a batch.
+    pub batch: Option<Step>,
     /// How the provider bills the request, unless it opens a WebSocket.
     pub billed: Billed,
 }
@@ -43,7 +46,7 @@ impl Shape {
         match self.billed {
             Billed::ByAnswer => Some(self.operation),
             Billed::AsPolled(_) => Some(Operation::Responses),
-            Billed::Never | Billed::AsForgotten(_) | Billed::Elsewhere(_) | Billed::Unknown => None,
+            Billed::Never | Billed::AsForgotten(_) | Billed::AsBatch | Billed::Elsewhere(_) | Billed::Unknown => None,
         }
     }
 }
@@ -80,8 +83,10 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         reads_body: false,
         judges: false,
         session: None,
+        batch: None,
         billed,
     };
+    let step = |step| Shape { batch: Some(step), ..none(Billed::Never) };
     if api == Api::Plain {
         return none(Billed::Never);
     }
@@ -100,10 +105,12 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         Means::Counts(wire) => Shape { api: wire, reads_body: true, ..none(Billed::Never) },
         Means::Judges => Shape { api: Api::OpenAi, reads_body: true, judges: true, ..none(Billed::Never) },
         Means::Free(_) => Shape { model_in_path: tail.google_model(api, method), ..none(Billed::Never) },
-        Means::Polls => {
-            let id = if tail.last[0] == "cancel" { tail.last[1] } else { tail.last[0] };
-            Shape { api: Api::OpenAi, ..none(Billed::AsPolled(id.into())) }
-        }
+        Means::Polls => Shape { api: Api::OpenAi, ..none(Billed::AsPolled(tail.id().into())) },
+        Means::Uploads => step(Step::Upload),
+        Means::Batches(wire) => Shape { api: wire, reads_body: true, batch: Some(Step::Create), ..none(Billed::AsBatch) },
+        Means::AsksBatch => step(Step::Ask(tail.id().into())),
+        Means::Results => step(Step::Results(tail.id().into())),
+        Means::Content => step(Step::Content(tail.id().into())),
         Means::Forgets => Shape { api: Api::OpenAi, ..none(Billed::AsForgotten(tail.last[0].into())) },
         Means::Work(what) => Shape { model_in_path: tail.google_model(api, method), ..none(Billed::Elsewhere(what)) },
     }
@@ -141,6 +148,11 @@ struct Tail<'a> {
 }
 
 impl<'a> Tail<'a> {
+    /// The id in front of a verb, or at the end.
+    fn id(&self) -> &'a str {
+        if matches!(self.last[0], "cancel" | "results" | "content") { self.last[1] } else { self.last[0] }
+    }
+
     /// The name and the verb of Google's `models/{name}:{verb}`, decoded.
     fn verb(&self) -> Option<(String, String)> {
         let last = percent_decode_str(self.last[0]).decode_utf8_lossy();

@@ -10,11 +10,13 @@
 //!    [`strip`] takes out the one event that the client did not ask for.
 //!    [`session`]: the same for the events of a WebSocket.
 //! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
-//! 6. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]: work that goes on after its answer, charged once.
+//! 6. [`batch`]: what a batch may use, and has used. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]:
+//!    work that goes on after its answer, charged once.
 //!
 //! Reading is lenient: formats grow without notice. Unknown members are skipped, odd values count as absent, and no call is
 //! refused here.
 
+pub mod batch;
 pub mod billed;
 pub mod call;
 pub mod canonical;

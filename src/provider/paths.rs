@@ -29,6 +29,16 @@ pub enum Means {
     Polls,
     /// The request deletes one response, the last `{id}`: no later answer states its usage.
     Forgets,
+    /// The request uploads a file, which may be the requests of a batch.
+    Uploads,
+    /// The request creates a batch in this wire format.
+    Batches(Api),
+    /// The request asks about one batch, the last `{id}`, or ends it.
+    AsksBatch,
+    /// The request fetches the results of one batch, the last `{id}`.
+    Results,
+    /// The request fetches one file, the last `{id}`, which may be the results of a batch.
+    Content,
     /// The request starts work whose cost no answer over this connection states. The text names the work.
     Work(&'static str),
 }
@@ -139,7 +149,13 @@ pub static ROWS: &[Row] = &[
     get("models", call(Operation::Models)),
     get("models/{model}", call(Operation::Models)),
     // Work that goes on elsewhere.
-    post("batches", BATCH),
+    post("messages/batches", Means::Batches(Anthropic)),
+    post("messages/batches/{id}/cancel", Means::AsksBatch),
+    get("messages/batches/{id}/results", Means::Results),
+    post("batches", Means::Batches(Api::OpenAi)),
+    post("batches/{id}/cancel", Means::AsksBatch),
+    get("batches/{id}", Means::AsksBatch),
+    get("files/{id}/content", Means::Content),
     post("batchPredictionJobs", BATCH),
     at(Gemini, post("models/{model}:batchGenerateContent", BATCH)),
     at(Gemini, post("models/{model}:asyncBatchEmbedContent", BATCH)),
@@ -203,13 +219,13 @@ pub static ROWS: &[Row] = &[
     at(Bedrock, post("model-customization-jobs/{id}/stop", ENDS)),
     at(Gemini, post("operations/{id}:wait", WAITS)),
     at(Gemini, post("models/{model}:fetchPredictOperation", WAITS)),
-    post("files", STORES),
+    post("containers/{id}/files", STORES),
+    post("vector_stores/{id}/files", STORES),
+    post("files", Means::Uploads),
     post("uploads", STORES),
     post("uploads/{id}/parts", STORES),
-    post("containers/{id}/files", STORES),
     post("vector_stores", STORES),
     post("vector_stores/{id}", STORES),
-    post("vector_stores/{id}/files", STORES),
     post("vector_stores/{id}/files/{id}", STORES),
     post("vector_stores/{id}/file_batches", STORES),
     post("chat/completions/{id}", RECORDS),
@@ -322,6 +338,9 @@ impl Means {
             Self::Judges => "free with OpenAI's models, else as a path without a row".into(),
             Self::Polls => "by the answer that says that the work has ended, once, to who began it".into(),
             Self::Forgets => "free; a response whose work goes on is charged as it was reserved, to who began it".into(),
+            Self::Uploads => "free: stores a file, which may be the requests of a batch".into(),
+            Self::Batches(_) => "reserved when it is created, by its requests; charged once, by its results, at the batch price".into(),
+            Self::AsksBatch | Self::Results | Self::Content => "free; the first answer that states what a batch has used charges it".into(),
             Self::Work(what) => format!("no answer says the cost of {what}: refused under an enforced limit, unless `unmetered: allow`"),
         }
     }

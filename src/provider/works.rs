@@ -27,6 +27,7 @@ type Name = (Arc<str>, Box<str>);
 pub struct Works<P> {
     inner: Mutex<Inner<P>>,
     most: usize,
+    remembered: Duration,
 }
 
 #[derive(Debug)]
@@ -56,13 +57,20 @@ pub enum Due<P> {
 
 impl<P> Default for Works<P> {
     fn default() -> Self {
-        Self::of_at_most(MOST)
+        Self::lasting(REMEMBERED)
     }
 }
 
 impl<P> Works<P> {
+    /// Works that are remembered for so long.
+    pub fn lasting(remembered: Duration) -> Self {
+        let inner = Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() };
+        Self { inner: Mutex::new(inner), most: MOST, remembered }
+    }
+
+    #[cfg(test)]
     fn of_at_most(most: usize) -> Self {
-        Self { inner: Mutex::new(Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() }), most }
+        Self { most, ..Self::default() }
     }
 
     /// Records an open work, paid by `payer`. Gives the payers of the works that are forgotten to make room.
@@ -77,7 +85,7 @@ impl<P> Works<P> {
         }
         inner.works.insert(name.clone(), State::Open(payer));
         inner.open.push_back((name, now));
-        Ok(inner.forget(self.most, now))
+        Ok(inner.forget(self.most, self.remembered, now))
     }
 
     /// Ends a work whose usage is known. The first call for a work gets the payer to charge.
@@ -94,7 +102,7 @@ impl<P> Works<P> {
             None => inner.paid.push_back((name, now)),
         }
         // Only paid works are forgotten here: their number grew by one, that of the open ones did not.
-        inner.forget_paid(self.most, now);
+        inner.forget_paid(self.most, self.remembered, now);
         Due::FromWhoAsks
     }
 
@@ -113,18 +121,18 @@ impl<P> Works<P> {
 }
 
 impl<P> Inner<P> {
-    fn forget_paid(&mut self, most: usize, now: Instant) {
-        while self.paid.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > REMEMBERED) {
+    fn forget_paid(&mut self, most: usize, remembered: Duration, now: Instant) {
+        while self.paid.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > remembered) {
             if let Some((name, _)) = self.paid.pop_front() {
                 self.works.remove(&name);
             }
         }
     }
 
-    fn forget(&mut self, most: usize, now: Instant) -> Vec<P> {
-        self.forget_paid(most, now);
+    fn forget(&mut self, most: usize, remembered: Duration, now: Instant) -> Vec<P> {
+        self.forget_paid(most, remembered, now);
         let mut forgotten = Vec::new();
-        while self.open.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > REMEMBERED) {
+        while self.open.front().is_some_and(|(_, at)| self.works.len() > most || now.saturating_duration_since(*at) > remembered) {
             if let Some((name, _)) = self.open.pop_front()
                 && let Some(State::Open(payer)) = self.works.remove(&name)
             {

@@ -191,11 +191,11 @@ async fn one_try(
     let key = aim.provider.and_then(|provider| provider.keyring.next(Instant::now()));
     let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
-    let bill = match (&mut sending.funds, aim.provider) {
+    let mut bill = match (&mut sending.funds, aim.provider) {
         (Some(funds), Some(provider)) => Some(funds.open_bill(&ask, provider, aim.model)),
         _ => None,
     };
-    let body = match &bill {
+    let body = match &mut bill {
         Some(bill) if !matches!(body, Body::Empty) => bill.watch(body),
         _ => body,
     };

@@ -3,26 +3,25 @@
 //! A [`Bill`] is opened when a try is sent. It is settled exactly once: when the upstream's body ends, breaks or is dropped, or when
 //! no answer came. The [`Reading`] tells other parts of the proxy about the answer while it passes.
 
+mod batches;
 pub mod late;
 mod of_session;
+mod watched;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 
-use http_body::{Body as HttpBody, Frame, SizeHint};
-
 use late::Late;
+use watched::Watched;
 
 use super::{
     ask::Ask,
-    book::Owed,
+    book::{Owed, Said},
     demands::Demands,
     ending, enter,
     model::ModelCall,
@@ -39,7 +38,7 @@ use crate::{
     http1::Id,
     message::AnswerHead,
     policy::limits::Lease,
-    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Ratios, Work},
+    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Ratios, Work, batch},
     telemetry::metrics,
     usage::{Terms, Tier, Usage, UsageSource},
 };
@@ -58,6 +57,10 @@ pub struct Bill {
     reading: Rc<Reading>,
     /// Whether all of the request has been sent.
     sent: Rc<Cell<bool>>,
+    /// The reader of an upload that may be the requests of a batch.
+    upload: Option<Rc<RefCell<Option<batch::Upload>>>>,
+    /// The reader of an answer in the life of a batch.
+    seen: Option<Box<batches::Seen>>,
     settled: bool,
 }
 
@@ -125,12 +128,15 @@ impl Bill {
     /// Opens the bill of a try that is about to be sent to `provider` for `model`.
     pub fn open(ask: Rc<Ask>, payers: Arc<Payers>, lease: Option<Lease>, provider: Arc<str>, model: Option<Arc<str>>) -> Self {
         let began = Instant::now();
-        Self { ask, payers, lease, provider, model, began, first_token: None, reading: Rc::default(), sent: Rc::default(), settled: false }
+        let (reading, sent) = (Rc::default(), Rc::default());
+        Self { ask, payers, lease, provider, model, began, first_token: None, reading, sent, upload: None, seen: None, settled: false }
     }
 
     /// Watches the request's body: a target that was not sent all of it has done no work.
-    pub fn watch(&self, body: Body) -> Body {
-        Body::stream(Watched { inner: body, sent: self.sent.clone() })
+    pub fn watch(&mut self, body: Body) -> Body {
+        let uploads = self.ask.call().is_some_and(|call| call.shape.batch == Some(batch::Step::Upload));
+        self.upload = uploads.then(|| Rc::new(RefCell::new(batch::Upload::new(&self.ask.arrival.headers))));
+        Body::stream(Watched { inner: body, sent: self.sent.clone(), upload: self.upload.clone() })
     }
 
     /// The try cost nothing. Gives back its reservation for the next try.
@@ -161,6 +167,7 @@ impl Bill {
             let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
+        self.seen = self.ask.call().and_then(|call| batches::Seen::of(call, head)).map(Box::new);
         self.reading.clone()
     }
 
@@ -172,6 +179,9 @@ impl Bill {
         let ask = self.ask.clone();
         let meter = self.reading.meter.take();
         let (Some(call), Some(meter)) = (ask.call(), meter) else {
+            if let (Some(call), Some(seen)) = (ask.call(), self.seen.take()) {
+                return batches::settle(self, call, *seen, complete);
+            }
             if let Some(Billed::AsForgotten(id)) = ask.call().map(|call| &call.shape.billed) {
                 ask.proxy.late.put(Late::deleted(self, id));
             }
@@ -273,16 +283,8 @@ impl Bill {
                 self.conclude(&payers, lease, &order, observed);
             }
             Owed::Abroad(said) => {
-                let order = Order {
-                    model: said.model.as_deref().map(Arc::from),
-                    route: said.route.as_str().into(),
-                    unattributed: said.unattributed,
-                    expected: said.expected(),
-                    ..self.order(call)
-                };
+                let (payers, lease, order) = self.abroad(call, said);
                 without_figures(observed, &order);
-                let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
-                let lease = self.ask.proxy.shared.limits.lease_abroad(said.reserved);
                 self.conclude(&payers, Some(lease), &order, observed);
             }
             Owed::Here(Due::FromWhoAsks) => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
@@ -293,6 +295,19 @@ impl Bill {
             }
             Owed::Here(Due::Nothing) | Owed::Charged(_) => {}
         }
+    }
+
+    /// The payers, the reservation and the order of a work that another replica has begun.
+    fn abroad(&self, call: &ModelCall, said: Said) -> (Arc<Payers>, Lease, Order) {
+        let order = Order {
+            model: said.model.as_deref().map(Arc::from),
+            route: said.route.as_str().into(),
+            unattributed: said.unattributed,
+            expected: said.expected(),
+            ..self.order(call)
+        };
+        let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
+        (payers, self.ask.proxy.shared.limits.lease_abroad(said.reserved), order)
     }
 
     /// Moves the bill's reservation into a copy of the bill.
@@ -306,7 +321,20 @@ impl Bill {
     fn beside(&self) -> Self {
         let (ask, payers, provider, model) = (self.ask.clone(), self.payers.clone(), self.provider.clone(), self.model.clone());
         let (began, first_token) = (self.began, self.first_token);
-        Self { ask, payers, lease: None, provider, model, began, first_token, reading: Rc::default(), sent: Rc::default(), settled: true }
+        Self {
+            ask,
+            payers,
+            lease: None,
+            provider,
+            model,
+            began,
+            first_token,
+            reading: Rc::default(),
+            sent: Rc::default(),
+            upload: None,
+            seen: None,
+            settled: true,
+        }
     }
 
     /// The payer of a work if it is unknown who began it: the caller who polls, under the limits' keys for the work's model.
@@ -382,13 +410,19 @@ impl Bill {
         let Observed { usage, source, model: answering, .. } = observed;
         let model = order.model.clone().unwrap_or_else(|| answering.as_deref().unwrap_or("unknown").into());
         let charge = Charge { usage: *usage, source: *source, nano_usd, provider: order.provider.clone(), model };
-        let shared = &self.ask.proxy.shared;
-        let (payer, late) = payers.charge(&charge, lease, &shared.limits, Instant::now());
-        shared.spend.add(payer.name(), nano_usd.unwrap_or(0), usage.total());
+        let payer = self.charge_to(payers, lease, order, &charge);
         enter::charged(&self.ask, &payer, order, observed, &charge);
+    }
+
+    /// Charges the limits, the spend and the exchange's account; gives the payer.
+    fn charge_to(&self, payers: &Payers, lease: Option<Lease>, order: &Order, charge: &Charge) -> Payer {
+        let shared = &self.ask.proxy.shared;
+        let (payer, late) = payers.charge(charge, lease, &shared.limits, Instant::now());
+        shared.spend.add(payer.name(), charge.nano_usd.unwrap_or(0), charge.usage.total());
         if late {
-            ending::charged_late(&self.ask, &payer, order, &charge);
+            ending::charged_late(&self.ask, &payer, order, charge);
         }
+        payer
     }
 
     fn count(&self, order: &Order, observed: &Observed, cost: Option<u64>) {
@@ -426,6 +460,9 @@ fn without_figures(observed: &mut Observed, order: &Order) {
 
 impl Observer for Bill {
     fn data(&mut self, piece: &Bytes) {
+        if let Some(seen) = &mut self.seen {
+            seen.feed(piece);
+        }
         if self.reading.feed(piece) && self.reading.streams() {
             let now = Instant::now();
             self.first_token = Some(now);
@@ -459,39 +496,12 @@ impl Drop for Bill {
         if self.settled {
             return;
         }
-        if self.reading.meter.borrow().is_some() {
+        if self.reading.meter.borrow().is_some() || self.seen.is_some() {
             self.settle(false);
         } else if self.sent.get() {
             self.charge_estimate();
         } else if let Some(lease) = self.lease.take() {
             lease.refund();
         }
-    }
-}
-
-/// A request's body that tells when the sender has taken all of it.
-struct Watched {
-    inner: Body,
-    sent: Rc<Cell<bool>>,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None)) || matches!(polled, Poll::Ready(Some(Ok(_)))) && self.inner.is_end_stream() {
-            self.sent.set(true);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -21,18 +21,35 @@ use crate::{
 const PROMISED: Duration = Duration::from_secs(86_400);
 /// How long a work is remembered as charged: seven days, longer than any process remembers a payer.
 const CHARGED: Duration = Duration::from_secs(7 * 86_400);
+/// How long the payer of a batch is remembered: 30 days. So long providers keep its results.
+const BATCH_PROMISED: Duration = Duration::from_secs(30 * 86_400);
+/// How long a batch is remembered as charged.
+const BATCH_CHARGED: Duration = Duration::from_secs(37 * 86_400);
+/// The beginning of a batch's name in the book.
+const BATCH: &str = "batch:";
+
+/// The name of a batch in the book. No background response has it.
+pub fn batch(id: &str) -> Box<str> {
+    format!("{BATCH}{id}").into()
+}
 
 /// The book. Shared by all workers.
-#[derive(Default)]
 pub struct Book {
     here: Works<Pledge>,
+    batches: Works<Pledge>,
     redis: Option<Arc<Redis>>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self::new(None)
+    }
 }
 
 impl Drop for Book {
     /// The works go on when the process leaves. Their reservations stand; the replica that hears of their end corrects them.
     fn drop(&mut self) {
-        self.here.give_up().into_iter().filter_map(|pledge| pledge.lease).for_each(Lease::keep);
+        self.here.give_up().into_iter().chain(self.batches.give_up()).filter_map(|pledge| pledge.lease).for_each(Lease::keep);
     }
 }
 
@@ -86,7 +103,15 @@ pub enum Owed {
 impl Book {
     /// A book that is shared through `redis`, if given.
     pub fn new(redis: Option<Arc<Redis>>) -> Self {
-        Self { here: Works::default(), redis }
+        Self { here: Works::default(), batches: Works::lasting(BATCH_PROMISED), redis }
+    }
+
+    /// This process's part of the book that has `id`, and how long Redis remembers a payer and a charge there.
+    fn part(&self, id: &str) -> (&Works<Pledge>, [Duration; 2]) {
+        match id.starts_with(BATCH) {
+            true => (&self.batches, [BATCH_PROMISED, BATCH_CHARGED]),
+            false => (&self.here, [PROMISED, CHARGED]),
+        }
     }
 
     /// Records a work that goes on, paid by `pledge`. Gives the pledges of the works that are forgotten to make room.
@@ -96,36 +121,39 @@ impl Book {
     pub fn begin(&self, id: &str, pledge: Pledge, now: Instant) -> Result<Vec<Pledge>, Box<Pledge>> {
         let provider = pledge.order.provider.clone();
         let said = self.shared(&provider, id).map(|shared| (shared, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
-        let forgotten = self.here.begin(&provider, id, pledge, now).map_err(Box::new)?;
+        let (here, [promised, _]) = self.part(id);
+        let forgotten = here.begin(&provider, id, pledge, now).map_err(Box::new)?;
         if let Some(((redis, work), said)) = said {
             let handle = redis.handle().clone();
             // If Redis does not answer, another replica charges the caller who polls. The failure counts as the store's error.
-            handle.spawn(async move { redis.work_begins(&work, Bytes::from(said), PROMISED).await });
+            handle.spawn(async move { redis.work_begins(&work, Bytes::from(said), promised).await });
         }
         Ok(forgotten)
     }
 
     /// Records a work that has ended in its first answer, and is charged.
     pub fn charged(&self, provider: &Arc<str>, id: &str, now: Instant) {
-        let _ = self.here.end(provider, id, now);
+        let (here, [_, charged]) = self.part(id);
+        let _ = here.end(provider, id, now);
         if let Some((redis, work)) = self.shared(provider, id) {
             let handle = redis.handle().clone();
-            handle.spawn(async move { redis.work_ends(&work, CHARGED).await });
+            handle.spawn(async move { redis.work_ends(&work, charged).await });
         }
     }
 
     /// Ends a work by this process's own book, and names its payer.
     pub fn end_here(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
-        Owed::Here(self.here.end(provider, id, now))
+        Owed::Here(self.part(id).0.end(provider, id, now))
     }
 
     /// Ends a work and names its payer. Waits for Redis, at most Redis's deadline. Without Redis this process's own book decides.
     pub async fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
+        let (here, [_, charged]) = self.part(id);
         let known = match self.shared(provider, id) {
-            Some((redis, work)) => redis.work_ends(&work, CHARGED).await.ok(),
+            Some((redis, work)) => redis.work_ends(&work, charged).await.ok(),
             None => None,
         };
-        let here = self.here.end(provider, id, now);
+        let here = here.end(provider, id, now);
         match (known, here) {
             (Some(WorkEnded::Charged), Due::From(pledge)) => Owed::Charged(Some(pledge)),
             (Some(WorkEnded::Charged), _) => Owed::Charged(None),

@@ -17,12 +17,15 @@ use crate::{
         limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Over, Question},
         preflight,
     },
-    provider::{self, Billed, Shape},
+    provider::{self, Billed, Shape, batch},
     reject::Reject,
     telemetry::metrics::Family,
     upstream::headers,
     usage::{Terms, Usage},
 };
+
+/// A batch whose requests are not known.
+pub(crate) const BATCH: &str = "a batch whose requests are not known (its file did not pass through this proxy, or cannot be read)";
 
 /// The model calls that the limits refuse.
 #[derive(Debug, Clone, Copy, Default)]
@@ -150,6 +153,11 @@ impl Demands {
                 let unpriced = any(LimitSet::refuses_unpriced) && !ask.worker.live.prices.knows(model);
                 demands.unpriced = demands.unpriced.or_else(|| unpriced.then(|| Reject::Unpriced(model.into())));
             }
+            _ if call.shape.billed == Billed::AsBatch => match &call.batch {
+                Some(batch) => demands.expect_batch(ask, any(LimitSet::refuses_unpriced), batch),
+                None if refuses.unmetered => demands.unpriced = Some(Reject::Unmetered(BATCH.into())),
+                None => {}
+            },
             model if call.shape.billed == Billed::ByAnswer && call.facts.is_some() => {
                 let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
                 demands.expect(ask, route, model, call.expected(&ask.proxy.shared.ratios, model), terms);
@@ -174,6 +182,16 @@ impl Demands {
                 }
                 None => {}
             }
+        }
+    }
+
+    /// Demands room for a batch, at the batch price.
+    fn expect_batch(&mut self, ask: &Ask, refuses_unpriced: bool, batch: &batch::Expected) {
+        self.tokens = batch.usage().total().into();
+        match batch.cost(&ask.worker.live.prices) {
+            Ok(nano_usd) => self.nano_usd = nano_usd.into(),
+            Err(model) if refuses_unpriced => self.unpriced = Some(Reject::Unpriced(model.into())),
+            Err(_) => {}
         }
     }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::{
     Exchange, NOT_LET_IN, Proxy,
     ask::Ask,
-    credential,
+    credential, files,
     live::{Live, LiveDoor, LiveProvider},
     payer::Account,
     read_first, request,
@@ -33,7 +33,7 @@ use crate::{
         access,
         limits::{Keyed, LimitSet, keys},
     },
-    provider::{self, Billed, Facts, Ratios, Shape},
+    provider::{self, Billed, Facts, Ratios, Shape, batch},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::{self, Family},
@@ -57,6 +57,10 @@ pub struct ModelCall {
     pub text: Option<Bytes>,
     /// The model that was asked for.
     pub model: Option<Arc<str>>,
+    /// The most that a batch may use, if the request creates one whose requests are known.
+    pub batch: Option<Arc<batch::Expected>>,
+    /// The batch whose results the request fetches.
+    pub results_of: Option<Arc<str>>,
     /// Whether a stream was asked for.
     pub streams: bool,
     /// The inbound exchange that caused the call.
@@ -91,6 +95,8 @@ impl ModelCall {
             facts: self.facts.clone(),
             text: self.text.clone(),
             model: self.model.clone(),
+            batch: self.batch.clone(),
+            results_of: self.results_of.clone(),
             join: Join::Unattributed,
             account: Arc::default(),
             request_id: self.request_id.clone(),
@@ -140,6 +146,8 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         shape,
         facts: None,
         text: None,
+        batch: None,
+        results_of: None,
         join,
         account: Arc::default(),
         request_id: ask.request_id().clone(),
@@ -159,6 +167,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
             }
         }
     } else {
+        files::know(&proxy.shared.files, &mut call, None).await;
         Replay::new(body)
     };
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
@@ -188,7 +197,7 @@ pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> 
     }
     let another = |reading: &String| {
         let read = provider::recognise(api, method, reading);
-        matches!(read.billed, Billed::ByAnswer | Billed::Elsewhere(_)) && read != *shape
+        matches!(read.billed, Billed::ByAnswer | Billed::AsBatch | Billed::Elsewhere(_)) && read != *shape
     };
     if route::careless_readings(path).iter().any(another) {
         return Err(Reject::BadRequest("the path means another call when it is normalised or decoded once more".into()));
@@ -207,6 +216,8 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
         Ok(text) => {
             call.read_body(text.as_ref().unwrap_or(&bytes));
             call.text = text;
+            let body = call.text.clone().unwrap_or_else(|| bytes.clone());
+            files::know(&ask.proxy.shared.files, call, Some(&body)).await;
         }
         Err(hidden) if needs_text(door, &query(arrival, call), call) => return Err(hidden),
         // The body passes unread: the cache has no part in the call.

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{book::Book, model};
+use super::{book::Book, files::Files, model};
 use crate::{
     body::room::BodyBudget,
     cause::Causes,
@@ -46,6 +46,8 @@ pub struct Shared {
     pub keyrings: Mutex<Keyrings>,
     /// Background responses and their payers.
     pub works: Book,
+    /// Files of batches.
+    pub files: Files,
     /// Model calls that were given up a moment ago.
     pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
@@ -86,6 +88,7 @@ impl Shared {
             reached: Mutex::default(),
             keyrings: Mutex::default(),
             works: Book::default(),
+            files: Files::default(),
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),

@@ -287,6 +287,29 @@ def part_cached():
          ("Google's Python SDK", python("gemini.py")), ("Google's Node SDK", node("gemini.mjs")), CACHED="1")
 
 
+def part_metered():
+    """WebSockets and batches: the SDKs' own figures are the proxy's, and limits hold."""
+    provider = start("scripted", [SDK_PYTHON, HERE / "scripted.py"])
+    sockets, batches = wait_for(provider, "its ports", lambda: provider.log.read_text().split())
+    config = """
+outbound:
+  listen: 127.0.0.1:{outbound}
+  providers:
+    sockets: {api: openai, url: "http://127.0.0.1:{sockets}"}
+    batches: {api: openai, url: "http://127.0.0.1:{batches}"}
+  prices: [{model: gpt-realtime, input: 4, output: 16}]
+  routes:
+    - match: {models: [gpt-realtime]}
+      limits: [{name: small, usd: 0.03, window: 1h}]
+    - match: {provider: [batches]}
+      limits: [{name: large, usd: 10, window: 1h}]
+"""
+    with Proxy(config, sockets=sockets, batches=batches) as proxy:
+        run("WebSockets and batches, Python SDKs", [SDK_PYTHON, HERE / "metered.py"],
+            {"OUTBOUND_URL": proxy.url("outbound"), "METRICS_URL": proxy.url("probes") + "/metrics"})
+        promtool(proxy)
+
+
 def part_grpc():
     run("gRPC", [PYTHON / "python", HERE / "grpc_calls.py", BINARY])
 

@@ -197,6 +197,9 @@ outbound:
       match: {{operation: responses}}
       limits:
         - {{name: research, usd: 100, window: 1h}}
+    - match: {{operation: other}}
+      limits:
+        - {{name: others, usd: 100, window: 1h}}
     - match: {{operation: chat, models: ["few-*"]}}
       limits:
         - {{name: few, requests: 2, window: 1m}}

@@ -69,6 +69,9 @@ mod background;
 /// Work whose cost no answer says.
 mod unmetered;
 
+/// Batches: reserved at creation, charged by their results.
+mod batches;
+
 /// WebSockets to a model: charged response by response, ended when a limit is spent.
 mod sessions;
 

@@ -8,12 +8,12 @@ use crate::{
     http1::Id,
     listen::narrow,
     policy::access,
-    provider::{Billed, Prices, expected_usage},
+    provider::{Billed, Prices, batch, expected_usage},
     proxy::{
         NOT_LET_IN,
         cache_key::{Asked, AskedCall},
         cached::asked_ttl,
-        demands::{Refuses, unmetered},
+        demands::{BATCH, Refuses, unmetered},
         guard_outbound, request,
     },
     reject::Reject,
@@ -93,6 +93,13 @@ fn unbilled<'a, L: Iterator<Item = &'a Limit>>(
     }
     if let Some(reject) = unmetered(arrival, call.shape, call.rest, refuses) {
         return Some(reject);
+    }
+    if call.shape.billed == Billed::AsBatch {
+        return match call.body.and_then(batch::Expected::of_messages) {
+            // Only the running proxy knows the files that have passed through it.
+            None => refuses.unmetered.then(|| Reject::Unmetered(BATCH.into())),
+            Some(batch) => batch.cost(prices).err().filter(|_| unpriced).map(|model| Reject::Unpriced(model.into())),
+        };
     }
     let facts = call.facts.filter(|_| unpriced && call.shape.billed == Billed::ByAnswer)?;
     let model = call.model.unwrap_or_default();

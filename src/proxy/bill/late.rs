@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 use super::{super::pledge::Pledge, Bill};
 use crate::{
     clock::Instant,
-    provider::{Due, Observed, Work},
-    proxy::book::Owed,
+    provider::{Due, Observed, Work, batch},
+    proxy::book::{self, Owed},
     usage::{Usage, UsageSource},
 };
 
@@ -55,6 +55,8 @@ pub struct Late {
     observed: Observed,
     /// The pledge of a work that this process has forgotten.
     forgotten: Option<Pledge>,
+    /// What a batch has used.
+    batch: Option<batch::Used>,
     /// The work was deleted: who deletes it pays for nobody.
     deleted: bool,
     done: bool,
@@ -63,7 +65,7 @@ pub struct Late {
 impl Late {
     /// The work whose end `bill` has seen.
     pub(super) fn of(bill: &mut Bill, observed: &Observed) -> Self {
-        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, deleted: false, done: false }
+        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, batch: None, deleted: false, done: false }
     }
 
     /// A forgotten work: no answer will state its usage.
@@ -74,7 +76,7 @@ impl Late {
             work: Some(Work::Ended(pledge.id.clone())),
             ..Observed::default()
         };
-        Self { bill: bill.beside(), observed, forgotten: Some(pledge), deleted: false, done: false }
+        Self { bill: bill.beside(), observed, forgotten: Some(pledge), batch: None, deleted: false, done: false }
     }
 
     /// A work that the app has deleted: no answer will state its usage. It is charged as it was reserved.
@@ -82,7 +84,13 @@ impl Late {
         // All of the expected output: the smaller of the two counts.
         let usage = Usage { output: u64::MAX, ..Usage::default() };
         let observed = Observed { usage, source: UsageSource::Estimated, work: Some(Work::Ended(id.into())), ..Observed::default() };
-        Self { bill: bill.beside(), observed, forgotten: None, deleted: true, done: false }
+        Self { bill: bill.beside(), observed, forgotten: None, batch: None, deleted: true, done: false }
+    }
+
+    /// A batch that has ended.
+    pub(super) fn batch(bill: &Bill, id: &str, used: batch::Used) -> Self {
+        let observed = Observed { work: Some(Work::Ended(book::batch(id))), ..Observed::default() };
+        Self { bill: bill.beside(), observed, forgotten: None, batch: Some(used), deleted: false, done: false }
     }
 
     /// Asks the book and charges.
@@ -98,6 +106,9 @@ impl Late {
     fn charge(&mut self, owed: Owed) {
         let ask = self.bill.ask.clone();
         let Some(call) = ask.call() else { return };
+        if let Some(used) = self.batch.take() {
+            return self.bill.settle_batch(call, &used, owed);
+        }
         match (self.forgotten.take(), owed) {
             (Some(pledge), Owed::Charged(_)) => pledge.lease.map_or((), crate::policy::limits::Lease::keep),
             (Some(pledge), _) => self.bill.conclude(&pledge.payers, pledge.lease, &pledge.order, &self.observed),

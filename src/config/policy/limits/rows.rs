@@ -83,7 +83,7 @@ const ON_LIMIT: Key = Key::new(
 .default("refuse");
 const UNPRICED_KEY: Key =
     Key::new("unpriced", UNPRICED, "What a call means that dollars cannot be counted for: of a model without a known price. `allow` sets `unmetered: allow` too, unless that is written.").says("`refuse` for a `usd` limit, else `allow`");
-const UNMETERED_KEY: Key = Key::new("unmetered", UNPRICED, "What work means whose cost no answer says, so that a limit on tokens or dollars cannot count it: a batch, a video, a tuning job, a WebSocket whose events are not known. `allow` lets it pass uncounted (`outrigger_unmetered_calls_total`).").says("`refuse`; with `unpriced: allow` also `allow`");
+const UNMETERED_KEY: Key = Key::new("unmetered", UNPRICED, "What work means whose cost no answer says, so that a limit on tokens or dollars cannot count it: a video, a tuning job, a batch whose requests are not known, a WebSocket whose events are not known. `allow` lets it pass uncounted (`outrigger_unmetered_calls_total`).").says("`refuse`; with `unpriced: allow` also `allow`");
 const FOREIGN: [Advice; 1] = [("limit", "write `requests`, `tokens`, `usd` or `concurrency`")];
 const APPLIES_TEXT: &str = "Whether answers from the cache count too.";
 
