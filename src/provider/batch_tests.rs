@@ -33,7 +33,7 @@ fn an_input_file_tells_what_its_batch_may_use() {
         assert_eq!(expected.requests, 3);
         let of = |model: &str| expected.models[model];
         assert_eq!(of("gpt-4o")[1], 150);
-        assert!(of("gpt-4o")[0] > 20 && of("text-embedding-3-small")[0] > 5);
+        assert!(of("gpt-4o")[0] > 1 && of("text-embedding-3-small")[0] > 0);
         assert_eq!(of("text-embedding-3-small")[1], 0);
     }
     for odd in

@@ -21,7 +21,7 @@ use watched::Watched;
 
 use super::{
     ask::Ask,
-    book::{Owed, Said},
+    book::Owed,
     demands::Demands,
     ending, enter,
     model::ModelCall,
@@ -295,19 +295,6 @@ impl Bill {
             }
             Owed::Here(Due::Nothing) | Owed::Charged(_) => {}
         }
-    }
-
-    /// The payers, the reservation and the order of a work that another replica has begun.
-    fn abroad(&self, call: &ModelCall, said: Said) -> (Arc<Payers>, Lease, Order) {
-        let order = Order {
-            model: said.model.as_deref().map(Arc::from),
-            route: said.route.as_str().into(),
-            unattributed: said.unattributed,
-            expected: said.expected(),
-            ..self.order(call)
-        };
-        let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
-        (payers, self.ask.proxy.shared.limits.lease_abroad(said.reserved), order)
     }
 
     /// Moves the bill's reservation into a copy of the bill.

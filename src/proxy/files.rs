@@ -36,14 +36,14 @@ type FileId = (Arc<str>, Box<str>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    files: HashMap<FileId, Known>,
+    files: HashMap<FileId, FileKind>,
     /// The oldest first.
     order: VecDeque<FileId>,
 }
 
 /// What is known of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Known {
+pub enum FileKind {
     /// It has the requests of a batch.
     Requests(Arc<batch::Expected>),
     /// It has the results of this batch.
@@ -57,7 +57,7 @@ impl Files {
     }
 
     /// Notes a file.
-    pub fn note(&self, provider: &Arc<str>, id: &str, known: Known) {
+    pub fn note(&self, provider: &Arc<str>, id: &str, known: FileKind) {
         if let Some((redis, key)) = self.shared(provider, id)
             && let Ok(value) = serde_json::to_vec(&known)
         {
@@ -77,7 +77,7 @@ impl Files {
     }
 
     /// What is known of a file. Waits for Redis, at most Redis's deadline, if this process does not know it.
-    pub async fn known(&self, provider: &Arc<str>, id: &str) -> Option<Known> {
+    pub async fn known(&self, provider: &Arc<str>, id: &str) -> Option<FileKind> {
         let here = self.inner.lock().files.get(&(provider.clone(), Box::from(id))).cloned();
         match (here, self.shared(provider, id)) {
             (None, Some((redis, key))) => serde_json::from_slice(&redis.get(&key).await.ok()??).ok(),
@@ -102,14 +102,14 @@ pub(super) async fn know(files: &Files, call: &mut ModelCall, body: Option<&[u8]
             call.batch = match batch::input_file(body) {
                 None => batch::Expected::of_messages(body).map(Arc::new),
                 Some(file) => match files.known(&call.provider, &file).await {
-                    Some(Known::Requests(expected)) => Some(expected),
+                    Some(FileKind::Requests(expected)) => Some(expected),
                     _ => None,
                 },
             };
             call.model = call.batch.as_ref().and_then(|batch| batch.model()).map(Arc::from);
         }
         (Some(Step::Content(file)), _) => {
-            if let Some(Known::ResultsOf(batch)) = files.known(&call.provider, file).await {
+            if let Some(FileKind::ResultsOf(batch)) = files.known(&call.provider, file).await {
                 call.results_of = Some(batch);
             }
         }
@@ -125,12 +125,12 @@ mod tests {
     fn the_oldest_file_is_forgotten_first() {
         let (files, provider) = (Files::default(), Arc::from("openai"));
         for id in 0..=MOST {
-            files.note(&provider, &id.to_string(), Known::ResultsOf("b".into()));
-            files.note(&provider, &id.to_string(), Known::ResultsOf("c".into()));
+            files.note(&provider, &id.to_string(), FileKind::ResultsOf("b".into()));
+            files.note(&provider, &id.to_string(), FileKind::ResultsOf("c".into()));
         }
         let inner = files.inner.lock();
         assert_eq!((inner.files.len(), inner.order.len()), (MOST, MOST));
         let knows = |id: &str| inner.files.get(&(provider.clone(), id.into())).cloned();
-        assert_eq!((knows("0"), knows("1")), (None, Some(Known::ResultsOf("c".into()))));
+        assert_eq!((knows("0"), knows("1")), (None, Some(FileKind::ResultsOf("c".into()))));
     }
 }

@@ -18,7 +18,7 @@ use super::{
     credential, files,
     live::{Live, LiveDoor, LiveProvider},
     payer::Account,
-    read_first, request,
+    read_first, request, session,
 };
 use crate::{
     arrival::{Arrival, RequestId},
@@ -31,7 +31,7 @@ use crate::{
     message::Response,
     policy::{
         access,
-        limits::{Keyed, LimitSet, keys},
+        limits::{Keyed, LimitSet},
     },
     provider::{self, Billed, Facts, Ratios, Shape, batch},
     reject::Reject,
@@ -140,7 +140,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     let mut call = Box::new(ModelCall {
         provider: provider.name.clone(),
         provider_at,
-        model: shape.model_in_path.as_deref().map(Arc::from).or_else(|| model_in_query(arrival, &shape)),
+        model: shape.model_in_path.as_deref().map(Arc::from).or_else(|| session::model_in_query(arrival, &shape)),
         streams: shape.stream_in_path.unwrap_or(false),
         rest: rest.to_owned(),
         shape,
@@ -174,13 +174,6 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     ask.understood(call);
     ask.routed(at);
     Ok(replay)
-}
-
-/// The model of a session that a WebSocket opens (Azure: the deployment).
-fn model_in_query(arrival: &Arrival, shape: &Shape) -> Option<Arc<str>> {
-    let query = arrival.uri.query().filter(|_| shape.session.is_some() && headers::wants_websocket(arrival))?;
-    let named = ["model", "deployment"].iter().find_map(|name| keys::parameter(query, name)).filter(|model| !model.is_empty())?;
-    Some(percent_encoding::percent_decode(named).decode_utf8().ok()?.as_ref().into())
 }
 
 /// Refuses a path that a provider may read as another call than `shape`: that call would be limited and metered wrongly.

@@ -21,16 +21,18 @@ use super::{
     pledge::Order,
 };
 use crate::{
+    arrival::Arrival,
     body::websocket::{Deflate, Lost, Reader},
     clock::Instant,
     config::Operation,
     http1::Fields,
-    policy::limits::Lease,
+    policy::limits::{Lease, keys},
     provider::{
-        self, Facts, Observed,
+        self, Facts, Observed, Shape,
         session::{Create, FromApp, FromProvider, Session, Told},
     },
     reject::Reject,
+    upstream::headers,
     usage::{Usage, UsageSource},
 };
 
@@ -39,6 +41,13 @@ const UNREADABLE: &str = "a WebSocket session whose frames cannot be read";
 
 /// Responses that are asked for and not ended, at most; further ones are not reserved.
 const MOST_OPEN: usize = 256;
+
+/// The model of a session that a WebSocket opens (Azure: the deployment).
+pub(super) fn model_in_query(arrival: &Arrival, shape: &Shape) -> Option<Arc<str>> {
+    let query = arrival.uri.query().filter(|_| shape.session.is_some() && headers::wants_websocket(arrival))?;
+    let named = ["model", "deployment"].iter().find_map(|name| keys::parameter(query, name)).filter(|model| !model.is_empty())?;
+    Some(percent_encoding::percent_decode(named).decode_utf8().ok()?.as_ref().into())
+}
 
 /// The watch over a session.
 pub struct Watch {
@@ -73,7 +82,7 @@ struct Open {
 enum Reserved {
     /// The limits are being asked.
     Asked,
-    Held(Lease),
+    Held(Box<Lease>),
     /// The response has ended.
     Over,
 }
@@ -209,7 +218,7 @@ impl Watch {
                 let mut reserved = open.lease.borrow_mut();
                 match *reserved {
                     Reserved::Over => lease.refund(),
-                    _ => *reserved = Reserved::Held(lease),
+                    _ => *reserved = Reserved::Held(Box::new(lease)),
                 }
                 Ok(())
             }
@@ -302,7 +311,7 @@ impl Watch {
     fn settle(&self, inner: &mut Inner, open: Option<&Open>, mut observed: Observed) {
         observed.terms = observed.terms.or(open.map(|open| open.facts.terms).unwrap_or_default());
         let lease = open.and_then(|open| match open.lease.replace(Reserved::Over) {
-            Reserved::Held(lease) => Some(lease),
+            Reserved::Held(lease) => Some(*lease),
             Reserved::Asked | Reserved::Over => None,
         });
         let model = open.and_then(|open| open.model.clone()).or_else(|| inner.model.clone());

@@ -17,11 +17,11 @@ use crate::{
         batch::{self, Step},
     },
     proxy::{
-        book::{self, Owed},
+        book::{self, Owed, Said},
         enter,
-        files::Known,
+        files::FileKind,
         model::ModelCall,
-        payer::{Charge, Payers},
+        payer::{Charge, Payer, Payers},
         pledge::{Order, Pledge},
     },
     usage::Usage,
@@ -96,7 +96,7 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
         (Some(Step::Upload), Form::Answer(answer)) if complete => {
             let expected = bill.upload.take().and_then(|upload| upload.borrow_mut().take()?.finish());
             if let (Some(id), Some(expected)) = (batch::id(&answer), expected) {
-                files.note(&provider, &id, Known::Requests(expected.into()));
+                files.note(&provider, &id, FileKind::Requests(expected.into()));
             }
         }
         (Some(Step::Create), Form::Answer(answer)) if complete => {
@@ -109,7 +109,7 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
         }
         (Some(Step::Ask(_)), Form::Answer(answer)) if complete => match batch::state(&answer) {
             Some((id, batch::State::Ended(used))) => bill.ask.proxy.late.put(Late::batch(bill, &id, used)),
-            Some((id, batch::State::In(file))) => files.note(&provider, &file, Known::ResultsOf(id.into())),
+            Some((id, batch::State::In(file))) => files.note(&provider, &file, FileKind::ResultsOf(id.into())),
             Some((_, batch::State::GoesOn)) | None => {}
         },
         (Some(Step::Results(id)), Form::Results(results)) if complete => {
@@ -131,6 +131,19 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
 const BATCH: &str = "batch";
 
 impl Bill {
+    /// The payers, the reservation and the order of a work that another replica has begun.
+    pub(super) fn abroad(&self, call: &ModelCall, said: Said) -> (Arc<Payers>, Lease, Order) {
+        let order = Order {
+            model: said.model.as_deref().map(Arc::from),
+            route: said.route.as_str().into(),
+            unattributed: said.unattributed,
+            expected: said.expected(),
+            ..self.order(call)
+        };
+        let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
+        (payers, self.ask.proxy.shared.limits.lease_abroad(said.reserved), order)
+    }
+
     /// Charges a batch that has ended to its payer.
     pub(super) fn settle_batch(&self, call: &ModelCall, used: &batch::Used, owed: Owed) {
         match owed {
