@@ -88,14 +88,23 @@ impl fmt::Display for RequestId {
 /// The 32 hexadecimal digits of a number.
 pub fn digits(number: u128) -> [u8; 32] {
     let mut digits = [0; 32];
-    for (at, byte) in number.to_be_bytes().into_iter().enumerate() {
-        digits[2 * at] = DIGITS[usize::from(byte >> 4)];
-        digits[2 * at + 1] = DIGITS[usize::from(byte & 15)];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = PAIRS[usize::from(byte)];
     }
     digits
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// The two digits of each byte.
+static PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// The facts of a verified client certificate.
 #[derive(Debug)]

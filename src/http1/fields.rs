@@ -281,23 +281,22 @@ impl Fields {
         if self.seen.common(HOP_BY_HOP).is_empty() {
             return;
         }
-        let options = self.options();
-        if !options.is_empty() {
-            self.retain(|name, _| ESSENTIAL.has(name.id()) || !class::has_member(&options, name.text()));
-        }
-        self.remove_all(HOP_BY_HOP);
-    }
-
-    /// What `Connection` has but the usual `close` and `keep-alive`, in one line.
-    fn options(&self) -> Vec<u8> {
-        let mut options = Vec::new();
+        let (mut known, mut others) = (IdSet::EMPTY, Vec::new());
         for option in self.all(Id::Connection).flat_map(|line| class::members(line.0)) {
-            if !(option.eq_ignore_ascii_case(b"close") || option.eq_ignore_ascii_case(b"keep-alive")) {
-                options.extend_from_slice(option);
-                options.push(b',');
+            match Id::of(option) {
+                Id::Other if option.eq_ignore_ascii_case(b"close") => {}
+                Id::Other => {
+                    others.extend_from_slice(option);
+                    others.push(b',');
+                }
+                id => known.insert(id),
             }
         }
-        options
+        // The scanner bounds how many names of others there may be: each is compared with every such field.
+        if !others.is_empty() {
+            self.retain(|name, _| name.id().is_known() || !class::has_member(&others, name.text()));
+        }
+        self.remove_all(HOP_BY_HOP.and(known.without(ESSENTIAL)));
     }
 
     /// Gives each field the value that `instead` makes of its own; `None` leaves it.

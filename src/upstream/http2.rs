@@ -29,7 +29,7 @@ use crate::{
     arrival::Informed,
     body::Body,
     config::Protocol,
-    http1::{Fields, Id, Value},
+    http1::{Fields, Id, IdSet, Value},
     message::RequestHead,
     reject::Fault,
     telemetry::metrics::TargetCells,
@@ -288,6 +288,9 @@ impl Drop for Seat {
     }
 }
 
+/// Fields that are, or hold, somebody's credential.
+const CREDENTIALS: IdSet = IdSet::of(&[Id::Authorization, Id::ProxyAuthorization, Id::Cookie, Id::ApiKey, Id::XApiKey, Id::XGoogApiKey]);
+
 /// The request in HTTP/2's form: a whole target with its authority, and no `Expect`.
 pub fn request(head: &RequestHead, body: Body, target: &Target, interim: Option<&Informed>) -> Request<Body> {
     let host = head.headers.get(Id::Host).map_or(target.authority.as_bytes(), Value::as_bytes);
@@ -301,6 +304,10 @@ pub fn request(head: &RequestHead, body: Body, target: &Target, interim: Option<
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = HeaderMap::from(&head.headers);
     request.headers_mut().remove(header::HOST);
+    // A credential is never put into the table of the connection's compression (RFC 7541 section 7.1.3).
+    for (_, value) in request.headers_mut().iter_mut().filter(|(name, _)| CREDENTIALS.has(Id::of(name.as_str().as_bytes()))) {
+        value.set_sensitive(true);
+    }
     if request.headers_mut().remove(header::EXPECT).is_some()
         && let Some(to) = interim
     {

@@ -24,7 +24,7 @@ use crate::{
     arrival::Informed,
     body::Body,
     config::Protocol,
-    http1::Fields,
+    http1::{Fields, Id},
     message::{AnswerHead, RequestHead},
     reject::Fault,
     telemetry::metrics::TargetCells,
@@ -131,7 +131,7 @@ impl Pool {
     /// connection: no byte of it had left. 1xx answers go to `interim`.
     pub async fn send(
         self: &Rc<Self>,
-        head: RequestHead,
+        mut head: RequestHead,
         mut body: Body,
         connect: Option<Duration>,
         now: Instant,
@@ -172,7 +172,11 @@ impl Pool {
                 Err(failed) => failed,
             };
             match failed.take_message() {
-                Some(unsent) if reused => body = unsent.into_body(),
+                Some(unsent) if reused => {
+                    body = unsent.into_body();
+                    // The client was told to go on.
+                    head.headers.remove(Id::Expect);
+                }
                 Some(_) => return Err(SendError { unsent: true, ..broken("closed before the request was sent", reused) }),
                 None => return Err(explain(failed.error(), reused)),
             }

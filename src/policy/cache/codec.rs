@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
             let name = Name::new(self.bytes()?)?;
             fields.append(name, self.bytes()?);
         }
-        Some(fields)
+        Some(fields.compact())
     }
 
     fn duration(&mut self) -> Option<Duration> {

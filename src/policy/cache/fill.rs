@@ -153,6 +153,7 @@ impl Fill {
         let mut fields = storable::stored_fields(headers, now.wall);
         if self.plan.model {
             strip_of_the_call(&mut fields);
+            fields = fields.compact();
         }
         let head = Arc::new(Head { status, headers: fields, variance, fresh, stand_in: false });
         if !head.fresh.is_fresh(now) {
