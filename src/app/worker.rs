@@ -112,6 +112,7 @@ impl WorkerPart {
             self.until_empty(listener).await;
         }
         cut(&proxy.stop, [&inbound, &outbound].into_iter().flatten().map(|(listener, _)| &**listener)).await;
+        proxy.charge_what_waits();
     }
 
     async fn until_empty(&self, listener: &Listener) {

@@ -7,11 +7,14 @@ use super::{
     ask::{Ask, Origin},
     demands::Demands,
     exchange::Exchange,
+    model::ModelCall,
 };
 use crate::{
     clock::Instant,
     config::{Applies, AskPerson, Degrade, Mode, OnLimit},
+    http1::Id,
     policy::limits::{About, Over},
+    provider::Billed,
     reject::{Limited, Reject, Why},
     telemetry::metrics::Family,
 };
@@ -91,8 +94,7 @@ fn degrade(ask: &Ask, to: &Degrade) -> bool {
         Some(name) => providers.iter().position(|provider| provider.name == *name),
     };
     let Some(provider_at) = provider_at.filter(|at| providers[*at].api == call.shape.api) else { return false };
-    let can_be_named = call.shape.model_in_path.is_some() || call.facts.is_some();
-    if !can_be_named || ask.over.get().degrade {
+    if !can_be_named(ask, call) || ask.over.get().degrade {
         return false;
     }
     ask.over.set(Over { degrade: true, ..ask.over.get() });
@@ -100,6 +102,14 @@ fn degrade(ask: &Ask, to: &Degrade) -> bool {
         let _ = ask.degraded.set(Degraded { provider_at, model: to.model.clone() });
     }
     true
+}
+
+/// Whether the cheaper model's name can take the place of the one that is asked for: in the path, or as a member of the JSON body. A
+/// batch has its models elsewhere, and a form is not written anew: both would go on to the dear model.
+fn can_be_named(ask: &Ask, call: &ModelCall) -> bool {
+    let is_form = ask.arrival.header(Id::ContentType).is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/"));
+    call.shape.billed == Billed::ByAnswer
+        && (call.shape.model_in_path.is_some() || (call.facts.is_some() && call.model.is_some() && !is_form))
 }
 
 /// Holds the request until a person says yes.

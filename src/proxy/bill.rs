@@ -167,7 +167,7 @@ impl Bill {
             let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
-        self.seen = self.ask.call().and_then(|call| batches::Seen::of(call, head)).map(Box::new);
+        self.seen = self.ask.call().and_then(|call| batches::Seen::of(call, &self.ask.arrival.method, head)).map(Box::new);
         self.reading.clone()
     }
 

@@ -274,6 +274,15 @@ impl Demands {
         self.reserve(ask, Demand::again(self.tokens, self.nano_usd), ask.over.get()).await
     }
 
+    /// Looks whether one more response of a session may be asked for: tokens and dollars alone. Nothing is held for it.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn look_again(&self, ask: &Ask) -> Result<(), Reject> {
+        let demand = Demand { flies: false, ..Demand::again(self.tokens, self.nano_usd) };
+        self.reserve(ask, demand, ask.over.get()).await.map(Lease::keep)
+    }
+
     /// Reserves for a try at another target: tokens, dollars, and requests if a limit counts them by provider or model.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::{
     caller::UNATTRIBUTED,
     policy::cache::entry::Savings,
     provider::{Billed, Observed},
-    store::ledger::{Entry, Known, Outcome},
+    store::ledger::{Entry, Known, OTHER, Outcome},
     telemetry::metrics::CacheOutcome,
     usage::Usage,
 };
@@ -77,7 +77,10 @@ pub(super) fn ended(ending: &Ending) {
         // Its charge has been made by another's name, or comes later.
         _ => return,
     };
-    put(ask, Entry { outcome, ..of_call(ask, call) });
+    let entry = of_call(ask, call);
+    // The name is the client's own, and names are kept for ever: only one that somebody sells is noted.
+    let model = if ask.worker.live.prices.knows(&entry.model) { entry.model } else { OTHER.into() };
+    put(ask, Entry { outcome, model, ..entry });
 }
 
 fn put(ask: &Ask, entry: Entry) {

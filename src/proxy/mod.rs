@@ -267,6 +267,11 @@ impl Proxy {
         }
     }
 
+    /// Makes the charges that wait for the replicas' book. To be called when the worker ends: each waits with its exchange, and would be lost.
+    pub fn charge_what_waits(&self) {
+        self.late.give_up();
+    }
+
     fn bound_upload(&self, ask: &Ask, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
         if matches!(body, Body::Empty) {
             ask.upload.finish();

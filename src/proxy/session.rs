@@ -223,7 +223,7 @@ impl Watch {
                 Ok(())
             }
             Todo::Check(model) => match self.demands(model.as_deref(), None) {
-                Some(demands) => demands.reserve_again(ask).await.map(Lease::keep),
+                Some(demands) => demands.look_again(ask).await,
                 None => Ok(()),
             },
             Todo::Lost(lost) => {

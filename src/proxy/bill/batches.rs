@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{Method, StatusCode};
 
 use super::{Bill, late::Late};
 use crate::{
@@ -58,8 +59,11 @@ impl Form {
 
 impl Seen {
     /// The reader of a successful answer; `None`: the call has no part in the life of a batch.
-    pub fn of(call: &ModelCall, head: &AnswerHead) -> Option<Self> {
+    pub fn of(call: &ModelCall, method: &Method, head: &AnswerHead) -> Option<Self> {
+        // A HEAD, a 304 or a part of the results says nothing of all that was done.
+        let is_whole = *method == Method::GET && head.status == StatusCode::OK;
         let form = match call.shape.batch.as_ref()? {
+            Step::Results(_) | Step::Content(_) if !is_whole => return None,
             Step::Upload | Step::Create | Step::Ask(_) => Form::Answer(Vec::new()),
             Step::Results(_) => Form::Results(Box::new(batch::Results::new(Api::Anthropic))),
             Step::Content(_) => {

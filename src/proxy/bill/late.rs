@@ -44,6 +44,13 @@ impl Lates {
         }
     }
 
+    /// Charges all that wait by this process's own book: at the end nobody is left to ask another.
+    pub fn give_up(&self) {
+        while let Some(late) = self.next() {
+            drop(late);
+        }
+    }
+
     fn next(&self) -> Option<Late> {
         self.waiting.borrow_mut().pop_front()
     }

@@ -47,6 +47,7 @@ pub use file::{FORMAT, FileError};
 pub use journal::Journal;
 pub use keeper::Keeper;
 pub use level::Class;
+pub use names::OTHER;
 pub use question::{Answer, AskError, Bucket, Group, Question};
 pub use state::{State, Trouble};
 
