@@ -50,7 +50,7 @@ pub struct Response<B> {
 }
 
 impl RequestHead {
-    /// A request's head, its target in origin-form and its Host the one that counts; `None`: its target is none that [`Uri`] can hold.
+    /// A request's head, with its target in origin-form and the Host that counts. `None`: [`Uri`] cannot hold the target.
     pub fn of(head: Head) -> Option<Self> {
         let method = Method::from_bytes(head.method_text()).ok()?;
         let version = match head.version() {

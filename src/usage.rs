@@ -231,7 +231,7 @@ impl Tier {
 }
 
 impl Terms {
-    /// These terms; a tier that they do not say is that of `asked`.
+    /// These terms, with the tier of `asked` where they say none.
     #[must_use]
     pub fn or(self, asked: Self) -> Self {
         match self.tier {

@@ -60,7 +60,7 @@ pub trait Operator: Send + Sync + 'static {
     /// For `/api/...`. Secrets are redacted.
     fn view(&self, view: View) -> Value;
 
-    /// For `/api/usage`: the answer to a question to the ledger, given as pairs of words.
+    /// The ledger's answer to a question, for `/api/usage`. The question is given as pairs of words.
     fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 
     /// Makes a change that is already allowed. Gives the result, or why the change was not made.
@@ -122,7 +122,7 @@ pub enum Action {
     },
 }
 
-/// A name that is erased. It is not shown: the log of changes must not keep it.
+/// A name that is erased. `Debug` does not show the name: the log of changes must not keep the name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Erased(pub String);
 

@@ -50,7 +50,7 @@ pub fn register(app: &Arc<App>) {
     asks(Family::LedgerOther, |state| state.names.iter().map(|(dim, _, beyond)| (vec![dim.as_str().to_owned()], *beyond as f64)).collect());
 }
 
-/// The state for `/health`: a ledger that cannot be written, and one that is in memory, serve on.
+/// The ledger's state for `/health`. A ledger that cannot be written serves on. A ledger in memory serves on.
 pub fn dependency(app: &App) -> Dependency {
     let name = "ledger".to_owned();
     let Some(state) = app.shared.ledger.state() else {

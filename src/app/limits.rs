@@ -70,7 +70,7 @@ fn queue(counts: &QueueCounts) -> Value {
     page.into()
 }
 
-/// For `/api/limits`.
+/// The limits, for `/api/limits`.
 pub(super) fn view(app: &App) -> Value {
     let limits = &app.shared.limits;
     let counts: Vec<Value> = limits
@@ -103,7 +103,7 @@ fn amount(unit: Unit, amount: u64) -> Value {
     if unit == Unit::NanoUsd { human::usd(amount).into() } else { amount.into() }
 }
 
-/// For `/health`: the budgets that will be spent in their window, and those that are.
+/// The budgets that are spent or will be spent in their window, for `/health`.
 pub(super) fn health(app: &App) -> Vec<Dependency> {
     let budgets = app.shared.limits.budgets(Instant::now());
     let told = |budget: &Budget| {
@@ -120,7 +120,7 @@ pub(super) fn health(app: &App) -> Vec<Dependency> {
     budgets.iter().filter_map(told).take(MOST_TOLD).collect()
 }
 
-/// For `/api/approvals`.
+/// The held requests, for `/api/approvals`.
 pub(super) fn approvals(app: &App) -> Value {
     let held = app.shared.approvals.list().into_iter().map(|(id, about, since)| {
         json!({

@@ -57,7 +57,7 @@ impl Stop {
     }
 
     /// Runs `work`; `None` if it is still waiting when its task is polled after the stop has begun.
-    /// The caller pins it: a future that is passed by value is held twice.
+    /// The caller pins the future: a future that is passed by value is held twice.
     pub async fn unless_on<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
         std::future::poll_fn(|cx: &mut Context<'_>| match work.as_mut().poll(cx) {
             Poll::Ready(done) => Poll::Ready(Some(done)),

@@ -55,7 +55,7 @@ impl Claims {
         let (known, name) = (name.id().is_known(), name.as_str());
         let ours = match name.as_bytes().first() {
             _ if is_ours => return Whose::Trusted,
-            // A name that the house knows and that is none of these is no other spelling of them.
+            // A name that the house knows is no other spelling of these names.
             _ if known => None,
             Some(b'o' | b'O') if begins_as(name, "outrigger-") => return Whose::Nobodys,
             Some(b'x' | b'X') if self.inbound && begins_as(name, "x-forwarded-") => {

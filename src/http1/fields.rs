@@ -1,8 +1,8 @@
 //! The fields of a message: one run of bytes, and a table of where each field stands in it.
 //!
-//! A head that was scanned becomes [`Fields`] without a copy. A field is asked for by [`Id`] or by name; what changes is written behind
-//! the bytes that came, and what nobody changes goes on byte for byte, in its order and case. There is no map: heads have few fields, and
-//! most questions are answered by one bit of [`IdSet`].
+//! A head that was scanned becomes [`Fields`] without a copy. A field is asked for by [`Id`] or by name. A changed field is written behind
+//! the bytes that came. An unchanged field goes on byte for byte, in its order and case. There is no map: heads have few fields, and one
+//! bit of [`IdSet`] answers most questions.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use super::{
 pub struct Fields {
     text: Vec<u8>,
     list: Vec<Field>,
-    /// Names that are there; a bit may outlive its last field only for [`Id::Other`].
+    /// Names that are there. Only the bit of [`Id::Other`] may outlive its last field.
     seen: IdSet,
 }
 
@@ -106,7 +106,7 @@ impl PartialEq<&str> for Value<'_> {
     }
 }
 
-/// Its length: a value may be a credential.
+/// The value's length alone: a value may be a credential.
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.0.len())
@@ -237,7 +237,7 @@ impl Fields {
         }
     }
 
-    /// Takes every field of this name away; says whether there was one.
+    /// Takes every field of this name away. Gives whether there was one.
     pub fn remove(&mut self, name: impl Named) -> bool {
         let name = name.name();
         if !self.seen.has(name.id()) {
@@ -275,8 +275,8 @@ impl Fields {
         self.seen = seen;
     }
 
-    /// Takes away what belongs to one hop: [`HOP_BY_HOP`], and what `Connection` names unless it is [`ESSENTIAL`] (RFC 9110 section
-    /// 7.6.1). To be called before anything is added: nobody can name what a proxy adds.
+    /// Takes away the fields of one hop: [`HOP_BY_HOP`], and every field that `Connection` names but the [`ESSENTIAL`] ones (RFC 9110
+    /// section 7.6.1). The call comes before the proxy adds fields: no peer can name an added field.
     pub fn remove_hop_by_hop(&mut self) {
         if self.seen.common(HOP_BY_HOP).is_empty() {
             return;
@@ -433,7 +433,7 @@ impl PartialEq for Fields {
 
 impl Eq for Fields {}
 
-/// Names without values: those may be credentials.
+/// Names without values: values may be credentials.
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.names().map(Name::as_str)).finish()

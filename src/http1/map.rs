@@ -28,12 +28,12 @@ impl From<&HeaderMap> for Fields {
 /// Bytes of a usual line.
 const TYPICAL_LINE: usize = 40;
 
-/// The fields as a map; of more names than a map holds (24,576), those beyond are left out.
+/// The fields as a map. A map holds 24,576 names: further names are left out.
 impl From<&Fields> for HeaderMap {
     fn from(fields: &Fields) -> Self {
         let mut map = Self::with_capacity(fields.len());
         for (name, value) in fields.iter() {
-            // What stands in fields is both.
+            // A field has a valid name and a valid value.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.text()), HeaderValue::from_bytes(value.as_bytes())) {
                 let _ = map.try_append(name, value);
             }
@@ -68,7 +68,7 @@ pub fn status(head: &Head) -> StatusCode {
 pub fn fields(head: &Head) -> Result<HeaderMap, MaxSizeReached> {
     let mut map = HeaderMap::try_with_capacity(head.len())?;
     for (name, value) in head.iter() {
-        // What was scanned is both.
+        // A scanned field has a valid name and a valid value.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             map.try_append(name, value)?;
         }

@@ -144,7 +144,7 @@ pub fn input_file(body: &[u8]) -> Option<String> {
     json::lenient::<Body>(body)?.input_file_id.0.filter(|id| !id.is_empty() && id.len() <= 256)
 }
 
-/// Splits a text into lines, however it comes.
+/// Splits a text into lines. The text comes in pieces.
 #[derive(Debug, Default)]
 struct Lines {
     held: Vec<u8>,
@@ -196,7 +196,6 @@ pub struct Upload {
 enum Part {
     /// Its head is due.
     Head,
-    /// The file.
     File,
     /// Another field.
     Other,
@@ -292,7 +291,7 @@ pub struct Used {
     pub models: BTreeMap<(Option<String>, bool), (Usage, Units)>,
     /// Lines of results.
     pub lines: u64,
-    /// Answers that say nothing of their usage.
+    /// Answers that state no usage.
     pub untold: u64,
 }
 
@@ -410,7 +409,7 @@ impl Used {
         })
     }
 
-    /// An estimate of the answers that say nothing of their usage, from what was expected of all; `None`: there are none.
+    /// The estimated usage of answers that state none, from the expected usage of all; `None`: every answer states its usage.
     pub fn untold(&self, expected: &Usage) -> Option<Observed> {
         let share = |tokens: u64| tokens.saturating_mul(self.untold) / self.lines.max(1);
         let usage = Usage { input: share(expected.input), output: share(expected.output), ..Usage::default() };
@@ -419,7 +418,7 @@ impl Used {
     }
 }
 
-/// The id that an answer gives to what it is about.
+/// The id of the object that an answer is about.
 pub fn id(answer: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Object {

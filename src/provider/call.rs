@@ -30,7 +30,7 @@ pub struct Shape {
     pub stream_in_path: Option<bool>,
     /// Whether the body has further facts, and is worth reading before routing.
     pub reads_body: bool,
-    /// Whether the request has text judged: the body's model decides whether that is free.
+    /// Whether the request has text judged: the body's model decides whether the judgement is free.
     pub judges: bool,
     /// The session whose events are known, if the request opens a WebSocket.
     pub session: Option<Session>,
@@ -52,7 +52,7 @@ impl Shape {
 }
 
 impl Shape {
-    /// Takes the model that the body names. It decides whether a judgement of text is free: OpenAI's are, other vendors bill theirs.
+    /// Takes the model that the body names. A judgement of text by OpenAI's models is free: other vendors bill theirs.
     pub fn asks_for(&mut self, model: Option<&str>) {
         let openai = |model: &str| ["omni-moderation", "text-moderation"].iter().any(|family| model.starts_with(family));
         if self.judges && !model.is_none_or(openai) {

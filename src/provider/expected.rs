@@ -15,7 +15,7 @@ pub fn expected_usage(operation: Operation, facts: &Facts) -> Usage {
     Usage { input: facts.estimated_input, output, ..Usage::default() }
 }
 
-/// The same in the tokens of `model`, before its calls have taught any more about them.
+/// The same usage in the tokens of `model`: the model's seed corrects the prompt, learned ratios do not.
 pub fn expected_at_first(operation: Operation, facts: &Facts, model: Option<&str>) -> Usage {
     let usage = expected_usage(operation, facts);
     Usage { input: Ratios::default().of(model).prompt(usage.input), ..usage }

@@ -17,14 +17,14 @@ use crate::usage::{Units, Usage, UsageSource};
 
 /// A ratio of 1, in thousandths.
 const ONE: u32 = 1_000;
-/// Bounds of a ratio. A call beyond them had tokens that are in no text, or texts that are no tokens: it teaches nothing.
+/// Bounds of a ratio. A call beyond the bounds teaches nothing: it had tokens that are in no text, or texts that are no tokens.
 const LEAST: u32 = 500;
 const MOST: u32 = 2_000;
 /// Tokens of the smallest text that teaches: smaller ones are rounded too much.
 const TEACHES: u64 = 64;
 /// The weight of one call is one part in this many.
 const WEIGHT: u32 = 8;
-/// Models that are known at most; further ones keep their seed.
+/// Most models with learned ratios. Further models keep their seed.
 const MODELS: usize = 1_000;
 
 /// Learned ratios by model.

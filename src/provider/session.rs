@@ -144,11 +144,11 @@ pub struct FromProvider {
 /// What becomes of the message under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Passing {
-    /// It is held: nobody knows yet.
+    /// The bytes are held: their meaning is not known yet.
     Held,
-    /// Its bytes go to the meter.
+    /// The bytes go to the meter.
     Metered,
-    /// It says nothing of interest.
+    /// The bytes say nothing of interest.
     Skipped,
 }
 

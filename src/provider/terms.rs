@@ -1,4 +1,4 @@
-//! The terms of a call's price, in the providers' words: in a request what is asked for, in an answer what was given.
+//! The terms of a call's price, in the providers' words: a request's terms are asked for, an answer's terms were given.
 //!
 //! Sources: OpenAI API reference (`service_tier` of chat and responses), Anthropic Messages reference (`usage.service_tier`,
 //! `usage.speed`, `usage.inference_geo`), Gemini `TrafficType` and `ServiceTier`, Bedrock `ServiceTier`.

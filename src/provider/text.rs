@@ -2,8 +2,8 @@
 //!
 //! The rules are those by which tokenizers cut a text: a word and the blank before it are a token, a long word is more than one, digits
 //! go by three, signs by a few. The weights were fitted to OpenAI's `o200k_base` over English and German prose, Russian, Chinese,
-//! Japanese, Markdown, JSON, Rust and Python: within 10% of each, where bytes over four are 27% too low to 40% too high. Other
-//! tokenizers differ by a factor, which [`ratio`](super::ratio) learns for each model.
+//! Japanese, Markdown, JSON, Rust and Python. The estimate is within 10% of each; bytes over four are 27% too low to 40% too high.
+//! Other tokenizers differ by a factor: [`ratio`](super::ratio) learns the factor for each model.
 //!
 //! Base64 is not text. A run of more than `MEDIA_BYTES` base64 characters is one image, sound or document, at any place:
 //! alone in a string, after `data:image/png;base64,`, or in the middle of a Markdown text.
@@ -207,7 +207,7 @@ impl Spoken {
         self.begin();
     }
 
-    /// What comes next follows nothing.
+    /// Forgets the last character: the next one begins a text.
     fn begin(&mut self) {
         (self.kind, self.in_row, self.small) = (Kind::None, 0, false);
     }

@@ -1,4 +1,4 @@
-//! What happens where a limit is spent and does not simply refuse: a cheaper model, stored answers alone, or a person's yes.
+//! The acts of a spent limit that does not simply refuse: a cheaper model, stored answers alone, or a person's yes.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -40,7 +40,7 @@ pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Appli
     let mut limited = limited;
     for _ in 0..MOST {
         match limited.act.clone() {
-            // The proxy refreshes a stored answer on nobody's word, and not with another model's.
+            // The proxy's own refresh of a stored answer takes no act: no person is asked, and no other model answers.
             _ if ask.origin != Origin::Client => break,
             OnLimit::Refuse => break,
             OnLimit::CacheOnly => {

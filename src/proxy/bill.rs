@@ -219,7 +219,7 @@ impl Bill {
         let _ = self.reading.observed.set(observed);
     }
 
-    /// What complete calls have taught.
+    /// The ratios that complete calls have taught.
     fn ratios(&self) -> &Ratios {
         &self.ask.proxy.shared.ratios
     }
@@ -414,7 +414,7 @@ impl Bill {
 
     fn count(&self, order: &Order, observed: &Observed, cost: Option<u64>) {
         if observed.terms.tier == Tier::Other && cost.is_some() {
-            // It is charged as the dearest known tier.
+            // An unknown tier is charged as the dearest known one.
             let model = order.model.as_deref().or(observed.model.as_deref()).unwrap_or("unknown");
             self.ask.proxy.telemetry.metrics.counter(metrics::Family::UnpricedCalls, &[&order.provider, model]).inc();
         }

@@ -21,7 +21,7 @@ use crate::{
 const PROMISED: Duration = Duration::from_secs(86_400);
 /// How long a work is remembered as charged: seven days, longer than any process remembers a payer.
 const CHARGED: Duration = Duration::from_secs(7 * 86_400);
-/// How long the payer of a batch is remembered: 30 days. So long providers keep its results.
+/// How long the payer of a batch is remembered: providers keep a batch's results for 30 days.
 const BATCH_PROMISED: Duration = Duration::from_secs(30 * 86_400);
 /// How long a batch is remembered as charged.
 const BATCH_CHARGED: Duration = Duration::from_secs(37 * 86_400);

@@ -55,7 +55,7 @@ fn billed<'a>(arrival: &Arrival, shape: &'a Shape) -> &'a Billed {
     let opens = shape.api != Api::Plain && headers::wants_websocket(arrival);
     match shape.session {
         _ if !opens => &shape.billed,
-        // Its events are read while they pass.
+        // A session's events are read while they pass.
         Some(_) => &Billed::ByAnswer,
         None => &provider::billed::WEBSOCKET,
     }
@@ -221,7 +221,7 @@ impl Demands {
         if let Estimate::About(nano_usd) = self.nano_usd { Some(nano_usd) } else { None }
     }
 
-    /// As [`admit`](Self::admit), and a spent limit refuses whatever else it would do.
+    /// As [`admit`](Self::admit), but a spent limit always refuses.
     pub(super) async fn ask_limits(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
         let ask = exchange.ask.clone();
         let own = self.own.as_ref().filter(|keyed| keyed.set().applies(stage)).map(|keyed| Question {

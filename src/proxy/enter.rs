@@ -38,7 +38,7 @@ pub(super) fn charged(ask: &Ask, payer: &Payer, order: &Order, observed: &Observ
     );
 }
 
-/// A try that was answered and of which nothing is known: an error before any content, or an answer without figures.
+/// An answered try of unknown usage: an error before any content, or an answer without figures.
 pub(super) fn unknown(ask: &Ask, payers: &Payers, order: &Order, observed: &Observed) {
     let outcome = if observed.error.is_some() { Outcome::Failed } else { Outcome::Complete };
     let model = order.model.clone().unwrap_or_else(|| observed.model.as_deref().unwrap_or_default().into());
@@ -53,7 +53,7 @@ pub(super) fn saved(ask: &Ask, savings: &Savings) {
     }
 }
 
-/// What the requests that have joined this one's fetch have saved. Each of them is a call of its own: see [`ended`].
+/// The savings of requests that have joined this request's fetch. Each of those requests is a call of its own: see [`ended`].
 pub(super) fn saved_by_joining(ask: &Ask, savings: &Savings, joined: u64) {
     if let Some(call) = ask.call().filter(|_| joined > 0) {
         let saved = (savings.nano_usd.saturating_mul(joined), savings.usage.total().saturating_mul(joined));
@@ -74,7 +74,7 @@ pub(super) fn ended(ending: &Ending) {
         (_, Some(_)) if ask.tries.made.get() == 0 => Outcome::Refused,
         (_, Some(_)) => Outcome::Failed,
         (_, None) if ending.answer.status >= 400 => Outcome::Failed,
-        // Its charge has been made by another's name, or comes later.
+        // The charge is made under another caller's name, or comes later.
         _ => return,
     };
     let entry = of_call(ask, call);

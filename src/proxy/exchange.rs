@@ -86,7 +86,7 @@ pub struct AnswerNotes {
     pub detail: Option<Box<str>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
-    /// Limits that would have refused, if they did not only observe; separated by spaces.
+    /// Observing limits that would have refused, separated by spaces.
     pub would_refuse: String,
     /// Whether a time bound (neither `connect` nor one of the client's body) or the process's end has refused the request: a sent try
     /// may have been billed.
@@ -192,7 +192,6 @@ impl Exchange {
         }
     }
 
-    /// Notes a refusal.
     pub(super) fn note(&mut self, reject: &Reject) {
         self.answer.reject = Some(reject.reason());
         if let Reject::Limited(limited) = reject {

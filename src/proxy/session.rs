@@ -39,7 +39,7 @@ use crate::{
 /// The name of a session in `outrigger_unmetered_calls_total`.
 const UNREADABLE: &str = "a WebSocket session whose frames cannot be read";
 
-/// Responses that are asked for and not ended, at most; further ones are not reserved.
+/// Most responses that are asked for and have not ended. Further responses are not reserved.
 const MOST_OPEN: usize = 256;
 
 /// The model of a session that a WebSocket opens (Azure: the deployment).
@@ -93,7 +93,7 @@ enum Todo {
     Reserve(Rc<Open>),
     /// Refuse the session if a limit of this model is spent.
     Check(Option<Arc<str>>),
-    /// Refuse the session if a limit needs what cannot be read any more.
+    /// Refuse the session if a limit needs events that cannot be read any more.
     Lost(Lost),
 }
 
@@ -174,7 +174,7 @@ impl Watch {
         self.inner.borrow().from_provider.lost().is_none()
     }
 
-    /// Reserves and checks, for as long as the session lasts. Gives the reason why it must not last any longer.
+    /// Reserves and checks, for as long as the session lasts. Gives the reason for the session's end.
     pub async fn refused(&self) -> Reject {
         loop {
             let todo = self.todo.borrow_mut().pop_front();

@@ -52,7 +52,7 @@ pub struct Shared {
     pub given_up: GivenUp,
     /// Inbound exchanges that outbound calls may refer to.
     pub causes: Arc<Causes<Keyed>>,
-    /// What complete calls have taught about each model's tokens.
+    /// Each model's ratios, learned from complete calls.
     pub ratios: Ratios,
     /// Requests that wait for a person's yes.
     pub approvals: Arc<Approvals>,

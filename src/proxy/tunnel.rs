@@ -152,7 +152,7 @@ where
     if up.finish().await.is_ok() && watch.app_is_between_frames() {
         up.to.write_all(&close_frame(POLICY, "", true)).await?;
     }
-    // The provider stops at once. What the app still sends is read: a reset would take the last words from it.
+    // The provider stops at once. The app's further bytes are read: a reset would take the last words from the app.
     let _ = up.to.shutdown().await;
     while up.from.read(&mut up.piece).await? > 0 {}
     Ok(())

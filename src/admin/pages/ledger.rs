@@ -27,7 +27,7 @@ struct Where {
     file: PathBuf,
 }
 
-/// The change that a page and its body mean; or the words that would be right.
+/// The change that a page and its body mean. The error is an example of the right body.
 pub(super) fn action(page: &Page, body: &[u8]) -> Result<Action, &'static str> {
     if let Page::Erase = page {
         let who = serde_json::from_slice::<Who>(body).ok().filter(|who| !who.caller.is_empty());

@@ -94,7 +94,7 @@ impl Reader {
         self.lost
     }
 
-    /// Reads the next bytes, however the network cut them, and gives the parts of text messages to `each`.
+    /// Reads the next bytes and gives the parts of text messages to `each`. The network may cut the bytes anywhere.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Part<'_>)) {
         if self.lost.is_none()
             && let Err(lost) = self.read(bytes, &mut each)
@@ -236,7 +236,7 @@ fn head_length(second: u8) -> usize {
     2 + length + if second & 0x80 != 0 { 4 } else { 0 }
 }
 
-/// A whole text frame of the proxy's own, unmasked: only a server sends it.
+/// A whole text frame of the proxy's own, unmasked: a server masks nothing.
 pub fn text_frame(text: &str) -> Vec<u8> {
     let mut frame = vec![0x81];
     match text.len() {

@@ -231,7 +231,7 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     terms
 }
 
-/// The tier of the request and the amount that holds for it; `None` for an amount: the limit does not count the tier.
+/// The request's tier and the tier's amount. An amount of `None`: the limit does not count the tier.
 fn tier_of<'a>(limit: &'a Limit, door: Door, asked: &Asked<'_>) -> (Option<&'a str>, Option<u64>) {
     let Some(tiers) = &limit.tiers else { return (None, Some(limit.amount)) };
     let (_, named) = part_of(&tiers.source, asked);

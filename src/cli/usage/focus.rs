@@ -1,9 +1,9 @@
 //! Rows of FOCUS v1.2, the FinOps Open Cost and Usage Specification (focus.finops.org), as CSV: every mandatory column, and columns of our
 //! own that begin with `x_`.
 //!
-//! A row is what one caller's calls on one route to one model have cost in one day. Costs are list prices: billed, effective, contracted and
-//! list cost are the same figure, because the proxy knows no discount. The amount priced is tokens; where a provider bills something else,
-//! it is requests.
+//! A row is the cost of one caller's calls on one route to one model in one day. Costs are list prices: billed, effective, contracted
+//! and list cost are the same figure, because the proxy knows no discount. The priced amount is tokens. A row without tokens is
+//! priced by requests.
 
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ use super::{
     said::{Common, Failure, Said},
 };
 
-/// Characters of a value that need no escape in a query. `+` is none of the others: it stands for itself.
+/// Characters of a value that are escaped in a query. `+` is not escaped: a question reads `+` as itself.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b':').remove(b'/').remove(b'+').remove(b',');
 
 /// What `usage` takes.
@@ -95,12 +95,10 @@ fn escaped(word: &str) -> String {
     utf8_percent_encode(word, PLAIN).to_string()
 }
 
-/// The rows of an answer.
 fn rows_of(page: &Value) -> &[Value] {
     page["rows"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// The dimensions of an answer.
 fn dimensions(page: &Value) -> Vec<&str> {
     page["by"].as_array().map(Vec::as_slice).unwrap_or_default().iter().filter_map(Value::as_str).collect()
 }

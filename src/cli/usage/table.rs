@@ -109,7 +109,7 @@ fn nano(dollars: &Value) -> u128 {
     dollars.as_str().and_then(|text| text.replace('.', "").parse().ok()).unwrap_or(0)
 }
 
-/// Dollars for people: to the hundredth of a cent, or exact where that would be nothing.
+/// Dollars for people: to the hundredth of a cent; exact where the rounded amount would be 0.
 fn dollars(value: &Value) -> String {
     let text = value.as_str().unwrap_or("0.000000000");
     let short = &text[..text.len().saturating_sub(5)];

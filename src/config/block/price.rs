@@ -172,7 +172,7 @@ pub(in crate::config) const FILE_KEY: Key = Key::new(
 pub(in crate::config) const METERING_KEY: Key = Key::new("metering", METERING, "`exact`: streams are asked for their usage, and what the app did not ask for is taken out again. `as_sent`: calls go out as they came, and a stream without usage is estimated.")
             .default("exact");
 
-/// The prices of the file, then those of `outbound.prices`: a model and tier of the latter win.
+/// The prices of `outbound.prices`, then those of the file. A row of the file goes if `outbound.prices` has its model and tier.
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Items<Written>, file: Option<&Path>) -> Vec<Price> {
     let mut out: Vec<Price> = Vec::new();
     for (n, price) in written.into_iter().enumerate().filter_map(|(n, price)| Some((n, meaning(price?)?))) {

@@ -121,7 +121,7 @@ fn algorithm(build: &mut Build<'_>, path: &str, written: &Written) -> Option<Alg
     })
 }
 
-/// What the spent limit does. An act that cannot be is reported.
+/// The act of the spent limit. An act that cannot be is reported.
 fn on_limit(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Written, unit: Unit) -> OnLimit {
     let at = |build: &Build<'_>| build.seen.key(&format!("{path}.on_limit"));
     let act = match &written.on_limit {
@@ -158,7 +158,7 @@ fn queue(build: &mut Build<'_>, path: &str, written: &Written, unit: Unit) -> Op
     Some(Queue { max: small(queue.max.as_ref()?), wait: queue.wait.as_ref()?.0 })
 }
 
-/// The tiers. A tier that is wrong is reported and left out.
+/// The tiers. A wrong tier is reported and left out.
 fn tiers(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Written, unit: Unit) -> Option<Tiers> {
     let source = written.tier.as_ref()?.0.0.clone();
     checks::source_fits(build, place, path, &source);

@@ -141,7 +141,7 @@ fn warn(rule: &Rule, whose: Whose<'_>, share: &Share, used: u64, now: u64, state
     );
 }
 
-/// `: at this rate it is spent in 3 h 20 min`; empty where it is spent already, or will not be in its window.
+/// The text `: at this rate it is spent in 3 h 20 min`. Empty: the budget is spent already, or will not be spent in its window.
 fn ahead(rule: &Rule, key: Key, amount: u64, now: u64) -> String {
     match rule.inner.table.outlook(now, key, &rule.meter, amount) {
         (used, Some(wait)) if used < amount => format!(": at this rate it is spent in {}", human::wait(Duration::from_micros(wait))),

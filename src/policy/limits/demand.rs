@@ -113,8 +113,8 @@ impl Demand {
         }
     }
 
-    /// Whether `rule` lets the request through even when it is spent. Of an incoming request, whose calls will spend, a limit that acts
-    /// asks nothing: it acts on the calls.
+    /// Whether `rule` lets the request through although the limit is spent. A limit on tokens or dollars that acts lets an incoming
+    /// request through: the limit acts on the request's calls.
     pub(super) fn forces(self, rule: &Rule) -> bool {
         let looks = self.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd);
         match rule.on_limit {
@@ -127,7 +127,7 @@ impl Demand {
     /// The amount that must fit, and the amount charged; `None`: the limit is not asked.
     pub(super) fn of(self, unit: Unit) -> Option<(u64, u64)> {
         let estimate = match unit {
-            // Counted as it ends, not as it comes.
+            // A request in flight takes a place: nothing is charged.
             Unit::Concurrency => return Some((1, 0)),
             Unit::Requests if self.requests == 0 => return None,
             Unit::Requests => return Some((self.requests, self.requests)),

@@ -14,10 +14,10 @@ use crate::{
     reject::{Limited, Why},
 };
 
-/// The wait told to a refused client where only the store could tell the true one.
+/// The wait told to a client that is refused because the store is away: the store alone knows the true wait.
 const STORE_AWAY: Duration = Duration::from_secs(1);
 
-/// The questions of a request, of which at least one was answered with no.
+/// The questions of a request. At least one answer is no.
 #[derive(Debug)]
 pub(super) struct Denial<'a> {
     pub(super) rules: SmallVec<[Asked<'a>; 4]>,
@@ -60,7 +60,7 @@ impl<'a> Denial<'a> {
         }
     }
 
-    /// The refusal by the queue of a limit, counted. `wait`: how long the client would have to wait, if that is known.
+    /// The refusal by the queue of a limit, counted. `wait`: the time that the client would have to wait, if known.
     pub(super) fn refuse_at_queue(&self, at: usize, why: Why, wait: Option<Duration>) -> Box<Limited> {
         let mut limited = self.refuse();
         limited.limit = self.rules[at].rule.name.clone();

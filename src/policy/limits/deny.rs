@@ -1,7 +1,7 @@
-//! Keys that the store has refused: until its answer is out of date, a key is refused from memory and the store is not asked.
+//! Keys that the store has refused. A key is refused from memory until the store's answer is out of date: the store is not asked.
 //!
-//! A refusal by an inbound limit on requests stands until the request would pass: nothing gives such requests back. Where charges may
-//! be given back (tokens, dollars, outbound requests) it stands for [`SHORT`]: another replica may give room back in between.
+//! A refusal by an inbound limit on requests stands until the request would pass: nothing gives such requests back. Any other refusal
+//! (tokens, dollars, outbound requests) stands for [`SHORT`]: another replica may give room back.
 
 use std::{
     collections::HashMap,
@@ -15,10 +15,10 @@ use super::table::{Answer, Item};
 const SHARDS: usize = 16;
 /// Most keys of a shard. A full shard remembers no further one until some are out of date.
 const MOST: usize = 4_096;
-/// Microseconds for which a refusal stands that may be out of date.
+/// Microseconds for which a refusal stands while another replica may give room back.
 const SHORT: u64 = 1_000_000;
 
-/// The keys.
+/// The keys that the store has refused.
 #[derive(Debug, Default)]
 pub(super) struct Denied {
     count: AtomicUsize,
@@ -38,7 +38,7 @@ struct Spent {
 }
 
 impl Denied {
-    /// The store's refusal of `key`, if it holds for this question too.
+    /// The store's refusal of `key`, if the refusal holds for this question.
     pub(super) fn find(&self, key: u128, item: &Item<'_>, now: u64) -> Option<Answer> {
         if self.count.load(Relaxed) == 0 {
             return None;
@@ -54,7 +54,7 @@ impl Denied {
         })
     }
 
-    /// Remembers that the store has refused a key all of whose amount is used. `stands`: nothing that was charged under this key is ever given back.
+    /// Remembers a key that the store has refused with its whole amount used. `stands`: no charge under this key is ever given back.
     pub(super) fn remember(&self, key: u128, item: &Item<'_>, stands: bool, now: u64) {
         let Answer { refused: true, wait: Some(wait), used, resets, .. } = item.answer else { return };
         if used < item.limit {

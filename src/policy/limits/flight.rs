@@ -1,7 +1,7 @@
 //! Requests in flight, counted by key. A place is held until the last byte of the answer, and is given back by `Drop`.
 //!
-//! The counts need no bound of their own: a key is held only while one of its requests is in flight. They are those of this process:
-//! replicas do not share them, because a replica that dies could give nothing back.
+//! The counts need no bound of their own: a key is held only while one of its requests is in flight. Replicas do not share the counts: a
+//! replica that dies could give nothing back.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -33,7 +33,7 @@ pub struct KeyFacts<'a> {
     pub headers: &'a Fields,
     /// The query, without `?`.
     pub query: Option<&'a str>,
-    /// Whether the peer is a trusted proxy: a tier that it names is believed.
+    /// Whether the peer is a trusted proxy: a trusted proxy's tier is believed.
     pub trusted: bool,
     /// The route's name.
     pub route: &'a str,
@@ -79,7 +79,7 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
 /// The tier that `source` names. An empty value names none.
 pub(super) fn tier<'a>(source: &'a KeyPart, facts: &KeyFacts<'a>) -> Option<&'a [u8]> {
     let named = match source {
-        // Several fields of one name: nobody can say which of them holds.
+        // Several fields of one name give no tier: none of them is known to hold.
         KeyPart::Header(name) if facts.trusted => {
             let mut values = facts.headers.all(name);
             values.next().filter(|_| values.next().is_none()).map(|value| value.as_bytes())

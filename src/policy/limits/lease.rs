@@ -40,7 +40,7 @@ pub(super) struct Held {
     pub(super) slot: u64,
     /// Whether the limit is charged: not if it was only checked, or refused while it observes.
     pub(super) charged: bool,
-    /// Whether the limit would have refused, if it did not only observe.
+    /// Whether the limit only observes and would have refused.
     pub(super) observed: bool,
     pub(super) shared: Option<Box<Hold>>,
     /// The place among the requests in flight.
@@ -111,7 +111,7 @@ impl Lease {
         self.held.extend(other.held.drain(..));
     }
 
-    /// Gives the places among the requests in flight back: the answer has ended, and the work goes on without it.
+    /// Gives the places among the requests in flight back: the answer has ended, the work goes on.
     pub fn landed(mut self) -> Self {
         self.held.iter_mut().for_each(|held| held.place = None);
         self
@@ -156,7 +156,7 @@ impl Lease {
         })
     }
 
-    /// The limits that would have refused the request, if they did not only observe.
+    /// The observing limits that would have refused the request.
     pub fn would_refuse(&self) -> impl Iterator<Item = &Arc<str>> {
         self.held.iter().filter(|held| held.observed).map(|held| &held.rule.name)
     }

@@ -16,10 +16,9 @@ use tokio::sync::Notify;
 
 use super::{Inner, table::Key};
 
-/// All lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// Requests that wait, in all lines: without any, no lock is taken.
+    /// Requests that wait in all lines. At 0 no lock is taken.
     waiting: AtomicUsize,
     by_key: Mutex<HashMap<Key, Line>>,
 }
@@ -33,7 +32,7 @@ struct Line {
 #[derive(Debug)]
 struct Waiter {
     number: u64,
-    /// The time at which it is expected to pass, in microseconds; 0: nobody knows.
+    /// The time at which the request is expected to pass, in microseconds; 0: nobody knows.
     due: u64,
     wake: Arc<Notify>,
 }
@@ -41,11 +40,11 @@ struct Waiter {
 /// A line as a request finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ahead {
-    /// Requests in it.
+    /// Requests in the line.
     pub(super) count: usize,
-    /// The time at which the last of them is expected to pass.
+    /// The time at which the last request is expected to pass.
     pub(super) last: u64,
-    /// The time at which the one that is `limit` places before a new one is expected to pass; `None`: there are fewer.
+    /// The time at which the request `limit` places before a new one is expected to pass; `None`: the line is shorter.
     pub(super) limit_before: Option<u64>,
 }
 
@@ -59,7 +58,6 @@ pub(super) struct Turn {
 }
 
 impl Lines {
-    /// Whether a request waits under `key`.
     pub(super) fn is_waiting(&self, key: Key) -> bool {
         self.waiting.load(SeqCst) > 0 && self.by_key.lock().contains_key(&key)
     }
@@ -77,7 +75,6 @@ impl Lines {
         }
     }
 
-    /// Wakes the first of a line.
     pub(super) fn wake_first(&self, key: Key) {
         if self.waiting.load(SeqCst) > 0
             && let Some(line) = self.by_key.lock().get(&key)

@@ -108,7 +108,7 @@ struct Keys {
     /// The halves of the key in Redis; both 0: no Redis, or its secret is not known yet. A cause keeps keys for each caller: an option
     /// of a `u128` would take twice the memory.
     shared: [u64; 2],
-    /// The amount that holds: the place among the limit's own and its tiers'.
+    /// The place of the amount that holds, among the limit's own amount and its tiers' amounts.
     level: u16,
     /// The owner of the counter in words; only where `alert_at` may have to name it.
     who: Option<Arc<str>>,
@@ -187,7 +187,7 @@ impl Limits {
     async fn decide<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
         match &self.inner.sharing {
             None => self.decide_here(asks, now),
-            // Boxed: without a store its size would be carried by every request in flight.
+            // Boxed: every request in flight would carry the future's size even without a store.
             Some(sharing) => Box::pin(sharing.admit(&self.inner, asks, now)).await,
         }
     }

@@ -1,7 +1,7 @@
 //! How budgets stand: their use, and the time at which they will be spent.
 //!
-//! The keys that are watched are those of limits with `alert_at`: the one of a limit without a key, and those that have reached a
-//! share. With Redis the use is the part that this process has seen.
+//! Watched keys are keys of limits with `alert_at`: the only key of a limit without `key`, and keys that have reached a share. With
+//! Redis the use is the part that this process has seen.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ pub struct Budget {
     pub amount: u64,
     /// The window.
     pub window: Duration,
-    /// The time until it will be spent if the use goes on as lately; `None`: it will not be spent in this window.
+    /// The time until the budget is spent if the use goes on as lately; `None`: the budget will not be spent in this window.
     pub spent_in: Option<Duration>,
 }
 

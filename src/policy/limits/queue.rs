@@ -1,7 +1,7 @@
 //! Waiting in line instead of a refusal: `queue` on a limit holds requests and paces them, in the order in which they came.
 //!
-//! The order holds per key of the limit that has made a request wait, within this process. A wait that is known to be longer than
-//! allowed is refused at once; so is a request that finds the line full. A client that goes away leaves its line at once.
+//! The order holds per key of the limit that has made a request wait, within this process. A request whose known wait is too long is
+//! refused at once. A request that finds the line full is refused at once. A client that goes away leaves its line at once.
 
 use std::{
     sync::{
@@ -47,16 +47,15 @@ pub struct QueueCounts {
     pub passed: u64,
     /// Requests whose client went away while they waited.
     pub left: u64,
-    /// Requests that were refused because the queue was full.
+    /// Requests that were refused at once: the queue was full.
     pub full: u64,
-    /// Requests that were refused at once, because their wait would have been longer than allowed.
+    /// Requests that were refused at once: their wait would have been longer than allowed.
     pub too_long: u64,
-    /// Requests that were refused after they had waited as long as is allowed.
+    /// Requests that were refused after the longest allowed wait.
     pub timed_out: u64,
 }
 
 impl QueueTally {
-    /// The counts now.
     pub(super) fn counts(&self) -> QueueCounts {
         let of = |cell: &AtomicU64| cell.load(Relaxed);
         QueueCounts {
@@ -79,7 +78,7 @@ pub struct Waited {
     pub time: Duration,
 }
 
-/// A request that waits. Dropped half-way, its client has left.
+/// A request that waits. A drop without `end` counts as a client that has left.
 struct Waiting {
     rule: Arc<Rule>,
     turn: Turn,
@@ -94,7 +93,7 @@ impl Waiting {
         cell(&self.rule.tally.queue).fetch_add(1, Relaxed);
     }
 
-    /// Waits until the request may ask again; `false`: it has waited as long as is allowed. `pause`: microseconds, if known.
+    /// Waits until the request may ask again; `false`: the longest allowed wait is over. `pause`: microseconds, if known.
     async fn pause(&self, pause: Option<u64>) -> bool {
         let until = match pause.filter(|_| self.turn.is_first()) {
             Some(pause) => self.deadline.min(Instant::now() + Duration::from_micros(pause.max(PAUSE))),
@@ -127,7 +126,7 @@ impl Limits {
     ) -> Result<(Lease, Option<Waited>), Box<Limited>> {
         match asks.iter().any(|ask| ask.keyed.set.queues()) {
             false => Ok((self.admit_shared(asks, now).await?, None)),
-            // Boxed: without a queue its size would be carried by every request in flight.
+            // Boxed: every request in flight would carry the future's size even without a queue.
             true => Box::pin(self.wait(asks, now, until)).await,
         }
     }
@@ -184,7 +183,7 @@ impl Limits {
         }
     }
 
-    /// The denial by a limit under whose key others wait already; nothing is asked.
+    /// The denial by a limit whose line has requests in it already. No counter is asked.
     fn occupied<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Option<Box<Denial<'a>>> {
         let (rules, mut items) = gather(asks);
         let mut found = false;
@@ -221,7 +220,7 @@ impl Limits {
         Ok(Waiting { rule: rule.clone(), turn, deadline, ended: false })
     }
 
-    /// The time at which a request at the end of the line would pass, in microseconds, if nobody leaves it; 0: nobody knows.
+    /// The time at which a request at the end of the line would pass, in microseconds, if no request leaves the line; 0: nobody knows.
     fn due(&self, denial: &Denial<'_>, at: usize) -> u64 {
         let item = &denial.items[at];
         let ahead = self.inner.lines.ahead(item.key, item.limit);
@@ -234,7 +233,7 @@ impl Limits {
             }
             Meter::Window(shape) => {
                 let own = match ahead.limit_before {
-                    // The one that is a whole limit before this one must have left the window.
+                    // The request a whole limit before this one must have left the window.
                     Some(due) => shape.end(shape.slot(due.max(denial.now))),
                     None => denial.now + self.inner.table.first_fit(denial.now, item.key, item.meter, item.limit, count + 1).unwrap_or(0),
                 };

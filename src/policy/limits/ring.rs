@@ -142,8 +142,8 @@ impl Ring {
         shape.end(youngest).saturating_sub(now)
     }
 
-    /// Microseconds until `limit` will be used, if the use goes on as in the last quarter of the window (fixed: since it began).
-    /// `None`: it will not be in this window, or too little of it has passed to tell.
+    /// Microseconds until `limit` is used up if the use goes on as in the last quarter of the window (fixed: since the window began).
+    /// `None`: the limit will not be used up in this window, or too little of the window has passed to tell.
     pub fn spent_in(&mut self, shape: Shape, now: u64, limit: u64) -> Option<u64> {
         let present = self.advance(shape, now);
         if self.total >= limit {
@@ -156,7 +156,7 @@ impl Ring {
         if used == 0 || span * 100 < u128::from(shape.width) {
             return None;
         }
-        // From slot to slot: what is used now leaves the window, and as much as lately is added.
+        // Slot by slot, past use leaves the window and as much use as lately is added.
         let mut held = self.total;
         for step in 0..shape.reach {
             let end = (present + step + 1) * shape.width - now;

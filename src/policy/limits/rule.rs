@@ -68,7 +68,7 @@ pub(super) struct Level {
     pub(super) amount: Option<u64>,
     /// Its member of `RateLimit-Policy`.
     pub(super) policy: String,
-    /// `alert_at`.
+    /// The shares of `alert_at`.
     pub(super) shares: Box<[alert::Share]>,
 }
 
@@ -100,13 +100,13 @@ pub struct LimitCounts {
     pub admitted: u64,
     /// Requests it refused.
     pub refused: u64,
-    /// Requests it would have refused, if it did not only observe.
+    /// Requests it only observed and would have refused.
     pub observed: u64,
     /// Requests it did not count: their caller is unknown.
     pub skipped: u64,
     /// Decisions made without the shared store, as `on_store_error` says.
     pub store_away: u64,
-    /// Refusals from memory by what the store has said before: it was not asked again.
+    /// Refusals from memory by an earlier answer of the store: the store was not asked again.
     pub spared: u64,
     /// Whether it has a queue.
     pub queues: bool,

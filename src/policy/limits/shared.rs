@@ -155,7 +155,7 @@ impl Sharing {
         read(&answer, keys.len()).map(Some).ok_or_else(|| StoreError::Refused("the script's answer is not understood".into()))
     }
 
-    /// Whether Redis has refused one of the limits lately, so that it need not be asked; the items then say which.
+    /// Whether Redis has refused one of the limits lately: Redis need not be asked, and `items` say which limit.
     fn known_as_spent(&self, rules: &[Asked<'_>], items: &mut [Item<'_>], now: u64) -> bool {
         let mut spent = false;
         for (asked, item) in rules.iter().zip(items).filter(|(_, item)| !item.observe && !item.force) {

@@ -57,7 +57,7 @@ pub struct Item<'a> {
     pub charge: u64,
     /// Whether a refusal only counts.
     pub observe: bool,
-    /// Whether it fits in any case and is charged: the use may go beyond the limit.
+    /// Whether the cost fits in any case and is charged: the use may go beyond the limit.
     pub force: bool,
     /// Whether it only checks: nothing is charged, now or when the cost is known.
     pub look: bool,
@@ -160,7 +160,7 @@ impl Table {
         }
     }
 
-    /// The use of a key, and microseconds until `limit` will be used if the use goes on as lately; `None`: it will not be in the window.
+    /// The use of a key, and microseconds until `limit` is used up if the use goes on as lately; `None`: not in this window.
     pub fn outlook(&self, now: u64, key: Key, meter: &Meter, limit: u64) -> (u64, Option<u64>) {
         let Meter::Window(shape) = meter else { return (0, None) };
         let mut shard = self.shards[self.shard_index(key)].lock();
@@ -169,7 +169,7 @@ impl Table {
         (ring.used(*shape, now), ring.spent_in(*shape, now, limit))
     }
 
-    /// Microseconds until `cost` would pass without other requests; `None`: it is above the limit by itself.
+    /// Microseconds until `cost` would pass without other requests; `None`: `cost` alone is above the limit.
     pub fn first_fit(&self, now: u64, key: Key, meter: &Meter, limit: u64, cost: u64) -> Option<u64> {
         let mut shard = self.shards[self.shard_index(key)].lock();
         let Some((_, place)) = shard.find(key) else { return (cost <= limit).then_some(0) };

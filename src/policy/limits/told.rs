@@ -1,8 +1,8 @@
 //! What clients are told: refusals, and the header fields that tell the state of limits.
 //!
 //! Header fields are those of draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy` (`q` quota, `w` window in seconds, `qu`
-//! unit; no window for requests in flight) and `RateLimit` (`r` remaining, `t` seconds until the window is free, or, refused, until the request would pass).
-//! Limits that only observe are not shown.
+//! unit; no window for requests in flight) and `RateLimit` (`r` remaining, `t` seconds until the window is free; `t` of a refusal:
+//! until the request would pass). Limits that only observe are not shown.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -13,17 +13,17 @@ use crate::{
     reject::{Limited, Why, ceil_secs},
 };
 
-/// The wait told where nobody knows it.
+/// The wait told to a client where nobody knows the true wait.
 const SOON: Duration = Duration::from_secs(1);
 /// The largest integer of a structured field (RFC 9651 section 3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// The refusal by the limit with the longest wait, counted; its fields tell the state of all limits.
+/// The refusal by the limit with the longest wait, counted. The refusal's fields tell the state of all limits.
 pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
     let act = act(rules, items);
     let mut worst: Option<(&Asked<'_>, &Item<'_>)> = None;
     for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
-        // A limit that would rather act is counted by who acts.
+        // A refusal by a limit that would rather act is counted where the limit acts.
         asked.rule.tally.refused.fetch_add(u64::from(act == OnLimit::Refuse), Relaxed);
         alert::refused(asked.rule, asked.whose(item.key), item.answer.used, now);
         let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
@@ -50,7 +50,7 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
     }
 }
 
-/// What all limits that refuse agree to do: the strictest of their acts.
+/// The act of all limits that refuse: the strictest one.
 fn act(rules: &[Asked<'_>], items: &[Item<'_>]) -> OnLimit {
     let strictness = |act: &OnLimit| match act {
         OnLimit::Degrade(_) => 0,
@@ -91,7 +91,7 @@ pub(super) fn policy(limit: &config::Limit, amount: u64) -> String {
     format!("{};q={};w={window};qu=\"{unit}\"", quoted(&limit.name), amount.min(LARGEST))
 }
 
-/// Adds the fields of the limits that enforce: each with its use, and the time until it is free or would pass.
+/// Adds the fields of the limits that enforce: each limit's use, and the time until the limit is free or the request would pass.
 pub(super) fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u16, u64, Duration)> + Clone, fields: &mut Fields) {
     let enforced = || states.clone().filter(|(rule, ..)| rule.mode == Mode::Enforce);
     if enforced().next().is_none() {

@@ -141,7 +141,7 @@ impl Beside {
         }
     }
 
-    /// Takes terms that are said later: they replace what was said before.
+    /// Takes later terms: later terms replace earlier ones.
     fn say(&mut self, later: Terms) {
         if later.tier != Tier::Unsaid {
             self.terms.tier = later.tier;
@@ -235,14 +235,14 @@ impl Beside {
         self.units = most(self.units, found);
     }
 
-    /// All tokens of the call, and the parts that add up to them. `own` is the usage that the answer states for itself. Without
-    /// parts of other models there are none.
+    /// All tokens of the call, and the parts that add up to them. `own` is the usage that the answer states for itself. An answer
+    /// without parts of other models has no parts.
     pub fn assemble(mut self, own: Usage) -> (Usage, Vec<Part>) {
         if self.parts.is_empty() {
             return (own, self.parts);
         }
         let sum = |parts: &[Part]| parts.iter().fold(Usage::default(), |sum, part| sum.plus(&part.usage));
-        // What the list does not have is the answering model's. Lifetimes of cache writes may be split in one place alone.
+        // Usage that the list lacks is the answering model's. Lifetimes of cache writes may be split in one place alone.
         let listed = sum(&self.parts[..self.listed]);
         let writes = |usage: &Usage| usage.cache_write.saturating_add(usage.cache_write_1h);
         let split = listed.cache_write_1h > 0 || own.cache_write_1h == 0;

@@ -160,7 +160,7 @@ impl Counts {
                 audio_output: self.output_details().and_then(|details| details.audio_tokens.0),
                 image_input: pictures,
                 image_cached: cached.and_then(|cached| cached.image_tokens.0).or(self.cached_images()),
-                // A model that tells the pictures of its prompt apart makes pictures, unless it tells those of its output too.
+                // Without output details, a model that tells the pictures of its prompt apart makes pictures.
                 image_output: match self.output_details() {
                     Some(details) => details.image_tokens.0,
                     None => output.filter(|_| pictures.is_some() && self.input_tokens.0.is_some()),

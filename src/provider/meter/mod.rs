@@ -157,7 +157,7 @@ impl Meter {
         self
     }
 
-    /// Sets what the model's calls have taught about its tokens: estimates of words are corrected by it.
+    /// Sets the model's learned ratios: the ratios correct estimates of words.
     pub fn spoken_as(mut self, ratio: Ratio) -> Self {
         self.ratio = Some(ratio);
         self

@@ -1,5 +1,5 @@
-//! The bills of batches: a batch is reserved when it is created, and charged once, at the batch price, when an answer states what it
-//! has used: its own state, or its results line by line, however often they are fetched.
+//! The bills of batches. A batch is reserved when it is created. A batch is charged once, at the batch price, when an answer states its
+//! usage: its own state, or its results line by line. A later answer charges nothing.
 
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Seen {
     }
 }
 
-/// Settles a call of a batch's life, whose answer has ended. Without a complete answer nothing is known: what was reserved stays.
+/// Settles a call of a batch's life after the end of its answer. A cut answer tells nothing: the reservation stays.
 pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bool) {
     let files = &bill.ask.proxy.shared.files;
     let provider = bill.provider.clone();
@@ -194,7 +194,7 @@ impl Bill {
         }
     }
 
-    /// The usage of each model with its price. Answers without usage are estimated from what was expected of all.
+    /// The usage of each model with its price. Answers without usage are estimated from the expected usage of all.
     fn priced(&self, order: &Order, used: &batch::Used) -> Vec<(Observed, Option<u64>)> {
         let prices = &self.ask.worker.live.prices;
         let all = used.observed().chain(used.untold(&order.expected));

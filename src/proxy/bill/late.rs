@@ -62,9 +62,9 @@ pub struct Late {
     observed: Observed,
     /// The pledge of a work that this process has forgotten.
     forgotten: Option<Pledge>,
-    /// What a batch has used.
+    /// The usage of a batch.
     batch: Option<batch::Used>,
-    /// The work was deleted: who deletes it pays for nobody.
+    /// Whether the work was deleted: a caller who deletes a work pays for nobody else.
     deleted: bool,
     done: bool,
 }

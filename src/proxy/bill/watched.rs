@@ -1,4 +1,4 @@
-//! A request's body on its way to a provider: whether all of it was taken, and what it says if it is the requests of a batch.
+//! A request's body on its way to a provider: whether all of the body was taken, and which requests of a batch are in it.
 
 use std::{
     cell::{Cell, RefCell},

@@ -24,7 +24,7 @@ pub(super) enum Left {
     Whole,
     /// Another ledger has all of it.
     TakenIn,
-    /// It is marked, and whether another ledger has it cannot be seen now.
+    /// The file is marked. This process cannot see now whether another ledger has it.
     Unsure,
 }
 

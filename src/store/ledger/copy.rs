@@ -1,4 +1,4 @@
-//! Whole copies of a ledger's file: to a snapshot, from one, and to itself, so that what was erased is in no byte of it.
+//! Whole copies of a ledger's file: to a snapshot, from one, and to itself, so that an erased name is in no byte of the file.
 
 use std::{
     fs::{self, OpenOptions},
@@ -61,7 +61,7 @@ impl Ledger {
         let copy = empty(&fresh)?;
         copy_all(&snapshot, &copy)?;
         rename_identity(&copy)?;
-        // Opened anew, a file of an older format is migrated.
+        // Opening the file anew migrates an older format.
         drop(copy);
         let copy = File::open(&fresh)?;
         let before = beside(&path, "before-restore");
@@ -185,7 +185,7 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
     }
 }
 
-/// Gives a file an identity of its own: another ledger may have taken in the one it was copied from.
+/// Gives a file an identity of its own: another ledger may have taken in the file's original.
 fn rename_identity(file: &File) -> Result<(), FileError> {
     let identity = clock::unguessable_id();
     let txn = file.db.begin_write()?;

@@ -137,7 +137,7 @@ impl File {
             error => FileError::Other(format!("{}: {error}", path.display())),
         };
         loop {
-            // The books tell who uses the app: they are for the proxy's own user.
+            // The ledger tells who uses the app: the file is for the proxy's own user.
             let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
             let file = file.map_err(FileError::io(path))?;
             let inode = file.metadata().map_err(FileError::io(path))?.ino();

@@ -103,7 +103,7 @@ impl Inner {
         }
     }
 
-    /// Notes a failure. The file is closed: redb refuses all work after a failed read or write until then.
+    /// Notes a failure and closes the file: after a failed read or write redb refuses all work on an open file.
     pub(super) fn fail(&self, books: &mut Books, error: &FileError) {
         self.counts.failures.fetch_add(1, Relaxed);
         books.file = None;
@@ -118,7 +118,7 @@ impl Inner {
         if books.file.is_none() {
             self.open_in(books)?;
         }
-        // A commit whose end is unknown first: its rows must not be added to another one.
+        // A commit whose end is unknown comes first: its rows must not be added to another commit.
         if books.sealed.is_some() {
             self.write(books)?;
         }
@@ -249,7 +249,7 @@ impl Inner {
         Err(FileError::Other(format!("all {SLOTS} ledgers in {} are held by other processes", dir.display())))
     }
 
-    /// Sums up what is over and drops what is too old. `now`: also if it was done a moment ago.
+    /// Sums up buckets that are over and drops buckets that are too old. `now`: also if the last look was a moment ago.
     pub(super) fn tidy(&self, now: bool) {
         let mut books = self.books.lock();
         let minute = self.minute();
@@ -278,7 +278,7 @@ impl Inner {
         self.retire(books, minute)
     }
 
-    /// Drops what is too old, and more if the ledger is too large.
+    /// Drops buckets that are too old, and more buckets if the ledger is too large.
     fn retire(&self, books: &mut Books, minute: u32) -> Result<(), FileError> {
         let Some(file) = books.file.clone() else { return Ok(()) };
         let steady = u32::try_from(self.clock.moment().steady_millis() / 60_000).unwrap_or(u32::MAX);
@@ -322,7 +322,6 @@ fn shrink(pages: &mut Pages<'_>, minute: u32) -> Result<bool, FileError> {
     Ok(false)
 }
 
-/// The name of a ledger's file.
 pub(super) fn file_name(slot: usize) -> String {
     format!("ledger-{slot}.redb")
 }

@@ -1,7 +1,7 @@
 //! The levels of the ledger: minutes, hours and days; and days once more with fewer dimensions, for questions that need no more.
 //!
-//! A bucket is a minute, hour or day by its number since 1970 (UTC). An hour or day is *summed up* once its rows exist: they are then the
-//! sum of all that fell into it, also of what comes late. A question reads the coarsest level that has the answer.
+//! A bucket is a minute, hour or day by its number since 1970 (UTC). An hour or day is *summed up* once its rows exist. The rows are then
+//! the sum of all calls in the bucket, late calls included. A question reads the coarsest level that has the answer.
 
 use super::entry::{DIMS, Dim, Key};
 

@@ -4,8 +4,8 @@
 //! batches and writes what they add up to in one transaction per interval. A crash loses at most one interval and the moment that a
 //! write takes. A sum is never wrong: a transaction is in the file whole or not at all, and its number tells which.
 //!
-//! While the disk fails, the proxy serves on: what is counted waits in memory. There are then at most [`WAITING`] sums; beyond them
-//! calls are added up by hour and without their caller, and no dollar is lost.
+//! While the disk fails, the proxy serves on: counted calls wait in memory, in at most [`WAITING`] sums. Further calls are added up by
+//! hour and without their caller: no dollar is lost.
 //!
 //! # Several processes
 //! A file belongs to one process. The second process with the same `state_dir` takes the next file (`ledger-1.redb`). A process takes in
@@ -104,7 +104,7 @@ pub(crate) struct Inner {
     terms: Terms,
     clock: Clock,
     journals: Mutex<Vec<Arc<Journal>>>,
-    /// What was counted and is not in the file. Locked after `books`, never before.
+    /// Counted calls that are not in the file. Locked after `books`, never before.
     open: Mutex<Open>,
     /// The file. Locked for as long as a commit takes.
     books: Mutex<Books>,
@@ -203,7 +203,7 @@ impl Ledger {
         self.0.commit();
     }
 
-    /// Sums up what is over and drops what is too old, now.
+    /// Sums up buckets that are over and drops buckets that are too old, now.
     pub fn tidy(&self) {
         self.0.tidy(true);
     }

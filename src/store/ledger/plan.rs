@@ -31,7 +31,7 @@ pub struct Has {
 pub struct Plan {
     /// In the order of time.
     pub pieces: Vec<Piece>,
-    /// A bucket does not fit between the edges, and what is finer was dropped: it counts where it begins.
+    /// A bucket does not fit between the edges, and its finer buckets were dropped: the bucket counts where it begins.
     pub rounded: bool,
 }
 
@@ -70,7 +70,7 @@ impl Plan {
         end
     }
 
-    /// Takes a bucket if it lies between two edges, or if `gone`: nothing finer is there.
+    /// Takes a bucket if it lies between two edges, or if `gone`: no finer bucket is there.
     fn take(&mut self, class: Class, bucket: u32, edges: &[u32], gone: bool) -> bool {
         let (from, to) = (bucket * class.minutes(), (bucket + 1) * class.minutes());
         let next = edges.partition_point(|edge| *edge <= from);
@@ -80,7 +80,7 @@ impl Plan {
                 return false;
             }
             self.rounded = true;
-            // It counts where it begins; a bucket that begins before the first edge does not count.
+            // A bucket counts where it begins. A bucket that begins before the first edge does not count.
             if next == 0 || next == edges.len() {
                 return true;
             }

@@ -50,7 +50,7 @@ impl Inner {
         let mut books = self.books.lock();
         self.drain();
         if books.file.is_none() {
-            // Before the keeper has opened the file, and where there is none.
+            // The keeper has not opened the file yet, or there is no keeper.
             let _ = self.open_in(&mut books).inspect_err(|error| self.fail(&mut books, error));
         }
         let mut gaps = Vec::new();

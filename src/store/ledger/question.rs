@@ -210,7 +210,7 @@ fn after(at: u32, bucket: Bucket, tz: &TimeZone) -> Option<u32> {
     }
     let zoned = Timestamp::from_second(i64::from(at) * 60).ok()?.to_zoned_datetime(tz.clone());
     if bucket == Bucket::Hour {
-        // Zones differ from UTC by parts of an hour; where a clock is set, an hour is as long as it is.
+        // Zones differ from UTC by parts of an hour. An hour in which a clock is set keeps its own length.
         let past = u32::from(zoned.minute().unsigned_abs());
         return Some(at - past + 60);
     }

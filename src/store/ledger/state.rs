@@ -1,4 +1,4 @@
-//! How the ledger is: for `/health` and metrics.
+//! The ledger's state, for `/health` and metrics.
 
 use std::{fmt, sync::atomic::Ordering::Relaxed};
 
@@ -50,7 +50,7 @@ pub struct State {
 }
 
 impl Ledger {
-    /// How it is. `None`: a commit is being made just now.
+    /// The ledger's state. `None`: a commit is being made just now.
     pub fn state(&self) -> Option<State> {
         let books = self.0.books.try_lock_for(std::time::Duration::from_millis(50))?;
         let batched: usize = self.0.journals.lock().iter().map(|journal| journal.len()).sum();
@@ -80,7 +80,7 @@ impl Ledger {
 }
 
 impl Books {
-    /// The trouble is over.
+    /// Ends the trouble.
     pub(super) fn calm(&mut self) {
         if self.trouble.take().is_some() {
             tracing::info!("the ledger is written again; nothing that was counted is lost");

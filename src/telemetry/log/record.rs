@@ -95,7 +95,7 @@ pub struct Record<'a> {
     pub detail: &'a str,
     /// The limit that refused.
     pub limit: &'a str,
-    /// Limits that would have refused, if they did not only observe; separated by spaces.
+    /// Observing limits that would have refused, separated by spaces.
     pub would_refuse: &'a str,
     /// What the cache did (`none`: the route has none).
     pub cache: &'a str,
@@ -310,7 +310,7 @@ fn json_tokens(out: &mut Vec<u8>, tokens: &Tokens) {
     out.push(b'}');
 }
 
-/// A member's text, which may be anybody's; an empty one is left out.
+/// A member's text, from any source. An empty text is left out.
 fn text(out: &mut Vec<u8>, key: &'static str, value: &str) {
     if !value.is_empty() {
         out.extend_from_slice(key.as_bytes());

@@ -69,7 +69,7 @@ pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
                 decimal(out, u64::from(octet), 0);
             }
         }
-        // rare, and the short form of RFC 5952 is not worth writing again; a Vec never fails
+        // The standard library writes IPv6: the short form of RFC 5952 is rare and not worth writing again. A Vec never fails.
         IpAddr::V6(v6) => {
             let _ = std::io::Write::write_fmt(out, format_args!("{v6}"));
         }

@@ -95,7 +95,7 @@ pub(super) fn gcra_is_local(build: &mut Build<'_>, config: &Config) {
     }
 }
 
-/// The window; zero for requests in flight, which have none. `None`: it is missing.
+/// The window; zero for requests in flight. `None`: the window is missing.
 pub(super) fn window(build: &mut Build<'_>, path: &str, written: &Written, unit: Unit) -> Option<Duration> {
     match (&written.window, unit) {
         (window, Unit::Concurrency) => {
@@ -138,7 +138,7 @@ pub(super) fn terms_fit(build: &mut Build<'_>, path: &str, written: &Written, un
     }
 }
 
-/// Finds a cheaper model that calls could not go to.
+/// Finds a cheaper model that no call can go to.
 pub(super) fn degrades(build: &mut Build<'_>, place: &Place<'_>, path: &str, provider: Option<&str>, unit: Unit) {
     let at = format!("{path}.on_limit.degrade");
     match (place.door, provider) {

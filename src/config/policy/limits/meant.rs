@@ -8,7 +8,7 @@ use crate::config::{key::KeyPart, mode::Mode};
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Limit {
-    /// As written, or generated from place and terms. Counters live on by it across reloads; it is a label of metrics.
+    /// The name, as written or generated from place and terms. Counters live on by the name across reloads. The name is a label of metrics.
     pub name: Arc<str>,
     pub mode: Mode,
     /// The parts by which counters are kept. Empty: one counter for all.
@@ -31,7 +31,7 @@ pub struct Limit {
     /// Fractions of `amount` that raise an alert, ascending.
     pub alert_at: Vec<f64>,
     pub unpriced: Unpriced,
-    /// What a call whose cost no answer says means to a limit on tokens or dollars.
+    /// The rule of a limit on tokens or dollars for a call whose cost no answer states.
     pub unmetered: Unpriced,
 }
 
@@ -100,7 +100,7 @@ pub enum OnLimit {
     Ask(AskPerson),
 }
 
-/// The model that calls go to once a limit is spent.
+/// The model that calls go to after a limit is spent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Degrade {
     /// Its provider, of the same API; `None`: the one that was asked.

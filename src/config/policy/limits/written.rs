@@ -108,7 +108,7 @@ impl Word for TierName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Amount {
     Off,
-    /// As text: the limit's unit says how it is read.
+    /// The amount as text: the limit's unit says how the text is read.
     Of(String),
 }
 
