@@ -135,10 +135,12 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 10] = [
+const DOCUMENTS: [&str; 12] = [
     "../README.md",
     "guide/attribution.md",
     "guide/cache.md",
+    "guide/ledger.md",
+    "guide/limits.md",
     "guide/prices.md",
     "guide/protocol.md",
     "guide/redis.md",
@@ -156,7 +158,7 @@ fn commands(text: &str) -> Vec<String> {
         // A list's own lines are indented.
         let line = line.trim_start();
         if line.starts_with("```") {
-            shell = line == "```sh";
+            shell = line == "```sh" || line == "```console";
             continue;
         }
         let spans: Vec<&str> = if shell { vec![line.split('#').next().unwrap()] } else { line.split('`').skip(1).step_by(2).collect() };
