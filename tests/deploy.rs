@@ -158,7 +158,7 @@ fn commands(text: &str) -> Vec<String> {
         // A list's own lines are indented.
         let line = line.trim_start();
         if line.starts_with("```") {
-            shell = line == "```sh" || line == "```console";
+            shell = line == "```sh";
             continue;
         }
         let spans: Vec<&str> = if shell { vec![line.split('#').next().unwrap()] } else { line.split('`').skip(1).step_by(2).collect() };
