@@ -223,7 +223,8 @@ fn configured(price: &Price, table: &[Entry]) -> Entry {
 
 /// The row of the table for a model, by its [`plain`] name.
 fn find_known<'e>(table: &'e [Entry], model: &str) -> Option<&'e Entry> {
-    table.iter().find(|entry| entry.model.matches(plain(model)))
+    let name = plain(model);
+    table.iter().find(|entry| entry.model.matches(name))
 }
 
 /// A model's name without its prefix: a gateway's vendor (`openai/gpt-4o`), Gemini's `models/`, Bedrock's `eu.anthropic.`.
