@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The modules below stand in that order. Each may import only from those further down ([`mod@body`], [`config`], [`clock`],
-//! [`fields`] and [`pressure`] are near the bottom, [`http1`] is below all). A test checks it.
+//! [`fields`], [`message`] and [`pressure`] are near the bottom, [`http1`] is below all). A test checks it.
 
 pub mod app;
 pub mod cli;

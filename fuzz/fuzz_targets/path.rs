@@ -2,10 +2,11 @@
 //! reading; a table that finds a route finds it for every reading, or refuses.
 #![no_main]
 
-use http::{HeaderMap, Method};
+use http::Method;
 use libfuzzer_sys::fuzz_target;
 use outrigger::{
     config::{Match, PathPattern},
+    http1::Fields,
     listen::narrow,
     route::{Query, Table, liberal_readings},
 };
@@ -14,7 +15,7 @@ fn row(pattern: &str, name: &'static str) -> (Match, &'static str) {
     (Match { path: Some(PathPattern::parse(pattern).expect("a pattern")), ..Match::default() }, name)
 }
 
-fn query<'a>(path: &'a str, method: &'a Method, headers: &'a HeaderMap) -> Query<'a> {
+fn query<'a>(path: &'a str, method: &'a Method, headers: &'a Fields) -> Query<'a> {
     Query { path, method, host: "", headers, provider: None, operation: None, model: None }
 }
 
@@ -39,7 +40,7 @@ fuzz_target!(|input: &str| {
         }
     }
     let table = Table::new([row("/admin/**", "admin"), row("/a/*", "a"), row("/a/b/**", "b"), row("/*/c", "c")]);
-    let (method, headers) = (Method::GET, HeaderMap::new());
+    let (method, headers) = (Method::GET, Fields::new());
     let whole = query(path, &method, &headers);
     if let Ok(found) = table.find_unambiguous(&whole) {
         for reading in liberal_readings(path) {

@@ -5,10 +5,11 @@
 mod cut;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use libfuzzer_sys::fuzz_target;
 use outrigger::{
     config::{Api, Operation},
+    http1::Fields,
     provider::{Meter, Observed, canonical, classify, read, with_include_usage, with_model},
 };
 
@@ -25,7 +26,7 @@ const CALLS: [(Api, Operation); 9] = [
 ];
 const TYPES: [&str; 3] = ["application/json", "text/event-stream", "application/vnd.amazon.eventstream"];
 
-fn observe(call: (Api, Operation), headers: &HeaderMap, pieces: &[&[u8]]) -> (Observed, bool) {
+fn observe(call: (Api, Operation), headers: &Fields, pieces: &[&[u8]]) -> (Observed, bool) {
     let mut meter = Meter::new(call.0, call.1, headers);
     for piece in pieces {
         meter.feed(piece);
@@ -39,16 +40,16 @@ fuzz_target!(|input: &[u8]| {
     for call in CALLS {
         for content_type in TYPES {
             for coding in ["", "gzip"] {
-                let mut headers = HeaderMap::new();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+                let mut headers = Fields::new();
+                headers.insert(header::CONTENT_TYPE, content_type);
                 if !coding.is_empty() {
-                    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding));
+                    headers.insert(header::CONTENT_ENCODING, coding);
                 }
                 let whole = observe(call, &headers, &[body]);
                 assert_eq!(observe(call, &headers, &pieces), whole, "{call:?} {content_type} {coding}");
             }
         }
-        let _ = classify(call.0, StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
+        let _ = classify(call.0, StatusCode::TOO_MANY_REQUESTS, &Fields::new(), body);
         let Ok(facts) = read(call.0, call.1, body) else { continue };
         let bytes = Bytes::copy_from_slice(body);
         if let Some(other) = with_model(&bytes, "other-model") {
