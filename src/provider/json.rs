@@ -65,11 +65,22 @@ impl<'de, K: Deserialize<'de>> Deserialize<'de> for Known<K> {
             }
 
             fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
-                Ok(K::deserialize(serde::de::value::StrDeserializer::<E>::new(key)).ok())
+                Ok(K::deserialize(serde::de::value::StrDeserializer::<Silent>::new(key)).ok())
             }
         }
 
         reader.deserialize_str(Key(std::marker::PhantomData)).map(Self)
+    }
+}
+
+/// An error without words: nobody reads why a key is not known, and words cost more than the rest of the reading.
+#[derive(Debug, thiserror::Error)]
+#[error("not known")]
+struct Silent;
+
+impl serde::de::Error for Silent {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
     }
 }
 

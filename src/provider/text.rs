@@ -94,23 +94,51 @@ impl Spoken {
                     continue;
                 }
             }
-            if self.escape == Escape::None && self.kind == Kind::Letter && byte.is_ascii_lowercase() && self.run <= MEDIA_BYTES {
-                let room = (MEDIA_BYTES + 1 - self.run) as usize;
-                let letters = rest.iter().take(room).take_while(|byte| byte.is_ascii_lowercase()).count();
-                self.letters(letters as u32);
-                rest = &rest[letters..];
-                continue;
+            if self.escape == Escape::None && self.run <= MEDIA_BYTES && (byte == b' ' || byte.is_ascii_lowercase()) {
+                let words = self.words(rest);
+                if words > 0 {
+                    rest = &rest[words..];
+                    continue;
+                }
             }
             self.byte(byte);
             rest = after;
         }
     }
 
-    /// Counts small letters that follow a letter, all at once: as [`Self::character`] counts each.
+    /// Counts small letters that follow a letter, and words of small letters behind one blank: as [`Self::byte`] counts them, but all at
+    /// once, since most of a text is such words. Returns how many bytes it has counted.
+    fn words(&mut self, text: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            if self.kind == Kind::Letter {
+                let room = (MEDIA_BYTES + 1 - self.run) as usize;
+                let letters = small_letters(&text[at..]).min(room);
+                self.letters(letters as u32);
+                at += letters;
+            }
+            let begins = matches!(text[at..], [b' ', b'a'..=b'z', ..]) && self.kind != Kind::Blank && self.run <= MEDIA_BYTES;
+            if !begins {
+                return at;
+            }
+            // The blank ends a run of base64 and adds nothing. The letter begins a run, and a token.
+            self.parts += self.of_run;
+            (self.of_run, self.run, self.line) = (TOKEN, 1, 1);
+            (self.kind, self.in_row, self.small) = (Kind::Letter, 1, true);
+            at += 2;
+        }
+    }
+
+    /// Counts small letters that follow a letter.
     fn letters(&mut self, more: u32) {
-        let tokens_behind = |row: u32| row.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
+        if more == 0 {
+            return;
+        }
         let row = self.in_row.saturating_add(more);
-        self.of_run += u64::from(tokens_behind(row) - tokens_behind(self.in_row)) * TOKEN;
+        if row > WORD {
+            let tokens_behind = |row: u32| row.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
+            self.of_run += u64::from(tokens_behind(row) - tokens_behind(self.in_row)) * TOKEN;
+        }
         (self.in_row, self.small) = (row, true);
         self.run += u64::from(more);
         self.line += u64::from(more);
@@ -380,6 +408,26 @@ fn numbers(text: &[u8]) -> u64 {
     text.windows(2).filter(|pair| begins(pair)).count() as u64
 }
 
+/// How many small letters begin the text.
+fn small_letters(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = ONES << 7;
+    let (words, _) = text.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // The high bit of a byte tells: not below `a`; above `z`; not ASCII. No sum carries into the next byte.
+        let low = word & !HIGH;
+        let (not_below, above) = (low + ONES * u64::from(0x80 - b'a'), low + ONES * u64::from(0x7f - b'z'));
+        let others = !(not_below & !above & !word) & HIGH;
+        if others != 0 {
+            return at + (others.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + text[at..].iter().take_while(|byte| byte.is_ascii_lowercase()).count()
+}
+
 /// The alphabets of RFC 4648 sections 4 and 5.
 fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() | matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
@@ -471,6 +519,17 @@ mod tests {
         assert!((3..8).contains(&prompt(tool.as_bytes())), "{}", prompt(tool.as_bytes()));
         for cut in [&b"{\"messages\":\"wor"[..], b"\"", b"{\"a\":\"\\", b""] {
             let _ = prompt(cut);
+        }
+    }
+
+    #[test]
+    fn small_letters_are_the_small_letters() {
+        for byte in 0..=255u8 {
+            for before in [0, 3, 7, 8, 12] {
+                let text = ["abcmyz".repeat(3)[..before].as_bytes(), &[byte], b" letters"].concat();
+                let plain = text.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+                assert_eq!(small_letters(&text), plain, "{byte} behind {before}");
+            }
         }
     }
 

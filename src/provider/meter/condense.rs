@@ -1,7 +1,7 @@
 //! Condenses one JSON text of any size while it passes. The members that the meter reads are kept, within a bound; long values
 //! are skipped.
 //!
-//! Strings are cut to [`STRING`] bytes and lists of numbers to [`SCALARS`]. Beyond [`MOST`] bytes only the members of
+//! Strings are cut to [`STRING`] bytes, the answer's own words to [`SPOKEN`], and lists of numbers to [`SCALARS`]. Beyond [`MOST`] bytes only the members of
 //! [`ESSENTIAL`] are kept: usage is found behind megabytes of images, vectors or log probabilities. The kept text is JSON again,
 //! even if the input is cut. The skipped text is counted ([`Spoken`]), base64 as media.
 
@@ -9,6 +9,8 @@ use crate::provider::text::Spoken;
 
 /// Bytes that are kept of a string: enough for any name and for the words of an error.
 pub(super) const STRING: usize = 2 * 1024;
+/// Bytes that are kept of a string that is a part of the answer's own words. They are counted, and not read again.
+pub(super) const SPOKEN: usize = 256;
 /// Numbers and words that are kept of a list.
 pub(super) const SCALARS: u32 = 8;
 /// Bytes that are kept of a text.
@@ -84,6 +86,8 @@ pub(super) struct Condenser {
     words: Vec<u8>,
     escaped: bool,
     string_start: usize,
+    /// Bytes that are kept of the string under way.
+    string_most: usize,
     /// The start of the last escape in the kept string.
     last_escape: usize,
     own: Spoken,
@@ -245,6 +249,8 @@ impl Condenser {
                     self.lead();
                     self.kept.push(b'"');
                     (self.string_start, self.last_escape) = (self.kept.len(), usize::MAX);
+                    let mood = self.value.mood;
+                    self.string_most = if mood.speaks && !mood.silent && !mood.essential { SPOKEN } else { STRING };
                 }
                 self.state = State::InString;
             }
@@ -323,7 +329,7 @@ impl Condenser {
                 end + 1
             }
             Some(_) => {
-                if self.state == State::InString && self.value.keep && self.kept.len() - self.string_start < STRING {
+                if self.state == State::InString && self.value.keep && self.kept.len() - self.string_start < self.string_most {
                     self.last_escape = self.kept.len();
                 }
                 self.take(&rest[end..=end]);
@@ -345,7 +351,7 @@ impl Condenser {
             if mood.speaks { &mut self.own } else { &mut self.all }.feed(raw);
         }
         if self.state == State::InString && self.value.keep {
-            let room = STRING.saturating_sub(self.kept.len() - self.string_start);
+            let room = self.string_most.saturating_sub(self.kept.len() - self.string_start);
             self.kept.extend_from_slice(&raw[..raw.len().min(room)]);
         }
     }
@@ -375,7 +381,7 @@ impl Condenser {
     fn safe_end(&self) -> usize {
         const LONGEST_ESCAPE: usize = 6;
         let mut end = self.kept.len();
-        if end - self.string_start < STRING && !self.escaped {
+        if end - self.string_start < self.string_most && !self.escaped {
             // The string was not cut. The input may be cut within an escape.
             let tail = self.kept.get(self.last_escape..).unwrap_or_default();
             return if tail.starts_with(b"\\u") && tail.len() < LONGEST_ESCAPE {

@@ -101,7 +101,7 @@ impl Prices {
     /// All rows, the operator's first; with `model` those that would be asked for it, the deciding one first.
     pub fn rows(&self, model: Option<&str>) -> Vec<Row> {
         let fits = |entry: &&Entry| model.is_none_or(|name| entry.model.matches(name) || entry.model.matches(super::plain(name)));
-        self.overrides.iter().chain(&self.known).filter(fits).map(Entry::row).collect()
+        self.overrides.rows().iter().chain(self.known.rows()).filter(fits).map(Entry::row).collect()
     }
 }
 

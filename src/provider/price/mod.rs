@@ -9,13 +9,17 @@
 
 mod lines;
 mod rates;
+mod shelf;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use lines::{Line, Receipt, Row, usd};
 
-use self::rates::{FEMTO, Factor, Fees, Rates, Tiers};
+use self::{
+    rates::{FEMTO, Factor, Fees, Rates, Tiers},
+    shelf::Shelf,
+};
 use super::Observed;
 use crate::{
     config::{Glob, Price, PriceTier},
@@ -25,10 +29,10 @@ use crate::{
 /// Prices of models.
 #[derive(Debug, Clone)]
 pub struct Prices {
-    /// The configured prices, the most specific first.
-    overrides: Vec<Entry>,
-    /// The built-in prices, the most specific first.
-    known: Vec<Entry>,
+    /// The configured prices.
+    overrides: Shelf,
+    /// The built-in prices.
+    known: Shelf,
 }
 
 #[derive(Debug, Clone)]
@@ -70,9 +74,9 @@ impl Prices {
     /// its prices for sound and pictures is the price of text. A tier without a row of its own costs the model's standard row times
     /// the built-in model's factor, else times the usual one.
     pub fn new(overrides: &[Price]) -> Self {
-        let known = specific_first(table::known());
+        let known = Shelf::new(table::known());
         let overrides = overrides.iter().map(|price| configured(price, &known)).collect();
-        Self { overrides: specific_first(overrides), known }
+        Self { overrides: Shelf::new(overrides), known }
     }
 
     /// Nano-USD of a call at the standard price by the model that was asked for and the model that answered; `None`: neither has a
@@ -143,8 +147,8 @@ impl Prices {
     /// The operator's price for the model in this tier, by its full name, else by its [`plain`] name.
     fn own(&self, model: &str, tier: Tier) -> Option<&Entry> {
         let find = |name: &str| {
-            let rows = self.overrides.iter().filter(|entry| entry.model.matches(name));
-            rows.clone().find(|entry| entry.tier == Some(tier)).or_else(|| rows.clone().find(|entry| entry.tier.is_none()))
+            let rows = &self.overrides;
+            rows.find(name, |entry| entry.tier == Some(tier)).or_else(|| rows.find(name, |entry| entry.tier.is_none()))
         };
         find(model).or_else(|| find(plain(model)))
     }
@@ -181,7 +185,7 @@ fn nano(femto: u128) -> u64 {
 }
 
 /// An operator's row.
-fn configured(price: &Price, table: &[Entry]) -> Entry {
+fn configured(price: &Price, table: &Shelf) -> Entry {
     let cached = price.cached_input.unwrap_or(price.input);
     let write = price.cache_write.unwrap_or(price.input);
     let rates = Rates::text(price.input, cached, write, price.cache_write_1h.unwrap_or(write), price.output)
@@ -222,18 +226,15 @@ fn configured(price: &Price, table: &[Entry]) -> Entry {
 }
 
 /// The row of the table for a model, by its [`plain`] name.
-fn find_known<'e>(table: &'e [Entry], model: &str) -> Option<&'e Entry> {
-    let name = plain(model);
-    table.iter().find(|entry| entry.model.matches(name))
+fn find_known<'e>(table: &'e Shelf, model: &str) -> Option<&'e Entry> {
+    table.find(plain(model), |_| true)
 }
 
 /// A model's name without its prefix: a gateway's vendor (`openai/gpt-4o`), Gemini's `models/`, Bedrock's `eu.anthropic.`.
 fn plain(model: &str) -> &str {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    name.rsplit_once("anthropic.").map_or(name, |(_, name)| name)
-}
-
-fn specific_first(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_by_key(|entry| std::cmp::Reverse((entry.model.literal_len(), entry.model.is_literal())));
-    entries
+    let name = memchr::memrchr(b'/', model.as_bytes()).map_or(model, |slash| &model[slash + 1..]);
+    match memchr::memchr(b'.', name.as_bytes()) {
+        Some(_) => name.rsplit_once("anthropic.").map_or(name, |(_, name)| name),
+        None => name,
+    }
 }
