@@ -41,6 +41,7 @@ pub mod resolve;
 pub mod clock;
 pub mod config;
 pub mod fields;
+pub mod in_place;
 pub mod message;
 pub mod pressure;
 

@@ -52,7 +52,11 @@ impl Claims {
                 name.id(),
                 Id::XForwardedFor | Id::XForwardedHost | Id::XForwardedProto | Id::XForwardedClientCert | Id::XRealIp | Id::Forwarded
             );
-        let (known, name) = (name.id().is_known(), name.as_str());
+        let known = name.id().is_known();
+        if known && !is_ours && self.callers.is_empty() {
+            return Whose::Anybodys;
+        }
+        let name = name.as_str();
         let ours = match name.as_bytes().first() {
             _ if is_ours => return Whose::Trusted,
             // A name that the house knows is no other spelling of these names.

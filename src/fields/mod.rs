@@ -14,11 +14,7 @@ pub fn content_length(fields: &Fields) -> Result<Option<u64>, &'static str> {
     let mut length = None;
     for value in fields.all(Id::ContentLength) {
         for part in value.as_bytes().split(|b| *b == b',') {
-            let part = part.trim_ascii();
-            if part.is_empty() || !part.iter().all(u8::is_ascii_digit) {
-                return Err("a Content-Length that is not a number");
-            }
-            let number: u64 = std::str::from_utf8(part).ok().and_then(|p| p.parse().ok()).ok_or("a Content-Length beyond 64 bits")?;
+            let number = digits(part.trim_ascii())?;
             if length.is_some_and(|known| known != number) {
                 return Err("two different Content-Lengths");
             }
@@ -26,6 +22,15 @@ pub fn content_length(fields: &Fields) -> Result<Option<u64>, &'static str> {
         }
     }
     Ok(length)
+}
+
+/// A number of decimal digits alone.
+fn digits(text: &[u8]) -> Result<u64, &'static str> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return Err("a Content-Length that is not a number");
+    }
+    let add = |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    text.iter().try_fold(0, add).ok_or("a Content-Length beyond 64 bits")
 }
 
 /// Whether a request with these fields announces a body.

@@ -74,7 +74,22 @@ pub fn text(text: &[u8]) -> usize {
         }
         at += 1;
     }
-    at + text[at..].iter().position(|byte| is_control(*byte)).unwrap_or(text.len() - at)
+    match ends_plain(text, at, |word| below_space(word) | equal_to(word, 0x7f) != 0) {
+        true => text.len(),
+        false => at + text[at..].iter().position(|byte| is_control(*byte)).unwrap_or(text.len() - at),
+    }
+}
+
+/// Whether less than a word is left at `at`, and the last eight bytes of `text` leave no mark: one look instead of one a byte.
+#[inline]
+fn ends_plain(text: &[u8], at: usize, marks: impl Fn(u64) -> bool) -> bool {
+    text.len() - at < 8 && text.last_chunk().is_some_and(|word| !marks(u64::from_le_bytes(*word)))
+}
+
+/// Whether a byte of `word` is a control byte, or not ASCII.
+#[inline]
+const fn is_odd(word: u64) -> bool {
+    (below_space(word) | equal_to(word, 0x7f) | word & HIGHS) != 0
 }
 
 /// Whether all of `text` is visible ASCII, spaces and tabs.
@@ -82,12 +97,12 @@ pub fn text(text: &[u8]) -> usize {
 pub fn is_visible(text: &[u8]) -> bool {
     let mut at = 0;
     while let Some(word) = word(text, at) {
-        if (below_space(word) | equal_to(word, 0x7f) | word & HIGHS) != 0 {
+        if is_odd(word) {
             break;
         }
         at += 8;
     }
-    text[at..].iter().all(|byte| byte.is_ascii() && !is_control(*byte))
+    ends_plain(text, at, is_odd) || text[at..].iter().all(|byte| byte.is_ascii() && !is_control(*byte))
 }
 
 /// Makes a space of each control byte.

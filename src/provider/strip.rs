@@ -4,7 +4,10 @@
 //! without a content coding. Whole events are cut; every other byte passes as it came. `"usage": null` in the other chunks
 //! stays: every client ignores it.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use memchr::memmem::Finder;
 
 use super::{
     json,
@@ -85,7 +88,7 @@ impl Strip {
 
     /// Whether the event has usage and no choice.
     fn is_usage_chunk(&mut self, raw: &[u8]) -> bool {
-        if memchr::memmem::find(raw, b"\"usage\"").is_none() {
+        if USAGE.find(raw).is_none() {
             return false;
         }
         self.joined.clear();
@@ -95,6 +98,9 @@ impl Strip {
             .is_some_and(|chunk| chunk.usage.is_some() && chunk.error.is_none() && chunk.choices.is_none_or(|choices| choices.is_empty()))
     }
 }
+
+/// The search of every event, prepared once.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 #[derive(serde::Deserialize)]
 struct Chunk {

@@ -110,38 +110,34 @@ impl Spoken {
     /// once, since most of a text is such words. Returns how many bytes it has counted.
     fn words(&mut self, text: &[u8]) -> usize {
         let mut at = 0;
+        let Self { mut parts, mut of_run, mut run, mut line, mut in_row, .. } = *self;
+        let mut in_word = self.kind == Kind::Letter;
+        let mut may_begin = self.kind != Kind::Blank;
         loop {
-            if self.kind == Kind::Letter {
-                let room = (MEDIA_BYTES + 1 - self.run) as usize;
+            if in_word {
+                let room = (MEDIA_BYTES + 1 - run) as usize;
                 let letters = small_letters(&text[at..]).min(room);
-                self.letters(letters as u32);
-                at += letters;
+                let row = in_row.saturating_add(letters as u32);
+                of_run += tokens_between(in_row, row) * TOKEN;
+                (at, in_row) = (at + letters, row);
+                (run, line) = (run + letters as u64, line + letters as u64);
             }
-            let begins = matches!(text[at..], [b' ', b'a'..=b'z', ..]) && self.kind != Kind::Blank && self.run <= MEDIA_BYTES;
-            if !begins {
-                return at;
+            may_begin &= run <= MEDIA_BYTES;
+            let [b' ', b'a'..=b'z', ..] = text[at..] else { break };
+            if !may_begin {
+                break;
             }
             // The blank ends a run of base64 and adds nothing. The letter begins a run, and a token.
-            self.parts += self.of_run;
-            (self.of_run, self.run, self.line) = (TOKEN, 1, 1);
-            (self.kind, self.in_row, self.small) = (Kind::Letter, 1, true);
+            parts += of_run;
+            (of_run, run, line, in_row) = (TOKEN, 1, 1, 1);
+            in_word = true;
             at += 2;
         }
-    }
-
-    /// Counts small letters that follow a letter.
-    fn letters(&mut self, more: u32) {
-        if more == 0 {
-            return;
+        if at > 0 {
+            (self.kind, self.small) = (Kind::Letter, true);
+            (self.parts, self.of_run, self.run, self.line, self.in_row) = (parts, of_run, run, line, in_row);
         }
-        let row = self.in_row.saturating_add(more);
-        if row > WORD {
-            let tokens_behind = |row: u32| row.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
-            self.of_run += u64::from(tokens_behind(row) - tokens_behind(self.in_row)) * TOKEN;
-        }
-        (self.in_row, self.small) = (row, true);
-        self.run += u64::from(more);
-        self.line += u64::from(more);
+        at
     }
 
     fn byte(&mut self, byte: u8) {
@@ -408,24 +404,34 @@ fn numbers(text: &[u8]) -> u64 {
     text.windows(2).filter(|pair| begins(pair)).count() as u64
 }
 
+/// Further tokens of a word that grows from `before` letters to `letters`.
+#[inline]
+fn tokens_between(before: u32, letters: u32) -> u64 {
+    if letters <= WORD {
+        return 0;
+    }
+    let behind = |letters: u32| letters.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
+    u64::from(behind(letters) - behind(before))
+}
+
 /// How many small letters begin the text.
+#[inline]
 fn small_letters(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
-    let (words, _) = text.as_chunks::<8>();
-    let mut at = 0;
-    for word in words {
+    let mut rest = text;
+    while let Some((word, more)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*word);
         // The high bit of a byte tells: not below `a`; above `z`; not ASCII. No sum carries into the next byte.
         let low = word & !HIGH;
         let (not_below, above) = (low + ONES * u64::from(0x80 - b'a'), low + ONES * u64::from(0x7f - b'z'));
         let others = !(not_below & !above & !word) & HIGH;
         if others != 0 {
-            return at + (others.trailing_zeros() / 8) as usize;
+            return text.len() - rest.len() + (others.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        rest = more;
     }
-    at + text[at..].iter().take_while(|byte| byte.is_ascii_lowercase()).count()
+    text.len() - rest.len() + rest.iter().take_while(|byte| byte.is_ascii_lowercase()).count()
 }
 
 /// The alphabets of RFC 4648 sections 4 and 5.

@@ -36,6 +36,7 @@ use crate::{
     clock::Instant,
     config::Applies,
     http1::{Fields, Id},
+    in_place,
     message::{AnswerHead, Instead, Response},
     policy::cache::{CacheQuery, Decision, Fill, Follower, HitInfo, HitKind, Lookup, Purge, Recorder, flight::FallThrough},
     pressure::Level,
@@ -260,7 +261,7 @@ async fn fetch(proxy: Rc<Proxy>, mut sending: Sending, mut fill: Box<Fill>, mut 
             fill.request_headers(sending.headers_mut());
         }
         let again = sending.again();
-        let answer = unless_deserted(Box::pin(attempt(&proxy, &mut sending)), &mut give, &fill).await;
+        let answer = unless_deserted(in_place::pinned(|| attempt(&proxy, &mut sending)), &mut give, &fill).await;
         let Some(answer) = answer else { return Fetched::NOTHING };
         let now = proxy.shared.clock.moment();
         let attempted = match answer {

@@ -27,6 +27,7 @@ use crate::{
     cause::{Begin, Running},
     clock::Instant,
     http1::{Fields, Id},
+    in_place,
     message::Response,
     policy::limits::{Keyed, Lease},
     reject::{Bound, Limited, Reject},
@@ -37,6 +38,9 @@ use crate::{
     },
     upstream::Connection,
 };
+
+/// Bytes of the fields that tell the state of a few limits.
+const LIMIT_FIELDS: usize = 192;
 
 /// One request under way.
 pub struct Exchange {
@@ -114,7 +118,7 @@ impl Exchange {
     /// The exchange of `ask`.
     pub fn of(ask: Rc<Ask>) -> Box<Self> {
         let cache = CacheNotes { outcome: CacheOutcome::None, bypass: None, only_reads: false, looks_inside: false };
-        Box::new(Self {
+        in_place::boxed(|| Self {
             cache,
             answer: AnswerNotes::default(),
             lease: None,
@@ -207,7 +211,7 @@ impl Exchange {
         let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok());
         self.answer.streams = self.ask.call().map(|_| kind.is_some_and(crate::provider::is_stream));
         dress(&self, &mut head);
-        Response::from_parts(head, Body::Tapped(Box::new(Tap::new(body, bounds, self))))
+        Response::from_parts(head, Body::Tapped(in_place::boxed(|| Tap::new(body, bounds, self))))
     }
 
     /// Fields that tell the client the state of its limits.
@@ -221,7 +225,7 @@ impl Exchange {
     /// Gives away the limits' reservation for the tries. The rest stays with the request.
     pub fn take_funds(&mut self) -> Option<Lease> {
         let lease = self.lease.as_mut()?;
-        self.answer.limit_fields = Fields::new();
+        self.answer.limit_fields = Fields::with_room(LIMIT_FIELDS, 2);
         lease.tell(&mut self.answer.limit_fields);
         Some(lease.take_moving())
     }

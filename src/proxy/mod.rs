@@ -59,6 +59,7 @@ use crate::{
     cause::WorkerCauses,
     clock::{Chance, http_date},
     config::{Applies, Bounds, CallerSource},
+    in_place,
     message::Response,
     policy::{access, limits::Keyed},
     reject::{Bound, Reject},
@@ -170,7 +171,7 @@ impl Proxy {
                 ask.routed(route_inbound(door, arrival)?);
                 Replay::new(body)
             }
-            Door::Outbound => Box::pin(model::understand(self, exchange, door, body)).await?,
+            Door::Outbound => in_place::pinned(|| model::understand(self, exchange, door, body)).await?,
         };
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
@@ -204,7 +205,7 @@ impl Proxy {
         let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
         let attempted = match fill {
             None => attempt(self, &mut sending).await?,
-            Some(fill) => Box::pin(cached::fetch_and_fill(exchange, sending, fill)).await?,
+            Some(fill) => in_place::pinned(|| cached::fetch_and_fill(exchange, sending, fill)).await?,
         };
         // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);

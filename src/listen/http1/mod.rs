@@ -29,6 +29,7 @@ use crate::{
     body::Body,
     config::Bounds,
     http1::{Framing, Head, Limits, Refusal, Scanner},
+    in_place,
     proxy::{Handled, Proxy, tunnel},
     reject::Reject,
 };
@@ -46,7 +47,7 @@ pub async fn serve(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, bo
         match wire.next_head(&mut scanner, &mut head).await? {
             Next::Head => {
                 // Boxed: an idle connection holds no room for a request.
-                if !Box::pin(one(listener, wire, peer, head)).await? {
+                if !in_place::pinned(|| one(listener, wire, peer, head)).await? {
                     return Box::pin(close::gently(wire)).await;
                 }
             }
@@ -91,7 +92,7 @@ async fn one(listener: &Rc<Listener>, wire: &Rc<Wire>, peer: &Rc<Peer>, head: He
         if framing.is_empty() || framing == Framing::Tunnel { Body::Empty } else { Body::stream(Incoming::new(wire.clone(), number)) };
     let handled = match verdict {
         // Boxed: an answer that streams holds no room for how it was made. Nothing is around it: a move costs its size.
-        Ok(()) => wire.unless_gone(Box::pin(Proxy::handle(exchange, body, true))).await,
+        Ok(()) => wire.unless_gone(in_place::pinned(|| Proxy::handle(exchange, body, true))).await,
         Err(reject) => Some(Handled::Answer(Proxy::refuse(exchange, reject))),
     };
     match handled {

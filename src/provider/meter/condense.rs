@@ -19,6 +19,8 @@ pub(super) const MOST: usize = 192 * 1024;
 pub(super) const RESERVE: usize = 64 * 1024;
 /// Deepest nesting that is kept.
 pub(super) const DEEPEST: usize = 64;
+/// Bytes that are kept of a usual answer.
+const USUAL: usize = 1_024;
 /// Bytes that are read of a key or a number.
 const WORD: usize = 64;
 
@@ -231,6 +233,11 @@ impl Condenser {
 
     /// Takes the first byte of a value.
     fn begin(&mut self, byte: u8) {
+        if self.state == State::Start {
+            // Room for a usual answer at once: growing costs more than the rest of the work.
+            self.kept.reserve(USUAL);
+            self.key.reserve(WORD);
+        }
         let container = matches!(byte, b'{' | b'[');
         self.value = self.judge(container);
         match byte {

@@ -1,19 +1,31 @@
 //! Whether an answer asks for tool calls. Every such answer has one of a few words as a key or as a whole string. A text that is
 //! one of these words counts as a tool call: the safe side.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::Wire;
 use crate::provider::json;
 
+/// A search that is prepared once: every event of a stream is searched.
+type Search = LazyLock<Finder<'static>>;
+
+static TOOL_CALLS: Search = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
+static FUNCTION_CALL: Search = LazyLock::new(|| Finder::new(b"\"function_call\""));
+static CAMEL_FUNCTION_CALL: Search = LazyLock::new(|| Finder::new(b"\"functionCall\""));
+static TOOL_USE: Search = LazyLock::new(|| Finder::new(b"\"tool_use\""));
+static CAMEL_TOOL_USE: Search = LazyLock::new(|| Finder::new(b"\"toolUse\""));
+static A_CALL: Search = LazyLock::new(|| Finder::new(b"_call\""));
+
 /// Whether `data`, an answer or an event of one, asks for a tool call. Costs a substring search or two if it does not.
 pub(super) fn asks(wire: Wire, data: &[u8]) -> bool {
     match wire {
-        Wire::Chat => is_given(data, b"\"tool_calls\"") || is_given(data, b"\"function_call\""),
+        Wire::Chat => is_given(data, &TOOL_CALLS) || is_given(data, &FUNCTION_CALL),
         Wire::Responses => is_a_call(data),
-        Wire::Anthropic => memmem::find(data, b"\"tool_use\"").is_some(),
-        Wire::Gemini => is_given(data, b"\"functionCall\"") || is_given(data, b"\"function_call\""),
-        Wire::Bedrock => memmem::find(data, b"\"toolUse\"").is_some(),
+        Wire::Anthropic => TOOL_USE.find(data).is_some(),
+        Wire::Gemini => is_given(data, &CAMEL_FUNCTION_CALL) || is_given(data, &FUNCTION_CALL),
+        Wire::Bedrock => CAMEL_TOOL_USE.find(data).is_some(),
         Wire::Embeddings | Wire::Media | Wire::Unknown => false,
     }
 }
@@ -24,9 +36,9 @@ pub(super) fn can_ask(wire: Wire) -> bool {
 }
 
 /// Whether the data has the key with a value other than null or an empty list.
-fn is_given(data: &[u8], key: &[u8]) -> bool {
-    memmem::find_iter(data, key).any(|at| {
-        let value = json::value_at(&data[at + key.len()..]).unwrap_or_default();
+fn is_given(data: &[u8], key: &Finder<'_>) -> bool {
+    key.find_iter(data).any(|at| {
+        let value = json::value_at(&data[at + key.needle().len()..]).unwrap_or_default();
         let empty_list = value.strip_prefix(b"[").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"]"));
         !value.is_empty() && !value.starts_with(b"null") && !empty_list
     })
@@ -34,7 +46,7 @@ fn is_given(data: &[u8], key: &[u8]) -> bool {
 
 /// Whether the data has a whole string such as `function_call`, `custom_tool_call` or `computer_call`.
 pub(super) fn is_a_call(data: &[u8]) -> bool {
-    memmem::find_iter(data, b"_call\"").any(|at| {
+    A_CALL.find_iter(data).any(|at| {
         let word = data[..at].iter().rev().take_while(|byte| byte.is_ascii_lowercase() || **byte == b'_').count();
         word > 0 && at > word && data[at - word - 1] == b'"'
     })

@@ -84,11 +84,16 @@ pub(super) fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
     let mut digits = [b'0'; 32];
     let mut at = digits.len();
     let mut rest = value;
-    while rest > 0 || at > digits.len() - places - 1 {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    while rest >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
     }
+    if rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
+    }
+    let at = at.min(digits.len() - places - 1);
     let (whole, fraction) = digits[at..].split_at(digits.len() - at - places);
     out.extend_from_slice(whole);
     let significant = fraction.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
@@ -97,6 +102,17 @@ pub(super) fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
         out.extend_from_slice(&fraction[..significant]);
     }
 }
+
+/// The two digits of each number below 100.
+static PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut at = 0;
+    while at < 100 {
+        pairs[at] = [b'0' + (at / 10) as u8, b'0' + (at % 10) as u8];
+        at += 1;
+    }
+    pairs
+};
 
 thread_local! {
     /// The last second written, and its text up to the point.
