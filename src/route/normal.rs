@@ -48,7 +48,12 @@ pub fn careless_readings(path: &str) -> Vec<String> {
 
 /// Whether a path has any part that servers read in different ways.
 fn is_odd(path: &str) -> bool {
-    path.bytes().any(|b| matches!(b, b'%' | b';' | b'\\')) || path.contains("//") || path.contains("/.")
+    let mut before = 0;
+    path.bytes().any(|byte| {
+        let odd = matches!(byte, b'%' | b';' | b'\\') || before == b'/' && matches!(byte, b'/' | b'.');
+        before = byte;
+        odd
+    })
 }
 
 /// The path without dot segments (RFC 3986 section 5.2.4), with doubled slashes taken as one.

@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::{entry::Entry, freshness::Freshness};
 use crate::{
     clock::Moment,
-    http1::{Fields, Id},
+    http1::{Fields, Id, write_number},
 };
 
 /// The field's name.
@@ -97,7 +97,11 @@ pub fn bypassed(reason: &'static str) -> String {
 
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
 pub fn mark_hit(headers: &mut Fields, entry: &Entry, now: Moment) {
-    headers.append(CACHE_STATUS, format!("outrigger; hit; ttl={}", entry.ttl(now)));
+    let ttl = entry.ttl(now);
+    headers.append_with(CACHE_STATUS, |out| {
+        out.extend_from_slice(if ttl < 0 { b"outrigger; hit; ttl=-" } else { b"outrigger; hit; ttl=" });
+        write_number(out, ttl.unsigned_abs());
+    });
     mark_age(headers, &entry.fresh, now);
 }
 
