@@ -3,7 +3,7 @@
 //! # The way of a request
 //!
 //! ```text
-//! accept -> arrival -> route (path; then operation and model) -> access
+//! accept -> arrival -> route (path; then operation and model) -> access -> cors, csrf
 //!        -> limits that count every request -> cache: hit? -> limits that count only misses
 //!        -> for each target (fallback): for each try (retry): breaker permit -> timeout -> upstream
 //!        -> tap: usage, first token, cache fill -> the last byte: settle, metrics, span, log
@@ -41,8 +41,8 @@ pub mod resolve;
 pub mod clock;
 pub mod config;
 pub mod fields;
-pub mod in_place;
 pub mod message;
 pub mod pressure;
 
 pub mod http1;
+pub mod in_place;

@@ -34,6 +34,13 @@ pub enum Reject {
     Misdirected(Cow<'static, str>),
     /// The address is not let in.
     Forbidden(Cow<'static, str>),
+    /// The gate of the route does not let the request pass.
+    Gate {
+        /// The policy.
+        policy: GatePolicy,
+        /// Why, with the key that would let it.
+        why: Cow<'static, str>,
+    },
     /// The method is not proxied (CONNECT, TRACE).
     MethodNotAllowed,
     /// The request came from the proxy itself.
@@ -83,6 +90,24 @@ pub enum Reject {
     NotCached,
     /// A fault of the proxy itself.
     Internal(Cow<'static, str>),
+}
+
+/// A policy of the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum GatePolicy {
+    Cors,
+    Csrf,
+}
+
+impl GatePolicy {
+    /// The policy's key in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cors => "cors",
+            Self::Csrf => "csrf",
+        }
+    }
 }
 
 /// Why a body in a content coding cannot be read.
@@ -160,7 +185,7 @@ impl Reject {
             Self::Unreadable(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
-            Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -184,6 +209,8 @@ impl Reject {
             Self::NotFound(_) => "no_route",
             Self::Misdirected(_) => "misdirected",
             Self::Forbidden(_) => "access_denied",
+            Self::Gate { policy: GatePolicy::Cors, .. } => "cors_refused",
+            Self::Gate { policy: GatePolicy::Csrf, .. } => "csrf_refused",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Loop => "loop",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -230,7 +257,7 @@ impl Reject {
             | Self::BodyCoded(_)
             | Self::MethodNotAllowed => "http_request_error",
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
-            Self::Forbidden(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
+            Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
             Self::Loop => "proxy_loop_detected",
             Self::Overloaded(_) | Self::Stopping => "proxy_internal_response",
             Self::BreakerOpen { .. } => "destination_unavailable",
@@ -256,7 +283,7 @@ impl Reject {
             Self::BadRequest(why) | Self::NotFound(why) | Self::Misdirected(why) | Self::Forbidden(why) | Self::BodyBroken(why) => {
                 why.to_string()
             }
-            Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::Gate { why, .. } | Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
             Self::Unreadable(refusal) => refusal.text().into(),
             Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),

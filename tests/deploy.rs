@@ -135,10 +135,11 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "../README.md",
     "guide/attribution.md",
     "guide/cache.md",
+    "guide/gate.md",
     "guide/ledger.md",
     "guide/limits.md",
     "guide/prices.md",

@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["arrival", "caller", "reject", "usage"],
     &["body", "resolve"],
     &["config", "clock", "fields", "message", "pressure"],
-    &["http1"],
+    &["http1", "in_place"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.

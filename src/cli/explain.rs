@@ -37,6 +37,7 @@ use crate::{
         cached::asked_ttl,
         caller,
         declared::{self, Declared},
+        gate,
         model::{means_one_thing, split},
     },
     reject::Reject,
@@ -186,7 +187,12 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     };
     let table = Table::new(place.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)));
     let found = match door {
-        Door::Inbound => table.find_unambiguous(&query).map_err(refused)?,
+        Door::Inbound => {
+            let asks_pages = |at: &Option<&usize>| at.map_or(place.fallthrough, |at| &place.routes[*at].policies).cors.is_some();
+            let by = |method: &Method| table.find_unambiguous(&Query { method, ..query });
+            let of_preflight = gate::of_preflight(&arrival, by, asks_pages).map_err(&refused)?;
+            of_preflight.map_or_else(|| table.find_unambiguous(&query), Ok).map_err(refused)?
+        }
         Door::Outbound => table.find(&query),
     };
     let default_name: Arc<str> = "default".into();

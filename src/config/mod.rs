@@ -23,6 +23,7 @@ mod secrecy;
 mod testing;
 pub mod tls;
 mod values;
+mod web_origin;
 mod written;
 
 use std::num::NonZeroUsize;
@@ -33,6 +34,7 @@ pub use mode::Mode;
 pub use policy::*;
 pub use tls::{Authorities, Identity, Pin};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
+pub use web_origin::{Sent, WebOrigin};
 
 /// One running proxy. Built by [`read`] only.
 #[derive(Debug, Clone)]

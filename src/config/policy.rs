@@ -7,6 +7,8 @@
 mod access;
 mod breaker;
 mod cache;
+mod cors;
+mod csrf;
 mod fallback;
 pub(super) mod limits;
 mod purge;
@@ -20,6 +22,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use access::Access;
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
+pub use cors::Cors;
+pub use csrf::Csrf;
 pub use fallback::Fallback;
 pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
@@ -90,6 +94,10 @@ macro_rules! policies {
 policies! {
     /// CIDR access.
     access: Option<Access>,
+    /// Pages of other origins that may use the app.
+    cors: Option<Cors>,
+    /// Requests that pages of other origins may not make.
+    csrf: Option<Csrf>,
     /// Limits of the route. The limits of a door come first and stand in the door.
     limits: Vec<Limit>,
     /// Response cache.
@@ -109,8 +117,6 @@ policies! {
 /// Policies that the design names and this version does not have.
 pub(super) const PLANNED: &[Advice] = &[
     ("auth", NOT_YET),
-    ("cors", NOT_YET),
-    ("csrf", NOT_YET),
     ("validate", NOT_YET),
     ("compress", NOT_YET),
     ("queue", "a limit holds requests in line: write `limits: [{key: caller, concurrency: 5, queue: {max: 100, wait: 10s}}]`"),

@@ -8,7 +8,7 @@ use http::{Method, header};
 use crate::http1::{Fields, Id, Value};
 
 /// The fields of a refusal that a page may read, beside status and body.
-const EXPOSED: &str = "retry-after, ratelimit, ratelimit-policy, proxy-status, x-request-id";
+pub const EXPOSED: &str = "retry-after, ratelimit, ratelimit-policy, proxy-status, x-request-id";
 
 /// Whether a request is a browser's preflight.
 pub fn is_preflight(method: &Method, headers: &Fields) -> bool {

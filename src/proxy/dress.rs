@@ -5,6 +5,7 @@
 use super::{
     ask::Ask,
     exchange::{CacheNotes, Exchange},
+    gate,
     timing::server_timing,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     config::Mode,
     http1::Id,
     message::AnswerHead,
-    policy::{cache::status, preflight},
+    policy::{cache::status, cors, preflight},
 };
 
 const CACHE_STATUS: Id = Id::CacheStatus;
@@ -31,9 +32,7 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
     name_bypass(ask, &exchange.cache, head);
     name_fallback(ask, head);
     stop_retries(ask, head);
-    if exchange.answer.reject.is_some() && ask.door() == Door::Inbound {
-        preflight::let_read(&mut head.headers, ask.arrival.headers.get(Id::Origin));
-    }
+    let_pages_read(exchange, head);
     if ask.live_door().is_some_and(|door| door.server_timing) {
         let (own, tries) = (exchange.answer.own.unwrap_or_default(), &ask.tries);
         if let Some(value) = server_timing(own, tries.waited.get(), tries.made.get(), exchange.cache.outcome) {
@@ -43,6 +42,18 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
     if !head.headers.has(Id::Date) {
         // RFC 9110 section 6.6.1.
         head.headers.insert(Id::Date, ask.proxy.date());
+    }
+}
+
+/// Lets pages of other origins read the answer: as the route says, and refusals always.
+fn let_pages_read(exchange: &Exchange, head: &mut AnswerHead) {
+    let ask = &*exchange.ask;
+    let refused = exchange.answer.reject.is_some();
+    match gate::dressing(ask) {
+        Some(_) if !refused && preflight::is_preflight(&ask.arrival.method, &ask.arrival.headers) => {}
+        Some(policy) => cors::dress(policy, ask.arrival.header(Id::Origin), preflight::EXPOSED, &mut head.headers),
+        None if refused && ask.door() == Door::Inbound => preflight::let_read(&mut head.headers, ask.arrival.headers.get(Id::Origin)),
+        None => {}
     }
 }
 

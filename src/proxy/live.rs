@@ -74,6 +74,8 @@ pub struct LiveDoor {
     pub allow: Vec<ipnet::IpNet>,
     /// Outbound with keys: `Host` names that are believed beside loopback ones. `None`: all names are believed.
     pub hosts: Option<Vec<String>>,
+    /// Inbound: whether a route says which pages may use it.
+    pub answers_preflights: bool,
     /// Finds a request's index into `routes`.
     pub table: Table<usize>,
     /// All routes; the last one answers when none matches.
@@ -291,6 +293,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         claims: Arc::new(Claims::NONE),
         allow: Vec::new(),
         hosts: None,
+        answers_preflights: routes.iter().any(|route| route.policies.cors.is_some()),
         table: Table::new(rows),
         routes,
     }

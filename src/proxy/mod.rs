@@ -21,6 +21,7 @@ pub mod exchange;
 pub mod files;
 pub mod forward;
 mod funds;
+pub mod gate;
 mod generation;
 mod guards;
 mod hold;
@@ -43,7 +44,7 @@ mod worth;
 use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::{
@@ -61,7 +62,7 @@ use crate::{
     config::{Applies, Bounds, CallerSource},
     in_place,
     message::Response,
-    policy::{access, limits::Keyed},
+    policy::limits::Keyed,
     reject::{Bound, Reject},
     route::Query,
     store::ledger::Journal,
@@ -175,12 +176,9 @@ impl Proxy {
         };
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
-        // Access before every policy that counts: a refused address uses up no limit.
-        if !access::lets_in(route.policies.access.as_ref(), arrival.client) {
-            return Err(Reject::Forbidden(NOT_LET_IN.into()));
-        }
-        if access::would_refuse(route.policies.access.as_ref(), arrival.client) {
-            ask.cells().policies.access_observed();
+        // The gate before every policy that counts: what it refuses uses up no limit, and preflights are the browser's own.
+        if let Some(response) = gate::pass(exchange, &route.policies)? {
+            return Ok(Served::Response(response, TimeBounds::default()));
         }
         // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
@@ -394,9 +392,20 @@ pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arriv
 }
 
 fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
+    let asks_pages = |at: &usize| door.routes[*at].policies.cors.is_some();
+    if door.answers_preflights
+        && let Some(at) = gate::of_preflight(arrival, |method| inbound_at(door, arrival, method), asks_pages)?
+    {
+        return Ok(at);
+    }
+    inbound_at(door, arrival, &arrival.method)
+}
+
+/// The inbound route of the request, if it had this method.
+fn inbound_at(door: &LiveDoor, arrival: &Arrival, method: &Method) -> Result<usize, Reject> {
     let query = Query {
         path: arrival.path(),
-        method: &arrival.method,
+        method,
         host: arrival.host(),
         headers: &arrival.headers,
         provider: None,

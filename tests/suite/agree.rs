@@ -31,6 +31,8 @@ inbound:
     - {name: shut, match: {path: /shut/**}, access: {deny: [0.0.0.0/0]}}
     - {name: watched, match: {path: /watched}, access: {deny: [0.0.0.0/0], mode: observe}}
     - {name: host, match: {path: /api/**, hosts: [other.example]}}
+    - {name: pages, match: {path: /pages/**, methods: [PUT]}, cors: {origins: ["https://page.example"]}, csrf: {exempt: [/pages/open/**]}}
+    - {name: paged, match: {path: /paged}, cors: {origins: ["https://page.example"], mode: observe}, csrf: {mode: observe}}
 outbound:
   providers:
     openai: {url: 'http://o.test', keys: [sk-of-ours]}
@@ -87,6 +89,14 @@ const INBOUND: &[Question] = &[
     ("GET", "/a/%2e/b", &[], ""),
     ("GET", "//x", &[], ""),
     ("GET", "/a%2fb", &[], ""),
+    ("OPTIONS", "/pages/a", &[("origin", "https://page.example"), ("access-control-request-method", "DELETE")], ""),
+    ("OPTIONS", "/pages/a", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], ""),
+    ("PUT", "/pages/a", &[("origin", "https://evil.example")], "x"),
+    ("PUT", "/pages/open/a", &[("origin", "https://evil.example")], "x"),
+    ("PUT", "/pages/open/..%2fa", &[("origin", "https://evil.example")], "x"),
+    ("PUT", "/pages/a", &[("sec-fetch-site", "same-origin")], "x"),
+    ("OPTIONS", "/paged", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], ""),
+    ("POST", "/paged", &[("origin", "https://evil.example")], "x"),
 ];
 
 /// To the outbound door, in the name of `localhost` unless it says otherwise.

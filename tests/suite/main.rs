@@ -18,6 +18,9 @@ mod routing;
 /// Header fields that change on the way, and those that never leave.
 mod headers;
 
+/// Pages of other origins: who may read, and what may not be sent.
+mod gate;
+
 /// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
 mod limits;
 

@@ -14,7 +14,7 @@ use crate::{
         cache_key::{Asked, AskedCall},
         cached::asked_ttl,
         demands::{BATCH, Refuses, unmetered},
-        guard_outbound, request,
+        gate, guard_outbound, request,
     },
     reject::Reject,
 };
@@ -47,6 +47,9 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, co
     if !access::lets_in(policies.access.as_ref(), asked.arrival.client) {
         return Some(Reject::Forbidden(NOT_LET_IN.into()));
     }
+    if let Some(refusal) = gate(policies, asked.arrival) {
+        return Some(refusal);
+    }
     match (&asked.call, &config.inbound, &config.outbound) {
         (None, Some(inbound), _) => request::app_uri(&asked.arrival.uri, &inbound.app.base).err(),
         (Some(call), _, Some(outbound)) => {
@@ -62,6 +65,15 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, co
         }
         _ => None,
     }
+}
+
+/// The refusal by the gate, of policies that enforce.
+fn gate(policies: &Policies, arrival: &Arrival) -> Option<Reject> {
+    let enforces = |mode: Mode| mode == Mode::Enforce;
+    let cors = policies.cors.as_ref().is_some_and(|cors| enforces(cors.mode));
+    let csrf = policies.csrf.as_ref().is_some_and(|csrf| enforces(csrf.mode));
+    let preflight = cors.then(|| gate::preflight_fields(policies, arrival)).flatten().and_then(Result::err);
+    preflight.or_else(|| csrf.then(|| gate::check_origin(policies, arrival).err()).flatten())
 }
 
 /// A path or a URL. A word alone would parse as a host.

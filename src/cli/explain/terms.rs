@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Fallback, KeyPart, Limit, Mode, OnLimit,
-        OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Cors, Csrf, Fallback, KeyPart, Limit, Mode,
+        OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
     policy::{access, preflight},
@@ -84,6 +84,12 @@ pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, methods: &[Me
     if let Some(policy) = &policies.access {
         add("access", policy.mode, access_terms(policy, asked));
     }
+    if let Some(policy) = &policies.cors {
+        add("cors", policy.mode, cors_terms(policy));
+    }
+    if let Some(policy) = &policies.csrf {
+        add("csrf", policy.mode, csrf_terms(policy));
+    }
     for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
         let mut terms = limit(one, place, door, asked, config);
         if let Some(why) = passed_over(one, door, methods, asked, config) {
@@ -134,6 +140,32 @@ fn access_terms(policy: &Access, asked: &Asked<'_>) -> Terms {
     }
     let word = if access::allows(policy, asked.arrival.client) { "is let in" } else { "is refused" };
     terms.add("this address", word);
+    terms
+}
+
+fn cors_terms(policy: &Cors) -> Terms {
+    let joined = |words: Vec<String>| words.join(" ");
+    let mut terms = Terms::default();
+    terms.add("origins", joined(policy.origins.iter().map(ToString::to_string).collect()));
+    terms.add("methods", joined(policy.methods.iter().map(ToString::to_string).collect()));
+    match &policy.headers {
+        None => terms.add("headers", "every field"),
+        Some(names) => terms.add("headers", joined(names.iter().map(ToString::to_string).collect())),
+    }
+    if policy.credentials {
+        terms.add("credentials", "may be sent");
+    }
+    terms
+}
+
+fn csrf_terms(policy: &Csrf) -> Terms {
+    let mut terms = Terms::default();
+    if !policy.trusted.is_empty() {
+        terms.add("trusted origins", policy.trusted.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+    }
+    if !policy.exempt.is_empty() {
+        terms.add("exempt", policy.exempt.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>().join(" "));
+    }
     terms
 }
 

@@ -139,8 +139,9 @@ impl Word for Method {
     }
 }
 
-const PATH_PATTERN: Kind = Kind::Scalar(&Scalar::new::<PathPattern>("a path pattern", Json::Pattern(r"^/[^?# ]*$"), "/api/**"));
-const METHOD: Kind = Kind::Scalar(&Scalar::new::<Method>("a method", Json::Pattern("^[A-Z-]+$"), "GET"));
+pub(in crate::config) const PATH_PATTERN: Kind =
+    Kind::Scalar(&Scalar::new::<PathPattern>("a path pattern", Json::Pattern(r"^/[^?# ]*$"), "/api/**"));
+pub(in crate::config) const METHOD: Kind = Kind::Scalar(&Scalar::new::<Method>("a method", Json::Pattern("^[A-Z-]+$"), "GET"));
 const OPERATION: Kind = Kind::Scalar(&Scalar::new::<Operation>(
     "an operation",
     Json::Words(&["chat", "responses", "messages", "completions", "embeddings", "images", "audio", "models", "other"]),

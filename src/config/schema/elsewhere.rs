@@ -103,7 +103,7 @@ const WORDS: &[Elsewhere] = &[
     (&["gzip", "compression", "compress", "brotli"], "answers go on as the app coded them; there is no policy that compresses yet"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, limits, cache, timeouts, retry, breaker, fallback",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, limits, cache, timeouts, retry, breaker, fallback",
     ),
     (&["jwt", "oidc", "oauth", "oauth2", "basic_auth", "basicauth", "forward_auth", "authentication", "auth"], "not supported yet"),
     (

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Glob, Origin, Secret,
+    Glob, Origin, Secret, WebOrigin,
     scalars::{Bytes, Count, Field, Host, Name, Nets, OrOff, Share, Usd},
 };
 
@@ -42,6 +42,7 @@ scalars! {
     URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"").no_dollar();
     NETS = Scalar::new::<Nets>("a CIDR, `private` or `loopback`", Json::Text, "private");
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
+    WEB_ORIGIN = Scalar::new::<WebOrigin>("a web origin", Json::Pattern(r"^(\*|null|[A-Za-z0-9+.-]+://[^/ ]+)$"), "\"https://app.example\"");
     MODEL = Scalar::new::<Glob>("a model name, `*` for any characters", Json::Text, "\"gpt-*\"");
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
 }

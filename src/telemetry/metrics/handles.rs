@@ -226,6 +226,11 @@ impl RouteCells {
         self.worker.counter(Family::AccessObserved, &[self.door.as_str(), &self.route]).inc();
     }
 
+    /// A policy of the gate only observes, and would have refused a request.
+    pub fn gate_observed(&self, policy: &str) {
+        self.worker.counter(Family::GateObserved, &[self.door.as_str(), &self.route, policy]).inc();
+    }
+
     /// The cache had no part in a request, for this reason.
     pub fn bypassed(&self, reason: &'static str) {
         self.bypasses.inc(reason);

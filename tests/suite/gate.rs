@@ -1,0 +1,147 @@
+//! The gate: which pages of other origins may use the app, and what they may not make a browser send.
+
+use http::{Request, StatusCode};
+
+use crate::world::{Reply, World, run};
+
+const PAGE: &str = "https://page.example";
+
+const CORS: &str = "
+inbound:
+  app: http://app.test
+  limits: [{name: pace, key: client_ip, requests: 2, window: 1h}]
+  routes:
+    - name: api
+      match: {path: /api/**, methods: [GET, PUT]}
+      cors: {origins: ['https://page.example'], credentials: true, expose: [x-total], headers: [authorization]}
+    - {name: watched, match: {path: /watched/**}, cors: {origins: ['https://page.example'], mode: observe}}
+";
+
+fn preflight(path: &str, origin: &str, method: &str) -> http::request::Builder {
+    Request::options(path).header("origin", origin).header("access-control-request-method", method)
+}
+
+#[test]
+fn a_preflight_is_answered_by_the_route_of_the_request_behind_it_and_counts_nowhere() {
+    run(async {
+        let world = World::new(CORS).await;
+        for _ in 0..3 {
+            let asked = preflight("/api/a", PAGE, "PUT").header("access-control-request-headers", "authorization");
+            let answer = world.client().ask(asked, "").await;
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (StatusCode::NO_CONTENT, PAGE));
+            assert_eq!(answer.header("access-control-allow-methods"), "GET, PUT");
+            assert_eq!(answer.header("access-control-allow-headers"), "authorization");
+            assert_eq!(answer.header("access-control-allow-credentials"), "true");
+            assert_eq!(answer.header("access-control-max-age"), "600");
+            assert!(answer.header("x-request-id").len() == 32 && answer.text().is_empty());
+        }
+        assert_eq!((world.app.asked(), world.limit("pace")), (0, (0, 0, 0)));
+        for (asked, key) in [
+            (preflight("/api/a", "https://evil.example", "PUT"), "cors.origins"),
+            (preflight("/api/a", PAGE, "PUT").header("access-control-request-headers", "x-odd"), "cors.headers"),
+        ] {
+            let refused = world.client().ask(asked, "").await;
+            assert_eq!((refused.status, refused.json()["reason"].as_str()), (StatusCode::FORBIDDEN, Some("cors_refused")));
+            assert!(refused.text().contains(key), "{}", refused.text());
+        }
+        // The method has a route of its own: the app answers for it, as before.
+        assert_eq!(world.client().ask(preflight("/api/a", PAGE, "DELETE"), "").await.status, StatusCode::OK);
+        assert_eq!(world.app.asked(), 1);
+    });
+}
+
+#[test]
+fn answers_and_refusals_are_read_by_the_pages_of_the_route_alone() {
+    run(async {
+        let world = World::new(CORS).await;
+        world.app.always(Reply::ok("x").header("access-control-allow-origin", "*").header("x-total", "7"));
+        let ask = |origin: &'static str| {
+            let client = world.client();
+            async move { client.ask(Request::get("/api/a").header("origin", origin), "").await }
+        };
+        let read = ask(PAGE).await;
+        assert_eq!((read.header("access-control-allow-origin"), read.header("access-control-allow-credentials")), (PAGE, "true"));
+        assert!(read.header("access-control-expose-headers").starts_with("x-total, retry-after"));
+        assert_eq!(read.header("vary"), "origin");
+        let other = ask("https://evil.example").await;
+        assert_eq!((other.status, other.header("access-control-allow-origin")), (StatusCode::OK, ""), "the app's `*` is not the last word");
+        // The third request is over the limit.
+        for (origin, allowed) in [(PAGE, PAGE), ("https://evil.example", "")] {
+            let refused = ask(origin).await;
+            assert_eq!((refused.status, refused.header("access-control-allow-origin")), (StatusCode::TOO_MANY_REQUESTS, allowed));
+        }
+    });
+}
+
+#[test]
+fn a_policy_for_pages_that_observes_changes_nothing_and_names_what_it_would_refuse() {
+    run(async {
+        let world = World::new(CORS).await;
+        world.app.always(Reply::ok("x").header("access-control-allow-origin", "*"));
+        for origin in [PAGE, "https://evil.example"] {
+            let answer = world.client().ask(preflight("/watched/a", origin, "POST"), "").await;
+            assert_eq!((answer.status, answer.header("access-control-allow-origin")), (StatusCode::OK, "*"));
+        }
+        assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "cors")]), 1.0);
+        let log = world.log().await;
+        let words: Vec<&str> = log.iter().filter_map(|line| line["would_refuse"].as_str()).collect();
+        assert_eq!(words, ["cors"]);
+    });
+}
+
+const CSRF: &str = "
+inbound:
+  app: http://app.test
+  trusted_proxies: [10.0.0.0/8]
+  defaults: {csrf: {trusted_origins: ['https://login.example'], exempt: [/hooks/**]}}
+  routes:
+    - {name: watched, match: {path: /watched}, csrf: {mode: observe}}
+    - {name: open, match: {path: /open}, csrf: {mode: off}}
+";
+
+#[test]
+fn what_a_page_of_another_site_makes_a_browser_send_is_refused_before_the_app() {
+    run(async {
+        let world = World::new(CSRF).await;
+        let post = |path: &str, origin: &str| Request::post(path).header("origin", origin);
+        for (asked, status) in [
+            (post("/pay", "https://shop.example"), StatusCode::OK),
+            (post("/pay", "https://login.example"), StatusCode::OK),
+            (Request::post("/pay"), StatusCode::OK),
+            (post("/pay", "https://evil.example"), StatusCode::FORBIDDEN),
+            (post("/pay", "null"), StatusCode::FORBIDDEN),
+            (Request::post("/pay").header("sec-fetch-site", "cross-site"), StatusCode::FORBIDDEN),
+            (Request::get("/pay").header("sec-fetch-site", "cross-site"), StatusCode::OK),
+            (post("/hooks/stripe", "https://evil.example"), StatusCode::OK),
+            (post("/hooks/..%2fpay", "https://evil.example"), StatusCode::FORBIDDEN),
+            (post("/open", "https://evil.example"), StatusCode::OK),
+        ] {
+            let shown = format!("{asked:?}");
+            assert_eq!(world.client().ask(asked, "x").await.status, status, "{shown}");
+        }
+        let refused = world.client().ask(post("/pay", "https://evil.example"), "x").await;
+        assert_eq!(refused.json()["reason"], "csrf_refused");
+        assert!(refused.text().contains("csrf.trusted_origins"), "{}", refused.text());
+        assert!(world.app.seen().iter().all(|seen| seen.target != "/pay" || seen.header("origin") != "https://evil.example"));
+    });
+}
+
+#[test]
+fn the_host_that_a_trusted_proxy_forwards_is_the_apps_own() {
+    run(async {
+        let world = World::new(CSRF).await;
+        let asked = || Request::post("/pay").header("origin", "https://www.example").header("x-forwarded-host", "www.example");
+        assert_eq!(world.client().from("10.0.0.9").ask(asked(), "x").await.status, StatusCode::OK);
+        assert_eq!(world.client().ask(asked(), "x").await.status, StatusCode::FORBIDDEN, "a stranger may not name the host");
+    });
+}
+
+#[test]
+fn a_csrf_policy_that_observes_lets_everything_pass_and_counts_it() {
+    run(async {
+        let world = World::new(CSRF).await;
+        let answer = world.client().ask(Request::post("/watched").header("origin", "https://evil.example"), "x").await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "csrf")]), 1.0);
+    });
+}
