@@ -6,6 +6,7 @@
 mod breakers;
 mod cache;
 pub mod certificates;
+mod failures;
 mod leave;
 mod ledger;
 mod limits;

@@ -60,8 +60,8 @@ pub trait Operator: Send + Sync + 'static {
     /// For `/api/...`. Secrets are redacted.
     fn view(&self, view: View) -> Value;
 
-    /// The ledger's answer to a question, for `/api/usage`. The question is given as pairs of words.
-    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
+    /// The answer to a question. The question is given as pairs of words.
+    fn ask(&self, about: About, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 
     /// Makes a change that is already allowed. Gives the result, or why the change was not made.
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
@@ -85,6 +85,15 @@ pub enum View {
     Ledger,
     /// Requests that wait for a yes.
     Approvals,
+}
+
+/// The matter of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The ledger, for `/api/usage`.
+    Usage,
+    /// The last failures, for `/api/errors`.
+    Errors,
 }
 
 /// A change.

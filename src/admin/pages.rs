@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access};
+use super::{About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access};
 
 /// The page at a path.
 enum Page {
@@ -18,7 +18,7 @@ enum Page {
     Metrics,
     View(View),
     /// The question comes from the query.
-    Usage,
+    Ask(About),
     /// The order comes from the query.
     Top,
     Reload,
@@ -37,7 +37,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 26] = [
+const LIST: [(&str, &str); 27] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -52,6 +52,7 @@ const LIST: [(&str, &str); 26] = [
     ("GET", "/api/spend"),
     ("GET", "/api/ledger"),
     ("GET", "/api/usage?by=caller&from=24h"),
+    ("GET", "/api/errors?since=15m"),
     ("GET", "/api/approvals"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
@@ -89,7 +90,8 @@ impl Page {
             "/api/connections" => Self::View(View::Connections),
             "/api/spend" => Self::View(View::Spend),
             "/api/ledger" => Self::View(View::Ledger),
-            "/api/usage" => Self::Usage,
+            "/api/usage" => Self::Ask(About::Usage),
+            "/api/errors" => Self::Ask(About::Errors),
             "/api/ledger/erase" => Self::Erase,
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
@@ -178,8 +180,8 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             };
         }
         Page::View(view) => return json_answer(StatusCode::OK, &operator.view(view)),
-        Page::Usage => {
-            return match operator.ask(ledger::words(request.uri().query().unwrap_or_default())).await {
+        Page::Ask(about) => {
+            return match operator.ask(about, ledger::words(request.uri().query().unwrap_or_default())).await {
                 Ok(answer) => json_answer(StatusCode::OK, &answer),
                 Err(why) => refused(why),
             };

@@ -40,11 +40,11 @@ impl Operator for Fake {
         json!({"view": format!("{view:?}")})
     }
 
-    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
+    fn ask(&self, about: About, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
         Box::pin(async move {
             match words.iter().any(|(key, _)| key == "colour") {
                 true => Err(Refused::Unclear("no such dimension".into())),
-                false => Ok(json!({ "asked": words })),
+                false => Ok(json!({"asked": words, "about": format!("{about:?}")})),
             }
         })
     }

@@ -99,9 +99,10 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             Action::Erase(name) => {
                 let in_ledger = ledger.erase(&name.0).map_err(failed)?;
                 let in_spend = app.shared.spend.erase(&name.0);
-                match in_ledger || in_spend {
+                let in_errors = app.telemetry.failures().erase(&name.0) > 0;
+                match in_ledger || in_spend || in_errors {
                     true => Ok(json!({"erased": true})),
-                    false => Err(Refused::NotFound("the ledger has no caller of this name".to_owned())),
+                    false => Err(Refused::NotFound("neither the ledger nor the last failures have a caller of this name".to_owned())),
                 }
             }
             Action::Snapshot(to) => Ok(json!({"file": to, "bytes": ledger.snapshot(&to).map_err(failed)?})),

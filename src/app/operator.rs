@@ -8,9 +8,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, ledger, limits, memory, reload, warm};
+use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, memory, reload, warm};
 use crate::{
-    admin::{Action, Dependency, Health, Operator, Refused, State, View},
+    admin::{About, Action, Dependency, Health, Operator, Refused, State, View},
     arrival::Door,
     clock::Instant,
     policy::{breaker, cache::Event},
@@ -131,9 +131,14 @@ impl Operator for Desk {
         }
     }
 
-    fn ask(&self, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
+    fn ask(&self, about: About, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
         let app = self.0.upgrade().ok_or_else(|| Refused::Conflict("the process is ending".into()));
-        Box::pin(async move { ledger::ask(app?, words).await })
+        Box::pin(async move {
+            match about {
+                About::Usage => ledger::ask(app?, words).await,
+                About::Errors => failures::ask(app?, words).await,
+            }
+        })
     }
 
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod client;
 pub mod control;
 pub mod demo;
+mod errors;
 pub mod explain;
 pub mod ledger;
 pub mod mock;
@@ -59,6 +60,8 @@ enum Verb {
     Purge(control::PurgeArgs),
     /// Show the cache keys of a running proxy that save most.
     Top(top::TopArgs),
+    /// Show the last failures of a running proxy, each with its tries, pauses, limits and cost.
+    Errors(errors::ErrorsArgs),
     /// Show who has spent what, from the ledger of a running proxy.
     Usage(usage::UsageArgs),
     /// Copy the ledger of a running proxy, or put a copy in its place.
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Verb::Reload => common.tell(block_on(control::reload(&common))),
         Verb::Purge(args) => common.tell(block_on(control::purge(&common, args))),
         Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
+        Verb::Errors(args) => common.tell(block_on(errors::errors(&common, args))),
         Verb::Usage(args) => common.tell(block_on(usage::usage(&common, args))),
         Verb::Ledger(args) => common.tell(block_on(ledger::ledger(&common, args))),
         Verb::Erase(args) => common.tell(block_on(ledger::erase(&common, args))),

@@ -3,6 +3,7 @@
 
 pub(super) mod admin;
 pub(super) mod bounds;
+mod errors;
 pub(super) mod file;
 pub(super) mod inbound;
 pub(super) mod ledger;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 
 pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
 pub use bounds::Bounds;
+pub use errors::FailureBounds;
 pub use inbound::{CallerSource, Inbound, Strict};
 pub use ledger::Ledger;
 pub use outbound::Outbound;

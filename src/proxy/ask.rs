@@ -28,7 +28,7 @@ use crate::{
         limits::{Keyed, Over},
         timeout::{self, Deadline},
     },
-    telemetry::trace::Trace,
+    telemetry::{failures::TryStep, trace::Trace},
 };
 
 /// The record of a request.
@@ -89,8 +89,10 @@ pub struct TryLog {
     pub first_token: Cell<Option<Duration>>,
     /// Whether a retry policy has decided that there is no further try.
     pub policy_ran: Cell<bool>,
-    /// How each try but the last ended, in order; the first eight.
-    pub failed: RefCell<smallvec::SmallVec<[&'static str; 4]>>,
+    /// When the last one began.
+    pub began: Cell<Option<Instant>>,
+    /// The tries that did not go well, in order, and the targets that were passed over.
+    pub steps: RefCell<Vec<TryStep>>,
     /// The fallback whose answer replaces the first target's.
     pub fallback: RefCell<Option<Fallen>>,
 }
@@ -263,8 +265,9 @@ impl Ask {
 }
 
 impl TryLog {
-    /// A try at `target` begins.
-    pub fn begin(&self, target: &Arc<str>) {
+    /// A try at `target` begins at `now`.
+    pub fn begin(&self, target: &Arc<str>, now: Instant) {
+        self.began.set(Some(now));
         self.made.set(self.made.get() + 1);
         self.target.replace(Some(target.clone()));
     }
@@ -272,15 +275,6 @@ impl TryLog {
     /// Adds time that was spent waiting: for an upstream, or in a pause before a try.
     pub fn wait(&self, time: Duration) {
         self.waited.set(self.waited.get() + time);
-    }
-
-    /// A try, or a target before its first try, was given up; `word` says how it ended.
-    pub fn thrown_away(&self, word: &'static str) {
-        const MOST: usize = 8;
-        let mut failed = self.failed.borrow_mut();
-        if failed.len() < MOST {
-            failed.push(word);
-        }
     }
 }
 

@@ -12,11 +12,12 @@ use super::{
     ask::{Ask, Fallen},
     bill::Bill,
     forward::{self, Failed, TryBounds},
-    guards::{FreeTries, Guards, RECONNECT},
+    guards::{FreeTries, Guards},
     judged::{self, Tried},
     live::{LiveRoute, Worker},
     request,
     sending::{Aim, Attempted, Sending, call_id},
+    steps,
 };
 use crate::{
     body::{Body, tap::TimeBounds},
@@ -27,11 +28,14 @@ use crate::{
     policy::{
         breaker,
         keyring::Refused,
-        retry::{self, Next, TryOutcome, Verdict},
+        retry::{self, Judgement, Next, TryOutcome, Verdict},
     },
     provider::ErrorClass,
     reject::{Bound, Fault, Reject},
-    telemetry::metrics::Family,
+    telemetry::{
+        failures::{RECONNECT, Then},
+        metrics::{Family, TargetCells},
+    },
 };
 
 /// Sends the request until an answer can be kept or no target is left to try.
@@ -94,7 +98,7 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
     if let (Some(funds), Some(provider)) = (&mut sending.funds, aim.provider)
         && let Err(reject) = funds.move_to(&ask, route, provider, aim.model.map(|model| &**model)).await
     {
-        ask.tries.thrown_away(reject.reason());
+        steps::passed_over(&ask, aim, None, &reject, next);
         return Ok(Last { answer: Err(reject), move_on: true });
     }
     let name = &aim.pool.target.name;
@@ -123,6 +127,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             Ok(permit) => permit,
             Err(open) => {
                 ask.tries.policy_ran.set(guards.retries);
+                steps::passed_over(&ask, aim, Some(&guards), &open, next);
                 return Ok(Last { answer: Err(open), move_on: next != Next::Nothing });
             }
         };
@@ -131,7 +136,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         };
         made += 1;
         let tried = one_try(proxy, sending, route, aim, body, made).await;
-        let tried = tried.inspect_err(|_| ask.tries.policy_ran.set(guards.retries))?;
+        let tried = tried.inspect_err(|reject| steps::ended(&ask, aim, &guards, reject))?;
         let again = free.next(sending, &tried, &guards);
         if let Some(permit) = permit {
             // A connection that was closed while idle says nothing about the target's health.
@@ -142,30 +147,39 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         if let Some(why) = again {
             made -= 1;
             cells.retried(why);
+            steps::tried(&ask, aim, &guards, &tried, Then::Free(why));
             continue;
         }
         let judgement = guards.judge(proxy, sending, route, &tried, made, next);
         ask.tries.policy_ran.set(judgement.ran);
-        if judgement.budget_exhausted {
-            cells.budget_exhausted.inc();
-        }
-        if judgement.observed {
-            cells.retried("observed");
-        }
+        count(cells, &judgement);
         match judgement.verdict {
             Verdict::TryAgain { pause } if may_pay_again(sending, &ask, route, aim).await => {
                 cells.retried(tried.word);
-                ask.tries.thrown_away(tried.word);
+                steps::tried(&ask, aim, &guards, &tried, Then::Retried(pause));
                 drop(tried);
                 tokio::time::sleep(pause).await;
                 ask.tries.wait(pause);
             }
             Verdict::NextTarget => {
-                ask.tries.thrown_away(tried.word);
+                steps::tried(&ask, aim, &guards, &tried, Then::NextTarget);
                 return Ok(Last { answer: tried.answer, move_on: true });
             }
-            Verdict::TryAgain { .. } | Verdict::Keep => return Ok(Last { answer: tried.answer, move_on: false }),
+            Verdict::TryAgain { .. } | Verdict::Keep => {
+                steps::kept(&ask, aim, &guards, &tried);
+                return Ok(Last { answer: tried.answer, move_on: false });
+            }
         }
+    }
+}
+
+/// Counts the retries that were not made.
+fn count(cells: &TargetCells, judgement: &Judgement) {
+    if judgement.budget_exhausted {
+        cells.budget_exhausted.inc();
+    }
+    if judgement.observed {
+        cells.retried("observed");
     }
 }
 
@@ -187,8 +201,9 @@ async fn one_try(
     nth: u32,
 ) -> Result<Tried, Reject> {
     let ask = sending.ask.clone();
-    ask.tries.begin(&aim.pool.target.name);
-    let key = aim.provider.and_then(|provider| provider.keyring.next(Instant::now()));
+    let now = Instant::now();
+    ask.tries.begin(&aim.pool.target.name, now);
+    let key = aim.provider.and_then(|provider| provider.keyring.next(now));
     let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
     let mut bill = match (&mut sending.funds, aim.provider) {
@@ -199,7 +214,7 @@ async fn one_try(
         Some(bill) if !matches!(body, Body::Empty) => bill.watch(body),
         _ => body,
     };
-    let bounds = TryBounds::new(route.policies.timeouts.as_ref(), ask.deadline());
+    let bounds = TryBounds::new(route.policies.timeouts.as_ref(), ask.deadline(), now);
     let tried = match forward::send(aim.pool, &ask.arrival, uri, headers, body, &ask.upload, bounds).await {
         Err(failed) => without_answer(sending, &ask, aim, bill, failed),
         Ok(responded) => {

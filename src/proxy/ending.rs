@@ -4,6 +4,8 @@
 
 use std::{rc::Rc, time::Duration};
 
+use smallvec::SmallVec;
+
 use super::{
     ask::{Ask, Origin},
     enter,
@@ -11,14 +13,16 @@ use super::{
     model::ModelCall,
     payer::{Charge, Charged, Payer},
     pledge::Order,
+    steps,
 };
 use crate::{
     clock::Instant,
     policy::limits::Lease,
     telemetry::{
+        failures::{FailureFacts, FailureKind},
         log::{ExchangeOutcome, Record, Tokens},
         metrics::{CacheOutcome, Family, Finished},
-        trace::{GenAi, Span},
+        trace::{GenAi, Span, TraceContext},
     },
     usage::UsageSource,
 };
@@ -35,6 +39,8 @@ pub struct Ending {
     pub answer: AnswerNotes,
     /// The cache's outcome.
     pub cache: CacheOutcome,
+    /// Why the cache had no part in the request.
+    pub bypass: Option<&'static str>,
     /// The charges of the tries that have ended.
     pub charged: Charged,
 }
@@ -47,9 +53,22 @@ impl Ending {
         if let Some(span) = span {
             end_span(self, span);
         }
-        if self.ask.proxy.telemetry.log.enabled() {
-            log(self);
+        let telemetry = &self.ask.proxy.telemetry;
+        let failed = if telemetry.failures.is_on() { self.failure() } else { None };
+        if telemetry.log.enabled() || failed.is_some() {
+            self.record(|record| {
+                telemetry.log.write(record);
+                if let Some(kind) = failed {
+                    keep(self, record, kind);
+                }
+            });
         }
+    }
+
+    /// The kind of failure that the exchange was; `None`: all went well.
+    pub fn failure(&self) -> Option<FailureKind> {
+        let answer = &self.answer;
+        FailureKind::of(self.outcome, answer.status, answer.reject, &self.ask.tries.steps.borrow())
     }
 
     /// Time from the arrival to the last byte.
@@ -149,44 +168,67 @@ fn tokens(charged: &Charged) -> Option<Tokens> {
     (charged.source != UsageSource::Missing).then_some(Tokens { usage: charged.usage, source: charged.source })
 }
 
-/// The access log.
-fn log(ending: &Ending) {
-    let (ask, answer) = (&*ending.ask, &ending.answer);
-    let call = ask.call();
-    let target = ask.tries.target.borrow();
-    let fallback = ask.tries.fallback.borrow();
-    let asked_model = call.and_then(|call| call.model.as_deref()).unwrap_or_default();
-    let fallen = fallback.as_ref().and_then(|fallen| fallen.model.as_deref());
-    let model = fallen.or(if asked_model.is_empty() { ending.charged.model.as_deref() } else { None }).unwrap_or(asked_model);
-    ask.proxy.telemetry.log.write(&Record {
-        trace_id: ask.trace().map(|trace| trace.context.trace_id),
-        caller: ask.caller_name().unwrap_or_default(),
-        status: answer.status,
-        reason: answer.reject,
-        detail: answer.detail.as_deref().unwrap_or_default(),
-        limit: answer.limit.as_deref().unwrap_or_default(),
-        would_refuse: &answer.would_refuse,
-        cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },
-        target: target.as_deref().unwrap_or_default(),
-        tries: ask.tries.made.get(),
-        thrown_away: &ask.tries.failed.borrow(),
-        fallback: fallback.as_ref().map(|fallen| &*fallen.to).unwrap_or_default(),
-        total: ending.total(),
-        upstream: ask.tries.last.get(),
-        first_byte: answer.first_byte,
-        first_token: ask.tries.first_token.get(),
-        bytes_in: answer.bytes_in + ask.upload.bytes.get(),
-        bytes_out: answer.bytes_out,
-        // As for the model: the provider that was paid, also if another was asked.
-        provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
-        model,
-        asked_model: if model == asked_model { "" } else { asked_model },
-        stream: call.map(|call| answer.streams.unwrap_or(call.streams)),
-        tokens: tokens(&ending.charged),
-        cost: ending.charged.nano_usd,
-        outcome: ending.outcome,
-        ..asked(ask, &ask.route_name(), &mut Default::default())
-    });
+/// Keeps the story of a failure for the admin door.
+fn keep(ending: &Ending, record: &Record<'_>, kind: FailureKind) {
+    let (ask, said) = (&ending.ask, ending.answer.said.as_deref());
+    let came_with = || TraceContext::from_headers(&ask.arrival.headers).map(|context| u128::from_be_bytes(context.trace_id.to_bytes()));
+    ask.proxy.telemetry.failures.keep(
+        record,
+        &FailureFacts {
+            kind,
+            reason: ending.answer.reject,
+            said: said.map(|said| &*said.detail).unwrap_or_default(),
+            retry_after: said.and_then(|said| said.retry_after),
+            cache_bypass: ending.bypass.unwrap_or_default(),
+            steps: &steps::of(ending),
+            trace_id: if ask.trace().is_none() { came_with() } else { None },
+        },
+    );
+}
+
+impl Ending {
+    /// Tells `sink` the exchange as a line of the access log has it.
+    pub fn record(&self, sink: impl FnOnce(&Record<'_>)) {
+        let ending = self;
+        let (ask, answer) = (&*ending.ask, &ending.answer);
+        let call = ask.call();
+        let target = ask.tries.target.borrow();
+        let fallback = ask.tries.fallback.borrow();
+        let asked_model = call.and_then(|call| call.model.as_deref()).unwrap_or_default();
+        let fallen = fallback.as_ref().and_then(|fallen| fallen.model.as_deref());
+        let model = fallen.or(if asked_model.is_empty() { ending.charged.model.as_deref() } else { None }).unwrap_or(asked_model);
+        let thrown_away: SmallVec<[&str; 4]> =
+            ask.tries.steps.borrow().iter().filter(|step| step.is_thrown_away()).map(|step| step.result).collect();
+        sink(&Record {
+            trace_id: ask.trace().map(|trace| trace.context.trace_id),
+            caller: ask.caller_name().unwrap_or_default(),
+            status: answer.status,
+            reason: answer.reject,
+            detail: answer.detail.as_deref().unwrap_or_default(),
+            limit: answer.limit.as_deref().unwrap_or_default(),
+            would_refuse: &answer.would_refuse,
+            cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },
+            target: target.as_deref().unwrap_or_default(),
+            tries: ask.tries.made.get(),
+            thrown_away: &thrown_away,
+            fallback: fallback.as_ref().map(|fallen| &*fallen.to).unwrap_or_default(),
+            total: ending.total(),
+            upstream: ask.tries.last.get(),
+            first_byte: answer.first_byte,
+            first_token: ask.tries.first_token.get(),
+            bytes_in: answer.bytes_in + ask.upload.bytes.get(),
+            bytes_out: answer.bytes_out,
+            // As for the model: the provider that was paid, also if another was asked.
+            provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
+            model,
+            asked_model: if model == asked_model { "" } else { asked_model },
+            stream: call.map(|call| answer.streams.unwrap_or(call.streams)),
+            tokens: tokens(&ending.charged),
+            cost: ending.charged.nano_usd,
+            outcome: ending.outcome,
+            ..asked(ask, &ask.route_name(), &mut Default::default())
+        });
+    }
 }
 
 /// Logs a charge that came after its payer's exchange was over: the lines must add up to the books.

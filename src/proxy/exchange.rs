@@ -88,6 +88,8 @@ pub struct AnswerNotes {
     pub reject: Option<&'static str>,
     /// The refusal's detail for an operator.
     pub detail: Option<Box<str>>,
+    /// What the client was told of its refusal, if failures are kept.
+    pub said: Option<Box<ToldClient>>,
     /// The limit that refused.
     pub limit: Option<Arc<str>>,
     /// Observing limits that would have refused, separated by spaces.
@@ -107,6 +109,15 @@ pub struct AnswerNotes {
     pub bytes_out: u64,
     /// Fields that tell the state of the limits, if the exchange has given its lease away.
     pub limit_fields: Fields,
+}
+
+/// A refusal as its client was told.
+#[derive(Debug, Clone)]
+pub struct ToldClient {
+    /// The refusal in a sentence.
+    pub detail: String,
+    /// The wait until the same request would pass.
+    pub retry_after: Option<Duration>,
 }
 
 impl Exchange {
@@ -202,6 +213,10 @@ impl Exchange {
             self.answer.limit = Some(limited.limit.clone());
         }
         self.answer.detail = reject.finding().map(Into::into);
+        if self.ask.proxy.telemetry.failures.is_on() {
+            self.answer.said =
+                Some(Box::new(ToldClient { detail: reject.detail(), retry_after: reject.retry_after().map(Duration::from_secs) }));
+        }
     }
 
     /// Dresses `response` and gives the exchange to its body. The body's end is the exchange's end.
@@ -271,6 +286,7 @@ impl Exchange {
             at,
             answer: std::mem::take(&mut self.answer),
             cache: self.cache.outcome,
+            bypass: self.cache.bypass,
             charged: self.ask.call().map(|call| call.account.close()).unwrap_or_default(),
         };
         if let Some(lease) = self.lease.take() {

@@ -60,6 +60,8 @@ pub struct TryBounds {
     pub per_try: Option<Duration>,
     /// The end of the exchange's time.
     pub deadline: Deadline,
+    /// The begin of the try.
+    pub began: Instant,
     /// Whether the bounds enforce. Observed bounds are counted alone.
     pub mode: Mode,
 }
@@ -67,26 +69,25 @@ pub struct TryBounds {
 /// The `connect` bound without `timeouts`: the kernel alone would wait for two minutes.
 const CONNECT: Duration = Duration::from_secs(5);
 
-impl Default for TryBounds {
-    fn default() -> Self {
-        Self { connect: Some(CONNECT), response_header: None, per_try: None, deadline: Deadline::NONE, mode: Mode::Enforce }
-    }
-}
-
 impl TryBounds {
-    /// The bounds that `timeouts` puts on a try, within `deadline`.
-    pub fn new(timeouts: Option<&Timeouts>, deadline: Deadline) -> Self {
+    /// The bounds that `timeouts` puts on a try that began at `began`, within `deadline`.
+    pub fn new(timeouts: Option<&Timeouts>, deadline: Deadline, began: Instant) -> Self {
         match timeouts {
-            None => Self { deadline, ..Self::default() },
-            Some(t) => Self { connect: t.connect, response_header: t.response_header, per_try: t.per_try, deadline, mode: t.mode },
+            None => Self::usual(deadline, began),
+            Some(t) => Self { connect: t.connect, response_header: t.response_header, per_try: t.per_try, deadline, began, mode: t.mode },
         }
+    }
+
+    /// The bounds without `timeouts`.
+    fn usual(deadline: Deadline, began: Instant) -> Self {
+        Self { connect: Some(CONNECT), response_header: None, per_try: None, deadline, began, mode: Mode::Enforce }
     }
 
     /// The bounds to enforce. A policy that only observes has the default ones, within the deadline.
     fn enforced(self) -> Self {
         match self.mode {
             Mode::Enforce => self,
-            Mode::Observe => Self { deadline: self.deadline, ..Self::default() },
+            Mode::Observe => Self::usual(self.deadline, self.began),
         }
     }
 
@@ -118,7 +119,7 @@ pub async fn send(
     let method = &arrival.method;
     let upgrade = headers.has(Id::Upgrade);
     let head = RequestHead { method: method.clone(), uri, version: Version::HTTP_11, headers };
-    let began = Instant::now();
+    let began = bounds.began;
     let enforced = bounds.enforced();
     // Pinned here and passed by reference: each move of a future by value costs its size twice.
     let mut sending = pin!(pool.send(head, body, enforced.connect, began, arrival.interim.as_ref(), upgrade));

@@ -19,6 +19,7 @@ use crate::{
         timeout::Deadline,
     },
     reject::Reject,
+    telemetry::failures::RECONNECT,
 };
 
 /// The guards of the tries at one target.
@@ -73,6 +74,11 @@ impl Guards {
         permit.map_err(|open| Reject::BreakerOpen { target: target.clone(), retry_after: open.retry_after })
     }
 
+    /// The breaker's state; `None`: there is no breaker.
+    pub(super) fn breaker_state(&self) -> Option<&'static str> {
+        self.breaker.as_ref().map(|breaker| breaker.state().as_str())
+    }
+
     /// The retry policy's judgement of a try.
     pub(super) fn judge(&self, proxy: &Proxy, sending: &Sending, route: &LiveRoute, tried: &Tried, made: u32, next: Next) -> Judgement {
         let (ask, policy) = (&sending.ask, route.policies.retry.as_ref());
@@ -97,9 +103,6 @@ pub(super) struct FreeTries {
     keys: usize,
 }
 
-/// The reason of a free try: the connection was closed before the target read the request.
-pub(super) const RECONNECT: &str = "safe_reconnect";
-
 impl FreeTries {
     /// The free tries at `aim`, before the first try.
     pub(super) fn at(aim: &Aim<'_>) -> Self {
@@ -112,12 +115,10 @@ impl FreeTries {
             return None;
         }
         if tried.refuses_usage && sending.forget_usage() {
-            sending.ask.tries.thrown_away(tried.word);
             return Some("stream_options");
         }
         if tried.another_key && self.keys > 0 {
             self.keys -= 1;
-            sending.ask.tries.thrown_away(tried.word);
             return Some("another_key");
         }
         if !self.reconnected && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent)) {

@@ -35,6 +35,7 @@ pub mod request;
 mod sending;
 mod session;
 mod shared;
+mod steps;
 mod strip;
 mod timing;
 pub mod tunnel;

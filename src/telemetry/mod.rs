@@ -2,6 +2,7 @@
 //!
 //! One [`Telemetry`] for the process; each worker takes a [`WorkerTelemetry`] from it.
 
+pub mod failures;
 pub mod log;
 pub mod metrics;
 pub mod otlp;
@@ -19,6 +20,7 @@ use crate::{
     config,
     resolve::Resolver,
 };
+use failures::Failures;
 use log::{Log, Output, WorkerLog, lines_lost, standard_output};
 use metrics::{Family, Metrics, WorkerMetrics};
 use otlp::{Otlp, OtlpError};
@@ -45,6 +47,7 @@ pub struct Telemetry {
     log: Log,
     otlp: Option<Otlp>,
     sampler: Sampler,
+    failures: Arc<Failures>,
 }
 
 /// A worker's share. Cheap to clone.
@@ -58,6 +61,8 @@ pub struct WorkerTelemetry {
     pub tracer: Option<Arc<Tracer>>,
     /// The sampling decision for traces that begin here.
     pub sampler: Sampler,
+    /// The last failures of the process.
+    pub failures: Arc<Failures>,
 }
 
 impl Telemetry {
@@ -84,7 +89,12 @@ impl Telemetry {
             Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side, names)?),
             None => None,
         };
-        Ok(Arc::new(Self { metrics, log, otlp, sampler: Sampler::new(config.sample) }))
+        let failures = Failures::new(config.errors);
+        let ring = failures.clone();
+        metrics.register(Family::ErrorsDisplaced, Box::new(move || vec![(Vec::new(), ring.displaced() as f64)]));
+        let ring = failures.clone();
+        metrics.register(Family::ErrorsBytes, Box::new(move || vec![(Vec::new(), ring.kept().1 as f64)]));
+        Ok(Arc::new(Self { metrics, log, otlp, sampler: Sampler::new(config.sample), failures }))
     }
 
     /// The share of one more worker.
@@ -94,7 +104,13 @@ impl Telemetry {
             log: self.log.worker(),
             tracer: self.otlp.as_ref().map(|otlp| otlp.tracer.clone()),
             sampler: self.sampler,
+            failures: self.failures.clone(),
         }
+    }
+
+    /// The last failures of the process.
+    pub fn failures(&self) -> &Arc<Failures> {
+        &self.failures
     }
 
     /// Every number of the process.
@@ -128,7 +144,15 @@ mod tests {
 
     fn config(otlp: Option<String>) -> config::Telemetry {
         let otlp_interval = Duration::from_secs(3600);
-        config::Telemetry { log: LogFormat::Off, otlp, otlp_headers: Vec::new(), sample: 1.0, service: "s".into(), otlp_interval }
+        config::Telemetry {
+            log: LogFormat::Off,
+            otlp,
+            otlp_headers: Vec::new(),
+            sample: 1.0,
+            service: "s".into(),
+            otlp_interval,
+            errors: config::FailureBounds { keep: 0, bytes: 0 },
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     QUICK,
-    process::{App, Home, outrigger, run},
+    process::{App, Home, get, outrigger, run},
     yaml,
 };
 
@@ -149,6 +149,10 @@ fn every_verb_says_one_document_of_json() {
     home.write(&good);
     assert_eq!(said(&["usage", "--by", "caller,model", "--since", "1h", "--socket", &socket, "--json"], true)["total"]["calls"], 0);
     said(&["usage", "--by", "colour", "--socket", &socket, "--json"], false);
+    get(proxy.outbound, "/nobody/v1/chat/completions");
+    let errors = said(&["errors", "--status", "4xx", "--since", "1h", "--socket", &socket, "--json"], true);
+    assert_eq!((&errors["failures"][0]["reason"], &errors["failures"][0]["kind"]), (&"no_route".into(), &"refused".into()), "{errors:#}");
+    said(&["errors", "--status", "many", "--socket", &socket, "--json"], false);
     said(&["erase", "nobody", "--socket", &socket, "--json"], false);
     let copy = home.text("copy.redb");
     assert!(said(&["ledger", "snapshot", &copy, "--socket", &socket, "--json"], true)["bytes"].as_u64() > Some(0));
@@ -180,6 +184,7 @@ fn every_verb_says_one_document_of_json() {
         "reload",
         "purge",
         "top",
+        "errors",
         "usage",
         "ledger",
         "erase",
@@ -200,7 +205,7 @@ fn mock() {
     assert!(first["listening"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")), "{first}");
     // Its signal handler begins with the first poll after that line; SIGINT before it would only end it without its last line.
     let listening = first["listening"].as_str().and_then(|at| at.parse().ok());
-    super::process::get(listening, "/mock/books");
+    get(listening, "/mock/books");
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
     assert_eq!(strict(&lines.next().expect("a line"))["billed"]["requests"], 0);
     assert!(child.wait().expect("its end").success());
@@ -236,8 +241,8 @@ fn with_an_app_on_the_command_line_the_file_beside_it_is_read_all_the_same() {
     let mut lines = BufReader::new(child.0.stderr.take().expect("piped")).lines().map_while(Result::ok);
     let serving = lines.find(|line| line.contains("\"serving\"")).expect("it serves");
     let inbound = strict(&serving)["inbound"].as_str().and_then(|address| address.parse().ok());
-    assert_eq!(super::process::get(inbound, "/").text(), "hello", "the app of the command line wins");
-    assert_eq!(super::process::get(inbound, "/").status.as_u16(), 429, "the limit of the file holds");
+    assert_eq!(get(inbound, "/").text(), "hello", "the app of the command line wins");
+    assert_eq!(get(inbound, "/").status.as_u16(), 429, "the limit of the file holds");
 }
 
 /// Ends with the test.

@@ -105,6 +105,9 @@ mod observe;
 /// Metrics, the access log, traces.
 mod telemetry;
 
+/// The last failures, each with its story.
+mod failures;
+
 /// `outrigger explain` beside the running proxy.
 mod explain;
 

@@ -91,7 +91,8 @@ async fn all_pages(common: &Common, query: &[(&str, &str)]) -> Result<Value, Fai
     Ok(page)
 }
 
-fn escaped(word: &str) -> String {
+/// A word as a query string has it.
+pub(super) fn escaped(word: &str) -> String {
     utf8_percent_encode(word, PLAIN).to_string()
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
+use super::errors::{self, FailureBounds};
 use crate::config::{
     Origin,
     build::Build,
@@ -30,6 +31,8 @@ pub struct Telemetry {
     pub service: String,
     /// Pause between two metric exports.
     pub otlp_interval: Duration,
+    /// The last failures that are kept.
+    pub errors: FailureBounds,
 }
 
 /// Access log format.
@@ -51,6 +54,7 @@ pub(in crate::config) struct Written {
     sample: W<Share>,
     service: String,
     interval: W<Duration>,
+    errors: errors::Written,
 }
 
 /// Base URL of an OTLP/HTTP collector, without a trailing slash.
@@ -90,6 +94,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
             .eg("0.1"),
         Key::new("service", TEXT, "`service.name`.").default("outrigger").eg("shop-proxy"),
         Key::new("interval", TIME_OF, "Pause between two OTLP metric exports.").within("1s", "1h").default("60s").eg("15s"),
+        Key::new("errors", Kind::Table(&errors::TABLE), "The last failures that are kept for the admin door.").default("{}"),
     ],
 )
 .needs(&[("otlp_headers", "otlp")]);
@@ -118,6 +123,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Telem
         sample: written.sample.0.0,
         service: written.service,
         otlp_interval: written.interval.0,
+        errors: errors::build(&written.errors),
     }
 }
 

@@ -17,6 +17,7 @@ pub use record::{ExchangeOutcome, Record, Tokens};
 pub use writer::{FLUSH_EVERY, MAX_BUFFER};
 
 pub(super) use process::lines_lost;
+pub(super) use write::{decimal, escape};
 pub(super) use writer::{Output, standard_output};
 
 use super::metrics::Counter;

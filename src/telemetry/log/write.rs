@@ -5,7 +5,7 @@ use std::{cell::Cell, net::IpAddr, time::SystemTime};
 use crate::clock::unix;
 
 /// Escapes the characters of RFC 8259 section 7; the input is UTF-8.
-pub(super) fn escape(out: &mut Vec<u8>, value: &[u8]) {
+pub(in crate::telemetry) fn escape(out: &mut Vec<u8>, value: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     if is_plain(value) {
         return out.extend_from_slice(value);
@@ -77,7 +77,7 @@ pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 /// `value / 10^places` as a decimal number without trailing zeros.
-pub(super) fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
+pub(in crate::telemetry) fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
     if value < 10 && places == 0 {
         return out.push(b'0' + value as u8);
     }

@@ -240,6 +240,8 @@ families! {
     ConfigLastReloadSuccess = Gauge, One, "outrigger_config_last_reload_success_timestamp_seconds", [], "When the configuration at work was read, in seconds since 1970.";
     Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
     LogDropped = Counter, One, "outrigger_log_dropped_total", ["log"], "Lines of the access log and of the process log that were lost: their reader is too slow or gone, or a disk is full.";
+    ErrorsBytes = Gauge, One, "outrigger_errors_bytes", [], "Bytes of the last failures, kept for /api/errors (telemetry.errors).";
+    ErrorsDisplaced = Counter, One, "outrigger_errors_displaced_total", [], "Failures that newer ones have displaced from /api/errors.";
     OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
     BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
     ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";

@@ -114,6 +114,7 @@ fn config(endpoint: String) -> config::Telemetry {
         sample: 1.0,
         service: "shop-sidecar".into(),
         otlp_interval: Duration::from_secs(3600),
+        errors: config::FailureBounds { keep: 0, bytes: 0 },
     }
 }
 

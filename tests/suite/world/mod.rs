@@ -27,7 +27,7 @@ use outrigger::{
     policy::breaker::State,
     proxy::{Proxy, Shared, live::Live},
     resolve::Resolver,
-    telemetry::Telemetry,
+    telemetry::{Telemetry, failures::Failures},
 };
 use parking_lot::Mutex;
 use tokio::task::LocalSet;
@@ -167,6 +167,11 @@ impl World {
     /// Makes a generation the newest.
     pub fn put_to_work(&self, fresh: Arc<Live>) {
         Live::put_to_work(fresh, &self.live, &self.shared, self.telemetry.metrics());
+    }
+
+    /// The last failures.
+    pub fn failures(&self) -> &Arc<Failures> {
+        self.telemetry.failures()
     }
 
     /// Everything that Prometheus would scrape.

@@ -1,0 +1,17 @@
+//! The last failures, for the admin door.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+
+use super::App;
+use crate::{admin::Refused, telemetry::failures::Filter};
+
+/// Answers a question to the ring. A page of many stories takes milliseconds: it is made on a thread that may block.
+pub async fn ask(app: Arc<App>, words: Vec<(String, String)>) -> Result<Value, Refused> {
+    let pairs = words.iter().map(|(key, value)| (&**key, &**value));
+    let filter = Filter::read(pairs, app.shared.clock.unix_millis()).map_err(Refused::Unclear)?;
+    let found = spawn_blocking(move || app.telemetry.failures().find(&filter)).await;
+    found.map_err(|error| Refused::Conflict(error.to_string()))
+}
