@@ -106,38 +106,69 @@ impl Spoken {
         }
     }
 
-    /// Counts small letters that follow a letter, and words of small letters behind one blank: as [`Self::byte`] counts them, but all at
-    /// once, since most of a text is such words. Returns how many bytes it has counted.
+    /// Counts small letters that follow a letter, and words of small letters behind one blank: as [`Self::byte`] counts them, but eight
+    /// letters at once, since most of a text is such words. Returns how many bytes it has counted.
     fn words(&mut self, text: &[u8]) -> usize {
-        let mut at = 0;
-        let Self { mut parts, mut of_run, mut run, mut line, mut in_row, .. } = *self;
-        let mut in_word = self.kind == Kind::Letter;
-        let mut may_begin = self.kind != Kind::Blank;
-        loop {
-            if in_word {
-                let room = (MEDIA_BYTES + 1 - run) as usize;
-                let letters = small_letters(&text[at..]).min(room);
-                let row = in_row.saturating_add(letters as u32);
-                of_run += tokens_between(in_row, row) * TOKEN;
-                (at, in_row) = (at + letters, row);
-                (run, line) = (run + letters as u64, line + letters as u64);
+        // A copy stays in registers.
+        let mut now = *self;
+        let mut rest = text;
+        if self.kind != Kind::Letter {
+            let [b' ', b'a'..=b'z', more @ ..] = text else { return 0 };
+            if self.kind == Kind::Blank {
+                return 0;
             }
-            may_begin &= run <= MEDIA_BYTES;
-            let [b' ', b'a'..=b'z', ..] = text[at..] else { break };
-            if !may_begin {
+            now.begin_word();
+            rest = more;
+        }
+        // A run that may be base64 is left to the byte.
+        while now.run + 8 <= MEDIA_BYTES {
+            let Some(word) = rest.first_chunk() else {
+                let letters = rest.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+                now.grow(letters as u32);
+                rest = &rest[letters..];
                 break;
+            };
+            let word = u64::from_le_bytes(*word);
+            let others = not_small(word);
+            let letters = others.trailing_zeros() / 8;
+            now.grow(letters);
+            rest = &rest[letters as usize..];
+            match letters {
+                8 => continue,
+                7 if matches!(rest, [b' ', b'a'..=b'z', ..]) => {}
+                // The blank and the letter behind it are in the same eight bytes.
+                0..7 if (word >> (8 * letters)) as u8 == b' ' && (others >> (8 * letters + 8)) as u8 == 0 => {}
+                _ => break,
             }
-            // The blank ends a run of base64 and adds nothing. The letter begins a run, and a token.
-            parts += of_run;
-            (of_run, run, line, in_row) = (TOKEN, 1, 1, 1);
-            in_word = true;
-            at += 2;
+            now.begin_word();
+            rest = &rest[2..];
         }
-        if at > 0 {
-            (self.kind, self.small) = (Kind::Letter, true);
-            (self.parts, self.of_run, self.run, self.line, self.in_row) = (parts, of_run, run, line, in_row);
+        let counted = text.len() - rest.len();
+        if counted > 0 {
+            (now.kind, now.small) = (Kind::Letter, true);
+            *self = now;
         }
-        at
+        counted
+    }
+
+    /// A blank, which ends a run of base64 and adds nothing, and a small letter, which begins a run and a token.
+    #[inline]
+    fn begin_word(&mut self) {
+        self.parts += self.of_run;
+        (self.of_run, self.run, self.line, self.in_row) = (TOKEN, 1, 1, 1);
+    }
+
+    /// Small letters that follow a letter.
+    #[inline]
+    fn grow(&mut self, letters: u32) {
+        let before = self.in_row;
+        self.in_row = before.saturating_add(letters);
+        if self.in_row > WORD {
+            let behind = |letters: u32| letters.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
+            self.of_run += u64::from(behind(self.in_row) - behind(before)) * TOKEN;
+        }
+        self.run += u64::from(letters);
+        self.line += u64::from(letters);
     }
 
     fn byte(&mut self, byte: u8) {
@@ -404,34 +435,15 @@ fn numbers(text: &[u8]) -> u64 {
     text.windows(2).filter(|pair| begins(pair)).count() as u64
 }
 
-/// Further tokens of a word that grows from `before` letters to `letters`.
+/// Marks the bytes of eight that are no small letters, in their high bits.
 #[inline]
-fn tokens_between(before: u32, letters: u32) -> u64 {
-    if letters <= WORD {
-        return 0;
-    }
-    let behind = |letters: u32| letters.checked_sub(WORD + 1).map_or(0, |behind| behind / SYLLABLE + 1);
-    u64::from(behind(letters) - behind(before))
-}
-
-/// How many small letters begin the text.
-#[inline]
-fn small_letters(text: &[u8]) -> usize {
+fn not_small(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
-    let mut rest = text;
-    while let Some((word, more)) = rest.split_first_chunk() {
-        let word = u64::from_le_bytes(*word);
-        // The high bit of a byte tells: not below `a`; above `z`; not ASCII. No sum carries into the next byte.
-        let low = word & !HIGH;
-        let (not_below, above) = (low + ONES * u64::from(0x80 - b'a'), low + ONES * u64::from(0x7f - b'z'));
-        let others = !(not_below & !above & !word) & HIGH;
-        if others != 0 {
-            return text.len() - rest.len() + (others.trailing_zeros() / 8) as usize;
-        }
-        rest = more;
-    }
-    text.len() - rest.len() + rest.iter().take_while(|byte| byte.is_ascii_lowercase()).count()
+    // No sum carries into the next byte.
+    let low = word & !HIGH;
+    let (not_below, above) = (low + ONES * (0x80 - b'a' as u64), low + ONES * (0x7f - b'z' as u64));
+    (!not_below | above | word) & HIGH
 }
 
 /// The alphabets of RFC 4648 sections 4 and 5.
