@@ -10,6 +10,7 @@ mod cache;
 mod cors;
 mod csrf;
 mod fallback;
+mod headers;
 pub(super) mod limits;
 mod purge;
 mod retry;
@@ -25,6 +26,7 @@ pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use cors::Cors;
 pub use csrf::Csrf;
 pub use fallback::Fallback;
+pub use headers::{FieldEdits, Headers, Part, Secure, Template, Variable};
 pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
@@ -98,6 +100,8 @@ policies! {
     cors: Option<Cors>,
     /// Requests that pages of other origins may not make.
     csrf: Option<Csrf>,
+    /// Fields of requests and answers.
+    headers: Option<Headers>,
     /// Limits of the route. The limits of a door come first and stand in the door.
     limits: Vec<Limit>,
     /// Response cache.
@@ -168,6 +172,7 @@ impl<T> Absent for Vec<T> {
 }
 
 /// Where a block of policies stands, with what its policies depend on.
+#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) door: Door,
     /// Path of the block: `inbound.routes[2]`, `inbound.defaults`, `inbound`.
@@ -179,6 +184,8 @@ pub(super) struct Place<'a> {
     pub(super) providers: &'a [Provider],
     /// Whether the door believes the headers of some proxy.
     pub(super) trusting: bool,
+    /// Whether the door ends TLS.
+    pub(super) tls: bool,
 }
 
 impl Place<'_> {

@@ -89,6 +89,8 @@ pub(super) struct Scalar {
     pub(super) secret: bool,
     /// No value of the kind has a dollar sign: `$NAME` in one is a slip.
     pub(super) no_dollar: bool,
+    /// Names of `${name}` that each request fills: they are no variables of the environment.
+    pub(super) filled: &'static [&'static str],
     pub(super) example: &'static str,
 }
 
@@ -219,12 +221,17 @@ impl Key {
 
 impl Scalar {
     pub(super) const fn new<T: Word>(name: &'static str, json: Json, example: &'static str) -> Self {
-        Self { name, check: check::<T>, json, secret: false, no_dollar: false, example }
+        Self { name, check: check::<T>, json, secret: false, no_dollar: false, filled: &[], example }
     }
 
     pub(super) const fn secret(mut self) -> Self {
         self.secret = true;
         self.no_dollar = true;
+        self
+    }
+
+    pub(super) const fn filled(mut self, names: &'static [&'static str]) -> Self {
+        self.filled = names;
         self
     }
 

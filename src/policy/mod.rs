@@ -8,6 +8,7 @@ pub mod cache;
 pub mod cors;
 pub mod csrf;
 pub mod given_up;
+pub mod headers;
 pub mod keyring;
 pub mod limits;
 pub mod preflight;

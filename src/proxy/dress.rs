@@ -39,6 +39,8 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
             head.headers.append(SERVER_TIMING, value);
         }
     }
+    // By hand last: what an operator sets is what the client gets.
+    super::fields::of_response(exchange, &mut head.headers);
     if !head.headers.has(Id::Date) {
         // RFC 9110 section 6.6.1.
         head.headers.insert(Id::Date, ask.proxy.date());

@@ -18,6 +18,7 @@ mod dress;
 pub mod ending;
 mod enter;
 pub mod exchange;
+mod fields;
 pub mod files;
 pub mod forward;
 mod funds;

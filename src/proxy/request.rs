@@ -93,6 +93,7 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
         fields.remove(Id::ContentLength);
         fields.remove(Id::ContentEncoding);
     }
+    super::fields::of_request(ask, &mut fields);
     fields
 }
 

@@ -1,4 +1,4 @@
-//! The gate: which pages of other origins may use the app, and what they may not make a browser send.
+//! The gate: which pages of other origins may use the app, what they may not make a browser send, and the fields of answers.
 
 use http::{Request, StatusCode};
 
@@ -143,5 +143,66 @@ fn a_csrf_policy_that_observes_lets_everything_pass_and_counts_it() {
         let answer = world.client().ask(Request::post("/watched").header("origin", "https://evil.example"), "x").await;
         assert_eq!(answer.status, StatusCode::OK);
         assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "csrf")]), 1.0);
+    });
+}
+
+const HEADERS: &str = "
+inbound:
+  app: http://app.test
+  trusted_proxies: [10.0.0.0/8]
+  caller: [header:x-user-id, client_ip]
+  defaults: {headers: {secure: on}}
+  routes:
+    - name: edited
+      match: {path: /edited}
+      headers:
+        request: {set: {x-user: '${caller}@${host}', x-env: prod}, remove: [x-debug]}
+        response: {set: {x-route: '${route}', server: mine}, add: {link: '</a.css>'}, remove: [x-powered-by]}
+    - {name: watched, match: {path: /watched}, headers: {secure: on, mode: observe}}
+";
+
+#[test]
+fn one_line_makes_pages_and_refusals_safer() {
+    run(async {
+        let world = World::new(HEADERS).await;
+        let page = || Reply::ok("<p>").header("content-type", "text/html").header("server", "app/1").header("set-cookie", "sid=1");
+        world.app.always(page());
+        let answer = world.client().from("10.0.0.9").ask(Request::get("/").header("x-forwarded-proto", "https"), "").await;
+        assert_eq!((answer.header("server"), answer.header("set-cookie")), ("", "sid=1; Secure; HttpOnly; SameSite=Lax"));
+        assert_eq!(answer.header("strict-transport-security"), "max-age=31536000");
+        assert!(answer.header("content-security-policy-report-only").contains("default-src 'self'"));
+        let in_clear = world.client().ask(Request::get("/").header("x-forwarded-proto", "https"), "").await;
+        assert_eq!((in_clear.header("strict-transport-security"), in_clear.header("x-frame-options")), ("", "SAMEORIGIN"));
+        let refused = world.client().ask(Request::builder().method("TRACE").uri("/"), "").await;
+        assert_eq!((refused.status, refused.header("x-content-type-options")), (StatusCode::METHOD_NOT_ALLOWED, "nosniff"));
+        let watched = world.client().get("/watched").await;
+        assert_eq!((watched.header("server"), watched.header("x-frame-options")), ("app/1", ""));
+        assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "headers")]), 1.0);
+    });
+}
+
+#[test]
+fn fields_are_changed_by_hand_in_both_directions() {
+    run(async {
+        let world = World::new(HEADERS).await;
+        world.app.always(Reply::ok("x").header("x-powered-by", "Express").header("link", "</b.css>").header("server", "app/1"));
+        let asked = Request::get("/edited").header("x-user-id", "ann").header("x-user", "forged").header("x-debug", "1");
+        let answer = world.client().from("10.0.0.9").ask(asked, "").await;
+        let seen = world.app.only();
+        assert_eq!((seen.header("x-user"), seen.header("x-env"), seen.header("x-debug")), ("ann@shop.example", "prod", ""));
+        assert_eq!((answer.header("x-route"), answer.header("server"), answer.header("x-powered-by")), ("edited", "mine", ""));
+        assert_eq!(answer.headers.get_all("link").iter().count(), 2);
+        assert_eq!(answer.header("x-content-type-options"), "", "the route's own block replaces that of `defaults`");
+    });
+}
+
+#[test]
+fn a_provider_gets_the_fields_that_the_route_sets() {
+    run(async {
+        let yaml =
+            "outbound: {providers: {openai: {url: 'http://o.test'}}, defaults: {headers: {request: {set: {openai-organization: org-1}}}}}";
+        let world = World::new(yaml).await;
+        world.caller().call("/openai/v1/chat/completions", &crate::world::chat("gpt-4o")).await;
+        assert_eq!(world.provider("openai").seen()[0].header("openai-organization"), Some("org-1"));
     });
 }

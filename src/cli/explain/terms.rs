@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
+use http::{HeaderName, Method};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Cors, Csrf, Fallback, KeyPart, Limit, Mode,
-        OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Cors, Csrf, Fallback, Headers, KeyPart, Limit,
+        Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
     policy::{access, preflight},
@@ -90,6 +90,9 @@ pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, methods: &[Me
     if let Some(policy) = &policies.csrf {
         add("csrf", policy.mode, csrf_terms(policy));
     }
+    if let Some(policy) = &policies.headers {
+        add("headers", policy.mode, headers_terms(policy));
+    }
     for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
         let mut terms = limit(one, place, door, asked, config);
         if let Some(why) = passed_over(one, door, methods, asked, config) {
@@ -165,6 +168,24 @@ fn csrf_terms(policy: &Csrf) -> Terms {
     }
     if !policy.exempt.is_empty() {
         terms.add("exempt", policy.exempt.iter().map(|path| path.as_str().to_owned()).collect::<Vec<_>>().join(" "));
+    }
+    terms
+}
+
+fn headers_terms(policy: &Headers) -> Terms {
+    let names = |list: Vec<&HeaderName>| list.into_iter().map(HeaderName::as_str).collect::<Vec<_>>().join(" ");
+    let mut terms = Terms::default();
+    if policy.hardens {
+        terms.add("secure", "fields that the app does not set are added");
+    }
+    if let Some(csp) = policy.secure.as_ref().and_then(|secure| secure.csp.as_ref()) {
+        terms.add("csp", csp);
+    }
+    for (word, edits) in [("request", &policy.request), ("response", &policy.response)] {
+        let changed = edits.remove.iter().chain(edits.set.iter().chain(&edits.add).map(|(name, _)| name)).collect::<Vec<_>>();
+        if !changed.is_empty() {
+            terms.add(word, names(changed));
+        }
     }
     terms
 }

@@ -240,10 +240,11 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     let caller: Vec<CallerSource> = callers(build, written.caller, trusting, verifies);
     let app_tls = tls::target(build, "inbound.app_tls", written.app_tls, app.as_ref());
     let every = Match::default();
-    let door = Place { door: Door::Inbound, path: "inbound", name: "inbound", matches: &every, providers: &[], trusting };
+    let ends_tls = tls.is_some() || build.seen.broken("inbound.tls");
+    let door = Place { door: Door::Inbound, path: "inbound", name: "inbound", matches: &every, providers: &[], trusting, tls: ends_tls };
     let limits = Policy::build(build, &door, written.limits, &Vec::new());
     let fallthrough = Policies::build(build, &Place { path: "inbound.defaults", ..door }, written.defaults, &Policies::default());
-    let routes = route::build(build, Door::Inbound, written.routes, &fallthrough, &[], trusting);
+    let routes = route::build(build, &door, written.routes, &fallthrough);
     let app = app?;
     Some(Inbound {
         listen: written.listen.0,

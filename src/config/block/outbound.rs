@@ -154,10 +154,18 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
     }
     // Fallbacks of `defaults` hold for every call: every provider must be able to take them.
     let every = Match::default();
-    let door = Place { door: Door::Outbound, path: "outbound", name: "outbound", matches: &every, providers: &providers, trusting: true };
+    let door = Place {
+        door: Door::Outbound,
+        path: "outbound",
+        name: "outbound",
+        matches: &every,
+        providers: &providers,
+        trusting: true,
+        tls: false,
+    };
     let limits = Policy::build(build, &door, written.limits, &Vec::new());
     let fallthrough = Policies::build(build, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
-    let routes = route::build(build, Door::Outbound, written.routes, &fallthrough, &providers, true);
+    let routes = route::build(build, &door, written.routes, &fallthrough);
     provider::say_strangers(build);
     Outbound {
         listen,

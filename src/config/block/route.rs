@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::provider;
 use crate::config::{
     Glob, PathPattern, Policies, Provider,
-    build::{Build, Door},
+    build::Build,
     error::{nearest, quoted},
     names,
     policy::{self, Block, Place},
@@ -219,18 +219,12 @@ pub(in crate::config) static OUTBOUND_DEFAULTS: Table =
     Table::new("outbound.defaults", "Policies of every route, and of calls that match none.", &policy::OUTBOUND_DEFAULTS)
         .foreign(&DEFAULTS_FOREIGN);
 
-pub(in crate::config) fn build(
-    build: &mut Build<'_>,
-    door: Door,
-    written: Items<Block>,
-    defaults: &Policies,
-    providers: &[Provider],
-    trusting: bool,
-) -> Vec<Route> {
+pub(in crate::config) fn build(build: &mut Build<'_>, of: &Place<'_>, written: Items<Block>, defaults: &Policies) -> Vec<Route> {
+    let door = of.door;
     let mut out: Vec<(usize, Route)> = Vec::new();
     for (n, mut block) in written.into_iter().enumerate().filter_map(|(n, block)| Some((n, block?))) {
         let path = format!("{}.routes[{n}]", door.word());
-        let matches = matches_of(build, &path, block.r#match.take().unwrap_or_default(), providers);
+        let matches = matches_of(build, &path, block.r#match.take().unwrap_or_default(), of.providers);
         let name: Arc<str> = match block.name.take() {
             Some(name) => Arc::from(name.0.0.as_str()),
             None => Arc::from(generated_name(&matches).as_str()),
@@ -252,7 +246,7 @@ pub(in crate::config) fn build(
                 format!("there is already a route {} at line {first}; names are unique in a door", quoted(&name)),
             );
         }
-        let place = Place { door, path: &path, name: &format!("{}/{name}", door.word()), matches: &matches, providers, trusting };
+        let place = Place { path: &path, name: &format!("{}/{name}", door.word()), matches: &matches, ..*of };
         let policies = Policies::build(build, &place, block, defaults);
         out.push((n, Route { name, matches, policies }));
     }

@@ -30,6 +30,11 @@ impl<'a> Expander<'a> {
 
     /// Expands the variables of one scalar; the error says what would be right. `$$` is a dollar sign, `$x` is as written.
     pub(super) fn variables(&self, written: &str) -> Result<Expanded, String> {
+        self.variables_but(written, &[])
+    }
+
+    /// As [`Self::variables`]; `${name}` of a name in `kept` stays as it is: each request fills it.
+    pub(super) fn variables_but(&self, written: &str, kept: &[&str]) -> Result<Expanded, String> {
         let mut text = String::with_capacity(written.len());
         let mut foreign = false;
         let mut rest = written;
@@ -43,8 +48,13 @@ impl<'a> Expander<'a> {
                 let Some(end) = after.find('}') else {
                     return Err("`${` is never closed; write `${NAME}`, or `$${` for the text itself".into());
                 };
-                text.push_str(&self.variable(&after[..end])?);
-                foreign = true;
+                if kept.contains(&&after[..end]) {
+                    text.push_str("${");
+                    text.push_str(&after[..=end]);
+                } else {
+                    text.push_str(&self.variable(&after[..end])?);
+                    foreign = true;
+                }
                 rest = &after[end + 1..];
             } else {
                 text.push('$');

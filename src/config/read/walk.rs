@@ -225,7 +225,7 @@ impl<'a> Walk<'a> {
         }
         let (written, expanded) = match &node.shape {
             _ if node.is_empty() => return None,
-            Shape::Word { text, .. } => (text.as_str(), self.expander.variables(text)),
+            Shape::Word { text, .. } => (text.as_str(), self.expander.variables_but(text, scalar.filled)),
             Shape::Table(_) => match file(node) {
                 Some(file) => ("this file", self.expander.variables(file).and_then(|path| self.expander.file(&path.text))),
                 None => return self.mismatch(node, &Kind::Scalar(scalar), path),

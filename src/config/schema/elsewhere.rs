@@ -51,22 +51,6 @@ const WORDS: &[Elsewhere] = &[
         "paths go on as they came; a prefix is the base path of `app` or of a provider's `url`",
     ),
     (
-        &[
-            "set_headers",
-            "add_header",
-            "add_headers",
-            "request_headers",
-            "response_headers",
-            "proxy_set_header",
-            "remove_headers",
-            "header_up",
-            "header_down",
-            "transform",
-            "transforms",
-        ],
-        "fields go on as they came; there is no policy that edits them yet",
-    ),
-    (
         &["redirect", "redirects", "return"],
         "the app redirects; the proxy's own answers are those of `fallback: [{respond: {status: 503}}]`",
     ),
@@ -103,7 +87,7 @@ const WORDS: &[Elsewhere] = &[
     (&["gzip", "compression", "compress", "brotli"], "answers go on as the app coded them; there is no policy that compresses yet"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, limits, cache, timeouts, retry, breaker, fallback",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, cache, timeouts, retry, breaker, fallback",
     ),
     (&["jwt", "oidc", "oauth", "oauth2", "basic_auth", "basicauth", "forward_auth", "authentication", "auth"], "not supported yet"),
     (
