@@ -53,6 +53,8 @@ pub(super) struct Inflater {
     state: Option<Box<Decompress>>,
     /// Inflated bytes of the message under way.
     given: u64,
+    /// All inflated bytes.
+    made: u64,
 }
 
 impl std::fmt::Debug for Inflater {
@@ -63,7 +65,12 @@ impl std::fmt::Debug for Inflater {
 
 impl Inflater {
     pub fn new(deflate: Deflate) -> Self {
-        Self { deflate, state: None, given: 0 }
+        Self { deflate, state: None, given: 0, made: 0 }
+    }
+
+    /// All bytes that were inflated so far.
+    pub fn made(&self) -> u64 {
+        self.made
     }
 
     /// Inflates bytes of a message.
@@ -76,6 +83,7 @@ impl Inflater {
             let (read, written) = ((state.total_in() - read) as usize, (state.total_out() - written) as usize);
             bytes = &bytes[read..];
             self.given += written as u64;
+            self.made += written as u64;
             if self.given > LARGEST {
                 return Err(Lost::TooLarge);
             }

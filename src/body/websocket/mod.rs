@@ -16,6 +16,10 @@ const LONGEST_HEAD: usize = 14;
 const LONGEST_CONTROL: u64 = 125;
 /// Bytes that are unmasked at once.
 const PIECE: usize = 2048;
+/// Bytes of a compressed direction that are read at once: deflate makes at most 1,032 times as many of them.
+const COMPRESSED: usize = 96;
+/// Inflated bytes after which a turn is over.
+const TURN: u64 = 128 * 1024;
 
 /// A part of what a direction says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,24 @@ impl Reader {
             self.lost = Some(lost);
             self.inflater = None;
         }
+    }
+
+    /// As [`feed`](Self::feed), but reads only as many bytes as one turn's work allows: a small compressed piece may be megabytes of text.
+    /// Gives the number of bytes that were read. A turn inflates at most 256 KiB.
+    pub fn feed_turn(&mut self, bytes: &[u8], mut each: impl FnMut(Part<'_>)) -> usize {
+        let Some(before) = self.inflater.as_ref().map(Inflater::made) else {
+            self.feed(bytes, each);
+            return bytes.len();
+        };
+        let mut read = 0;
+        for piece in bytes.chunks(COMPRESSED) {
+            self.feed(piece, &mut each);
+            read += piece.len();
+            if self.inflater.as_ref().is_some_and(|inflater| inflater.made() - before > TURN) {
+                break;
+            }
+        }
+        read
     }
 
     fn read(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(Part<'_>)) -> Result<(), Lost> {

@@ -185,3 +185,27 @@ fn extensions_are_agreed_on_by_the_server() {
         assert_eq!(Deflate::agreed(fields.iter().copied()), expected, "{fields:?}");
     }
 }
+
+#[test]
+fn a_turn_inflates_little_however_well_the_bytes_are_compressed() {
+    let mut state = Compress::new(Compression::best(), false);
+    let small: Vec<u8> = (0..40).flat_map(|_| frame(0xc1, &compress(&mut state, &[b' '; 60_000]), Some([1, 2, 3, 4]))).collect();
+    let one = frame(0xc1, &compress(&mut state, &[b' '; 8_000_000]), None);
+    for (wire, texts, size) in [(small, 40, 60_000), (one, 1, 8_000_000)] {
+        let (mut reader, mut read, mut turns, mut ends) = (Reader::new(Some(Deflate { takeover: true })), 0, 0, 0);
+        let mut under_way = 0;
+        while read < wire.len() {
+            let mut given = 0;
+            read += reader.feed_turn(&wire[read..], |part| match part {
+                Part::Text(text) => given += text.len(),
+                Part::End => ends += 1,
+            });
+            assert!(given <= 256 * 1024, "{given}");
+            (turns, under_way) = (turns + 1, under_way + given);
+        }
+        assert_eq!((ends, under_way, reader.lost()), (texts, texts * size, None));
+        assert!(turns >= texts * size / (256 * 1024), "{turns}");
+    }
+    let plain = frame(0x81, &[b' '; 60_000], None);
+    assert_eq!(Reader::new(None).feed_turn(&plain, |_| {}), plain.len(), "what is not compressed is read at once");
+}
