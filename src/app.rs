@@ -16,6 +16,7 @@ mod reload;
 mod store;
 mod warm;
 mod worker;
+mod works;
 
 use std::{
     io,
@@ -123,6 +124,8 @@ pub struct App {
     admin: Mutex<Option<admin::Server>>,
     /// The ledger's thread; `None` at the end of the process.
     keeper: Mutex<Option<Keeper>>,
+    /// Keeps who pays for works that go on.
+    works: Arc<works::WorksKeeper>,
 }
 
 /// The addresses of the doors.
@@ -156,6 +159,8 @@ impl App {
             ..Shared::over(&config, clock, limits, cache)
         });
         let keeper = shared.ledger.keep()?;
+        // Redis keeps the replicas' book itself.
+        let works = works::WorksKeeper::start(config.store.state_dir.as_deref().filter(|_| redis.is_none()), &shared, &telemetry);
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -216,6 +221,7 @@ impl App {
                 addresses,
                 admin: Mutex::new(Some(server)),
                 keeper: Mutex::new(Some(keeper)),
+                works,
             }
         });
         operator::register(&app);

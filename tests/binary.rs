@@ -16,6 +16,8 @@ mod series;
 mod stop;
 #[path = "binary/verbs.rs"]
 mod verbs;
+#[path = "binary/works.rs"]
+mod works;
 
 use std::{
     fs,

@@ -15,7 +15,7 @@ type Seen = (Vec<Vec<u8>>, Vec<u8>, Option<Lost>, [bool; 2]);
 
 fn read(pieces: &[&[u8]], deflate: Option<Deflate>) -> (Seen, Vec<u64>) {
     let (mut whole, mut under_way, mut charged) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut reader, mut asked, mut heard) = (Reader::new(deflate), FromApp::new(Session::Realtime), FromProvider::new(Session::Responses));
+    let (mut reader, mut asked, mut heard) = (Reader::new(deflate), FromApp::new(Session::Realtime), FromProvider::new());
     for piece in pieces {
         reader.feed(piece, |part| {
             match part {
@@ -23,7 +23,7 @@ fn read(pieces: &[&[u8]], deflate: Option<Deflate>) -> (Seen, Vec<u64>) {
                 Part::End => whole.push(std::mem::take(&mut under_way)),
             }
             asked.feed(part);
-            if let Some(Told::Ended(observed)) = heard.feed(part) {
+            if let Some(Told::Ended(observed)) = heard.feed(part, &mut || 7) {
                 charged.push(observed.usage.total());
             }
         });

@@ -92,6 +92,7 @@ impl App {
             shared.causes.sweep(outbound.unwrap_or_default(), now);
             shared.limits.sweep(now);
             shared.cache.sweep(shared.clock.moment());
+            self.works.save();
         })
         .await;
     }
@@ -144,6 +145,7 @@ impl App {
         }
         self.advance(Phase::Over);
         self.until_workers_end(deadline).await;
+        self.works.clone().close(FLUSH / 4).await;
         self.close_ledger(FLUSH / 2).await;
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(200), FLUSH);
         self.telemetry.clone().shutdown(left).await;
@@ -152,6 +154,7 @@ impl App {
     async fn end_at_once(&self) {
         self.advance(Phase::Over);
         self.until_workers_end(Instant::now() + AT_ONCE).await;
+        self.works.clone().close(AT_ONCE).await;
         self.close_ledger(AT_ONCE).await;
         self.telemetry.clone().shutdown(AT_ONCE / 2).await;
     }

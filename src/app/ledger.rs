@@ -100,7 +100,9 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
                 let in_ledger = ledger.erase(&name.0).map_err(failed)?;
                 let in_spend = app.shared.spend.erase(&name.0);
                 let in_errors = app.telemetry.failures().erase(&name.0) > 0;
-                match in_ledger || in_spend || in_errors {
+                let in_works = app.shared.works.erase(&name.0);
+                app.works.save();
+                match in_ledger || in_spend || in_errors || in_works {
                     true => Ok(json!({"erased": true})),
                     false => Err(Refused::NotFound("neither the ledger nor the last failures have a caller of this name".to_owned())),
                 }

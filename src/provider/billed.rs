@@ -133,7 +133,11 @@ mod tests {
                         if shape.reads_body { Billed::ByAnswer } else { Billed::Never }
                     }
                     paths::Means::Batches(_) => Billed::AsBatch,
-                    paths::Means::Uploads | paths::Means::AsksBatch | paths::Means::Results | paths::Means::Content => Billed::Never,
+                    paths::Means::Uploads
+                    | paths::Means::AsksBatch
+                    | paths::Means::ListsBatches
+                    | paths::Means::Results
+                    | paths::Means::Content => Billed::Never,
                     paths::Means::Free(_) | paths::Means::Counts(_) | paths::Means::Judges => Billed::Never,
                     paths::Means::Forgets => Billed::AsForgotten("i_1".into()),
                     paths::Means::Polls => Billed::AsPolled("i_1".into()),

@@ -109,6 +109,7 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         Means::Uploads => step(Step::Upload),
         Means::Batches(wire) => Shape { api: wire, reads_body: true, batch: Some(Step::Create), ..none(Billed::AsBatch) },
         Means::AsksBatch => step(Step::Ask(tail.id().into())),
+        Means::ListsBatches => step(Step::List),
         Means::Results => step(Step::Results(tail.id().into())),
         Means::Content => step(Step::Content(tail.id().into())),
         Means::Forgets => Shape { api: Api::OpenAi, ..none(Billed::AsForgotten(tail.last[0].into())) },

@@ -8,7 +8,7 @@
 //! 3. [`rewrite`]: the changes that may be made to a call, as splices.
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
 //!    [`strip`] takes out the one event that the client did not ask for.
-//!    [`session`]: the same for the events of a WebSocket.
+//!    [`session`]: the same for the events of a WebSocket; `top`: the top-level members of an event.
 //! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
 //! 6. [`batch`]: what a batch may use, and has used. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]:
 //!    work that goes on after its answer, charged once.
@@ -38,6 +38,7 @@ mod terms;
 pub mod text;
 #[cfg(test)]
 mod text_corpus;
+mod top;
 pub mod works;
 
 pub use billed::Billed;

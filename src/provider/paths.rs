@@ -35,6 +35,8 @@ pub enum Means {
     Batches(Api),
     /// The request asks about one batch, the last `{id}`, or ends it.
     AsksBatch,
+    /// The request lists batches.
+    ListsBatches,
     /// The request fetches the results of one batch, the last `{id}`.
     Results,
     /// The request fetches one file, the last `{id}`, which may be the results of a batch.
@@ -155,6 +157,7 @@ pub static ROWS: &[Row] = &[
     post("batches", Means::Batches(Api::OpenAi)),
     post("batches/{id}/cancel", Means::AsksBatch),
     get("batches/{id}", Means::AsksBatch),
+    get("batches", Means::ListsBatches),
     get("files/{id}/content", Means::Content),
     post("batchPredictionJobs", BATCH),
     at(Gemini, post("models/{model}:batchGenerateContent", BATCH)),
@@ -340,7 +343,9 @@ impl Means {
             Self::Forgets => "free; a response whose work goes on is charged as it was reserved, to who began it".into(),
             Self::Uploads => "free: stores a file, which may be the requests of a batch".into(),
             Self::Batches(_) => "reserved when it is created, by its requests; charged once, by its results, at the batch price".into(),
-            Self::AsksBatch | Self::Results | Self::Content => "free; the first answer that states what a batch has used charges it".into(),
+            Self::AsksBatch | Self::ListsBatches | Self::Results | Self::Content => {
+                "free; the first answer that states what a batch has used charges it".into()
+            }
             Self::Work(what) => format!("no answer says the cost of {what}: refused under an enforced limit, unless `unmetered: allow`"),
         }
     }

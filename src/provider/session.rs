@@ -2,13 +2,10 @@
 //!
 //! OpenAI's Realtime API and the WebSocket mode of its Responses API. A session carries many responses, one after the other. The
 //! event that ends a response states its usage. [`FromProvider`] gives each response's events to a [`Meter`] of its own, as the events of a
-//! stream. An event costs a few substring searches; JSON is parsed only if it may state usage or a model.
+//! stream. The top-level `type` of an event tells its meaning, wherever it stands; JSON is parsed only if it may state usage or a model.
 //!
 //! Sources: the types `RealtimeServerEvent` and `ResponsesServerEvent` of OpenAI's SDKs.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::{self, Finder};
 use serde::Deserialize;
 
 use super::{
@@ -17,6 +14,7 @@ use super::{
     json,
     meter::{Meter, Observed},
     text,
+    top::Top,
 };
 use crate::{
     body::websocket::Part,
@@ -27,6 +25,8 @@ use crate::{
 
 /// Bytes of a message that are held. A larger one is metered as it passes; a larger request is estimated from its length.
 const HELD: usize = 64 * 1024;
+/// Bytes of a provider's message that are held while its `type` has not come. A larger one says nothing: providers say the type first.
+const HELD_UNKNOWN: usize = 1024 * 1024;
 /// Bytes of base64 for a token of sound: 24 kHz of 16 bits are 64,000 bytes a second, and a second is 10 tokens.
 const SOUND_BYTES_PER_TOKEN: u64 = 6_400;
 
@@ -54,6 +54,8 @@ impl Session {
 pub struct Create {
     /// The request's facts, with the tokens of the whole conversation so far.
     pub facts: Facts,
+    /// The app's id of the event. An error names it.
+    pub event_id: Option<Box<str>>,
 }
 
 /// Reads the app's messages.
@@ -61,16 +63,17 @@ pub struct Create {
 pub struct FromApp {
     session: Session,
     held: Vec<u8>,
+    top: Top,
     /// Bytes of the message under way.
     bytes: u64,
-    /// Estimated tokens of a Realtime conversation so far.
+    /// Estimated tokens of a Realtime conversation so far. Of a Responses session: those that no `response.create` has said.
     context: u64,
 }
 
 impl FromApp {
     /// The reader of a session.
     pub fn new(session: Session) -> Self {
-        Self { session, held: Vec::new(), bytes: 0, context: 0 }
+        Self { session, held: Vec::new(), top: Top::default(), bytes: 0, context: 0 }
     }
 
     /// Takes a part of a message; gives a response that it asks for.
@@ -78,6 +81,7 @@ impl FromApp {
         match part {
             Part::Text(bytes) => {
                 self.bytes += bytes.len() as u64;
+                self.top.feed(bytes);
                 let room = HELD - self.held.len();
                 self.held.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 None
@@ -87,29 +91,42 @@ impl FromApp {
                 self.held.clear();
                 // An idle session holds no buffer.
                 self.held.shrink_to(0);
+                self.top.reset();
                 self.bytes = 0;
                 create
             }
         }
     }
 
+    /// Estimated tokens of the prompt of a response that begins although no `response.create` is open: the provider has begun it by itself,
+    /// or the app has asked in a way that is not known.
+    pub fn unasked(&mut self) -> u64 {
+        match self.session {
+            Session::Realtime => self.context,
+            Session::Responses => std::mem::take(&mut self.context),
+        }
+    }
+
     fn message(&mut self) -> Option<Create> {
         let whole = self.bytes == self.held.len() as u64;
-        let kind = kind(&self.held);
-        let creates = kind == b"response.create";
-        let tokens = match kind {
-            b"input_audio_buffer.append" => self.bytes / SOUND_BYTES_PER_TOKEN,
-            _ if whole => text::prompt(&self.held),
-            _ => facts::by_length(self.bytes),
-        };
-        if self.session == Session::Realtime {
+        let kind = self.top.kind();
+        if kind != "response.create" {
+            let tokens = match (kind, self.session) {
+                ("input_audio_buffer.append", _) => self.bytes / SOUND_BYTES_PER_TOKEN,
+                (_, Session::Realtime) if whole => text::prompt(&self.held),
+                _ => facts::by_length(self.bytes),
+            };
             self.context = self.context.saturating_add(tokens);
+            return None;
         }
         let known = whole.then(|| facts::read(Api::OpenAi, Operation::Responses, &self.held).ok()).flatten();
-        creates.then(|| {
-            let facts = known.unwrap_or_else(|| Facts::unread(self.bytes));
-            Create { facts: Facts { estimated_input: facts.estimated_input.max(self.context), ..facts } }
-        })
+        let unread = || Facts { model: self.top.model().map(str::to_owned), ..Facts::unread(self.bytes) };
+        let mut facts = known.unwrap_or_else(unread);
+        if self.session == Session::Realtime {
+            self.context = self.context.saturating_add(facts.estimated_input);
+            facts.estimated_input = self.context;
+        }
+        Some(Create { facts, event_id: self.top.event_id().map(Box::from) })
     }
 }
 
@@ -118,28 +135,73 @@ impl FromApp {
 pub enum Told {
     /// A response has ended.
     Ended(Box<Observed>),
-    /// A request for a response was refused: nothing was done.
-    Refused,
+    /// An event of the app was refused, or a response has failed.
+    Failed(Failed),
     /// The app's speech was transcribed, by a model of its own.
     Transcribed(Box<Observed>),
+}
+
+/// An `error` event.
+#[derive(Debug)]
+pub struct Failed {
+    /// The app's id of the event that is at fault, if the provider names it.
+    pub of: Option<Box<str>>,
+    /// Whether the error is a refusal of what was asked, not a failure of the provider.
+    pub refuses: bool,
+    /// Whether the error refuses a response because another one is under way.
+    pub is_busy: bool,
+    event: Box<[u8]>,
+}
+
+impl Failed {
+    /// Reads an `error` event. Sources: `RealtimeErrorEvent` (its `error.event_id` is the app's) and the errors of the WebSocket mode, which
+    /// have a `status`.
+    fn of(event: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Event {
+            status: json::Count,
+            error: json::Perhaps<Error>,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Error {
+            #[serde(rename = "type")]
+            kind: json::Text,
+            code: json::Text,
+            event_id: json::Text,
+        }
+        let said: Event = json::lenient(event).unwrap_or_default();
+        let error = said.error.0.unwrap_or_default();
+        let refuses = matches!(said.status.0, Some(400..=428)) || error.kind.as_str() == "invalid_request_error";
+        Self {
+            of: Some(error.event_id.as_str()).filter(|id| !id.is_empty()).map(Box::from),
+            refuses,
+            is_busy: error.code.as_str() == "conversation_already_has_active_response",
+            event: event.into(),
+        }
+    }
 }
 
 /// Reads the provider's messages.
 #[derive(Debug)]
 pub struct FromProvider {
-    session: Session,
     headers: Fields,
     /// The meter of the response under way.
     meter: Option<Meter>,
     held: Vec<u8>,
+    top: Top,
     passing: Passing,
     /// The response under way has ended in the message under way.
     ended: bool,
     model: Option<String>,
     transcriber: Option<String>,
     /// Estimated tokens of the prompt of the response under way.
-    pub prompt: u64,
+    prompt: u64,
 }
+
+/// Gives the estimated tokens of the prompt of a response that begins. Called once for each response, before anything else of it is told.
+pub type Begins<'a> = &'a mut dyn FnMut() -> u64;
 
 /// What becomes of the message under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,14 +215,14 @@ enum Passing {
 }
 
 impl FromProvider {
-    /// The reader of a session.
-    pub fn new(session: Session) -> Self {
+    /// The reader of a session of either protocol.
+    pub fn new() -> Self {
         let headers = Fields::from_iter([(Id::ContentType, "text/event-stream")]);
         Self {
-            session,
             headers,
             meter: None,
             held: Vec::new(),
+            top: Top::default(),
             passing: Passing::Held,
             ended: false,
             model: None,
@@ -185,22 +247,25 @@ impl FromProvider {
     }
 
     /// Takes a part of a message; gives what the message means.
-    pub fn feed(&mut self, part: Part<'_>) -> Option<Told> {
+    pub fn feed(&mut self, part: Part<'_>, begins: Begins<'_>) -> Option<Told> {
         match (part, self.passing) {
             (Part::Text(bytes), Passing::Held) => {
-                let (fits, beyond) = bytes.split_at(bytes.len().min(HELD - self.held.len()));
+                self.top.feed(bytes);
+                let most = if self.top.kind().is_empty() { HELD_UNKNOWN } else { HELD };
+                let (fits, beyond) = bytes.split_at(bytes.len().min(most.saturating_sub(self.held.len())));
                 self.held.extend_from_slice(fits);
                 if !beyond.is_empty() {
-                    self.let_pass(beyond);
+                    self.let_pass(beyond, begins);
                 }
             }
             (Part::Text(bytes), Passing::Metered) => self.pass(bytes),
             (Part::Text(_), Passing::Skipped) => {}
             (Part::End, passing) => {
                 let held = std::mem::take(&mut self.held);
+                let top = std::mem::take(&mut self.top);
                 self.passing = Passing::Held;
                 return match passing {
-                    Passing::Held => self.message(&held),
+                    Passing::Held => self.message(top.kind(), &held, begins),
                     Passing::Metered => self.end(),
                     Passing::Skipped => None,
                 };
@@ -210,11 +275,12 @@ impl FromProvider {
     }
 
     /// Gives a message that is too large to be held to the meter: its held beginning, and the bytes behind it.
-    fn let_pass(&mut self, beyond: &[u8]) {
+    fn let_pass(&mut self, beyond: &[u8], begins: Begins<'_>) {
         let held = std::mem::take(&mut self.held);
-        self.passing = match response_event(kind(&held)) {
+        let top = std::mem::take(&mut self.top);
+        self.passing = match response_event(top.kind()) {
             Some(name) => {
-                self.begin(name);
+                self.begin(name, begins);
                 self.pass(&held);
                 self.pass(beyond);
                 Passing::Metered
@@ -223,44 +289,48 @@ impl FromProvider {
         };
     }
 
+    /// The response under way has failed, as the error says.
+    pub fn fail(&mut self, failed: &Failed) -> Option<Observed> {
+        feed_event(self.meter.as_mut()?, "error", &failed.event);
+        self.finish()
+    }
+
     /// The response that was under way when the connection ended.
     pub fn finish(&mut self) -> Option<Observed> {
         Some(self.meter.take()?.finish(false, self.prompt))
     }
 
-    fn message(&mut self, message: &[u8]) -> Option<Told> {
-        match kind(message) {
-            b"session.created" | b"session.updated" | b"transcription_session.created" | b"transcription_session.updated" => {
+    fn message(&mut self, kind: &str, message: &[u8], begins: Begins<'_>) -> Option<Told> {
+        match kind {
+            "session.created" | "session.updated" | "transcription_session.created" | "transcription_session.updated" => {
                 self.learn(message);
                 None
             }
-            b"conversation.item.input_audio_transcription.completed" => {
+            "conversation.item.input_audio_transcription.completed" => {
                 let mut meter = Meter::new(Api::OpenAi, Operation::Audio, &self.headers);
-                feed_event(&mut meter, b"transcript.text.done", message);
+                feed_event(&mut meter, "transcript.text.done", message);
                 let observed = meter.finish(true, 0);
                 Some(Told::Transcribed(Box::new(Observed { model: self.transcriber.clone(), ..observed })))
             }
-            b"error" if self.meter.is_none() => Some(Told::Refused),
-            b"error" if self.session == Session::Responses => {
-                if let Some(meter) = &mut self.meter {
-                    feed_event(meter, b"error", message);
-                }
-                self.finish().map(|observed| Told::Ended(Box::new(observed)))
-            }
+            "error" => Some(Told::Failed(Failed::of(message))),
             name => {
                 let name = response_event(name)?;
-                self.begin(name);
+                self.begin(name, begins);
                 self.pass(message);
                 self.end()
             }
         }
     }
 
-    fn begin(&mut self, name: &[u8]) {
+    fn begin(&mut self, name: &str, begins: Begins<'_>) {
         let headers = &self.headers;
-        let meter = self.meter.get_or_insert_with(|| Meter::new(Api::OpenAi, Operation::Responses, headers));
-        for piece in [b"event: ", name, b"\ndata: "] {
-            self.ended |= meter.feed(piece).ended;
+        let prompt = &mut self.prompt;
+        let meter = self.meter.get_or_insert_with(|| {
+            *prompt = begins();
+            Meter::new(Api::OpenAi, Operation::Responses, headers)
+        });
+        for piece in ["event: ", name, "\ndata: "] {
+            self.ended |= meter.feed(piece.as_bytes()).ended;
         }
     }
 
@@ -318,9 +388,9 @@ impl FromProvider {
 }
 
 /// Gives a message to a meter as one event of a stream.
-fn feed_event(meter: &mut Meter, name: &[u8], message: &[u8]) {
-    for piece in [b"event: ", name, b"\ndata: "] {
-        meter.feed(piece);
+fn feed_event(meter: &mut Meter, name: &str, message: &[u8]) {
+    for piece in ["event: ", name, "\ndata: "] {
+        meter.feed(piece.as_bytes());
     }
     feed_line(meter, message);
     meter.feed(b"\n\n");
@@ -337,22 +407,16 @@ fn feed_line(meter: &mut Meter, mut bytes: &[u8]) {
 }
 
 /// The event's name for the meter of the Responses API; `None`: the event says nothing of a response's usage.
-fn response_event(kind: &[u8]) -> Option<&[u8]> {
+fn response_event(kind: &str) -> Option<&str> {
     match kind {
-        b"response.done" => Some(b"response.completed"),
-        b"response.output_audio.delta" => Some(b"response.audio.delta"),
+        "response.done" => Some("response.completed"),
+        "response.output_audio.delta" => Some("response.audio.delta"),
         // The app's own words.
-        b"response.create" | b"response.cancel" => None,
-        _ if kind.starts_with(b"response.") => Some(kind),
+        "response.create" | "response.cancel" => None,
+        // A line end would end the event.
+        _ if kind.starts_with("response.") && !kind.contains(['\r', '\n']) => Some(kind),
         _ => None,
     }
-}
-
-/// The message's `type`; empty if the held bytes have none.
-fn kind(message: &[u8]) -> &[u8] {
-    static KIND: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"type\""));
-    let kind = json::string_after(message, &KIND).unwrap_or_default();
-    if kind.len() > 100 || memmem::find(kind, b"\n").is_some() { b"" } else { kind }
 }
 
 /// The proxy's last words to the app: an `error` event of the protocol.

@@ -4,11 +4,16 @@ use super::*;
 use crate::usage::UsageSource;
 
 fn hear(heard: &mut FromProvider, message: &str, size: usize) -> Option<Told> {
+    hear_of(heard, message, size, 0)
+}
+
+/// The prompt of a response that begins has `prompt` tokens.
+fn hear_of(heard: &mut FromProvider, message: &str, size: usize, prompt: u64) -> Option<Told> {
     let mut told = None;
     for piece in message.as_bytes().chunks(size) {
-        told = told.or(heard.feed(Part::Text(piece)));
+        told = told.or(heard.feed(Part::Text(piece), &mut || prompt));
     }
-    told.or(heard.feed(Part::End))
+    told.or(heard.feed(Part::End, &mut || prompt))
 }
 
 const DONE: &str = r#"{"type":"response.done","event_id":"event_1","response":{"object":"realtime.response","id":"resp_1","status":"completed","output":[{"type":"message"}],
@@ -17,7 +22,7 @@ const DONE: &str = r#"{"type":"response.done","event_id":"event_1","response":{"
 #[test]
 fn a_realtime_response_states_its_usage_however_it_is_cut() {
     for size in [1, 7, 100_000] {
-        let mut heard = FromProvider::new(Session::Realtime);
+        let mut heard = FromProvider::new();
         assert!(hear(&mut heard, r#"{"type":"session.created","event_id":"e","session":{"type":"realtime","model":"gpt-realtime","audio":{"input":{"transcription":{"model":"whisper-x"}}}}}"#, size).is_none());
         assert_eq!((heard.model(), heard.transcriber(), heard.is_under_way()), (Some("gpt-realtime"), Some("whisper-x"), false));
         for _ in 0..2 {
@@ -45,7 +50,7 @@ fn a_response_of_any_size_states_its_usage() {
          \"usage\": {{\"input_tokens\": 5, \"output_tokens\": 60000, \"total_tokens\": 60005}}}}}}"
     );
     for size in [1_000, usize::MAX] {
-        let mut heard = FromProvider::new(Session::Responses);
+        let mut heard = FromProvider::new();
         let Some(Told::Ended(observed)) = hear(&mut heard, &done, size) else { panic!("it has ended") };
         assert_eq!((observed.usage.input, observed.usage.output, observed.model.as_deref()), (5, 60_000, Some("gpt-5-2026")));
         assert!(hear(&mut heard, &done.replace("response.completed", "session.strange"), size).is_none());
@@ -54,20 +59,41 @@ fn a_response_of_any_size_states_its_usage() {
 }
 
 #[test]
-fn what_is_cut_is_estimated_and_what_is_refused_costs_nothing() {
-    let mut heard = FromProvider::new(Session::Responses);
-    assert!(matches!(hear(&mut heard, r#"{"type":"error","status":400,"error":{"code":"x"}}"#, 9), Some(Told::Refused)));
-    heard.prompt = 40;
-    hear(&mut heard, r#"{"type":"response.created","response":{"id":"r","model":"gpt-5","status":"in_progress"}}"#, 9);
+fn an_event_that_says_its_type_last_is_read() {
+    let text = "word ".repeat(30_000);
+    for text in ["word", text.as_str()] {
+        let done = format!(
+            r#"{{"response":{{"type":"x","id":"r","model":"gpt-5","status":"completed","output":[{{"type":"message","content":[{{"text":"{text}"}}]}}],"usage":{{"input_tokens":5,"output_tokens":6,"total_tokens":11}}}},"type":"response.completed"}}"#
+        );
+        let mut heard = FromProvider::new();
+        let Some(Told::Ended(observed)) = hear(&mut heard, &done, 1_000) else { panic!("it has ended") };
+        assert_eq!((observed.usage.input, observed.usage.output, observed.source), (5, 6, UsageSource::Provider));
+    }
+}
+
+#[test]
+fn what_is_cut_is_estimated_and_an_error_names_what_is_at_fault() {
+    let mut heard = FromProvider::new();
+    let mut failed = |message: &str| {
+        let Some(Told::Failed(failed)) = hear(&mut heard, message, 9) else { panic!("an error") };
+        assert!(heard.fail(&failed).is_none(), "nothing is under way");
+        (failed.of.as_deref().map(str::to_owned), failed.refuses, failed.is_busy)
+    };
+    assert_eq!(failed(r#"{"error":{"type":"server_error"},"type":"error"}"#), (None, false, false));
+    assert_eq!(failed(r#"{"type":"error","status":400,"error":{"code":"x"}}"#), (None, true, false));
+    assert_eq!(failed(r#"{"type":"error","status":429,"error":{"code":"x"}}"#), (None, false, false));
+    let busy = r#"{"type":"error","event_id":"own","error":{"type":"invalid_request_error","event_id":"e1",
+        "code":"conversation_already_has_active_response"}}"#;
+    assert_eq!(failed(busy), (Some("e1".to_owned()), true, true));
+    hear_of(&mut heard, r#"{"type":"response.created","response":{"id":"r","model":"gpt-5","status":"in_progress"}}"#, 9, 40);
     hear(&mut heard, r#"{"type":"response.output_text.delta","delta":"eight eight eight"}"#, 9);
     let observed = heard.finish().expect("under way");
     assert_eq!((observed.source, observed.usage.input, observed.model.as_deref()), (UsageSource::Estimated, 40, Some("gpt-5")));
     assert!(observed.usage.output >= 3, "{observed:?}");
     hear(&mut heard, r#"{"type":"response.created","response":{"id":"r"}}"#, 9);
-    let Some(Told::Ended(failed)) = hear(&mut heard, r#"{"type":"error","error":{"type":"server_error"}}"#, 9) else {
-        panic!("it has ended")
-    };
-    assert_eq!((failed.source, failed.error.is_some()), (UsageSource::Missing, true));
+    let Some(Told::Failed(failed)) = hear(&mut heard, r#"{"type":"error","error":{"type":"server_error"}}"#, 9) else { panic!("an error") };
+    let observed = heard.fail(&failed).expect("under way");
+    assert_eq!((observed.source, observed.error.is_some(), heard.is_under_way()), (UsageSource::Missing, true, false));
 }
 
 #[test]
@@ -82,7 +108,11 @@ fn what_the_app_asks_for() {
     assert_eq!((create.facts.model.as_deref(), create.facts.max_output), (Some("gpt-5"), Some(7)));
     let message = format!(r#"{{"type":"response.create","input":"{}","model":"gpt-5"}}"#, "x".repeat(100_000));
     let large = ask(&message).expect("a response");
-    assert_eq!((large.facts.model, large.facts.estimated_input), (None, (message.len() as u64).div_ceil(4)));
+    assert_eq!((large.facts.model.as_deref(), large.facts.estimated_input), (Some("gpt-5"), (message.len() as u64).div_ceil(4)));
+    let last =
+        ask(r#"{"event_id":"e1","input":[{"type":"message","content":"\"type\":\"x\""}],"type":"response.create"}"#).expect("a response");
+    assert_eq!(last.event_id.as_deref(), Some("e1"));
+    assert!(ask(r#"{"item":{"type":"response.create"},"type":"conversation.item.create"}"#).is_none());
     let mut asked = FromApp::new(Session::Realtime);
     for _ in 0..2 {
         asked.feed(Part::Text(format!(r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#, "A".repeat(64_000)).as_bytes()));

@@ -2,7 +2,7 @@
 //!
 //! A background response states its usage once it has ended, in the answer to every poll. [`Works`] makes one charge of them.
 //! It is bounded: paid works are forgotten first, then the oldest open work. The payer of a forgotten open work is given back:
-//! no answer will state that work's usage any more, so its reservation stands.
+//! no answer will state that work's usage any more, so it is charged as it was reserved.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,6 +36,8 @@ struct Inner<P> {
     /// Open works, oldest first; `paid` has the paid ones, in the order of payment.
     open: VecDeque<(Name, Instant)>,
     paid: VecDeque<(Name, Instant)>,
+    /// Changes so far.
+    version: u64,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ impl<P> Default for Works<P> {
 impl<P> Works<P> {
     /// Works that are remembered for so long.
     pub fn lasting(remembered: Duration) -> Self {
-        let inner = Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new() };
+        let inner = Inner { works: HashMap::new(), open: VecDeque::new(), paid: VecDeque::new(), version: 0 };
         Self { inner: Mutex::new(inner), most: MOST, remembered }
     }
 
@@ -78,20 +80,60 @@ impl<P> Works<P> {
     /// # Errors
     /// The work is known already and has its payer. `payer` is given back.
     pub fn begin(&self, provider: &Arc<str>, id: &str, payer: P, now: Instant) -> Result<Vec<P>, P> {
+        self.begin_at(provider, id, payer, now)?;
+        Ok(self.inner.lock().forget(self.most, self.remembered, now))
+    }
+
+    /// As [`begin`](Self::begin), for a work that has begun earlier. Nothing is forgotten.
+    ///
+    /// # Errors
+    /// The work is known already and has its payer. `payer` is given back.
+    pub fn begin_at(&self, provider: &Arc<str>, id: &str, payer: P, at: Instant) -> Result<(), P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
         if inner.works.contains_key(&name) {
             return Err(payer);
         }
         inner.works.insert(name.clone(), State::Open(payer));
-        inner.open.push_back((name, now));
-        Ok(inner.forget(self.most, self.remembered, now))
+        let place = inner.open.partition_point(|(_, began)| *began <= at);
+        inner.open.insert(place, (name, at));
+        inner.version += 1;
+        Ok(())
+    }
+
+    /// A number that changes with the works.
+    pub fn version(&self) -> u64 {
+        self.inner.lock().version
+    }
+
+    /// Gives provider, id, time and payer of each open work, then those of each paid work, which have no payer any more.
+    pub fn each(&self, mut give: impl FnMut(&str, &str, Instant, Option<&P>)) {
+        let inner = self.inner.lock();
+        for (name, at) in inner.open.iter().chain(&inner.paid) {
+            match inner.works.get(name) {
+                Some(State::Open(payer)) => give(&name.0, &name.1, *at, Some(payer)),
+                Some(State::Paid) => give(&name.0, &name.1, *at, None),
+                None => {}
+            }
+        }
+    }
+
+    /// Changes the payers of open works.
+    pub fn each_payer(&self, mut change: impl FnMut(&mut P)) {
+        let mut inner = self.inner.lock();
+        inner.version += 1;
+        for state in inner.works.values_mut() {
+            if let State::Open(payer) = state {
+                change(payer);
+            }
+        }
     }
 
     /// Ends a work whose usage is known. The first call for a work gets the payer to charge.
     pub fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Due<P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
+        inner.version += 1;
         match inner.works.insert(name.clone(), State::Paid) {
             Some(State::Paid) => return Due::Nothing,
             Some(State::Open(payer)) => {
@@ -104,6 +146,17 @@ impl<P> Works<P> {
         // Only paid works are forgotten here: their number grew by one, that of the open ones did not.
         inner.forget_paid(self.most, self.remembered, now);
         Due::FromWhoAsks
+    }
+
+    /// Whether a work is known: `Some(true)` while it goes on, `Some(false)` once it is paid.
+    pub fn goes_on(&self, provider: &Arc<str>, id: &str) -> Option<bool> {
+        let name = (provider.clone(), Box::from(id));
+        self.inner.lock().works.get(&name).map(|state| matches!(state, State::Open(_)))
+    }
+
+    /// Forgets the works that are too old. Gives the payers of those that were open.
+    pub fn sweep(&self, now: Instant) -> Vec<P> {
+        self.inner.lock().forget(self.most, self.remembered, now)
     }
 
     /// Gives up all open works, and gives their payers.
@@ -136,6 +189,7 @@ impl<P> Inner<P> {
             if let Some((name, _)) = self.open.pop_front()
                 && let Some(State::Open(payer)) = self.works.remove(&name)
             {
+                self.version += 1;
                 forgotten.push(payer);
             }
         }
@@ -183,8 +237,11 @@ mod tests {
         gone.end(&openai, "b", start);
         assert_eq!((gone.give_up(), gone.under_way(), gone.end(&openai, "b", start)), (vec!["a"], 0, Due::Nothing));
         let later = start + REMEMBERED + Duration::from_secs(1);
-        assert_eq!(works.begin(&openai, "f", "f", later), Ok(vec!["c", "d", "e"]));
+        assert_eq!((works.sweep(start + REMEMBERED), works.sweep(later)), (vec![], vec!["c", "d", "e"]), "nobody need begin another");
+        assert_eq!(works.begin(&openai, "f", "f", later), Ok(vec![]));
+        assert_eq!((works.goes_on(&openai, "f"), works.goes_on(&openai, "c")), (Some(true), None));
         assert_eq!((works.under_way(), works.end(&openai, "c", later)), (1, Due::FromWhoAsks));
+        assert_eq!(works.goes_on(&openai, "c"), Some(false));
     }
 
     proptest! {

@@ -13,14 +13,11 @@ use crate::{
     clock::Instant,
     config::{Applies, AskPerson, Degrade, Mode, OnLimit},
     http1::Id,
-    policy::limits::{About, Over},
+    policy::limits::About,
     provider::Billed,
     reject::{Limited, Reject, Why},
     telemetry::metrics::Family,
 };
-
-/// Most acts for one request: each kind of limit may act once.
-const MOST: usize = 3;
 
 /// The target of a call that a spent limit has sent to a cheaper model.
 #[derive(Debug, Clone)]
@@ -31,14 +28,16 @@ pub struct Degraded {
     pub model: Arc<str>,
 }
 
-/// Acts as the spent limits say, and asks the limits again.
+/// Acts as the spent limits say, one after the other, and asks the limits again after each act. An act is the act of one limit: every
+/// other limit still holds, and acts in its turn.
 ///
 /// # Errors
 /// The refusal of a limit, or no yes in time.
 pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Applies, limited: Box<Limited>) -> Result<(), Reject> {
     let ask = exchange.ask.clone();
     let mut limited = limited;
-    for _ in 0..MOST {
+    // Each round lets one more limit pass: no limit acts twice.
+    loop {
         match limited.act.clone() {
             // The proxy's own refresh of a stored answer takes no act: no person is asked, and no other model answers.
             _ if ask.origin != Origin::Client => break,
@@ -49,8 +48,7 @@ pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Appli
                     break;
                 }
                 count(&ask, &limited, "cache_only");
-                exchange.spent = Some(limited);
-                return Ok(());
+                exchange.spent.get_or_insert_with(|| limited.clone());
             }
             OnLimit::Degrade(to) => {
                 if !degrade(&ask, &to) {
@@ -60,6 +58,9 @@ pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Appli
             }
             OnLimit::Ask(terms) => person(proxy, &ask, &limited, terms).await?,
         }
+        let mut over = ask.over.borrow().as_deref().cloned().unwrap_or_default();
+        over.add(&limited);
+        ask.over.replace(Some(Rc::new(over)));
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
         match Demands::of(&ask, route).ask_limits(proxy, exchange, stage).await {
             Err(Reject::Limited(again)) => limited = again,
@@ -94,14 +95,15 @@ fn degrade(ask: &Ask, to: &Degrade) -> bool {
         Some(name) => providers.iter().position(|provider| provider.name == *name),
     };
     let Some(provider_at) = provider_at.filter(|at| providers[*at].api == call.shape.api) else { return false };
-    if !can_be_named(ask, call) || ask.over.get().degrade {
+    if !can_be_named(ask, call) {
         return false;
     }
-    ask.over.set(Over { degrade: true, ..ask.over.get() });
-    if provider_at != call.provider_at || call.model.as_ref() != Some(&to.model) {
-        let _ = ask.degraded.set(Degraded { provider_at, model: to.model.clone() });
+    match ask.degraded.get() {
+        // Two limits may name the same model.
+        Some(degraded) => degraded.provider_at == provider_at && degraded.model == to.model,
+        None if provider_at == call.provider_at && call.model.as_ref() == Some(&to.model) => true,
+        None => ask.degraded.set(Degraded { provider_at, model: to.model.clone() }).is_ok(),
     }
-    true
 }
 
 /// Whether the cheaper model's name can take the place of the one that is asked for: in the path, or as a member of the JSON body. A
@@ -115,9 +117,6 @@ fn can_be_named(ask: &Ask, call: &ModelCall) -> bool {
 /// Holds the request until a person says yes.
 async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -> Result<(), Reject> {
     let refused = |why| refuse(ask, Box::new(Limited { why, ..limited.clone() }));
-    if ask.over.get().approved {
-        return Err(refused(Why::Spent));
-    }
     let demands = ask.route().map(|route| Demands::of(ask, route));
     let about = About {
         limit: limited.limit.clone(),
@@ -154,7 +153,6 @@ async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -
     if answer != Some(true) {
         return Err(refused(Why::NotApproved));
     }
-    ask.over.set(Over { approved: true, ..ask.over.get() });
     Ok(())
 }
 

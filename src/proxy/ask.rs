@@ -51,8 +51,8 @@ pub struct Ask {
     trace: OnceCell<Trace>,
     token: OnceCell<u128>,
     deadline: OnceCell<Deadline>,
-    /// Spent limits that let the request through.
-    pub(super) over: Cell<Over>,
+    /// Spent limits that have acted and let the request through.
+    pub(super) over: RefCell<Option<Rc<Over>>>,
     /// The cheaper model that a spent limit has sent the call to.
     pub(super) degraded: OnceCell<Degraded>,
     /// Progress of the request's body.
@@ -124,7 +124,7 @@ impl Ask {
             trace: OnceCell::new(),
             token: OnceCell::new(),
             deadline: OnceCell::new(),
-            over: Cell::default(),
+            over: RefCell::default(),
             degraded: OnceCell::new(),
             upload: Rc::default(),
             tries: TryLog::default(),

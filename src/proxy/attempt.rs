@@ -20,6 +20,7 @@ use super::{
     steps,
 };
 use crate::{
+    arrival::Door,
     body::{Body, tap::TimeBounds},
     clock::Instant,
     config::Fallback,
@@ -279,12 +280,24 @@ fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> boo
     another
 }
 
+/// Whether a target that was sent all of the request may have done the work: it was too slow, it broke off, or it gave an answer that
+/// cannot be read. A kept connection whose close has crossed the request has done nothing, as far as the free retry goes by it.
+fn may_be_billed(ask: &Ask, failed: &Failed) -> bool {
+    match failed {
+        Failed::Client(_) => false,
+        Failed::Timeout(..) | Failed::Malformed(_) => true,
+        Failed::Send(error) => {
+            let idempotent = retry::repeatable(Door::Inbound, &ask.arrival.method, &ask.arrival.headers, None);
+            let broke = retry::Broke { fault: error.fault, reused: error.reused, unseen: false };
+            !error.unsent && !retry::safe_reconnect(broke, idempotent)
+        }
+    }
+}
+
 /// Judges a try that got no head, after it has settled the try's bill.
 fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<Bill>, failed: Failed) -> Result<Tried, Reject> {
-    let late = matches!(failed, Failed::Timeout(..));
     if let (Some(bill), Some(funds)) = (bill, &mut sending.funds) {
-        // A target that was too slow may have done the work.
-        funds.put_back(if late { bill.unanswered() } else { bill.void() });
+        funds.put_back(if may_be_billed(ask, &failed) { bill.unanswered() } else { bill.void() });
     }
     let (target, cells) = (&aim.pool.target, &aim.pool.cells);
     match failed {

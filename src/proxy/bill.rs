@@ -4,6 +4,7 @@
 //! no answer came. The [`Reading`] tells other parts of the proxy about the answer while it passes.
 
 mod batches;
+pub mod forgotten;
 pub mod late;
 mod of_session;
 mod watched;
@@ -145,8 +146,8 @@ impl Bill {
         self.lease.take()
     }
 
-    /// No answer came in time. A provider that was sent all of the request may still have done the work: the try is charged as
-    /// estimated. Otherwise gives back the reservation.
+    /// No answer came, or none that can be read. A provider that was sent all of the request may still have done the work: the try is charged
+    /// as estimated. Otherwise gives back the reservation.
     pub fn unanswered(mut self) -> Option<Lease> {
         if !self.sent.get() {
             return self.void();
@@ -248,7 +249,9 @@ impl Bill {
         let now = Instant::now();
         match &observed.work {
             Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order: self.order(call), id: id.clone() };
+                let order = self.order(call);
+                let order = Order { expected_cost: self.price_of_expected(&order, observed.terms), ..order };
+                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order, id: id.clone() };
                 self.pledge(id, pledge);
             }
             // The replicas' book is asked after the request.
@@ -331,16 +334,6 @@ impl Bill {
         Payers::led_by(Payer::of(&self.ask, call, demands.as_ref().and_then(Demands::own))).0
     }
 
-    /// Forgets a work: no answer will state its usage any more, so it is charged as reserved.
-    fn forget(&self, pledge: Pledge) {
-        tracing::warn!(provider = %pledge.order.provider, "a background response is forgotten: it is charged what was reserved for it");
-        self.ask.proxy.telemetry.metrics.counter(metrics::Family::BackgroundForgotten, &[]).inc();
-        let late = Late::forgotten(self, pledge);
-        if self.ask.proxy.shared.works.is_shared() {
-            self.ask.proxy.late.put(late);
-        }
-    }
-
     fn charge_estimate(&mut self) {
         self.settled = true;
         let ask = self.ask.clone();
@@ -367,12 +360,17 @@ impl Bill {
             operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
             unattributed: call.join.is_unattributed(),
             expected: call.facts.as_ref().map_or_else(unread, |_| self.expected(call)),
+            expected_cost: None,
         }
     }
 
     /// Writes the charge for `order` into all books: metrics, limits, spend, log.
     fn conclude(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
-        let nano_usd = self.price(order, observed);
+        self.conclude_at(self.price(order, observed), payers, lease, order, observed);
+    }
+
+    /// As [`conclude`](Self::conclude), at this cost.
+    fn conclude_at(&self, nano_usd: Option<u64>, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed) {
         self.count(order, observed, nano_usd);
         if observed.source == UsageSource::Missing {
             enter::unknown(&self.ask, payers, order, observed);
@@ -391,6 +389,11 @@ impl Bill {
             UsageSource::Missing => None,
             _ => self.ask.worker.live.prices.charge(order.model.as_deref(), observed),
         }
+    }
+
+    /// The price of all that was expected.
+    fn price_of_expected(&self, order: &Order, terms: Terms) -> Option<u64> {
+        self.ask.worker.live.prices.cost_under(order.model.as_deref()?, &order.expected, terms)
     }
 
     fn charge(&self, payers: &Payers, lease: Option<Lease>, order: &Order, observed: &Observed, nano_usd: Option<u64>) {

@@ -1,7 +1,10 @@
 //! The book of work that goes on after its answer: this process's own, and the one in Redis that all replicas share.
 //!
 //! The first process that hears of a work's end charges it to the payer who began it. The book in Redis names the payer, also for
-//! another replica and after a restart. While Redis is away each replica goes by its own book: each may charge a work once.
+//! another replica and after a restart. While Redis is away each replica goes by its own book: each may charge a work once. Without Redis
+//! the process keeps its book in `state_dir` ([`kept`]), and the next process goes on with it.
+
+mod kept;
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,7 +50,8 @@ impl Default for Book {
 }
 
 impl Drop for Book {
-    /// The works go on when the process leaves. Their reservations stand; the replica that hears of their end corrects them.
+    /// The works go on when the process leaves. Their reservations stand; the replica that hears of their end corrects them, and the next
+    /// process charges what this one has kept.
     fn drop(&mut self) {
         self.here.give_up().into_iter().chain(self.batches.give_up()).filter_map(|pledge| pledge.lease).for_each(Lease::keep);
     }
@@ -163,6 +167,30 @@ impl Book {
             },
             (_, here) => Owed::Here(here),
         }
+    }
+
+    /// As [`end`](Self::end), for a work that an answer mentions among others. A work that nobody is known to have begun is not charged:
+    /// lists tell of all works of an account, also of those that did not pass through the proxy.
+    pub async fn end_if_known(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
+        let is_known = match (self.part(id).0.goes_on(provider, id), self.shared(provider, id)) {
+            (Some(goes_on), _) => goes_on,
+            (None, Some((redis, work))) => redis.work_goes_on(&work).await.unwrap_or(false),
+            (None, None) => false,
+        };
+        if is_known { self.end(provider, id, now).await } else { Owed::Charged(None) }
+    }
+
+    /// Ends a work that this process has begun by its own book. Any other work is not charged.
+    pub fn end_here_if_known(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
+        match self.part(id).0.goes_on(provider, id) {
+            Some(true) => self.end_here(provider, id, now),
+            _ => Owed::Charged(None),
+        }
+    }
+
+    /// Forgets the works that are too old: no answer will state their usage any more. Gives their pledges.
+    pub fn sweep(&self, now: Instant) -> Vec<Pledge> {
+        [&self.here, &self.batches].into_iter().flat_map(|works| works.sweep(now)).collect()
     }
 
     /// How many works under way this process has begun.

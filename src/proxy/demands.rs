@@ -61,6 +61,11 @@ fn billed<'a>(arrival: &Arrival, shape: &'a Shape) -> &'a Billed {
     }
 }
 
+/// The spent limits that have acted and let the request through.
+fn over(ask: &Ask) -> Option<Rc<Over>> {
+    ask.over.borrow().clone()
+}
+
 /// Limits of the inbound route that caused a call.
 fn caused(call: &ModelCall) -> Option<&LimitSet> {
     call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set)
@@ -224,10 +229,12 @@ impl Demands {
     /// As [`admit`](Self::admit), but a spent limit always refuses.
     pub(super) async fn ask_limits(&self, proxy: &Proxy, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
         let ask = exchange.ask.clone();
+        let over = over(&ask);
+        let over = over.as_deref();
         let own = self.own.as_ref().filter(|keyed| keyed.set().applies(stage)).map(|keyed| Question {
             keyed,
             demand: Demand {
-                over: ask.over.get(),
+                over,
                 ..match ask.door() {
                     Door::Inbound => Demand::arrival(stage),
                     Door::Outbound => Demand::call(stage, self.tokens, self.nano_usd),
@@ -235,7 +242,7 @@ impl Demands {
             },
         });
         let caused = match stage {
-            Applies::Misses => self.caused(&ask, ask.over.get())?,
+            Applies::Misses => self.caused(&ask, over)?,
             Applies::All => None,
         };
         if own.is_none() && caused.is_none() {
@@ -271,16 +278,26 @@ impl Demands {
     /// # Errors
     /// As [`admit`](Self::admit).
     pub async fn reserve_again(&self, ask: &Ask) -> Result<Lease, Reject> {
-        self.reserve(ask, Demand::again(self.tokens, self.nano_usd), ask.over.get()).await
+        self.reserve(ask, Demand::again(self.tokens, self.nano_usd), over(ask).as_deref()).await
     }
 
-    /// Looks whether one more response of a session may be asked for: tokens and dollars alone. Nothing is held for it.
+    /// Reserves tokens and dollars for a response of a session. The session itself has its place among the requests in flight, for which
+    /// it has waited in line when it was opened: a response takes no other.
+    ///
+    /// # Errors
+    /// As [`admit`](Self::admit).
+    pub async fn reserve_response(&self, ask: &Ask) -> Result<Lease, Reject> {
+        let demand = Demand { flies: false, ..Demand::again(self.tokens, self.nano_usd) };
+        self.reserve(ask, demand, over(ask).as_deref()).await
+    }
+
+    /// Looks whether one more response of a session may be asked for. Nothing is held for it.
     ///
     /// # Errors
     /// As [`admit`](Self::admit).
     pub async fn look_again(&self, ask: &Ask) -> Result<(), Reject> {
-        let demand = Demand { flies: false, ..Demand::again(self.tokens, self.nano_usd) };
-        self.reserve(ask, demand, ask.over.get()).await.map(Lease::keep)
+        let demand = Demand { flies: false, again: true, ..Demand::again(self.tokens, self.nano_usd) };
+        self.reserve(ask, demand, over(ask).as_deref()).await.map(Lease::keep)
     }
 
     /// Reserves for a try at another target: tokens, dollars, and requests if a limit counts them by provider or model.
@@ -289,10 +306,11 @@ impl Demands {
     /// As [`admit`](Self::admit).
     pub async fn reserve_moved(&self, ask: &Ask) -> Result<Lease, Reject> {
         // Another target is not the cheaper one that a spent limit has chosen.
-        self.reserve(ask, Demand::moved(self.tokens, self.nano_usd), Over { degrade: false, ..ask.over.get() }).await
+        let over = over(ask).map(|over| over.elsewhere());
+        self.reserve(ask, Demand::moved(self.tokens, self.nano_usd), over.as_ref()).await
     }
 
-    async fn reserve(&self, ask: &Ask, demand: Demand, over: Over) -> Result<Lease, Reject> {
+    async fn reserve(&self, ask: &Ask, demand: Demand<'_>, over: Option<&Over>) -> Result<Lease, Reject> {
         let demand = Demand { over, ..demand };
         let own = self.own.as_ref().map(|keyed| Question { keyed, demand });
         let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(self.caused(ask, over)?).collect();
@@ -300,7 +318,7 @@ impl Demands {
     }
 
     /// The demand on the limits of the inbound route that caused the call.
-    fn caused<'a>(&self, ask: &'a Ask, over: Over) -> Result<Option<Question<'a>>, Reject> {
+    fn caused<'a>(&self, ask: &'a Ask, over: Option<&'a Over>) -> Result<Option<Question<'a>>, Reject> {
         if let Some(unpriced) = &self.unpriced {
             return Err(unpriced.clone());
         }

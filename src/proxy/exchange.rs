@@ -60,6 +60,8 @@ pub struct Exchange {
     pub connection: Option<Connection>,
     /// The watch over a WebSocket to a model.
     pub(super) watch: Option<Rc<Watch>>,
+    /// The answer that opened the tunnel. Its bill holds the try's places among the requests in flight until the tunnel ends.
+    pub(super) opening: Option<Box<Body>>,
     running: Option<Running<Keyed>>,
     span: Option<Span>,
     ended: bool,
@@ -137,6 +139,7 @@ impl Exchange {
             seat: None,
             connection: None,
             watch: None,
+            opening: None,
             running: None,
             span: None,
             ended: false,

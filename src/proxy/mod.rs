@@ -60,7 +60,7 @@ use crate::{
     },
     caller::{Caller, KnownBy},
     cause::WorkerCauses,
-    clock::{Chance, http_date},
+    clock::{Chance, Instant, http_date},
     config::{Applies, Bounds, CallerSource},
     in_place,
     message::Response,
@@ -84,6 +84,8 @@ pub use shared::Shared;
 
 pub(crate) const NOT_LET_IN: &str = "this address is not let in";
 const NOT_CACHED_FOR_MEMORY: &str = "memory";
+/// Time between two looks for works that are too old.
+const WORKS: Duration = Duration::from_secs(60);
 
 /// One worker's proxy: both doors.
 pub struct Proxy {
@@ -248,10 +250,11 @@ impl Proxy {
         self.worker().live.door(door).map(|door| door.bounds.clone()).unwrap_or_default()
     }
 
-    /// Once a second: closes upstream connections that were idle for too long, frees old views, forgets old causes. In between: asks the
-    /// replicas' book about ended works, and charges them. Runs until dropped.
+    /// Once a second: closes upstream connections that were idle for too long, frees old views, forgets old causes. Once a minute: forgets old
+    /// works. In between: asks the replicas' book about ended works, and charges them. Runs until dropped.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(Duration::from_secs(1));
+        let mut works_at = Instant::now() + WORKS;
         loop {
             let now = tokio::select! {
                 now = every.tick() => now,
@@ -265,6 +268,10 @@ impl Proxy {
             }
             self.free_retired().await;
             self.causes.sweep(now);
+            if now >= works_at {
+                works_at = now + WORKS;
+                bill::forgotten::sweep(&self, now);
+            }
         }
     }
 
@@ -335,7 +342,10 @@ impl Attempted {
             return Ok(Served::Response(Response::from_parts(head, body), bounds));
         }
         match connection.and_then(Connection::into_tunnel) {
-            Some(upstream) => Ok(Served::Tunnel(Response::from_parts(head, Body::Empty), upstream)),
+            Some(upstream) => {
+                exchange.opening = (!matches!(body, Body::Empty)).then(|| Box::new(body));
+                Ok(Served::Tunnel(Response::from_parts(head, Body::Empty), upstream))
+            }
             None => Err(Reject::Internal("the target's connection cannot become a tunnel".into())),
         }
     }

@@ -386,15 +386,18 @@ impl ModelCall {
 
     /// `gen_ai.provider.name` of the wire format.
     pub fn flavor(&self) -> &'static str {
-        match self.shape.api {
-            Api::OpenAi => "openai",
-            Api::Anthropic => "anthropic",
-            Api::Gemini => "gcp.gemini",
-            Api::Bedrock => "aws.bedrock",
-            Api::Plain => "_OTHER",
-        }
+        FLAVORS[match self.shape.api {
+            Api::OpenAi => 0,
+            Api::Anthropic => 1,
+            Api::Gemini => 2,
+            Api::Bedrock => 3,
+            Api::Plain => 4,
+        }]
     }
 }
+
+/// All words of [`ModelCall::flavor`].
+pub(super) const FLAVORS: [&str; 5] = ["openai", "anthropic", "gcp.gemini", "aws.bedrock", "_OTHER"];
 
 /// Dollars by caller since the start, in memory. The number of callers is bounded.
 #[derive(Debug, Default)]

@@ -23,6 +23,8 @@ pub struct Order {
     pub unattributed: bool,
     /// The tokens that it was expected to use at most.
     pub expected: Usage,
+    /// The nano-dollars that work which goes on was expected to cost at most; `None`: nobody knows.
+    pub expected_cost: Option<u64>,
 }
 
 /// The payment for work that goes on after its answer.

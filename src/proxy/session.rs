@@ -1,8 +1,9 @@
 //! A WebSocket to a model, watched while its bytes pass: each response is charged when its last event has passed, and the session is
 //! refused when a limit is spent.
 //!
-//! The watch reads beside the relay and never delays it. A response that the app asks for is reserved; its charge settles the
-//! reservation. What is under way when the connection ends is estimated.
+//! The watch reads beside the relay and changes nothing. A response that the app asks for is reserved; its charge settles the
+//! reservation. A provider makes the responses of a connection one after the other: the oldest that is asked for begins next. What is under
+//! way when the connection ends is estimated; what has not begun costs nothing.
 
 use std::{
     cell::{Cell, RefCell},
@@ -22,14 +23,14 @@ use super::{
 };
 use crate::{
     arrival::Arrival,
-    body::websocket::{Deflate, Lost, Reader},
+    body::websocket::{Deflate, Lost, Part, Reader},
     clock::Instant,
     config::Operation,
     http1::Fields,
     policy::limits::{Lease, keys},
     provider::{
         self, Facts, Observed, Shape,
-        session::{Create, FromApp, FromProvider, Session, Told},
+        session::{Create, Failed, FromApp, FromProvider, Session, Told},
     },
     reject::Reject,
     upstream::headers,
@@ -39,7 +40,7 @@ use crate::{
 /// The name of a session in `outrigger_unmetered_calls_total`.
 const UNREADABLE: &str = "a WebSocket session whose frames cannot be read";
 
-/// Most responses that are asked for and have not ended. Further responses are not reserved.
+/// Most responses that are asked for and have not begun. Further responses are not reserved.
 const MOST_OPEN: usize = 256;
 
 /// The model of a session that a WebSocket opens (Azure: the deployment).
@@ -53,6 +54,8 @@ pub(super) fn model_in_query(arrival: &Arrival, shape: &Shape) -> Option<Arc<str
 pub struct Watch {
     ask: Rc<Ask>,
     session: Session,
+    from_app: RefCell<Reader>,
+    from_provider: RefCell<Reader>,
     inner: RefCell<Inner>,
     todo: RefCell<VecDeque<Todo>>,
     news: Notify,
@@ -60,12 +63,12 @@ pub struct Watch {
 }
 
 struct Inner {
-    from_app: Reader,
-    from_provider: Reader,
     asked: FromApp,
     heard: FromProvider,
-    /// Responses that are asked for, the oldest first.
+    /// Responses that are asked for and have not begun, the oldest first.
     open: VecDeque<Rc<Open>>,
+    /// The request for the response under way; `None`: none is known.
+    started: Option<Rc<Open>>,
     /// The last model that the app asked for.
     model: Option<Arc<str>>,
     /// When the response under way began.
@@ -75,6 +78,8 @@ struct Inner {
 /// A response that is asked for.
 struct Open {
     facts: Facts,
+    /// The app's id of the event.
+    event_id: Option<Box<str>>,
     model: Option<Arc<str>>,
     lease: RefCell<Reserved>,
 }
@@ -105,17 +110,18 @@ impl Watch {
         let agreed = Deflate::agreed(fields);
         let (client, server) = agreed.unwrap_or_default().unzip();
         let inner = Inner {
-            from_app: Reader::new(client),
-            from_provider: Reader::new(server),
             asked: FromApp::new(session),
-            heard: FromProvider::new(session),
+            heard: FromProvider::new(),
             open: VecDeque::new(),
+            started: None,
             model: ask.call().and_then(|call| call.model.clone()),
             began: None,
         };
         let watch = Rc::new(Self {
             ask: ask.clone(),
             session,
+            from_app: RefCell::new(Reader::new(client)),
+            from_provider: RefCell::new(Reader::new(server)),
             inner: RefCell::new(inner),
             todo: RefCell::default(),
             news: Notify::new(),
@@ -127,51 +133,50 @@ impl Watch {
         Some(watch)
     }
 
-    /// Bytes of the app have passed.
-    pub fn sent(&self, bytes: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        let Inner { from_app, asked, .. } = &mut *inner;
-        let mut creates = Vec::new();
-        from_app.feed(bytes, |part| creates.extend(asked.feed(part)));
-        let lost = from_app.lost();
-        creates.into_iter().for_each(|create| self.creates(&mut inner, create));
-        drop(inner);
-        if let Some(lost) = lost {
+    /// Reads the next bytes of the app that have passed, as many as one turn's work allows. Gives how many; let others work before the rest.
+    pub fn sent(&self, bytes: &[u8]) -> usize {
+        let mut reader = self.from_app.borrow_mut();
+        let read = reader.feed_turn(bytes, |part| {
+            let mut inner = self.inner.borrow_mut();
+            if let Some(create) = inner.asked.feed(part) {
+                self.creates(&mut inner, create);
+            }
+        });
+        if let Some(lost) = reader.lost() {
             self.is_lost(lost);
         }
+        read
     }
 
-    /// Bytes of the provider have passed.
-    pub fn heard(&self, bytes: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        let Inner { from_provider, heard, .. } = &mut *inner;
-        let mut told = Vec::new();
-        from_provider.feed(bytes, |part| told.extend(heard.feed(part)));
-        let lost = from_provider.lost();
-        told.into_iter().for_each(|told| self.told(&mut inner, told));
-        if inner.heard.is_under_way() && inner.began.is_none() {
-            inner.began = Some(Instant::now());
-        }
-        drop(inner);
-        if let Some(lost) = lost {
+    /// As [`sent`](Self::sent), for bytes of the provider.
+    pub fn heard(&self, bytes: &[u8]) -> usize {
+        let mut reader = self.from_provider.borrow_mut();
+        let read = reader.feed_turn(bytes, |part| {
+            let mut inner = self.inner.borrow_mut();
+            if let Some(told) = inner.hear(part) {
+                self.told(&mut inner, told);
+            }
+        });
+        if let Some(lost) = reader.lost() {
             self.is_lost(lost);
         }
+        read
     }
 
     /// Whether another frame of the app may follow the bytes that have passed.
     pub fn app_is_between_frames(&self) -> bool {
-        self.inner.borrow().from_app.is_between_frames()
+        self.from_app.borrow().is_between_frames()
     }
 
     /// Whether another frame of the provider may follow the bytes that have passed, and another message.
     pub fn provider_is_between(&self) -> (bool, bool) {
-        let inner = self.inner.borrow();
-        (inner.from_provider.is_between_frames(), inner.from_provider.is_between_messages())
+        let reader = self.from_provider.borrow();
+        (reader.is_between_frames(), reader.is_between_messages())
     }
 
     /// Whether the frames of the provider can still be read.
     pub fn is_readable(&self) -> bool {
-        self.inner.borrow().from_provider.lost().is_none()
+        self.from_provider.borrow().lost().is_none()
     }
 
     /// Reserves and checks, for as long as the session lasts. Gives the reason for the session's end.
@@ -189,20 +194,26 @@ impl Watch {
         }
     }
 
-    /// The connection has ended: what is under way is estimated.
+    /// The connection has ended: what is under way is estimated, and what has not begun is given back.
     pub fn end(&self) {
         let mut inner = self.inner.borrow_mut();
+        // The first event of the oldest request may have been on its way.
+        let mut may_have_begun = true;
         if let Some(observed) = inner.heard.finish() {
-            let open = inner.next_open();
-            self.settle(&mut inner, open.as_deref(), observed);
+            may_have_begun = false;
+            let started = inner.started.take();
+            self.settle(&mut inner, started.as_deref(), observed);
         }
-        while let Some(open) = inner.next_open() {
-            // A response that was not admitted was cut at once: it has cost its prompt at most.
-            let admitted = matches!(*open.lease.borrow(), Reserved::Held(_)) || !demands::spends(&self.ask);
-            let usage = if admitted {
-                self.expected(open.model.as_deref(), &open.facts)
-            } else {
-                Usage { input: open.facts.estimated_input, ..Usage::default() }
+        let can_hear = self.is_readable() && !self.lost.get();
+        while let Some(open) = inner.open.pop_front() {
+            let usage = match (can_hear, std::mem::take(&mut may_have_begun)) {
+                // Nobody knows what has begun. A response that was not admitted was cut at once.
+                (false, _) if open.is_held() || !demands::spends(&self.ask) => self.expected(open.model.as_deref(), &open.facts),
+                (false, _) | (true, true) => Usage { input: self.expected(open.model.as_deref(), &open.facts).input, ..Usage::default() },
+                (true, false) => {
+                    open.give_back();
+                    continue;
+                }
             };
             let observed = Observed { usage, source: UsageSource::Estimated, ..Observed::default() };
             self.settle(&mut inner, Some(&open), observed);
@@ -214,7 +225,7 @@ impl Watch {
         match todo {
             Todo::Reserve(open) => {
                 let Some(demands) = self.demands(open.model.as_deref(), Some(&open.facts)) else { return Ok(()) };
-                let lease = demands.reserve_again(ask).await?;
+                let lease = demands.reserve_response(ask).await?;
                 let mut reserved = open.lease.borrow_mut();
                 match *reserved {
                     Reserved::Over => lease.refund(),
@@ -276,13 +287,11 @@ impl Watch {
         if let Some(model) = create.facts.model.as_deref() {
             inner.model = Some(model.into());
         }
-        let open = Rc::new(Open { model: inner.model.clone(), facts: create.facts, lease: RefCell::new(Reserved::Asked) });
         if inner.open.len() == MOST_OPEN {
             return;
         }
-        if inner.open.is_empty() {
-            inner.heard.prompt = open.facts.estimated_input;
-        }
+        let Create { facts, event_id } = create;
+        let open = Rc::new(Open { model: inner.model.clone(), facts, event_id, lease: RefCell::new(Reserved::Asked) });
         inner.open.push_back(open.clone());
         if demands::spends(&self.ask) {
             self.do_later(Todo::Reserve(open));
@@ -291,14 +300,23 @@ impl Watch {
 
     fn told(&self, inner: &mut Inner, told: Told) {
         match told {
-            Told::Refused => {
-                if let Some(Reserved::Held(lease)) = inner.next_open().map(|open| open.lease.replace(Reserved::Over)) {
-                    lease.refund();
+            Told::Failed(failed) => match inner.at_fault(self.session, &failed) {
+                AtFault::Asked(at) => {
+                    if let Some(open) = inner.open.remove(at) {
+                        open.give_back();
+                    }
                 }
-            }
+                AtFault::UnderWay => {
+                    if let Some(observed) = inner.heard.fail(&failed) {
+                        let started = inner.started.take();
+                        self.settle(inner, started.as_deref(), observed);
+                    }
+                }
+                AtFault::Nothing => {}
+            },
             Told::Ended(observed) => {
-                let open = inner.next_open();
-                self.settle(inner, open.as_deref(), *observed);
+                let started = inner.started.take();
+                self.settle(inner, started.as_deref(), *observed);
             }
             Told::Transcribed(observed) => {
                 let model = inner.heard.transcriber().map(Arc::from);
@@ -336,6 +354,7 @@ impl Watch {
             operation: self.session.as_str(),
             unattributed: call.join.is_unattributed(),
             expected,
+            expected_cost: None,
         };
         Bill::open(ask.clone(), payers, lease, provider, model.clone()).response(order, began, observed);
         if demands::spends(ask) {
@@ -344,12 +363,67 @@ impl Watch {
     }
 }
 
+impl Open {
+    /// Whether its reservation is held.
+    fn is_held(&self) -> bool {
+        matches!(*self.lease.borrow(), Reserved::Held(_))
+    }
+
+    /// Nothing was done for it.
+    fn give_back(&self) {
+        if let Reserved::Held(lease) = self.lease.replace(Reserved::Over) {
+            lease.refund();
+        }
+    }
+}
+
+/// What an `error` event is about.
+enum AtFault {
+    /// The request at this place among those that have not begun.
+    Asked(usize),
+    /// The response under way, which has ended with it.
+    UnderWay,
+    /// Another event of the app.
+    Nothing,
+}
+
 impl Inner {
-    /// Takes the oldest response that is asked for. The prompt of the next one counts from now on.
-    fn next_open(&mut self) -> Option<Rc<Open>> {
-        let open = self.open.pop_front();
-        self.heard.prompt = self.open.front().map_or(0, |open| open.facts.estimated_input);
-        open
+    /// Takes a part of a message of the provider. The oldest request begins with the first event of a response.
+    fn hear(&mut self, part: Part<'_>) -> Option<Told> {
+        let Self { asked, heard, open, started, began, .. } = self;
+        heard.feed(part, &mut || {
+            *started = open.pop_front();
+            *began = Some(Instant::now());
+            started.as_ref().map_or_else(|| asked.unasked(), |open| open.facts.estimated_input)
+        })
+    }
+
+    /// Finds what an error is about: the event that it names, or else the one that it must mean.
+    fn at_fault(&self, session: Session, failed: &Failed) -> AtFault {
+        let under_way = self.heard.is_under_way();
+        if let Some(id) = &failed.of {
+            let is = |open: &Rc<Open>| open.event_id.as_ref() == Some(id);
+            if let Some(at) = self.open.iter().position(is) {
+                return AtFault::Asked(at);
+            }
+            // A Realtime response ends with an event of its own.
+            if session == Session::Responses && under_way && self.started.as_ref().is_some_and(is) {
+                return AtFault::UnderWay;
+            }
+        }
+        let nameless = self.open.iter().position(|open| open.event_id.is_none());
+        let waits = match session {
+            Session::Realtime if failed.of.is_some() || under_way && !failed.is_busy => None,
+            Session::Realtime => nameless,
+            // The app sends requests alone. The provider need not name them.
+            Session::Responses if failed.of.is_some() => nameless,
+            Session::Responses => Some(0).filter(|_| !self.open.is_empty()),
+        };
+        match waits {
+            Some(at) if !under_way || failed.refuses => AtFault::Asked(at),
+            _ if under_way && session == Session::Responses => AtFault::UnderWay,
+            _ => AtFault::Nothing,
+        }
     }
 }
 

@@ -49,13 +49,18 @@ struct Pipe<'a, R, W> {
     waits: std::ops::Range<usize>,
     /// The end of the part of `piece` that has come and was not reported.
     came: usize,
+    /// The end of the part of `piece` that was reported.
+    told: usize,
     total: &'a Cell<u64>,
-    passed: &'a dyn Fn(&[u8]),
+    passed: &'a Report<'a>,
 }
 
+/// Takes the next bytes that have passed, as many as one turn's work allows, and gives how many.
+type Report<'a> = dyn Fn(&[u8]) -> usize + 'a;
+
 impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<'a, R, W> {
-    fn new(from: R, to: W, total: &'a Cell<u64>, passed: &'a dyn Fn(&[u8])) -> Self {
-        Self { from, to, piece: vec![0; PIECE].into(), waits: 0..0, came: 0, total, passed }
+    fn new(from: R, to: W, total: &'a Cell<u64>, passed: &'a Report<'a>) -> Self {
+        Self { from, to, piece: vec![0; PIECE].into(), waits: 0..0, came: 0, told: 0, total, passed }
     }
 
     /// Passes bytes until the end of `from`.
@@ -86,12 +91,21 @@ impl<'a, R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pipe<'a, R, W> {
             }
         }
         self.to.flush().await?;
-        let came = std::mem::take(&mut self.came);
-        if came > 0 {
-            self.total.set(self.total.get() + came as u64);
-            (self.passed)(&self.piece[..came]);
-        }
+        self.report().await;
         Ok(())
+    }
+
+    /// Reports what has passed. Others work between two turns. Cancel-safe.
+    async fn report(&mut self) {
+        while self.told < self.came {
+            let told = (self.passed)(&self.piece[self.told..self.came]);
+            self.told += told;
+            self.total.set(self.total.get() + told as u64);
+            if self.told < self.came {
+                tokio::task::yield_now().await;
+            }
+        }
+        (self.came, self.told) = (0, 0);
     }
 }
 
@@ -117,6 +131,11 @@ async fn watched(client: impl AsyncRead + AsyncWrite + Unpin, mut upstream: Tunn
         let words = last_words(&reject, &exchange.ask.request_id().to_string());
         let _ = timeout(PATIENCE, refuse(&mut up, &mut down, &watch, &reject, &words)).await;
     }
+    // What the provider has said is billed, whether the app has taken it or not.
+    if up.waits.is_empty() {
+        up.report().await;
+    }
+    down.report().await;
     watch.end();
     exchange.tunnelled(sent.get(), received.get(), true);
 }
@@ -156,4 +175,31 @@ where
     let _ = up.to.shutdown().await;
     while up.from.read(&mut up.piece).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn others_work_while_what_has_passed_is_read() {
+        let (total, read, seen) = (Cell::new(0), Cell::new(0), RefCell::new(Vec::new()));
+        let report = |bytes: &[u8]| {
+            let now = bytes.len().min(10);
+            read.set(read.get() + now);
+            now
+        };
+        let mut pipe = Pipe::new(&[7; 45][..], tokio::io::sink(), &total, &report);
+        let other = async {
+            while read.get() < 45 {
+                seen.borrow_mut().push(read.get());
+                tokio::task::yield_now().await;
+            }
+        };
+        let (passed, ()) = tokio::join!(pipe.run(), other);
+        passed.expect("passed");
+        assert_eq!((total.get(), seen.into_inner()), (45, vec![10, 20, 30, 40]));
+    }
 }

@@ -12,6 +12,8 @@ use crate::{
 pub struct Limited {
     /// The limit's name.
     pub limit: Arc<str>,
+    /// The limit's number, which tells it from all others.
+    pub number: u64,
     /// The tier whose amount holds; `None`: the limit's own.
     pub tier: Option<Arc<str>>,
     /// The unit that it counts.
@@ -101,6 +103,7 @@ mod tests {
             let (limit, tier) = ("budget".into(), None);
             Limited {
                 limit,
+                number: 0,
                 tier,
                 unit,
                 amount,

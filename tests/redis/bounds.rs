@@ -116,8 +116,9 @@ async fn a_limit_that_lets_through_is_charged_beyond_its_amount() {
     let refused = two.call(200).await.expect_err("900 + 200");
     assert!(matches!(refused.act, config::OnLimit::Degrade(_)), "{refused:?}");
     let keyed = two.keyed();
-    let over = Over { degrade: true, approved: false };
-    let demand = Demand { over, ..Demand::call(Applies::All, 200, 0) };
+    let mut over = Over::default();
+    over.add(&refused);
+    let demand = Demand { over: Some(&over), ..Demand::call(Applies::All, 200, 0) };
     two.limits.admit_shared(&[Question { keyed: &keyed, demand }], Instant::now()).await.expect("let through").keep();
     assert!(one.call(1).await.is_err(), "1100 of 1000 are used");
 }

@@ -141,6 +141,76 @@ inbound:
 }
 
 #[test]
+fn stored_answers_that_pass_a_spent_limit_count_in_the_others() {
+    run(async {
+        let world = World::new(
+            "
+inbound:
+  app: http://app.test
+  limits: [{name: budget, key: client_ip, requests: 1, window: 1h, on_limit: cache_only}, {name: flood, key: client_ip, requests: 4, window: 1m}]
+  routes: [{match: {path: /kept/*}, cache: {ttl: 1d}}]
+",
+        )
+        .await;
+        let client = world.client();
+        assert_eq!(client.get("/kept/a").await.status, StatusCode::OK);
+        for _ in 0..2 {
+            assert_eq!(client.get("/kept/a").await.status, StatusCode::OK);
+        }
+        assert_eq!(client.get("/kept/b").await.status, StatusCode::TOO_MANY_REQUESTS, "not stored");
+        let hit = client.get("/kept/a").await;
+        assert_eq!((hit.status, world.limit("flood"), world.app.asked()), (StatusCode::TOO_MANY_REQUESTS, (4, 1, 0), 1), "{}", hit.text());
+        assert!(hit.text().contains("`flood`"), "{}", hit.text());
+        assert_eq!(world.limit("budget"), (1, 2, 0), "what passes a spent limit is not counted in it");
+    });
+}
+
+#[test]
+fn a_yes_is_for_one_limit_and_the_others_still_ask() {
+    run(async {
+        let world = World::new(
+            "inbound: {app: 'http://app.test', limits: [{name: one, key: client_ip, requests: 1, window: 1h, on_limit: ask},
+              {name: two, key: client_ip, requests: 1, window: 2h, on_limit: ask}]}",
+        )
+        .await;
+        assert_eq!(world.client().get("/").await.status, StatusCode::OK);
+        for (answers, status) in [(vec![true, false], 429), (vec![true, true], 200)] {
+            let client = world.client();
+            let asked = tokio::task::spawn_local(async move { client.get("/").await });
+            let mut limits = Vec::new();
+            for yes in answers {
+                settle().await;
+                let (id, about, _) = world.shared.approvals.list().pop().expect("held");
+                limits.push(about.limit.to_string());
+                assert!(world.shared.approvals.answer(&id, yes));
+            }
+            assert_eq!((asked.await.expect("answered").status.as_u16(), limits.join(" ")), (status, "two one".to_owned()));
+        }
+        assert_eq!((world.limit("one").0, world.app.asked()), (2, 2));
+    });
+}
+
+#[test]
+fn a_cheaper_model_is_the_act_of_the_limits_that_name_it() {
+    run(async {
+        for (second, calls) in [("gpt-4o-mini", vec!["gpt-4o", "gpt-4o-mini"]), ("gpt-4.1-nano", vec!["gpt-4o"])] {
+            let world = World::new(&format!(
+                "
+outbound:
+  providers: {{openai: {{url: 'http://o.test'}}}}
+  limits: [{{name: one, key: global, requests: 1, window: 1h, on_limit: {{degrade: {{model: gpt-4o-mini}}}}}},
+           {{name: two, key: global, requests: 1, window: 2h, on_limit: {{degrade: {{model: {second}}}}}}}]
+"
+            ))
+            .await;
+            call(&world, "gpt-4o").await;
+            let status = call(&world, "gpt-4o").await.status;
+            assert_eq!((status == StatusCode::OK, models(&world, "openai").join(" ")), (calls.len() == 2, calls.join(" ")), "{second}");
+        }
+    });
+}
+
+#[test]
 fn a_request_waits_for_a_yes() {
     run(async {
         let world = World::new(

@@ -112,6 +112,49 @@ fn without_usage_in_its_state_the_lines_of_its_results_are_charged_once() {
 }
 
 #[test]
+fn a_list_charges_the_batches_that_it_tells_to_have_ended_and_that_somebody_has_begun_here() {
+    run(async {
+        let world = World::new(&yaml(LIMITED)).await;
+        let list = |batches: Vec<String>| format!(r#"{{"object": "list", "data": [{}], "has_more": false}}"#, batches.join(", "));
+        let done = |id: &str| batch(id, "completed", json!({"model": "gpt-4o", "output_file_id": "file-2", "usage": usage(50_000)}));
+        upload(&world, "file-1", 4).await;
+        create(&world, "file-1", "batch_1").await;
+        get(&world, "bert", "/batches?limit=20", &list(vec![batch("batch_1", "in_progress", json!({}))])).await;
+        assert_eq!(create(&world, "file-1", "batch_2").await.status, StatusCode::TOO_MANY_REQUESTS);
+        for _ in 0..2 {
+            get(&world, "bert", "/batches?limit=20", &list(vec![done("batch_9"), done("batch_1")])).await;
+            assert_eq!(spent(&world), [("anna".to_owned(), PRICE)], "nobody has begun the other one here");
+        }
+        assert_eq!(create(&world, "file-1", "batch_2").await.status, StatusCode::OK, "the rest of the reservation was given back");
+        get(&world, "bert", "/batches/batch_9", &done("batch_9")).await;
+        assert_eq!(spent(&world).iter().map(|(_, cost)| *cost).collect::<Vec<_>>(), [PRICE, PRICE], "who asks about it pays");
+        // Without usage the lines of its results are charged: the list tells which file has them.
+        get(&world, "anna", "/batches", &list(vec![batch("batch_2", "completed", json!({"output_file_id": "file-3"}))])).await;
+        let answer = json!({"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 100_000, "completion_tokens": 50_000}});
+        get(&world, "anna", "/files/file-3/content", &json!({"response": {"status_code": 200, "body": answer}}).to_string()).await;
+        assert_eq!(spent(&world)[0], ("anna".to_owned(), 2 * PRICE));
+    });
+    run(async {
+        let world = World::new(&yaml(LIMITED)).await;
+        let params = json!({"model": "claude-opus-5", "max_tokens": 150_000, "messages": []});
+        let body = json!({"requests": [{"custom_id": "a", "params": params}]}).to_string();
+        let create = async |id: &str| {
+            let created = json!({"id": id, "type": "message_batch", "processing_status": "in_progress"}).to_string();
+            ask(&world, "anna", post("/scripted/v1/messages/batches"), body.clone(), &created).await.status
+        };
+        assert_eq!(
+            (create("msgbatch_1").await, create("msgbatch_2").await),
+            (StatusCode::OK, StatusCode::TOO_MANY_REQUESTS),
+            "two of $1.88"
+        );
+        let counts = json!({"processing": 0, "succeeded": 0, "errored": 0, "canceled": 1, "expired": 0});
+        let ended = json!({"id": "msgbatch_1", "type": "message_batch", "processing_status": "ended", "request_counts": counts});
+        get(&world, "anna", "/messages/batches", &json!({"data": [ended], "has_more": false, "first_id": "x"}).to_string()).await;
+        assert_eq!((create("msgbatch_3").await, spent(&world)), (StatusCode::OK, vec![]));
+    });
+}
+
+#[test]
 fn an_anthropic_batch_is_reserved_from_its_body_and_charged_from_its_results() {
     run(async {
         let world = World::new(&yaml(LIMITED)).await;

@@ -8,7 +8,7 @@ use outrigger::body::websocket::{Part, Reader};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::{Opened, Reply, World, run, settle};
+use crate::world::{Opened, Reply, World, pass, run, secs, settle};
 
 const RESPONSES: &str = "/scripted/v1/responses";
 
@@ -98,6 +98,9 @@ fn completed(output: u64) -> Value {
     json!({"type": "response.completed", "response": {"id": "resp_1", "model": "o3-deep-research", "status": "completed", "usage": usage}})
 }
 
+/// The prompt of [`create`], one token.
+const PROMPT: u64 = 10_000;
+
 /// 1,000 of input and 50,000 of output, at 10 and 40 dollars a million.
 const PRICE: u64 = 2_010_000_000;
 
@@ -165,9 +168,130 @@ fn what_is_asked_for_is_reserved_and_given_back_when_it_is_refused() {
         socket.say(&create()).await;
         let (_, code, reason) = refusal(&socket.last().await);
         assert_eq!((code, reason.contains("budget")), (1008, true));
-        // Three were admitted and not answered: they are charged as they were expected. The last one was cut at once.
+        // None has begun. The first event of the oldest may have been on its way: its prompt is charged.
         settle().await;
-        assert_eq!(spent(&world)[0].1 / 100_000_000, 24);
+        let cost = spent(&world)[0].1;
+        assert_eq!(cost, PROMPT);
+        assert!(has_room_for(&world, 3).await, "the rest is given back");
+    });
+}
+
+/// The event with the app's id of it.
+fn named(id: &str, mut event: Value) -> Value {
+    event["event_id"] = id.into();
+    event
+}
+
+fn refused(id: &str) -> Value {
+    json!({"type": "error", "event_id": "own", "error": {"type": "invalid_request_error", "event_id": id, "code": "x"}})
+}
+
+/// Whether a limit of $3 has room for so many responses that may cost $0.80 each: a session with one more is closed.
+async fn has_room_for(world: &World, count: usize) -> bool {
+    let refused = world.limit("budget").1;
+    let mut socket = open(world, RESPONSES).await;
+    for _ in 0..count {
+        socket.say(&create()).await;
+    }
+    drop(socket);
+    settle().await;
+    world.limit("budget").1 == refused
+}
+
+#[test]
+fn an_error_is_about_the_event_that_it_names_and_not_about_the_response_under_way() {
+    run(async {
+        let world = World::new(&yaml(LIMITED)).await;
+        world.app.always(Reply::tunnel());
+        let mut socket = open(&world, RESPONSES).await;
+        for event in [named("e1", create()), created(), named("e2", create()), refused("e2")] {
+            socket.say(&event).await;
+        }
+        assert_eq!(spent(&world), [], "the first response goes on");
+        assert!(has_room_for(&world, 2).await, "the second one's reservation is given back");
+        socket.say(&completed(50_000)).await;
+        assert_eq!(spent(&world), [("anna".to_owned(), PRICE + PROMPT)]);
+        for event in [named("e3", create()), created(), refused("e3")] {
+            socket.say(&event).await;
+        }
+        assert_eq!(spent(&world), [("anna".to_owned(), PRICE + PROMPT)], "an error before any content costs nothing");
+        assert!(has_room_for(&world, 1).await && !has_room_for(&world, 2).await);
+    });
+}
+
+#[test]
+fn an_error_about_another_event_of_a_realtime_session_gives_nothing_back() {
+    run(async {
+        let world = World::new(&yaml(LIMITED)).await;
+        world.app.always(Reply::tunnel());
+        let mut socket = open(&world, "/scripted/v1/realtime?model=o3-deep-research").await;
+        socket.say(&named("s1", json!({"type": "session.update", "session": {}}))).await;
+        socket.say(&named("e1", create())).await;
+        socket.say(&refused("s1")).await;
+        assert!(has_room_for(&world, 2).await, "$0.80 of $3 are held");
+        assert!(!has_room_for(&world, 3).await, "$0.80 of $3 are held");
+        socket.say(&refused("e1")).await;
+        assert!(has_room_for(&world, 3).await, "given back");
+        // Without an id: the request that came while a response was under way.
+        let busy = json!({"type": "error", "error": {"type": "invalid_request_error", "code": "conversation_already_has_active_response"}});
+        for event in [create(), created(), create(), busy] {
+            socket.say(&event).await;
+        }
+        assert!(has_room_for(&world, 2).await && !has_room_for(&world, 3).await);
+        drop(socket);
+        settle().await;
+    });
+}
+
+#[test]
+fn a_request_is_seen_wherever_its_type_stands_and_no_prompt_is_free() {
+    run(async {
+        let words = "word ".repeat(2_000);
+        let prompt = 2_000 * 10_000;
+        // Members are written in the order of the alphabet: the type of the item comes first.
+        let asks = json!({"input": [{"type": "message", "role": "user", "content": words}], "model": "o3-deep-research", "type": "response.create"});
+        let said =
+            json!({"item": {"type": "message", "content": [{"text": words, "type": "input_text"}]}, "type": "conversation.item.create"});
+        for (path, event) in [(RESPONSES, asks), ("/scripted/v1/realtime?model=o3-deep-research", said)] {
+            for begins in [true, false] {
+                let world = World::new(&yaml("")).await;
+                world.app.always(Reply::tunnel());
+                let mut socket = open(&world, path).await;
+                socket.say(&event).await;
+                if begins {
+                    // A Realtime provider begins a response by itself, when the speaker pauses.
+                    socket.say(&created()).await;
+                }
+                drop(socket);
+                settle().await;
+                let cost = spent(&world).first().map_or(0, |(_, cost)| *cost);
+                let asked = begins || path == RESPONSES;
+                assert!(cost <= 2 * prompt && (cost >= prompt) == asked, "{path} {begins}: {cost}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_session_has_one_place_in_flight_until_it_ends_and_the_next_one_waits_in_line() {
+    run(async {
+        let world = World::new(&yaml(
+            "  limits: [{name: busy, key: provider, concurrency: 1, queue: {max: 1, wait: 1m}}, {name: budget, usd: 3, window: 1h}]",
+        ))
+        .await;
+        world.app.always(Reply::tunnel());
+        let mut socket = open(&world, RESPONSES).await;
+        for event in [create(), created(), completed(1_000), create()] {
+            socket.say(&event).await;
+        }
+        let (caller, began) = (world.caller(), tokio::time::Instant::now());
+        let next = tokio::task::spawn_local(async move { caller.open(upgrade(RESPONSES), "").await });
+        pass(secs(20)).await;
+        assert!(!next.is_finished(), "the first session is open");
+        drop(socket);
+        assert_eq!(next.await.expect("answered").status, StatusCode::SWITCHING_PROTOCOLS);
+        assert!((secs(20)..secs(21)).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!(world.limit("busy").1, 0);
     });
 }
 

@@ -55,6 +55,21 @@ fn what_a_call_may_cost_is_reserved_before_it_goes_out() {
 }
 
 #[test]
+fn a_callers_limit_decides_once_about_a_call_and_the_look_before_it_is_not_counted() {
+    run(async {
+        let world = World::new(SPEND).await;
+        let (_, baggage) = arrive(&world, "alice").await;
+        assert_eq!(world.limit("user-spend"), (0, 0, 0), "nothing is asked of it yet");
+        assert_eq!(caused(&world, &baggage, &of(20)).await.status, StatusCode::OK);
+        assert_eq!(world.limit("user-spend"), (1, 0, 0));
+        arrive(&world, "alice").await;
+        assert_eq!(world.limit("user-spend"), (1, 0, 0));
+        assert_eq!(caused(&world, &baggage, &of(9_000)).await.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(world.limit("user-spend"), (1, 1, 0));
+    });
+}
+
+#[test]
 fn a_path_that_a_provider_may_read_as_a_call_that_costs_is_refused() {
     run(async {
         let world = World::new(TOKENS).await;
@@ -102,9 +117,9 @@ fn what_was_not_used_comes_back_when_the_call_ends() {
 fn a_call_that_failed_costs_nothing_and_one_that_was_cut_costs_what_was_streamed() {
     run(async {
         let world = World::new(TOKENS).await;
-        world.provider("openai").script(["500", "500", "reset", "503"]);
-        for _ in 0..4 {
-            assert!(world.caller().call(CHAT, &of(900)).await.status.is_server_error());
+        world.provider("openai").script(["500", "429", "503"]);
+        for _ in 0..3 {
+            assert!(!world.caller().call(CHAT, &of(900)).await.status.is_success());
         }
         assert_eq!(world.caller().call(CHAT, &of(900)).await.status, StatusCode::OK, "all of it is there again");
         world.provider("openai").script(["tokens=300;rate=100;cut-after=200"]);

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{Reply, World, chat, json as post, run, settle};
+use crate::world::{Failing, Reply, World, chat, json as post, run, settle};
 
 const YAML: &str = "
 outbound:
@@ -185,12 +185,32 @@ outbound:
 fn errors_cost_nothing() {
     run(async {
         let world = World::new(YAML).await;
-        world.provider("openai").script(["500", "429", "reset", "garbage"]);
-        for _ in 0..4 {
+        world.provider("openai").script(["500", "429"]);
+        for _ in 0..2 {
             world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
         }
         let (_, tokens, usd) = total(&world);
         assert_eq!((tokens, usd), (0, 0));
+    });
+}
+
+/// A provider that was sent all of the request and then broke off may have done the work, and may bill it.
+#[test]
+fn a_try_that_broke_off_after_all_was_sent_is_charged_as_expected() {
+    run(async {
+        for fault in ["reset", "close", "garbage"] {
+            let world = World::new(YAML).await;
+            world.provider("openai").script([fault]);
+            world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+            let (_, tokens, usd) = total(&world);
+            // 50 of output, and the prompt.
+            assert!((52..70).contains(&tokens) && usd > 500_000, "{fault}: {tokens} {usd}");
+            assert!(world.count("outrigger_tokens_total", &[("source", "estimated")]) >= 50.0, "{fault}");
+        }
+        let world = World::new(YAML).await;
+        world.dials.fail("openai", [Failing::Refused]);
+        world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+        assert_eq!(total(&world).1, 0, "nothing was sent");
     });
 }
 

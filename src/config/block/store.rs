@@ -109,7 +109,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new(
             "state_dir",
             PATH_OF,
-            "Directory of the ledger's file: the books survive a restart. Without it they are in memory, and a restart begins at zero.",
+            "Directory of the ledger's file, and of who pays for background work: the books survive a restart. Without it they are in memory, and a restart begins at zero.",
         )
         .eg("/var/lib/outrigger"),
         Key::new("ledger", Kind::Table(&ledger::TABLE), "The books of model calls.").default("{}").eg("{interval: 1s, callers: 10k}"),

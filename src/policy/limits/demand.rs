@@ -1,7 +1,12 @@
 //! The demand of a request on its limits.
 
+use smallvec::SmallVec;
+
 use super::rule::Rule;
-use crate::config::{Applies, OnLimit, Unit};
+use crate::{
+    config::{Applies, OnLimit, Unit},
+    reject::Limited,
+};
 
 /// A request's estimated use of tokens or dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +28,7 @@ impl From<u64> for Estimate {
 
 /// The demand of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Demand {
+pub struct Demand<'a> {
     /// Requests; 0: limits on requests are not asked.
     pub requests: u64,
     /// Tokens.
@@ -38,20 +43,41 @@ pub struct Demand {
     pub moves: bool,
     /// Limits on requests in flight are asked.
     pub flies: bool,
-    /// Spent limits that let the request through.
-    pub over: Over,
+    /// Spent limits that have acted and let the request through; `None`: none.
+    pub over: Option<&'a Over>,
+    /// The decision is one more about the same use: it does not count as a decision of its own.
+    pub again: bool,
 }
 
-/// The spent limits that let a request through. It is charged, so that the use goes on beyond the limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The spent limits that have acted and let a request through: each by its own act. Every other limit still holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Over {
-    /// Limits that degrade: the call has gone to a cheaper model.
-    pub degrade: bool,
+    /// Limits that degrade: the call has gone to their cheaper model.
+    degraded: SmallVec<[u64; 1]>,
     /// Limits that ask: a person has said yes.
-    pub approved: bool,
+    approved: SmallVec<[u64; 1]>,
+    /// Limits that let stored answers alone through.
+    stored: SmallVec<[u64; 1]>,
 }
 
-impl Demand {
+impl Over {
+    /// Notes that the limit which has refused so has acted. A limit that only refuses has no act.
+    pub fn add(&mut self, limited: &Limited) {
+        match limited.act {
+            OnLimit::Degrade(_) => self.degraded.push(limited.number),
+            OnLimit::Ask(_) => self.approved.push(limited.number),
+            OnLimit::CacheOnly => self.stored.push(limited.number),
+            OnLimit::Refuse => {}
+        }
+    }
+
+    /// The same at a target that no limit has chosen: the limits that degrade hold there.
+    pub fn elsewhere(&self) -> Self {
+        Self { degraded: SmallVec::new(), ..self.clone() }
+    }
+}
+
+impl<'a> Demand<'a> {
     /// An incoming request: it counts as one, and only checks the limits on tokens and dollars, which its calls will spend.
     pub fn arrival(stage: Applies) -> Self {
         Self {
@@ -62,7 +88,8 @@ impl Demand {
             stage: Some(stage),
             moves: false,
             flies: true,
-            over: Over::default(),
+            over: None,
+            again: false,
         }
     }
 
@@ -76,7 +103,8 @@ impl Demand {
             stage: Some(stage),
             moves: false,
             flies: true,
-            over: Over::default(),
+            over: None,
+            again: false,
         }
     }
 
@@ -90,7 +118,8 @@ impl Demand {
             stage: None,
             moves: false,
             flies: false,
-            over: Over::default(),
+            over: None,
+            again: false,
         }
     }
 
@@ -109,19 +138,30 @@ impl Demand {
             stage: None,
             moves: true,
             flies: true,
-            over: Over::default(),
+            over: None,
+            again: false,
         }
     }
 
     /// Whether `rule` lets the request through although the limit is spent. A limit on tokens or dollars that acts lets an incoming
     /// request through: the limit acts on the request's calls.
     pub(super) fn forces(self, rule: &Rule) -> bool {
-        let looks = self.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd);
+        let has = |acted: fn(&Over) -> &[u64]| self.over.is_some_and(|over| acted(over).contains(&rule.number));
         match rule.on_limit {
-            OnLimit::Degrade(_) => looks || self.over.degrade,
-            OnLimit::Ask(_) => looks || self.over.approved,
+            OnLimit::Degrade(_) => self.looks(rule) || has(|over| &over.degraded),
+            OnLimit::Ask(_) => self.looks(rule) || has(|over| &over.approved),
             OnLimit::Refuse | OnLimit::CacheOnly => false,
         }
+    }
+
+    /// Whether `rule` is not asked: it has let stored answers through, which it does not count.
+    pub(super) fn passes(self, rule: &Rule) -> bool {
+        self.over.is_some_and(|over| over.stored.contains(&rule.number))
+    }
+
+    /// Whether `rule` is only checked.
+    pub(super) fn looks(self, rule: &Rule) -> bool {
+        self.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd)
     }
 
     /// The amount that must fit, and the amount charged; `None`: the limit is not asked.

@@ -127,7 +127,7 @@ pub struct Question<'a> {
     /// The limits with the request's keys.
     pub keyed: &'a Keyed,
     /// The demand.
-    pub demand: Demand,
+    pub demand: Demand<'a>,
 }
 
 impl Limits {
@@ -381,6 +381,8 @@ struct Asked<'a> {
     level: u16,
     shared: Option<u128>,
     who: Option<&'a Arc<str>>,
+    /// Whether an admission counts as a decision.
+    counts: bool,
 }
 
 impl Asked<'_> {
@@ -397,11 +399,11 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
             if demand.stage.is_some_and(|stage| stage != rule.applies) {
                 continue;
             }
-            if demand.moves && !rule.moves() || rule.unit == Unit::Concurrency && !demand.flies {
+            if demand.moves && !rule.moves() || rule.unit == Unit::Concurrency && !demand.flies || demand.passes(rule) {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };
-            rules.push(Asked { rule, level: keys.level, shared: keys.shared(), who: keys.who.as_ref() });
+            rules.push(Asked { rule, level: keys.level, shared: keys.shared(), who: keys.who.as_ref(), counts: !demand.again });
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
@@ -410,7 +412,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
                 charge,
                 observe: rule.mode == Mode::Observe,
                 force: demand.forces(rule),
-                look: demand.look && matches!(rule.unit, Unit::Tokens | Unit::NanoUsd),
+                look: demand.looks(rule),
                 answer: table::Answer::default(),
             });
         }
@@ -418,12 +420,13 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
     (rules, items)
 }
 
-/// Counts an admission in the tallies of its limits.
+/// Counts an admission in the tallies of its limits. A check is not counted: the reservation that follows it is.
 fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
     for (asked, item) in rules.iter().zip(items) {
         let tally = &asked.rule.tally;
         let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
-        cell.fetch_add(1, Relaxed);
+        let counts = item.answer.refused || asked.counts && !item.look;
+        cell.fetch_add(u64::from(counts), Relaxed);
         let used = item.answer.used;
         if item.answer.refused {
             alert::refused(asked.rule, asked.whose(item.key), used, now);

@@ -37,12 +37,12 @@ impl World {
         })
     }
 
-    fn admit(&self, keyed: &Keyed, demand: Demand) -> Result<Lease, Box<Limited>> {
+    fn admit(&self, keyed: &Keyed, demand: Demand<'_>) -> Result<Lease, Box<Limited>> {
         self.limits.admit(&[Question { keyed, demand }], self.now)
     }
 }
 
-const ARRIVAL: Demand = Demand {
+const ARRIVAL: Demand<'_> = Demand {
     requests: 1,
     tokens: Estimate::Unknown,
     nano_usd: Estimate::Unknown,
@@ -50,7 +50,8 @@ const ARRIVAL: Demand = Demand {
     stage: Some(Applies::All),
     moves: false,
     flies: true,
-    over: Over { degrade: false, approved: false },
+    over: None,
+    again: false,
 };
 
 fn fields(lease: &Lease) -> Fields {

@@ -18,7 +18,8 @@ const SOON: Duration = Duration::from_secs(1);
 /// The largest integer of a structured field (RFC 9651 section 3.3.1).
 const LARGEST: u64 = 999_999_999_999_999;
 
-/// The refusal by the limit with the longest wait, counted. The refusal's fields tell the state of all limits.
+/// The refusal by the limit with the longest wait, counted. Where limits would rather act, the refusal names the one that acts next. Its
+/// fields tell the state of all limits.
 pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<Limited> {
     let act = act(rules, items);
     let mut worst: Option<(&Asked<'_>, &Item<'_>)> = None;
@@ -26,6 +27,9 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
         // A refusal by a limit that would rather act is counted where the limit acts.
         asked.rule.tally.refused.fetch_add(u64::from(act == OnLimit::Refuse), Relaxed);
         alert::refused(asked.rule, asked.whose(item.key), item.answer.used, now);
+        if asked.rule.on_limit != act {
+            continue;
+        }
         let longer = worst.is_none_or(|(_, longest)| match (longest.answer.wait, item.answer.wait) {
             (None, _) => false,
             (Some(_), None) => true,
@@ -67,6 +71,7 @@ pub(super) fn limited(asked: &Asked<'_>, retry_after: Option<Duration>, remainin
     let (rule, level) = (asked.rule, asked.rule.level(asked.level));
     Box::new(Limited {
         limit: rule.name.clone(),
+        number: rule.number,
         tier: level.tier.clone(),
         unit: rule.unit.as_str(),
         amount: level.amount.unwrap_or(u64::MAX),

@@ -218,6 +218,7 @@ mod tests {
         Reject::Limited(Box::new(Limited {
             remaining: 0,
             limit: "budget".into(),
+            number: 0,
             tier: None,
             why: crate::reject::Why::Spent,
             act: crate::config::OnLimit::Refuse,

@@ -30,6 +30,8 @@ use crate::{
 
 /// Bytes of an answer about a batch or a file that are read.
 const ANSWER: usize = 256 * 1024;
+/// Bytes of a list of batches that are read: a thousand of them.
+const LIST: usize = 4 * 1024 * 1024;
 
 /// What is read of an answer while it passes.
 pub(super) struct Seen {
@@ -40,6 +42,8 @@ pub(super) struct Seen {
 enum Form {
     /// The answer about a batch or a file.
     Answer(Vec<u8>),
+    /// A list of batches.
+    List(Vec<u8>),
     /// The results of a batch.
     Results(Box<batch::Results>),
     /// It cannot be read.
@@ -50,7 +54,8 @@ impl Form {
     fn feed(&mut self, piece: &[u8]) {
         match self {
             Self::Answer(held) if held.len() + piece.len() <= ANSWER => held.extend_from_slice(piece),
-            Self::Answer(_) => *self = Self::Lost,
+            Self::List(held) if held.len() + piece.len() <= LIST => held.extend_from_slice(piece),
+            Self::Answer(_) | Self::List(_) => *self = Self::Lost,
             Self::Results(results) => results.feed(piece),
             Self::Lost => {}
         }
@@ -63,7 +68,8 @@ impl Seen {
         // A HEAD, a 304 or a part of the results says nothing of all that was done.
         let is_whole = *method == Method::GET && head.status == StatusCode::OK;
         let form = match call.shape.batch.as_ref()? {
-            Step::Results(_) | Step::Content(_) if !is_whole => return None,
+            Step::Results(_) | Step::Content(_) | Step::List if !is_whole => return None,
+            Step::List => Form::List(Vec::new()),
             Step::Upload | Step::Create | Step::Ask(_) => Form::Answer(Vec::new()),
             Step::Results(_) => Form::Results(Box::new(batch::Results::new(Api::Anthropic))),
             Step::Content(_) => {
@@ -106,7 +112,9 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
         (Some(Step::Create), Form::Answer(answer)) if complete => {
             if let Some((id, _)) = batch::state(&answer) {
                 let expected = call.batch.as_ref().map(|batch| batch.usage()).unwrap_or_default();
-                let order = Order { expected, operation: BATCH, ..bill.order(call) };
+                let prices = &bill.ask.worker.live.prices;
+                let expected_cost = call.batch.as_ref().and_then(|batch| batch.cost(prices).ok());
+                let order = Order { expected, expected_cost, operation: BATCH, ..bill.order(call) };
                 let (payers, lease, id) = (bill.payers.clone(), bill.lease.take(), book::batch(&id));
                 bill.pledge(&id, Pledge { payers, lease, order, id: id.clone() });
             }
@@ -116,6 +124,15 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
             Some((id, batch::State::In(file))) => files.note(&provider, &file, FileKind::ResultsOf(id.into())),
             Some((_, batch::State::GoesOn)) | None => {}
         },
+        (Some(Step::List), Form::List(answer)) if complete => {
+            for (id, state) in batch::states(&answer) {
+                match state {
+                    batch::State::Ended(used) => bill.ask.proxy.late.put(Late::listed(bill, &id, used)),
+                    batch::State::In(file) => files.note(&provider, &file, FileKind::ResultsOf(id.into())),
+                    batch::State::GoesOn => {}
+                }
+            }
+        }
         (Some(Step::Results(id)), Form::Results(results)) if complete => {
             bill.ask.proxy.late.put(Late::batch(bill, id, results.finish()));
         }

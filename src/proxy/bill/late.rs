@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use super::{super::pledge::Pledge, Bill};
 use crate::{
     clock::Instant,
+    policy::limits::Lease,
     provider::{Due, Observed, Work, batch},
     proxy::book::{self, Owed},
     usage::{Usage, UsageSource},
@@ -64,15 +65,26 @@ pub struct Late {
     forgotten: Option<Pledge>,
     /// The usage of a batch.
     batch: Option<batch::Used>,
-    /// Whether the work was deleted: a caller who deletes a work pays for nobody else.
-    deleted: bool,
+    /// Whether the work was deleted, or mentioned among others: a caller who does that pays for nobody else.
+    only_known: OnlyKnown,
     done: bool,
+}
+
+/// Whether a work whose payer is unknown is charged to the caller who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnlyKnown {
+    /// It is.
+    No,
+    /// The work was deleted: nobody can ask about it again.
+    Deleted,
+    /// The work was mentioned among others: a later question about it is charged.
+    Listed,
 }
 
 impl Late {
     /// The work whose end `bill` has seen.
     pub(super) fn of(bill: &mut Bill, observed: &Observed) -> Self {
-        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, batch: None, deleted: false, done: false }
+        Self { bill: bill.apart(), observed: observed.clone(), forgotten: None, batch: None, only_known: OnlyKnown::No, done: false }
     }
 
     /// A forgotten work: no answer will state its usage.
@@ -83,7 +95,7 @@ impl Late {
             work: Some(Work::Ended(pledge.id.clone())),
             ..Observed::default()
         };
-        Self { bill: bill.beside(), observed, forgotten: Some(pledge), batch: None, deleted: false, done: false }
+        Self { bill: bill.beside(), observed, forgotten: Some(pledge), batch: None, only_known: OnlyKnown::No, done: false }
     }
 
     /// A work that the app has deleted: no answer will state its usage. It is charged as it was reserved.
@@ -91,36 +103,51 @@ impl Late {
         // All of the expected output: the smaller of the two counts.
         let usage = Usage { output: u64::MAX, ..Usage::default() };
         let observed = Observed { usage, source: UsageSource::Estimated, work: Some(Work::Ended(id.into())), ..Observed::default() };
-        Self { bill: bill.beside(), observed, forgotten: None, batch: None, deleted: true, done: false }
+        Self { bill: bill.beside(), observed, forgotten: None, batch: None, only_known: OnlyKnown::Deleted, done: false }
     }
 
     /// A batch that has ended.
     pub(super) fn batch(bill: &Bill, id: &str, used: batch::Used) -> Self {
         let observed = Observed { work: Some(Work::Ended(book::batch(id))), ..Observed::default() };
-        Self { bill: bill.beside(), observed, forgotten: None, batch: Some(used), deleted: false, done: false }
+        Self { bill: bill.beside(), observed, forgotten: None, batch: Some(used), only_known: OnlyKnown::No, done: false }
+    }
+
+    /// A batch that a list tells to have ended.
+    pub(super) fn listed(bill: &Bill, id: &str, used: batch::Used) -> Self {
+        let mut late = Self::batch(bill, id, used);
+        late.only_known = OnlyKnown::Listed;
+        late
     }
 
     /// Asks the book and charges.
     pub async fn settle(mut self) {
         let ask = self.bill.ask.clone();
         if let Some(Work::Ended(id)) = &self.observed.work {
-            let owed = ask.proxy.shared.works.end(&self.bill.provider, id, Instant::now()).await;
+            let (works, provider, now) = (&ask.proxy.shared.works, &self.bill.provider, Instant::now());
+            let owed = match self.only_known {
+                OnlyKnown::Listed => works.end_if_known(provider, id, now).await,
+                OnlyKnown::No | OnlyKnown::Deleted => works.end(provider, id, now).await,
+            };
             self.done = true;
             self.charge(owed);
         }
     }
 
     fn charge(&mut self, owed: Owed) {
+        if let Some(pledge) = self.forgotten.take() {
+            return match owed {
+                Owed::Charged(_) => pledge.lease.map_or((), Lease::keep),
+                _ => self.bill.conclude_at(pledge.order.expected_cost, &pledge.payers, pledge.lease, &pledge.order, &self.observed),
+            };
+        }
         let ask = self.bill.ask.clone();
         let Some(call) = ask.call() else { return };
         if let Some(used) = self.batch.take() {
             return self.bill.settle_batch(call, &used, owed);
         }
-        match (self.forgotten.take(), owed) {
-            (Some(pledge), Owed::Charged(_)) => pledge.lease.map_or((), crate::policy::limits::Lease::keep),
-            (Some(pledge), _) => self.bill.conclude(&pledge.payers, pledge.lease, &pledge.order, &self.observed),
-            (None, Owed::Here(Due::FromWhoAsks)) if self.deleted => {}
-            (None, owed) => self.bill.settle_owed(call, &mut self.observed, owed),
+        match owed {
+            Owed::Here(Due::FromWhoAsks) if self.only_known == OnlyKnown::Deleted => {}
+            owed => self.bill.settle_owed(call, &mut self.observed, owed),
         }
     }
 }
@@ -131,7 +158,12 @@ impl Drop for Late {
             return;
         }
         if let Some(Work::Ended(id)) = &self.observed.work {
-            let owed = self.bill.ask.proxy.shared.works.end_here(&self.bill.provider, id, Instant::now());
+            let ask = self.bill.ask.clone();
+            let (works, provider, now) = (&ask.proxy.shared.works, &self.bill.provider, Instant::now());
+            let owed = match self.only_known {
+                OnlyKnown::Listed => works.end_here_if_known(provider, id, now),
+                OnlyKnown::No | OnlyKnown::Deleted => works.end_here(provider, id, now),
+            };
             self.charge(owed);
         }
     }

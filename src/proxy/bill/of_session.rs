@@ -18,6 +18,7 @@ impl Bill {
         let works = &self.ask.proxy.shared.works;
         match &observed.work {
             Some(Work::GoesOn(id)) => {
+                let order = Order { expected_cost: self.price_of_expected(&order, observed.terms), ..order };
                 let pledge = Pledge { payers: self.payers.clone(), lease, order, id: id.clone() };
                 return self.pledge(id, pledge);
             }

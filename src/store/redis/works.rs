@@ -40,6 +40,16 @@ impl Redis {
         Ok(())
     }
 
+    /// Whether a work is known and was not charged yet.
+    ///
+    /// # Errors
+    /// Redis is away, or refuses.
+    pub async fn work_goes_on(&self, work: &str) -> Result<bool, StoreError> {
+        let client = self.client()?;
+        let known: Option<Bytes> = self.finish(Operation::Get, client.get(self.tagged(work))).await?;
+        Ok(known.is_some_and(|said| said != CHARGED))
+    }
+
     /// Notes that a work has ended: it counts as charged from now on, and the mark is kept for `ttl`.
     ///
     /// # Errors

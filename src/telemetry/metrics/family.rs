@@ -219,7 +219,8 @@ families! {
     CauseBytes = Gauge, One, "outrigger_cause_bytes", [], "Bytes of all that calls can be joined to.";
     CauseForgotten = Counter, One, "outrigger_cause_forgotten_total", ["kind"], "Forgotten before its time because memory for it was full: payee, ended, name; turned_away: a request whose payee found no room.";
     BackgroundUnderWay = Gauge, One, "outrigger_background_responses", [], "Responses that a provider makes in the background and whose end nobody has asked for yet.";
-    BackgroundForgotten = Counter, One, "outrigger_background_forgotten_total", [], "Background responses that were forgotten (the oldest of very many, or after a day) before an answer told what they used: what was reserved for them stays charged.";
+    BackgroundForgotten = Counter, One, "outrigger_background_forgotten_total", [], "Background responses (after a day) and batches (after 30 days, or the oldest of very many) that were forgotten before an answer told what they used: they are charged what was reserved for them.";
+    BackgroundSaves = Counter, One, "outrigger_background_saves_total", ["result"], "Writes of the book of background responses and batches into state_dir: ok, failed (the next write is made within seconds).";
     EscapedCalls = Counter, One, "outrigger_escaped_calls_total", [], "Model calls that no inbound limit in dollars or tokens could see, because no inbound request could be found for them.";
     UnattributedCalls = Counter, One, "outrigger_unattributed_calls_total", [], "Model calls that no inbound request could be found for.";
     LedgerUp = Gauge, One, "outrigger_ledger_up", [], "Whether the ledger can be written: 1 or 0 (what is counted waits in memory).";
