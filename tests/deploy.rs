@@ -142,6 +142,7 @@ const DOCUMENTS: [&str; 13] = [
     "guide/gate.md",
     "guide/ledger.md",
     "guide/limits.md",
+    "guide/page.md",
     "guide/prices.md",
     "guide/protocol.md",
     "guide/redis.md",

@@ -32,6 +32,8 @@ else
     need python3 python3
     need node nodejs
     need npm npm
+    need chromium-headless-shell chromium-headless-shell
+    [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || packages+=(fonts-dejavu-core)
     python3 -c 'import ensurepip, venv' 2> /dev/null || packages+=(python3-venv)
 fi
 if [ ${#packages[@]} -gt 0 ]; then

@@ -9,16 +9,16 @@ mod access;
 mod bind;
 pub mod client;
 mod health;
+pub mod live;
 mod owner;
+mod page;
 mod pages;
 #[cfg(test)]
 mod tests;
 
 use std::{convert::Infallible, fmt, future::Future, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
@@ -63,6 +63,15 @@ pub trait Operator: Send + Sync + 'static {
     /// The answer to a question. The question is given as pairs of words.
     fn ask(&self, about: About, words: Vec<(String, String)>) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 
+    /// The numbers of now, for `/api/live`, and the flows since the last call.
+    fn live(&self) -> live::Numbers;
+
+    /// The last [`live::PAST`] minutes, for `/api/live`.
+    fn minutes(&self) -> live::Minutes;
+
+    /// Begins to count flows, or ends it: somebody looks, or nobody does.
+    fn watch(&self, on: bool);
+
     /// Makes a change that is already allowed. Gives the result, or why the change was not made.
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
 }
@@ -75,6 +84,8 @@ pub enum View {
     Routes,
     Limits,
     Breakers,
+    /// The app and the providers: keys, breakers, whether they answer.
+    Targets,
     Cache,
     /// The cache keys that save most, ordered by this word.
     CacheTop(&'static str),
@@ -207,13 +218,14 @@ pub struct Server {
 
 struct Shared {
     operator: Arc<dyn Operator>,
+    hub: Arc<live::Hub>,
     settings: Settings,
 }
 
 /// Serves the listeners on the current runtime (the side runtime).
 pub fn serve(listeners: Listeners, mut settings: Settings, operator: Arc<dyn Operator>) -> Server {
     settings.socket = listeners.socket.as_ref().map(|socket| socket.file.path.clone());
-    let shared = Arc::new(Shared { operator, settings });
+    let shared = Arc::new(Shared { hub: live::Hub::new(operator.clone()), operator, settings });
     let mut tasks = JoinSet::new();
     let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let (admin, probes) = (address(&listeners.admin), address(&listeners.probes));
@@ -280,7 +292,7 @@ async fn accept(door: Door, shared: Arc<Shared>) {
 async fn connection(io: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance, shared: Arc<Shared>) {
     let answer = service_fn(|request: Request<Incoming>| {
         let shared = shared.clone();
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(pages::answer(request, entrance, &shared).await) }
+        async move { Ok::<Response<live::Body>, Infallible>(pages::answer(request, entrance, &shared).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

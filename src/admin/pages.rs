@@ -8,11 +8,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access};
+use super::{About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access, live::Body, page};
 
 /// The page at a path.
 enum Page {
     Health,
+    /// What there is, and what the asker may do.
+    Api,
+    /// As [`Page::Health`], with 200 whatever it says: a browser takes another status for a fault of the page that asks.
+    HealthShown,
     Live,
     Ready,
     Metrics,
@@ -37,15 +41,20 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 27] = [
+const LIST: [(&str, &str); 32] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
+    ("GET", "/"),
+    ("GET", "/api"),
+    ("GET", "/api/live"),
     ("GET", "/health"),
+    ("GET", "/api/health"),
     ("GET", "/api/config"),
     ("GET", "/api/routes"),
     ("GET", "/api/limits"),
     ("GET", "/api/breakers"),
+    ("GET", "/api/targets"),
     ("GET", "/api/cache"),
     ("GET", "/api/cache/top?by=time"),
     ("GET", "/api/connections"),
@@ -81,10 +90,13 @@ impl Page {
             "/metrics" => Self::Metrics,
             _ if entrance == Entrance::Probes => return None,
             "/health" => Self::Health,
+            "/api/health" => Self::HealthShown,
+            "/api" => Self::Api,
             "/api/config" => Self::View(View::Config),
             "/api/routes" => Self::View(View::Routes),
             "/api/limits" => Self::View(View::Limits),
             "/api/breakers" => Self::View(View::Breakers),
+            "/api/targets" => Self::View(View::Targets),
             "/api/cache" => Self::View(View::Cache),
             "/api/cache/top" => Self::Top,
             "/api/connections" => Self::View(View::Connections),
@@ -134,13 +146,25 @@ impl Page {
 }
 
 /// Answers one request.
-pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, shared: &Shared) -> Response<Full<Bytes>> {
+pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, shared: &Shared) -> Response<Body> {
     if let Entrance::Admin(came_to) = entrance
         && !access::believes_host(request.headers(), came_to)
     {
         let why = "the Host header names another host; use localhost, 127.0.0.1 or the listener's own address";
-        return problem(StatusCode::MISDIRECTED_REQUEST, why);
+        return problem(StatusCode::MISDIRECTED_REQUEST, why).map(BodyExt::boxed_unsync);
     }
+    if entrance != Entrance::Probes && request.method() == Method::GET {
+        match request.uri().path() {
+            "/" => return page::answer(request.headers()),
+            "/api/live" => return shared.hub.answer(request.headers()),
+            _ => {}
+        }
+    }
+    settled(request, entrance, shared).await.map(BodyExt::boxed_unsync)
+}
+
+/// Answers a request whose answer is there at once.
+async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared) -> Response<Full<Bytes>> {
     let Some(page) = Page::at(request.uri().path(), entrance) else {
         return not_found(entrance);
     };
@@ -151,8 +175,9 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         return response;
     }
+    let operates = entrance == Entrance::Socket || access::has_token(request.headers(), &shared.settings);
     let is_open = !page.changes() && !page.is_confidential();
-    if !is_open && entrance != Entrance::Socket && !access::has_token(request.headers(), &shared.settings) {
+    if !is_open && !operates {
         return forbidden(shared, if page.changes() { "changes are made" } else { "the configuration is shown" });
     }
     let operator = &shared.operator;
@@ -169,6 +194,11 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
             let (status, body) = operator.health().answer();
             return json_answer(status, &body);
         }
+        Page::Api => {
+            let role = if operates { "operate" } else { "read" };
+            return json_answer(StatusCode::OK, &json!({"role": role, "pages": list(entrance)}));
+        }
+        Page::HealthShown => return json_answer(StatusCode::OK, &operator.health().answer().1),
         Page::Top => {
             let by = request.uri().query().map_or(Some(TOP_BY[0]), |query| {
                 let by = query.strip_prefix("by=")?;
@@ -274,9 +304,12 @@ fn which(body: &[u8]) -> Option<(Purge, bool)> {
 }
 
 fn not_found(entrance: Entrance) -> Response<Full<Bytes>> {
+    json_answer(StatusCode::NOT_FOUND, &json!({"error": "there is no such page", "pages": list(entrance)}))
+}
+
+fn list(entrance: Entrance) -> Vec<String> {
     let list = if entrance == Entrance::Probes { &LIST[..PROBES] } else { &LIST[..] };
-    let pages: Vec<String> = list.iter().map(|(method, path)| format!("{method} {path}")).collect();
-    json_answer(StatusCode::NOT_FOUND, &json!({"error": "there is no such page", "pages": pages}))
+    list.iter().map(|(method, path)| format!("{method} {path}")).collect()
 }
 
 fn forbidden(shared: &Shared, what: &str) -> Response<Full<Bytes>> {

@@ -8,9 +8,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, memory, reload, warm};
+use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, warm};
 use crate::{
-    admin::{About, Action, Dependency, Health, Operator, Refused, State, View},
+    admin::{
+        About, Action, Dependency, Health, Operator, Refused, State, View,
+        live::{Minutes, Numbers, PAST},
+    },
     arrival::Door,
     clock::Instant,
     policy::{breaker, cache::Event},
@@ -128,6 +131,7 @@ impl Operator for Desk {
             View::Connections => connections(&app),
             View::Spend => spend(&app),
             View::Ledger => ledger::view(&app),
+            View::Targets => targets::view(&app),
         }
     }
 
@@ -139,6 +143,20 @@ impl Operator for Desk {
                 About::Errors => failures::ask(app?, words).await,
             }
         })
+    }
+
+    fn live(&self) -> Numbers {
+        self.0.upgrade().map(|app| live::numbers(&app)).unwrap_or_default()
+    }
+
+    fn minutes(&self) -> Minutes {
+        self.0.upgrade().map(|app| app.telemetry.metrics().minutes(Instant::now(), PAST)).unwrap_or_default()
+    }
+
+    fn watch(&self, on: bool) {
+        if let Some(app) = self.0.upgrade() {
+            app.telemetry.flows().watch(on);
+        }
     }
 
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {

@@ -80,6 +80,16 @@ impl Keyring {
         }
     }
 
+    /// Each key's rest in seconds, if it rests, and its refusals in a row.
+    pub fn states(&self, now: Instant) -> Vec<(Option<f64>, u32)> {
+        let now = self.millis(now);
+        let rest = |key: &Key| {
+            let left = key.rests_until.load(Relaxed).saturating_sub(now);
+            (left > 0).then(|| Duration::from_millis(left).as_secs_f64())
+        };
+        self.keys.iter().map(|key| (rest(key), key.refusals.load(Relaxed))).collect()
+    }
+
     /// How many keys rest.
     pub fn resting(&self, now: Instant) -> usize {
         let now = self.millis(now);
@@ -108,6 +118,7 @@ mod tests {
         let later = start + FIRST_REST + SECOND;
         assert!((0..3).any(|_| ring.next(later) == Some(1)), "it is asked again");
         assert_eq!(ring.refused(1, Refused::Unusable, later), (FIRST_REST * 2, true), "for longer each time");
+        assert_eq!(ring.states(later), [(None, 0), (Some(120.0), 2), (None, 0)]);
         ring.accepted(1);
         assert_eq!((ring.resting(later), ring.refused(1, Refused::Unusable, later).0), (0, FIRST_REST));
     }

@@ -81,6 +81,8 @@ pub struct TryLog {
     pub made: Cell<u32>,
     /// Target of the last one.
     pub target: RefCell<Option<Arc<str>>>,
+    /// The place of the configured key that the last one used.
+    pub key: Cell<Option<u16>>,
     /// Time spent waiting for upstreams, pauses included.
     pub waited: Cell<Duration>,
     /// Time from the last one's start to its response head.

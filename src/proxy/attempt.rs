@@ -205,6 +205,7 @@ async fn one_try(
     let now = Instant::now();
     ask.tries.begin(&aim.pool.target.name, now);
     let key = aim.provider.and_then(|provider| provider.keyring.next(now));
+    ask.tries.key.set(key.and_then(|key| u16::try_from(key).ok()));
     let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
     let mut bill = match (&mut sending.funds, aim.provider) {

@@ -20,6 +20,7 @@ use crate::{
     policy::limits::Lease,
     telemetry::{
         failures::{FailureFacts, FailureKind},
+        flows::{Flow, Sums},
         log::{ExchangeOutcome, Record, Tokens},
         metrics::{CacheOutcome, Family, Finished},
         trace::{GenAi, Span, TraceContext},
@@ -49,6 +50,9 @@ impl Ending {
     /// Tells all sinks.
     pub fn tell(&self, span: Option<Span>) {
         count(self);
+        if self.ask.proxy.telemetry.flows.are_watched() {
+            flow(self);
+        }
         enter::ended(self);
         if let Some(span) = span {
             end_span(self, span);
@@ -124,6 +128,37 @@ fn count(ending: &Ending) {
         broken: ending.outcome == ExchangeOutcome::UpstreamBroken,
         at: ending.at,
     });
+}
+
+/// The flow of the exchange, for the page. The proxy's own refreshes are no flow.
+fn flow(ending: &Ending) {
+    let (ask, answer, charged) = (&*ending.ask, &ending.answer, &ending.charged);
+    if ask.origin == Origin::Refresh {
+        return;
+    }
+    let call = ask.call();
+    let asked = || ask.tries.target.borrow().clone();
+    let flow = Flow {
+        door: ask.door(),
+        caller: ask.caller().map(|caller| &caller.name).or_else(|| call?.join.recorded_caller()).cloned(),
+        cause: call.and_then(|call| call.join.cause()).map(|cause| cause.route.clone()),
+        route: ask.route_name(),
+        target: charged.provider.clone().or_else(asked).or_else(|| call.map(|call| call.provider.clone())),
+        operation: call.map(|call| call.shape.operation.as_str()).unwrap_or_default(),
+        model: charged.model.clone().or_else(|| call?.model.clone()),
+        key: ask.tries.key.get(),
+    };
+    let broken = ending.outcome == ExchangeOutcome::UpstreamBroken;
+    let sums = Sums {
+        requests: 1,
+        errors: u64::from(answer.status >= 500 || broken),
+        refused: u64::from(answer.reject.is_some()),
+        cached: u64::from(ending.is_cached()),
+        tokens: charged.usage.total_input().saturating_add(charged.usage.total_output()),
+        nano_usd: charged.nano_usd.unwrap_or_default(),
+        micros: u64::try_from(ending.total().as_micros()).unwrap_or(u64::MAX),
+    };
+    ask.proxy.telemetry.flows.add(flow, &sums);
 }
 
 /// The server span.

@@ -3,6 +3,7 @@
 //! One [`Telemetry`] for the process; each worker takes a [`WorkerTelemetry`] from it.
 
 pub mod failures;
+pub mod flows;
 pub mod log;
 pub mod metrics;
 pub mod otlp;
@@ -21,6 +22,7 @@ use crate::{
     resolve::Resolver,
 };
 use failures::Failures;
+use flows::{Flows, WorkerFlows};
 use log::{Log, Output, WorkerLog, lines_lost, standard_output};
 use metrics::{Family, Metrics, WorkerMetrics};
 use otlp::{Otlp, OtlpError};
@@ -44,6 +46,7 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     metrics: Arc<Metrics>,
+    flows: Flows,
     log: Log,
     otlp: Option<Otlp>,
     sampler: Sampler,
@@ -55,6 +58,8 @@ pub struct Telemetry {
 pub struct WorkerTelemetry {
     /// The worker's cells.
     pub metrics: WorkerMetrics,
+    /// The worker's flows.
+    pub flows: WorkerFlows,
     /// The worker's end of the access log.
     pub log: WorkerLog,
     /// The tracer that takes sampled spans; `None`: OTLP is off, and `traceparent` is neither made nor changed.
@@ -94,13 +99,14 @@ impl Telemetry {
         metrics.register(Family::ErrorsDisplaced, Box::new(move || vec![(Vec::new(), ring.displaced() as f64)]));
         let ring = failures.clone();
         metrics.register(Family::ErrorsBytes, Box::new(move || vec![(Vec::new(), ring.kept().1 as f64)]));
-        Ok(Arc::new(Self { metrics, log, otlp, sampler: Sampler::new(config.sample), failures }))
+        Ok(Arc::new(Self { metrics, flows: Flows::default(), log, otlp, sampler: Sampler::new(config.sample), failures }))
     }
 
     /// The share of one more worker.
     pub fn worker(&self) -> WorkerTelemetry {
         WorkerTelemetry {
             metrics: self.metrics.worker(),
+            flows: self.flows.worker(),
             log: self.log.worker(),
             tracer: self.otlp.as_ref().map(|otlp| otlp.tracer.clone()),
             sampler: self.sampler,
@@ -116,6 +122,11 @@ impl Telemetry {
     /// Every number of the process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Who talks to whom, while somebody looks.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
     }
 
     /// Exports and writes what is left; takes at most `within` (and a moment for the log). Works on any runtime with time, also

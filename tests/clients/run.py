@@ -314,6 +314,17 @@ def part_grpc():
     run("gRPC", [PYTHON / "python", HERE / "grpc_calls.py", BINARY])
 
 
+def part_page():
+    """The admin door's page in a real browser, with real traffic. Pictures of every view stay in target/page."""
+    traffic = (HERE / "page_traffic.mjs").read_text()
+    config = re.search(r"CONFIG = `(.*?)`", traffic, re.S)[1]
+    token, port = f"token-{os.getpid()}", free_port()
+    shots = pathlib.Path(BINARY).resolve().parent.parent / "page"
+    with Proxy(config, {"OUTRIGGER_ADMIN_TOKEN": token}, mock=mock(), app=port) as proxy:
+        run("The page, Chromium", *node("page.mjs", ADMIN=proxy.url("admin"), INBOUND=proxy.url("inbound"), OUTBOUND=proxy.url("outbound"),
+                                        APP=str(port), TOKEN=token, SHOTS=str(shots), SOURCE=str(HERE.parent.parent / "src/admin/page"), BROWSER=shutil.which("chromium-headless-shell")), seconds=400)
+
+
 def part_webapp():
     """Apps by others: the same direct and through the inbound door."""
     apps = {

@@ -161,7 +161,12 @@ impl Metrics {
 
     /// Every family that has a series, in the table's order.
     pub fn gather(&self) -> Vec<Snapshot> {
-        self.inner.gather()
+        self.inner.gather(&|_| true)
+    }
+
+    /// The families among `which` that have a series, in the table's order.
+    pub fn gather_of(&self, which: &[Family]) -> Vec<Snapshot> {
+        self.inner.gather(&|family| which.contains(&family))
     }
 
     /// The scrape: Prometheus text format 0.0.4.
@@ -176,6 +181,20 @@ impl Metrics {
             worker.ring.add_to(&mut window, now.duration_since(self.inner.started));
         }
         window
+    }
+
+    /// The last `count` whole minutes and the present one, over all workers, oldest first: when each began, as seconds after counting
+    /// began, and its sums. Minutes before counting began are left out.
+    pub fn minutes(&self, now: Instant, count: u64) -> Vec<(u64, Window)> {
+        let newest = now.duration_since(self.inner.started).as_secs() / 60;
+        let workers = self.inner.workers.read();
+        (newest.saturating_sub(count)..=newest)
+            .map(|minute| {
+                let mut window = Window::default();
+                workers.iter().for_each(|worker| worker.ring.add_minute(&mut window, minute));
+                (minute * 60, window)
+            })
+            .collect()
     }
 
     /// Time since counting began.
@@ -196,10 +215,10 @@ impl Inner {
         WorkerMetrics { worker, started: self.started }
     }
 
-    fn gather(&self) -> Vec<Snapshot> {
+    fn gather(&self, wanted: &dyn Fn(Family) -> bool) -> Vec<Snapshot> {
         let mut all: Vec<Snapshot> = FAMILIES.iter().map(|spec| Snapshot { spec, series: BTreeMap::new() }).collect();
         let workers = self.workers.read();
-        for snapshot in &mut all {
+        for snapshot in all.iter_mut().filter(|snapshot| wanted(snapshot.spec.family)) {
             // Whole numbers are added up as integers: dollars counted at several workers lose nothing.
             let mut sums: BTreeMap<Vec<Arc<str>>, i128> = BTreeMap::new();
             for (labels, cell) in workers.iter().flat_map(|worker| worker.shard.all(snapshot.spec.family)) {
@@ -214,8 +233,9 @@ impl Inner {
         }
         drop(workers);
         let process = process::read().into_iter().map(|(family, value)| (family, vec![(Vec::new(), value)]));
-        let called: Vec<_> = self.callbacks.lock().iter().map(|(family, read)| (*family, read())).collect();
-        for (family, readings) in process.chain(called) {
+        let called: Vec<_> =
+            self.callbacks.lock().iter().filter(|(family, _)| wanted(*family)).map(|(family, read)| (*family, read())).collect();
+        for (family, readings) in process.filter(|(family, _)| wanted(*family)).chain(called) {
             let snapshot = &mut all[family as usize];
             for (labels, value) in readings {
                 debug_assert_eq!(labels.len(), snapshot.spec.labels.len(), "{}", snapshot.spec.name);
@@ -224,7 +244,7 @@ impl Inner {
                 add(&mut snapshot.series, labels, Value::Number(value));
             }
         }
-        for (family, read) in self.distributions.lock().iter() {
+        for (family, read) in self.distributions.lock().iter().filter(|(family, _)| wanted(*family)) {
             let snapshot = &mut all[*family as usize];
             let Kind::Histogram(bounds) = snapshot.spec.kind else { continue };
             for (labels, buckets, sum) in read() {

@@ -77,15 +77,25 @@ impl Ring {
     pub(super) fn add_to(&self, window: &mut Window, since_start: Duration) {
         let newest = since_start.as_secs() / 60 + 1;
         let oldest = newest.saturating_sub(MINUTES - 1).max(1);
-        for cell in &self.cells {
-            if (oldest..=newest).contains(&cell.minute.load(Relaxed)) {
-                window.requests += cell.requests.load(Relaxed);
-                window.errors += cell.errors.load(Relaxed);
-                window.nanos = window.nanos.saturating_add(cell.nanos.load(Relaxed));
-                window.hits += cell.hits.load(Relaxed);
-                window.lookups += cell.lookups.load(Relaxed);
-            }
+        self.cells.iter().filter(|cell| (oldest..=newest).contains(&cell.minute.load(Relaxed))).for_each(|cell| cell.add_to(window));
+    }
+
+    /// Adds one of the last 24 hours' minutes, counted from the start, to `window`.
+    pub(super) fn add_minute(&self, window: &mut Window, minute: u64) {
+        let cell = &self.cells[(minute % MINUTES) as usize];
+        if cell.minute.load(Relaxed) == minute + 1 {
+            cell.add_to(window);
         }
+    }
+}
+
+impl Cell {
+    fn add_to(&self, window: &mut Window) {
+        window.requests += self.requests.load(Relaxed);
+        window.errors += self.errors.load(Relaxed);
+        window.nanos = window.nanos.saturating_add(self.nanos.load(Relaxed));
+        window.hits += self.hits.load(Relaxed);
+        window.lookups += self.lookups.load(Relaxed);
     }
 }
 
@@ -133,6 +143,10 @@ mod tests {
         assert_eq!(at(&ring, MINUTE * 1439).requests, 2);
         assert_eq!(at(&ring, MINUTE * 1440).requests, 1);
         assert_eq!(at(&ring, MINUTE * 1441).error_rate(), None);
+        let mut second = Window::default();
+        ring.add_minute(&mut second, 1);
+        ring.add_minute(&mut second, 1441);
+        assert_eq!((second.requests, second.errors, second.hits), (1, 0, 1), "one minute alone, and none that is another's");
     }
 
     #[test]

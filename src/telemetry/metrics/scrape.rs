@@ -44,7 +44,7 @@ impl Collector for Table {
     }
 
     fn collect(&self) -> Vec<proto::MetricFamily> {
-        self.inner.gather().iter().filter(|snapshot| snapshot.spec.scraped()).map(family).collect()
+        self.inner.gather(&|_| true).iter().filter(|snapshot| snapshot.spec.scraped()).map(family).collect()
     }
 }
 

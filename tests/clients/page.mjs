@@ -1,0 +1,298 @@
+// The page in a real browser: every view with real traffic, filters, the story of one exchange, changes with the token, the keyboard, a
+// saved report from a file. What must not happen is counted over all of it: a breach of the Content-Security-Policy, an error on the
+// console, a finding of axe, a request to anywhere else.
+//
+// ADMIN, INBOUND, OUTBOUND are the proxy's doors, APP the port of the app to start, TOKEN the admin token, SHOTS where pictures go.
+
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { chromium } from "playwright-core";
+import { bundle } from "./page_bundle.mjs";
+import { app, traffic, MARKUP } from "./page_traffic.mjs";
+
+const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER } = process.env;
+const AXE = fs.readFileSync(new URL(import.meta.resolve("axe-core/axe.min.js")), "utf8");
+const VIEWS = ["canvas", "overview", "money", "errors", "limits", "cache", "targets", "config", "health"];
+
+let passed = 0, failed = 0;
+async function check(name, test) {
+  try {
+    await test();
+    passed += 1;
+    console.log(`ok   ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL ${name}: ${error?.name}: ${String(error?.message).slice(0, 900)}`);
+  }
+}
+
+fs.mkdirSync(SHOTS, { recursive: true });
+const server = await app(+APP, OUTBOUND);
+const load = traffic(INBOUND, 40);
+const browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+
+/** A tab in which whatever must not happen is noted. */
+async function tab(options = {}, token = "") {
+  const context = await browser.newContext({ viewport: { width: 1360, height: 900 }, acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  page.bad = [];
+  page.on("console", (message) => { if (["error", "warning"].includes(message.type())) page.bad.push(`console: ${message.text()}`); });
+  page.on("pageerror", (error) => page.bad.push(`script: ${error.stack}`));
+  page.on("dialog", (dialog) => { page.bad.push(`dialog: ${dialog.message()}`); dialog.dismiss(); });
+  page.on("request", (request) => { if (!/^(data|blob|file):/.test(request.url()) && !request.url().startsWith(ADMIN + "/")) page.bad.push(`elsewhere: ${request.url()}`); });
+  await page.exposeFunction("breach", (text) => page.bad.push(`policy: ${text}`));
+  await page.addInitScript(() => document.addEventListener("securitypolicyviolation", (event) => window.breach(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`)));
+  if (token) await page.addInitScript((secret) => sessionStorage.setItem("outrigger:token", secret), token);
+  return page;
+}
+
+/** Findings of axe in the whole page. Its script comes in past the policy, by the debugger. */
+async function axe(page, what) {
+  await page.evaluate(AXE);
+  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  assert.deepEqual(found.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.target.join(" ")).slice(0, 3).join(", ")} ${one.nodes[0].failureSummary}`), [], what);
+}
+
+const shown = (page, text) => page.locator("main", { hasText: text }).first().waitFor({ timeout: 15_000 });
+const open = async (page, view) => { await page.goto(`${ADMIN}/#${view}`); await page.locator(`main.view-${view.split("?")[0]}`).waitFor(); };
+const live = (page) => page.locator(".live[data-tone=ok]").waitFor({ timeout: 15_000 });
+const clean = (page, what) => assert.deepEqual(page.bad, [], what);
+const cell = (page, region, row, column) => page.locator(`[role=region][aria-label="${region}"] tr`, { hasText: row }).first().locator("td").nth(column);
+const number = (text) => Number(String(text).replace(/[^\d.]/g, ""));
+
+await check("the chart library is the published one, unchanged", async () => {
+  const published = path.dirname(new URL(import.meta.resolve("uplot/package.json")).pathname);
+  for (const [file, from] of [["uPlot.iife.min.js", "dist/uPlot.iife.min.js"], ["uPlot.min.css", "dist/uPlot.min.css"], ["uPlot.LICENSE", "LICENSE"]]) {
+    assert.equal(fs.readFileSync(path.join(SOURCE, "vendor", file), "utf8"), fs.readFileSync(path.join(published, from), "utf8"), file);
+  }
+});
+
+await check("the bundle is what tests/page.sh makes of the source", async () => {
+  for (const [file, text] of Object.entries(bundle(SOURCE))) assert.ok(fs.readFileSync(path.join(SOURCE, file), "utf8") === text, `${file} is not: run tests/page.sh`);
+});
+
+const page = await tab();
+await open(page, "overview");
+await live(page);
+// Two marks of the page's rates: after that a number is that of the traffic.
+await page.waitForFunction(() => document.querySelectorAll("[aria-label=Routes] tbody tr").length > 6, null, { timeout: 30_000 });
+
+await check("overview: numbers of both doors, charts, budgets and routes", async () => {
+  await page.waitForFunction(() => parseFloat(document.querySelector(".tile .value").textContent) > 20, null, { timeout: 45_000 });
+  assert.equal(await page.locator(".chart canvas").count(), 6);
+  await shown(page, "user-spend");
+  assert.ok(number(await cell(page, "Routes", "boom", 2).textContent()) > 0.5);
+  assert.match(await cell(page, "Routes", "boom", 3).textContent(), /100/);
+});
+
+await check("a caller whose name is markup is text, here and in every view", async () => {
+  await open(page, "money");
+  await page.locator("[aria-label='Money by caller'] tr", { hasText: MARKUP }).waitFor({ timeout: 20_000 });
+  for (const view of VIEWS) { await open(page, view); await page.waitForTimeout(300); }
+  assert.equal(await page.locator("img").count(), 0);
+  clean(page);
+});
+
+await check("a filter narrows the routes, and a route leads to its errors", async () => {
+  await open(page, "overview");
+  await page.getByLabel("Filter routes").fill("boom");
+  await page.waitForFunction(() => document.querySelectorAll("[aria-label=Routes] tbody tr").length === 1);
+  await page.getByRole("button", { name: "boom" }).click();
+  await page.locator("main.view-errors").waitFor();
+  assert.equal(await page.getByLabel("Route", { exact: true }).inputValue(), "boom");
+});
+
+await check("canvas: every layer has its nodes, a click tells what is known, a find hides the rest", async () => {
+  await open(page, "canvas");
+  const node = (name) => page.getByRole("button", { name });
+  for (const name of [/^ada /, /^chat .*\$/, /^app /, /^embeddings /, /^anthropic /, /^claude-sonnet/, /^openai key 2 /]) await node(name).first().waitFor({ timeout: 20_000 });
+  assert.ok(await page.locator(".money text").count() > 0, "dollars stand on edges");
+  await node(/^down /).click();
+  await page.locator(".side", { hasText: "Breaker down/gpt-4o-mini" }).waitFor();
+  await page.getByLabel("Find in the picture").fill("embed");
+  await page.waitForFunction(() => !document.querySelector('g[data-id="in:boom"]'));
+  await page.getByLabel("Find in the picture").fill("");
+  await page.locator('g[data-id="in:boom"]').waitFor();
+});
+
+await check("canvas: places that a reader has chosen are remembered", async () => {
+  const first = () => page.evaluate(() => [...document.querySelectorAll('g[data-id^="in:"]')].sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top).map((one) => one.dataset.id));
+  const before = await first();
+  await page.locator(`g[data-id="${before[2]}"]`).focus();
+  await page.keyboard.press("Alt+ArrowUp");
+  await page.keyboard.press("Alt+ArrowUp");
+  await page.waitForFunction((id) => JSON.parse(localStorage.getItem("outrigger:canvas:order")).in[0] === id, before[2]);
+  await page.reload();
+  await page.locator(`g[data-id="${before[2]}"]`).waitFor();
+  await page.waitForFunction((count) => document.querySelectorAll('g[data-id^="in:"]').length === count, before.length);
+  assert.equal((await first())[0], before[2]);
+});
+
+await check("money: sums by caller, what is behind one, and an export", async () => {
+  await open(page, "money");
+  await page.locator("[aria-label='Money by caller'] tr", { hasText: "ada" }).waitFor({ timeout: 20_000 });
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Export CSV" }).click();
+  const csv = fs.readFileSync(await (await download).path(), "utf8");
+  assert.match(csv, /^from,to,caller,calls,cost_usd/);
+  assert.match(csv, /\r\n.*,ada,\d+,\d+\.\d{9},/);
+  await page.getByRole("button", { name: "ada", exact: true }).click();
+  await page.locator("[aria-label='Money by model'] tr", { hasText: "claude-sonnet-4-5" }).waitFor({ timeout: 20_000 });
+  assert.match(page.url(), /caller=ada/);
+});
+
+await check("limits, cache, targets and health say what they should", async () => {
+  await open(page, "limits");
+  await cell(page, "Limits", "visits", 0).waitFor();
+  await open(page, "cache");
+  await page.locator("[aria-label='Keys that save most'] tr", { hasText: "/products/" }).first().waitFor({ timeout: 20_000 });
+  await open(page, "targets");
+  await page.locator("[aria-label=Breakers] tr", { hasText: "down/gpt-4o-mini" }).waitFor({ timeout: 20_000 });
+  assert.match(await cell(page, "Targets", "openai", 10).textContent(), /2 of 2/);
+  assert.ok(!(await page.content()).includes("sk-"), "no key is in the page");
+  await open(page, "health");
+  await shown(page, "in memory: a restart begins at zero");
+});
+
+await check("without the token nothing can be changed, and the page says what to do", async () => {
+  await open(page, "config");
+  await shown(page, "needs the admin token");
+  await open(page, "cache");
+  assert.equal(await page.getByRole("button", { name: "Purge", exact: true }).count(), 0);
+  clean(page, "without a token the page asks for nothing that is refused");
+});
+
+await check("the token signs in, stays out of the address, and allows changes", async () => {
+  await page.getByRole("banner").getByRole("button", { name: "Sign in" }).click();
+  await page.getByLabel("Admin token").fill("wrong");
+  await page.getByRole("dialog").getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").filter({ hasText: "does not take" }).waitFor();
+  await page.getByLabel("Admin token").fill(TOKEN);
+  await page.keyboard.press("Enter");
+  await page.getByRole("button", { name: "Sign out" }).waitFor();
+  await open(page, "targets");
+  await page.getByRole("button", { name: "Hold open openai/gpt-4o-mini" }).click();
+  await page.locator("[aria-label=Breakers] tr", { hasText: "openai/gpt-4o-mini" }).filter({ hasText: "by hand" }).waitFor();
+  await page.getByRole("button", { name: "Close openai/gpt-4o-mini" }).click();
+  await page.locator("[aria-label=Breakers] tr", { hasText: "openai/gpt-4o-mini" }).filter({ hasText: "closed" }).waitFor();
+  await open(page, "cache");
+  await page.getByRole("button", { name: /^Purge GET .*products/ }).first().click();
+  await page.locator("#said", { hasText: "1 entries purged" }).waitFor();
+  await open(page, "config");
+  await page.locator("pre", { hasText: "user-spend" }).waitFor();
+  assert.ok(!(await page.locator("pre").textContent()).includes("sk-one"), "secrets are masked");
+  assert.ok(!page.url().includes(TOKEN));
+  assert.equal(await page.evaluate((secret) => JSON.stringify(localStorage).includes(secret) || document.documentElement.textContent.includes(secret), TOKEN), false);
+});
+
+await check("by keyboard alone: to a view, along the picture, into a node and back", async () => {
+  const keys = await tab();
+  await open(keys, "overview");
+  await live(keys);
+  await keys.locator("body").press("Tab");
+  assert.equal(await keys.evaluate(() => document.activeElement.textContent), "To the content");
+  for (let tabs = 0; tabs < 8 && (await keys.evaluate(() => document.activeElement.textContent)) !== "Canvas"; tabs += 1) await keys.keyboard.press("Tab");
+  await keys.keyboard.press("Enter");
+  await keys.locator("g.node").first().waitFor({ timeout: 20_000 });
+  await keys.locator('g[data-id^="in:"]').first().waitFor({ timeout: 20_000 });
+  const current = () => keys.evaluate(() => document.activeElement.dataset.id || document.activeElement.tagName);
+  for (let tabs = 0; tabs < 8 && !(await current()).includes(":"); tabs += 1) await keys.keyboard.press("Tab");
+  const first = await current();
+  assert.match(first, /:/);
+  await keys.keyboard.press("ArrowRight");
+  assert.notEqual((await current()).split(":")[0], first.split(":")[0], "the next layer");
+  const here = await current();
+  await keys.keyboard.press("Enter");
+  await keys.locator(".side h2").waitFor();
+  assert.equal(await current(), here, "the place is kept");
+  await keys.keyboard.press("Escape");
+  await keys.locator(".side").waitFor({ state: "hidden" });
+  clean(keys);
+  await keys.context().close();
+});
+
+for (const [name, options] of [["light", { colorScheme: "light" }], ["dark", { colorScheme: "dark" }], ["phone", { colorScheme: "light", viewport: { width: 375, height: 780 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true }], ["narrow", { colorScheme: "dark", viewport: { width: 640, height: 800 } }]]) {
+  await check(`${name}: every view, no finding of axe, nothing wider than the window`, async () => {
+    const view = await tab(options, TOKEN);
+    await open(view, "overview");
+    await live(view);
+    await view.waitForFunction(() => document.querySelectorAll("[aria-label=Routes] tbody tr").length > 6, null, { timeout: 30_000 });
+    for (const name_ of VIEWS) {
+      await open(view, name_);
+      await view.waitForTimeout(1_500);
+      await axe(view, `${name_}, ${name}`);
+      assert.ok(await view.evaluate(() => document.documentElement.scrollWidth <= window.innerWidth), `${name_} is wider than the window`);
+      await view.screenshot({ path: path.join(SHOTS, `${name_}-${name}.png`), fullPage: true });
+    }
+    clean(view, name);
+    await view.context().close();
+  });
+}
+
+await check("below a path, with and without the last slash", async () => {
+  const below = await tab();
+  for (const place of ["/ops/outrigger", "/ops/outrigger/"]) {
+    await below.context().route("**/ops/outrigger**", async (route) => {
+      const inner = route.request().url().replace(/\/ops\/outrigger\/?/, "/");
+      if (inner.endsWith("/api/live")) return route.fulfill({ status: 200, contentType: "text/event-stream", body: "" });
+      return route.fulfill({ response: await route.fetch({ url: inner }) });
+    });
+    const asked = below.waitForRequest((request) => request.url().endsWith("/ops/outrigger/api/live"));
+    await below.goto(ADMIN + place + "#health");
+    await asked;
+    await below.locator("main", { hasText: "What the proxy depends on" }).waitFor();
+    await below.context().unroute("**/ops/outrigger**");
+  }
+  await below.context().close();
+});
+
+await check("a saved report opens from a file, with its numbers and without the proxy", async () => {
+  await open(page, "overview");
+  await page.waitForTimeout(2_500);
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Save report" }).click();
+  const file = path.join(SHOTS, "report.html");
+  await (await download).saveAs(file);
+  const text = fs.readFileSync(file, "utf8");
+  assert.ok(!text.includes(TOKEN) && !text.includes("sk-one") && !text.includes("sk-ant"), "no secret is in it");
+  const report = await tab({ offline: true });
+  await report.goto(pathToFileURL(file).href);
+  await report.locator(".live", { hasText: "report of" }).waitFor();
+  for (const view of VIEWS) {
+    await report.goto(`${pathToFileURL(file).href}#${view}`);
+    await report.locator(`main.view-${view}`).waitFor();
+    await report.waitForTimeout(200);
+    await axe(report, `report, ${view}`);
+  }
+  await report.goto(`${pathToFileURL(file).href}#overview`);
+  assert.ok(await report.locator("[aria-label=Routes] tbody tr").count() > 6);
+  await report.goto(`${pathToFileURL(file).href}#money`);
+  await report.locator("[aria-label='Money by caller'] tr", { hasText: "ada" }).waitFor();
+  await report.screenshot({ path: path.join(SHOTS, "report.png"), fullPage: true });
+  clean(report);
+  await report.context().close();
+});
+
+await check("first paint within 150 ms", async () => {
+  const times = [];
+  for (let round = 0; round < 5; round += 1) {
+    const fresh = await tab();
+    await open(fresh, "overview");
+    await fresh.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length > 0);
+    times.push(await fresh.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
+    await fresh.context().close();
+  }
+  console.log(`     first paint: ${times.map((time) => Math.round(time)).join(", ")} ms`);
+  assert.ok(Math.min(...times) <= 150, times.join(", "));
+});
+
+await check("nothing was breached, nothing was said on the console, nothing was asked elsewhere", async () => clean(page));
+
+await browser.close();
+await load.stop();
+server.closeAllConnections();
+server.close();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed ? 1 : 0);
