@@ -16,6 +16,7 @@ mod operator;
 mod reload;
 mod store;
 mod targets;
+pub mod terms;
 mod warm;
 mod worker;
 mod works;

@@ -82,6 +82,8 @@ pub trait Operator: Send + Sync + 'static {
 pub enum View {
     Config,
     Routes,
+    /// The policies of every route with their numbers, as `outrigger explain` says them.
+    Terms,
     Limits,
     Breakers,
     /// The app and the providers: keys, breakers, whether they answer.

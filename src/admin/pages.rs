@@ -52,6 +52,7 @@ const LIST: [(&str, &str); 32] = [
     ("GET", "/api/health"),
     ("GET", "/api/config"),
     ("GET", "/api/routes"),
+    ("GET", "/api/routes/terms"),
     ("GET", "/api/limits"),
     ("GET", "/api/breakers"),
     ("GET", "/api/targets"),
@@ -94,6 +95,7 @@ impl Page {
             "/api" => Self::Api,
             "/api/config" => Self::View(View::Config),
             "/api/routes" => Self::View(View::Routes),
+            "/api/routes/terms" => Self::View(View::Terms),
             "/api/limits" => Self::View(View::Limits),
             "/api/breakers" => Self::View(View::Breakers),
             "/api/targets" => Self::View(View::Targets),
@@ -135,7 +137,7 @@ impl Page {
 
     /// Whether the page shows facts that not every user of this machine should see: places of secrets, other services, access rules.
     fn is_confidential(&self) -> bool {
-        matches!(self, Self::View(View::Config))
+        matches!(self, Self::View(View::Config | View::Terms))
     }
 
     fn changes(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, warm};
+use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, terms::applied, warm};
 use crate::{
     admin::{
         About, Action, Dependency, Health, Operator, Refused, State, View,
@@ -16,8 +16,9 @@ use crate::{
     },
     arrival::Door,
     clock::Instant,
+    config::Limit,
     policy::{breaker, cache::Event},
-    proxy::live::LiveDoor,
+    proxy::live::{LiveDoor, LiveRoute},
     telemetry::metrics::{Family, Reading},
     upstream::Reached,
 };
@@ -123,6 +124,7 @@ impl Operator for Desk {
                 json!({"generation": app.live().generation, "file": app.source.file, "config": format!("{:#?}", app.live().config)})
             }
             View::Routes => routes(&app),
+            View::Terms => terms(&app),
             View::Limits => limits::view(&app),
             View::Approvals => limits::approvals(&app),
             View::Breakers => breakers::view(&app, now),
@@ -237,11 +239,25 @@ fn routes(app: &App) -> Value {
     let door = |door: &Option<LiveDoor>| {
         door.as_ref().map(|door| {
             let mut routes: Vec<Value> = door.table.rows().map(|(_, at)| door.routes[*at].describe()).collect();
-            routes.extend(door.routes.last().map(crate::proxy::live::LiveRoute::describe));
+            routes.extend(door.routes.last().map(LiveRoute::describe));
             routes
         })
     };
     json!({"inbound": door(&live.inbound), "outbound": door(&live.outbound)})
+}
+
+/// The policies of every route with their numbers.
+fn terms(app: &App) -> Value {
+    let live = app.live();
+    let config = &live.config;
+    let door = |door: &Option<LiveDoor>, limits: &[Limit]| {
+        door.as_ref().map(|door| {
+            let route = |route: &LiveRoute| json!({"name": &*route.name, "policies": applied(door.door, limits, &route.policies, &[], None, config)});
+            door.routes.iter().map(route).collect::<Vec<_>>()
+        })
+    };
+    let of_door = (config.inbound.as_ref().map(|door| &door.limits[..]), config.outbound.as_ref().map(|door| &door.limits[..]));
+    json!({"inbound": door(&live.inbound, of_door.0.unwrap_or_default()), "outbound": door(&live.outbound, of_door.1.unwrap_or_default())})
 }
 
 fn connections(app: &App) -> Value {

@@ -3,7 +3,6 @@
 
 mod given;
 mod refusal;
-mod terms;
 
 use std::{
     fmt,
@@ -15,12 +14,10 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
 use serde::Serialize;
 
-use self::{
-    given::{body, door, field},
-    terms::{Applied, applied},
-};
+use self::given::{body, door, field};
 use super::said::{Failure, Said};
 use crate::{
+    app::terms::{Applied, applied},
     arrival::{Arrival, Door, PeerText},
     cause,
     clock::Instant,
@@ -224,7 +221,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         route: name.to_string(),
         candidates: candidates(&table, place.routes, found.copied(), &query),
         refused: refusal::after_route(&asked, place.limits, policies, config).map(refused),
-        policies: applied(door, place.limits, policies, methods, &asked, config),
+        policies: applied(door, place.limits, policies, methods, Some(&asked), config),
         key: cache_key(&asked, policies, config),
     })
 }

@@ -82,7 +82,7 @@ pub(super) fn parts(words: Items<W<KeyWord>>) -> Vec<KeyPart> {
 
 impl KeyPart {
     /// The word in the file.
-    pub(super) fn written(&self) -> String {
+    pub fn written(&self) -> String {
         match self {
             Self::ClientIp => "client_ip".to_owned(),
             Self::Caller => "caller".to_owned(),

@@ -194,15 +194,16 @@ pub(super) fn query<'a>(
 pub fn part_of(part: &KeyPart, asked: &Asked<'_>) -> (String, String) {
     let arrival = asked.arrival;
     let text = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
-    match part {
-        KeyPart::ClientIp => ("client_ip".into(), arrival.client.to_string()),
-        KeyPart::Caller => ("caller".into(), asked.caller.unwrap_or_default().to_owned()),
-        KeyPart::Header(name) => (format!("header:{name}"), joined(&arrival.headers, name.as_str()).unwrap_or_default()),
-        KeyPart::Cookie(name) => (format!("cookie:{name}"), text(keys::cookie(&arrival.headers, name))),
-        KeyPart::Query(name) => (format!("query:{name}"), text(arrival.uri.query().and_then(|query| keys::parameter(query, name)))),
-        KeyPart::ApiKey => ("api_key".into(), text(credential(&arrival.headers, arrival.uri.query()))),
-        KeyPart::Route => ("route".into(), asked.route.to_string()),
-        KeyPart::Provider => ("provider".into(), asked.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default()),
-        KeyPart::Model => ("model".into(), asked.call.as_ref().and_then(|call| call.model).unwrap_or_default().to_owned()),
-    }
+    let value = match part {
+        KeyPart::ClientIp => arrival.client.to_string(),
+        KeyPart::Caller => asked.caller.unwrap_or_default().to_owned(),
+        KeyPart::Header(name) => joined(&arrival.headers, name.as_str()).unwrap_or_default(),
+        KeyPart::Cookie(name) => text(keys::cookie(&arrival.headers, name)),
+        KeyPart::Query(name) => text(arrival.uri.query().and_then(|query| keys::parameter(query, name))),
+        KeyPart::ApiKey => text(credential(&arrival.headers, arrival.uri.query())),
+        KeyPart::Route => asked.route.to_string(),
+        KeyPart::Provider => asked.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default(),
+        KeyPart::Model => asked.call.as_ref().and_then(|call| call.model).unwrap_or_default().to_owned(),
+    };
+    (part.written(), value)
 }

@@ -82,7 +82,7 @@ inbound:
   trusted_proxies: [127.0.0.0/8]
   caller: [header:x-user-id, client_ip]
   routes:
-    - {name: products, match: {path: /products/**}, cache: {ttl: 60s, tags: [catalog]}}
+    - {name: products, match: {path: /products/**}, cache: {ttl: 60s, tags: [catalog]}} # the catalogue changes rarely
     - {name: busy, match: {path: /busy}, limits: [{name: visits, key: caller, requests: 3, window: 10s}]}
     - name: chat
       match: {path: /chat}
@@ -94,7 +94,7 @@ outbound:
   providers:
     openai: {url: "{mock}", keys: [sk-one-1111, sk-two-2222]}
     anthropic: {url: "{mock}", keys: [sk-ant-3333]}
-    down: {api: openai, url: "http://127.0.0.1:9"}
+    down: {api: openai, url: "http://127.0.0.1:{closed}"}
   limits:
     - {name: budget, key: provider, usd: 0.5, window: 1d, alert_at: [0.01, 0.5, 0.8]}
     - {name: calls, key: caller, requests: 400, window: 1m, mode: observe}

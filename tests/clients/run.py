@@ -320,9 +320,9 @@ def part_page():
     config = re.search(r"CONFIG = `(.*?)`", traffic, re.S)[1]
     token, port = f"token-{os.getpid()}", free_port()
     shots = pathlib.Path(BINARY).resolve().parent.parent / "page"
-    with Proxy(config, {"OUTRIGGER_ADMIN_TOKEN": token}, mock=mock(), app=port) as proxy:
+    with Proxy(config, {"OUTRIGGER_ADMIN_TOKEN": token}, mock=mock(), app=port, closed=free_port()) as proxy:
         run("The page, Chromium", *node("page.mjs", ADMIN=proxy.url("admin"), INBOUND=proxy.url("inbound"), OUTBOUND=proxy.url("outbound"),
-                                        APP=str(port), TOKEN=token, SHOTS=str(shots), SOURCE=str(HERE.parent.parent / "src/admin/page"), BROWSER=shutil.which("chromium-headless-shell")), seconds=400)
+                                        APP=str(port), TOKEN=token, CONFIG=str(proxy.file), SHOTS=str(shots), SOURCE=str(HERE.parent.parent / "src/admin/page"), BROWSER=shutil.which("chromium-headless-shell")), seconds=400)
 
 
 def part_webapp():

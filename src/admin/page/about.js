@@ -61,9 +61,20 @@ function stateOf(one) {
   return rows;
 }
 
+/** The policies of a route with their numbers, as `outrigger explain` says them; for an operator alone: access rules are among them. */
+function termsOf(one) {
+  if (one.column !== "in" || !access.operates || report) return [];
+  const all = look("api/routes/terms", 15).data;
+  const route = all && (all.inbound || []).find((route) => route.name === one.name);
+  if (!route || !route.policies.length) return [];
+  return [h("h3", null, "What holds here"), ...route.policies.map((policy) => h("details", null, h("summary", null, policy.policy + (policy.terms.name ? " " + policy.terms.name : "") + " ", badge(policy.mode === "enforce" ? "ok" : "warn", policy.mode)),
+    editable() && button(policy.mode === "enforce" ? "Only observe …" : "Enforce …", () => go("config", { door: "inbound", route: policy.terms["written on"] === "the door" ? "" : one.name, policy: policy.policy, limit: policy.policy === "limits" ? policy.terms.name : "", mode: policy.mode === "enforce" ? "observe" : "enforce" }), { class: "quiet small" }),
+    pairs(Object.entries(policy.terms).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]))))];
+}
+
 function about(one, all, close) {
   const kind = COLUMNS.find(([column]) => column === one.column)[1].replace(/s$/, "");
-  const numbers = h("div"), state = h("div"), joined = h("ul", { class: "joined" }), errors = h("div");
+  const numbers = h("div"), state = h("div"), terms = h("div"), joined = h("ul", { class: "joined" }), errors = h("div");
   const links = [];
   if (one.column === "in") links.push(["Errors of this route", () => go("errors", { door: "inbound", route: one.name })], ["What it costs", () => go("money", { by: "caller", inbound: one.name })]);
   if (one.column === "caller") links.push(["Errors of this caller", () => go("errors", { caller: one.name })], ["What this caller costs", () => go("money", { by: "model", caller: one.name })]);
@@ -71,7 +82,7 @@ function about(one, all, close) {
   if (targetOf(one)) links.push(["Targets", () => go("targets")]);
   const element = h("div", null,
     h("div", { class: "bar" }, h("h2", null, one.label), h("span", { class: "note" }, kind), h("span", { class: "push" }), button("Close", close, { class: "quiet" })),
-    numbers, state, h("h3", null, "Joined to"), joined, errors,
+    numbers, state, terms, h("h3", null, "Joined to"), joined, errors,
     h("div", { class: "bar" }, links.map(([text, press]) => button(text, press, { class: "quiet" }))));
   return {
     element,
@@ -79,6 +90,8 @@ function about(one, all, close) {
       const { rows, joined: edges } = numbersOf(now, whole);
       numbers.replaceChildren(pairs(rows));
       state.replaceChildren(pairs(stateOf(now)));
+      // What a reader has opened stays open: it is only made once.
+      if (!terms.children.length) terms.replaceChildren(...termsOf(now));
       joined.replaceChildren(...edges.map((edge) => {
         const other = whole.nodes.get(edge.from === now.id ? edge.to : edge.from);
         return h("li", null, (edge.from === now.id ? "→ " : "← ") + other.label, h("span", { class: "n" }, rate(edge.rate) + "/s" + (edge.usd > 0 ? "  " + usd(edge.usd) + "/min" : "")));

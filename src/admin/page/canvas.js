@@ -34,7 +34,7 @@ views.canvas = {
         const at = new Map(places.map((id, place) => [id, place]));
         mine.sort((a, b) => at.get(a.id) - at.get(b.id));
         const open = wide[column] || word;
-        const shown = open || mine.length <= SHOWN ? mine : mine.slice(0, SHOWN - 1);
+        const shown = mine.slice(0, open || mine.length <= SHOWN ? mine.length : SHOWN - 1);
         const folded = mine.slice(shown.length);
         if (folded.length) {
           const more = { id: "more:" + column, column, label: folded.length + " more", rate: sum(folded, (one) => one.rate), errors: sum(folded, (one) => one.errors), usd: sum(folded, (one) => one.usd), state: null, idle: false, folds: new Set(folded.map((one) => one.id)) };
@@ -56,7 +56,7 @@ views.canvas = {
       const at = new Map(), stands = new Map();
       headsAt.replaceChildren(...cols.map((col, place) => s("text", { x: place * step, y: 14 }, col.title + (col.count > 1 ? " (" + col.count + ")" : ""))));
       cols.forEach((col, place) => {
-        const begin = NODE.top + ((tallest - col.nodes.length) * (NODE.height + NODE.gap)) / 2;
+        const begin = NODE.top + (Math.min(8, tallest - col.nodes.length) * (NODE.height + NODE.gap)) / 2;
         col.nodes.forEach((one, nth) => {
           at.set(one.id, { x: place * step, y: begin + nth * (NODE.height + NODE.gap), one, place, nth });
           for (const id of one.folds || []) stands.set(id, one.id);

@@ -53,7 +53,7 @@ views.errors = {
   few(words) {
     const { data } = look(errorPath(words, 5), 5);
     if (!data || !data.failures) return [];
-    return [h("h3", null, "Last errors"), data.failures.length ? h("ul", { class: "joined" }, data.failures.map((row) => h("li", null, h("span", null, clock(Date.parse(row.timestamp)) + " " + (row.reason || row.kind || "")), h("span", { class: "n" }, row.status || "none")))) : h("p", { class: "hint" }, "None is kept.")];
+    return [h("h3", null, "Last errors"), data.failures.length ? h("ul", { class: "joined" }, data.failures.slice(0, 5).map((row) => h("li", null, h("span", null, clock(Date.parse(row.timestamp)) + " " + (row.reason || row.kind || "")), h("span", { class: "n" }, row.status || "none")))) : h("p", { class: "hint" }, "None is kept.")];
   },
   mount(root, params) {
     const words = Object.keys(params).length ? { ...params } : { since: "" };

@@ -17,7 +17,7 @@ const BASE = (() => {
 const address = (path) => new URL(path.replace(/^\//, ""), BASE).href;
 
 const TOKEN = "outrigger:token";
-const access = { token: "", operates: false, known: false, pages: new Set() };
+const access = { token: "", operates: false, name: "", known: false, pages: new Set() };
 try { access.token = sessionStorage.getItem(TOKEN) || ""; } catch { /* the token then lives as long as the page */ }
 
 const fields = (more) => ({ ...(access.token ? { authorization: "Bearer " + access.token } : {}), ...more });
@@ -124,7 +124,11 @@ function take(event) {
   const of = (name) => (event.split("\n").find((line) => line.startsWith(name + ": ")) || "").slice(name.length + 2);
   const [id, data] = [of("id"), JSON.parse(of("data"))];
   const number = (text) => +text.split(".")[1];
-  if (of("event") === "snapshot") takeSnapshot(data);
+  if (of("event") === "snapshot") {
+    takeSnapshot(data);
+    // It may be another process, with other pages and tokens.
+    verify().then(render);
+  }
   // A tick that a snapshot has had already.
   else if (link.last.split(".")[0] === id.split(".")[0] && number(id) <= number(link.last)) return;
   else takeTick(data);
@@ -150,14 +154,15 @@ async function verify() {
     const said = await ask("api");
     access.pages = new Set(said.pages.map((page) => page.split(/[ ?]/).slice(0, 2).join(" ")));
     access.operates = said.role === "operate";
-    if (access.token && !access.operates) forgetToken();
+    access.name = said.name || (access.operates && access.token ? "operator" : "");
+    if (access.token && !access.name) forgetToken();
   } catch { access.operates = false; }
   access.known = true;
-  return access.operates;
+  return !!access.name;
 }
 
 function forgetToken() {
-  access.token = "";
+  access.token = access.name = "";
   access.operates = false;
   try { sessionStorage.removeItem(TOKEN); } catch { /* it was not kept */ }
   answers.delete("api/config");

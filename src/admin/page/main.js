@@ -47,7 +47,7 @@ function show() {
 
 const tabs = new Map(ORDER.map((name) => [name, h("a", { href: location.href.split("#")[0] + "#" + name }, views[name].title)]));
 const live = h("span", { class: "live" });
-const person = button("Sign in", () => (access.operates ? signOut() : openSignIn()), { class: "quiet" });
+const person = button("Sign in", () => (access.name ? signOut() : openSignIn()), { class: "quiet" });
 const banner = h("p", { id: "banner", role: "status", hidden: true });
 
 function theme(next) {
@@ -78,7 +78,8 @@ function frame() {
   const [how, word] = report ? ["dull", "report of " + moment(store.at)] : WORDS[link.state];
   set(live, "data-tone", how);
   say(live, word);
-  say(person, access.operates ? "Sign out" : "Sign in");
+  say(person, access.name ? "Sign out" : "Sign in");
+  set(person, "title", access.name ? "Signed in as " + access.name : null);
   const draining = total("draining") > 0;
   const text = report ? "" :
     link.state === "away" ? "The proxy does not answer. The numbers below are those of " + (store.at ? moment(store.at) : "no moment yet") + "; the page tries again by itself." + (link.why ? " It said: " + link.why : "") :
@@ -110,7 +111,7 @@ function openSignIn() {
     h("form", { method: "dialog", onsubmit: async (event) => {
       event.preventDefault();
       say(wrong, "");
-      if (await signIn(field.value.trim())) { dialog.close(); tell("Signed in: changes are allowed.", "ok"); show(); }
+      if (await signIn(field.value.trim())) { dialog.close(); tell(access.operates ? "Signed in: changes are allowed." : "Signed in as " + access.name + ": to look, not to change.", "ok"); show(); }
       else { say(wrong, "The proxy does not take this token."); field.select(); }
     } },
       h("h2", { id: "token-title" }, "Sign in"),
@@ -179,6 +180,6 @@ addEventListener("hashchange", () => { if (place().view !== null) show(); });
 addEventListener("resize", render);
 show();
 if (!report) {
-  verify().then(() => { frame(); if (access.operates) show(); });
+  verify().then(() => (access.operates ? show() : render()));
   follow();
 }

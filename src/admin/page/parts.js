@@ -65,7 +65,8 @@ function table(id, label, columns, options) {
         const raw = column.of(row);
         const text = column.show ? column.show(raw, row) : raw ?? NONE;
         if (text instanceof Node) {
-          if (cell.dataset.of !== String(text.textContent + text.className)) { cell.replaceChildren(text); cell.dataset.of = text.textContent + text.className; }
+          const of = text.textContent + text.className + (text.dataset.mode || "");
+          if (cell.dataset.of !== of) { cell.replaceChildren(text); cell.dataset.of = of; }
         } else say(cell, text);
         if (column.tone) set(cell, "data-tone", column.tone(raw, row) || null);
       });

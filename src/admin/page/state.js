@@ -1,4 +1,4 @@
-// Limits, Cache, Targets, Config and Health: what the proxy's own pages say, and the changes that an operator may make.
+// Limits, Cache, Targets and Health: what the proxy's own pages say, and the changes that an operator may make.
 
 /** A button for a change; it is there only where changes are allowed. */
 const act = (text, press, props) => (access.operates && !report ? button(text, press, { class: "quiet", ...props }) : null);
@@ -158,28 +158,6 @@ views.targets = {
           const mine = rows.filter((row) => row.target === target.name && row.key === key.key - 1);
           return { ...key, target: target.name, rate: sum(mine, (row) => row.requests) / seconds, usd: (sum(mine, (row) => row.nano) / 1e9 / seconds) * 60 };
         })));
-      },
-    };
-  },
-};
-
-views.config = {
-  title: "Config",
-  mount(root) {
-    const place = h("div");
-    fill(root, [place]);
-    let before = null;
-    return {
-      update() {
-        const one = access.operates && !report ? look("api/config", 10) : { data: null, error: null };
-        const now = JSON.stringify([access.operates, one.data && one.data.generation, one.error && one.error.message]);
-        if (now === before) return;
-        before = now;
-        if (!access.operates || report) return place.replaceChildren(panel("Configuration", null, needsToken("The configuration")));
-        if (!one.data) return place.replaceChildren(panel("Configuration", null, h("p", { class: "hint" }, one.error ? one.error.message : "Reading …")));
-        place.replaceChildren(panel("Configuration", { note: "generation " + one.data.generation + ", secrets masked" },
-          h("div", { class: "bar" }, h("span", { class: "grow" }, one.data.file || "no file: flags alone"), button("Read the file again", () => make((done) => (done.reloaded ? "Reloaded: generation " + done.generation : "There is no file to read."), "api/reload", undefined, "api/config"), { class: "quiet" })),
-          h("pre", { class: "text", tabindex: "0", role: "region", "aria-label": "The configuration at work" }, one.data.config)));
       },
     };
   },

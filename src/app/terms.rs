@@ -1,4 +1,4 @@
-//! Policies in words and numbers for a person.
+//! Policies in words and numbers for a person: those of a route, or those that apply to one request.
 
 use std::{
     fmt::{self, Display},
@@ -77,8 +77,15 @@ impl Serialize for Terms {
 /// The targets of `fallback`, in order.
 const THEN: &str = "then";
 
-/// Every policy that applies to `asked`, in the order in which they run.
-pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, methods: &[Method], asked: &Asked<'_>, config: &Config) -> Vec<Applied> {
+/// Every policy of a route, in the order in which they run. With a request: those that apply to it, and what they see of it.
+pub fn applied(
+    door: Door,
+    of_door: &[Limit],
+    policies: &Policies,
+    methods: &[Method],
+    asked: Option<&Asked<'_>>,
+    config: &Config,
+) -> Vec<Applied> {
     let mut all = Vec::new();
     let mut add = |policy, mode: Mode, terms| all.push(Applied { policy, mode: word(mode), terms });
     if let Some(policy) = &policies.access {
@@ -95,7 +102,7 @@ pub fn applied(door: Door, of_door: &[Limit], policies: &Policies, methods: &[Me
     }
     for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
         let mut terms = limit(one, place, door, asked, config);
-        if let Some(why) = passed_over(one, door, methods, asked, config) {
+        if let Some(why) = asked.and_then(|asked| passed_over(one, door, methods, asked, config)) {
             terms.add("this request", format!("is not counted: {why}"));
         }
         add("limits", one.mode, terms);
@@ -132,7 +139,7 @@ fn word(mode: Mode) -> &'static str {
     }
 }
 
-fn access_terms(policy: &Access, asked: &Asked<'_>) -> Terms {
+fn access_terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
     let list = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let mut terms = Terms::default();
     if !policy.allow.is_empty() {
@@ -141,8 +148,10 @@ fn access_terms(policy: &Access, asked: &Asked<'_>) -> Terms {
     if !policy.deny.is_empty() {
         terms.add("deny", list(&policy.deny));
     }
-    let word = if access::allows(policy, asked.arrival.client) { "is let in" } else { "is refused" };
-    terms.add("this address", word);
+    if let Some(asked) = asked {
+        let word = if access::allows(policy, asked.arrival.client) { "is let in" } else { "is refused" };
+        terms.add("this address", word);
+    }
     terms
 }
 
@@ -210,7 +219,7 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
     free.then_some("its model is priced 0")
 }
 
-fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Config) -> Terms {
+fn limit(limit: &Limit, place: &str, door: Door, asked: Option<&Asked<'_>>, config: &Config) -> Terms {
     let mut terms = Terms::default();
     terms.add("name", &limit.name);
     let (tier, amount) = tier_of(limit, door, asked);
@@ -220,7 +229,12 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     }
     if let Some(tiers) = &limit.tiers {
         let all = tiers.all.iter().map(|tier| &*tier.name).collect::<Vec<_>>().join(", ");
-        terms.add("tier", tier.map_or_else(|| format!("none of {all}: the limit's own amount holds"), |tier| format!("{tier} (of {all})")));
+        let tier = match (asked, tier) {
+            (None, _) => all,
+            (Some(_), None) => format!("none of {all}: the limit's own amount holds"),
+            (Some(_), Some(tier)) => format!("{tier} (of {all})"),
+        };
+        terms.add("tier", tier);
     }
     let parts: Vec<String> = limit.key.iter().map(|part| key_part(part, asked)).collect();
     terms.add("key", if parts.is_empty() { "one counter for all".to_owned() } else { parts.join(" ") });
@@ -284,17 +298,18 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: &Asked<'_>, config: &Con
     terms
 }
 
-/// The request's tier and the tier's amount. An amount of `None`: the limit does not count the tier.
-fn tier_of<'a>(limit: &'a Limit, door: Door, asked: &Asked<'_>) -> (Option<&'a str>, Option<u64>) {
-    let Some(tiers) = &limit.tiers else { return (None, Some(limit.amount)) };
+/// The request's tier and the tier's amount; without a request: the limit's own amount. An amount of `None`: the limit does not count the tier.
+fn tier_of<'a>(limit: &'a Limit, door: Door, asked: Option<&Asked<'_>>) -> (Option<&'a str>, Option<u64>) {
+    let (Some(tiers), Some(asked)) = (&limit.tiers, asked) else { return (None, Some(limit.amount)) };
     let (_, named) = part_of(&tiers.source, asked);
     let believed = !matches!(tiers.source, KeyPart::Header(_)) || door == Door::Inbound && asked.arrival.trusted;
     let found = tiers.all.iter().find(|tier| believed && *tier.name == *named.trim());
     found.map_or((None, Some(limit.amount)), |tier| (Some(&tier.name), tier.amount))
 }
 
-/// A part with its value; credentials are masked.
-fn key_part(part: &KeyPart, asked: &Asked<'_>) -> String {
+/// A part with its value, if there is a request; credentials are masked.
+fn key_part(part: &KeyPart, asked: Option<&Asked<'_>>) -> String {
+    let Some(asked) = asked else { return part.written() };
     let (name, value) = part_of(part, asked);
     match part {
         _ if value.is_empty() => format!("{name}=(none)"),
@@ -405,5 +420,27 @@ fn fallback(one: &Fallback, config: &Config) -> String {
             model.as_ref().map_or_else(|| name.to_owned(), |model| format!("{name} with {model}"))
         }
         Fallback::Respond { status, body, .. } => format!("answer {} with {} bytes of its own", status.as_u16(), body.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::read::{self, Overrides};
+
+    #[test]
+    fn without_a_request_the_numbers_of_a_route_are_told_and_no_value() {
+        let text = "{inbound: {app: 3000, trusted_proxies: [private], caller: [header:x-user-id], \
+                    limits: [{name: all, key: [client_ip, caller], requests: 5, window: 1m, tier: header:x-plan, tiers: {free: 2}}], \
+                    routes: [{match: {path: /a}, access: {allow: [10.0.0.0/8]}, cache: {ttl: 60s, mode: observe}}]}}";
+        let config = read::parse(text, "proxy.yaml", &Overrides::default(), &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let door = config.inbound.as_ref().expect("a door");
+        let all = applied(Door::Inbound, &door.limits, &door.routes[0].policies, &[], None, &config);
+        let told = serde_json::to_value(&all).expect("JSON");
+        let terms = |at: usize| &told[at]["terms"];
+        assert_eq!((terms(0)["allow"].as_str(), terms(0).get("this address")), (Some("10.0.0.0/8"), None));
+        assert_eq!((terms(1)["key"].as_str(), terms(1)["tier"].as_str()), (Some("client_ip caller"), Some("free")));
+        assert_eq!((terms(1)["written on"].as_str(), terms(1)["amount"].as_str()), (Some("the door"), Some("5 requests per minute")));
+        assert_eq!((told[2]["policy"].as_str(), told[2]["mode"].as_str()), (Some("cache"), Some("observe")));
     }
 }
