@@ -41,7 +41,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 32] = [
+const LIST: [(&str, &str); 33] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
