@@ -144,6 +144,25 @@ await check("money: sums by caller, what is behind one, and an export", async ()
   assert.match(page.url(), /caller=ada/);
 });
 
+await check("errors: filters, and the whole story of one exchange", async () => {
+  await open(page, "errors");
+  const rows = page.locator("[aria-label=Errors] tbody tr");
+  await rows.nth(3).waitFor({ timeout: 20_000 });
+  await page.getByLabel("Reason").fill("connect_failed");
+  await page.getByLabel("Reason").press("Enter");
+  await page.waitForFunction(() => { const all = [...document.querySelectorAll("[aria-label=Errors] tbody tr")]; return all.length > 0 && all.every((row) => row.cells[2].textContent === "connect_failed"); });
+  assert.match(page.url(), /reason=connect_failed/);
+  await rows.first().getByRole("button").click();
+  const steps = page.locator(".story .steps li");
+  await steps.first().waitFor();
+  assert.match(await steps.first().textContent(), /down.*connect_failed.*retried/);
+  assert.match(await page.locator(".story").textContent(), /Request id.*Route.*Tries/s);
+  await page.locator(".story").getByRole("button", { name: "This caller" }).click();
+  await page.waitForFunction(() => location.hash.includes("caller="));
+  await page.getByLabel("Kind").selectOption("client_error");
+  await page.getByText("No failure fits").or(rows.first()).first().waitFor();
+});
+
 await check("limits, cache, targets and health say what they should", async () => {
   await open(page, "limits");
   await cell(page, "Limits", "visits", 0).waitFor();
