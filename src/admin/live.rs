@@ -102,16 +102,14 @@ impl Hub {
         let stream = unfold(at, |(mut first, mut events, viewer)| async move {
             let next = match first.pop_front() {
                 Some(bytes) => bytes,
-                None => loop {
-                    match events.recv().await {
-                        Ok((_, bytes)) => break bytes,
-                        Err(RecvError::Lagged(_)) => {
-                            // What it has missed is in the snapshot.
-                            events = events.resubscribe();
-                            break viewer.0.snapshot();
-                        }
-                        Err(RecvError::Closed) => return None,
+                None => match events.recv().await {
+                    Ok((_, bytes)) => bytes,
+                    Err(RecvError::Lagged(_)) => {
+                        // What it has missed is in the snapshot.
+                        events = events.resubscribe();
+                        viewer.0.snapshot()
                     }
+                    Err(RecvError::Closed) => return None,
                 },
             };
             Some((Ok::<_, Infallible>(Frame::data(next)), (first, events, viewer)))

@@ -21,10 +21,13 @@ use crate::telemetry::{
     metrics::{FAMILIES, Family, Kind, MAX_VALUE, VERSION, Value},
 };
 
+/// Label values, in the order of the labels.
+type Labels = Arc<[Arc<str>]>;
+
 /// Every series that the viewers know.
 #[derive(Default)]
 pub(super) struct Book {
-    ids: HashMap<(Family, Arc<[Arc<str>]>), usize, foldhash::fast::RandomState>,
+    ids: HashMap<(Family, Labels), usize, foldhash::fast::RandomState>,
     series: Vec<Series>,
     ticks: u64,
     at: u64,
@@ -34,7 +37,7 @@ pub(super) struct Book {
 
 struct Series {
     family: Family,
-    labels: Arc<[Arc<str>]>,
+    labels: Labels,
     value: Value,
     /// The tick in which it was last seen; `None`: it is gone.
     seen: Option<u64>,
