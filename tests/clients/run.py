@@ -325,6 +325,27 @@ def part_page():
                                         APP=str(port), TOKEN=token, CONFIG=str(proxy.file), SHOTS=str(shots), SOURCE=str(HERE.parent.parent / "src/admin/page"), BROWSER=shutil.which("chromium-headless-shell")), seconds=400)
 
 
+def part_gate():
+    """Pages of three origins in a real browser: what `cors`, `csrf` and `headers` let them do."""
+    config = """
+inbound:
+  listen: 127.0.0.1:{inbound}
+  app: http://127.0.0.1:{app}
+  defaults: {headers: {secure: on}, csrf: {}}
+  routes:
+    - match: {path: /api/**}
+      cors: {origins: ["http://localhost:{friend}"], credentials: true, expose: [x-total]}
+      csrf: {trusted_origins: ["http://localhost:{friend}"]}
+    - match: {path: /tight/**}
+      cors: {origins: ["http://localhost:{friend}"]}
+      limits: [{name: tight, key: client_ip, requests: 1, window: 1h}]
+"""
+    app, friend, stranger = free_port(), free_port(), free_port()
+    with Proxy(config, app=app, friend=friend) as proxy:
+        run("The gate, Chromium", *node("gate.mjs", INBOUND=proxy.url("inbound"), APP=str(app), FRIEND=str(friend), STRANGER=str(stranger),
+                                        BROWSER=shutil.which("chromium-headless-shell")))
+
+
 def part_webapp():
     """Apps by others: the same direct and through the inbound door."""
     apps = {
