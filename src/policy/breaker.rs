@@ -238,16 +238,17 @@ impl Breaker {
         Permit { breaker: self.clone(), generation: word >> STATE_BITS, kind }
     }
 
-    fn settle(&self, generation: u64, kind: Kind, outcome: Outcome, now: Option<(Instant, &Chance)>) {
+    /// Counts an outcome. Gives the state that it has led to, if it has led to one.
+    fn settle(&self, generation: u64, kind: Kind, outcome: Outcome, now: Option<(Instant, &Chance)>) -> Option<State> {
         if kind == Kind::Probe {
             return self.settle_probe(generation, outcome, now);
         }
-        let Some((now, chance)) = now else { return };
+        let (now, chance) = now?;
         if kind == Kind::Observed || self.word.load(Relaxed) >> STATE_BITS != generation {
-            return;
+            return None;
         }
         let (failed, in_a_row) = match outcome {
-            Outcome::Cancelled => return,
+            Outcome::Cancelled => return None,
             Outcome::Success => {
                 if self.in_a_row.load(Relaxed) != 0 {
                     self.in_a_row.store(0, Relaxed);
@@ -265,14 +266,16 @@ impl Breaker {
             let mut slow = self.slow.lock();
             if self.word.load(Relaxed) >> STATE_BITS == generation {
                 self.trip(&mut slow, asked(outcome), now, chance);
+                return Some(State::Open);
             }
         }
+        None
     }
 
-    fn settle_probe(&self, generation: u64, outcome: Outcome, now: Option<(Instant, &Chance)>) {
+    fn settle_probe(&self, generation: u64, outcome: Outcome, now: Option<(Instant, &Chance)>) -> Option<State> {
         let mut slow = self.slow.lock();
         if self.word.load(Relaxed) >> STATE_BITS != generation {
-            return;
+            return None;
         }
         slow.probing = false;
         match (outcome, now) {
@@ -280,12 +283,15 @@ impl Breaker {
                 slow.successes += 1;
                 if slow.successes >= self.terms.successes {
                     self.recover(&mut slow, now);
+                    return Some(State::Closed);
                 }
+                None
             }
             (Outcome::Failure { .. } | Outcome::Throttled { .. }, Some((now, chance))) => {
                 self.trip(&mut slow, asked(outcome), now, chance);
+                Some(State::Open)
             }
-            _ => {}
+            _ => None,
         }
     }
 
@@ -345,10 +351,10 @@ impl Breaker {
 }
 
 impl Permit {
-    /// Tells the breaker how the try ended.
-    pub fn settle(mut self, outcome: Outcome, now: Instant, chance: &Chance) {
+    /// Tells the breaker how the try ended. Gives the breaker's new state, if the outcome has opened or closed the breaker.
+    pub fn settle(mut self, outcome: Outcome, now: Instant, chance: &Chance) -> Option<State> {
         let kind = std::mem::replace(&mut self.kind, Kind::Done);
-        self.breaker.settle(self.generation, kind, outcome, Some((now, chance)));
+        self.breaker.settle(self.generation, kind, outcome, Some((now, chance)))
     }
 }
 

@@ -37,7 +37,11 @@ impl Bench {
     }
 
     fn attempt(&self, outcome: Outcome) {
-        self.permit().expect("a permit").settle(outcome, self.now, &self.chance);
+        let _ = self.turned_by(outcome);
+    }
+
+    fn turned_by(&self, outcome: Outcome) -> Option<State> {
+        self.permit().expect("a permit").settle(outcome, self.now, &self.chance)
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -56,7 +60,7 @@ async fn five_failures_open_it_and_two_probes_close_it() {
     bench.attempt(Outcome::Success);
     (0..4).for_each(|_| bench.attempt(FAILURE));
     assert_eq!(bench.breaker.state(), State::Closed, "a success between starts the count anew");
-    bench.attempt(FAILURE);
+    assert_eq!(bench.turned_by(FAILURE), Some(State::Open), "who turns it is told");
     bench.opens(5);
     bench.wait(5);
     let probe = bench.permit().expect("the first probe");
@@ -64,8 +68,8 @@ async fn five_failures_open_it_and_two_probes_close_it() {
     bench.opens(1);
     probe.settle(Outcome::Success, bench.now, &bench.chance);
     assert_eq!(bench.breaker.state(), State::HalfOpen);
-    bench.attempt(Outcome::Success);
-    assert_eq!(bench.breaker.state(), State::Closed);
+    assert_eq!(bench.turned_by(Outcome::Success), Some(State::Closed));
+    assert_eq!(bench.turned_by(Outcome::Success), None);
     assert_eq!(bench.breaker.snapshot(&"t".into(), bench.now).transitions, [1, 1, 1]);
 }
 
@@ -154,7 +158,7 @@ async fn breakers_live_on_with_new_terms() {
     let name: Arc<str> = "openai".into();
     let first = breakers.get(&name, &terms(), 1, now);
     assert!(Arc::ptr_eq(&first, &breakers.get(&name, &terms(), 1, now)));
-    (0..5).for_each(|_| first.permit(now).expect("closed").settle(FAILURE, now, &chance));
+    (0..5).for_each(|_| first.permit(now).expect("closed").settle(FAILURE, now, &chance).map_or((), drop));
     let second = breakers.get(&name, &config::Breaker { consecutive: 3, ..terms() }, 1, now);
     assert!(second.permit(now).is_err(), "still open");
     assert_eq!(breakers.snapshot(now)[0].transitions, [0, 0, 1]);
@@ -311,7 +315,7 @@ proptest! {
                 let (mine, its) = under_way.swap_remove(which.index(under_way.len()));
                 match outcome {
                     Outcome::Cancelled => drop(mine),
-                    outcome => mine.settle(outcome, bench.now, &bench.chance),
+                    outcome => mine.settle(outcome, bench.now, &bench.chance).map_or((), drop),
                 }
                 model.settle(its, outcome, now);
             }

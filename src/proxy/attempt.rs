@@ -142,7 +142,9 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         if let Some(permit) = permit {
             // A connection that was closed while idle says nothing about the target's health.
             let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
-            permit.settle(vote, Instant::now(), &proxy.chance);
+            if let Some(state) = permit.settle(vote, Instant::now(), &proxy.chance) {
+                turned(state, &aim.pool.target.name, tried.word);
+            }
         }
         cells.tried(tried.word);
         if let Some(why) = again {
@@ -181,6 +183,14 @@ fn count(cells: &TargetCells, judgement: &Judgement) {
     }
     if judgement.observed {
         cells.retried("observed");
+    }
+}
+
+/// Says in the process's log that a breaker has opened or closed; `word` says how the try ended that has done it.
+fn turned(state: breaker::State, name: &str, word: &'static str) {
+    match state {
+        breaker::State::Open => tracing::warn!("the circuit breaker of {name} has opened after a try that ended in `{word}`"),
+        _ => tracing::warn!("the circuit breaker of {name} has closed: its target works again"),
     }
 }
 
