@@ -92,7 +92,7 @@ pub fn applied(
         add("access", policy.mode, access_terms(policy, asked));
     }
     if let Some(policy) = &policies.cors {
-        add("cors", policy.mode, cors_terms(policy));
+        add("cors", policy.mode, cors_terms(policy, asked));
     }
     if let Some(policy) = &policies.csrf {
         add("csrf", policy.mode, csrf_terms(policy));
@@ -155,7 +155,7 @@ fn access_terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
     terms
 }
 
-fn cors_terms(policy: &Cors) -> Terms {
+fn cors_terms(policy: &Cors, asked: Option<&Asked<'_>>) -> Terms {
     let joined = |words: Vec<String>| words.join(" ");
     let mut terms = Terms::default();
     terms.add("origins", joined(policy.origins.iter().map(ToString::to_string).collect()));
@@ -166,6 +166,10 @@ fn cors_terms(policy: &Cors) -> Terms {
     }
     if policy.credentials {
         terms.add("credentials", "may be sent");
+    }
+    let preflight = asked.is_some_and(|asked| preflight::is_preflight(&asked.arrival.method, &asked.arrival.headers));
+    if preflight && policy.mode == Mode::Enforce {
+        terms.add("this request", "is a browser's preflight: the proxy answers it");
     }
     terms
 }

@@ -28,6 +28,7 @@ use crate::{
     http1::{Fields, Id},
     listen::client,
     policy::cache::{CacheQuery, directives::RequestDirectives, graphql::Persisted, key, plan},
+    policy::cors,
     provider::{self, Facts, Prices, Shape, batch},
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
@@ -183,13 +184,15 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         model: understood.as_ref().and_then(|call| call.model.as_deref()),
     };
     let table = Table::new(place.routes.iter().enumerate().map(|(at, route)| (route.matches.clone(), at)));
+    let asks_pages = |at: &Option<&usize>| at.map_or(place.fallthrough, |at| &place.routes[*at].policies).cors.is_some();
+    let by = |method: &Method| table.find_unambiguous(&Query { method, ..query });
+    let speaker = if door == Door::Inbound { gate::of_preflight(&arrival, by, asks_pages).map_err(refused)? } else { None };
+    // The method of the request behind a preflight, if its route answers the preflight.
+    let behind = speaker.filter(|at| gate::answers(at.map_or(place.fallthrough, |at| &place.routes[*at].policies)));
+    let behind = behind.and_then(|_| cors::asked_method(&arrival.headers));
+    let query = Query { method: behind.as_ref().unwrap_or(query.method), ..query };
     let found = match door {
-        Door::Inbound => {
-            let asks_pages = |at: &Option<&usize>| at.map_or(place.fallthrough, |at| &place.routes[*at].policies).cors.is_some();
-            let by = |method: &Method| table.find_unambiguous(&Query { method, ..query });
-            let of_preflight = gate::of_preflight(&arrival, by, asks_pages).map_err(&refused)?;
-            of_preflight.map_or_else(|| table.find_unambiguous(&query), Ok).map_err(refused)?
-        }
+        Door::Inbound => table.find_unambiguous(&query).map_err(refused)?,
         Door::Outbound => table.find(&query),
     };
     let default_name: Arc<str> = "default".into();
@@ -220,7 +223,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         call: understood.as_ref().map(|call| call.shown(&arrival.headers, config)),
         route: name.to_string(),
         candidates: candidates(&table, place.routes, found.copied(), &query),
-        refused: refusal::after_route(&asked, place.limits, policies, config).map(refused),
+        refused: refusal::after_route(&asked, place.limits, policies, behind.is_some(), config).map(refused),
         policies: applied(door, place.limits, policies, methods, Some(&asked), config),
         key: cache_key(&asked, policies, config),
     })

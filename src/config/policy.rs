@@ -171,6 +171,16 @@ impl<T> Absent for Vec<T> {
     }
 }
 
+/// The policies of every block of the file, with the block's path.
+pub(super) fn policies_of(config: &Config) -> impl Iterator<Item = (String, &Policies)> {
+    let inbound = config.inbound.as_ref().map(|door| ("inbound", &door.routes, &door.fallthrough));
+    let outbound = config.outbound.as_ref().map(|door| ("outbound", &door.routes, &door.fallthrough));
+    [inbound, outbound].into_iter().flatten().flat_map(|(door, routes, fallthrough)| {
+        let of_routes = routes.iter().enumerate().map(move |(at, route)| (format!("{door}.routes[{at}]"), &route.policies));
+        of_routes.chain([(format!("{door}.defaults"), fallthrough)])
+    })
+}
+
 /// Where a block of policies stands, with what its policies depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {

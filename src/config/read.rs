@@ -30,7 +30,7 @@ use super::{
 };
 
 pub use self::watched::Watched;
-pub(super) use self::{files::Files, rows::rows_of, tree::Mark, walk::Seen};
+pub(super) use self::{expand::PLACE, files::Files, rows::rows_of, tree::Mark, walk::Seen};
 pub use super::build::Note;
 
 /// Largest file that is read.

@@ -30,7 +30,7 @@ pub fn asked_method(headers: &Fields) -> Option<Method> {
 /// The page may not send its request; the text says which key of the policy would let it.
 pub fn preflight(policy: &Cors, asked: &Fields) -> Result<Fields, String> {
     let origin = asked.text(Id::Origin).unwrap_or_default();
-    if !policy.origins.iter().any(|allowed| allowed.matches(origin)) {
+    if !allows(policy, origin) {
         return Err(format!("pages of {} may not use this (cors.origins)", shown(origin)));
     }
     let method = asked.text(header::ACCESS_CONTROL_REQUEST_METHOD).unwrap_or_default();
@@ -69,10 +69,17 @@ pub fn dress(policy: &Cors, origin: Option<&str>, exposed: &str, answer: &mut Fi
         // Also without an origin: a cache would give the answer to a page.
         answer.append(Id::Vary, "origin");
     }
-    if let Some(origin) = origin.filter(|origin| policy.origins.iter().any(|allowed| allowed.matches(origin))) {
+    // Where every page gets the same answer, one that was asked for by no page gets it too: a cache gives it to pages later.
+    let origin = if is_for_all(policy) { Some("*") } else { origin.filter(|origin| allows(policy, origin)) };
+    if let Some(origin) = origin {
         let_in(policy, origin, answer);
         answer.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, joined(policy.expose.iter().map(header::HeaderName::as_str).chain([exposed])));
     }
+}
+
+/// Whether the page of this origin may read answers.
+pub fn allows(policy: &Cors, origin: &str) -> bool {
+    policy.origins.iter().any(|allowed| allowed.matches(origin))
 }
 
 fn let_in(policy: &Cors, origin: &str, fields: &mut Fields) {
@@ -191,7 +198,7 @@ mod tests {
             assert_eq!(answer.all("vary").count(), 2, "{origin:?}: a cache must not mix pages");
         }
         let mut answer = fields(&[]);
-        dress(&policy(&[WebOrigin::Any], false), Some("https://a.test"), "retry-after", &mut answer);
+        dress(&policy(&[WebOrigin::Any], false), None, "retry-after", &mut answer);
         assert_eq!((&answer["access-control-allow-origin"], answer.has("vary")), ("*", false));
     }
 }

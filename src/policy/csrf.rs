@@ -1,20 +1,21 @@
 //! Cross-site request forgery, refused without tokens. Pure.
 //!
 //! The decision is that of OWASP's cheat sheet of 2026 and of Go's `http.CrossOriginProtection`: `Sec-Fetch-Site` first, `Origin` against
-//! `Host` else, then `Referer`. A request that has none of them was sent by no browser. A WebSocket counts as unsafe: its handshake is a
+//! `Host` else, then `Referer`. A request that has none of them was sent by no browser. A word in `Sec-Fetch-Site` that no standard knows
+//! decides nothing, but says that a browser has sent it. A WebSocket counts as unsafe: its handshake is a
 //! GET with the user's cookies, and no browser asks first.
 
 use http::Method;
 
 use crate::{
-    config::{Csrf, Sent},
+    config::Sent,
     http1::{Fields, Id},
 };
 
 /// Why the request may not pass; `None`: it may. `hosts`: the names by which the client knows the app. `exempt`: its path is one that
-/// every page may ask.
+/// every page may ask. `is_trusted`: whether the pages of another origin may do so.
 pub fn refusal<'a>(
-    policy: &Csrf,
+    is_trusted: impl Fn(&str) -> bool,
     method: &Method,
     headers: &Fields,
     hosts: impl Iterator<Item = &'a str> + Clone,
@@ -30,24 +31,26 @@ pub fn refusal<'a>(
     if origins.next().is_some() {
         return Some("the request has two origins (csrf)");
     }
-    let is_trusted = |origin: &str| policy.trusted.iter().any(|trusted| trusted.matches(origin));
-    if origin.is_some_and(is_trusted) {
+    if origin.is_some_and(&is_trusted) {
         return None;
     }
     let is_own = |sent: Option<Sent<'_>>| sent.is_some_and(|sent| hosts.clone().any(|host| sent.is_at(host)));
-    match headers.text("sec-fetch-site") {
+    let mut sites = headers.all("sec-fetch-site");
+    let site = sites.next().map(|site| site.to_str().unwrap_or("?")).map(|site| if sites.next().is_some() { "?" } else { site });
+    match site {
         Some("same-origin" | "none") => return None,
         Some("cross-site") => return Some("a page of another site made the browser send this (Sec-Fetch-Site; csrf.trusted_origins)"),
         Some("same-site") => return Some("a page of a sister site made the browser send this (Sec-Fetch-Site; csrf.trusted_origins)"),
-        // A word that no standard knows says nothing.
-        _ => {}
+        Some(_) | None => {}
     }
     if let Some(origin) = origin {
         let own = is_own(Sent::read(origin, false));
         return (!own).then_some("a page of another origin made the browser send this (Origin; csrf.trusted_origins)");
     }
-    let page = Sent::read(headers.text("referer")?, true)?;
-    let own = is_own(Some(page)) || policy.trusted.iter().any(|trusted| trusted.matches(&page.to_string()));
+    let Some(page) = headers.text("referer").and_then(|page| Sent::read(page, true)) else {
+        return site.map(|_| "a browser sent this and does not say for which page (Sec-Fetch-Site)");
+    };
+    let own = is_own(Some(page)) || is_trusted(&page.to_string());
     (!own).then_some("a page of another origin made the browser send this (Referer; csrf.trusted_origins)")
 }
 
@@ -57,9 +60,9 @@ mod tests {
     use crate::config::WebOrigin;
 
     fn refused(method: &Method, of: &[(&'static str, &'static str)], websocket: bool) -> bool {
-        let policy = Csrf { trusted: vec![WebOrigin::exactly("https", "login.example")], ..Csrf::default() };
+        let trusted = WebOrigin::exactly("https", "login.example");
         let headers: Fields = of.iter().map(|(name, value)| (name, value)).collect();
-        refusal(&policy, method, &headers, ["app.example"].into_iter(), websocket, false).is_some()
+        refusal(|origin| trusted.matches(origin), method, &headers, ["app.example"].into_iter(), websocket, false).is_some()
     }
 
     /// Method x Sec-Fetch-Site x Origin, with the Host `app.example`.
@@ -86,7 +89,7 @@ mod tests {
             (Some("cross-site"), OTHER, true),
             (Some("cross-site"), TRUSTED, false),
             (Some("cross-site"), Some("null"), true),
-            (Some("new-word"), None, false),
+            (Some("new-word"), None, true),
             (Some("new-word"), OTHER, true),
             (Some("new-word"), OWN, false),
         ] {

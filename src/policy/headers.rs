@@ -1,14 +1,14 @@
 //! The fields of requests and answers: set by hand, and those that make pages safer. Pure.
 //!
-//! What the app sets is never weakened: a field that it has set stays as it is. The values are those of OWASP's Secure Headers project,
-//! chosen so that an unmodified app keeps working: what could break one is reported first (the Content-Security-Policy), or has the
-//! browser's own default as its value.
+//! What the app sets is never weakened: a field that it has set stays as it is. The fields are those of OWASP's Secure Headers project. An
+//! unmodified app must keep working: what could break one is only reported by browsers (the Content-Security-Policy, the opener policy of
+//! sign-in pop-ups), or is said of documents alone.
 
 use std::borrow::Cow;
 
 use crate::{
     config::{FieldEdits, Headers, Part, Secure, Template, Variable},
-    http1::{Fields, Id},
+    http1::{Fields, Id, Value},
 };
 
 const CSP: &str = "content-security-policy";
@@ -17,17 +17,12 @@ const HSTS: &str = "strict-transport-security";
 const FRAME: &str = "x-frame-options";
 
 /// Fields of every answer that has none of the name.
-const ALWAYS: [(&str, &str); 3] = [
-    ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "strict-origin-when-cross-origin"),
-    ("cross-origin-resource-policy", "same-site"),
-];
-/// Fields of documents that have none of the name. Pop-ups of a sign-in page keep working, and a feature that the app itself uses does too.
-const OF_DOCUMENTS: [(&str, &str); 3] = [
-    ("cross-origin-opener-policy", "same-origin-allow-popups"),
-    ("origin-agent-cluster", "?1"),
-    ("permissions-policy", "camera=(self), geolocation=(self), microphone=(self), payment=(self), usb=()"),
-];
+const ALWAYS: [(&str, &str); 2] = [("x-content-type-options", "nosniff"), ("referrer-policy", "strict-origin-when-cross-origin")];
+const OPENER: &str = "cross-origin-opener-policy";
+const OPENER_REPORT_ONLY: &str = "cross-origin-opener-policy-report-only";
+/// Fields of documents that have none of the name. Pictures and scripts of the app may stand in pages of others.
+const OF_DOCUMENTS: [(&str, &str); 3] =
+    [("cross-origin-resource-policy", "same-origin"), ("origin-agent-cluster", "?1"), ("permissions-policy", "browsing-topics=()")];
 /// Fields that tell what an app is made of.
 const TELLING: [&str; 4] = ["server", "x-powered-by", "x-aspnet-version", "x-aspnetmvc-version"];
 
@@ -40,7 +35,11 @@ pub fn request<'a>(policy: &Headers, fields: &mut Fields, fill: impl Fn(Variable
 /// TLS, to this proxy or to a trusted one before it.
 pub fn response<'a>(policy: &Headers, tls: bool, fields: &mut Fields, fill: impl Fn(Variable) -> Cow<'a, str>) {
     if policy.hardens {
-        harden(tls, fields);
+        harden(fields);
+    }
+    if policy.cookies && fields.has(Id::SetCookie) {
+        let text = |value: Value<'_>| std::str::from_utf8(value.as_bytes()).map(|cookie| safer_cookie(cookie, tls));
+        fields.rewrite(|name, value| if name.id() == Id::SetCookie { text(value).ok().flatten() } else { None });
     }
     if let Some(secure) = &policy.secure {
         terms(secure, tls, fields);
@@ -55,7 +54,7 @@ pub fn would_harden(policy: &Headers, tls: bool, fields: &Fields) -> bool {
     safer != *fields
 }
 
-fn harden(tls: bool, fields: &mut Fields) {
+fn harden(fields: &mut Fields) {
     for name in TELLING {
         fields.remove(name);
     }
@@ -66,13 +65,14 @@ fn harden(tls: bool, fields: &mut Fields) {
         for (name, value) in OF_DOCUMENTS {
             fields.add_missing(name, value);
         }
+        if !fields.has(OPENER) {
+            // Enforced, it would cut a sign-in pop-up off from the page that opened it.
+            fields.add_missing(OPENER_REPORT_ONLY, "same-origin-allow-popups");
+        }
         // The newer directive wins in browsers that know it: the older field would only say the same.
         if !fields.all(CSP).any(|policy| policy.to_str().is_ok_and(|policy| policy.contains("frame-ancestors"))) {
             fields.add_missing(FRAME, "SAMEORIGIN");
         }
-    }
-    if fields.has(Id::SetCookie) {
-        fields.rewrite(|name, value| if name.id() == Id::SetCookie { safer_cookie(value.to_str().ok()?, tls) } else { None });
     }
 }
 
@@ -80,8 +80,9 @@ fn terms(secure: &Secure, tls: bool, fields: &mut Fields) {
     if let Some(age) = secure.hsts.filter(|_| tls) {
         fields.add_missing(HSTS, format!("max-age={}", age.as_secs()));
     }
-    if let Some(policy) = secure.csp.as_ref().filter(|_| is_document(fields) && !fields.has(CSP) && !fields.has(CSP_REPORT_ONLY)) {
-        fields.append(if secure.csp_enforced { CSP } else { CSP_REPORT_ONLY }, policy);
+    let name = if secure.csp_enforced { CSP } else { CSP_REPORT_ONLY };
+    if let Some(policy) = secure.csp.as_ref().filter(|_| is_document(fields) && !fields.has(CSP)) {
+        fields.add_missing(name, policy);
     }
 }
 
@@ -91,17 +92,19 @@ fn is_document(fields: &Fields) -> bool {
     kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
 }
 
-/// A cookie with the flags that it lacks; `None`: it lacks none. A page reads a token against forged requests by itself (`csrftoken`,
-/// `XSRF-TOKEN`): such a cookie stays readable.
+/// Parts of the names of cookies that sign somebody in: no page has to read them.
+const SIGNS_IN: [&str; 6] = ["sess", "sid", "auth", "token", "jwt", "remember"];
+
+/// A cookie with the flags that it lacks; `None`: it lacks none. A page may read its own cookies, such as a language, and tokens against
+/// forged requests (`csrftoken`, `XSRF-TOKEN`): those stay readable.
 fn safer_cookie(cookie: &str, tls: bool) -> Option<Vec<u8>> {
     let mut attributes = cookie.split(';').map(str::trim);
     let name = attributes.next()?.split('=').next()?.trim().to_ascii_lowercase();
     let has = |flag: &str| {
         attributes.clone().any(|attribute| attribute.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(flag)))
     };
-    let readable = name.contains("csrf") || name.contains("xsrf");
-    let missing =
-        [(!has("secure") && tls, "; Secure"), (!has("httponly") && !readable, "; HttpOnly"), (!has("samesite"), "; SameSite=Lax")];
+    let hidden = SIGNS_IN.iter().any(|part| name.contains(part)) && !name.contains("csrf") && !name.contains("xsrf");
+    let missing = [(!has("secure") && tls, "; Secure"), (!has("httponly") && hidden, "; HttpOnly"), (!has("samesite"), "; SameSite=Lax")];
     let flags: String = missing.iter().filter(|(lacks, _)| *lacks).map(|(_, flag)| *flag).collect();
     (!flags.is_empty()).then(|| [cookie.trim_end_matches([';', ' ']), &flags].concat().into_bytes())
 }
@@ -142,7 +145,7 @@ mod tests {
 
     fn secure() -> Headers {
         let terms = Secure { csp: Some("default-src 'self'".into()), csp_enforced: false, hsts: Some(Duration::from_secs(60)) };
-        Headers { hardens: true, secure: Some(terms), ..Headers::default() }
+        Headers { hardens: true, cookies: true, secure: Some(terms), ..Headers::default() }
     }
 
     fn dressed(tls: bool, of: &[(&'static str, &'static str)]) -> Fields {
@@ -168,9 +171,9 @@ mod tests {
             (10_021, "x-content-type-options", "nosniff"),
             (10_035, "strict-transport-security", "max-age=60"),
             (10_038, "content-security-policy-report-only", "default-src 'self'"),
-            (10_063, "permissions-policy", "camera=(self), geolocation=(self), microphone=(self), payment=(self), usb=()"),
-            (90_004, "cross-origin-opener-policy", "same-origin-allow-popups"),
-            (90_004, "cross-origin-resource-policy", "same-site"),
+            (10_063, "permissions-policy", "browsing-topics=()"),
+            (90_004, "cross-origin-opener-policy-report-only", "same-origin-allow-popups"),
+            (90_004, "cross-origin-resource-policy", "same-origin"),
             (10_010, "set-cookie", "sid=1; Path=/; Secure; HttpOnly; SameSite=Lax"),
         ] {
             assert_eq!(&page[name], value, "rule {rule}");
@@ -199,22 +202,33 @@ mod tests {
     }
 
     #[test]
+    fn an_enforced_policy_stands_beside_one_that_the_app_only_reports() {
+        let mut policy = secure();
+        policy.secure.as_mut().expect("named").csp_enforced = true;
+        let mut page = fields(&[("content-type", "text/html"), (CSP_REPORT_ONLY, "default-src 'none'")]);
+        response(&policy, IN_CLEAR, &mut page, |_| Cow::Borrowed(""));
+        assert_eq!((&page[CSP], &page[CSP_REPORT_ONLY]), ("default-src 'self'", "default-src 'none'"));
+    }
+
+    #[test]
     fn what_is_no_document_has_no_fields_of_documents_and_hsts_stays_with_tls() {
         let data = dressed(IN_CLEAR, &[("content-type", "application/json"), ("set-cookie", "a=1")]);
-        for name in [HSTS, CSP_REPORT_ONLY, FRAME, "cross-origin-opener-policy", "permissions-policy"] {
+        for name in [HSTS, CSP_REPORT_ONLY, FRAME, OPENER_REPORT_ONLY, "permissions-policy", "cross-origin-resource-policy"] {
             assert!(!data.has(name), "{name}");
         }
-        assert_eq!((&data["x-content-type-options"], &data["set-cookie"]), ("nosniff", "a=1; HttpOnly; SameSite=Lax"));
+        assert_eq!((&data["x-content-type-options"], &data["set-cookie"]), ("nosniff", "a=1; SameSite=Lax"));
     }
 
     #[test]
     fn a_cookie_gets_only_the_flags_that_it_lacks() {
         for (cookie, expected) in [
-            ("a=1", Some("a=1; Secure; HttpOnly; SameSite=Lax")),
+            ("connect.sid=1", Some("connect.sid=1; Secure; HttpOnly; SameSite=Lax")),
+            ("locale=de", Some("locale=de; Secure; SameSite=Lax")),
             ("a=1; secure; HTTPONLY; samesite=None", None),
             ("csrftoken=1", Some("csrftoken=1; Secure; SameSite=Lax")),
             ("XSRF-TOKEN=1; Secure; SameSite=Strict", None),
-            ("a=secure; Path=/;", Some("a=secure; Path=/; Secure; HttpOnly; SameSite=Lax")),
+            ("session=secure; Path=/;", Some("session=secure; Path=/; Secure; HttpOnly; SameSite=Lax")),
+            ("name=grün", Some("name=grün; Secure; SameSite=Lax")),
         ] {
             assert_eq!(safer_cookie(cookie, true).map(|cookie| String::from_utf8(cookie).expect("text")).as_deref(), expected, "{cookie}");
         }

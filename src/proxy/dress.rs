@@ -51,6 +51,9 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
 fn let_pages_read(exchange: &Exchange, head: &mut AnswerHead) {
     let ask = &*exchange.ask;
     let refused = exchange.answer.reject.is_some();
+    if !refused {
+        gate::watch_answer(ask, &head.headers);
+    }
     match gate::dressing(ask) {
         Some(_) if !refused && preflight::is_preflight(&ask.arrival.method, &ask.arrival.headers) => {}
         Some(policy) => cors::dress(policy, ask.arrival.header(Id::Origin), preflight::EXPOSED, &mut head.headers),

@@ -2,7 +2,7 @@
 //!
 //! Each step either acts or, where its policy only observes, notes what it would have refused: in the log, and in the metric.
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 
 use super::{NOT_LET_IN, ask::Ask, exchange::Exchange};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     message::Response,
     policy::{access, cors, csrf, preflight},
     reject::{GatePolicy, Reject},
-    route::liberal_readings,
+    route::careless_readings,
     upstream::headers,
 };
 
@@ -49,24 +49,29 @@ pub fn preflight_fields(policies: &Policies, arrival: &Arrival) -> Option<Result
 /// The request is such a one.
 pub fn check_origin(policies: &Policies, arrival: &Arrival) -> Result<(), Reject> {
     let Some(policy) = &policies.csrf else { return Ok(()) };
-    let forwarded = arrival.header(Id::XForwardedHost).filter(|_| arrival.trusted);
-    let hosts = arrival.header(Id::Host).into_iter().chain(forwarded);
-    let refusal =
-        csrf::refusal(policy, &arrival.method, &arrival.headers, hosts, headers::wants_websocket(arrival), is_exempt(policy, arrival));
+    // A page that `cors` lets act with the user's credentials may do so here, too.
+    let pages = policies.cors.as_ref().filter(|cors| cors.credentials && cors.mode == Mode::Enforce);
+    let is_trusted =
+        |origin: &str| policy.trusted.iter().any(|trusted| trusted.matches(origin)) || pages.is_some_and(|cors| cors::allows(cors, origin));
+    let forwarded = arrival.header(Id::XForwardedHost).filter(|_| arrival.trusted).into_iter().flat_map(|hosts| hosts.split(','));
+    let hosts = arrival.header(Id::Host).into_iter().chain(forwarded.map(str::trim));
+    let exempt = is_exempt(policy, arrival);
+    let refusal = csrf::refusal(is_trusted, &arrival.method, &arrival.headers, hosts, headers::wants_websocket(arrival), exempt);
     refusal.map_or(Ok(()), |why| Err(Reject::Gate { policy: GatePolicy::Csrf, why: why.into() }))
 }
 
 /// Whether every reading of the path is exempt: an app that reads it otherwise must not be asked through a path that is.
 fn is_exempt(policy: &Csrf, arrival: &Arrival) -> bool {
     let exempt = |path: &str| policy.exempt.iter().any(|pattern| pattern.matches(path));
-    !policy.exempt.is_empty() && exempt(arrival.path()) && liberal_readings(arrival.path()).all(|reading| exempt(&reading))
+    !policy.exempt.is_empty() && exempt(arrival.path()) && careless_readings(arrival.path()).iter().all(|reading| exempt(reading))
 }
 
-/// Lets a request through the gate of its route; the answer, if it is a preflight.
+/// Lets a request through the gate of its route; the answer, if it is a preflight. `speaker`: the route that says which pages may send the
+/// request behind a preflight.
 ///
 /// # Errors
 /// The refusal of a policy that enforces.
-pub fn pass(exchange: &mut Exchange, policies: &Policies) -> Result<Option<Response<Body>>, Reject> {
+pub fn pass(exchange: &mut Exchange, policies: &Policies, speaker: Option<(usize, &Policies)>) -> Result<Option<Response<Body>>, Reject> {
     let arrival = &exchange.ask.arrival;
     // The address before every other step: who is not let in uses up no limit, and learns nothing.
     if !access::lets_in(policies.access.as_ref(), arrival.client) {
@@ -75,24 +80,43 @@ pub fn pass(exchange: &mut Exchange, policies: &Policies) -> Result<Option<Respo
     if access::would_refuse(policies.access.as_ref(), arrival.client) {
         exchange.ask.cells().policies.access_observed();
     }
-    let enforces = |mode: Option<Mode>| mode == Some(Mode::Enforce);
-    match (preflight_fields(policies, arrival), enforces(policies.cors.as_ref().map(|cors| cors.mode))) {
-        (Some(Ok(fields)), true) => {
-            let mut response = Response::new(Body::Empty);
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            *response.headers_mut() = fields;
-            return Ok(Some(response));
+    if let Some((at, pages)) = speaker {
+        match (preflight_fields(pages, arrival), answers(pages)) {
+            (Some(Ok(fields)), true) => {
+                let mut response = Response::new(Body::Empty);
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                *response.headers_mut() = fields;
+                return Ok(Some(response));
+            }
+            (Some(Err(refusal)), true) => return Err(refusal),
+            (Some(Err(_)), false) => observed(exchange, at, GatePolicy::Cors),
+            (Some(Ok(_)) | None, _) => {}
         }
-        (Some(Err(refusal)), true) => return Err(refusal),
-        (Some(Err(_)), false) => observed(exchange, GatePolicy::Cors),
-        (Some(Ok(_)) | None, _) => {}
     }
-    match (check_origin(policies, &exchange.ask.arrival), enforces(policies.csrf.as_ref().map(|csrf| csrf.mode))) {
-        (Err(refusal), true) => return Err(refusal),
-        (Err(_), false) => observed(exchange, GatePolicy::Csrf),
+    match (check_origin(policies, &exchange.ask.arrival), policies.csrf.as_ref().map(|csrf| csrf.mode)) {
+        (Err(refusal), Some(Mode::Enforce)) => return Err(refusal),
+        (Err(_), _) => observed(exchange, exchange.ask.route_at(), GatePolicy::Csrf),
         (Ok(()), _) => {}
     }
     Ok(None)
+}
+
+/// Whether the route's policy answers preflights, and does not only observe.
+pub fn answers(policies: &Policies) -> bool {
+    policies.cors.as_ref().is_some_and(|cors| cors.mode == Mode::Enforce)
+}
+
+/// Counts an answer that a page reads now and could not read if `cors` did not only observe.
+pub fn watch_answer(ask: &Ask, answer: &Fields) {
+    let Some(policy) = ask.route().and_then(|route| route.policies.cors.as_ref()).filter(|policy| policy.mode == Mode::Observe) else {
+        return;
+    };
+    // A preflight is counted by its own rules.
+    let preflight = preflight::is_preflight(&ask.arrival.method, &ask.arrival.headers);
+    let reads = !preflight && answer.has(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    if reads && ask.arrival.header(Id::Origin).is_some_and(|origin| !cors::allows(policy, origin)) {
+        ask.cells().policies.gate_observed(GatePolicy::Cors.as_str());
+    }
 }
 
 /// The policy for pages that dresses the answers of `ask`.
@@ -100,8 +124,9 @@ pub fn dressing(ask: &Ask) -> Option<&Cors> {
     ask.route()?.policies.cors.as_ref().filter(|policy| policy.mode == Mode::Enforce)
 }
 
-fn observed(exchange: &mut Exchange, policy: GatePolicy) {
-    exchange.ask.cells().policies.gate_observed(policy.as_str());
+/// Notes that a policy of the route at `at` would have refused the request.
+fn observed(exchange: &mut Exchange, at: usize, policy: GatePolicy) {
+    exchange.ask.worker.route(exchange.ask.door(), at).policies.gate_observed(policy.as_str());
     let names = &mut exchange.answer.would_refuse;
     if !names.is_empty() {
         names.push(' ');

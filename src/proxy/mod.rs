@@ -171,9 +171,12 @@ impl Proxy {
         // The body's bounds before the route: routing may read the body.
         let body = self.bound_upload(&ask, door, body)?;
         // Route before every policy: the route has the policies. Outbound the model decides too, so the body may be read first.
+        let mut speaker = None;
         let mut body = match arrival.door {
             Door::Inbound => {
-                ask.routed(route_inbound(door, arrival)?);
+                let (at, pages) = route_inbound(door, arrival)?;
+                ask.routed(at);
+                speaker = pages.map(|at| (at, &door.routes[at].policies));
                 Replay::new(body)
             }
             Door::Outbound => in_place::pinned(|| model::understand(self, exchange, door, body)).await?,
@@ -181,7 +184,7 @@ impl Proxy {
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
         // The gate before every policy that counts: what it refuses uses up no limit, and preflights are the browser's own.
-        if let Some(response) = gate::pass(exchange, &route.policies)? {
+        if let Some(response) = gate::pass(exchange, &route.policies, speaker)? {
             return Ok(Served::Response(response, TimeBounds::default()));
         }
         // The caller before the limits: limits are keyed by the caller.
@@ -403,14 +406,18 @@ pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arriv
     Err(Reject::Misdirected(format!("this door holds keys and does not answer to the name `{host}`; list it under outbound.hosts").into()))
 }
 
-fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<usize, Reject> {
+/// The route of a request; of a preflight, also the route that says which pages may send the request behind it. A policy that enforces
+/// has the preflight on its own route.
+fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<(usize, Option<usize>), Reject> {
     let asks_pages = |at: &usize| door.routes[*at].policies.cors.is_some();
-    if door.answers_preflights
-        && let Some(at) = gate::of_preflight(arrival, |method| inbound_at(door, arrival, method), asks_pages)?
-    {
-        return Ok(at);
+    let speaker = match door.answers_preflights {
+        true => gate::of_preflight(arrival, |method| inbound_at(door, arrival, method), asks_pages)?,
+        false => None,
+    };
+    match speaker.filter(|at| gate::answers(&door.routes[*at].policies)) {
+        Some(at) => Ok((at, speaker)),
+        None => Ok((inbound_at(door, arrival, &arrival.method)?, speaker)),
     }
-    inbound_at(door, arrival, &arrival.method)
 }
 
 /// The inbound route of the request, if it had this method.

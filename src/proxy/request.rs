@@ -87,13 +87,13 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
             }
         }
     }
+    super::fields::of_request(ask, &mut fields);
     narrow(&mut fields, codings);
     if codings == AnswerCodings::Identity {
         // The body was changed: it has another length and no coding.
         fields.remove(Id::ContentLength);
         fields.remove(Id::ContentEncoding);
     }
-    super::fields::of_request(ask, &mut fields);
     fields
 }
 

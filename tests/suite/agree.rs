@@ -32,6 +32,8 @@ inbound:
     - {name: watched, match: {path: /watched}, access: {deny: [0.0.0.0/0], mode: observe}}
     - {name: host, match: {path: /api/**, hosts: [other.example]}}
     - {name: pages, match: {path: /pages/**, methods: [PUT]}, cors: {origins: ["https://page.example"]}, csrf: {exempt: [/pages/open/**]}}
+    - {name: wide, match: {path: /wide/**}, cors: {origins: ["https://page.example"]}}
+    - {name: deleted, match: {path: /wide/**, methods: [DELETE]}}
     - {name: paged, match: {path: /paged}, cors: {origins: ["https://page.example"], mode: observe}, csrf: {mode: observe}}
 outbound:
   providers:
@@ -90,6 +92,9 @@ const INBOUND: &[Question] = &[
     ("GET", "//x", &[], ""),
     ("GET", "/a%2fb", &[], ""),
     ("OPTIONS", "/pages/a", &[("origin", "https://page.example"), ("access-control-request-method", "DELETE")], ""),
+    ("OPTIONS", "/wide/a", &[("origin", "https://page.example"), ("access-control-request-method", "DELETE")], ""),
+    ("OPTIONS", "/wide/a", &[("origin", "https://evil.example"), ("access-control-request-method", "DELETE")], ""),
+    ("OPTIONS", "/wide/a", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], ""),
     ("OPTIONS", "/pages/a", &[("origin", "https://evil.example"), ("access-control-request-method", "PUT")], ""),
     ("PUT", "/pages/a", &[("origin", "https://evil.example")], "x"),
     ("PUT", "/pages/open/a", &[("origin", "https://evil.example")], "x"),
@@ -204,11 +209,14 @@ fn counted(world: &World, door: &str) -> Vec<String> {
     of_door.map(|count| count.name.to_string()).collect()
 }
 
-/// Limits that `explain` says count the request.
+/// Limits that `explain` says count the request. What a request may make its app spend counts with the calls.
 fn counting(said: &Value) -> Vec<String> {
     let limits = said["policies"].as_array().expect("a list").iter().filter(|policy| policy["policy"] == "limits");
-    // A limit on what its model calls use is only looked at, and counts as asked.
-    let now = limits.filter(|limit| limit["terms"]["this request"].is_null());
+    let spending = |limit: &&Value| {
+        let amount = limit["terms"]["amount"].as_str().unwrap_or_default();
+        said["door"] == "inbound" && (amount.starts_with('$') || amount.contains("token"))
+    };
+    let now = limits.filter(|limit| limit["terms"]["this request"].is_null() && !spending(limit));
     let mut names: Vec<String> = now.map(|limit| limit["terms"]["name"].as_str().expect("a name").to_owned()).collect();
     names.sort();
     names

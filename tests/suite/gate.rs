@@ -15,6 +15,8 @@ inbound:
       match: {path: /api/**, methods: [GET, PUT]}
       cors: {origins: ['https://page.example'], credentials: true, expose: [x-total], headers: [authorization]}
     - {name: watched, match: {path: /watched/**}, cors: {origins: ['https://page.example'], mode: observe}}
+    - {name: wide, match: {path: /wide/**}, cors: {origins: ['https://page.example']}}
+    - {name: deleted, match: {path: /wide/**, methods: [DELETE]}}
 ";
 
 fn preflight(path: &str, origin: &str, method: &str) -> http::request::Builder {
@@ -44,8 +46,9 @@ fn a_preflight_is_answered_by_the_route_of_the_request_behind_it_and_counts_nowh
             assert_eq!((refused.status, refused.json()["reason"].as_str()), (StatusCode::FORBIDDEN, Some("cors_refused")));
             assert!(refused.text().contains(key), "{}", refused.text());
         }
-        // The method has a route of its own: the app answers for it, as before.
-        assert_eq!(world.client().ask(preflight("/api/a", PAGE, "DELETE"), "").await.status, StatusCode::OK);
+        // The method has a route without the policy: the app answers for it, as before, also where the route of OPTIONS has one.
+        assert_eq!(world.client().ask(preflight("/wide/a", PAGE, "DELETE"), "").await.status, StatusCode::OK);
+        assert_eq!(world.client().ask(preflight("/wide/a", PAGE, "PUT"), "").await.status, StatusCode::NO_CONTENT);
         assert_eq!(world.app.asked(), 1);
     });
 }
@@ -83,6 +86,8 @@ fn a_policy_for_pages_that_observes_changes_nothing_and_names_what_it_would_refu
             assert_eq!((answer.status, answer.header("access-control-allow-origin")), (StatusCode::OK, "*"));
         }
         assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "cors")]), 1.0);
+        world.client().ask(Request::get("/watched/a").header("origin", "https://evil.example"), "").await;
+        assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "cors")]), 2.0, "it could not be read");
         let log = world.log().await;
         let words: Vec<&str> = log.iter().filter_map(|line| line["would_refuse"].as_str()).collect();
         assert_eq!(words, ["cors"]);
@@ -97,6 +102,7 @@ inbound:
   routes:
     - {name: watched, match: {path: /watched}, csrf: {mode: observe}}
     - {name: open, match: {path: /open}, csrf: {mode: off}}
+    - {name: paged, match: {path: /paged}, cors: {origins: ['https://page.example'], credentials: true}}
 ";
 
 #[test]
@@ -114,6 +120,9 @@ fn what_a_page_of_another_site_makes_a_browser_send_is_refused_before_the_app() 
             (Request::get("/pay").header("sec-fetch-site", "cross-site"), StatusCode::OK),
             (post("/hooks/stripe", "https://evil.example"), StatusCode::OK),
             (post("/hooks/..%2fpay", "https://evil.example"), StatusCode::FORBIDDEN),
+            (post("/hooks/..%252fpay", "https://evil.example"), StatusCode::FORBIDDEN),
+            (Request::post("/pay").header("sec-fetch-site", "odd"), StatusCode::FORBIDDEN),
+            (post("/paged", "https://page.example"), StatusCode::OK),
             (post("/open", "https://evil.example"), StatusCode::OK),
         ] {
             let shown = format!("{asked:?}");

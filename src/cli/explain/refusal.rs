@@ -42,12 +42,12 @@ pub fn before_route(arrival: &Arrival, config: &Config) -> Result<(), Reject> {
     }
 }
 
-/// The refusal by the route's policies or the target's URL, in the order of the proxy.
-pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, config: &Config) -> Option<Reject> {
+/// The refusal by the route's policies or the target's URL, in the order of the proxy. `preflight`: the route answers this preflight.
+pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, preflight: bool, config: &Config) -> Option<Reject> {
     if !access::lets_in(policies.access.as_ref(), asked.arrival.client) {
         return Some(Reject::Forbidden(NOT_LET_IN.into()));
     }
-    if let Some(refusal) = gate(policies, asked.arrival) {
+    if let Some(refusal) = gate(policies, preflight, asked.arrival) {
         return Some(refusal);
     }
     match (&asked.call, &config.inbound, &config.outbound) {
@@ -68,12 +68,12 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, co
 }
 
 /// The refusal by the gate, of policies that enforce.
-fn gate(policies: &Policies, arrival: &Arrival) -> Option<Reject> {
-    let enforces = |mode: Mode| mode == Mode::Enforce;
-    let cors = policies.cors.as_ref().is_some_and(|cors| enforces(cors.mode));
-    let csrf = policies.csrf.as_ref().is_some_and(|csrf| enforces(csrf.mode));
-    let preflight = cors.then(|| gate::preflight_fields(policies, arrival)).flatten().and_then(Result::err);
-    preflight.or_else(|| csrf.then(|| gate::check_origin(policies, arrival).err()).flatten())
+fn gate(policies: &Policies, preflight: bool, arrival: &Arrival) -> Option<Reject> {
+    if preflight {
+        return gate::preflight_fields(policies, arrival)?.err();
+    }
+    let enforces = policies.csrf.as_ref().is_some_and(|csrf| csrf.mode == Mode::Enforce);
+    enforces.then(|| gate::check_origin(policies, arrival).err()).flatten()
 }
 
 /// A path or a URL. A word alone would parse as a host.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use http::HeaderName;
 use serde::Deserialize;
 
-use super::{InDefaults, Place, Policy, Rows};
+use super::{InDefaults, Place, Policies, Policy, Rows, policies_of};
 use crate::config::{
-    Config,
+    Config, KeyPart,
     build::Build,
     error::quoted,
     mode::{MODE_KEY, Mode, ModeWord},
+    read::PLACE,
     scalars::{OrOff, W, Word},
     schema::{
         Elsewhere, Json, Key, Kind, Scalar, Table,
@@ -26,6 +27,8 @@ pub struct Headers {
     pub mode: Mode,
     /// Whether answers get the fields that make pages safer, and lose those that tell what the app is made of.
     pub hardens: bool,
+    /// Whether cookies get the flags that they lack.
+    pub cookies: bool,
     /// The terms of the fields of documents and of TLS; `None`: the app's own are enough.
     pub secure: Option<Secure>,
     /// Changes of the request to the target.
@@ -106,27 +109,18 @@ pub(in crate::config) const VARIABLES: [(&str, Variable); 7] = [
 
 impl Word for Template {
     fn word(text: &str) -> Result<Self, String> {
-        if text.chars().any(|c| c.is_control() && c != '\t') || !text.is_ascii() {
-            return Err("has characters that a header value cannot hold".into());
-        }
-        let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
-        while let Some(at) = rest.find("${") {
-            let named = VARIABLES.iter().find(|(name, _)| rest[at + 2..].strip_prefix(name).is_some_and(|after| after.starts_with('}')));
-            let Some((name, variable)) = named else {
-                plain.push_str(&rest[..at + 2]);
-                rest = &rest[at + 2..];
-                continue;
-            };
-            plain.push_str(&rest[..at]);
-            if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
+        let mut parts = Vec::new();
+        // The reader leaves places between marks: a text such as `$${caller}` is none.
+        for (at, piece) in text.split(PLACE).enumerate() {
+            let variable = VARIABLES.iter().find(|(name, _)| at % 2 == 1 && *name == piece);
+            match variable {
+                Some((_, variable)) => parts.push(Part::Of(*variable)),
+                None if piece.chars().any(|c| c.is_control() && c != '\t') || !piece.is_ascii() || at % 2 == 1 => {
+                    return Err("has characters that a header value cannot hold".into());
+                }
+                None if !piece.is_empty() => parts.push(Part::Text(piece.to_owned())),
+                None => {}
             }
-            parts.push(Part::Of(*variable));
-            rest = &rest[at + 2 + name.len() + 1..];
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() || parts.is_empty() {
-            parts.push(Part::Text(plain));
         }
         Ok(Self { parts })
     }
@@ -138,7 +132,7 @@ pub(in crate::config) struct Changeable(HeaderName);
 
 impl Word for Changeable {
     fn word(text: &str) -> Result<Self, String> {
-        const OURS: [&str; 12] = [
+        const OURS: [&str; 16] = [
             "connection",
             "content-length",
             "transfer-encoding",
@@ -151,10 +145,16 @@ impl Word for Changeable {
             "date",
             "expect",
             "content-encoding",
+            "via",
+            "baggage",
+            "traceparent",
+            "tracestate",
         ];
         let name = HeaderName::word(text)?;
-        match OURS.contains(&name.as_str()) {
-            true => Err(format!("{} is the proxy's own: it frames the message, or belongs to one connection", quoted(text))),
+        match OURS.contains(&name.as_str()) || name.as_str().starts_with("sec-websocket-") {
+            true => {
+                Err(format!("{} is the proxy's own: it frames the message, belongs to one connection, or carries a trace", quoted(text)))
+            }
             false => Ok(Self(name)),
         }
     }
@@ -185,6 +185,7 @@ pub(in crate::config) struct Written {
     csp: Option<W<OrOff<Csp>>>,
     csp_enforce: Option<W<bool>>,
     hsts: Option<W<OrOff<Duration>>>,
+    cookies: Option<W<OnOff>>,
     request: Option<WrittenEdits>,
     response: Option<WrittenEdits>,
 }
@@ -234,7 +235,7 @@ const CSP: Kind = Kind::Scalar(&Scalar::new::<OrOff<Csp>>("a Content-Security-Po
 const VALUES: Kind = Kind::Map { key: &CHANGEABLE, of: &VALUE };
 const EDITS: &[Key] = &[
     Key::new("set", VALUES, "Names that get this one value; `${caller}`, `${request_id}`, `${client_ip}`, `${client_cert}`, `${host}`, `${route}` and `${trace_id}` are filled by each request.")
-        .eg("{x-env: prod, x-user: \"${caller}\"}"),
+        .eg("{x-env: prod, x-id: \"${request_id}\"}"),
     Key::new("add", VALUES, "Names that get one more value.").eg("{link: \"</app.css>; rel=preload\"}"),
     Key::new("remove", Kind::OneOrMany(&NAME), "Names whose fields are removed, before anything is set.").eg("[x-debug]"),
 ];
@@ -264,15 +265,21 @@ static INBOUND_TABLE: Table = Table::new(
         Key::new("hsts", TIME_OR_OFF, "How long browsers ask over TLS alone; said over TLS only. With `secure: on` a year, else never.")
             .within("5m", "800d")
             .eg("off"),
+        Key::new("cookies", ON_OFF, "Whether cookies get the flags that they lack; `on` with `secure: on`.").eg("off"),
         REQUEST,
         RESPONSE,
     ],
 )
-.at_least_one(&[&["secure", "csp", "hsts", "request", "response"]]);
+.at_least_one(&[&["secure", "csp", "hsts", "cookies", "request", "response"]]);
 static OUTBOUND_TABLE: Table =
     Table::new("outbound headers", "Fields of calls and of their answers, set by hand.", &[MODE_KEY, REQUEST, RESPONSE])
         .at_least_one(&[&["request", "response"]])
-        .foreign(&[("secure", "it is for pages: write it in an inbound route"), ("csp", "it is for pages"), ("hsts", "it is for pages")]);
+        .foreign(&[
+            ("cookies", "they are for pages"),
+            ("secure", "it is for pages: write it in an inbound route"),
+            ("csp", "it is for pages"),
+            ("hsts", "it is for pages"),
+        ]);
 const INBOUND: Key = Key::new("headers", Kind::Table(&INBOUND_TABLE), "Fields of requests and answers.");
 const OUTBOUND: Key = Key::new("headers", Kind::Table(&OUTBOUND_TABLE), "Fields of calls and of their answers.");
 
@@ -337,10 +344,17 @@ impl Policy for Option<Headers> {
         Some(Headers {
             mode: written.mode.0.meant()?,
             hardens: secure,
+            cookies: written.cookies.map_or(secure, |cookies| cookies.0.0),
             secure: named.then_some(terms),
             request: edits(written.request),
             response: edits(written.response),
         })
+    }
+
+    fn check(build: &mut Build<'_>, config: &Config) {
+        for (path, policies) in policies_of(config) {
+            check_cached(build, &path, policies);
+        }
     }
 
     fn told(&self, _: &Config) -> Vec<String> {
@@ -348,15 +362,37 @@ impl Policy for Option<Headers> {
     }
 }
 
+/// A kept answer must not tell one client what the app was told of another.
+fn check_cached(build: &mut Build<'_>, path: &str, policies: &Policies) {
+    let (Some(headers), Some(cache)) = (&policies.headers, &policies.cache) else { return };
+    if cache.mode == Mode::Observe {
+        return;
+    }
+    let told = headers.request.set.iter().chain(&headers.request.add).flat_map(|(_, value)| &value.parts);
+    for variable in told.filter_map(|part| if let Part::Of(variable) = part { Some(*variable) } else { None }) {
+        let (needs, word) = match variable {
+            Variable::Caller | Variable::ClientCert => (KeyPart::Caller, "caller"),
+            Variable::ClientIp => (KeyPart::ClientIp, "client_ip"),
+            Variable::RequestId | Variable::TraceId | Variable::Host | Variable::Route => continue,
+        };
+        if !cache.key.contains(&needs) {
+            let message = format!(
+                "the app is told who asks, and the route's cache would give one client's answer to others: write `key: [{word}]` in the cache"
+            );
+            build.fault(build.seen.key(&format!("{path}.headers")), message);
+            return;
+        }
+    }
+}
+
 fn edits(written: Option<WrittenEdits>) -> FieldEdits {
     let Some(written) = written else { return FieldEdits::default() };
+    // A value that expands to nothing sets nothing, and nobody else's value may stand in its place.
+    let nothing = written.set.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name.0.0.clone()).collect::<Vec<_>>();
+    let remove = written.remove.into_iter().flatten().map(|name| name.0.0).chain(nothing).collect();
     let values =
         |list: Vec<(W<Changeable>, Option<W<Template>>)>| list.into_iter().filter_map(|(name, value)| Some((name.0.0, value?.0))).collect();
-    FieldEdits {
-        remove: written.remove.into_iter().flatten().map(|name| name.0.0).collect(),
-        set: values(written.set),
-        add: values(written.add),
-    }
+    FieldEdits { remove, set: values(written.set), add: values(written.add) }
 }
 
 #[cfg(test)]
@@ -387,8 +423,26 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_expands_to_nothing_leaves_nobody_elses_in_its_place() {
+        let headers = headers("headers: {request: {set: {x-a: \"${EMPTY}\", x-b: \"$${caller}\"}}}");
+        assert_eq!(headers.request.remove, ["x-a"]);
+        assert_eq!(headers.request.set[0].1.parts, [Part::Text("${caller}".into())], "two dollars are one, and no place");
+    }
+
+    #[test]
+    fn a_cache_must_know_what_the_app_is_told_of_its_client() {
+        let policies = |key: &str| {
+            let set = "headers: {request: {set: {x-caller: \"${caller}\"}}}";
+            format!("inbound: {{app: 3000, routes: [{{match: {{path: /a}}, {set}, cache: {{ttl: 1m{key}}}}}]}}\n")
+        };
+        says(&policies(""), "1:51", "write `key: [caller]` in the cache");
+        good(&policies(", key: [caller]"));
+    }
+
+    #[test]
     fn what_cannot_work_is_refused() {
         says(&route("headers: {request: {set: {content-length: 5}}}"), "5:33", "frames the message");
+        says(&route("headers: {request: {set: {baggage: a=b}}}"), "5:33", "carries a trace");
         says(&route("headers: {csp_enforce: true, secure: off}"), "5:30", "no policy to act on");
         says(&route("headers: {hsts: 365d}"), "5:23", "over clear text");
         says(&route("headers: {csp: \"DEFAULT self\"}"), "5:22", "Content-Security-Policy");

@@ -9,6 +9,9 @@ use super::files::Files;
 /// Largest file that `{file: ...}` reads; a secret is a line.
 const MAX_FILE: u64 = 64 * 1024;
 
+/// Stands around the name of a place that each request fills.
+pub(in crate::config) const PLACE: char = '\u{1}';
+
 /// The world outside the file.
 pub(super) struct Expander<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
@@ -33,7 +36,7 @@ impl<'a> Expander<'a> {
         self.variables_but(written, &[])
     }
 
-    /// As [`Self::variables`]; `${name}` of a name in `kept` stays as it is: each request fills it.
+    /// As [`Self::variables`]; `${name}` of a name in `kept` becomes the name between two [`PLACE`]s: each request fills it.
     pub(super) fn variables_but(&self, written: &str, kept: &[&str]) -> Result<Expanded, String> {
         let mut text = String::with_capacity(written.len());
         let mut foreign = false;
@@ -49,8 +52,9 @@ impl<'a> Expander<'a> {
                     return Err("`${` is never closed; write `${NAME}`, or `$${` for the text itself".into());
                 };
                 if kept.contains(&&after[..end]) {
-                    text.push_str("${");
-                    text.push_str(&after[..=end]);
+                    text.push(PLACE);
+                    text.push_str(&after[..end]);
+                    text.push(PLACE);
                 } else {
                     text.push_str(&self.variable(&after[..end])?);
                     foreign = true;
