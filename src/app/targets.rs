@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::App;
-use crate::{clock::Instant, policy::breaker, upstream::Reached};
+use crate::{
+    clock::Instant,
+    policy::{breaker, keyring},
+    upstream::Reached,
+};
 
 /// For `/api/targets`.
 pub(super) fn view(app: &App) -> Value {
@@ -22,7 +26,10 @@ pub(super) fn view(app: &App) -> Value {
             .collect();
         let keys = provider.map(|provider| {
             let keys = provider.keyring.states(now).into_iter().enumerate();
-            let key = |(place, (rest, refusals))| json!({"key": place + 1, "rests_seconds": rest, "refusals": refusals});
+            let key = |(place, key): (usize, keyring::State)| {
+                let [requests, tokens] = key.left;
+                json!({"key": place + 1, "rests_seconds": key.rests, "refusals": key.refusals, "requests_left": requests, "tokens_left": tokens})
+            };
             keys.map(key).collect::<Vec<_>>()
         });
         json!({

@@ -41,6 +41,19 @@ struct Key {
     rests_until: AtomicU64,
     /// Refusals in a row.
     refusals: AtomicU32,
+    /// Requests and tokens that the provider said were left, each plus one; 0: it said nothing yet.
+    left: [AtomicU64; 2],
+}
+
+/// The state of a key, for an operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct State {
+    /// Seconds for which it still rests, if it rests.
+    pub rests: Option<f64>,
+    /// Refusals in a row.
+    pub refusals: u32,
+    /// Requests and tokens that were left when the provider last said so.
+    pub left: [Option<u64>; 2],
 }
 
 impl Keyring {
@@ -80,14 +93,27 @@ impl Keyring {
         }
     }
 
-    /// Each key's rest in seconds, if it rests, and its refusals in a row.
-    pub fn states(&self, now: Instant) -> Vec<(Option<f64>, u32)> {
+    /// Notes the requests and tokens that the provider says are left; what it does not say stays as it was.
+    pub fn told(&self, key: usize, left: [Option<u64>; 2]) {
+        let Some(state) = self.keys.get(key) else { return };
+        for (place, left) in state.left.iter().zip(left) {
+            if let Some(left) = left {
+                place.store(left.saturating_add(1), Relaxed);
+            }
+        }
+    }
+
+    /// The state of each key.
+    pub fn states(&self, now: Instant) -> Vec<State> {
         let now = self.millis(now);
         let rest = |key: &Key| {
             let left = key.rests_until.load(Relaxed).saturating_sub(now);
             (left > 0).then(|| Duration::from_millis(left).as_secs_f64())
         };
-        self.keys.iter().map(|key| (rest(key), key.refusals.load(Relaxed))).collect()
+        let left = |place: &AtomicU64| place.load(Relaxed).checked_sub(1);
+        let state =
+            |key: &Key| State { rests: rest(key), refusals: key.refusals.load(Relaxed), left: [left(&key.left[0]), left(&key.left[1])] };
+        self.keys.iter().map(state).collect()
     }
 
     /// How many keys rest.
@@ -118,7 +144,12 @@ mod tests {
         let later = start + FIRST_REST + SECOND;
         assert!((0..3).any(|_| ring.next(later) == Some(1)), "it is asked again");
         assert_eq!(ring.refused(1, Refused::Unusable, later), (FIRST_REST * 2, true), "for longer each time");
-        assert_eq!(ring.states(later), [(None, 0), (Some(120.0), 2), (None, 0)]);
+        ring.told(0, [Some(0), Some(7)]);
+        ring.told(0, [None, Some(9)]);
+        ring.told(9, [Some(1), None]);
+        let state = |rests, refusals, left| State { rests, refusals, left };
+        let unsaid = [None; 2];
+        assert_eq!(ring.states(later), [state(None, 0, [Some(0), Some(9)]), state(Some(120.0), 2, unsaid), state(None, 0, unsaid)]);
         ring.accepted(1);
         assert_eq!((ring.resting(later), ring.refused(1, Refused::Unusable, later).0), (0, FIRST_REST));
     }

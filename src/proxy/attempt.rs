@@ -31,7 +31,7 @@ use crate::{
         keyring::Refused,
         retry::{self, Judgement, Next, TryOutcome, Verdict},
     },
-    provider::ErrorClass,
+    provider::{ErrorClass, quota_left},
     reject::{Bound, Fault, Reject},
     telemetry::{
         failures::{RECONNECT, Then},
@@ -273,6 +273,9 @@ fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
 /// Lets a refused key rest, and says whether another key may serve.
 fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
     let (Some(provider), Some(key)) = (aim.provider, key) else { return false };
+    if let (true, Ok(attempted)) = (ask.proxy.telemetry.flows.are_watched(), &tried.answer) {
+        provider.keyring.told(key, quota_left(&attempted.head.headers));
+    }
     let why = match tried.class {
         Some(ErrorClass::Throttled) => Refused::Throttled(tried.hint()),
         Some(ErrorClass::QuotaSpent | ErrorClass::BadKey) => Refused::Unusable,

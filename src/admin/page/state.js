@@ -135,7 +135,8 @@ views.targets = {
     const keys = table("keys", "Keys", [
       { name: "Provider", of: (row) => row.target, class: "name" }, { name: "Key", number: true, of: (row) => row.key, show: (n) => "no. " + n },
       { name: "State", of: (row) => row.rests_seconds || 0, show: (n) => (n ? badge("warn", "rests " + span(n)) : badge("ok", "serves")) },
-      { name: "Calls/s", number: true, of: (row) => row.rate, show: rate }, { name: "$/min", number: true, of: (row) => row.usd, show: usd }, { name: "Refusals in a row", number: true, of: (row) => row.refusals, show: whole, tone: (n) => (n > 0 ? "warn" : null) },
+      { name: "Calls/s", number: true, of: (row) => row.rate, show: rate }, { name: "$/min", number: true, of: (row) => row.usd, show: usd }, { name: "Requests left", number: true, of: (row) => row.requests_left ?? NaN, show: whole, title: "Of the provider's own quota, as it last said", tone: (n) => (n === 0 ? "bad" : null) }, { name: "Tokens left", number: true, of: (row) => row.tokens_left ?? NaN, show: whole, tone: (n) => (n === 0 ? "bad" : null) },
+      { name: "Refusals in a row", number: true, of: (row) => row.refusals, show: whole, tone: (n) => (n > 0 ? "warn" : null) },
     ], { key: (row) => row.target + row.key, sort: "Provider", empty: "No keys are configured: the app's own credentials pass through." });
     const locked = h("div");
     fill(root, [panel("Targets", { note: "the app and the providers" }, list.element), panel("Breakers", null, breakers.element, locked), panel("Keys", { note: "known by their place in the list; never shown" }, keys.element)]);

@@ -29,6 +29,16 @@ pub fn hint(api: Api, headers: &Fields, body: &[u8], now: SystemTime) -> Option<
         .or_else(|| exhausted(headers, now))
 }
 
+/// The requests and the tokens that are left of the credential's quota, as the answer says (OpenAI's and Anthropic's rate-limit headers).
+pub fn quota_left(headers: &Fields) -> [Option<u64>; 2] {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
+    let of = |what: &str| {
+        let openai = number(&format!("x-ratelimit-remaining-{what}"));
+        openai.or_else(|| number(&format!("anthropic-ratelimit-{what}-remaining")))
+    };
+    [of("requests"), of("tokens")]
+}
+
 /// The provider's `x-should-retry`; `None`: it is absent or neither true nor false.
 pub fn should_retry(headers: &Fields) -> Option<bool> {
     match headers.get("x-should-retry")?.as_bytes() {
@@ -243,6 +253,18 @@ mod tests {
         }
 
         #[test]
+    fn what_is_left_is_read_as_either_provider_says_it() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut headers = Fields::new();
+            pairs.iter().for_each(|(name, value)| headers.append(*name, value));
+            quota_left(&headers)
+        };
+        assert_eq!(of(&[("x-ratelimit-remaining-requests", "99"), ("x-ratelimit-remaining-tokens", " 0")]), [Some(99), Some(0)]);
+        assert_eq!(of(&[("anthropic-ratelimit-tokens-remaining", "5000")]), [None, Some(5_000)]);
+        assert_eq!(of(&[("x-ratelimit-remaining-requests", "-1")]), [None, None]);
+    }
+
+    #[test]
         fn a_go_duration_reads_back(h in 0u64..99, m in 0u64..60, ms in 0u64..60_000) {
             let text = format!("{h}h{m}m{}s", ms as f64 / 1e3);
             let read = go_duration(&text).expect("a duration").as_secs_f64();
