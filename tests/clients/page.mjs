@@ -2,7 +2,8 @@
 // saved report from a file. What must not happen is counted over all of it: a breach of the Content-Security-Policy, an error on the
 // console, a finding of axe, a request to anywhere else.
 //
-// ADMIN, INBOUND, OUTBOUND are the proxy's doors, CONFIG its file, APP the port of the app to start, TOKEN the admin token, SHOTS where pictures go.
+// ADMIN, INBOUND, OUTBOUND are the proxy's doors, CONFIG its file, APP the port of the app to start, TOKEN the admin token, SHOTS where pictures go, ONLY a part of
+// the name of the checks to make.
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
@@ -13,12 +14,13 @@ import { bundle } from "./page_bundle.mjs";
 import { hour } from "./page_hour.mjs";
 import { app, traffic, MARKUP } from "./page_traffic.mjs";
 
-const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER, CONFIG } = process.env;
+const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER, CONFIG, ONLY } = process.env;
 const AXE = fs.readFileSync(new URL(import.meta.resolve("axe-core/axe.min.js")), "utf8");
 const VIEWS = ["canvas", "overview", "money", "errors", "limits", "cache", "targets", "config", "health"];
 
 let passed = 0, failed = 0;
 async function check(name, test) {
+  if (ONLY && !name.includes(ONLY)) return;
   try {
     await test();
     passed += 1;
@@ -148,8 +150,8 @@ await check("errors: filters, and the whole story of one exchange", async () => 
   await open(page, "errors");
   const rows = page.locator("[aria-label=Errors] tbody tr");
   await rows.nth(3).waitFor({ timeout: 20_000 });
-  await page.getByLabel("Reason").fill("connect_failed");
-  await page.getByLabel("Reason").press("Enter");
+  await page.getByRole("searchbox", { name: "Reason" }).fill("connect_failed");
+  await page.getByRole("searchbox", { name: "Reason" }).press("Enter");
   await page.waitForFunction(() => { const all = [...document.querySelectorAll("[aria-label=Errors] tbody tr")]; return all.length > 0 && all.every((row) => row.cells[2].textContent === "connect_failed"); });
   assert.match(page.url(), /reason=connect_failed/);
   await rows.first().getByRole("button").click();
