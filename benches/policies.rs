@@ -165,6 +165,7 @@ fn ledger(c: &mut Criterion) {
         callers: 10_000,
         size: 16 << 20,
         grace: Duration::from_secs(3_600),
+        patience: Duration::from_secs(5),
     };
     let ledger = Ledger::new(terms, Clock::system());
     let keeper = ledger.keep().expect("a thread");

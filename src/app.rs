@@ -161,6 +161,7 @@ impl App {
             files: Files::new(redis.clone()),
             ..Shared::over(&config, clock, limits, cache)
         });
+        ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;
         // Redis keeps the replicas' book itself.
         let works = works::WorksKeeper::start(config.store.state_dir.as_deref().filter(|_| redis.is_none()), &shared, &telemetry);

@@ -3,6 +3,8 @@
 
 #[path = "redis/batches.rs"]
 mod batches;
+#[path = "redis/ledger.rs"]
+mod ledger;
 #[path = "cache/oracle/mod.rs"]
 mod oracle;
 #[path = "redis/random.rs"]

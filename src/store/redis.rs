@@ -13,6 +13,7 @@
 
 mod driver;
 pub mod journal;
+mod ledger;
 pub mod scripts;
 mod subscribe;
 mod tls;

@@ -48,7 +48,7 @@ pub struct UsageArgs {
 }
 
 /// Most rows of one page.
-const PAGE: usize = 20_000;
+const PAGE: usize = 2_000;
 
 /// `outrigger usage`.
 ///
@@ -77,7 +77,7 @@ pub async fn usage(common: &Common, args: UsageArgs) -> Result<Said, Failure> {
 }
 
 /// The answer with the rows of all its pages.
-async fn all_pages(common: &Common, query: &[(&str, &str)]) -> Result<Value, Failure> {
+pub(super) async fn all_pages(common: &Common, query: &[(&str, &str)]) -> Result<Value, Failure> {
     let words: Vec<String> = query.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value))).collect();
     let path = format!("/api/usage?{}&limit={PAGE}", words.join("&"));
     let mut page = get(common, &path).await?;
@@ -96,7 +96,7 @@ pub(super) fn escaped(word: &str) -> String {
     utf8_percent_encode(word, PLAIN).to_string()
 }
 
-fn rows_of(page: &Value) -> &[Value] {
+pub(super) fn rows_of(page: &Value) -> &[Value] {
     page["rows"].as_array().map(Vec::as_slice).unwrap_or_default()
 }
 

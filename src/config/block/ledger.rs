@@ -9,7 +9,7 @@ use crate::config::{
     scalars::{Bytes, Count, W},
     schema::{
         Key, Table,
-        kinds::{COUNT_OF, SIZE_OF, TIME_OF},
+        kinds::{BOOL, COUNT_OF, SIZE_OF, TIME_OF},
     },
 };
 
@@ -28,6 +28,8 @@ pub struct Ledger {
     pub callers: usize,
     /// Most bytes of rows.
     pub size: u64,
+    /// Whether the ledger is in Redis, one book for all replicas.
+    pub shared: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +41,7 @@ pub(in crate::config) struct Written {
     days: W<Duration>,
     callers: W<Count>,
     size: Option<W<Bytes>>,
+    shared: Option<W<bool>>,
 }
 
 /// Bytes of rows in a file.
@@ -59,12 +62,14 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("callers", COUNT_OF, "Most callers that are told apart; further ones count as `other`.").within("1", "1M").default("10k"),
         Key::new("size", SIZE_OF, "Most bytes of sums. Beyond it the oldest minutes go first, then hours, then days.")
             .within("1MiB", "1TiB")
-            .says("1GiB in `state_dir`, 16MiB in memory")
+            .says("1GiB in `state_dir` or Redis, 16MiB in memory")
             .eg("1GiB"),
+        Key::new("shared", BOOL, "The ledger is in Redis: one book for all replicas. Needs `redis`.")
+            .says("true with `redis` and without `state_dir`"),
     ],
 );
 
-pub(in crate::config) fn build(build: &mut Build<'_>, written: &Written, dir: Option<&Path>) -> Ledger {
+pub(in crate::config) fn build(build: &mut Build<'_>, written: &Written, dir: Option<&Path>, has_redis: bool) -> Ledger {
     let (minutes, hours, days) = (written.minutes.0, written.hours.0, written.days.0);
     for (key, finer, coarser, what) in [("minutes", minutes, hours, "hours"), ("hours", hours, days, "days")] {
         if finer > coarser {
@@ -73,7 +78,12 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: &Written, dir: Op
             build.fault(build.seen.value(&format!("store.ledger.{at}")), message);
         }
     }
-    let usual = if dir.is_some() { IN_FILE } else { IN_MEMORY };
+    let shared = written.shared.as_ref().map_or(has_redis && dir.is_none(), |shared| shared.0);
+    if shared && !has_redis {
+        let message = "`shared` needs `store.redis`: the ledger of all replicas is there";
+        build.fault(build.seen.value("store.ledger.shared"), message);
+    }
+    let usual = if dir.is_some() || shared { IN_FILE } else { IN_MEMORY };
     Ledger {
         interval: written.interval.0,
         minutes,
@@ -81,6 +91,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: &Written, dir: Op
         days,
         callers: whole(&written.callers),
         size: written.size.as_ref().map_or(usual, |size| size.0.0),
+        shared,
     }
 }
 
@@ -94,6 +105,16 @@ mod tests {
         assert_eq!((store.state_dir, store.ledger.size, store.ledger.callers), (None, 16 << 20, 10_000));
         let store = good(&format!("{IN}store: {{state_dir: /var/lib/outrigger, ledger: {{callers: 50}}}}\n")).store;
         assert!(store.state_dir.is_some() && store.ledger.size == 1 << 30 && store.ledger.callers == 50);
+    }
+
+    #[test]
+    fn a_ledger_is_shared_where_there_is_a_redis_and_no_directory() {
+        let redis = "redis: \"redis://r:6379\", namespace: shop";
+        let shared = |store: &str| good(&format!("{IN}store: {{{store}}}\n")).store.ledger.shared;
+        assert!(shared(redis) && !shared("max_keys: 5k"));
+        assert!(!shared(&format!("{redis}, state_dir: /s")) && shared(&format!("{redis}, state_dir: /s, ledger: {{shared: true}}")));
+        assert!(!shared(&format!("{redis}, ledger: {{shared: false}}")));
+        says(&format!("{IN}store: {{ledger: {{shared: true}}}}\n"), "2:26", "`shared` needs `store.redis`");
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written, memory_l
         let message = format!("`{}` is not an absolute path: where it is would depend on where the proxy was started", dir.display());
         build.fault(build.seen.value("store.state_dir"), message);
     }
-    let ledger = ledger::build(build, &written.ledger, state_dir.as_deref());
+    let ledger = ledger::build(build, &written.ledger, state_dir.as_deref(), redis.is_some());
     Store {
         memory: written.memory.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         redis,

@@ -4,7 +4,11 @@
 //! If the process ends before the marked file is removed, the next process looks who has taken it in. While a file that could tell is held
 //! by another process, the marked one is neither written nor taken in.
 
-use std::{fs, path::Path, sync::atomic::Ordering::Relaxed};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use redb::{ReadableDatabase as _, ReadableTable as _};
 
@@ -13,7 +17,7 @@ use super::{
     chunk::Chunk,
     file::{ABSORBED, BLOCKS, File, FileError, KEY_GIVEN, KEY_HORIZON, KEY_SINCE, NAMES, name_row},
     keeper::{SLOTS, file_name},
-    level::{Class, Level, View, bucket_of},
+    level::{Class, Level, bucket_of},
     names::{Names, Renaming},
     pages::{Pages, Rows, add},
 };
@@ -99,7 +103,7 @@ impl Inner {
             let mut pages = Pages::open(&txn)?;
             even(&mut pages, other)?;
             let mut open = self.open.lock();
-            let mut renaming = Renaming::new(theirs, &mut open.names);
+            let mut renaming = Renaming::new(theirs, Arc::make_mut(&mut open.names));
             copy_rows(&mut pages, other, &mut renaming)?;
             for key in KEY_HORIZON {
                 let horizon = pages.get(key)?.unwrap_or(0).max(other.meta(key)?);
@@ -122,7 +126,7 @@ impl Inner {
             open.names.lens()
         };
         txn.commit()?;
-        self.open.lock().names.saved(lens);
+        Arc::make_mut(&mut self.open.lock().names).saved(lens);
         Ok(())
     }
 }
@@ -149,8 +153,7 @@ fn even(ours: &mut Pages<'_>, other: &File) -> Result<(), FileError> {
 fn copy_rows(ours: &mut Pages<'_>, other: &File, renaming: &mut Renaming<'_>) -> Result<(), FileError> {
     let blocks = other.db.begin_read()?.open_table(BLOCKS)?;
     for class in Class::ALL {
-        let views: &[View] = if class == Class::Day { &View::ALL } else { &[View::Whole] };
-        for level in views.iter().map(|view| Level(class, *view)) {
+        for level in class.views().iter().map(|view| Level(class, *view)) {
             let (mut bucket, mut rows) = (0, Rows::default());
             for block in blocks.range(level.place(0)..level.place(u32::MAX))? {
                 let (place, bytes) = block?;

@@ -44,6 +44,19 @@ pub fn encode(rows: &[(Key, Sums)]) -> (Vec<u8>, usize) {
     }
 }
 
+/// Into how many chunks rows are best parted: as few as hold them.
+pub fn parts(rows: &[(Key, Sums)]) -> usize {
+    let width: usize =
+        (0..COLUMNS).map(|column| range(rows, column)).filter(|(_, high)| *high > 0).map(|(low, high)| width(high - low)).sum();
+    let bytes = (rows.len() * width).div_ceil(ROOM - HEAD - COLUMNS * COLUMN);
+    bytes.max(rows.len().div_ceil(MOST)).max(1)
+}
+
+/// The smallest and the largest value of a column.
+fn range(rows: &[(Key, Sums)], column: usize) -> (u64, u64) {
+    rows.iter().map(|row| value(row, column)).fold((u64::MAX, 0), |(low, high), value| (low.min(value), high.max(value)))
+}
+
 fn value(row: &(Key, Sums), column: usize) -> u64 {
     if column < DIMS { u64::from(row.0.0[column]) } else { row.1.0[column - DIMS] }
 }
@@ -51,11 +64,7 @@ fn value(row: &(Key, Sums), column: usize) -> u64 {
 fn encode_all(rows: &[(Key, Sums)]) -> Vec<u8> {
     let mut columns = Vec::with_capacity(COLUMNS);
     for column in 0..COLUMNS {
-        let (mut low, mut high) = (u64::MAX, 0);
-        for row in rows {
-            let value = value(row, column);
-            (low, high) = (low.min(value), high.max(value));
-        }
+        let (low, high) = range(rows, column);
         if high > 0 {
             columns.push((column, low, width(high - low)));
         }
@@ -116,6 +125,13 @@ impl<'a> Chunk<'a> {
         (width == 0).then_some(low)
     }
 
+    /// A number that no value of a column exceeds.
+    pub fn highest(&self, column: usize) -> u64 {
+        let (width, low, _) = self.columns[column];
+        let distance = if width >= 8 { u64::MAX } else { (1 << (8 * width)) - 1 };
+        low.saturating_add(distance)
+    }
+
     /// Puts a column's values into `into`.
     pub fn column(&self, column: usize, into: &mut Vec<u64>) {
         let (width, low, data) = self.columns[column];
@@ -123,14 +139,26 @@ impl<'a> Chunk<'a> {
         match width {
             0 => into.resize(self.rows, low),
             1 => into.extend(data.iter().map(|byte| low + u64::from(*byte))),
-            2 => into.extend(data.chunks_exact(2).map(|bytes| low + u64::from(u16::from_le_bytes([bytes[0], bytes[1]])))),
-            4 => into.extend(data.chunks_exact(4).map(|b| low + u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])))),
-            width => into.extend(data.chunks_exact(usize::from(width)).map(|bytes| {
-                let mut wide = [0; 8];
-                wide[..bytes.len()].copy_from_slice(bytes);
-                low.wrapping_add(u64::from_le_bytes(wide))
-            })),
+            2 => into.extend(data.as_chunks().0.iter().map(|bytes| low + u64::from(u16::from_le_bytes(*bytes)))),
+            3 => widened::<3>(low, data, into),
+            4 => into.extend(data.as_chunks().0.iter().map(|bytes| low + u64::from(u32::from_le_bytes(*bytes)))),
+            5 => widened::<5>(low, data, into),
+            6 => widened::<6>(low, data, into),
+            7 => widened::<7>(low, data, into),
+            _ => widened::<8>(low, data, into),
         }
+    }
+
+    /// The value of one row of a column; 0 beyond the rows.
+    pub fn at(&self, column: usize, row: usize) -> u64 {
+        let (width, low, data) = self.columns[column];
+        let width = usize::from(width);
+        let mut wide = [0; 8];
+        match data.get(row * width..(row + 1) * width) {
+            Some(bytes) => wide[..width].copy_from_slice(bytes),
+            None => return 0,
+        }
+        low.wrapping_add(u64::from_le_bytes(wide))
     }
 
     /// All rows.
@@ -151,6 +179,15 @@ impl<'a> Chunk<'a> {
         }
         rows
     }
+}
+
+/// Puts values of `N` bytes into `into`. The width is known to the compiler: this is the inner loop of a question.
+fn widened<const N: usize>(low: u64, data: &[u8], into: &mut Vec<u64>) {
+    into.extend(data.as_chunks::<N>().0.iter().map(|bytes| {
+        let mut wide = [0; 8];
+        wide[..N].copy_from_slice(bytes);
+        low.wrapping_add(u64::from_le_bytes(wide))
+    }));
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{Builder, Durability, Key, ReadableDatabase, ReadableTable as _, TableDefinition, Value};
 
 use super::{
     Books, Inner, Ledger,
-    file::{ABSORBED, BLOCKS, FORMAT, File, FileError, KEY_FORMAT, KEY_IDENTITY, KEY_SCRUB, META, NAMES, SUMMED},
+    file::{ABSORBED, BLOCKS, FORMAT, File, FileError, KEY_FORMAT, KEY_IDENTITY, KEY_SCRUB, META, NAMES, SUMMED, ZONES},
 };
 use crate::clock;
 
@@ -25,8 +26,9 @@ impl Ledger {
     /// # Errors
     /// The file is there already, or a disk fails.
     pub fn snapshot(&self, to: &Path) -> Result<u64, FileError> {
+        self.0.in_a_file()?;
         self.0.commit();
-        let books = self.0.books.lock();
+        let books = self.0.hold_patiently()?;
         let file = books.readable()?;
         drop(books);
         // An earlier snapshot is not overwritten by mistake.
@@ -47,7 +49,8 @@ impl Ledger {
     /// # Errors
     /// The ledger is in memory, the snapshot is none or of a newer version, or a disk fails.
     pub fn restore(&self, from: &Path) -> Result<PathBuf, FileError> {
-        let mut books = self.0.books.lock();
+        self.0.in_a_file()?;
+        let mut books = self.0.hold_patiently()?;
         self.0.drain();
         self.0.commit_in(&mut books)?;
         let path = books.readable()?.path.ok_or_else(|| FileError::Other("the ledger is in memory: set store.state_dir first".into()))?;
@@ -79,10 +82,14 @@ impl Ledger {
     /// # Errors
     /// A disk fails. The name is then erased as soon as the disk works again.
     pub fn erase(&self, caller: &str) -> Result<bool, FileError> {
-        let mut books = self.0.books.lock();
+        let mut books = self.0.hold_patiently()?;
         self.0.drain();
         let erased = self.0.commit_in(&mut books).and_then(|()| {
-            if !self.0.open.lock().names.erase(caller) {
+            let is_known = Arc::make_mut(&mut self.0.open.lock().names).erase(caller);
+            if let Some(shared) = self.0.shared.get() {
+                return Ok(shared.erase(caller)? || is_known);
+            }
+            if !is_known {
                 return Ok(false);
             }
             books.erasing.push(caller.to_owned());
@@ -102,6 +109,13 @@ impl Books {
 }
 
 impl Inner {
+    fn in_a_file(&self) -> Result<(), FileError> {
+        match self.shared.get() {
+            Some(_) => Err(FileError::Other("the ledger is in Redis: copy and restore it there".to_owned())),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the file anew: redb's free pages keep what stood in them.
     pub(super) fn scrub(&self, books: &mut Books) -> Result<(), FileError> {
         let file = books.readable()?;
@@ -150,6 +164,7 @@ fn copy_all(from: &impl ReadableDatabase, to: &File) -> Result<(), FileError> {
     copy_table(&read, to, META)?;
     copy_table(&read, to, NAMES)?;
     copy_table(&read, to, BLOCKS)?;
+    copy_table(&read, to, ZONES)?;
     copy_table(&read, to, SUMMED)?;
     copy_table(&read, to, ABSORBED)?;
     let txn = to.db.begin_write()?;
@@ -163,7 +178,11 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
     to: &File,
     table: TableDefinition<'static, K, V>,
 ) -> Result<(), FileError> {
-    let source = read.open_table(table)?;
+    let source = match read.open_table(table) {
+        // A file of an older format.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+        opened => opened?,
+    };
     let mut rows = source.iter()?;
     loop {
         let mut txn = to.db.begin_write()?;

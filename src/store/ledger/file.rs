@@ -5,6 +5,7 @@
 //! | `meta` | a word | format version, identity, number of the last commit, horizons |
 //! | `names` | kind and id | the name, or the mark of an erased one |
 //! | `blocks` | a place (see `level.rs`) | rows (see `chunk.rs`) |
+//! | `zones` | a bucket of days, weeks or months | what its blocks are between (see `zone.rs`) |
 //! | `summed` | class and bucket | nothing: the bucket is summed up |
 //! | `absorbed` | identity of another ledger | when it was taken in |
 //!
@@ -24,6 +25,7 @@ use redb::{
 
 use super::{
     chunk::Damaged,
+    migrate::migrate,
     names::{Names, Row},
 };
 use crate::clock;
@@ -31,11 +33,12 @@ use crate::clock;
 pub(super) const META: TableDefinition<'static, &'static str, u64> = TableDefinition::new("meta");
 pub(super) const NAMES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("names");
 pub(super) const BLOCKS: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("blocks");
+pub(super) const ZONES: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("zones");
 pub(super) const SUMMED: TableDefinition<'static, u64, ()> = TableDefinition::new("summed");
 pub(super) const ABSORBED: TableDefinition<'static, u128, u64> = TableDefinition::new("absorbed");
 
 /// The version of the file's form. An older file is migrated when it is opened; a newer one is left alone.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
 
 /// Bytes of the file that are held in memory.
 const CACHE: usize = 4 << 20;
@@ -153,25 +156,24 @@ impl File {
     /// Checks the format, migrates an older one, and makes what is missing.
     fn prepared(self) -> Result<Self, FileError> {
         let txn = self.db.begin_write()?;
-        {
-            let mut meta = txn.open_table(META)?;
-            let found = meta.get(KEY_FORMAT)?.map(|format| format.value());
-            match found {
-                None => {
-                    meta.insert(KEY_FORMAT, FORMAT)?;
-                    let identity = clock::unguessable_id();
-                    for (key, half) in KEY_IDENTITY.into_iter().zip([identity >> 64, identity]) {
-                        meta.insert(key, half as u64)?;
-                    }
+        let found = txn.open_table(META)?.get(KEY_FORMAT)?.map(|format| format.value());
+        match found {
+            None => {
+                let mut meta = txn.open_table(META)?;
+                meta.insert(KEY_FORMAT, FORMAT)?;
+                let identity = clock::unguessable_id();
+                for (key, half) in KEY_IDENTITY.into_iter().zip([identity >> 64, identity]) {
+                    meta.insert(key, half as u64)?;
                 }
-                Some(found) if found > FORMAT => {
-                    return Err(FileError::Newer { path: self.path.clone().unwrap_or_default(), found });
-                }
-                Some(found) => migrate(found)?,
             }
+            Some(found) if found > FORMAT => {
+                return Err(FileError::Newer { path: self.path.clone().unwrap_or_default(), found });
+            }
+            Some(found) => migrate(&txn, found)?,
         }
         txn.open_table(NAMES)?;
         txn.open_table(BLOCKS)?;
+        txn.open_table(ZONES)?;
         txn.open_table(SUMMED)?;
         txn.open_table(ABSORBED)?;
         txn.commit()?;
@@ -270,12 +272,4 @@ pub(super) fn name_row(row: &Row) -> (u64, Vec<u8>) {
         None => value.push(ERASED),
     }
     ((row.kind as u64) << 32 | u64::from(row.id), value)
-}
-
-/// Brings a file of an older format to this one, within the transaction that opens it. Format 1 is the first.
-fn migrate(found: u64) -> Result<(), FileError> {
-    match found {
-        FORMAT => Ok(()),
-        older => Err(FileError::Other(format!("there was no format {older}"))),
-    }
 }

@@ -18,6 +18,7 @@ use super::{
     level::Class,
     names::{Names, Renaming},
     pages::Pages,
+    shared::{BATCH, Shared},
 };
 use crate::clock;
 
@@ -85,8 +86,9 @@ impl Inner {
 
     /// Opens the file, if it is not open.
     pub(super) fn open_books(&self) {
-        let mut books = self.books.lock();
+        let mut books = self.hold();
         if books.file.is_none()
+            && self.shared.get().is_none()
             && let Err(error) = self.open_in(&mut books)
         {
             self.fail(&mut books, &error);
@@ -95,7 +97,7 @@ impl Inner {
 
     /// Writes all that was counted.
     pub(super) fn commit(&self) {
-        let mut books = self.books.lock();
+        let mut books = self.hold();
         self.drain();
         match self.commit_in(&mut books) {
             Ok(()) => books.calm(),
@@ -115,6 +117,9 @@ impl Inner {
     }
 
     pub(super) fn commit_in(&self, books: &mut Books) -> Result<(), FileError> {
+        if let Some(shared) = self.shared.get() {
+            return self.push_in(books, shared);
+        }
         if books.file.is_none() {
             self.open_in(books)?;
         }
@@ -139,6 +144,32 @@ impl Inner {
             books.erasing.clear();
         }
         Ok(())
+    }
+
+    /// Pushes all that was counted to Redis, batch by batch. A batch without an answer is pushed again under its number.
+    fn push_in(&self, books: &mut Books, shared: &Shared) -> Result<(), FileError> {
+        loop {
+            if books.sealed.is_none() {
+                let mut open = self.open.lock();
+                let places: Vec<_> = open.waiting.keys().take(BATCH).copied().collect();
+                if places.is_empty() {
+                    return Ok(());
+                }
+                let rows = places.into_iter().filter_map(|place| Some((place.0, place.1, open.waiting.remove(&place)?))).collect();
+                books.sealed = Some(Sealed { sequence: books.sequence + 1, rows });
+            }
+            let Some(sealed) = &books.sealed else { return Ok(()) };
+            let names = self.open.lock().names.clone();
+            let pushed = shared.push(sealed, &names)?;
+            if pushed.lost {
+                tracing::warn!("Redis has lost parts of the ledger: it was emptied, or an older copy took over");
+            }
+            books.sequence = sealed.sequence;
+            books.sealed = None;
+            self.counts.folded.fetch_add(pushed.folded, Relaxed);
+            self.counts.commits.fetch_add(1, Relaxed);
+            books.last_commit_millis = self.clock.unix_millis();
+        }
     }
 
     /// One transaction: the sealed rows, and the names that they need.
@@ -172,7 +203,7 @@ impl Inner {
         if let Some(sealed) = books.sealed.take() {
             books.sequence = sealed.sequence;
         }
-        self.open.lock().names.saved(lens);
+        Arc::make_mut(&mut self.open.lock().names).saved(lens);
         self.counts.commits.fetch_add(1, Relaxed);
         books.last_commit_millis = self.clock.unix_millis();
         Ok(())
@@ -211,7 +242,7 @@ impl Inner {
             fresh.erase(name);
         }
         let mut open = self.open.lock();
-        let old = std::mem::replace(&mut open.names, Names::new(0));
+        let old = std::mem::take(&mut open.names);
         let mut renaming = Renaming::new(&old, &mut fresh);
         // In the order of their ids: names keep the order in which they came.
         let mut waiting: Vec<_> = std::mem::take(&mut open.waiting).into_iter().collect();
@@ -224,7 +255,7 @@ impl Inner {
             (row.1, row.2) = renaming.row(row.1, &row.2);
         }
         open.slots = fresh.slots(&class_names());
-        open.names = fresh;
+        open.names = Arc::new(fresh);
         Ok(())
     }
 
@@ -251,8 +282,12 @@ impl Inner {
 
     /// Sums up buckets that are over and drops buckets that are too old. `now`: also if the last look was a moment ago.
     pub(super) fn tidy(&self, now: bool) {
-        let mut books = self.books.lock();
+        let mut books = self.hold();
         let minute = self.minute();
+        if self.shared.get().is_some() {
+            // Redis drops what is too old by itself.
+            return;
+        }
         if !now && minute.abs_diff(books.last_tidy) < TIDY {
             return;
         }
@@ -264,7 +299,7 @@ impl Inner {
     }
 
     fn tidy_in(&self, books: &mut Books, minute: u32) -> Result<(), FileError> {
-        for class in [Class::Hour, Class::Day] {
+        for class in Class::SUMMED {
             // One bucket a transaction: none takes long.
             while let Some(file) = &books.file {
                 let txn = file.db.begin_write()?;
@@ -289,7 +324,7 @@ impl Inner {
         let txn = file.db.begin_write()?;
         let mut pages = Pages::open(&txn)?;
         let mut dropped = 0;
-        for (class, keep) in Class::ALL.into_iter().zip(self.terms.keep) {
+        for (class, keep) in Class::KEPT.into_iter().zip(self.terms.keep) {
             let keep = u32::try_from(keep.as_secs() / 60).unwrap_or(u32::MAX);
             if begun {
                 dropped += u64::from(pages.drop_before(class, class.bucket(sane.saturating_sub(keep)))?);
@@ -310,10 +345,11 @@ impl Inner {
 
 /// Drops an eighth of the oldest buckets of the finest class that has more than the present one.
 fn shrink(pages: &mut Pages<'_>, minute: u32) -> Result<bool, FileError> {
-    for class in Class::ALL {
+    for class in Class::KEPT {
         let now = class.bucket(minute);
         let Some(first) = pages.first(class)?.filter(|first| *first + 1 < now) else { continue };
-        let least = if class == Class::Day { 1 } else { class.minutes().max(Class::Hour.minutes()) * 24 / class.minutes() };
+        // At least a day's worth.
+        let least = class.bucket(Class::Day.begin(1)).max(1);
         let horizon = first + ((now - first) / SHRINK).max(least);
         if pages.drop_before(class, horizon.min(now))? {
             return Ok(true);

@@ -17,24 +17,32 @@ mod chunk;
 mod copy;
 mod entry;
 mod file;
+mod hold;
 mod journal;
 mod keeper;
 mod level;
+mod migrate;
 mod names;
 mod pages;
 mod plan;
 mod query;
 mod question;
+#[cfg(test)]
+mod roll_tests;
+mod rollup;
+pub mod shared;
 mod state;
+mod summing;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -55,8 +63,12 @@ use self::{
     entry::Key,
     file::File,
     names::{Names, OTHER_ID},
+    shared::{Remote, Shared},
 };
-use crate::{clock::Clock, config};
+use crate::{
+    clock::{self, Clock},
+    config,
+};
 
 /// Most sums that wait in memory with all their dimensions.
 pub const WAITING: usize = 65_536;
@@ -76,10 +88,14 @@ pub struct Terms {
     pub size: u64,
     /// For how long after its start a process drops nothing: a clock that was wrong at its start is right by then.
     pub grace: Duration,
+    /// For how long a question or a change waits while the file is busy.
+    pub patience: Duration,
 }
 
 /// The usual [`Terms::grace`].
 const GRACE: Duration = Duration::from_secs(3_600);
+/// The usual [`Terms::patience`]. A sum-up of a month takes less.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Terms {
     /// As configured.
@@ -92,6 +108,7 @@ impl Terms {
             callers: ledger.callers,
             size: ledger.size,
             grace: GRACE,
+            patience: PATIENCE,
         }
     }
 }
@@ -108,6 +125,12 @@ pub(crate) struct Inner {
     open: Mutex<Open>,
     /// The file. Locked for as long as a commit takes.
     books: Mutex<Books>,
+    /// When the present holder of `books` took them, in milliseconds of the steady clock plus one; 0: nobody holds them.
+    held: AtomicU64,
+    /// The last state that was seen.
+    seen: Mutex<Option<State>>,
+    /// The ledger in Redis; empty: it is in a file or in memory.
+    shared: OnceLock<Shared>,
     call: Mutex<bool>,
     called: Condvar,
     counts: Counts,
@@ -126,7 +149,8 @@ struct Counts {
 
 /// What was counted since the last commit.
 struct Open {
-    names: Names,
+    /// A question holds the names as they were: they are copied if a new one comes meanwhile.
+    names: Arc<Names>,
     /// The places of [`entry::class_names`].
     slots: Vec<Option<usize>>,
     waiting: HashMap<(u32, Key), Sums, foldhash::fast::RandomState>,
@@ -162,9 +186,12 @@ impl Ledger {
         let mut names = Names::new(terms.callers);
         let slots = names.slots(&entry::class_names());
         Self(Arc::new(Inner {
-            open: Mutex::new(Open { names, slots, waiting: HashMap::default() }),
+            open: Mutex::new(Open { names: Arc::new(names), slots, waiting: HashMap::default() }),
             books: Mutex::new(Books::default()),
             journals: Mutex::default(),
+            held: AtomicU64::new(0),
+            seen: Mutex::default(),
+            shared: OnceLock::new(),
             call: Mutex::new(false),
             called: Condvar::new(),
             counts: Counts::default(),
@@ -176,6 +203,13 @@ impl Ledger {
     /// A ledger as configured.
     pub fn configured(store: &config::Store, clock: Clock) -> Self {
         Self::new(Terms::of(store), clock)
+    }
+
+    /// Keeps the ledger in a Redis that replicas share. Must be called before [`Ledger::keep`].
+    pub fn share(&self, remote: Box<dyn Remote>) {
+        let shared = Shared::new(remote, &self.0.terms, clock::unguessable_id());
+        // A second call changes nothing: what was counted goes where it went.
+        let _ = self.0.shared.set(shared);
     }
 
     /// A batch for one more worker.
@@ -223,6 +257,7 @@ impl Inner {
     fn merge(&self, batch: Vec<Entry>) {
         let mut open = self.open.lock();
         let Open { names, slots, waiting } = &mut *open;
+        let names = Arc::make_mut(names);
         for entry in batch {
             let sums = Sums::of(&entry, slots);
             let mut place = (entry.minute, names.key(&entry));

@@ -42,7 +42,7 @@ struct Kind {
 }
 
 /// All names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Names {
     kinds: [Kind; KINDS],
 }
@@ -140,6 +140,11 @@ impl Names {
         self.kinds[kind].names.len()
     }
 
+    /// The most names of a kind.
+    pub fn most(&self, kind: usize) -> usize {
+        self.kinds[kind].most
+    }
+
     /// Names in use, and calls whose name was beyond the bound.
     pub fn use_of(&self, kind: usize) -> (usize, u64) {
         (self.kinds[kind].ids.len(), self.kinds[kind].beyond)
@@ -148,11 +153,6 @@ impl Names {
     /// Whether an id's name was erased.
     pub fn is_erased(&self, kind: usize, id: u32) -> bool {
         id >= RESERVED && self.kinds[kind].names.get(id as usize).is_none_or(Option::is_none)
-    }
-
-    /// Whether any caller was erased.
-    pub fn any_erased(&self) -> bool {
-        self.kinds[Dim::Caller as usize].names.iter().skip(RESERVED as usize).any(Option::is_none)
     }
 
     /// Erases a caller's name. `false`: there is none of this name.

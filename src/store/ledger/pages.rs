@@ -6,9 +6,10 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::{
     chunk::{self, Chunk},
-    entry::{Dim, Key, Sums},
-    file::{BLOCKS, FileError, KEY_BLOCKS, KEY_BYTES, KEY_HORIZON, META, SUMMED},
+    entry::{Key, Sums},
+    file::{BLOCKS, FileError, KEY_BLOCKS, KEY_BYTES, KEY_HORIZON, META, SUMMED, ZONES},
     level::{Class, Level, View, bucket_of},
+    zone::{self, ZONED, Zone},
 };
 
 /// Sums by key, in no order.
@@ -16,10 +17,15 @@ pub type Rows = HashMap<Key, Sums, foldhash::fast::RandomState>;
 
 /// Most rows whose places are collected at once to be dropped.
 const AT_ONCE: usize = 1_024;
+/// Rows below which what was added at once counts as little.
+const SMALL: usize = 256;
+/// How often little may be added to a bucket until the bucket is written anew.
+const MOST_SMALL: usize = 16;
 
 /// The tables of rows in a transaction that writes.
 pub struct Pages<'txn> {
-    blocks: Table<'txn, u128, &'static [u8]>,
+    pub(super) blocks: Table<'txn, u128, &'static [u8]>,
+    zones: Table<'txn, u128, &'static [u8]>,
     summed: Table<'txn, u64, ()>,
     meta: Table<'txn, &'static str, u64>,
     number: u64,
@@ -45,7 +51,8 @@ impl<'txn> Pages<'txn> {
         let meta = txn.open_table(META)?;
         let number = meta.get(KEY_BLOCKS)?.map(|value| value.value()).unwrap_or(0);
         let bytes = meta.get(KEY_BYTES)?.map(|value| value.value()).unwrap_or(0);
-        Ok(Self { blocks: txn.open_table(BLOCKS)?, summed: txn.open_table(SUMMED)?, meta, number, bytes })
+        let (blocks, zones) = (txn.open_table(BLOCKS)?, txn.open_table(ZONES)?);
+        Ok(Self { blocks, zones, summed: txn.open_table(SUMMED)?, meta, number, bytes })
     }
 
     /// Writes a number of `meta`.
@@ -80,13 +87,13 @@ impl<'txn> Pages<'txn> {
         self.bytes
     }
 
-    /// The summed-up buckets, hours before days.
+    /// The summed-up buckets, the finest first.
     ///
     /// # Errors
     /// The disk fails.
     pub fn marks(&self) -> Result<Vec<(Class, u32)>, FileError> {
-        let mark = |mark: u64| (if mark >> 32 == Class::Day as u64 { Class::Day } else { Class::Hour }, mark as u32);
-        Ok(self.summed.iter()?.map(|row| row.map(|(key, _)| mark(key.value()))).collect::<Result<_, _>>()?)
+        let marks = self.summed.iter()?.map(|row| row.map(|(key, _)| key.value())).collect::<Result<Vec<_>, _>>()?;
+        Ok(marks.into_iter().filter_map(|mark| Some((Class::of(mark >> 32)?, mark as u32))).collect())
     }
 
     /// Marks a bucket as summed up: its rows come with it.
@@ -111,23 +118,60 @@ impl<'txn> Pages<'txn> {
     /// # Errors
     /// The disk fails.
     pub fn append(&mut self, level: Level, bucket: u32, rows: &Rows) -> Result<(), FileError> {
-        let mut sorted: Vec<(Key, Sums)> = rows.iter().map(|(key, sums)| (*key, *sums)).collect();
-        sorted.sort_unstable_by_key(|row| row.0);
-        let mut rest = &sorted[..];
-        while let ([first, ..], (bytes, count)) = (rest, chunk::encode(rest)) {
-            let callers = (first.0.at(Dim::Caller), rest[count - 1].0.at(Dim::Caller));
-            loop {
-                self.number += 1;
-                let place = level.block(bucket, callers, self.number);
-                if self.blocks.get(place)?.is_none() {
-                    self.bytes += bytes.len() as u64;
-                    self.blocks.insert(place, &*bytes)?;
-                    break;
-                }
-            }
-            rest = &rest[count..];
+        if rows.is_empty() {
+            return Ok(());
         }
+        let mut rows: Vec<(Key, Sums)> = rows.iter().map(|(key, sums)| (*key, *sums)).collect();
+        let parts = if level.0.has_zones() { chunk::parts(&rows) } else { 1 };
+        // A month's rows come by a few callers at a time (see `rollup.rs`).
+        let dims = if level == Level(Class::Month, View::Whole) { &ZONED[1..] } else { &ZONED[..] };
+        let runs = zone::arrange(&mut rows, parts, dims);
+        let mut zones = Vec::new();
+        let mut rest = &rows[..];
+        for run in runs {
+            let (mut run, others) = rest.split_at(run);
+            rest = others;
+            while !run.is_empty() {
+                let (bytes, count) = chunk::encode(run);
+                let place = self.put(level, bucket, &bytes)?;
+                zones.push(Zone::of(place ^ level.place(bucket), run[..count].iter().map(|row| &row.0)));
+                run = &run[count..];
+            }
+        }
+        if level.0.has_zones() { self.note(level, bucket, zones) } else { Ok(()) }
+    }
+
+    /// Writes a block. Gives its place.
+    fn put(&mut self, level: Level, bucket: u32, bytes: &[u8]) -> Result<u128, FileError> {
+        loop {
+            self.number += 1;
+            let place = level.block(bucket, self.number);
+            if self.blocks.get(place)?.is_none() {
+                self.bytes += bytes.len() as u64;
+                self.blocks.insert(place, bytes)?;
+                return Ok(place);
+            }
+        }
+    }
+
+    /// Adds zones of new blocks. Late calls come in small blocks: many of them are written anew as one.
+    fn note(&mut self, level: Level, bucket: u32, fresh: Vec<Zone>) -> Result<(), FileError> {
+        let mut zones = self.zones_of(level, bucket)?;
+        zones.extend(fresh);
+        if zone::appended(&zones).filter(|rows| *rows < SMALL).count() > MOST_SMALL {
+            return self.tighten(level, bucket);
+        }
+        self.zones.insert(level.place(bucket), &*zone::encode(&zones))?;
         Ok(())
+    }
+
+    /// The zones of a bucket.
+    ///
+    /// # Errors
+    /// The disk fails, or they are damaged.
+    pub fn zones_of(&self, level: Level, bucket: u32) -> Result<Vec<Zone>, FileError> {
+        let held = self.zones.get(level.place(bucket))?;
+        Ok(held.map_or(Ok(Vec::new()), |bytes| zone::decode(bytes.value()))?)
     }
 
     /// Adds what was counted: to its minutes, and to the hours and days that are summed up already.
@@ -150,13 +194,14 @@ impl<'txn> Pages<'txn> {
     }
 
     fn append_views(&mut self, class: Class, bucket: u32, rows: &Rows) -> Result<(), FileError> {
-        self.append(Level(class, View::Whole), bucket, rows)?;
-        if class == Class::Day {
-            for view in [View::Callers, View::Rest] {
-                let mut masked = Rows::default();
-                rows.iter().for_each(|(key, sums)| add(&mut masked, view.of_key(*key), sums));
-                self.append(Level(class, view), bucket, &masked)?;
+        for view in class.views() {
+            if *view == View::Whole {
+                self.append(Level(class, *view), bucket, rows)?;
+                continue;
             }
+            let mut masked = Rows::default();
+            rows.iter().for_each(|(key, sums)| add(&mut masked, view.of_key(*key), sums));
+            self.append(Level(class, *view), bucket, &masked)?;
         }
         Ok(())
     }
@@ -178,6 +223,25 @@ impl<'txn> Pages<'txn> {
         Ok(self.blocks.range(level.place(from)..level.place(to))?.next().transpose()?.is_some())
     }
 
+    /// Takes all rows between two places out of the file, whatever level they are of. Zones stay.
+    ///
+    /// # Errors
+    /// The disk fails, or a block is damaged.
+    pub(super) fn take(&mut self, from: u128, to: u128) -> Result<Vec<(Key, Sums)>, FileError> {
+        let mut rows = Vec::new();
+        let mut places = Vec::new();
+        for block in self.blocks.range(from..to)? {
+            let (place, bytes) = block?;
+            rows.extend(Chunk::read(bytes.value())?.all());
+            places.push(place.value());
+            self.bytes = self.bytes.saturating_sub(bytes.value().len() as u64);
+        }
+        for place in places {
+            self.blocks.remove(place)?;
+        }
+        Ok(rows)
+    }
+
     /// Drops the blocks of some buckets, `from..to`.
     ///
     /// # Errors
@@ -190,13 +254,16 @@ impl<'txn> Pages<'txn> {
                 return Ok(());
             }
             for place in places {
+                if level.0.has_zones() {
+                    self.zones.remove(level.place(bucket_of(place)))?;
+                }
                 let bytes = self.blocks.remove(place)?.map_or(0, |block| block.value().len() as u64);
                 self.bytes = self.bytes.saturating_sub(bytes);
             }
         }
     }
 
-    /// Sums up an hour from its minutes, or a day from its hours. Does nothing if that is done.
+    /// Sums up an hour from its minutes, a day from its hours, or a week or month from its days. Does nothing if that is done.
     ///
     /// # Errors
     /// The disk fails, or a block is damaged.
@@ -204,25 +271,29 @@ impl<'txn> Pages<'txn> {
         if class == Class::Minute || self.is_summed(class, bucket)? {
             return Ok(());
         }
-        let finer = if class == Class::Hour { Class::Minute } else { Class::Hour };
-        let share = class.minutes() / finer.minutes();
-        let (from, to) = (bucket * share, (bucket + 1) * share);
+        let finer = class.finer();
+        let (from, to) = (finer.bucket(class.begin(bucket)), finer.bucket(class.end(bucket)));
         for part in from..to {
             match finer {
-                Class::Hour => self.sum_up(finer, part)?,
-                _ => self.tighten(Level(finer, View::Whole), part)?,
+                Class::Minute => self.tighten(Level(finer, View::Whole), part)?,
+                _ => self.sum_up(finer, part)?,
             }
         }
-        let rows = self.read(Level(finer, View::Whole), from, to)?;
-        if !rows.is_empty() {
+        let has_rows = if finer == Class::Day {
+            self.sum_days((from, to), class, bucket)?
+        } else {
+            let rows = self.read(Level(finer, View::Whole), from, to)?;
             self.append_views(class, bucket, &rows)?;
+            !rows.is_empty()
+        };
+        if has_rows {
             self.summed.insert(mark(class, bucket), ())?;
         }
         Ok(())
     }
 
     /// Writes the blocks of one bucket anew, in as few as they need: each commit has added one.
-    fn tighten(&mut self, level: Level, bucket: u32) -> Result<(), FileError> {
+    pub(super) fn tighten(&mut self, level: Level, bucket: u32) -> Result<(), FileError> {
         if self.blocks.range(level.place(bucket)..level.place(bucket + 1))?.take(2).count() < 2 {
             return Ok(());
         }
@@ -236,12 +307,18 @@ impl<'txn> Pages<'txn> {
     /// # Errors
     /// The disk fails.
     pub fn due(&self, class: Class, now: u32) -> Result<Option<u32>, FileError> {
-        let finer = Level(if class == Class::Hour { Class::Minute } else { Class::Hour }, View::Whole);
-        let share = class.minutes() / finer.0.minutes();
+        let finer = Level(class.finer(), View::Whole);
         let mut at = 0;
+        if finer.0 == Class::Day {
+            // A week or month that lacks dropped days is not summed up again.
+            let kept = Class::Day.begin(self.horizon(Class::Day)?);
+            at = class.bucket(kept);
+            at += u32::from(class.begin(at) < kept);
+        }
+        let part = |bucket: u32| finer.0.bucket(class.begin(bucket));
         while at < now {
-            let Some(block) = self.blocks.range(finer.place(at * share)..finer.place(now * share))?.next() else { return Ok(None) };
-            let bucket = bucket_of(block?.0.value()) / share;
+            let Some(block) = self.blocks.range(finer.place(part(at))..finer.place(part(now)))?.next() else { return Ok(None) };
+            let bucket = class.bucket(finer.0.begin(bucket_of(block?.0.value())));
             if !self.is_summed(class, bucket)? {
                 return Ok(Some(bucket));
             }
@@ -250,37 +327,48 @@ impl<'txn> Pages<'txn> {
         Ok(None)
     }
 
-    /// Drops the buckets of a class below `horizon`; minutes and hours only as far as the next level has them. Gives whether any was there.
+    /// The first bucket of a class that was not dropped.
+    fn horizon(&self, class: Class) -> Result<u32, FileError> {
+        Ok(u32::try_from(self.get(KEY_HORIZON[class as usize])?.unwrap_or(0)).unwrap_or(u32::MAX))
+    }
+
+    /// Drops the buckets of minutes, hours or days below `horizon`; minutes and hours only as far as the next level has them, and with
+    /// days the weeks and months that lack one of them. Gives whether any was there.
     ///
     /// # Errors
     /// The disk fails.
     pub fn drop_before(&mut self, class: Class, horizon: u32) -> Result<bool, FileError> {
-        let key = KEY_HORIZON[class as usize];
-        let before = self.get(key)?.unwrap_or(0);
-        let before = u32::try_from(before).unwrap_or(u32::MAX);
-        let horizon = match class {
-            Class::Minute => horizon / 60 * 60,
-            Class::Hour => horizon / 24 * 24,
-            Class::Day => horizon,
-        };
-        let coarser = match class {
-            Class::Minute => self.due(Class::Hour, horizon / 60)?.map(|hour| hour * 60),
-            Class::Hour => self.due(Class::Day, horizon / 24)?.map(|day| day * 24),
-            Class::Day => None,
-        };
-        let horizon = coarser.unwrap_or(horizon);
-        let views: &[View] = if class == Class::Day { &View::ALL } else { &[View::Whole] };
+        let before = self.horizon(class)?;
+        let coarser = if class == Class::Minute { Class::Hour } else { Class::Day };
+        let mut horizon = horizon;
+        if class != Class::Day {
+            let whole = coarser.bucket(class.begin(horizon));
+            let last = self.due(coarser, whole)?.unwrap_or(whole);
+            horizon = class.bucket(coarser.begin(last));
+        }
         let had = self.has(Level(class, View::Whole), 0, horizon)?;
-        for view in views {
+        self.drop_class(class, horizon)?;
+        if class == Class::Day {
+            for longer in [Class::Week, Class::Month] {
+                let kept = class.begin(horizon);
+                let whole = longer.bucket(kept);
+                self.drop_class(longer, whole + u32::from(longer.begin(whole) < kept))?;
+            }
+        }
+        if horizon > before && had {
+            self.set(KEY_HORIZON[class as usize], u64::from(horizon))?;
+        }
+        Ok(had)
+    }
+
+    fn drop_class(&mut self, class: Class, horizon: u32) -> Result<(), FileError> {
+        for view in class.views() {
             self.drop_blocks(Level(class, *view), 0, horizon)?;
         }
         if class != Class::Minute {
             self.summed.retain_in(mark(class, 0)..mark(class, horizon), |_, ()| false)?;
         }
-        if horizon > before && had {
-            self.set(key, u64::from(horizon))?;
-        }
-        Ok(had)
+        Ok(())
     }
 
     /// The first bucket of a class that has rows.

@@ -14,7 +14,7 @@ const MAX_PARTS: usize = 10_000;
 /// Rows of a page, unless the question says another number.
 const ROWS: usize = 1_000;
 /// Most rows of a page.
-pub const MAX_ROWS: usize = 20_000;
+pub const MAX_ROWS: usize = 2_000;
 /// The last minute that can be asked for: in the year 4000.
 const LAST: i64 = 1_067_000_000;
 

@@ -9,14 +9,14 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{entry::Measure, file::File, *};
+use super::{file::File, *};
 use crate::usage::{Usage, UsageSource};
 
-const DAY: u32 = 1_440;
+pub(super) const DAY: u32 = 1_440;
 /// A Monday in 2026, in minutes since 1970.
-const BEGIN: u32 = 29_605_000 / DAY * DAY;
+pub(super) const BEGIN: u32 = 29_605_000 / DAY * DAY;
 
-fn terms(dir: Option<&Path>) -> Terms {
+pub(super) fn terms(dir: Option<&Path>) -> Terms {
     let days = |days: u64| Duration::from_secs(days * 86_400);
     Terms {
         dir: dir.map(Path::to_owned),
@@ -25,15 +25,16 @@ fn terms(dir: Option<&Path>) -> Terms {
         callers: 1_000,
         size: 1 << 30,
         grace: Duration::from_secs(3_600),
+        patience: Duration::from_millis(10),
     }
 }
 
 /// A ledger whose clock stands at a minute.
-fn at(dir: Option<&Path>, minute: u32) -> Ledger {
+pub(super) fn at(dir: Option<&Path>, minute: u32) -> Ledger {
     Ledger::new(terms(dir), Clock::fixed(UNIX_EPOCH + Duration::from_secs(u64::from(minute) * 60)))
 }
 
-fn entry(minute: u32, caller: &str, model: &str, nano_usd: u64) -> Entry {
+pub(super) fn entry(minute: u32, caller: &str, model: &str, nano_usd: u64) -> Entry {
     Entry {
         minute,
         caller: caller.into(),
@@ -51,18 +52,18 @@ fn entry(minute: u32, caller: &str, model: &str, nano_usd: u64) -> Entry {
     }
 }
 
-fn asked(query: &str) -> Question {
+pub(super) fn asked(query: &str) -> Question {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (key.into(), value.into()));
     Question::read(pairs, u64::from(BEGIN) * 60_000).expect("a question")
 }
 
 /// A question about the minutes `from..to`.
-fn between(from: u32, to: u32, query: &str) -> Question {
+pub(super) fn between(from: u32, to: u32, query: &str) -> Question {
     Question { edges: vec![from, to], ..asked(&format!("from=1h&{query}")) }
 }
 
 /// Dollars by name.
-fn spent(ledger: &Ledger, question: &Question) -> BTreeMap<String, u64> {
+pub(super) fn spent(ledger: &Ledger, question: &Question) -> BTreeMap<String, u64> {
     let answer = ledger.ask(question).expect("an answer");
     let rows =
         answer.rows.iter().map(|row| (row.names.iter().map(|name| &**name).collect::<Vec<_>>().join(" "), row.sums.get(Measure::NanoUsd)));
@@ -158,7 +159,7 @@ fn a_commit_whose_end_is_unknown_is_not_made_twice() {
     ledger.commit();
     // The transaction is in the file; the process was told that it failed.
     let mut books = ledger.0.books.lock();
-    let key = ledger.0.open.lock().names.key(&entry(BEGIN, "a", "m", 10));
+    let key = Arc::make_mut(&mut ledger.0.open.lock().names).key(&entry(BEGIN, "a", "m", 10));
     let mut sums = Sums::default();
     sums.set(Measure::NanoUsd, 10);
     books.sealed = Some(Sealed { sequence: books.sequence, rows: vec![(BEGIN, key, sums)] });
@@ -190,16 +191,37 @@ fn while_the_directory_cannot_be_used_calls_wait_and_none_is_lost() {
     ledger.commit();
     journal.push(entry(BEGIN + 1, "b", "m", 2));
     ledger.commit();
-    let state = ledger.state().expect("a state");
+    let state = ledger.state();
     assert!(state.trouble.is_some() && state.waiting == 2 && state.failures == 2, "{state:?}");
     let answer = ledger.ask(&day).expect("an answer of what waits");
     assert!(answer.total.get(Measure::NanoUsd) == 3 && answer.gaps[0].contains("cannot be read"), "{answer:?}");
     fs::remove_file(&place).expect("removed");
     ledger.commit();
-    let state = ledger.state().expect("a state");
+    let state = ledger.state();
     assert!(state.trouble.is_none() && state.waiting == 0, "{state:?}");
     drop(ledger);
     assert_eq!(spent(&at(Some(&place), BEGIN), &day), BTreeMap::from([("a".into(), 1), ("b".into(), 2)]));
+}
+
+#[test]
+fn while_the_disk_hangs_the_state_is_told_in_time_and_a_question_is_refused() {
+    let ledger = at(None, BEGIN);
+    let journal = ledger.worker();
+    journal.push(entry(BEGIN, "a", "m", 1));
+    ledger.commit();
+    assert_eq!((ledger.state().busy, ledger.state().commits), (None, 1));
+    // A write that does not end holds the books.
+    let held = ledger.0.hold();
+    journal.push(entry(BEGIN, "a", "m", 2));
+    let state = ledger.state();
+    assert!(state.busy.is_some() && state.commits == 1 && state.waiting == 1, "{state:?}");
+    assert!(!state.hangs() && State { busy: Some(Duration::from_secs(60)), ..state }.hangs());
+    let said = ledger.ask(&between(BEGIN, BEGIN + DAY, "by=caller")).expect_err("held").to_string();
+    assert!(said.contains("has been busy for") && ledger.erase("a").is_err(), "{said}");
+    drop(held);
+    ledger.commit();
+    assert_eq!((ledger.state().busy, ledger.state().waiting), (None, 0));
+    assert_eq!(spent(&ledger, &between(BEGIN, BEGIN + DAY, "by=caller")), one("a", 3));
 }
 
 #[test]
@@ -211,7 +233,7 @@ fn beyond_the_room_for_waiting_sums_the_dollars_stay_and_the_caller_goes() {
     for part in 0..3 {
         ledger.0.merge((0..WAITING).map(|n| entry(BEGIN + part * 60, &format!("u-{part}-{n}"), "m", 1)).collect());
     }
-    let state = ledger.state().expect("a state");
+    let state = ledger.state();
     assert_eq!((state.waiting, state.folded), (WAITING + 2, 2 * WAITING as u64));
     let answer = ledger.ask(&between(BEGIN, BEGIN + DAY, "by=known")).expect("an answer");
     assert_eq!(answer.total.get(Measure::NanoUsd), 3 * WAITING as u64);
@@ -350,7 +372,7 @@ fn two_processes_have_a_file_each_and_the_one_that_stays_takes_in_the_other() {
         drop(left);
         let beside = at(Some(dir.path()), BEGIN + 3 * DAY);
         beside.commit();
-        assert!(beside.state().and_then(|state| state.file).is_some_and(|file| file.ends_with("ledger-2.redb")));
+        assert!(beside.state().file.is_some_and(|file| file.ends_with("ledger-2.redb")));
         assert!(paths[0].exists());
     }
     drop(second);
@@ -423,7 +445,7 @@ fn a_ledger_that_is_too_large_drops_its_oldest_minutes_first() {
         ledger.tidy();
     }
     let answer = ledger.ask(&between(BEGIN, BEGIN + 2 * DAY, "by=caller")).expect("an answer");
-    let state = ledger.state().expect("a state");
+    let state = ledger.state();
     assert_eq!(answer.total.get(Measure::NanoUsd), u64::from(2 * DAY), "hours and days have them");
     assert!(state.dropped > 0 && state.size <= 60_000, "{state:?}");
 }
@@ -440,8 +462,8 @@ fn a_file_of_a_newer_version_is_left_alone() {
     let ledger = at(Some(dir.path()), BEGIN);
     ledger.worker().push(entry(BEGIN, "a", "m", 1));
     ledger.commit();
-    let state = ledger.state().expect("a state");
-    assert!(state.trouble.expect("trouble").to_string().contains("has format 2; this version reads up to 1"));
+    let state = ledger.state();
+    assert!(state.trouble.expect("trouble").to_string().contains("has format 3; this version reads up to 2"));
     assert_eq!(state.waiting, 1);
 }
 
@@ -452,7 +474,7 @@ fn the_keeper_writes_by_itself_and_once_more_at_its_end() {
     let keeper = ledger.keep().expect("a thread");
     let journal: Arc<Journal> = ledger.worker();
     journal.push(entry(ledger.minute(), "a", "m", 1));
-    while ledger.state().is_none_or(|state| state.commits == 0) {
+    while ledger.state().commits == 0 {
         std::thread::yield_now();
     }
     journal.push(entry(ledger.minute(), "a", "m", 2));

@@ -226,7 +226,7 @@ families! {
     LedgerUp = Gauge, One, "outrigger_ledger_up", [], "Whether the ledger can be written: 1 or 0 (what is counted waits in memory).";
     LedgerCommits = Counter, One, "outrigger_ledger_commits_total", ["outcome"], "Writes of the ledger: ok, failed (tried again).";
     LedgerWaiting = Gauge, One, "outrigger_ledger_waiting_sums", [], "Sums that wait to be written.";
-    LedgerFolded = Counter, One, "outrigger_ledger_folded_calls_total", [], "Calls that were added up without caller and minute, because too many sums wait for the disk.";
+    LedgerFolded = Counter, One, "outrigger_ledger_folded_calls_total", [], "Calls that were added up without their caller, because too many sums wait or the ledger in Redis is full.";
     LedgerBytes = Gauge, One, "outrigger_ledger_bytes", [], "Size of the ledger's file, or of the ledger in memory.";
     LedgerLastCommit = Gauge, One, "outrigger_ledger_last_commit_timestamp_seconds", [], "When the ledger was last written, in seconds since 1970.";
     LedgerNames = Gauge, One, "outrigger_ledger_names", ["dimension"], "Names that the ledger tells apart.";
