@@ -1,5 +1,6 @@
 //! The command line, one file per verb. Verbs for a running proxy go through its admin door.
 
+mod advise;
 mod approve;
 pub mod check;
 pub mod client;
@@ -64,6 +65,8 @@ enum Verb {
     Errors(errors::ErrorsArgs),
     /// Show who has spent what, from the ledger of a running proxy.
     Usage(usage::UsageArgs),
+    /// Say what caching, limiting or a cheaper model would have saved, from the ledger of a running proxy.
+    Advise(advise::AdviseArgs),
     /// Copy the ledger of a running proxy, or put a copy in its place.
     Ledger(ledger::LedgerArgs),
     /// Erase a caller's name from the ledger of a running proxy.
@@ -120,6 +123,7 @@ pub fn main() -> ExitCode {
         Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
         Verb::Errors(args) => common.tell(block_on(errors::errors(&common, args))),
         Verb::Usage(args) => common.tell(block_on(usage::usage(&common, args))),
+        Verb::Advise(args) => common.tell(block_on(advise::advise(&common, args))),
         Verb::Ledger(args) => common.tell(block_on(ledger::ledger(&common, args))),
         Verb::Erase(args) => common.tell(block_on(ledger::erase(&common, args))),
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),

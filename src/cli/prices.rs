@@ -60,7 +60,7 @@ pub fn said(args: &PricesArgs) -> Result<Said, Failure> {
 }
 
 /// The prices of the configuration; none without a file.
-fn configured(file: Option<&Path>) -> Result<Vec<Price>, Failure> {
+pub(super) fn configured(file: Option<&Path>) -> Result<Vec<Price>, Failure> {
     let usual = Path::new("proxy.yaml");
     let Some(file) = file.or_else(|| usual.exists().then_some(usual)) else { return Ok(Vec::new()) };
     let config = read::load(file, &read::Overrides::default(), &|name| std::env::var(name).ok())?;

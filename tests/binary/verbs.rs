@@ -153,6 +153,7 @@ fn every_verb_says_one_document_of_json() {
     let errors = said(&["errors", "--status", "4xx", "--since", "1h", "--socket", &socket, "--json"], true);
     assert_eq!((&errors["failures"][0]["reason"], &errors["failures"][0]["kind"]), (&"no_route".into(), &"refused".into()), "{errors:#}");
     said(&["errors", "--status", "many", "--socket", &socket, "--json"], false);
+    assert_eq!(said(&["advise", "--since", "1h", "--socket", &socket, "--json"], true)["advice"][0]["saves_usd"], Value::Null);
     said(&["erase", "nobody", "--socket", &socket, "--json"], false);
     let copy = home.text("copy.redb");
     assert!(said(&["ledger", "snapshot", &copy, "--socket", &socket, "--json"], true)["bytes"].as_u64() > Some(0));
@@ -186,6 +187,7 @@ fn every_verb_says_one_document_of_json() {
         "top",
         "errors",
         "usage",
+        "advise",
         "ledger",
         "erase",
         "warm",
