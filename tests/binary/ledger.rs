@@ -1,6 +1,12 @@
 //! The ledger of a real process: killed at any moment, without room on the disk, and on its way out.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{
+    env, fs,
+    io::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use outrigger::cli::{
     client::Client,
@@ -10,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     QUICK,
-    process::{Home, Proxy, Reader, block_on, get, has, outrigger, until},
+    process::{Home, Proxy, Reader, block_on, get, has, outrigger, run, until},
 };
 
 /// A provider in a thread of its own; gives its address.
@@ -131,4 +137,48 @@ fn without_room_on_the_disk_calls_are_answered_and_counted_once() {
     written(&proxy, made);
     drop(proxy);
     assert_eq!(total(&home.start()).0, made, "once, and after a kill");
+}
+
+/// The validator of `tests/focus.txt`, and the directory that it must be run in. Said aloud where there is none.
+fn validator() -> Option<(PathBuf, PathBuf)> {
+    let tools = env::var_os("OUTRIGGER_TOOLS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+    let lib = fs::read_dir(tools.join("focus/lib")).ok().and_then(|mut dir| Some(dir.next()?.ok()?.path().join("site-packages")));
+    let found = lib.map(|lib| (tools.join("focus/bin/focus-validator"), lib)).filter(|(tool, _)| tool.is_file());
+    if found.is_none() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: focus-validator is missing (Python 3.12 or newer); run tests/tools.sh first");
+    }
+    found
+}
+
+/// What the validator finds wrong with rows, by the names of its rules.
+fn faults((tool, lib): &(PathBuf, PathBuf), rows: &Path) -> Vec<String> {
+    let args = ["--validate-version", "1.2.0.1", "--block-download", "--output-type", "console", "--data-file"];
+    // It looks for its lists from where it is run.
+    let out = std::process::Command::new(tool).args(args).arg(rows).current_dir(lib).output().expect("run");
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(text.contains(": PASS"), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let fault = |line: &str| line.split_once(": FAIL").and_then(|(rule, _)| Some(rule.rsplit(' ').next()?.to_owned()));
+    text.lines().filter_map(fault).collect()
+}
+
+#[test]
+fn focus_rows_pass_the_validator() {
+    let Some(validator) = validator() else { return };
+    let home = home(provider(), "interval: 100ms");
+    let proxy = home.start();
+    let calls = call(&proxy, (0..3).map(|n| format!("u-{n}")));
+    written(&proxy, calls);
+    let rows = home.path("focus.csv");
+    let socket = home.text("admin.sock");
+    // Of two rules, one is that the invoice must be named and the other that it must not: one of them fails whatever is written.
+    for (invoice, failed) in [("", "InvoiceId-C-005-C"), ("INV-7", "InvoiceId-C-004-C")] {
+        let mut words = vec!["usage", "--since", "1h", "--format", "focus", "--account", "acme", "--socket", &socket];
+        if !invoice.is_empty() {
+            words.extend(["--invoice", invoice]);
+        }
+        let (code, text, said) = run(&words);
+        assert_eq!((code, text.lines().count()), (Some(0), 4), "{said}");
+        fs::write(&rows, text).expect("written");
+        assert_eq!(faults(&validator, &rows), [failed]);
+    }
 }
