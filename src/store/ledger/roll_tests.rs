@@ -22,7 +22,8 @@ fn fill(dir: &std::path::Path, days: u32, a_day: u32, chance: &mut fastrand::Rng
         let ledger = at(Some(dir), BEGIN + (day + 1) * DAY);
         let journal = ledger.worker();
         for _ in 0..a_day {
-            let minute = BEGIN + day * DAY + chance.u32(0..DAY);
+            // In two hours of a day: each hour that is summed up is a write of its own.
+            let minute = BEGIN + day * DAY + chance.u32(0..2) * 700 + chance.u32(0..60);
             let call = (minute, chance.u32(0..90), chance.u32(0..4), chance.u32(0..5), chance.u64(1..1 << 34));
             journal.push(of(&call));
             book.push(call);
