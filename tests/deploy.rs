@@ -135,7 +135,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "../README.md",
     "guide/attribution.md",
     "guide/cache.md",

@@ -25,6 +25,9 @@ use crate::{
 /// Files that processes with the same directory may hold.
 const SLOTS: usize = 16;
 
+/// The texts of files that were taken over, with the files' names.
+type Texts = Vec<(PathBuf, Vec<u8>)>;
+
 /// The process's file.
 #[derive(Debug)]
 pub struct WorksFile {
@@ -41,7 +44,7 @@ impl WorksFile {
     ///
     /// # Errors
     /// The disk refuses, or 16 processes hold files.
-    pub fn open(dir: &Path) -> io::Result<(Self, Vec<(PathBuf, Vec<u8>)>)> {
+    pub fn open(dir: &Path) -> io::Result<(Self, Texts)> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let (mut own, mut texts, mut taken_over) = (None, Vec::new(), Vec::new());
         for slot in 0..SLOTS {
@@ -109,7 +112,7 @@ impl WorksKeeper {
         Arc::new(keeper)
     }
 
-    fn take_over(&self, mut file: WorksFile, texts: Vec<(PathBuf, Vec<u8>)>) -> WorksFile {
+    fn take_over(&self, mut file: WorksFile, texts: Texts) -> WorksFile {
         for (path, text) in texts {
             if let Err(error) = self.shared.works.take_over(&text, Instant::now(), self.seconds()) {
                 tracing::error!(file = %path.display(), "who pays for earlier background work cannot be read: {error}");
@@ -163,8 +166,7 @@ mod tests {
     fn a_process_takes_over_the_files_of_those_that_have_ended_and_no_others() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path().join("state");
-        let texts =
-            |texts: Vec<(PathBuf, Vec<u8>)>| texts.into_iter().map(|(_, text)| String::from_utf8(text).expect("text")).collect::<Vec<_>>();
+        let texts = |texts: Texts| texts.into_iter().map(|(_, text)| String::from_utf8(text).expect("text")).collect::<Vec<_>>();
         let open = || WorksFile::open(&dir).expect("a free file");
         let (mut one, none) = open();
         let (mut two, nothing) = open();

@@ -214,12 +214,10 @@ enum Passing {
     Skipped,
 }
 
-impl FromProvider {
-    /// The reader of a session of either protocol.
-    pub fn new() -> Self {
-        let headers = Fields::from_iter([(Id::ContentType, "text/event-stream")]);
+impl Default for FromProvider {
+    fn default() -> Self {
         Self {
-            headers,
+            headers: Fields::from_iter([(Id::ContentType, "text/event-stream")]),
             meter: None,
             held: Vec::new(),
             top: Top::default(),
@@ -229,6 +227,13 @@ impl FromProvider {
             transcriber: None,
             prompt: 0,
         }
+    }
+}
+
+impl FromProvider {
+    /// The reader of a session of either protocol.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The session's model, as the provider names it.

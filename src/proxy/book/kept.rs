@@ -133,7 +133,7 @@ impl Book {
                     found = true;
                     pledge.payers = Payers::led_by(Payer::named(None)).0;
                     // The reservation is under the caller's keys.
-                    pledge.lease.take().map_or((), Lease::keep);
+                    pledge.lease.take().into_iter().for_each(Lease::keep);
                 }
             });
         }
