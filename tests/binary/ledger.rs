@@ -81,7 +81,7 @@ fn written(proxy: &Proxy, calls: u64) {
 #[test]
 fn a_process_that_is_killed_loses_at_most_the_interval_and_no_sum_is_wrong() {
     // More of them by hand: OUTRIGGER_KILLS=100.
-    let kills: u64 = std::env::var("OUTRIGGER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
+    let kills: u64 = env::var("OUTRIGGER_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6);
     let home = home(provider(), "interval: 100ms");
     let names = |count: u64| (0..count).map(|n| format!("u-{}", n % 3));
     let (mut safe, mut made, mut one) = (0, 0, None);
