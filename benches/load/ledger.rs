@@ -165,7 +165,7 @@ fn fill(dir: Option<&Path>, calls: u64, days: u32) -> Book {
     let mut book = HashMap::new();
     let began = Instant::now();
     for day in 0..days {
-        let ledger = dir.map(|dir| self::ledger(dir, day + 1));
+        let ledger = dir.map(|dir| ledger(dir, day + 1));
         let journal = ledger.as_ref().map(Ledger::worker);
         for _ in 0..calls / u64::from(days) {
             let (caller, route, model) = (chance.usize(0..CALLERS), chance.usize(0..ROUTES), chance.usize(0..MODELS));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use outrigger::{
-    admin::{Operator, State},
+    admin::{About, Operator, State},
     app::Desk,
     clock::Instant,
 };
@@ -16,7 +16,7 @@ use super::{
 
 async fn usage(replica: &Replica, by: &str) -> Value {
     let words = [("from", "1h"), ("by", by)].map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Desk::new(Arc::downgrade(&replica.0)).ask(words.into()).await.unwrap_or_else(|why| panic!("{why:?}"))
+    Desk::new(Arc::downgrade(&replica.0)).ask(About::Usage, words.into()).await.unwrap_or_else(|why| panic!("{why:?}"))
 }
 
 /// Asks until the calls are these: a client has its answer a moment before its call is counted, and a replica writes once a second.
