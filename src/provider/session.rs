@@ -136,14 +136,14 @@ pub enum Told {
     /// A response has ended.
     Ended(Box<Observed>),
     /// An event of the app was refused, or a response has failed.
-    Failed(Failed),
+    Failed(ErrorEvent),
     /// The app's speech was transcribed, by a model of its own.
     Transcribed(Box<Observed>),
 }
 
 /// An `error` event.
 #[derive(Debug)]
-pub struct Failed {
+pub struct ErrorEvent {
     /// The app's id of the event that is at fault, if the provider names it.
     pub of: Option<Box<str>>,
     /// Whether the error is a refusal of what was asked, not a failure of the provider.
@@ -153,7 +153,7 @@ pub struct Failed {
     event: Box<[u8]>,
 }
 
-impl Failed {
+impl ErrorEvent {
     /// Reads an `error` event. Sources: `RealtimeErrorEvent` (its `error.event_id` is the app's) and the errors of the WebSocket mode, which
     /// have a `status`.
     fn of(event: &[u8]) -> Self {
@@ -295,7 +295,7 @@ impl FromProvider {
     }
 
     /// The response under way has failed, as the error says.
-    pub fn fail(&mut self, failed: &Failed) -> Option<Observed> {
+    pub fn fail(&mut self, failed: &ErrorEvent) -> Option<Observed> {
         feed_event(self.meter.as_mut()?, "error", &failed.event);
         self.finish()
     }
@@ -317,7 +317,7 @@ impl FromProvider {
                 let observed = meter.finish(true, 0);
                 Some(Told::Transcribed(Box::new(Observed { model: self.transcriber.clone(), ..observed })))
             }
-            "error" => Some(Told::Failed(Failed::of(message))),
+            "error" => Some(Told::Failed(ErrorEvent::of(message))),
             name => {
                 let name = response_event(name)?;
                 self.begin(name, begins);

@@ -58,14 +58,21 @@ pub struct Exchange {
     pub seat: Option<Seat>,
     /// The upstream connection, to be released when the body has ended well.
     pub connection: Option<Connection>,
-    /// The watch over a WebSocket to a model.
-    pub(super) watch: Option<Rc<Watch>>,
-    /// The answer that opened the tunnel. Its bill holds the try's places among the requests in flight until the tunnel ends.
-    pub(super) opening: Option<Box<Body>>,
+    /// What a tunnel holds until it ends.
+    pub(super) held: HeldByTunnel,
     running: Option<Running<Keyed>>,
     span: Option<Span>,
     ended: bool,
     _inflight: GaugeGuard,
+}
+
+/// What a tunnel holds until it ends.
+#[derive(Default)]
+pub(super) struct HeldByTunnel {
+    /// The watch over a WebSocket to a model.
+    pub watch: Option<Rc<Watch>>,
+    /// The answer that opened the tunnel. Its bill holds the try's places among the requests in flight.
+    pub opening: Option<Box<Body>>,
 }
 
 /// The cache's part in a request.
@@ -138,8 +145,7 @@ impl Exchange {
             spent: None,
             seat: None,
             connection: None,
-            watch: None,
-            opening: None,
+            held: HeldByTunnel::default(),
             running: None,
             span: None,
             ended: false,

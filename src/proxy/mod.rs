@@ -142,7 +142,7 @@ impl Proxy {
             Ok(Served::Response(response, bounds)) => Handled::Answer(exchange.end_with(response, bounds)),
             Ok(Served::Tunnel(response, upstream)) => {
                 exchange.switching();
-                exchange.watch = session::Watch::of(&exchange.ask, response.headers());
+                exchange.held.watch = session::Watch::of(&exchange.ask, response.headers());
                 Handled::Tunnel(response, upstream, exchange)
             }
             Err(reject) => Handled::Answer(Self::refuse(exchange, reject)),
@@ -346,7 +346,7 @@ impl Attempted {
         }
         match connection.and_then(Connection::into_tunnel) {
             Some(upstream) => {
-                exchange.opening = (!matches!(body, Body::Empty)).then(|| Box::new(body));
+                exchange.held.opening = (!matches!(body, Body::Empty)).then(|| Box::new(body));
                 Ok(Served::Tunnel(Response::from_parts(head, Body::Empty), upstream))
             }
             None => Err(Reject::Internal("the target's connection cannot become a tunnel".into())),

@@ -23,14 +23,14 @@ use super::{
 };
 use crate::{
     arrival::Arrival,
-    body::websocket::{Deflate, Lost, Part, Reader},
+    body::websocket::{self, Deflate, Lost, Reader},
     clock::Instant,
     config::Operation,
     http1::Fields,
     policy::limits::{Lease, keys},
     provider::{
         self, Facts, Observed, Shape,
-        session::{Create, Failed, FromApp, FromProvider, Session, Told},
+        session::{Create, ErrorEvent, FromApp, FromProvider, Session, Told},
     },
     reject::Reject,
     upstream::headers,
@@ -389,7 +389,7 @@ enum AtFault {
 
 impl Inner {
     /// Takes a part of a message of the provider. The oldest request begins with the first event of a response.
-    fn hear(&mut self, part: Part<'_>) -> Option<Told> {
+    fn hear(&mut self, part: websocket::Part<'_>) -> Option<Told> {
         let Self { asked, heard, open, started, began, .. } = self;
         heard.feed(part, &mut || {
             *started = open.pop_front();
@@ -399,7 +399,7 @@ impl Inner {
     }
 
     /// Finds what an error is about: the event that it names, or else the one that it must mean.
-    fn at_fault(&self, session: Session, failed: &Failed) -> AtFault {
+    fn at_fault(&self, session: Session, failed: &ErrorEvent) -> AtFault {
         let under_way = self.heard.is_under_way();
         if let Some(id) = &failed.of {
             let is = |open: &Rc<Open>| open.event_id.as_ref() == Some(id);

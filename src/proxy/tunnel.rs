@@ -27,7 +27,7 @@ const POLICY: u16 = 1008;
 
 /// Joins the two connections. The exchange ends with them.
 pub async fn run(mut client: impl AsyncRead + AsyncWrite + Unpin, mut upstream: Tunnel, mut exchange: Box<Exchange>) {
-    if let Some(watch) = exchange.watch.take() {
+    if let Some(watch) = exchange.held.watch.take() {
         return watched(client, upstream, exchange, watch).await;
     }
     match tokio::io::copy_bidirectional(&mut client, upstream.stream()).await {
@@ -200,6 +200,8 @@ mod tests {
         };
         let (passed, ()) = tokio::join!(pipe.run(), other);
         passed.expect("passed");
-        assert_eq!((total.get(), seen.into_inner()), (45, vec![10, 20, 30, 40]));
+        let seen = seen.into_inner();
+        assert_eq!((total.get(), seen.len() >= 4), (45, true), "{seen:?}");
+        assert!(seen.windows(2).all(|pair| pair[1] - pair[0] <= 20), "others get their turns in between: {seen:?}");
     }
 }

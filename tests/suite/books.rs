@@ -43,7 +43,8 @@ outbound:
 const CHAT: &str = "/openai/v1/chat/completions";
 const RESPONSES: &str = "/scripted/v1/responses";
 const WHO: [&str; 4] = ["ann", "bob", "cid", "dan"];
-const FAULTS: [&str; 5] = ["503", "429;retry-after-ms=5", "500", "close", "503;html"];
+/// What no provider bills. A connection that closes may have been billed: `spend` tells of it.
+const FAULTS: [&str; 4] = ["503", "429;retry-after-ms=5", "500", "503;html"];
 
 /// What a limit says is used, in its own unit; of a caller, where it is kept by caller.
 pub async fn used(world: &World, provider: &str, limit: &str, caller: &str) -> u64 {

@@ -65,7 +65,8 @@ pub(in crate::config) static TABLE: Table = Table::new(
             .says("1GiB in `state_dir` or Redis, 16MiB in memory")
             .eg("1GiB"),
         Key::new("shared", BOOL, "The ledger is in Redis: one book for all replicas. Needs `redis`.")
-            .says("true with `redis` and without `state_dir`"),
+            .says("true with `redis` and without `state_dir`")
+            .eg("false"),
     ],
 );
 

@@ -7,13 +7,12 @@ use std::{net::SocketAddr, rc::Rc};
 
 use http::{Method, Uri, Version};
 
-use super::{Bill, late::Late};
+use super::{super::Proxy, Bill, late::Late};
 use crate::{
     arrival::{Arrival, Door, PeerText},
     clock::Instant,
     http1::Fields,
     proxy::{
-        Proxy,
         ask::{Ask, Origin},
         payer::{Payer, Payers},
         pledge::Pledge,

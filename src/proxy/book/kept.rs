@@ -24,12 +24,12 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     format: u32,
-    open: Vec<Open>,
+    open: Vec<OpenWork>,
     paid: Vec<Paid>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Open {
+struct OpenWork {
     provider: String,
     id: String,
     /// Seconds since 1970.
@@ -77,7 +77,7 @@ impl Book {
                 let since = seconds.saturating_sub(now.saturating_duration_since(at).as_secs());
                 let Some(pledge) = pledge else { return kept.paid.push(Paid { provider, id, since }) };
                 let order = &pledge.order;
-                kept.open.push(Open {
+                kept.open.push(OpenWork {
                     provider,
                     id,
                     since,
