@@ -54,8 +54,9 @@ fn selects(selector: &str, line: &str) -> bool {
 #[test]
 fn every_series_that_a_rule_uses_exists_before_anything_happens() {
     let app = App::start();
-    let policies = "  defaults: {cache: {ttl: 1s}, breaker: {}, retry: {}}\nmemory_limit: 1GiB";
-    let home = Home::new(&(yaml(&app, policies) + QUICK));
+    let line = "limits: [{name: line, key: client_ip, requests: 1k, window: 1m, queue: {max: 1, wait: 1s}}]";
+    let policies = format!("  {line}\n  defaults: {{cache: {{ttl: 1s}}, breaker: {{}}, retry: {{}}}}\nmemory_limit: 1GiB");
+    let home = Home::new(&(yaml(&app, &policies) + QUICK));
     let proxy = home.start();
     let text = get(proxy.admin, "/metrics").text();
     let used = selected_by_rules();
