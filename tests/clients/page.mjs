@@ -206,6 +206,11 @@ await check("the token signs in, stays out of the address, and allows changes", 
   await page.locator("pre", { hasText: "user-spend" }).waitFor();
   assert.ok(!(await page.locator("pre").textContent()).includes("sk-one"), "secrets are masked");
   assert.ok(!page.url().includes(TOKEN));
+  await page.goto(`${ADMIN}/#constructor`); // a name that every object has
+  await open(page, "canvas");
+  await page.evaluate(() => { location.hash = "__proto__"; });
+  await page.waitForTimeout(200);
+  assert.equal(await page.locator("main.view-canvas").count(), 1, "what is no view opens none");
   assert.equal(await page.evaluate((secret) => JSON.stringify(localStorage).includes(secret) || document.documentElement.textContent.includes(secret), TOKEN), false);
 });
 
@@ -299,15 +304,36 @@ await check("below a path, with and without the last slash", async () => {
   await below.context().close();
 });
 
+/** Opens the picture with what is known of a route. A click on the chosen node would close it. */
+async function products() {
+  await open(page, "canvas");
+  await page.locator('g[data-id="in:products"]').waitFor();
+  if (!(await page.locator(".side h2").isVisible())) await page.locator('g[data-id="in:products"]').click();
+  await page.locator(".side h2").waitFor();
+}
+
 await check("a saved report opens from a file, with its numbers and without the proxy", async () => {
+  // With the token, the terms of a route and the configuration are among the answers.
+  await page.getByRole("banner").getByRole("button", { name: "Sign out" }).waitFor();
+  await open(page, "errors");
+  await page.locator("[aria-label=Errors] tbody tr").first().waitFor();
+  await open(page, "config");
+  await page.locator("pre", { hasText: "user-spend" }).waitFor();
+  await products();
+  await page.locator(".side", { hasText: "What holds here" }).waitFor();
   await open(page, "overview");
   await page.waitForTimeout(2_500);
   const download = page.waitForEvent("download");
   await page.getByRole("button", { name: "Save report" }).click();
+  await page.locator("#said", { hasText: "Left out: the configuration, the terms" }).waitFor();
   const file = path.join(SHOTS, "report.html");
   await (await download).saveAs(file);
   const text = fs.readFileSync(file, "utf8");
   assert.ok(!text.includes(TOKEN) && !text.includes("sk-one") && !text.includes("sk-ant"), "no secret is in it");
+  const held = JSON.parse(text.match(/<script type="application\/json" id="report">(.*?)<\/script>/s)[1]);
+  const may = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals"];
+  assert.deepEqual(Object.keys(held.answers).filter((path) => !may.includes(path) && !path.startsWith("api/usage?")), [], "nothing that the token guards");
+  assert.ok(held.answers["api/limits"] && held.answers["api/health"]);
   const report = await tab({ offline: true });
   await report.goto(pathToFileURL(file).href);
   await report.locator(".live", { hasText: "report of" }).waitFor();
@@ -317,6 +343,9 @@ await check("a saved report opens from a file, with its numbers and without the 
     await report.waitForTimeout(200);
     await axe(report, `report, ${view}`);
   }
+  assert.match(await report.locator("#banner").textContent(), /Left out: the configuration/);
+  await report.goto(`${pathToFileURL(file).href}#errors`);
+  await report.locator("main", { hasText: "is not part of a saved report" }).waitFor();
   await report.goto(`${pathToFileURL(file).href}#overview`);
   assert.ok(await report.locator("[aria-label=Routes] tbody tr").count() > 6);
   await report.goto(`${pathToFileURL(file).href}#money`);
@@ -324,6 +353,16 @@ await check("a saved report opens from a file, with its numbers and without the 
   await report.screenshot({ path: path.join(SHOTS, "report.png"), fullPage: true });
   clean(report);
   await report.context().close();
+});
+
+await check("signing out forgets what the token has opened", async () => {
+  await products();
+  await page.locator(".side", { hasText: "What holds here" }).waitFor();
+  await page.getByRole("banner").getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("banner").getByRole("button", { name: "Sign in" }).waitFor();
+  await products();
+  await page.waitForTimeout(500);
+  assert.equal(await page.locator(".side", { hasText: "What holds here" }).count(), 0);
 });
 
 await check("first paint within 150 ms", async () => {

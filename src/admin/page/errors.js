@@ -85,7 +85,8 @@ views.errors = {
       go("errors", { door: row.door, route: row.route, ...(row.reason.startsWith("status ") ? { status: row.reason.slice(7) } : { reason: row.reason }) });
     } });
     const ring = panel("Failures", { note: "newest first; one opens its story" }, form, wrong, h("div", { class: "desk flat" }, h("div", null, list.element, h("div", { class: "bar" }, newest, older, kept)), detail));
-    fill(root, [ring, panel("By reason", { note: "out of the counters: every refusal and every answer of 500 or more" }, counted.element)]);
+    const closed = h("div", { hidden: true }); // a door that is open to a network shows the stories with a token alone
+    fill(root, [ring, closed, panel("By reason", { note: "out of the counters: every refusal and every answer of 500 or more" }, counted.element)]);
     let shown = null;
     return {
       update() {
@@ -93,7 +94,11 @@ views.errors = {
         const { data, error } = look(errorPath(words, 100) + (before ? "&before=" + before : ""), before ? 60 : 2);
         wrong.hidden = !error;
         say(wrong, error ? error.message : "");
-        ring.hidden = !report && access.known && !has("api/errors");
+        ring.hidden = !!report || (access.known && !has("api/errors"));
+        if (closed.hidden === ring.hidden) {
+          closed.hidden = !ring.hidden;
+          closed.replaceChildren(...[needsToken("What a failure's story tells")].filter(Boolean));
+        }
         const rows = (data && data.failures) || [];
         list.update(rows);
         if (data && data.kept) say(kept, whole(data.kept.entries) + " failures are kept" + (data.displaced ? ", " + whole(data.displaced) + " older ones made room" : "") + ". No bodies and no secrets are in them.");

@@ -89,13 +89,15 @@ async function follow() {
       continue;
     }
     link.abort = new AbortController();
+    const before = link.last;
     try {
       const answer = await fetch(address("api/live"), {
         cache: "no-store", credentials: "omit", signal: link.abort.signal, headers: fields({ accept: "text/event-stream", ...(link.last ? { "last-event-id": link.last } : {}) }),
       });
       if (!answer.ok) throw new Refusal(answer.status, await answer.json().catch(() => null));
       await read(answer.body.getReader());
-      throw new Refusal(0, null);
+      // The proxy ends each feed after some minutes. The next one goes on where this one was.
+      if (link.last === before) throw new Refusal(0, null);
     } catch (error) {
       link.state = error.status === 401 || error.status === 403 ? "locked" : "away";
       link.why = error instanceof Refusal && error.status ? error.message : "";
@@ -165,7 +167,7 @@ function forgetToken() {
   access.token = access.name = "";
   access.operates = false;
   try { sessionStorage.removeItem(TOKEN); } catch { /* it was not kept */ }
-  answers.delete("api/config");
+  answers.clear(); // among them is what the token has opened
 }
 
 async function signIn(token) {

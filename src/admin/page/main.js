@@ -81,7 +81,7 @@ function frame() {
   say(person, access.name ? "Sign out" : "Sign in");
   set(person, "title", access.name ? "Signed in as " + access.name : null);
   const draining = total("draining") > 0;
-  const text = report ? "" :
+  const text = report ? "A saved report. Left out: " + LEFT_OUT + "." :
     link.state === "away" ? "The proxy does not answer. The numbers below are those of " + (store.at ? moment(store.at) : "no moment yet") + "; the page tries again by itself." + (link.why ? " It said: " + link.why : "") :
     link.state === "locked" ? "The proxy wants the admin token before it shows its numbers. Sign in, or open the page over its loopback address." :
     draining ? "The proxy is draining: it finishes what is under way and takes nothing new." : "";
@@ -133,15 +133,18 @@ function signOut() {
 
 // ---- the saved report: this document, with what it knows inside
 
+// What may leave the machine. Everything else stays: the configuration, the terms of the routes, the stories of failures.
 const SAVED = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals"];
+
+const LEFT_OUT = "the configuration, the terms of the routes, the stories of failures, the token";
 
 async function saveReport() {
   try {
     const page = await (await fetch(BASE.href, { credentials: "omit", cache: "no-store" })).text();
     const kept = {};
-    for (const [path, one] of answers) if (one.data && !path.startsWith("api/config")) kept[path] = one.data;
     for (const path of [...SAVED, ...(views.money ? moneyQuestions() : [])]) {
-      if (!kept[path]) kept[path] = await ask(path).catch(() => null);
+      const known = answers.get(path);
+      kept[path] = known && known.data ? known.data : await ask(path).catch(() => null);
     }
     const know = { store: { ...store, series: [...store.series.values()], lists: null, flows: store.flows.map((all) => [...all.entries()]) }, points: {}, answers: kept };
     const begin = Math.max(0, points.end - POINTS);
@@ -151,7 +154,7 @@ async function saveReport() {
     const mark = '<script type="application/json" id="report">';
     const at = page.indexOf(mark) + mark.length;
     download("outrigger-" + moment(store.at).replace(" ", "-").replaceAll(":", "") + ".html", "text/html", page.slice(0, at) + text + page.slice(at));
-    tell("The report is saved. It holds names of callers and routes, no configuration and no token.", "ok");
+    tell("The report is saved. It holds names of callers and routes. Left out: " + LEFT_OUT + ".", "ok");
   } catch (error) { tell("The report could not be saved: " + error.message, "bad"); }
 }
 

@@ -1,6 +1,7 @@
 // Overview: how both doors do just now, the last hour, the budgets, and every route.
 
-const views = {};
+/** The views by name. A name of every object, as `constructor`, is none of them. */
+const views = Object.create(null);
 
 /** Rows by door and route, with the numbers of the last seconds. */
 function routes() {
