@@ -1,9 +1,11 @@
 //! Flows: ended exchanges by caller, route, provider and model, counted while somebody looks.
 //!
 //! Each worker counts into a table of its own; a reader takes the tables away. While nobody looks, an ended exchange costs one relaxed
-//! load. A table holds at most [`MOST`] flows: further ones are counted without caller and model.
+//! load. A table holds at most [`MOST`] flows: further ones are counted without caller and model. A reading gives at most [`MOST`] flows of
+//! all workers in full: the others are added up by route, target and operation.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     mem,
     sync::{
@@ -17,7 +19,7 @@ use parking_lot::Mutex;
 use super::metrics::OTHER;
 use crate::arrival::Door;
 
-/// Most flows of one worker between two readings. Flows beyond them lose caller and model.
+/// Most flows of one worker between two readings, and of a reading. Flows beyond them lose caller and model.
 pub const MOST: usize = 2048;
 
 /// The way of an exchange.
@@ -104,7 +106,7 @@ impl Flows {
         }
     }
 
-    /// The flows since the last reading, over all workers.
+    /// The flows since the last reading, over all workers. The flows with the most requests keep their callers.
     pub fn take(&self) -> HashMap<Flow, Sums, foldhash::fast::RandomState> {
         let mut all = Table::default();
         for table in self.workers.lock().iter() {
@@ -116,8 +118,26 @@ impl Flows {
             }
             counted.into_iter().for_each(|(flow, sums)| all.entry(flow).or_default().add(&sums));
         }
-        all
+        folded(all)
     }
+}
+
+/// At most [`MOST`] flows in full, and the others without what is unbounded in number.
+fn folded(all: Table) -> Table {
+    if all.len() <= MOST {
+        return all;
+    }
+    let mut rows: Vec<(Flow, Sums)> = all.into_iter().collect();
+    rows.select_nth_unstable_by_key(MOST, |(_, sums)| Reverse(sums.requests));
+    let mut all = Table::default();
+    for (nth, (mut flow, sums)) in rows.into_iter().enumerate() {
+        if nth >= MOST {
+            let model = flow.model.map(|_| OTHER.into());
+            flow = Flow { caller: Some(OTHER.into()), cause: None, model, key: None, ..flow };
+        }
+        all.entry(flow).or_default().add(&sums);
+    }
+    all
 }
 
 impl WorkerFlows {
@@ -178,6 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_of_many_workers_is_bounded_too() {
+        let flows = Flows::default();
+        flows.watch(true);
+        for worker in 0..4 {
+            let table = flows.worker();
+            for n in 0..MOST {
+                table.add(flow(&format!("{worker}-{n}")), &ONE);
+            }
+            table.add(flow("0-7"), &ONE);
+        }
+        let taken = flows.take();
+        assert!((MOST..=MOST + 1).contains(&taken.len()), "{}", taken.len());
+        assert_eq!(taken.values().map(|sums| sums.requests).sum::<u64>(), 4 * (MOST as u64 + 1), "nothing is lost");
+        assert!(taken.contains_key(&flow("0-7")), "the busiest keep their names");
+    }
+
+    #[test]
     fn flows_beyond_the_bound_are_counted_without_their_caller() {
         let flows = Flows::default();
         let worker = flows.worker();
@@ -187,7 +224,7 @@ mod tests {
         }
         worker.add(flow("u0"), &ONE);
         let taken = flows.take();
-        assert_eq!(taken.len(), MOST + 1);
-        assert_eq!((taken[&flow(OTHER)].requests, taken[&flow("u0")].requests), (10, 2));
+        assert_eq!(taken.len(), MOST);
+        assert_eq!((taken[&flow(OTHER)].requests, taken[&flow("u0")].requests), (11, 2));
     }
 }
