@@ -32,6 +32,7 @@ pub use block::*;
 pub use key::KeyPart;
 pub use mode::Mode;
 pub use policy::*;
+pub use secrecy::is_secret_value;
 pub use tls::{Authorities, Identity, Pin};
 pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
 pub use web_origin::{Sent, WebOrigin};

@@ -35,8 +35,9 @@ pub(super) fn is_secret_name(name: &str) -> bool {
     name.split(|c: char| !c.is_ascii_alphanumeric()).any(|part| NAMES.contains(&part)) || name.ends_with("key") || name.ends_with("token")
 }
 
-/// Whether a value looks like a credential.
-pub(super) fn is_secret_value(value: &str) -> bool {
+/// Whether a value looks like a credential: by its prefix, as a URL with a password, a scheme of `Authorization`, a long run of mixed
+/// letters and digits, or a UUID.
+pub fn is_secret_value(value: &str) -> bool {
     if PREFIXES.iter().any(|prefix| value.starts_with(prefix) && value.len() > prefix.len() + 4) {
         return true;
     }

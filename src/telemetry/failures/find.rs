@@ -31,8 +31,9 @@ pub struct Filter {
     trace: Option<u128>,
     /// Members that the story must have, as bytes of its line.
     members: Vec<Vec<u8>>,
-    before: u64,
-    after: u64,
+    /// Only failures with smaller numbers, and with larger ones.
+    pub(super) before: u64,
+    pub(super) after: u64,
     /// Most failures of the page.
     pub(super) limit: usize,
 }
@@ -100,12 +101,10 @@ impl Filter {
         Ok(())
     }
 
-    /// Whether a failure is meant; `number` is its place in the ring's order.
-    pub(super) fn fits(&self, number: u64, entry: &Entry) -> bool {
+    /// Whether a failure is meant, apart from its number.
+    pub(super) fn fits(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         (self.since..=self.until).contains(&entry.at)
-            && number < self.before
-            && number > self.after
             && self.door.is_none_or(|door| door == entry.door)
             && self.kind.is_none_or(|kind| kind == entry.kind)
             && self.status.is_none_or(|(first, last)| (first..=last).contains(&entry.status))

@@ -1,34 +1,38 @@
 //! The last failures, each with the whole story of its exchange. Bodies and secrets have no place in a story: a story is a line of
 //! the access log, the steps of the tries, and the limits' and the cache's words.
 //!
-//! The ring is bounded in entries and in bytes; the oldest failure makes room for the newest. Only an exchange that failed takes the
-//! lock. A story is put together before the lock is taken, and what leaves the ring is freed after the lock is given back.
+//! The ring is bounded in entries and in bytes; the oldest failure makes room for the newest. Only an exchange that failed takes a
+//! lock, that of its own thread. A story is put together before the lock is taken, and what leaves the ring is freed after the lock is
+//! given back. Paths and values of queries that look like credentials are masked.
 
 mod find;
+mod mask;
+mod ring;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::VecDeque,
     mem::size_of,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 pub use find::{Filter, MAX_ROWS};
 pub use step::{RECONNECT, Then, TryStep};
 
+use self::ring::{Numbered, Ring};
 use super::log::{ExchangeOutcome, Record};
 use crate::{arrival::Door, clock::unix, config::FailureBounds};
 
 /// Longest text of one member of a story, in bytes: one client's long path must not displace the failures of others.
 const LONGEST: usize = 1024;
+/// Bytes behind [`LONGEST`] by which a secret at its end is recognized.
+const SEEN: usize = 64;
 /// Bytes of an entry beside its line: its place in the ring, and the counts of its `Arc`.
-const OVERHEAD: usize = size_of::<Entry>() + size_of::<(u64, Arc<Entry>)>() + 2 * size_of::<usize>();
+const OVERHEAD: usize = size_of::<Entry>() + size_of::<Numbered>() + 2 * size_of::<usize>();
 
 /// What kind of failure an exchange was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,26 +141,17 @@ impl Entry {
     }
 }
 
-#[derive(Debug, Default)]
-struct Ring {
-    /// Each failure with its number, in the order in which they ended.
-    entries: VecDeque<(u64, Arc<Entry>)>,
-    last: u64,
-    bytes: usize,
-}
-
 /// The last failures of the process. Shared by all workers.
 #[derive(Debug)]
 pub struct Failures {
     bounds: FailureBounds,
-    ring: Mutex<Ring>,
-    displaced: AtomicU64,
+    ring: Ring,
 }
 
 impl Failures {
     /// A ring of these bounds. A ring without room keeps nothing.
     pub fn new(bounds: FailureBounds) -> Arc<Self> {
-        Arc::new(Self { bounds, ring: Mutex::default(), displaced: AtomicU64::new(0) })
+        Arc::new(Self { bounds, ring: Ring::new(bounds) })
     }
 
     /// Whether failures are kept at all; ask before a story is put together.
@@ -166,70 +161,40 @@ impl Failures {
 
     /// Keeps a failure. `record` is its line of the access log.
     pub fn keep(&self, record: &Record<'_>, failure: &FailureFacts<'_>) {
-        if !self.is_on() {
-            return;
+        if self.is_on() {
+            self.ring.push(Arc::new(story(record, failure)));
         }
-        let entry = Arc::new(story(record, failure));
-        let bytes = entry.bytes();
-        let mut gone = Vec::new();
-        {
-            let mut ring = self.ring.lock();
-            ring.last += 1;
-            ring.bytes += bytes;
-            let number = ring.last;
-            ring.entries.push_back((number, entry));
-            while ring.entries.len() > self.bounds.keep || ring.bytes > self.bounds.bytes {
-                let Some((_, oldest)) = ring.entries.pop_front() else { break };
-                ring.bytes -= oldest.bytes();
-                gone.push(oldest);
-            }
-        }
-        self.displaced.fetch_add(gone.len() as u64, Relaxed);
     }
 
     /// Forgets the failures of a caller. Gives their number.
     pub fn erase(&self, caller: &str) -> usize {
-        let mut gone = Vec::new();
-        let mut ring = self.ring.lock();
-        let kept = std::mem::take(&mut ring.entries);
-        for (number, entry) in kept {
-            if *entry.caller == *caller {
-                ring.bytes -= entry.bytes();
-                gone.push(entry);
-            } else {
-                ring.entries.push_back((number, entry));
-            }
-        }
-        drop(ring);
-        gone.len()
+        self.ring.remove(|entry| *entry.caller == *caller)
     }
 
     /// Failures in the ring, and their bytes.
     pub fn kept(&self) -> (usize, usize) {
-        let ring = self.ring.lock();
-        (ring.entries.len(), ring.bytes)
+        self.ring.kept()
     }
 
     /// Failures that newer ones have displaced.
     pub fn displaced(&self) -> u64 {
-        self.displaced.load(Relaxed)
+        self.ring.displaced()
     }
 
     /// The failures that a filter means, the newest first, as the admin door shows them. It may take milliseconds: not for a worker.
     pub fn find(&self, filter: &Filter) -> Value {
-        let (entries, newest, bytes, oldest) = {
-            let ring = self.ring.lock();
-            let entries: Vec<(u64, Arc<Entry>)> = ring.entries.iter().rev().cloned().collect();
-            (entries, ring.last, ring.bytes, ring.entries.front().map(|(_, entry)| entry.at))
-        };
-        let mut fits = entries.iter().filter(|(number, entry)| filter.fits(*number, entry));
-        let rows: Vec<&(u64, Arc<Entry>)> = fits.by_ref().take(filter.limit).collect();
+        // Before the entries are looked at: what comes later is later for whoever asks after this number.
+        let newest = self.ring.newest();
+        let known = self.ring.backwards(filter.before.min(newest + 1));
+        let mut fits = known.take_while(|(number, _)| *number > filter.after).filter(|(_, entry)| filter.fits(entry));
+        let rows: Vec<Numbered> = fits.by_ref().take(filter.limit).collect();
         let next = rows.last().map(|(number, _)| number).filter(|_| fits.next().is_some());
+        let (entries, bytes) = self.kept();
         json!({
             "failures": rows.iter().map(|(number, entry)| shown(*number, entry)).collect::<Vec<_>>(),
             "next": next.map(u64::to_string),
             "newest": newest.to_string(),
-            "kept": {"entries": entries.len(), "bytes": bytes, "oldest": oldest.map(find::time)},
+            "kept": {"entries": entries, "bytes": bytes, "oldest": self.ring.oldest().map(|entry| find::time(entry.at))},
             "bounds": {"entries": self.bounds.keep, "bytes": self.bounds.bytes},
             "displaced": self.displaced(),
         })
@@ -253,13 +218,16 @@ fn story(record: &Record<'_>, failure: &FailureFacts<'_>) -> Entry {
     // An exchange without a reject has the reason of its last step, else the word of its kind.
     let of_step = || failure.steps.iter().rev().find(|step| step.is_failure()).map(|step| step.result);
     let reason = failure.reason.or_else(of_step).unwrap_or(failure.kind.as_str());
+    // What a cut would make unrecognizable is looked at before the cut.
+    let (path, query) = (mask::path(cut(record.path, LONGEST + SEEN)), mask::query(cut(record.query, LONGEST + SEEN)));
+    let cut = |text| cut(text, LONGEST);
     let short = Record {
         reason: Some(reason),
         trace_id: (trace != 0).then(|| trace.into()),
         caller: cut(record.caller),
         host: cut(record.host),
-        path: cut(record.path),
-        query: cut(record.query),
+        path: cut(&path),
+        query: cut(&query),
         detail: cut(detail),
         limit: cut(record.limit),
         would_refuse: cut(record.would_refuse),
@@ -297,6 +265,6 @@ fn millis(at: SystemTime) -> u64 {
 }
 
 /// The beginning of a text that is too long.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST)]
+fn cut(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
 }

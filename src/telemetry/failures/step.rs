@@ -75,7 +75,7 @@ impl TryStep {
         millis(out, "{\"at_ms\":", self.at);
         member(out, ",\"target\":", &self.target);
         if let Some(model) = &self.model {
-            member(out, ",\"model\":", super::cut(model));
+            member(out, ",\"model\":", super::cut(model, super::LONGEST));
         }
         if self.status != 0 {
             out.extend_from_slice(b",\"status\":");

@@ -228,3 +228,84 @@ fn an_erased_caller_is_forgotten() {
     assert!(ring.kept().1 < before);
     assert!(!ask(&ring, &[]).to_string().contains("ann"));
 }
+
+#[test]
+fn secrets_in_a_path_or_a_value_are_not_in_the_ring() {
+    let ring = ring(10, 1 << 20);
+    let secret = "0123456789abcdef0123456789abcdef";
+    let far = format!("/{}/{secret}", "x/".repeat(LONGEST / 2 - 5));
+    for path in [format!("/reset/{secret}/now"), far, format!("/{}", "ab/".repeat(400))] {
+        ring.keep(&Record { query: "to=sk-proj-abcdef&page=2&token=x", ..record(&path, "") }, &failure(&[]));
+    }
+    let page = ask(&ring, &[]);
+    assert!(!page.to_string().contains("0123456789abc") && !page.to_string().contains("sk-proj"), "{page}");
+    assert_eq!(paths(&page)[2], "/reset/***/now?to=***&page=2&token=***");
+}
+
+#[test]
+fn threads_keep_side_by_side_and_a_follower_misses_none() {
+    const EACH: usize = 2_000;
+    let ring = ring(4 * EACH, 1 << 30);
+    let mut seen = std::collections::HashSet::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4)
+            .map(|thread| {
+                let ring = &ring;
+                scope.spawn(move || (0..EACH).for_each(|n| ring.keep(&record(&format!("/{thread}/{n}"), ""), &failure(&[]))))
+            })
+            .collect();
+        let mut newest = "0".to_owned();
+        loop {
+            let over = threads.iter().all(std::thread::ScopedJoinHandle::is_finished);
+            let mut before = u64::MAX.to_string();
+            let after = newest.clone();
+            let mut first = true;
+            loop {
+                let page = ask(&ring, &[("after", &after), ("before", &before), ("limit", "1000")]);
+                if std::mem::take(&mut first) {
+                    page["newest"].as_str().expect("a place").clone_into(&mut newest);
+                }
+                for path in paths(&page) {
+                    assert!(seen.insert(path.clone()), "{path} twice");
+                }
+                match page["next"].as_str() {
+                    Some(next) => before = next.to_owned(),
+                    None => break,
+                }
+            }
+            if over {
+                break;
+            }
+        }
+    });
+    assert_eq!(seen.len(), 4 * EACH);
+    let page = ask(&ring, &[("limit", "1000")]);
+    let ids: Vec<u64> = page["failures"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| row["id"].as_str().expect("an id").parse().expect("a number"))
+        .collect();
+    assert!(ids.is_sorted_by(|later, earlier| later > earlier) && ids[0] == 4 * EACH as u64, "the newest first, over all threads");
+}
+
+#[test]
+fn the_bounds_hold_for_all_threads_together_and_the_oldest_goes_first() {
+    let ring = ring(100, 1 << 30);
+    std::thread::scope(|scope| {
+        let quiet = scope.spawn(|| ring.keep(&record("/quiet", ""), &failure(&[])));
+        quiet.join().expect("ends");
+        for thread in 0..3 {
+            let ring = &ring;
+            scope.spawn(move || (0..500).for_each(|n| ring.keep(&record(&format!("/{thread}/{n}"), ""), &failure(&[]))));
+        }
+    });
+    let page = ask(&ring, &[("limit", "1000")]);
+    let entries = page["failures"].as_array().map(Vec::len).expect("a list");
+    // Threads that see the bound passed at the same moment may each let one go.
+    assert!((97..=100).contains(&entries), "{entries}");
+    assert_eq!((ring.kept().0, ring.displaced()), (entries, 1_501 - entries as u64));
+    assert!(!paths(&page).iter().any(|path| path.starts_with("/quiet")));
+    ring.erase("");
+    assert_eq!(ring.kept(), (0, 0));
+}
