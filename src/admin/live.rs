@@ -2,7 +2,8 @@
 //!
 //! One task reads the proxy's numbers for all viewers, while there are any and for [`LINGER`] after the last one. While nobody looks
 //! nothing is read, and no flow is counted. A viewer that comes back with `Last-Event-ID` gets the ticks that it has missed, as long as
-//! they are among the last [`KEPT`]; otherwise, and when it reads too slowly, a new snapshot.
+//! they are among the last [`KEPT`]; otherwise, and when it reads too slowly, a new snapshot. A feed ends after [`LIFE`]: a viewer that has
+//! gone silently, or never reads, gives its place back.
 
 mod book;
 
@@ -14,7 +15,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use parking_lot::Mutex;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::{Instant, timeout_at},
+};
 
 use self::book::Book;
 use super::Operator;
@@ -34,6 +38,10 @@ pub const LINGER: Duration = Duration::from_secs(15);
 pub const KEPT: usize = 60;
 /// Most viewers at once. Each holds one of the door's connections.
 pub const VIEWERS: usize = 16;
+/// Bytes of the ticks that are kept.
+pub const KEPT_BYTES: usize = 4 << 20;
+/// Length of a feed. The viewer comes back with `Last-Event-ID` and misses nothing.
+pub const LIFE: Duration = Duration::from_secs(600);
 /// Ticks that a slow viewer may be behind.
 const BEHIND: usize = 16;
 
@@ -83,7 +91,25 @@ struct State {
     /// The number of the last event.
     last: u64,
     book: Book,
-    kept: VecDeque<Event>,
+    kept: Kept,
+}
+
+/// The last ticks, the oldest first: at most [`KEPT`], and [`KEPT_BYTES`] of them.
+#[derive(Default)]
+struct Kept {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, event: Event) {
+        self.bytes += event.1.len();
+        self.events.push_back(event);
+        while self.events.len() > KEPT || self.bytes > KEPT_BYTES {
+            let Some((_, oldest)) = self.events.pop_front() else { break };
+            self.bytes -= oldest.len();
+        }
+    }
 }
 
 impl Hub {
@@ -98,11 +124,15 @@ impl Hub {
         let Some((first, events, viewer)) = self.join(seen) else {
             return full();
         };
+        let end = Instant::now() + LIFE;
         let at = (first, events, viewer);
-        let stream = unfold(at, |(mut first, mut events, viewer)| async move {
+        let stream = unfold(at, move |(mut first, mut events, viewer)| async move {
+            if Instant::now() >= end {
+                return None;
+            }
             let next = match first.pop_front() {
                 Some(bytes) => bytes,
-                None => match events.recv().await {
+                None => match timeout_at(end, events.recv()).await.ok()? {
                     Ok((_, bytes)) => bytes,
                     Err(RecvError::Lagged(_)) => {
                         // What it has missed is in the snapshot.
@@ -145,9 +175,9 @@ impl Hub {
             state.book.tick(&self.operator.live());
             tokio::spawn(self.clone().run());
         }
-        let missed = seen.filter(|seen| *seen <= state.last && state.last - seen <= state.kept.len() as u64);
+        let missed = seen.filter(|seen| *seen <= state.last && state.last - seen <= state.kept.events.len() as u64);
         let first = match missed {
-            Some(seen) => state.kept.iter().filter(|(number, _)| *number > seen).map(|(_, bytes)| bytes.clone()).collect(),
+            Some(seen) => state.kept.events.iter().filter(|(number, _)| *number > seen).map(|(_, bytes)| bytes.clone()).collect(),
             None => VecDeque::from([self.snapshot_of(&state)]),
         };
         Some((first, self.events.subscribe(), viewer))
@@ -184,10 +214,7 @@ impl Hub {
             let data = state.book.tick(&numbers);
             state.last += 1;
             let event = (state.last, self.event("tick", state.last, &data));
-            if state.kept.len() >= KEPT {
-                state.kept.pop_front();
-            }
-            state.kept.push_back(event.clone());
+            state.kept.push(event.clone());
             // An error means that no viewer is left.
             let _ = self.events.send(event);
         }

@@ -13,6 +13,7 @@ pub mod live;
 mod owner;
 mod page;
 mod pages;
+mod stall;
 #[cfg(test)]
 mod tests;
 
@@ -300,7 +301,7 @@ async fn connection(io: impl AsyncRead + AsyncWrite + Unpin, entrance: Entrance,
         .timer(TokioTimer::new())
         .header_read_timeout(READ)
         .max_buf_size(32 * 1024)
-        .serve_connection(TokioIo::new(io), answer);
+        .serve_connection(TokioIo::new(stall::Bounded::new(io)), answer);
     if let Err(error) = served.await {
         tracing::debug!(%error, "an admin connection broke");
     }

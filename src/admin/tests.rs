@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::telemetry::metrics::Window;
+use crate::telemetry::{
+    flows::{Flow, Sums},
+    metrics::Window,
+};
 
 #[derive(Default)]
 struct Fake {
@@ -25,6 +28,7 @@ struct Fake {
     acted: Mutex<Vec<Action>>,
     ticks: Mutex<u64>,
     watched: Mutex<Vec<bool>>,
+    flows: Mutex<std::collections::HashMap<Flow, Sums, foldhash::fast::RandomState>>,
 }
 
 impl Operator for Fake {
@@ -56,7 +60,7 @@ impl Operator for Fake {
 
     fn live(&self) -> live::Numbers {
         *self.ticks.lock() += 1;
-        live::Numbers { at: 1_000 + *self.ticks.lock(), ..live::Numbers::default() }
+        live::Numbers { at: 1_000 + *self.ticks.lock(), flows: self.flows.lock().clone(), ..live::Numbers::default() }
     }
 
     fn minutes(&self) -> live::Minutes {

@@ -4,7 +4,10 @@ use http::HeaderValue;
 use http_body_util::BodyExt;
 
 use super::*;
-use crate::admin::live::{Body, Hub, KEPT, LINGER, TICK, VIEWERS};
+use crate::{
+    admin::live::{Body, Hub, KEPT, KEPT_BYTES, LIFE, LINGER, TICK, VIEWERS},
+    arrival::Door as Listener,
+};
 
 fn hub() -> (Arc<Fake>, Arc<Hub>) {
     let fake = Arc::new(Fake::default());
@@ -94,4 +97,51 @@ async fn a_slow_viewer_gets_a_snapshot_and_one_viewer_too_many_is_told_so() {
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     drop(others);
     assert_eq!(look(&hub, None).status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_ends_after_a_while_and_goes_on_where_it_was() {
+    let (_, hub) = hub();
+    let mut viewer = look(&hub, None);
+    let begun = tokio::time::Instant::now();
+    let mut last = event(&mut viewer).await;
+    let mut next = viewer.body_mut().frame().await;
+    while let Some(Ok(frame)) = next {
+        let text = String::from_utf8(frame.into_data().expect("data").to_vec()).expect("UTF-8");
+        last.0 = text.lines().next().and_then(|line| line.strip_prefix("id: ")).expect("an id").to_owned();
+        last.2 = parse(text.lines().nth(2).and_then(|line| line.strip_prefix("data: ")).expect("data"));
+        next = viewer.body_mut().frame().await;
+    }
+    assert!(next.is_none() && begun.elapsed() >= LIFE && begun.elapsed() < LIFE + TICK);
+    drop(viewer);
+    let (_, name, data) = event(&mut look(&hub, Some(&last.0))).await;
+    assert_eq!((name.as_str(), data["at"].as_u64()), ("tick", last.2["at"].as_u64().map(|at| at + 1)));
+    // A viewer that has a backlog ends as well.
+    let mut slow = look(&hub, None);
+    tokio::time::sleep(LIFE).await;
+    assert!(slow.body_mut().frame().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn ticks_are_kept_within_their_bytes() {
+    let (fake, hub) = hub();
+    let flow = |n: usize| Flow {
+        door: Listener::Inbound,
+        caller: Some(format!("{n}-{}", "x".repeat(100)).into()),
+        cause: None,
+        route: "r".into(),
+        target: None,
+        operation: "",
+        model: None,
+        key: None,
+    };
+    *fake.flows.lock() = (0..1_000).map(|n| (flow(n), Sums { requests: 1, ..Sums::default() })).collect();
+    let mut viewer = look(&hub, None);
+    let (first, ..) = event(&mut viewer).await;
+    let mut bytes = 0;
+    for _ in 0..KEPT / 2 {
+        bytes += event(&mut viewer).await.2.to_string().len();
+    }
+    assert!(bytes > KEPT_BYTES, "{bytes}");
+    assert_eq!(event(&mut look(&hub, Some(&first))).await.1, "snapshot", "what is gone is not sent in part");
 }
