@@ -21,6 +21,15 @@ pub(super) fn believes_host(headers: &HeaderMap, came_to: SocketAddr) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
+/// Whether a browser sends this request for a page of another site: the page cannot read the answer, and can fill the door. A person may
+/// still follow a link to the page at `/`. A browser names itself in `Sec-Fetch-Site` (W3C Fetch Metadata, section 2); every
+/// `*.localhost` is a name that the door believes, and a site of its own.
+pub(super) fn is_for_another_site(headers: &HeaderMap, path: &str) -> bool {
+    let is = |name: &str, value: &str| headers.get_all(name).iter().any(|field| field.as_bytes() == value.as_bytes());
+    let foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    foreign && !(path == "/" && is("sec-fetch-mode", "navigate") && is("sec-fetch-dest", "document"))
+}
+
 fn without_port(host: &str) -> &str {
     match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],
@@ -74,6 +83,31 @@ mod tests {
         let mut two = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static("localhost"))]);
         two.append(header::HOST, HeaderValue::from_static("evil.example"));
         assert!(!believes_host(&two, came_to), "two say nothing");
+    }
+
+    #[test]
+    fn a_page_of_another_site_gets_nothing_and_a_link_leads_to_the_page() {
+        let is_foreign = |site: &'static str, mode: &'static str, dest: &'static str, path| {
+            let fields = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+            let set = fields.into_iter().filter(|(_, value)| !value.is_empty());
+            let field = |(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value));
+            is_for_another_site(&set.map(field).collect(), path)
+        };
+        for (site, mode, dest, path, expected) in [
+            ("", "", "", "/api/live", false),
+            ("same-origin", "cors", "empty", "/api/live", false),
+            ("none", "navigate", "document", "/", false),
+            ("none", "navigate", "document", "/metrics", false),
+            ("cross-site", "no-cors", "empty", "/api/live", true),
+            ("same-site", "no-cors", "empty", "/api/live", true),
+            ("cross-site", "navigate", "document", "/", false),
+            ("cross-site", "navigate", "document", "/metrics", true),
+            ("cross-site", "navigate", "iframe", "/", true),
+            ("cross-site", "no-cors", "document", "/", true),
+            ("cross-site", "", "", "/", true),
+        ] {
+            assert_eq!(is_foreign(site, mode, dest, path), expected, "{site} {mode} {dest} {path}");
+        }
     }
 
     #[test]

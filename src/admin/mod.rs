@@ -211,6 +211,13 @@ enum Entrance {
     Probes,
 }
 
+impl Entrance {
+    /// Whether the request came over an address that is not loopback.
+    fn is_of_a_network(self) -> bool {
+        matches!(self, Self::Admin(came_to) if !came_to.ip().to_canonical().is_loopback())
+    }
+}
+
 /// The running door. Dropping it closes the listeners, ends their connections and removes the socket file.
 pub struct Server {
     tasks: JoinSet<()>,

@@ -136,8 +136,10 @@ impl Page {
     }
 
     /// Whether the page shows facts that not every user of this machine should see: places of secrets, other services, access rules.
-    fn is_confidential(&self) -> bool {
-        matches!(self, Self::View(View::Config | View::Terms))
+    fn is_confidential(&self, entrance: Entrance) -> bool {
+        // A story of a failure tells who asked for what. It is for this machine alone.
+        let tells_a_network = matches!(self, Self::Ask(About::Errors)) && entrance.is_of_a_network();
+        tells_a_network || matches!(self, Self::View(View::Config | View::Terms))
     }
 
     fn changes(&self) -> bool {
@@ -154,6 +156,13 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
     {
         let why = "the Host header names another host; use localhost, 127.0.0.1 or the listener's own address";
         return problem(StatusCode::MISDIRECTED_REQUEST, why).map(BodyExt::boxed_unsync);
+    }
+    if matches!(entrance, Entrance::Admin(_)) && access::is_for_another_site(request.headers(), request.uri().path()) {
+        let why = "a page of another site made the browser ask; the door answers its own page (Sec-Fetch-Site)";
+        let mut response = problem(StatusCode::FORBIDDEN, why).map(BodyExt::boxed_unsync);
+        // Each name of a page has connections of its own: they must not hold the door's.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
     }
     if entrance != Entrance::Probes && request.method() == Method::GET {
         match request.uri().path() {
@@ -178,9 +187,14 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         return response;
     }
     let operates = entrance == Entrance::Socket || access::has_token(request.headers(), &shared.settings);
-    let is_open = !page.changes() && !page.is_confidential();
+    let is_open = !page.changes() && !page.is_confidential(entrance);
     if !is_open && !operates {
-        return forbidden(shared, if page.changes() { "changes are made" } else { "the configuration is shown" });
+        let what = match page {
+            _ if page.changes() => "changes are made",
+            Page::Ask(About::Errors) => "the stories of failures are shown",
+            _ => "the configuration is shown",
+        };
+        return forbidden(shared, what);
     }
     let operator = &shared.operator;
     let action = match page {
@@ -198,7 +212,10 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         }
         Page::Api => {
             let role = if operates { "operate" } else { "read" };
-            return json_answer(StatusCode::OK, &json!({"role": role, "pages": list(entrance)}));
+            let mut pages = list(entrance);
+            // The page asks for what it finds here: the configuration is named to everybody, so that it can be signed in for.
+            pages.retain(|page| operates || !entrance.is_of_a_network() || !page.contains("/api/errors"));
+            return json_answer(StatusCode::OK, &json!({"role": role, "pages": pages}));
         }
         Page::HealthShown => return json_answer(StatusCode::OK, &operator.health().answer().1),
         Page::Top => {

@@ -1,6 +1,7 @@
 //! Tests over real sockets on ports that the system chose.
 
 mod feed;
+mod foreign;
 
 use bytes::Bytes;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
