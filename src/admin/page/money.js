@@ -16,7 +16,7 @@ const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 function question(state, bucket) {
   const words = [["by", state.by], ["from", state.range === "own" ? state.from : state.range]];
   if (state.range === "own" && state.to) words.push(["to", state.to]);
-  if (bucket) words.push(["bucket", bucket], ["limit", "20000"]);
+  if (bucket) words.push(["bucket", bucket], ["limit", "2000"]);
   words.push(["tz", ZONE]);
   for (const [name] of BY) if (state[name]) words.push([name, state[name]]);
   return "api/usage?" + words.map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
