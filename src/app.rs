@@ -3,6 +3,7 @@
 //! Workers are threads with a runtime each. The main thread runs the work outside the path of requests: admin door, store,
 //! exports, signals, reload.
 
+mod alerts;
 mod breakers;
 mod cache;
 pub mod certificates;
@@ -46,6 +47,7 @@ use crate::{
         error::Mistakes,
         read::{Overrides, Reading},
     },
+    fetch::Fetch,
     listen::{self, Census, Terminator},
     policy::limits::Limits,
     proxy::{Shared, book::Book, files::Files, live::Live},
@@ -125,6 +127,8 @@ pub struct App {
     pub addresses: Addresses,
     /// The admin door; `None` at the end of the process.
     admin: Mutex<Option<admin::Server>>,
+    /// Alerts and their delivery.
+    alerts: alerts::Watch,
     /// The ledger's thread; `None` at the end of the process.
     keeper: Mutex<Option<Keeper>>,
     /// Keeps who pays for works that go on.
@@ -205,6 +209,8 @@ impl App {
             };
             workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
+        let fetch = Fetch::new(resolver);
+        let watched = alerts::Watch::new(&config, &fetch, clock);
         let app = Arc::new_cyclic(|app| {
             let server = admin::serve(listeners, Settings::new(&config.admin), Desk::new(app.clone()));
             (addresses.admin, addresses.probes) = (server.admin(), server.probes());
@@ -224,11 +230,13 @@ impl App {
                 last_reload: Mutex::new(LastReload::started(clock.wall())),
                 addresses,
                 admin: Mutex::new(Some(server)),
+                alerts: watched,
                 keeper: Mutex::new(Some(keeper)),
                 works,
             }
         });
         operator::register(&app);
+        alerts::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));

@@ -23,15 +23,18 @@ pub mod proxy;
 pub mod route;
 
 pub mod cause;
+pub mod notify;
 pub mod policy;
 pub mod provider;
 pub mod upstream;
 
+pub mod alert;
 pub mod store;
 pub mod telemetry;
 
 pub mod arrival;
 pub mod caller;
+pub mod fetch;
 pub mod reject;
 pub mod usage;
 

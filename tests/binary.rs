@@ -1,5 +1,7 @@
 //! The real process: arguments, files, sockets, signals, exit codes. What a request meets inside is in `tests/suite`.
 
+#[path = "binary/alerts.rs"]
+mod alerts;
 #[path = "binary/ledger.rs"]
 mod ledger;
 #[path = "binary/logs.rs"]

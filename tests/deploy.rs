@@ -12,7 +12,10 @@ use std::{
     process::{Command, Output},
 };
 
-use outrigger::telemetry::metrics::{FAMILIES, Kind};
+use outrigger::{
+    config::Measure,
+    telemetry::metrics::{FAMILIES, Kind},
+};
 use serde_yaml::Value;
 
 // ---- image, Compose, Kubernetes -----------------------------------------------------------------
@@ -135,8 +138,9 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 16] = [
     "../README.md",
+    "guide/alerts.md",
     "guide/attribution.md",
     "guide/cache.md",
     "guide/gate.md",
@@ -147,6 +151,7 @@ const DOCUMENTS: [&str; 14] = [
     "guide/protocol.md",
     "guide/redis.md",
     "guide/targets.md",
+    "runbooks/alerts.md",
     "runbooks/deploy.md",
     "runbooks/incidents.md",
     "runbooks/troubleshooting.md",
@@ -364,6 +369,21 @@ fn every_reject_reason_has_its_line() {
     let told: BTreeSet<&str> =
         runbook.lines().filter_map(|line| line.strip_prefix("| `")).map(|line| line.split('`').next().unwrap()).collect();
     assert_eq!(reasons, told, "reasons of src/reject.rs and lines of troubleshooting.md");
+}
+
+#[test]
+fn every_measure_of_alerts_has_its_section_and_its_row() {
+    let told = |file: &str, mark: &str| -> BTreeSet<String> {
+        let text = read(file);
+        let cells = text.lines().filter_map(|line| line.strip_prefix(mark));
+        let words = cells.flat_map(|line| line.split('|').next().unwrap().split(',')).map(|word| word.trim().trim_matches('`').to_owned());
+        words.collect()
+    };
+    let measures: BTreeSet<String> = Measure::ALL.iter().map(|measure| measure.as_str().to_owned()).collect();
+    let sections = told("runbooks/alerts.md", "## ");
+    assert_eq!(measures.difference(&sections).collect::<Vec<_>>(), Vec::<&String>::new(), "measures without a section");
+    let rows = told("guide/alerts.md", "| ");
+    assert_eq!(measures.difference(&rows).collect::<Vec<_>>(), Vec::<&String>::new(), "measures without a row");
 }
 
 // ---- helpers ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ else
     need redis-server redis-server
     need redis-cli redis-tools
     need promtool prometheus
+    need prometheus-alertmanager prometheus-alertmanager
     need curl curl
     need python3 python3
     need node nodejs

@@ -99,6 +99,8 @@ pub enum View {
     Ledger,
     /// Requests that wait for a yes.
     Approvals,
+    /// Incidents, channels and rules of alerts.
+    Alerts,
 }
 
 /// The matter of a question.
@@ -136,6 +138,8 @@ pub enum Action {
     Snapshot(PathBuf),
     /// Put a copy in the place of the ledger.
     Restore(PathBuf),
+    /// Send a test to this channel of alerts.
+    TestAlert(String),
     /// Answer a request that waits for a yes.
     Approve {
         /// Its id.

@@ -38,10 +38,11 @@ enum Page {
         id: String,
         yes: bool,
     },
+    TestAlert(String),
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 33] = [
+const LIST: [(&str, &str); 35] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -64,6 +65,7 @@ const LIST: [(&str, &str); 33] = [
     ("GET", "/api/usage?by=caller&from=24h"),
     ("GET", "/api/errors?since=15m"),
     ("GET", "/api/approvals"),
+    ("GET", "/api/alerts"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
@@ -73,6 +75,7 @@ const LIST: [(&str, &str); 33] = [
     ("POST", "/api/ledger/erase"),
     ("POST", "/api/ledger/snapshot"),
     ("POST", "/api/ledger/restore"),
+    ("POST", "/api/alerts/{channel}/test"),
     ("POST", "/api/approvals/{id}"),
     ("POST", "/api/approvals/{id}/decline"),
 ];
@@ -110,6 +113,7 @@ impl Page {
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
             "/api/approvals" => Self::View(View::Approvals),
+            "/api/alerts" => Self::View(View::Alerts),
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,
             "/api/cache/purge" => Self::Purge,
@@ -121,6 +125,11 @@ impl Page {
                     return None;
                 }
                 Self::Approve { id: id.to_owned(), yes }
+            }
+            _ if path.starts_with("/api/alerts/") => {
+                let name = path.strip_prefix("/api/alerts/")?.strip_suffix("/test")?;
+                let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?.into_owned();
+                Self::TestAlert(Some(name).filter(|name| !name.is_empty())?)
             }
             _ => {
                 // a target's name may hold slashes
@@ -145,7 +154,7 @@ impl Page {
     fn changes(&self) -> bool {
         let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
         let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm);
-        changes_ledger || operates || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. })
+        changes_ledger || operates || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::TestAlert(_))
     }
 }
 
@@ -245,6 +254,7 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             Err(response) => return response,
         },
         Page::Approve { id, yes } => Action::Approve { id, yes },
+        Page::TestAlert(name) => Action::TestAlert(name),
         Page::Purge => match purge(request).await {
             Ok((which, soft)) => Action::Purge { which, soft },
             Err(response) => return response,

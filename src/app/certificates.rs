@@ -37,7 +37,7 @@ impl Ready {
 }
 
 /// Every certificate that a listener shows, with its door.
-fn all(config: &Config) -> impl Iterator<Item = (&'static str, &Identity)> {
+pub fn all(config: &Config) -> impl Iterator<Item = (&'static str, &Identity)> {
     let inbound = config.inbound.iter().filter_map(|door| door.tls.as_ref()).map(|tls| ("inbound", tls));
     let outbound = config.outbound.iter().filter_map(|door| door.tls.as_ref()).map(|tls| ("outbound", tls));
     inbound.chain(outbound).flat_map(|(door, tls)| tls.identities.iter().map(move |identity| (door, identity)))

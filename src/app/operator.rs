@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, terms::applied, warm};
+use super::{App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, terms::applied, warm};
 use crate::{
     admin::{
         About, Action, Dependency, Health, Operator, Refused, State, View,
@@ -134,6 +134,7 @@ impl Operator for Desk {
             View::Spend => spend(&app),
             View::Ledger => ledger::view(&app),
             View::Targets => targets::view(&app),
+            View::Alerts => alerts::view(&app),
         }
     }
 
@@ -182,6 +183,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
         Action::Approve { id, yes } => limits::answer(&app, &id, yes),
+        Action::TestAlert(name) => alerts::test(app, &name).await,
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
         Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),

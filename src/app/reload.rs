@@ -44,7 +44,7 @@ pub(super) struct Reloading {
 #[derive(Debug)]
 pub(super) struct LastReload {
     /// Why the configuration on disk was refused.
-    refused: Option<String>,
+    pub(super) refused: Option<String>,
     /// When the configuration at work was read.
     succeeded: SystemTime,
 }
@@ -78,6 +78,7 @@ impl App {
             Ok(true) => {
                 counter("applied").inc();
                 *self.last_reload.lock() = LastReload::started(self.shared.clock.wall());
+                self.alerts.changed.notify_one();
                 tracing::info!("the configuration was reloaded");
             }
             Err(why) => {

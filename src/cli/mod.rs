@@ -1,6 +1,7 @@
 //! The command line, one file per verb. Verbs for a running proxy go through its admin door.
 
 mod advise;
+mod alerts;
 mod approve;
 pub mod check;
 pub mod client;
@@ -77,6 +78,8 @@ enum Verb {
     Breaker(control::BreakerArgs),
     /// Show the requests that wait for a yes because a limit is spent, and answer one.
     Approve(approve::ApproveArgs),
+    /// Show the incidents and channels of a running proxy, or send a test to a channel.
+    Alerts(alerts::AlertsArgs),
     /// Print the JSON Schema of proxy.yaml, for editors.
     Schema,
     /// Print the reference in Markdown: every key of proxy.yaml with its values and default, and how each model path is billed.
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
         Verb::Approve(args) => common.tell(block_on(approve::approve(&common, args))),
+        Verb::Alerts(args) => common.tell(block_on(alerts::alerts(&common, args))),
         Verb::Schema => {
             let schema = schema::json_schema();
             let text = format!("{schema:#}\n");

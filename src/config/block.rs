@@ -2,6 +2,7 @@
 //! build with every mistake, and the tests.
 
 pub(super) mod admin;
+pub(super) mod alerts;
 pub(super) mod bounds;
 mod errors;
 pub(super) mod file;
@@ -21,6 +22,9 @@ pub(super) mod warm;
 use ipnet::IpNet;
 
 pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
+pub use alerts::{
+    AlertRule, Alerts, Channel, Mail, MailSecurity, Means, Measure, Quiet, Severity, UnitOf, channels::signing_key,
+};
 pub use bounds::Bounds;
 pub use errors::FailureBounds;
 pub use inbound::{CallerSource, Inbound, Strict};

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Origin, Policies,
-    block::{admin, file, inbound, outbound, shutdown, store, telemetry, warm},
+    block::{admin, alerts, file, inbound, outbound, shutdown, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -90,7 +90,9 @@ impl<'a> Build<'a> {
         let store = store::build(self, root.store, memory_limit);
         let telemetry = telemetry::build(self, root.telemetry);
         let shutdown = shutdown::build(self, &root.shutdown);
+        let alerts = alerts::build(self, root.alerts);
         let config = Config {
+            alerts,
             inbound,
             outbound,
             admin,

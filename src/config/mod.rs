@@ -50,6 +50,8 @@ pub struct Config {
     pub store: Store,
     /// Logs, traces, metrics.
     pub telemetry: Telemetry,
+    /// What is watched, and who is told. `None`: nothing is watched.
+    pub alerts: Option<Alerts>,
     /// How the process leaves.
     pub shutdown: Shutdown,
     /// Threads that serve. `None`: as many as the CPU quota allows.

@@ -16,6 +16,7 @@ use super::{
     steps,
 };
 use crate::{
+    alert::Struck,
     clock::Instant,
     policy::limits::Lease,
     telemetry::{
@@ -54,6 +55,9 @@ impl Ending {
             flow(self);
         }
         enter::ended(self);
+        if self.ask.proxy.shared.hits.is_on() {
+            strike(self);
+        }
         if let Some(span) = span {
             end_span(self, span);
         }
@@ -159,6 +163,22 @@ fn flow(ending: &Ending) {
         micros: u64::try_from(ending.total().as_micros()).unwrap_or(u64::MAX),
     };
     ask.proxy.telemetry.flows.add(flow, &sums);
+}
+
+/// A failed exchange, for alerts: who was hit by it.
+fn strike(ending: &Ending) {
+    let (ask, answer) = (&ending.ask, &ending.answer);
+    let failed = answer.status >= 500 || ending.outcome == ExchangeOutcome::UpstreamBroken;
+    if !failed || ask.live_door().is_none() || ask.origin == Origin::Refresh {
+        return;
+    }
+    ask.proxy.shared.hits.note(Struck {
+        at: ask.proxy.shared.clock.moment().steady_millis(),
+        door: ask.door().as_str(),
+        route: ask.route_name().as_ref().into(),
+        caller: ask.caller_name().unwrap_or_default().into(),
+        target: ask.tries.target.borrow().as_deref().unwrap_or_default().into(),
+    });
 }
 
 /// The server span.

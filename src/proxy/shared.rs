@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use super::{book::Book, files::Files, model};
 use crate::{
+    alert::Hits,
     body::room::BodyBudget,
     cause::Causes,
     clock::Clock,
@@ -60,6 +61,8 @@ pub struct Shared {
     pub spend: model::Spend,
     /// The books: sums by time, caller, route, provider and model.
     pub ledger: Ledger,
+    /// Failed exchanges of late, while alerts want to know.
+    pub hits: Hits,
     /// Refreshes of stale answers under way.
     pub(crate) refreshes: Gauge,
     /// Bytes of request bodies that were read before they were sent.
@@ -95,6 +98,7 @@ impl Shared {
             approvals: Arc::default(),
             spend: model::Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
+            hits: Hits::default(),
             refreshes: Gauge::default(),
             bodies: BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),

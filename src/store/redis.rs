@@ -228,6 +228,14 @@ impl Redis {
         self.finish(Operation::Set, client.set(key, value, Some(Expiration::PX(ttl)), None, false)).await
     }
 
+    /// Stores a value for `ttl` (at least a millisecond) unless there is one. Gives whether it was stored.
+    pub async fn set_new(&self, key: &str, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        let client = self.client()?;
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1);
+        let set = client.set::<Option<String>, _, _>(key, value, Some(Expiration::PX(ttl)), Some(SetOptions::NX), false);
+        Ok(self.finish(Operation::Set, set).await?.is_some())
+    }
+
     /// Removes keys, one command each (they may lie on different nodes); gives the number of keys that existed.
     pub async fn delete(&self, keys: &[String]) -> Result<u64, StoreError> {
         let client = self.client()?;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{admin, inbound, outbound, shutdown, store, telemetry};
+use super::{admin, alerts, inbound, outbound, shutdown, store, telemetry};
 use crate::config::{
     scalars::{Bytes, Count, OrOff, W},
     schema::{
@@ -20,6 +20,7 @@ pub(in crate::config) struct Written {
     pub(in crate::config) store: store::Written,
     pub(in crate::config) telemetry: telemetry::Written,
     pub(in crate::config) shutdown: shutdown::Written,
+    pub(in crate::config) alerts: Option<alerts::Written>,
     pub(in crate::config) workers: Option<W<Count>>,
     pub(in crate::config) memory_limit: Option<W<OrOff<Bytes>>>,
     pub(in crate::config) body_budget: Option<W<Bytes>>,
@@ -35,6 +36,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("admin", Kind::Table(&admin::TABLE), "Health, metrics and state.").default("{}"),
         Key::new("store", Kind::Table(&store::TABLE), "Shared state of cache and limits.").default("{}").eg("{memory: 64MiB}"),
         Key::new("telemetry", Kind::Table(&telemetry::TABLE), "Logs, traces, metrics.").default("{}"),
+        Key::new("alerts", Kind::Table(&alerts::TABLE), "Tells somebody when it matters.").eg("{}"),
         Key::new("shutdown", Kind::Table(&shutdown::TABLE), "How the process leaves.").default("{}"),
         Key::new("workers", COUNT_OF, "Threads that serve.").within("1", "1024").says("as many as the CPU quota allows").eg("2"),
         Key::new(

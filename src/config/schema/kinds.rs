@@ -44,8 +44,12 @@ scalars! {
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
     WEB_ORIGIN = Scalar::new::<WebOrigin>("a web origin", Json::Pattern(r"^(\*|null|[A-Za-z0-9+.-]+://[^/ ]+)$"), "\"https://app.example\"");
     MODEL = Scalar::new::<Glob>("a model name, `*` for any characters", Json::Text, "\"gpt-*\"");
+    GLOB = Scalar::new::<Glob>("a name, `*` for any characters", Json::Text, "\"api-*\"");
     FIELD = Scalar::new::<Field>("a header value", Json::Text, "text/plain");
 }
+
+/// A name, on the left of a map.
+pub(in crate::config) static NAME_OF_MAP: Scalar = Scalar::new::<Name>("a name", Json::Pattern(r"^[A-Za-z0-9_./:+-]{1,64}$"), "my-name");
 
 /// The name of a header, on the left of a map.
 pub(in crate::config) static FIELD_NAME: Scalar =

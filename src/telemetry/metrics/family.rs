@@ -244,6 +244,9 @@ families! {
     ErrorsBytes = Gauge, One, "outrigger_errors_bytes", [], "Bytes of the last failures, kept for /api/errors (telemetry.errors).";
     ErrorsDisplaced = Counter, One, "outrigger_errors_displaced_total", [], "Failures that newer ones have displaced from /api/errors.";
     OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
+    AlertsOpen = Gauge, One, "outrigger_alerts_open", ["severity"], "Incidents that are open, by severity.";
+    Notices = Counter, One, "outrigger_notices_total", ["channel", "outcome"], "Notices of alerts: delivered, failed (a try), lost (given up).";
+    NoticesWaiting = Gauge, One, "outrigger_notices_waiting", ["channel"], "Notices of alerts that wait for their channel.";
     BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
     ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";
     ProcessResidentMemory = Gauge, One, "process_resident_memory_bytes", [], "Resident memory size in bytes.";

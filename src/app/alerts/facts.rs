@@ -1,0 +1,183 @@
+//! The numbers of a running process as the rules of alerts see them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::super::{App, certificates};
+use crate::{
+    alert::{Counts, Facts, Gauge, Route, Standing, Totals},
+    clock::{Instant, unix},
+    config::{Measure, Severity, human},
+    policy::breaker,
+    store::ledger::{Measure as Sum, Question},
+    telemetry::metrics::{Family, Kind, Value},
+};
+
+/// The families that facts come from.
+const FAMILIES: &[Family] = &[
+    Family::Requests,
+    Family::RequestDuration,
+    Family::CacheRequests,
+    Family::Cost,
+    Family::UnattributedCalls,
+    Family::GenAiOperationDuration,
+    Family::LogDropped,
+    Family::OtlpExports,
+];
+
+/// Results of a cache lookup that was answered.
+const HITS: [&str; 4] = ["hit", "stale", "coalesced", "revalidated"];
+
+/// One look at the process.
+pub(super) fn collect(app: &App, usual: Option<u64>) -> Facts {
+    let now = Instant::now();
+    let moment = app.shared.clock.moment();
+    let (routes, totals) = counted(app);
+    let mut facts = Facts {
+        wall: unix(moment.wall).as_millis() as u64,
+        steady: moment.steady_millis(),
+        routes,
+        totals,
+        usual,
+        gauges: Vec::new(),
+        standing: Vec::new(),
+    };
+    gauges(app, now, &mut facts.gauges);
+    standing(app, now, &mut facts.standing);
+    facts
+}
+
+/// What the metrics have counted.
+fn counted(app: &App) -> (Vec<Route>, Totals) {
+    let mut routes: BTreeMap<(Arc<str>, Arc<str>), Counts> = BTreeMap::new();
+    let mut totals = Totals::default();
+    for family in app.telemetry.metrics().gather_of(FAMILIES) {
+        for (labels, value) in &family.series {
+            let label = |at: usize| labels.get(at).map_or("", |label| &**label);
+            let owned = |at: usize| labels.get(at).cloned().unwrap_or_default();
+            let key = || (owned(0), owned(1));
+            match (family.spec.family, value) {
+                (Family::Requests, Value::Number(n)) => {
+                    routes.entry(key()).or_default().requests += *n as u64;
+                    totals.arrivals += if label(0) == "inbound" { *n as u64 } else { 0 };
+                }
+                (Family::RequestDuration, Value::Histogram { bounds, buckets, .. }) => {
+                    let counts = routes.entry(key()).or_default();
+                    (counts.bounds, counts.buckets) = (bounds, buckets.clone());
+                }
+                (Family::CacheRequests, Value::Number(n)) if label(2) != "bypass" => {
+                    let counts = routes.entry(key()).or_default();
+                    counts.lookups += *n as u64;
+                    counts.hits += if HITS.contains(&label(2)) { *n as u64 } else { 0 };
+                }
+                (Family::Cost, Value::Number(n)) => totals.nano_usd += (n * 1e9).round() as u64,
+                (Family::UnattributedCalls, Value::Number(n)) => totals.unattributed += *n as u64,
+                (Family::GenAiOperationDuration, Value::Histogram { buckets, .. }) => totals.calls += buckets.iter().sum::<u64>(),
+                (Family::LogDropped, Value::Number(n)) => totals.lost += *n as u64,
+                (Family::OtlpExports, Value::Number(n)) if label(1) == "dropped" => totals.lost += *n as u64,
+                _ => {}
+            }
+        }
+    }
+    for (door, name, failed) in app.shared.hits.failed() {
+        if let Some(counts) = routes.get_mut(&(Arc::from(door), name)) {
+            counts.errors = failed.min(counts.requests);
+        }
+    }
+    totals.lost += app.alerts.courier.lost();
+    debug_assert!(matches!(Family::RequestDuration.spec().kind, Kind::Histogram(_)));
+    (routes.into_iter().map(|((door, name), counts)| Route { door, name, counts }).collect(), totals)
+}
+
+fn gauges(app: &App, now: Instant, out: &mut Vec<Gauge>) {
+    let live = app.live();
+    let pressure = &app.shared.pressure;
+    if let Some(budget) = pressure.budget().filter(|budget| *budget > 0) {
+        let value = pressure.resident() as f64 / budget as f64;
+        let says = format!("the process holds {} MiB of {} MiB", pressure.resident() >> 20, budget >> 20);
+        out.push(Gauge { of: Measure::Memory, subject: "proxy".into(), value, says, ..Gauge::default() });
+    }
+    for budget in app.shared.limits.budgets(now) {
+        let who = budget.who.as_deref().unwrap_or("everybody");
+        let subject: Arc<str> = format!("{} ({who})", budget.limit).into();
+        // One user who uses up what is his is no incident of the service.
+        let most = (who.contains("caller") || who.contains("address") || who.contains("client")).then_some(Severity::Low);
+        let part = format!("{} {}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window));
+        let value = budget.used as f64 / budget.amount.max(1) as f64;
+        let says = format!("{who} has used {part} (limit {})", budget.limit);
+        out.push(Gauge { of: Measure::Spend, subject: subject.clone(), value, says: says.clone(), most, ..Gauge::default() });
+        if let Some(left) = budget.spent_in.filter(|left| !left.is_zero()) {
+            let says = format!("{says}; at this rate it is spent in {}", human::wait(left));
+            let (value, scope) = (left.as_secs_f64(), budget.window.as_secs_f64());
+            out.push(Gauge { of: Measure::Projection, subject, value, scope, says, most });
+        }
+    }
+    for provider in live.providers.iter().filter(|provider| !provider.keys.is_empty()) {
+        let resting = provider.keyring.resting(now);
+        let value = resting as f64 / provider.keys.len() as f64;
+        let says = format!("{resting} of {} keys of {} rest: refused, spent or throttled", provider.keys.len(), provider.name);
+        out.push(Gauge { of: Measure::Keys, subject: provider.name.clone(), value, says, ..Gauge::default() });
+    }
+    let wall = app.shared.clock.wall();
+    for (door, identity) in certificates::all(&live.config) {
+        let value = identity.not_after as f64 - unix(wall).as_secs_f64();
+        let says = format!("the certificate {} {}", identity.file, certificates::outlook(identity, wall).0);
+        out.push(Gauge { of: Measure::Certificate, subject: format!("{door} {}", identity.file).into(), value, says, ..Gauge::default() });
+    }
+}
+
+fn standing(app: &App, now: Instant, out: &mut Vec<Standing>) {
+    for one in app.shared.breakers.snapshot(now).into_iter().filter(|one| one.state != breaker::State::Closed) {
+        // What somebody holds open by hand is known.
+        let most = one.forced.then_some(Severity::Low);
+        let by = if one.forced { "held open by hand" } else { one.state.as_str() };
+        out.push(Standing { of: Measure::Breaker, subject: one.name.clone(), says: format!("the breaker of {} is {by}", one.name), most });
+    }
+    if let Some(redis) = app.redis.as_ref().filter(|redis| !redis.is_up()) {
+        let why = redis.trouble().map(|why| format!(": {why}")).unwrap_or_default();
+        let says = format!("Redis does not answer{why}; this replica counts and caches alone");
+        out.push(Standing { of: Measure::Redis, subject: "redis".into(), says, most: None });
+    }
+    if let Some(trouble) = app.shared.ledger.state().and_then(|state| state.trouble) {
+        let says = format!("the ledger cannot be written: {trouble}");
+        out.push(Standing { of: Measure::Ledger, subject: "ledger".into(), says, most: None });
+    }
+    if let Some(why) = &app.last_reload.lock().refused {
+        let first = why.lines().next().unwrap_or_default();
+        let says = format!("the configuration on disk is refused, the one before serves on: {first}");
+        out.push(Standing { of: Measure::Reload, subject: "configuration".into(), says, most: None });
+    }
+}
+
+/// What an hour like this one usually costs: the mean of the same hour of the last seven days, from the ledger. Asked once an hour.
+#[derive(Debug, Default)]
+pub(super) struct Usual {
+    hour: Option<u64>,
+    value: Option<u64>,
+}
+
+impl Usual {
+    pub(super) fn value(&self) -> Option<u64> {
+        self.value
+    }
+
+    pub(super) async fn renew(&mut self, app: &Arc<App>) {
+        const HOUR: u64 = 3_600_000;
+        let hour = app.shared.clock.unix_millis() / HOUR;
+        if self.hour == Some(hour) {
+            return;
+        }
+        self.hour = Some(hour);
+        let ledger = app.shared.ledger.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let words = [("from", "7d"), ("bucket", "hour")].map(|(key, value)| (key.into(), value.into()));
+            let answer = ledger.ask(&Question::read(words.into_iter(), hour * HOUR).ok()?).ok()?;
+            let of_day = |minute: u64| minute / 60 % 24;
+            let same = answer.rows.iter().filter(|row| of_day(u64::from(row.part.0)) == hour % 24 && u64::from(row.part.0) / 60 < hour);
+            let sum: u64 = same.map(|row| row.sums.get(Sum::NanoUsd)).sum();
+            // Days of which the ledger knows the whole hour.
+            let days = (hour.saturating_sub(u64::from(answer.since).div_ceil(60)) / 24).min(7);
+            (days > 0).then(|| sum / days)
+        });
+        self.value = asked.await.ok().flatten();
+    }
+}

@@ -1,0 +1,293 @@
+//! Delivers notices: one task, each channel in order, and what a channel does not take is tried again.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Method};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, task::JoinSet};
+
+use super::{
+    format::{alertmanager, discord, pagerduty, slack, teams, webhook},
+    mail,
+    queue::{Outcome, Parcel, Queue},
+    standard,
+    state::State,
+};
+use crate::{
+    alert::Notice,
+    clock::{self, Clock},
+    config::{Channel, Means, Secret},
+    fetch::{Errand, Fetch},
+};
+
+/// Longest pause between two looks at the queue.
+const LOOK: Duration = Duration::from_secs(60);
+/// Longest error of a channel that is shown.
+const SHOWN: usize = 300;
+
+/// A channel as an operator sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Its name.
+    pub name: String,
+    /// Its means.
+    pub means: &'static str,
+    /// Notices that were taken.
+    pub delivered: u64,
+    /// Tries that failed.
+    pub failed: u64,
+    /// Notices that were given up.
+    pub lost: u64,
+    /// Notices that wait.
+    pub waiting: usize,
+    /// Why the last try failed; `None`: it did not.
+    pub trouble: Option<String>,
+}
+
+/// The delivery of notices. Shared by the tasks of the side runtime.
+pub struct Courier {
+    fetch: Fetch,
+    clock: Clock,
+    channels: ArcSwap<Vec<Channel>>,
+    queue: Mutex<Queue>,
+    state: Option<Arc<State>>,
+    wake: Notify,
+    counts: Mutex<BTreeMap<String, ChannelState>>,
+}
+
+impl Courier {
+    /// Takes the notices of processes before from `dir`. A directory that cannot be used is reported; the queue is then in memory.
+    pub fn new(fetch: Fetch, clock: Clock, channels: Vec<Channel>, dir: Option<&Path>) -> Arc<Self> {
+        let mut queue = Queue::default();
+        let state = dir.and_then(|dir| {
+            let opened = State::open::<Queue>(dir, "notices");
+            let opened = opened.inspect_err(|error| {
+                tracing::error!(%error, dir = %dir.display(), "notices that wait do not outlive a restart: the directory cannot be used");
+            });
+            let (state, held) = opened.ok()?;
+            held.into_iter().rev().for_each(|held| queue.put_before(held));
+            Some(Arc::new(state))
+        });
+        let courier = Arc::new(Self {
+            fetch,
+            clock,
+            channels: ArcSwap::from_pointee(channels),
+            queue: Mutex::new(queue),
+            state,
+            wake: Notify::new(),
+            counts: Mutex::default(),
+        });
+        courier.count_gone();
+        courier
+    }
+
+    /// Other channels from now on. Notices for channels that are gone are given up.
+    pub fn set_channels(&self, channels: Vec<Channel>) {
+        self.channels.store(Arc::new(channels));
+        self.count_gone();
+        self.wake.notify_one();
+    }
+
+    fn count_gone(&self) {
+        let channels = self.channels.load();
+        let gone = self.queue.lock().keep(|name| channels.iter().any(|channel| *channel.name == *name));
+        if gone > 0 {
+            tracing::warn!(notices = gone, "notices for channels that are gone are given up");
+        }
+    }
+
+    /// Puts a notice in line for each channel that wants it.
+    pub fn post(&self, notice: &Notice) {
+        let now = self.clock.unix_millis();
+        for channel in self.channels.load().iter().filter(|channel| channel.severity <= notice.severity) {
+            let dropped = self.queue.lock().push(notice.clone(), &channel.name, now);
+            if dropped > 0 {
+                self.count(channel, |state| state.lost += dropped as u64);
+                tracing::error!(channel = &*channel.name, "too many notices wait; the oldest is given up");
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    /// Tells every Alertmanager that these incidents go on: it forgets what is not repeated. Not tried again.
+    pub async fn renew(&self, notice: &Notice) {
+        let channels = self.channels.load_full();
+        for channel in channels.iter().filter(|channel| matches!(channel.means, Means::Alertmanager(_))) {
+            let outcome = self.deliver(channel, notice).await;
+            if let Outcome::Later(_, why) | Outcome::Never(why) = outcome {
+                self.count(channel, |state| (state.failed, state.trouble) = (state.failed + 1, Some(why)));
+            }
+        }
+    }
+
+    /// Sends a notice to one channel now.
+    ///
+    /// # Errors
+    /// There is no such channel, or it does not take the notice; in words.
+    pub async fn try_now(&self, name: &str, notice: &Notice) -> Result<&'static str, String> {
+        let channels = self.channels.load_full();
+        let Some(channel) = channels.iter().find(|channel| *channel.name == *name) else {
+            let known: Vec<&str> = channels.iter().map(|channel| &*channel.name).collect();
+            return Err(format!("there is no channel `{name}`; known are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }));
+        };
+        let outcome = self.deliver(channel, notice).await;
+        self.note(channel, &outcome, false);
+        match outcome {
+            Outcome::Delivered => Ok(channel.means.as_str()),
+            Outcome::Later(_, why) | Outcome::Never(why) => Err(why),
+        }
+    }
+
+    /// Delivers until the process ends.
+    pub async fn run(self: Arc<Self>) {
+        let mut work: JoinSet<(Parcel, Outcome)> = JoinSet::new();
+        loop {
+            let now = self.clock.unix_millis();
+            for parcel in self.queue.lock().due(now) {
+                let this = self.clone();
+                work.spawn(async move {
+                    let channels = this.channels.load_full();
+                    let outcome = match channels.iter().find(|channel| *channel.name == parcel.channel) {
+                        Some(channel) => this.deliver(channel, &parcel.notice).await,
+                        None => Outcome::Never("the channel is gone".to_owned()),
+                    };
+                    (parcel, outcome)
+                });
+            }
+            let wait = self.queue.lock().next().map_or(LOOK, |next| Duration::from_millis(next.saturating_sub(now)).min(LOOK));
+            tokio::select! {
+                Some(done) = work.join_next(), if !work.is_empty() => {
+                    if let Ok((parcel, outcome)) = done {
+                        self.settle(&parcel, &outcome);
+                    }
+                }
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            self.save().await;
+        }
+    }
+
+    fn settle(&self, parcel: &Parcel, outcome: &Outcome) {
+        let chance = (clock::unguessable_id() % 1_000) as f64 / 1_000.0;
+        let now = self.clock.unix_millis();
+        let given_up = self.queue.lock().done(&parcel.notice.id, &parcel.channel, outcome, now, chance);
+        let channels = self.channels.load();
+        if let Some(channel) = channels.iter().find(|channel| *channel.name == parcel.channel) {
+            self.note(channel, outcome, given_up);
+        }
+        if let Outcome::Later(_, why) | Outcome::Never(why) = outcome {
+            let after = if given_up { "given up" } else { "it is tried again" };
+            tracing::warn!(channel = parcel.channel, tries = parcel.tries + 1, "a notice was not taken: {why}; {after}");
+        }
+    }
+
+    fn note(&self, channel: &Channel, outcome: &Outcome, given_up: bool) {
+        self.count(channel, |state| match outcome {
+            Outcome::Delivered => (state.delivered, state.trouble) = (state.delivered + 1, None),
+            Outcome::Later(_, why) | Outcome::Never(why) => {
+                state.failed += 1;
+                state.lost += u64::from(given_up);
+                state.trouble = Some(why.chars().take(SHOWN).collect());
+            }
+        });
+    }
+
+    fn count(&self, channel: &Channel, change: impl FnOnce(&mut ChannelState)) {
+        change(self.counts.lock().entry(channel.name.to_string()).or_default());
+    }
+
+    /// The channels of the configuration, in its order.
+    pub fn channels(&self) -> Vec<ChannelState> {
+        let (counts, queue) = (self.counts.lock(), self.queue.lock());
+        let of = |channel: &Channel| ChannelState {
+            name: channel.name.to_string(),
+            means: channel.means.as_str(),
+            waiting: queue.waiting(&channel.name).0,
+            ..counts.get(&*channel.name).cloned().unwrap_or_default()
+        };
+        self.channels.load().iter().map(of).collect()
+    }
+
+    /// Notices that were given up, over all channels.
+    pub fn lost(&self) -> u64 {
+        self.counts.lock().values().map(|state| state.lost).sum()
+    }
+
+    /// Writes the queue where it outlives the process.
+    pub async fn save(&self) {
+        let Some(state) = self.state.clone() else { return };
+        let Ok(text) = serde_json::to_value(&*self.queue.lock()) else { return };
+        let saved = tokio::task::spawn_blocking(move || state.save(&text)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::error!(%error, "the notices that wait cannot be written; they are in memory");
+        }
+    }
+
+    async fn deliver(&self, channel: &Channel, notice: &Notice) -> Outcome {
+        match &channel.means {
+            Means::Slack(url) => self.http(Errand::new(Method::POST, url.reveal()).json(&slack::message(notice))).await,
+            Means::Teams(url) => self.http(Errand::new(Method::POST, url.reveal()).json(&teams::message(notice))).await,
+            Means::Discord(url) => self.http(Errand::new(Method::POST, url.reveal()).json(&discord::message(notice))).await,
+            Means::Alertmanager(url) => {
+                let alerts = alertmanager::alerts(notice);
+                if alerts.is_empty() {
+                    return Outcome::Delivered;
+                }
+                let url = format!("{}/api/v2/alerts", url.reveal().trim_end_matches('/'));
+                self.http(Errand::new(Method::POST, url).json(&alerts.into())).await
+            }
+            Means::PagerDuty { key, url } => {
+                for event in pagerduty::events(notice, key.reveal()) {
+                    let outcome = self.http(Errand::new(Method::POST, url.reveal()).json(&event)).await;
+                    if outcome != Outcome::Delivered {
+                        return outcome;
+                    }
+                }
+                Outcome::Delivered
+            }
+            Means::Webhook { url, secret } => self.http(self.webhook(url, secret.as_ref(), notice)).await,
+            Means::Email(mail) => mail::send(mail, notice).await,
+        }
+    }
+
+    fn webhook(&self, url: &Secret, secret: Option<&Secret>, notice: &Notice) -> Errand {
+        let mut errand = Errand::new(Method::POST, url.reveal()).json(&webhook::body(notice));
+        let now = clock::unix(self.clock.wall()).as_secs();
+        let signature = secret.and_then(|secret| standard::sign(secret, &notice.id, now, &errand.body));
+        let fields = [(standard::ID, Some(notice.id.clone())), (standard::TIMESTAMP, Some(now.to_string())), (standard::SIGNATURE, signature)];
+        for (name, value) in fields {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                errand.headers.insert(name, value);
+            }
+        }
+        errand
+    }
+
+    async fn http(&self, errand: Errand) -> Outcome {
+        match self.fetch.send(errand).await {
+            Err(error) => Outcome::Later(None, error.to_string()),
+            Ok(answer) if answer.status.is_success() => Outcome::Delivered,
+            Ok(answer) => {
+                let said: String = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+                let why = format!("it answered {}{}{said}", answer.status.as_u16(), if said.is_empty() { "" } else { ": " });
+                match answer.status.as_u16() {
+                    408 | 425 | 429 | 500..=599 => Outcome::Later(answer.retry_after(self.clock.wall()), why),
+                    _ => Outcome::Never(why),
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Courier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Courier").field("channels", &self.channels.load()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! The queue's file in `state_dir`: written whole beside the old one, then put in its place. It holds no credential.
+//!
+//! Each process has a file of its own (`notices-0.json`, `notices-1.json`, …), which a lock file keeps. A process takes in the files of
+//! processes that are gone.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Most processes with one directory.
+const PROCESSES: usize = 32;
+
+/// A process's file.
+#[derive(Debug)]
+pub(super) struct State {
+    path: PathBuf,
+    /// Hash of what was written last.
+    written: Mutex<Option<blake3::Hash>>,
+    /// Held for as long as the process lives.
+    _lock: File,
+}
+
+impl State {
+    /// Takes the first free file. Gives what it and the files of processes that are gone hold.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(super) fn open<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<(Self, Vec<T>)> {
+        fs::create_dir_all(dir)?;
+        let mut own: Option<Self> = None;
+        let mut found = Vec::new();
+        for at in 0..PROCESSES {
+            let path = dir.join(format!("{name}-{at}.json"));
+            if own.is_some() && !path.exists() {
+                continue;
+            }
+            let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(dir.join(format!("{name}-{at}.lock")))?;
+            if lock.try_lock().is_err() {
+                continue;
+            }
+            match fs::read(&path).map(|text| serde_json::from_slice(&text)) {
+                Ok(Ok(held)) => found.push(held),
+                Ok(Err(error)) => tracing::error!(file = %path.display(), %error, "a file of the state is not readable and is left out"),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            match own {
+                None => own = Some(Self { path, written: Mutex::default(), _lock: lock }),
+                Some(_) => fs::remove_file(&path)?,
+            }
+        }
+        let own = own.ok_or_else(|| io::Error::other(format!("{PROCESSES} processes use {}", dir.display())))?;
+        Ok((own, found))
+    }
+
+    /// Writes all of it, durably, unless it was written last.
+    ///
+    /// # Errors
+    /// The disk does not take it; the old content is kept.
+    pub(super) fn save(&self, value: &impl Serialize) -> io::Result<()> {
+        let text = serde_json::to_vec(value)?;
+        let mut written = self.written.lock();
+        if *written == Some(blake3::hash(&text)) {
+            return Ok(());
+        }
+        let beside = self.path.with_extension("new");
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)?;
+        match self.path.parent() {
+            Some(dir) => File::open(dir)?.sync_all()?,
+            None => {}
+        }
+        *written = Some(blake3::hash(&text));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_has_a_file_and_takes_in_those_of_the_dead() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || State::open::<Vec<u32>>(dir.path(), "notices").expect("opens");
+        let (first, held) = open();
+        assert!(held.is_empty());
+        first.save(&vec![1]).expect("saves");
+        let (second, held) = open();
+        assert!(held.is_empty() && first.path != second.path);
+        second.save(&vec![2]).expect("saves");
+        drop((first, second));
+        let (third, held) = open();
+        assert_eq!(held, [vec![1], vec![2]]);
+        third.save(&vec![1, 2]).expect("saves");
+        drop(third);
+        assert_eq!(open().1, [vec![1, 2]], "taken in once");
+        fs::write(dir.path().join("notices-0.json"), "half").expect("writes");
+        assert!(open().1.is_empty());
+    }
+}

@@ -1,0 +1,254 @@
+//! Alerts of a real process, received by what would receive them: the library of Standard Webhooks, Slack's own models, a mail server,
+//! an Alertmanager.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Duration,
+};
+
+use outrigger::cli::client::Client;
+use serde_json::Value;
+
+use super::process::{Home, Proxy, block_on, get, metric, outrigger, try_get, until};
+
+/// Longest wait for a message.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A receiver of notices, which checks them.
+struct Sink {
+    child: Child,
+    said: Receiver<Value>,
+    http: u64,
+    smtp: u64,
+    /// What came and was not waited for.
+    others: Vec<Value>,
+}
+
+impl Sink {
+    /// On this port, or on any; `None`: the Python packages are missing, which was said aloud.
+    fn start(port: Option<u16>) -> Option<Self> {
+        let tools = env::var_os("OUTRIGGER_TOOLS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+        let python = tools.join("venv/bin/python");
+        let imports = Command::new(&python).args(["-c", "import aiosmtpd, slack_sdk, standardwebhooks"]).stderr(Stdio::null()).status();
+        if !imports.is_ok_and(|status| status.success()) {
+            missing("aiosmtpd, slack_sdk or standardwebhooks");
+            return None;
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts/sink.py");
+        let mut command = Command::new(python);
+        command.arg(script).args(port.map(|port| port.to_string())).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut child = command.spawn().expect("starts");
+        let pipe = child.stdout.take().expect("a pipe");
+        let (send, said) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if send.send(serde_json::from_str(&line).expect("JSON")).is_err() {
+                    return;
+                }
+            }
+        });
+        let ports: Value = said.recv_timeout(PATIENCE).expect("it says its ports");
+        Some(Self { child, said, http: ports["http"].as_u64()?, smtp: ports["smtp"].as_u64()?, others: Vec::new() })
+    }
+
+    /// Waits for a message to `path` with this in its body; it is as it should be. Meanwhile `do_this` goes on.
+    fn wait_for(&mut self, path: &str, part: &str, mut do_this: impl FnMut()) -> Value {
+        let fits = |line: &Value| line["path"] == path && line["body"].as_str().is_some_and(|body| body.contains(part));
+        if let Some(at) = self.others.iter().position(fits) {
+            return self.others.remove(at);
+        }
+        for _ in 0..PATIENCE.as_millis() / 100 {
+            do_this();
+            let Ok(line) = self.said.recv_timeout(Duration::from_millis(100)) else { continue };
+            assert_eq!(line["good"], true, "{line:#}");
+            if fits(&line) {
+                return line;
+            }
+            self.others.push(line);
+        }
+        panic!("nothing with `{part}` came to {path}: {:#?}", self.others);
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Says aloud that a test was not run; where `CI` is set, that is a failure.
+fn missing(what: &str) {
+    assert!(env::var_os("CI").is_none(), "{what} is missing: run tests/tools.sh first");
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what} is missing; run tests/tools.sh first");
+}
+
+/// An address at which nobody listens.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+}
+
+/// An app that answers 200 from now on.
+fn app_at(address: SocketAddr) {
+    let listener = TcpListener::bind(address).expect("the port is free again");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().expect("cloned")).lines().map_while(Result::ok);
+            while lines.by_ref().any(|line| line.is_empty()) {
+                if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                    break;
+                }
+            }
+        }
+    });
+}
+
+fn yaml(app: SocketAddr, rest: &str) -> String {
+    format!(
+        "inbound:\n  listen: 127.0.0.1:0\n  app: http://{app}\n  trusted_proxies: [loopback]\n  caller: [header:x-user-id]\n\
+         admin: {{listen: 127.0.0.1:0, probes: 'off', socket: SOCKET}}\nshutdown: {{drain_delay: 0s, deadline: 10s}}\n{rest}"
+    )
+}
+
+/// The rule that the tests go by: it says at once what is, and what is over.
+const RULES: &str = "{error_rate: {critical: 25%, for: 0s, recover: 0s, min_requests: 5}, no_traffic: off}";
+
+fn ask(proxy: &Proxy) {
+    let client = Client::tcp(proxy.inbound.expect("open")).with_header("x-user-id", "ann");
+    for _ in 0..3 {
+        // The app may be away: that is what it is about.
+        let _ = block_on(client.get("/chat"));
+    }
+}
+
+#[test]
+fn an_outage_and_its_end_are_told_in_every_form() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let app = free();
+    let manager = Alertmanager::start();
+    let (http, smtp) = (sink.http, sink.smtp);
+    let alertmanager = manager.as_ref().map(|manager| format!("am: {{alertmanager: 'http://{}'}}, ", manager.at)).unwrap_or_default();
+    let home = Home::new(&yaml(
+        app,
+        &format!(
+            "alerts:\n  group: 0s\n  rules: {RULES}\n  heartbeat: {{url: 'http://127.0.0.1:{http}/beat', every: 5s}}\n  channels: {{{alertmanager}\
+             hook: {{webhook: 'http://127.0.0.1:{http}/hook', secret: {SECRET}}}, away: {{webhook: 'http://127.0.0.1:{http}/away', secret: {SECRET}}}, \
+             team: {{slack: 'http://127.0.0.1:{http}/slack/secretpart'}}, \
+             mail: {{email: {{server: 'smtp://127.0.0.1:{smtp}', from: outrigger@example.com, to: oncall@example.com}}}}}}\n"
+        ),
+    ));
+    let proxy = home.start();
+    sink.wait_for("/beat", "", || {});
+    let hook = sink.wait_for("/hook", "alert.firing", || ask(&proxy));
+    let body: Value = serde_json::from_str(hook["body"].as_str().expect("text")).expect("JSON");
+    let incident = &body["data"]["incidents"][0];
+    assert_eq!((&incident["rule"], &incident["severity"]), (&"error_rate".into(), &"critical".into()), "{body:#}");
+    assert_eq!(incident["callers"][0]["name"], "ann", "{body:#}");
+    assert_eq!(incident["runbook"], "deploy/runbooks/alerts.md#error_rate");
+    sink.wait_for("/slack/secretpart", "CRITICAL", || ask(&proxy));
+    let mail = sink.wait_for("mail", "CRITICAL", || ask(&proxy));
+    assert!(mail["body"].as_str().is_some_and(|text| text.contains("deploy/runbooks/alerts.md")), "{mail:#}");
+    let late = sink.wait_for("/away", "alert.firing", || ask(&proxy));
+    assert_eq!(late["id"], hook["id"], "one notice, one id");
+    let said = cli(&home, &["alerts"]);
+    assert!(said.contains("critical  error_rate") && said.contains("team"), "{said}");
+    assert!(!said.contains("secretpart") && !get(proxy.admin, "/api/alerts").text().contains("secretpart"));
+    assert_eq!(metric(proxy.admin, "outrigger_alerts_open{severity=\"critical\"}"), Some(1.0));
+    if let Some(manager) = &manager {
+        until("the Alertmanager has the alert", || manager.alerts().iter().any(|one| one["labels"]["alertname"] == "outrigger_error_rate"));
+    }
+    app_at(app);
+    let over = sink.wait_for("/hook", "alert.resolved", || ask(&proxy));
+    assert_ne!(over["id"], hook["id"]);
+    sink.wait_for("mail", "RECOVERED", || ask(&proxy));
+    if let Some(manager) = &manager {
+        until("the alert is over", || manager.alerts().is_empty());
+    }
+    let said = cli(&home, &["alerts", "test", "team"]);
+    assert!(said.contains("team (slack) has taken the test"), "{said}");
+    sink.wait_for("/slack/secretpart", "TEST", || {});
+}
+
+#[test]
+fn a_notice_outlives_its_receiver_and_the_process() {
+    let at = free();
+    let home = Home::new("");
+    let yaml = yaml(
+        free(),
+        &format!(
+            "store: {{state_dir: {}}}\nalerts: {{group: 0s, rules: {RULES}, channels: {{hook: {{webhook: 'http://{at}/hook', secret: {SECRET}}}}}}}\n",
+            home.text("state")
+        ),
+    );
+    home.write(&yaml);
+    let proxy = home.start();
+    until("a notice waits and is written", || {
+        ask(&proxy);
+        let file = fs::read_to_string(home.path("state/notices-0.json")).unwrap_or_default();
+        file.contains("error_rate") && metric(proxy.admin, "outrigger_notices_total{channel=\"hook\",outcome=\"failed\"}") > Some(0.0)
+    });
+    proxy.signal("KILL");
+    drop(proxy);
+    let written = fs::read_to_string(home.path("state/notices-0.json")).expect("a file");
+    assert!(!written.contains("whsec_") && !written.contains(&at.to_string()), "no credential is in it");
+    let Some(mut sink) = Sink::start(Some(at.port())) else { return };
+    let proxy = home.start();
+    let hook = sink.wait_for("/hook", "alert.firing", || {});
+    assert!(written.contains(hook["id"].as_str().expect("an id")), "the notice of the process before: {hook:#}");
+    until("nothing waits", || metric(proxy.admin, "outrigger_notices_waiting{channel=\"hook\"}") == Some(0.0));
+}
+
+fn cli(home: &Home, words: &[&str]) -> String {
+    let output = outrigger().args(words).args(["--socket", &home.text("admin.sock")]).output().expect("runs");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A real Alertmanager.
+struct Alertmanager {
+    child: Child,
+    at: SocketAddr,
+    _home: tempfile::TempDir,
+}
+
+impl Alertmanager {
+    /// `None`: it is not installed, which was said aloud.
+    fn start() -> Option<Self> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&path).flat_map(|dir| [dir.join("prometheus-alertmanager"), dir.join("alertmanager")]).find(|file| file.is_file());
+        let Some(program) = found else {
+            missing("prometheus-alertmanager");
+            return None;
+        };
+        let home = tempfile::tempdir().expect("a directory");
+        let config = home.path().join("alertmanager.yml");
+        fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").expect("written");
+        let at = free();
+        let mut command = Command::new(program);
+        command.arg(format!("--config.file={}", config.display())).arg(format!("--storage.path={}", home.path().display()));
+        command.arg(format!("--web.listen-address={at}")).arg("--cluster.listen-address=").stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().expect("starts");
+        let manager = Self { child, at, _home: home };
+        until("the Alertmanager is ready", || try_get(Some(at), "/-/ready").is_ok_and(|answer| answer.status.is_success()));
+        Some(manager)
+    }
+
+    /// Its active alerts.
+    fn alerts(&self) -> Vec<Value> {
+        let answer = get(Some(self.at), "/api/v2/alerts?active=true");
+        answer.json().expect("JSON").as_array().cloned().unwrap_or_default()
+    }
+}
+
+impl Drop for Alertmanager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
