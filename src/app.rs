@@ -13,6 +13,7 @@ mod ledger;
 mod limits;
 mod live;
 mod memory;
+mod monitors;
 mod operator;
 mod reload;
 mod store;
@@ -52,6 +53,7 @@ use crate::{
     policy::limits::Limits,
     proxy::{Shared, book::Book, files::Files, live::Live},
     resolve::Resolver,
+    status,
     store::{ledger::Keeper, redis::Redis},
     telemetry::Telemetry,
 };
@@ -129,6 +131,8 @@ pub struct App {
     admin: Mutex<Option<admin::Server>>,
     /// Alerts and their delivery.
     alerts: alerts::Watch,
+    /// What is checked, and what was found out.
+    monitors: monitors::Monitors,
     /// The ledger's thread; `None` at the end of the process.
     keeper: Mutex<Option<Keeper>>,
     /// Keeps who pays for works that go on.
@@ -146,6 +150,8 @@ pub struct Addresses {
     pub admin: Option<std::net::SocketAddr>,
     /// Probes.
     pub probes: Option<std::net::SocketAddr>,
+    /// The status page.
+    pub status: Option<std::net::SocketAddr>,
 }
 
 impl App {
@@ -211,6 +217,13 @@ impl App {
         }
         let fetch = Fetch::new(resolver);
         let watched = alerts::Watch::new(&config, &fetch, clock);
+        let checked = monitors::Monitors::new(&config);
+        if let Some(page) = &config.status_page {
+            let listener = status::bind(page.listen).await;
+            let listener = listener.map_err(|error| StartError::Bind { address: page.listen, door: "status_page", error })?;
+            addresses.status = listener.local_addr().ok();
+            tokio::spawn(status::serve(listener, checked.site.clone()));
+        }
         let app = Arc::new_cyclic(|app| {
             let server = admin::serve(listeners, Settings::new(&config.admin), Desk::new(app.clone()));
             (addresses.admin, addresses.probes) = (server.admin(), server.probes());
@@ -231,12 +244,14 @@ impl App {
                 addresses,
                 admin: Mutex::new(Some(server)),
                 alerts: watched,
+                monitors: checked,
                 keeper: Mutex::new(Some(keeper)),
                 works,
             }
         });
         operator::register(&app);
         alerts::start(&app, &fetch);
+        monitors::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));

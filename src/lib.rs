@@ -26,9 +26,11 @@ pub mod cause;
 pub mod notify;
 pub mod policy;
 pub mod provider;
+pub mod status;
 pub mod upstream;
 
 pub mod alert;
+pub mod monitor;
 pub mod store;
 pub mod telemetry;
 
@@ -47,5 +49,6 @@ pub mod fields;
 pub mod message;
 pub mod pressure;
 
+pub mod condition;
 pub mod http1;
 pub mod in_place;

@@ -138,7 +138,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 17] = [
     "../README.md",
     "guide/alerts.md",
     "guide/attribution.md",
@@ -147,6 +147,7 @@ const DOCUMENTS: [&str; 16] = [
     "guide/ledger.md",
     "guide/limits.md",
     "guide/page.md",
+    "guide/monitors.md",
     "guide/prices.md",
     "guide/protocol.md",
     "guide/redis.md",

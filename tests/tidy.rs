@@ -24,12 +24,12 @@ const LAYERS: &[&[&str]] = &[
     &["listen", "admin"],
     &["proxy"],
     &["route"],
-    &["policy", "cause", "provider", "upstream", "notify"],
-    &["store", "telemetry", "alert"],
+    &["policy", "cause", "provider", "upstream", "notify", "status"],
+    &["store", "telemetry", "alert", "monitor"],
     &["arrival", "caller", "reject", "usage", "fetch"],
     &["body", "resolve"],
     &["config", "clock", "fields", "message", "pressure"],
-    &["http1", "in_place"],
+    &["http1", "in_place", "condition"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.

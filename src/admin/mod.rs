@@ -101,6 +101,8 @@ pub enum View {
     Approvals,
     /// Incidents, channels and rules of alerts.
     Alerts,
+    /// States and figures of monitors.
+    Monitors,
 }
 
 /// The matter of a question.

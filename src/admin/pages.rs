@@ -42,7 +42,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 35] = [
+const LIST: [(&str, &str); 36] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -66,6 +66,7 @@ const LIST: [(&str, &str); 35] = [
     ("GET", "/api/errors?since=15m"),
     ("GET", "/api/approvals"),
     ("GET", "/api/alerts"),
+    ("GET", "/api/monitors"),
     ("POST", "/api/reload"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
@@ -113,6 +114,7 @@ impl Page {
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
             "/api/approvals" => Self::View(View::Approvals),
+            "/api/monitors" => Self::View(View::Monitors),
             "/api/alerts" => Self::View(View::Alerts),
             "/api/reload" => Self::Reload,
             "/api/drain" => Self::Drain,

@@ -238,21 +238,34 @@ impl Dispatch {
     }
 
     fn local(&self, now: u64) -> Option<(jiff::civil::Date, u16, Weekday)> {
-        let at = Timestamp::from_millisecond(i64::try_from(now).ok()?).ok()?.to_zoned_datetime(self.terms.tz.clone());
-        Some((at.date(), u16::from(at.hour().unsigned_abs()) * 60 + u16::from(at.minute().unsigned_abs()), at.weekday()))
+        local(&self.terms.tz, now)
     }
 
     /// Whether only critical incidents are told at `now`.
     pub fn is_quiet(&self, now: u64) -> bool {
-        let Some((_, minute, day)) = self.local(now) else { return false };
-        self.terms.quiet.iter().any(|quiet| {
-            let on = |day: Weekday| quiet.days.is_empty() || quiet.days.contains(&day);
-            match quiet.from < quiet.to {
-                true => on(day) && (quiet.from..quiet.to).contains(&minute),
-                false => (on(day) && minute >= quiet.from) || (on(day.previous()) && minute < quiet.to),
-            }
-        })
+        in_window(&self.terms.quiet, &self.terms.tz, now)
     }
+}
+
+/// The day, the minute of the day and the day of the week at `now`.
+fn local(tz: &TimeZone, now: u64) -> Option<(jiff::civil::Date, u16, Weekday)> {
+    let at = Timestamp::from_millisecond(i64::try_from(now).ok()?).ok()?.to_zoned_datetime(tz.clone());
+    Some((at.date(), u16::from(at.hour().unsigned_abs()) * 60 + u16::from(at.minute().unsigned_abs()), at.weekday()))
+}
+
+/// Whether `now` (wall time in milliseconds) lies in one of the stretches of the day.
+pub fn in_window(windows: &[Quiet], tz: &TimeZone, now: u64) -> bool {
+    if windows.is_empty() {
+        return false;
+    }
+    let Some((_, minute, day)) = local(tz, now) else { return false };
+    windows.iter().any(|window| {
+        let on = |day: Weekday| window.days.is_empty() || window.days.contains(&day);
+        match window.from < window.to {
+            true => on(day) && (window.from..window.to).contains(&minute),
+            false => (on(day) && minute >= window.from) || (on(day.previous()) && minute < window.to),
+        }
+    })
 }
 
 #[cfg(test)]

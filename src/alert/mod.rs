@@ -14,7 +14,7 @@ mod notice;
 mod simulation;
 mod trail;
 
-pub use dispatch::{Dispatch, Terms};
+pub use dispatch::{Dispatch, Terms, in_window};
 pub use engine::{Change, Engine, Incident, What};
 pub use facts::{Counts, Facts, Gauge, Route, Standing, Totals};
 pub use hits::{Hits, Struck};

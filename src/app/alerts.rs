@@ -6,7 +6,6 @@ mod facts;
 mod hit;
 
 use std::{
-    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -54,8 +53,7 @@ impl Watch {
     /// Nothing is looked at yet. Notices of the process before are taken from `dir`, if there are channels.
     pub fn new(config: &config::Config, fetch: &Fetch, clock: Clock) -> Self {
         let channels = channels(config);
-        let dir: Option<&Path> = config.store.state_dir.as_deref().filter(|_| config.alerts.is_some());
-        let courier = Courier::new(fetch.clone(), clock, channels, dir);
+        let courier = Courier::new(fetch.clone(), clock, channels, config.store.state_dir.as_deref());
         Self { courier, open: Mutex::default(), changed: Arc::new(Notify::new()) }
     }
 
@@ -131,6 +129,8 @@ async fn watch(app: Weak<App>, changed: Arc<Notify>) {
 
 impl Looking {
     fn new(app: &App, alerts: &Alerts) -> Self {
+        // The block may have come with a reload.
+        app.alerts.courier.set_channels(alerts.channels.clone());
         Self {
             engine: Engine::new(alerts.rules.clone()),
             dispatch: Dispatch::new(Self::dispatch_terms(app, alerts)),

@@ -147,6 +147,7 @@ impl App {
         self.until_workers_end(deadline).await;
         self.works.clone().close(FLUSH / 4).await;
         self.alerts.courier.save().await;
+        self.monitors.save().await;
         self.close_ledger(FLUSH / 2).await;
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(200), FLUSH);
         self.telemetry.clone().shutdown(left).await;

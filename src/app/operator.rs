@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, reload, targets, terms::applied, warm};
+use super::{App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, monitors, reload, targets, terms::applied, warm};
 use crate::{
     admin::{
         About, Action, Dependency, Health, Operator, Refused, State, View,
@@ -135,6 +135,7 @@ impl Operator for Desk {
             View::Ledger => ledger::view(&app),
             View::Targets => targets::view(&app),
             View::Alerts => alerts::view(&app),
+            View::Monitors => monitors::view(&app),
         }
     }
 

@@ -79,6 +79,7 @@ impl App {
                 counter("applied").inc();
                 *self.last_reload.lock() = LastReload::started(self.shared.clock.wall());
                 self.alerts.changed.notify_one();
+                self.monitors.changed.notify_one();
                 tracing::info!("the configuration was reloaded");
             }
             Err(why) => {
@@ -164,7 +165,8 @@ impl App {
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
     let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
-    if listen(running) != listen(wanted) || admin(running) != admin(wanted) {
+    let page = |config: &Config| config.status_page.as_ref().map(|page| page.listen);
+    if listen(running) != listen(wanted) || admin(running) != admin(wanted) || page(running) != page(wanted) {
         return Some("a listener");
     }
     if running.admin.token != wanted.admin.token {

@@ -59,6 +59,7 @@ fn say_where(app: &App) {
         outbound = text(at.outbound),
         admin = text(at.admin),
         probes = text(at.probes),
+        status_page = text(at.status),
         socket = live.config.admin.socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         "serving"
     );

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Origin, Policies,
-    block::{admin, alerts, file, inbound, outbound, shutdown, store, telemetry, warm},
+    block::{admin, alerts, file, inbound, monitors, outbound, shutdown, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -91,8 +91,12 @@ impl<'a> Build<'a> {
         let telemetry = telemetry::build(self, root.telemetry);
         let shutdown = shutdown::build(self, &root.shutdown);
         let alerts = alerts::build(self, root.alerts);
+        let monitors = monitors::build(self, root.monitors, inbound.as_ref(), outbound.as_ref());
+        let status_page = monitors::page(self, root.status_page);
         let config = Config {
             alerts,
+            monitors,
+            status_page,
             inbound,
             outbound,
             admin,
@@ -133,6 +137,7 @@ fn listeners(build: &mut Build<'_>, config: &Config) {
     listeners.extend(config.outbound.as_ref().map(|door| ("outbound.listen", door.listen)));
     listeners.extend(config.admin.listen.map(|at| ("admin.listen", at)));
     listeners.extend(config.admin.probes.map(|at| ("admin.probes", at)));
+    listeners.extend(config.status_page.as_ref().map(|page| ("status_page.listen", page.listen)));
     for (n, (path, at)) in listeners.iter().enumerate() {
         let overlap = |other: &SocketAddr| {
             at.port() != 0

@@ -52,6 +52,10 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What is watched, and who is told. `None`: nothing is watched.
     pub alerts: Option<Alerts>,
+    /// What is checked. `None`: nothing.
+    pub monitors: Option<Vec<Monitor>>,
+    /// The page that shows it. `None`: there is none.
+    pub status_page: Option<StatusPage>,
     /// How the process leaves.
     pub shutdown: Shutdown,
     /// Threads that serve. `None`: as many as the CPU quota allows.

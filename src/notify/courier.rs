@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -17,13 +17,13 @@ use super::{
     mail,
     queue::{Outcome, Parcel, Queue},
     standard,
-    state::State,
 };
 use crate::{
     alert::Notice,
     clock::{self, Clock},
     config::{Channel, Means, Secret},
     fetch::{Errand, Fetch},
+    store::kept::Kept,
 };
 
 /// Longest pause between two looks at the queue.
@@ -56,42 +56,51 @@ pub struct Courier {
     clock: Clock,
     channels: ArcSwap<Vec<Channel>>,
     queue: Mutex<Queue>,
-    state: Option<Arc<State>>,
+    /// Where notices outlive the process.
+    dir: Option<PathBuf>,
+    /// The file; opened with the first channel. `None` inside: it cannot be used.
+    state: OnceLock<Option<Arc<Kept>>>,
     wake: Notify,
     counts: Mutex<BTreeMap<String, ChannelState>>,
 }
 
 impl Courier {
-    /// Takes the notices of processes before from `dir`. A directory that cannot be used is reported; the queue is then in memory.
+    /// With the first channel the notices of processes before are taken from `dir`. A directory that cannot be used is reported; the
+    /// queue is then in memory.
     pub fn new(fetch: Fetch, clock: Clock, channels: Vec<Channel>, dir: Option<&Path>) -> Arc<Self> {
-        let mut queue = Queue::default();
-        let state = dir.and_then(|dir| {
-            let opened = State::open::<Queue>(dir, "notices");
-            let opened = opened.inspect_err(|error| {
-                tracing::error!(%error, dir = %dir.display(), "notices that wait do not outlive a restart: the directory cannot be used");
-            });
-            let (state, held) = opened.ok()?;
-            held.into_iter().rev().for_each(|held| queue.put_before(held));
-            Some(Arc::new(state))
-        });
         let courier = Arc::new(Self {
             fetch,
             clock,
-            channels: ArcSwap::from_pointee(channels),
-            queue: Mutex::new(queue),
-            state,
+            channels: ArcSwap::default(),
+            queue: Mutex::default(),
+            dir: dir.map(Path::to_owned),
+            state: OnceLock::new(),
             wake: Notify::new(),
             counts: Mutex::default(),
         });
-        courier.count_gone();
+        courier.set_channels(channels);
         courier
     }
 
     /// Other channels from now on. Notices for channels that are gone are given up.
     pub fn set_channels(&self, channels: Vec<Channel>) {
+        if !channels.is_empty() {
+            self.state.get_or_init(|| self.open());
+        }
         self.channels.store(Arc::new(channels));
         self.count_gone();
         self.wake.notify_one();
+    }
+
+    /// Opens the file, and takes in what it and those of processes that are gone hold.
+    fn open(&self) -> Option<Arc<Kept>> {
+        let dir = self.dir.as_deref()?;
+        let opened = Kept::open::<Queue>(dir, "notices").inspect_err(|error| {
+            tracing::error!(%error, dir = %dir.display(), "notices that wait do not outlive a restart: the directory cannot be used");
+        });
+        let (state, held) = opened.ok()?;
+        held.into_iter().rev().for_each(|held| self.queue.lock().put_before(held));
+        Some(Arc::new(state))
     }
 
     fn count_gone(&self) {
@@ -222,7 +231,7 @@ impl Courier {
 
     /// Writes the queue where it outlives the process.
     pub async fn save(&self) {
-        let Some(state) = self.state.clone() else { return };
+        let Some(state) = self.state.get().cloned().flatten() else { return };
         let Ok(text) = serde_json::to_value(&*self.queue.lock()) else { return };
         let saved = tokio::task::spawn_blocking(move || state.save(&text)).await;
         if let Ok(Err(error)) = saved {

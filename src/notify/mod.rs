@@ -9,7 +9,6 @@ mod mail;
 mod queue;
 mod replicas;
 pub mod standard;
-mod state;
 
 pub use courier::{ChannelState, Courier};
 pub use queue::{Outcome, Queue};

@@ -1,5 +1,6 @@
 //! The memory of one process, the memory that replicas share, and the books: few verbs over each.
 
+pub mod kept;
 pub mod ledger;
 pub mod memory;
 pub mod redis;

@@ -205,6 +205,84 @@ fn a_notice_outlives_its_receiver_and_the_process() {
     until("nothing waits", || metric(proxy.admin, "outrigger_notices_waiting{channel=\"hook\"}") == Some(0.0));
 }
 
+#[test]
+fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_downtime_is_right() {
+    let app = free();
+    let listening = app_until(app);
+    let home = Home::new(&yaml(
+        app,
+        &format!(
+            "store: {{state_dir: STATE}}\nstatus_page: {{listen: 127.0.0.1:0, title: Shop}}\n\
+             monitors: {{app: {{url: 'tcp://{app}', every: 1s, timeout: 500ms}}}}\nalerts: {{group: 0s, rules: {{no_traffic: off}}}}\n"
+        ),
+    ));
+    let written = fs::read_to_string(home.path("proxy.yaml")).expect("a file").replace("STATE", &home.text("state"));
+    home.write(&written);
+    let proxy = home.start();
+    let page = Some(proxy.status_page.expect("open"));
+    let monitor = || get(proxy.admin, "/api/monitors").json().expect("JSON")["monitors"][0].clone();
+    until("the app is up", || monitor()["state"] == "up");
+    let stopped = now();
+    drop(listening);
+    until("an incident", || monitor()["state"] == "down");
+    // Two checks, a second apart, and a moment.
+    assert!(stopped.elapsed() < Duration::from_millis(3_500), "{:?}", stopped.elapsed());
+    until("an alert", || get(proxy.admin, "/api/alerts").text().contains("\"monitor\""));
+    until("the page says it", || get(page, "/").text().contains("Everything is down"));
+    let shown = get(page, "/");
+    assert_eq!(shown.status.as_u16(), 200, "it answers while the app is down");
+    assert!(!shown.text().contains(&app.to_string()), "no address is shown");
+    assert!(get(page, "/badge/app.svg").text().contains("app: down"));
+    let since = monitor()["since"].as_str().map(str::to_owned).expect("it began");
+    until("five seconds are over", || stopped.elapsed() > Duration::from_secs(5));
+    let listening = app_until(app);
+    let started = stopped.elapsed();
+    until("it has recovered", || monitor()["state"] == "up");
+    let down = monitor()["down_seconds_7d"].as_f64().expect("a number");
+    assert!((down - started.as_secs_f64()).abs() <= 1.5, "{down} against {started:?}");
+    until("the page says it too", || get(page, "/status.json").text().contains("\"state\": \"up\""));
+    let week = get(page, "/status.json").json().expect("JSON")["monitors"][0]["7d"]["down_seconds"].as_f64().expect("a number");
+    assert!((week - down).abs() < 0.001);
+    let tag = get(page, "/").header("etag").map(str::to_owned).expect("a tag");
+    assert_eq!(block_on(Client::tcp(page.expect("open")).with_header("if-none-match", &tag).get("/")).expect("answers").status.as_u16(), 304);
+    // The history outlives the process.
+    proxy.signal("TERM");
+    let mut proxy = proxy;
+    assert_eq!(proxy.exit(), 0);
+    let proxy = home.start();
+    until("the incident of the process before is there", || get(proxy.status_page, "/status.json").text().contains(&since));
+    drop(listening);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// An app that answers until this is dropped.
+fn app_until(address: SocketAddr) -> impl Drop {
+    struct Running(Option<thread::JoinHandle<()>>, std::sync::Arc<std::sync::atomic::AtomicBool>, SocketAddr);
+    impl Drop for Running {
+        fn drop(&mut self) {
+            self.1.store(true, std::sync::atomic::Ordering::SeqCst);
+            let _ = std::net::TcpStream::connect(self.2);
+            let _ = self.0.take().map(thread::JoinHandle::join);
+        }
+    }
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let listener = TcpListener::bind(address).expect("the port is free");
+    let seen = stop.clone();
+    let serving = thread::spawn(move || {
+        for stream in listener.incoming() {
+            if seen.load(std::sync::atomic::Ordering::SeqCst) {
+                return;
+            }
+            drop(stream);
+        }
+    });
+    Running(Some(serving), stop, address)
+}
+
 fn cli(home: &Home, words: &[&str]) -> String {
     let output = outrigger().args(words).args(["--socket", &home.text("admin.sock")]).output().expect("runs");
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)

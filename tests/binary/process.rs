@@ -38,6 +38,8 @@ pub struct Proxy {
     pub admin: Option<SocketAddr>,
     /// The probes.
     pub probes: Option<SocketAddr>,
+    /// The status page.
+    pub status_page: Option<SocketAddr>,
 }
 
 /// Whoever should read what the proxy writes.
@@ -65,6 +67,7 @@ impl Proxy {
         let serving = proxy.wait_for("serving");
         let at = |door: &str| serving[door].as_str().and_then(|address| address.parse().ok());
         (proxy.inbound, proxy.outbound, proxy.admin, proxy.probes) = (at("inbound"), at("outbound"), at("admin"), at("probes"));
+        proxy.status_page = at("status_page");
         proxy
     }
 
@@ -76,7 +79,7 @@ impl Proxy {
         let said = lines(errors, said, Some(own).filter(|_| said == Reader::Stops));
         let logged = child.stdout.take().map_or_else(|| channel().1, |pipe| lines(pipe, Reader::Reads, None));
         let (_, ended) = channel();
-        Self { child: Some(child), pid, said, logged, ended, heard: Vec::new(), inbound: None, outbound: None, admin: None, probes: None }
+        Self { child: Some(child), pid, said, logged, ended, heard: Vec::new(), inbound: None, outbound: None, admin: None, probes: None, status_page: None }
     }
 
     /// Waits until it says a message with this in it.

@@ -132,6 +132,9 @@ fn standing(app: &App, now: Instant, out: &mut Vec<Standing>) {
         let by = if one.forced { "held open by hand" } else { one.state.as_str() };
         out.push(Standing { of: Measure::Breaker, subject: one.name.clone(), says: format!("the breaker of {} is {by}", one.name), most });
     }
+    if let Some(monitors) = &app.live().config.monitors {
+        out.extend(app.monitors.standing(monitors));
+    }
     if let Some(redis) = app.redis.as_ref().filter(|redis| !redis.is_up()) {
         let why = redis.trouble().map(|why| format!(": {why}")).unwrap_or_default();
         let says = format!("Redis does not answer{why}; this replica counts and caches alone");

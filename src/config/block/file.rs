@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-use super::{admin, alerts, inbound, outbound, shutdown, store, telemetry};
+use super::{admin, alerts, inbound, monitors, outbound, shutdown, store, telemetry};
 use crate::config::{
     scalars::{Bytes, Count, OrOff, W},
     schema::{
         Key, Kind, Table,
         kinds::{COUNT_OF, SIZE_OF, SIZE_OR_OFF},
     },
+    written::Pairs,
 };
 
 #[derive(Debug, Deserialize)]
@@ -21,6 +22,8 @@ pub(in crate::config) struct Written {
     pub(in crate::config) telemetry: telemetry::Written,
     pub(in crate::config) shutdown: shutdown::Written,
     pub(in crate::config) alerts: Option<alerts::Written>,
+    pub(in crate::config) monitors: Option<Pairs<monitors::WrittenOrOff>>,
+    pub(in crate::config) status_page: Option<monitors::WrittenPage>,
     pub(in crate::config) workers: Option<W<Count>>,
     pub(in crate::config) memory_limit: Option<W<OrOff<Bytes>>>,
     pub(in crate::config) body_budget: Option<W<Bytes>>,
@@ -37,6 +40,8 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("store", Kind::Table(&store::TABLE), "Shared state of cache and limits.").default("{}").eg("{memory: 64MiB}"),
         Key::new("telemetry", Kind::Table(&telemetry::TABLE), "Logs, traces, metrics.").default("{}"),
         Key::new("alerts", Kind::Table(&alerts::TABLE), "Tells somebody when it matters.").eg("{}"),
+        monitors::ROW,
+        Key::new("status_page", Kind::Table(&monitors::PAGE), "A public page of what `monitors` found out.").eg("{listen: 0.0.0.0:9903}"),
         Key::new("shutdown", Kind::Table(&shutdown::TABLE), "How the process leaves.").default("{}"),
         Key::new("workers", COUNT_OF, "Threads that serve.").within("1", "1024").says("as many as the CPU quota allows").eg("2"),
         Key::new(

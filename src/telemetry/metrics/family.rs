@@ -247,6 +247,7 @@ families! {
     AlertsOpen = Gauge, One, "outrigger_alerts_open", ["severity"], "Incidents that are open, by severity.";
     Notices = Counter, One, "outrigger_notices_total", ["channel", "outcome"], "Notices of alerts: delivered, failed (a try), lost (given up).";
     NoticesWaiting = Gauge, One, "outrigger_notices_waiting", ["channel"], "Notices of alerts that wait for their channel.";
+    MonitorUp = Gauge, One, "outrigger_monitor_up", ["monitor"], "Whether a monitor is up: 1 or 0 (an incident is open).";
     BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
     ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";
     ProcessResidentMemory = Gauge, One, "process_resident_memory_bytes", [], "Resident memory size in bytes.";

@@ -119,6 +119,7 @@ measures! {
     Ledger = "ledger", Time, true, [None, Some(5.0), Some(600.0)], 0, "Time for which the ledger cannot be written.";
     Reload = "reload", Time, true, [None, Some(0.0), None], 0, "Time for which the configuration on disk has been refused.";
     Dropped = "dropped", Number, true, [None, Some(1.0), None], 0, "Log lines, spans and notices that were lost in the last minute.";
+    Monitor = "monitor", Time, true, [None, Some(0.0), Some(0.0)], 0, "Time for which a monitor has been down; a slow one is a warning at most.";
     NoTraffic = "no_traffic", Time, true, [None, Some(300.0), None], 0, "Time without a request at the inbound door, if there was one a minute or more in the hour before.";
 }
 
@@ -227,7 +228,7 @@ const MEASURE: Kind = Kind::Scalar(&Scalar::new::<MeasureWord>(
     "a measure",
     Json::Words(&[
         "error_rate", "p95", "hit_rate", "memory", "spend", "projection", "spike", "breaker", "keys", "unattributed", "certificate",
-        "redis", "ledger", "reload", "dropped", "no_traffic",
+        "redis", "ledger", "reload", "dropped", "monitor", "no_traffic",
     ]),
     "error_rate",
 ));

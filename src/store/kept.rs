@@ -1,4 +1,5 @@
-//! The queue's file in `state_dir`: written whole beside the old one, then put in its place. It holds no credential.
+//! A small file in `state_dir`: written whole beside the old one, then put in its place. Notices that wait and the history of monitors are
+//! kept so.
 //!
 //! Each process has a file of its own (`notices-0.json`, `notices-1.json`, …), which a lock file keeps. A process takes in the files of
 //! processes that are gone.
@@ -18,7 +19,7 @@ const PROCESSES: usize = 32;
 
 /// A process's file.
 #[derive(Debug)]
-pub(super) struct State {
+pub struct Kept {
     path: PathBuf,
     /// Hash of what was written last.
     written: Mutex<Option<blake3::Hash>>,
@@ -26,12 +27,12 @@ pub(super) struct State {
     _lock: File,
 }
 
-impl State {
+impl Kept {
     /// Takes the first free file. Gives what it and the files of processes that are gone hold.
     ///
     /// # Errors
     /// The directory cannot be written.
-    pub(super) fn open<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<(Self, Vec<T>)> {
+    pub fn open<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<(Self, Vec<T>)> {
         fs::create_dir_all(dir)?;
         let mut own: Option<Self> = None;
         let mut found = Vec::new();
@@ -63,7 +64,7 @@ impl State {
     ///
     /// # Errors
     /// The disk does not take it; the old content is kept.
-    pub(super) fn save(&self, value: &impl Serialize) -> io::Result<()> {
+    pub fn save(&self, value: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(value)?;
         let mut written = self.written.lock();
         if *written == Some(blake3::hash(&text)) {
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn each_process_has_a_file_and_takes_in_those_of_the_dead() {
         let dir = tempfile::tempdir().expect("a directory");
-        let open = || State::open::<Vec<u32>>(dir.path(), "notices").expect("opens");
+        let open = || Kept::open::<Vec<u32>>(dir.path(), "notices").expect("opens");
         let (first, held) = open();
         assert!(held.is_empty());
         first.save(&vec![1]).expect("saves");

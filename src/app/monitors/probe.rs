@@ -1,0 +1,107 @@
+//! One check: a request, a connection or a model call, and what the conditions say of its answer.
+
+use std::{net::SocketAddr, time::Duration};
+
+use http::{HeaderValue, Method, header};
+use serde_json::json;
+
+use crate::{
+    condition::{Condition, Subject, Verdict},
+    config::{Api, Authorities, Monitor, Probe},
+    fetch::{Answer, Errand, Failed, Fetch, Peer},
+    monitor::Check,
+};
+
+/// Most bytes of a body that conditions look at.
+const BODY: usize = 256 << 10;
+
+/// Checks; `wall` is the time now, in milliseconds since 1970.
+pub(super) async fn check(fetch: &Fetch, monitor: &Monitor, outbound: Option<SocketAddr>, wall: u64) -> Check {
+    let within = monitor.timeout;
+    let errand = match &monitor.probe {
+        Probe::Connect { host, port, tls } => {
+            let done = fetch.connect(host, *port, *tls, &Authorities::default(), within).await;
+            return judged(monitor, connected(done, wall));
+        }
+        Probe::Http { method, url, headers, body } => {
+            let mut errand = Errand::new(method.clone(), url.reveal());
+            errand.headers = headers.clone();
+            errand.body = body.clone().into();
+            errand
+        }
+        Probe::Model { provider, api, model } => match outbound {
+            Some(door) => call(door, provider, *api, model),
+            None => return Check::Down("the outbound door is closed".to_owned()),
+        },
+    };
+    let done = fetch.send(Errand { timeout: within, max_body: BODY, ..errand }).await;
+    judged(monitor, answered(done, wall))
+}
+
+/// A call of one token through our own door.
+fn call(door: SocketAddr, provider: &str, api: Api, model: &str) -> Errand {
+    let host = if door.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], door.port())) } else { door };
+    let message = json!([{"role": "user", "content": "ping"}]);
+    let (path, body) = match api {
+        Api::Anthropic => ("v1/messages".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
+        Api::Gemini => (
+            format!("v1beta/models/{model}:generateContent"),
+            json!({"contents": [{"parts": [{"text": "ping"}]}], "generationConfig": {"maxOutputTokens": 1}}),
+        ),
+        _ => ("v1/chat/completions".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
+    };
+    let mut errand = Errand::new(Method::POST, format!("http://{host}/{provider}/{path}")).json(&body);
+    errand.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if api == Api::Anthropic {
+        errand.headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
+    errand
+}
+
+fn of_peer(peer: &Peer, wall: u64) -> Subject {
+    let left = peer.not_after.map(|at| at.saturating_sub(i64::try_from(wall / 1_000).unwrap_or(i64::MAX)));
+    Subject { ip: peer.address.map(|at| at.ip().to_string()), connected: peer.address.is_some(), certificate: left, ..Subject::default() }
+}
+
+fn connected(done: Result<(Peer, Duration), Failed>, wall: u64) -> (Subject, Option<String>) {
+    match done {
+        Ok((peer, took)) => (Subject { took, ..of_peer(&peer, wall) }, None),
+        Err(error) => (Subject { connected: false, ..of_peer(&error.peer, wall) }, Some(error.to_string())),
+    }
+}
+
+fn answered(done: Result<Answer, Failed>, wall: u64) -> (Subject, Option<String>) {
+    match done {
+        Ok(answer) => {
+            let subject = of_peer(&answer.peer, wall);
+            (Subject { status: Some(answer.status.as_u16()), took: answer.took, body: answer.body.to_vec(), connected: true, ..subject }, None)
+        }
+        Err(error) => (of_peer(&error.peer, wall), Some(error.to_string())),
+    }
+}
+
+/// What the conditions say; without any, a connection and a status below 400 are enough.
+fn judged(monitor: &Monitor, (subject, error): (Subject, Option<String>)) -> Check {
+    if monitor.conditions.is_empty() {
+        return match (error, subject.status) {
+            (Some(why), _) => Check::Down(why),
+            (None, Some(status @ 400..)) => Check::Down(format!("it answered {status}")),
+            (None, _) => Check::Up,
+        };
+    }
+    let broken: Vec<(&Condition, String)> = monitor
+        .conditions
+        .iter()
+        .filter_map(|condition| match condition.judge(&subject) {
+            Verdict::Holds => None,
+            Verdict::Fails(why) => Some((condition, why)),
+        })
+        .collect();
+    let words = |broken: &[(&Condition, String)]| broken.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("; ");
+    match (broken.is_empty(), error) {
+        (true, _) => Check::Up,
+        (false, Some(why)) => Check::Down(format!("{why}: {}", words(&broken))),
+        (false, None) if broken.iter().all(|(condition, _)| condition.is_about_time()) => Check::Slow(words(&broken)),
+        (false, None) => Check::Down(words(&broken)),
+    }
+}
