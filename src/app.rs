@@ -16,6 +16,7 @@ mod memory;
 mod monitors;
 mod operator;
 mod reload;
+mod sentry;
 mod store;
 mod targets;
 pub mod terms;
@@ -252,6 +253,7 @@ impl App {
         operator::register(&app);
         alerts::start(&app, &fetch);
         monitors::start(&app, &fetch);
+        sentry::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));

@@ -31,6 +31,7 @@ pub mod upstream;
 
 pub mod alert;
 pub mod monitor;
+pub mod sentry;
 pub mod store;
 pub mod telemetry;
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Origin, Policies,
-    block::{admin, alerts, file, inbound, monitors, outbound, shutdown, store, telemetry, warm},
+    block::{admin, alerts, file, inbound, monitors, outbound, sentry, shutdown, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -93,8 +93,10 @@ impl<'a> Build<'a> {
         let alerts = alerts::build(self, root.alerts);
         let monitors = monitors::build(self, root.monitors, inbound.as_ref(), outbound.as_ref());
         let status_page = monitors::page(self, root.status_page);
+        let sentry = sentry::build(self, root.sentry);
         let config = Config {
             alerts,
+            sentry,
             monitors,
             status_page,
             inbound,

@@ -54,6 +54,8 @@ pub struct Config {
     pub alerts: Option<Alerts>,
     /// What is checked. `None`: nothing.
     pub monitors: Option<Vec<Monitor>>,
+    /// Where failures are reported. `None`: nowhere.
+    pub sentry: Option<Sentry>,
     /// The page that shows it. `None`: there is none.
     pub status_page: Option<StatusPage>,
     /// How the process leaves.

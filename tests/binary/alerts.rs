@@ -206,6 +206,22 @@ fn a_notice_outlives_its_receiver_and_the_process() {
 }
 
 #[test]
+fn a_broken_app_is_an_event_that_sentrys_own_parser_reads() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let dsn = format!("http://secretpart@127.0.0.1:{}/7", sink.http);
+    let home = Home::new(&yaml(free(), &format!("sentry: {{dsn: '{dsn}', environment: staging, release: shop@1}}\n")));
+    let proxy = home.start();
+    let told = sink.wait_for("/api/7/envelope/", "staging", || ask(&proxy));
+    let body = told["body"].as_str().expect("text");
+    let envelope = sentry_types::protocol::v7::Envelope::from_slice(body.as_bytes()).expect("an envelope");
+    let event = envelope.event().expect("an event");
+    assert_eq!((event.release.as_deref(), event.tags["reason"].as_str(), event.tags["priority"].as_str()), (Some("shop@1"), "connect_failed", "P1"));
+    assert!(event.breadcrumbs.iter().any(|crumb| crumb.message.as_deref() == Some("app: connect_failed")), "{event:#?}");
+    assert!(!body.contains("/chat") && !body.contains("\"ann\"") && !body.contains("secretpart"), "{body}");
+    until("it is counted", || metric(proxy.admin, "outrigger_sentry_events_total{outcome=\"sent\"}") > Some(0.0));
+}
+
+#[test]
 fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_downtime_is_right() {
     let app = free();
     let listening = app_until(app);

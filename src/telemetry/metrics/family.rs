@@ -248,6 +248,7 @@ families! {
     Notices = Counter, One, "outrigger_notices_total", ["channel", "outcome"], "Notices of alerts: delivered, failed (a try), lost (given up).";
     NoticesWaiting = Gauge, One, "outrigger_notices_waiting", ["channel"], "Notices of alerts that wait for their channel.";
     MonitorUp = Gauge, One, "outrigger_monitor_up", ["monitor"], "Whether a monitor is up: 1 or 0 (an incident is open).";
+    SentryEvents = Counter, One, "outrigger_sentry_events_total", ["outcome"], "Error reports: sent, refused, failed, limited (by the receiver or by our own bound), sampled_out.";
     BuildInfo = Gauge, One, "outrigger_build_info", ["version", "commit"], "Always 1.";
     ProcessCpu = Counter, One, "process_cpu_seconds_total", [], "User and system CPU time spent, in seconds.";
     ProcessResidentMemory = Gauge, One, "process_resident_memory_bytes", [], "Resident memory size in bytes.";
