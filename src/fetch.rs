@@ -105,7 +105,7 @@ impl Answer {
     pub fn retry_after(&self, wall: std::time::SystemTime) -> Option<Duration> {
         let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         match value.parse::<f64>() {
-            Ok(seconds) if seconds >= 0.0 && seconds < 1e9 => Some(Duration::from_secs_f64(seconds)),
+            Ok(seconds) if (0.0..1e9).contains(&seconds) => Some(Duration::from_secs_f64(seconds)),
             _ => httpdate::parse_http_date(value).ok().map(|at| at.duration_since(wall).unwrap_or_default()),
         }
     }
@@ -152,7 +152,14 @@ impl Fetch {
     ///
     /// # Errors
     /// There is no connection in time.
-    pub async fn connect(&self, host: &str, port: u16, tls: bool, authorities: &Authorities, within: Duration) -> Result<(Peer, Duration), Failed> {
+    pub async fn connect(
+        &self,
+        host: &str,
+        port: u16,
+        tls: bool,
+        authorities: &Authorities,
+        within: Duration,
+    ) -> Result<(Peer, Duration), Failed> {
         let begun = Instant::now();
         let opening = async {
             let mut peer = Peer::default();
@@ -184,7 +191,11 @@ impl Fetch {
         let fail = |what: &str, error: &dyn fmt::Display| Failed { says: format!("{what} {host}: {error}"), peer: peer.clone() };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| fail("no HTTP with", &error))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let mut request = Request::builder().method(errand.method).uri(path).body(Full::new(errand.body)).map_err(|error| fail("no request to", &error))?;
+        let mut request = Request::builder()
+            .method(errand.method)
+            .uri(path)
+            .body(Full::new(errand.body))
+            .map_err(|error| fail("no request to", &error))?;
         *request.headers_mut() = errand.headers;
         let authority = uri.authority().map_or(host.as_str(), |authority| authority.as_str());
         let own = [(header::HOST, authority), (header::USER_AGENT, concat!("outrigger/", env!("CARGO_PKG_VERSION")))];

@@ -156,7 +156,9 @@ impl Page {
     fn changes(&self) -> bool {
         let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
         let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm);
-        changes_ledger || operates || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::TestAlert(_))
+        changes_ledger
+            || operates
+            || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::TestAlert(_))
     }
 }
 

@@ -197,7 +197,11 @@ impl Dispatch {
             return None;
         }
         let may = |severity: Severity| severity == Severity::Critical || (!quiet && severity == Severity::Warning);
-        let due = self.open.values_mut().filter(|told| !told.elsewhere).filter(|told| may(told.incident.severity) && told.at.is_some_and(|at| at + after <= now));
+        let due = self
+            .open
+            .values_mut()
+            .filter(|told| !told.elsewhere)
+            .filter(|told| may(told.incident.severity) && told.at.is_some_and(|at| at + after <= now));
         let incidents = due
             .map(|told| {
                 told.at = Some(now);
@@ -220,7 +224,8 @@ impl Dispatch {
             return None;
         }
         self.digested = Some(date);
-        let open = self.open.values().filter(|told| told.incident.severity == Severity::Low && !told.elsewhere).map(|told| told.incident.clone());
+        let open =
+            self.open.values().filter(|told| told.incident.severity == Severity::Low && !told.elsewhere).map(|told| told.incident.clone());
         let incidents: Vec<Incident> = std::mem::take(&mut self.low).into_iter().chain(open).collect();
         let more = std::mem::take(&mut self.low_more);
         self.notice(Kind::Digest, now, incidents, more)
@@ -359,7 +364,8 @@ mod tests {
     #[test]
     fn there_are_never_more_than_ten_notices_in_a_minute() {
         let mut dispatch = Dispatch::new(terms());
-        let changes: Vec<(u64, Change)> = (0..600).map(|n| (n, change(What::Opened, &format!("s{n}"), Severity::Critical, BEGIN))).collect();
+        let changes: Vec<(u64, Change)> =
+            (0..600).map(|n| (n, change(What::Opened, &format!("s{n}"), Severity::Critical, BEGIN))).collect();
         let told = play(&mut dispatch, BEGIN, 700, &changes);
         for minute in 0..11 {
             assert!(told.iter().filter(|(at, ..)| at / 60 == minute).count() <= BURST);

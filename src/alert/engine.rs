@@ -331,7 +331,8 @@ mod tests {
     }
 
     fn open_breaker(second: u64, open: bool) -> Facts {
-        let standing = Standing { of: Measure::Breaker, subject: "openai".into(), says: "the breaker of openai is open".into(), most: None };
+        let standing =
+            Standing { of: Measure::Breaker, subject: "openai".into(), says: "the breaker of openai is open".into(), most: None };
         Facts { wall: second * 1_000, steady: second * 1_000, standing: if open { vec![standing] } else { Vec::new() }, ..Facts::default() }
     }
 

@@ -74,7 +74,11 @@ pub(super) fn of_route(rule: &AlertRule, subject: &Arc<str>, trail: &Trail<Count
     let (firm, stays, value) = match rule.of {
         Measure::ErrorRate => {
             let (some, all) = (counts.errors as f64, counts.requests as f64);
-            (rule.severity(bounds(some, all).0), rule.severity(some / all).is_some(), format!("{} of the answers of {subject} are errors", percent(some / all)))
+            (
+                rule.severity(bounds(some, all).0),
+                rule.severity(some / all).is_some(),
+                format!("{} of the answers of {subject} are errors", percent(some / all)),
+            )
         }
         Measure::HitRate => {
             let (some, all) = (counts.hits as f64, counts.lookups as f64);
@@ -84,7 +88,8 @@ pub(super) fn of_route(rule: &AlertRule, subject: &Arc<str>, trail: &Trail<Count
         _ => {
             let p95 = counts.quantile(0.95)?;
             let slow = |at: f64| bounds(counts.slower_than(at), counts.requests as f64).0 >= 0.05;
-            let firm = Severity::ALL.into_iter().zip(rule.thresholds).rev().find(|(_, at)| at.is_some_and(slow)).map(|(severity, _)| severity);
+            let firm =
+                Severity::ALL.into_iter().zip(rule.thresholds).rev().find(|(_, at)| at.is_some_and(slow)).map(|(severity, _)| severity);
             (firm, rule.severity(p95).is_some(), format!("5% of the answers of {subject} take {} or longer", seconds(p95)))
         }
     };

@@ -83,7 +83,8 @@ struct Nature {
 impl Nature {
     /// Requests of a second to a route that is hit by `trouble`.
     fn traffic(&mut self, door: &str, name: &str, rate: f64, trouble: Option<&Label>) {
-        let counts = self.routes.entry(name.to_owned()).or_insert_with(|| Counts { buckets: vec![0; 7], bounds: BOUNDS, ..Counts::default() });
+        let counts =
+            self.routes.entry(name.to_owned()).or_insert_with(|| Counts { buckets: vec![0; 7], bounds: BOUNDS, ..Counts::default() });
         let mut n = 0;
         // Knuth's way to draw a Poisson number.
         let (limit, mut product) = ((-rate).exp(), self.chance.unit());
@@ -135,7 +136,8 @@ impl Nature {
                 }
             }
         }
-        let route = |(name, counts): (&String, &Counts)| Route { door: "inbound".into(), name: name.as_str().into(), counts: counts.clone() };
+        let route =
+            |(name, counts): (&String, &Counts)| Route { door: "inbound".into(), name: name.as_str().into(), counts: counts.clone() };
         let routes = self.routes.iter().map(route).collect();
         let millis = (BEGIN + second) * 1_000;
         Facts { wall: millis, steady: millis, routes, totals: self.totals, usual: None, gauges, standing }
@@ -182,9 +184,7 @@ fn each_of_a_thousand_incidents_is_noticed_within_ten_seconds_and_nothing_else_i
             minute = if minute.0 == second / 60 { (minute.0, minute.1 + 1) } else { (second / 60, 1) };
             assert!(minute.1 <= BURST, "a storm at {second}");
             for item in &notice.items {
-                let mine = |label: &&mut Label| {
-                    label.of.as_str() == item.rule && label.subject == item.subject && label.from <= second
-                };
+                let mine = |label: &&mut Label| label.of.as_str() == item.rule && label.subject == item.subject && label.from <= second;
                 match (labels.iter_mut().rev().find(mine), notice.kind) {
                     (Some(label), Kind::Firing) if label.noticed.is_none() && second < label.to + 10 => label.noticed = Some(second),
                     (Some(label), Kind::Firing) if second < label.to => {}

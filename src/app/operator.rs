@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, monitors, reload, targets, terms::applied, warm};
+use super::{
+    App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, monitors, reload, targets, terms::applied,
+    warm,
+};
 use crate::{
     admin::{
         About, Action, Dependency, Health, Operator, Refused, State, View,

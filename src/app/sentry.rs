@@ -67,9 +67,17 @@ async fn watch(app: Weak<App>, fetch: Fetch) {
 }
 
 /// One look: what failed since the last is reported. `after` is the number of the last failure that was seen.
-async fn look(app: &Arc<App>, sentry: &config::Sentry, config: &config::Config, fetch: &Fetch, limits: &mut Limits, after: &mut Option<u64>) {
+async fn look(
+    app: &Arc<App>,
+    sentry: &config::Sentry,
+    config: &config::Config,
+    fetch: &Fetch,
+    limits: &mut Limits,
+    after: &mut Option<u64>,
+) {
     let now = app.shared.clock.unix_millis();
-    let place = Place { environment: sentry.environment.clone(), release: sentry.release.clone(), service: config.telemetry.service.clone() };
+    let place =
+        Place { environment: sentry.environment.clone(), release: sentry.release.clone(), service: config.telemetry.service.clone() };
     let count = |outcome: &str, n: u64| app.telemetry.metrics().shared().counter(Family::SentryEvents, &[outcome]).add(n);
     let panics: Vec<Panic> = std::mem::take(&mut *PANICKED.lock());
     let mut events: Vec<_> = panics.iter().map(|panic| of_panic(panic, &place, clock::unguessable_id(), app.shared.clock.wall())).collect();
@@ -79,7 +87,8 @@ async fn look(app: &Arc<App>, sentry: &config::Sentry, config: &config::Config, 
             Some(_) => {}
             None if chance >= sentry.sample && story["reason"] != "internal" => count("sampled_out", 1),
             None => {
-                let at = story["timestamp"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok()).unwrap_or(app.shared.clock.wall());
+                let at =
+                    story["timestamp"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok()).unwrap_or(app.shared.clock.wall());
                 events.push(of_failure(&story, &place, clock::unguessable_id(), at));
             }
         }

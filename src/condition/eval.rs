@@ -63,7 +63,9 @@ pub(super) fn judge(condition: &Condition, subject: &Subject) -> Verdict {
     if holds {
         return Verdict::Holds;
     }
-    let shown = [(&condition.left, &left), (&condition.right, &right)].into_iter().filter(|(side, _)| !matches!(side, Side::Word(_) | Side::Pattern(_) | Side::Any(_)));
+    let shown = [(&condition.left, &left), (&condition.right, &right)]
+        .into_iter()
+        .filter(|(side, _)| !matches!(side, Side::Word(_) | Side::Pattern(_) | Side::Any(_)));
     let values: Vec<String> = shown.map(|(_, value)| text(value)).collect();
     Verdict::Fails(format!("{} (it is {})", condition.written, values.join(" and ")))
 }

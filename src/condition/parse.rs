@@ -101,7 +101,9 @@ fn fact(text: &str) -> Result<Fact, String> {
         return Ok(fact.clone());
     }
     if let Some(path) = text.strip_prefix("[BODY]") {
-        return steps(path).map(Fact::Body).ok_or_else(|| format!("`{text}` is no place in a body; write [BODY].status or [BODY].items[0].id"));
+        return steps(path)
+            .map(Fact::Body)
+            .ok_or_else(|| format!("`{text}` is no place in a body; write [BODY].status or [BODY].items[0].id"));
     }
     let known: Vec<&str> = FACTS.iter().map(|(word, _)| *word).collect();
     Err(format!("`{text}` is no placeholder; write {} or [BODY].path", known.join(", ")))

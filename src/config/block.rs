@@ -24,9 +24,7 @@ pub(super) mod warm;
 use ipnet::IpNet;
 
 pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
-pub use alerts::{
-    AlertRule, Alerts, Channel, Mail, MailSecurity, Means, Measure, Quiet, Severity, UnitOf, channels::signing_key,
-};
+pub use alerts::{AlertRule, Alerts, Channel, Mail, MailSecurity, Means, Measure, Quiet, Severity, UnitOf, channels::signing_key};
 pub use bounds::Bounds;
 pub use errors::FailureBounds;
 pub use inbound::{CallerSource, Inbound, Strict};

@@ -143,7 +143,10 @@ impl Courier {
         let channels = self.channels.load_full();
         let Some(channel) = channels.iter().find(|channel| *channel.name == *name) else {
             let known: Vec<&str> = channels.iter().map(|channel| &*channel.name).collect();
-            return Err(format!("there is no channel `{name}`; known are {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }));
+            return Err(format!(
+                "there is no channel `{name}`; known are {}",
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            ));
         };
         let outcome = self.deliver(channel, notice).await;
         self.note(channel, &outcome, false);
@@ -270,7 +273,8 @@ impl Courier {
         let mut errand = Errand::new(Method::POST, url.reveal()).json(&webhook::body(notice));
         let now = clock::unix(self.clock.wall()).as_secs();
         let signature = secret.and_then(|secret| standard::sign(secret, &notice.id, now, &errand.body));
-        let fields = [(standard::ID, Some(notice.id.clone())), (standard::TIMESTAMP, Some(now.to_string())), (standard::SIGNATURE, signature)];
+        let fields =
+            [(standard::ID, Some(notice.id.clone())), (standard::TIMESTAMP, Some(now.to_string())), (standard::SIGNATURE, signature)];
         for (name, value) in fields {
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
                 errand.headers.insert(name, value);

@@ -287,11 +287,10 @@ mod tests {
     async fn another_replica_takes_over_from_one_that_is_gone() {
         let changes = [(10, 0, What::Opened), (11, 1, What::Opened), (200, 1, What::Recovered)];
         let told = play(&Arc::new(Table::default()), &changes, Some((30, 0))).await;
-        assert_eq!(told.iter().map(|(_, who, what)| (*who, *what)).collect::<Vec<_>>(), [
-            (0, What::Opened),
-            (1, What::Taken),
-            (1, What::Recovered)
-        ]);
+        assert_eq!(
+            told.iter().map(|(_, who, what)| (*who, *what)).collect::<Vec<_>>(),
+            [(0, What::Opened), (1, What::Taken), (1, What::Recovered)]
+        );
     }
 
     #[tokio::test]

@@ -31,7 +31,8 @@ pub struct Panic {
 const LONGEST: usize = 200;
 
 /// Reasons that are the proxy doing what it was told, and no error.
-const MEANT: [&str; 8] = ["limited", "too_many_in_flight", "queue_full", "queue_too_long", "breaker_open", "stopping", "connections_full", "overloaded"];
+const MEANT: [&str; 8] =
+    ["limited", "too_many_in_flight", "queue_full", "queue_too_long", "breaker_open", "stopping", "connections_full", "overloaded"];
 
 /// Why a failure is not reported; `None`: it is.
 pub fn dropped(story: &Value) -> Option<&'static str> {
@@ -85,7 +86,8 @@ pub fn of_failure(story: &Value, place: &Place, id: u128, at: SystemTime) -> Eve
         }
     }
     // A hash tells how many were hit, and not who.
-    event.user = short(&story["caller"]).map(|caller| User { id: Some(blake3::hash(caller.as_bytes()).to_hex()[..16].to_owned()), ..User::default() });
+    event.user = short(&story["caller"])
+        .map(|caller| User { id: Some(blake3::hash(caller.as_bytes()).to_hex()[..16].to_owned()), ..User::default() });
     if let Some(trace_id) = story["trace_id"].as_str().and_then(|text| text.parse().ok()) {
         event.contexts.insert("trace".into(), Context::Trace(Box::new(TraceContext { trace_id, ..TraceContext::default() })));
     }
@@ -182,13 +184,16 @@ mod tests {
         assert_eq!((event.tags["priority"].as_str(), event.tags["route"].as_str()), ("P2", "chat"));
         assert_eq!(event.fingerprint.to_vec(), ["connection_reset", "upstream_broken", "outbound", "chat", "openai"]);
         assert_eq!((event.breadcrumbs.len(), event.breadcrumbs[1].data["breaker"].as_str()), (2, Some("open")));
-        assert!(matches!(event.contexts.get("trace"), Some(Context::Trace(trace)) if trace.trace_id.to_string() == "4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert!(
+            matches!(event.contexts.get("trace"), Some(Context::Trace(trace)) if trace.trace_id.to_string() == "4bf92f3577b34da6a3ce929d0e0e4736")
+        );
         assert_eq!(event.user.as_ref().and_then(|user| user.id.as_ref()).map(String::len), Some(16));
     }
 
     #[test]
     fn what_was_meant_is_no_error_and_a_fault_of_ours_comes_first() {
-        let with = |reason: &str, kind: &str, status: u64, door: &str| json!({"reason": reason, "kind": kind, "status": status, "door": door});
+        let with =
+            |reason: &str, kind: &str, status: u64, door: &str| json!({"reason": reason, "kind": kind, "status": status, "door": door});
         for (story, expected) in [
             (with("limited", "refused", 429, "inbound"), None),
             (with("breaker_open", "refused", 503, "outbound"), None),

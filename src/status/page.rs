@@ -113,7 +113,8 @@ fn section(row: &Row, now: u64) -> String {
         let down = if window.down > 0 { format!(", down {}", lasted(window.down)) } else { String::new() };
         format!("{words}: {}{down}", percent(window))
     });
-    let mut bars = format!("<svg viewBox=\"0 0 {} 20\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"the last 90 days\">", BARS * 4);
+    let mut bars =
+        format!("<svg viewBox=\"0 0 {} 20\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"the last 90 days\">", BARS * 4);
     for (at, day) in row.history.days(now, BARS).into_iter().enumerate() {
         let class = match day.share() {
             None => "none",
@@ -175,11 +176,14 @@ mod tests {
             track.note(start + second * 1_000, check, 2, 30_000);
         }
         let row = Row { name: "app <script>".into(), state: track.state(), history: track.history.clone() };
-        let page = html("Shop & more", &[row.clone()], start + 3_600_000);
+        let page = html("Shop & more", std::slice::from_ref(&row), start + 3_600_000);
         assert!(page.contains("7 days: 96.583%, down 2 min 3 s"), "{page}");
-        assert!(page.contains("Lasted</th></tr></thead><tbody><tr><td>app &lt;script&gt;</td><td>2027-01-15T08:10:00Z</td><td>2 min 3 s</td>"), "{page}");
+        assert!(
+            page.contains("Lasted</th></tr></thead><tbody><tr><td>app &lt;script&gt;</td><td>2027-01-15T08:10:00Z</td><td>2 min 3 s</td>"),
+            "{page}"
+        );
         assert!(!page.contains("<script") && !page.contains("10.0.0.7") && page.contains("Everything is up"));
-        let site = render("t", &[row.clone()], start);
+        let site = render("t", std::slice::from_ref(&row), start);
         assert!(site.0.contains_key("/badge/app <script>.svg"));
         let json = as_json("t", &[row], start + 3_600_000);
         assert_eq!(json["monitors"][0]["7d"]["down_seconds"], 123.0);

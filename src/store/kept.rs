@@ -41,7 +41,8 @@ impl Kept {
             if own.is_some() && !path.exists() {
                 continue;
             }
-            let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(dir.join(format!("{name}-{at}.lock")))?;
+            let lock =
+                OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(dir.join(format!("{name}-{at}.lock")))?;
             if lock.try_lock().is_err() {
                 continue;
             }
@@ -75,9 +76,8 @@ impl Kept {
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
-        match self.path.parent() {
-            Some(dir) => File::open(dir)?.sync_all()?,
-            None => {}
+        if let Some(dir) = self.path.parent() {
+            File::open(dir)?.sync_all()?;
         }
         *written = Some(blake3::hash(&text));
         Ok(())

@@ -34,7 +34,8 @@ struct Sink {
 impl Sink {
     /// On this port, or on any; `None`: the Python packages are missing, which was said aloud.
     fn start(port: Option<u16>) -> Option<Self> {
-        let tools = env::var_os("OUTRIGGER_TOOLS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
+        let tools =
+            env::var_os("OUTRIGGER_TOOLS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
         let python = tools.join("venv/bin/python");
         let imports = Command::new(&python).args(["-c", "import aiosmtpd, slack_sdk, standardwebhooks"]).stderr(Stdio::null()).status();
         if !imports.is_ok_and(|status| status.success()) {
@@ -100,12 +101,15 @@ fn app_at(address: SocketAddr) {
     let listener = TcpListener::bind(address).expect("the port is free again");
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().expect("cloned")).lines().map_while(Result::ok);
-            while lines.by_ref().any(|line| line.is_empty()) {
-                if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
-                    break;
+            // The proxy keeps connections: each has a thread.
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().expect("cloned")).lines().map_while(Result::ok);
+                while lines.by_ref().any(|line| line.is_empty()) {
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                        break;
+                    }
                 }
-            }
+            });
         }
     });
 }
@@ -215,7 +219,10 @@ fn a_broken_app_is_an_event_that_sentrys_own_parser_reads() {
     let body = told["body"].as_str().expect("text");
     let envelope = sentry_types::protocol::v7::Envelope::from_slice(body.as_bytes()).expect("an envelope");
     let event = envelope.event().expect("an event");
-    assert_eq!((event.release.as_deref(), event.tags["reason"].as_str(), event.tags["priority"].as_str()), (Some("shop@1"), "connect_failed", "P1"));
+    assert_eq!(
+        (event.release.as_deref(), event.tags["reason"].as_str(), event.tags["priority"].as_str()),
+        (Some("shop@1"), "connect_failed", "P1")
+    );
     assert!(event.breadcrumbs.iter().any(|crumb| crumb.message.as_deref() == Some("app: connect_failed")), "{event:#?}");
     assert!(!body.contains("/chat") && !body.contains("\"ann\"") && !body.contains("secretpart"), "{body}");
     until("it is counted", || metric(proxy.admin, "outrigger_sentry_events_total{outcome=\"sent\"}") > Some(0.0));
@@ -260,7 +267,10 @@ fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_d
     let week = get(page, "/status.json").json().expect("JSON")["monitors"][0]["7d"]["down_seconds"].as_f64().expect("a number");
     assert!((week - down).abs() < 0.001);
     let tag = get(page, "/").header("etag").map(str::to_owned).expect("a tag");
-    assert_eq!(block_on(Client::tcp(page.expect("open")).with_header("if-none-match", &tag).get("/")).expect("answers").status.as_u16(), 304);
+    assert_eq!(
+        block_on(Client::tcp(page.expect("open")).with_header("if-none-match", &tag).get("/")).expect("answers").status.as_u16(),
+        304
+    );
     // The history outlives the process.
     proxy.signal("TERM");
     let mut proxy = proxy;
@@ -315,7 +325,9 @@ impl Alertmanager {
     /// `None`: it is not installed, which was said aloud.
     fn start() -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
-        let found = env::split_paths(&path).flat_map(|dir| [dir.join("prometheus-alertmanager"), dir.join("alertmanager")]).find(|file| file.is_file());
+        let found = env::split_paths(&path)
+            .flat_map(|dir| [dir.join("prometheus-alertmanager"), dir.join("alertmanager")])
+            .find(|file| file.is_file());
         let Some(program) = found else {
             missing("prometheus-alertmanager");
             return None;

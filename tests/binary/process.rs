@@ -79,7 +79,19 @@ impl Proxy {
         let said = lines(errors, said, Some(own).filter(|_| said == Reader::Stops));
         let logged = child.stdout.take().map_or_else(|| channel().1, |pipe| lines(pipe, Reader::Reads, None));
         let (_, ended) = channel();
-        Self { child: Some(child), pid, said, logged, ended, heard: Vec::new(), inbound: None, outbound: None, admin: None, probes: None, status_page: None }
+        Self {
+            child: Some(child),
+            pid,
+            said,
+            logged,
+            ended,
+            heard: Vec::new(),
+            inbound: None,
+            outbound: None,
+            admin: None,
+            probes: None,
+            status_page: None,
+        }
     }
 
     /// Waits until it says a message with this in it.

@@ -23,8 +23,11 @@ pub(super) async fn enrich(app: &Arc<App>, notice: &mut Notice, wall: u64, stead
         item.hit = failures(app, item, steady.saturating_sub(age));
     }
     let (ledger, now) = (app.shared.ledger.clone(), wall);
-    let about: Vec<(usize, String, String)> = notice.items.iter().enumerate().map(|(at, item)| (at, item.rule.clone(), item.subject.clone())).collect();
-    let asked = tokio::task::spawn_blocking(move || about.into_iter().filter_map(|one| Some((one.0, money(&ledger, &one.1, &one.2, now)?))).collect::<Vec<_>>());
+    let about: Vec<(usize, String, String)> =
+        notice.items.iter().enumerate().map(|(at, item)| (at, item.rule.clone(), item.subject.clone())).collect();
+    let asked = tokio::task::spawn_blocking(move || {
+        about.into_iter().filter_map(|one| Some((one.0, money(&ledger, &one.1, &one.2, now)?))).collect::<Vec<_>>()
+    });
     for (at, (nano_usd, callers)) in asked.await.unwrap_or_default() {
         let hit = &mut notice.items[at].hit;
         hit.nano_usd = (nano_usd > 0).then_some(nano_usd);
@@ -50,8 +53,11 @@ fn failures(app: &App, item: &Item, since: u64) -> Hit {
     Hit { callers, caller_count, routes, nano_usd: None }
 }
 
+/// Nano-dollars, and callers with their calls.
+type Money = (u64, Vec<(Arc<str>, u64)>);
+
 /// Nano-dollars of the last hour that an item is about, and the callers who spent them with their calls. `None`: it is about no money.
-fn money(ledger: &Ledger, rule: &str, subject: &str, now: u64) -> Option<(u64, Vec<(Arc<str>, u64)>)> {
+fn money(ledger: &Ledger, rule: &str, subject: &str, now: u64) -> Option<Money> {
     let filter = match (subject.split_once(" route "), rule) {
         (Some((door, name)), _) => Some((door.to_owned(), name.to_owned())),
         (None, "breaker" | "keys") => Some(("provider".to_owned(), subject.split(['/', '@']).next()?.to_owned())),

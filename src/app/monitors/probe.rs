@@ -74,7 +74,10 @@ fn answered(done: Result<Answer, Failed>, wall: u64) -> (Subject, Option<String>
     match done {
         Ok(answer) => {
             let subject = of_peer(&answer.peer, wall);
-            (Subject { status: Some(answer.status.as_u16()), took: answer.took, body: answer.body.to_vec(), connected: true, ..subject }, None)
+            (
+                Subject { status: Some(answer.status.as_u16()), took: answer.took, body: answer.body.to_vec(), connected: true, ..subject },
+                None,
+            )
         }
         Err(error) => (of_peer(&error.peer, wall), Some(error.to_string())),
     }

@@ -149,16 +149,10 @@ pub(in crate::config) const HOOK_URL: Kind =
     Kind::Scalar(&Scalar::new::<HookUrl>("a URL", Json::Text, "\"${SLACK_WEBHOOK_URL:-}\"").secret());
 pub(in crate::config) const TIME_OF_DAY: Kind =
     Kind::Scalar(&Scalar::new::<TimeOfDay>("a time of day", Json::Pattern("^[0-9]{1,2}:[0-9]{2}$"), "\"22:00\""));
-const TIME_OF_DAY_OR_OFF: Kind = Kind::Scalar(&Scalar::new::<OrOff<TimeOfDay>>(
-    "a time of day or `off`",
-    Json::Pattern("^off$|^[0-9]{1,2}:[0-9]{2}$"),
-    "\"09:00\"",
-));
-pub(in crate::config) const DAY: Kind = Kind::Scalar(&Scalar::new::<Day>(
-    "a day of the week",
-    Json::Words(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]),
-    "sat",
-));
+const TIME_OF_DAY_OR_OFF: Kind =
+    Kind::Scalar(&Scalar::new::<OrOff<TimeOfDay>>("a time of day or `off`", Json::Pattern("^off$|^[0-9]{1,2}:[0-9]{2}$"), "\"09:00\""));
+pub(in crate::config) const DAY: Kind =
+    Kind::Scalar(&Scalar::new::<Day>("a day of the week", Json::Words(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]), "sat"));
 pub(in crate::config) const ZONE: Kind = Kind::Scalar(&Scalar::new::<Zone>("a time zone", Json::Text, "Europe/Berlin"));
 
 static QUIET: Table = Table::new(
@@ -209,8 +203,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
 
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) -> Option<Alerts> {
     let written = written?;
-    let channels: Vec<Channel> =
-        written.channels.into_iter().filter_map(|(name, one)| channels::build(build, &name, one?)).collect();
+    let channels: Vec<Channel> = written.channels.into_iter().filter_map(|(name, one)| channels::build(build, &name, one?)).collect();
     if channels.is_empty() && written.heartbeat.is_none() && !build.seen.broken("alerts") {
         let message = "nobody is told: there is no channel; incidents stand in the log, in the metrics and in `outrigger alerts` alone";
         build.note(build.seen.key("alerts"), message);
@@ -260,7 +253,8 @@ mod tests {
         let errors = rule(&usual, "error_rate").expect("usual");
         assert_eq!(errors.thresholds, [None, Some(0.05), Some(0.25)]);
         assert!(rule(&usual, "p95").is_none(), "no time is right for every app");
-        let own = alerts("{rules: {error_rate: {critical: 50%}, p95: {warning: 2s, routes: [chat]}, memory: off, slow: {of: p95, low: 1s}}}");
+        let own =
+            alerts("{rules: {error_rate: {critical: 50%}, p95: {warning: 2s, routes: [chat]}, memory: off, slow: {of: p95, low: 1s}}}");
         assert_eq!(rule(&own, "error_rate").expect("changed").thresholds, [None, None, Some(0.5)]);
         assert_eq!(rule(&own, "p95").expect("named").thresholds, [None, Some(2.0), None]);
         assert!(rule(&own, "memory").is_none() && rule(&own, "slow").is_some());

@@ -147,10 +147,17 @@ enum ProbeUrl {
 
 impl Word for ProbeUrl {
     fn word(text: &str) -> Result<Self, String> {
-        let wrong = || "is not a URL that can be checked; write https://host/path, tcp://host:port, tls://host:port or model://provider/model".to_owned();
+        let wrong = || {
+            "is not a URL that can be checked; write https://host/path, tcp://host:port, tls://host:port or model://provider/model"
+                .to_owned()
+        };
         if let Some((provider, model)) = text.strip_prefix("model://").and_then(|rest| rest.split_once('/')) {
             let model = model.to_owned();
-            return if provider.is_empty() || model.is_empty() { Err(wrong()) } else { Ok(Self::Model { provider: provider.to_owned(), model }) };
+            return if provider.is_empty() || model.is_empty() {
+                Err(wrong())
+            } else {
+                Ok(Self::Model { provider: provider.to_owned(), model })
+            };
         }
         let uri: http::Uri = text.parse().map_err(|_| wrong())?;
         let authority = uri.authority().filter(|authority| !authority.host().is_empty()).ok_or_else(wrong)?;
@@ -188,11 +195,7 @@ impl Word for MethodWord {
 
 const PROBE_URL: Kind = Kind::Scalar(&Scalar::new::<ProbeUrl>("a URL to check", Json::Text, "\"https://shop.example/health\"").secret());
 const CONDITION: Kind = Kind::Scalar(&Scalar::new::<Condition>("a condition", Json::Text, "\"[STATUS] == 200\""));
-const METHOD: Kind = Kind::Scalar(&Scalar::new::<MethodWord>(
-    "a method",
-    Json::Words(&["GET", "HEAD", "POST", "PUT", "OPTIONS"]),
-    "GET",
-));
+const METHOD: Kind = Kind::Scalar(&Scalar::new::<MethodWord>("a method", Json::Words(&["GET", "HEAD", "POST", "PUT", "OPTIONS"]), "GET"));
 const OFF: Kind = Kind::Scalar(&Scalar::new::<super::alerts::rules::OffWord>("`off`", Json::Words(&["off"]), "off"));
 
 static WINDOW: Table = Table::new(
@@ -315,7 +318,14 @@ fn monitor(
                     Probe::Model { provider: known.name.clone(), api: known.api, model }
                 }
                 Some(known) => {
-                    build.fault(place, format!("model calls in the API of {} ({}) are not made by monitors; check it by tls://", quoted(&provider), known.api));
+                    build.fault(
+                        place,
+                        format!(
+                            "model calls in the API of {} ({}) are not made by monitors; check it by tls://",
+                            quoted(&provider),
+                            known.api
+                        ),
+                    );
                     return None;
                 }
                 None => {
@@ -329,7 +339,8 @@ fn monitor(
     if matches!(probe, Probe::Connect { .. })
         && let Some((n, condition)) = conditions.iter().enumerate().find(|(_, condition)| condition.needs_http())
     {
-        let message = format!("`{}` needs an answer of HTTP, and this is only connected to; write an http:// or https:// URL", condition.as_str());
+        let message =
+            format!("`{}` needs an answer of HTTP, and this is only connected to; write an http:// or https:// URL", condition.as_str());
         build.fault(build.seen.value(&format!("{path}.conditions[{n}]")), message);
     }
     let windows = one.maintenance.into_iter().flatten();
@@ -389,8 +400,8 @@ mod tests {
         assert!(matches!(&all[2].probe, Probe::Model { model, .. } if model == "org/m"));
         says(&format!("{IN}monitors: {{x: {{}}}}\n"), "2:12", "url");
         says(&format!("{IN}monitors: {{x: {{url: 'ftp://h'}}}}\n"), "2:21", "tcp://host:port");
-        says(&format!("{IN}monitors: {{x: {{url: 'tcp://h:1', conditions: ['[STATUS] == 1']}}}}\n"), "2:48", "needs an answer of HTTP");
-        says(&format!("{IN}monitors: {{x: {{url: 'http://h', conditions: ['[STATE] == 1']}}}}\n"), "2:47", "is no placeholder");
+        says(&format!("{IN}monitors: {{x: {{url: 'tcp://h:1', conditions: ['[STATUS] == 1']}}}}\n"), "2:47", "needs an answer of HTTP");
+        says(&format!("{IN}monitors: {{x: {{url: 'http://h', conditions: ['[STATE] == 1']}}}}\n"), "2:46", "is no placeholder");
         says(&format!("{IN}monitors: {{x: {{url: 'model://openai/m'}}}}\n"), "2:21", "there is no provider");
     }
 }

@@ -57,7 +57,10 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("dsn", DSN, "The project's DSN; without it nothing is reported.").eg("\"${SENTRY_DSN:-}\""),
         Key::new("environment", TEXT, "The environment.").default("production").eg("staging"),
         Key::new("release", TEXT, "The release of the app.").eg("\"${RELEASE:-}\""),
-        Key::new("sample", SHARE, "Share of failures that are reported; faults of the proxy always are.").within("0", "1").default("1").eg("0.1"),
+        Key::new("sample", SHARE, "Share of failures that are reported; faults of the proxy always are.")
+            .within("0", "1")
+            .default("1")
+            .eg("0.1"),
     ],
 );
 

@@ -52,7 +52,8 @@ pub fn message(notice: &Notice) -> Value {
     if left > 0 {
         body.push(json!({"type": "TextBlock", "text": format!("and {left} more: outrigger alerts"), "isSubtle": true, "wrap": true}));
     }
-    let card = json!({"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": body});
+    let card =
+        json!({"$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4", "body": body});
     json!({"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card}]})
 }
 

@@ -45,6 +45,9 @@ mod tests {
     fn dollars_are_decimal_texts_and_times_are_rfc_3339() {
         let body = body(&notice(Kind::Firing, 1));
         let one = &body["data"]["incidents"][0];
-        assert_eq!((&body["type"], &one["cost_usd"], &one["since"]), (&json!("alert.firing"), &json!("1.23"), &json!("2027-01-15T08:00:00Z")));
+        assert_eq!(
+            (&body["type"], &one["cost_usd"], &one["since"]),
+            (&json!("alert.firing"), &json!("1.23"), &json!("2027-01-15T08:00:00Z"))
+        );
     }
 }

@@ -184,14 +184,16 @@ pub(in crate::config) static TABLE: Table = Table::new(
     "Somebody who is told: exactly one of the means.",
     &[
         Key::new("slack", HOOK_URL, "An incoming webhook of Slack.").eg("\"${SLACK_WEBHOOK_URL:-}\""),
-        Key::new("teams", HOOK_URL, "The URL of a workflow of Microsoft Teams (\"when a webhook request is received\").").eg("\"${TEAMS_URL:-}\""),
+        Key::new("teams", HOOK_URL, "The URL of a workflow of Microsoft Teams (\"when a webhook request is received\").")
+            .eg("\"${TEAMS_URL:-}\""),
         Key::new("discord", HOOK_URL, "A webhook of Discord.").eg("\"${DISCORD_WEBHOOK_URL:-}\""),
         Key::new("pagerduty", SECRET, "The routing key of a PagerDuty integration (Events v2).").eg("\"${PAGERDUTY_ROUTING_KEY:-}\""),
         Key::new("pagerduty_url", HOOK_URL, "Where PagerDuty takes events; accounts in the EU have another.")
             .default("\"https://events.pagerduty.com/v2/enqueue\"")
             .eg("\"https://events.eu.pagerduty.com/v2/enqueue\""),
         Key::new("alertmanager", HOOK_URL, "The base URL of an Alertmanager.").eg("\"http://alertmanager:9093\""),
-        Key::new("webhook", HOOK_URL, "A URL that gets the notice as JSON, by the Standard Webhooks specification.").eg("\"${ALERT_WEBHOOK_URL:-}\""),
+        Key::new("webhook", HOOK_URL, "A URL that gets the notice as JSON, by the Standard Webhooks specification.")
+            .eg("\"${ALERT_WEBHOOK_URL:-}\""),
         Key::new("secret", SECRET, "Signs the webhook: `whsec_` and base64.").eg("\"${ALERT_WEBHOOK_SECRET:-}\""),
         Key::new("email", Kind::Table(&MAIL), "Mail over SMTP."),
         Key::new("severity", SEVERITY, "The mildest severity that it gets.").default("low"),

@@ -5,18 +5,16 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::near_measure;
-use crate::{
-    config::{
-        Glob,
-        build::{Build, small},
-        error::quoted,
-        scalars::{Count, W, Word, words},
-        schema::{
-            Json, Key, Kind, Scalar, Table,
-            kinds::{COUNT_OF, GLOB, TIME_OF},
-        },
-        written::{Items, Pairs},
+use crate::config::{
+    Glob,
+    build::{Build, small},
+    error::quoted,
+    scalars::{Count, W, Word, words},
+    schema::{
+        Json, Key, Kind, Scalar, Table,
+        kinds::{COUNT_OF, GLOB, TIME_OF},
     },
+    written::{Items, Pairs},
 };
 
 /// How much an incident matters.
@@ -227,16 +225,28 @@ impl Threshold {
 const MEASURE: Kind = Kind::Scalar(&Scalar::new::<MeasureWord>(
     "a measure",
     Json::Words(&[
-        "error_rate", "p95", "hit_rate", "memory", "spend", "projection", "spike", "breaker", "keys", "unattributed", "certificate",
-        "redis", "ledger", "reload", "dropped", "monitor", "no_traffic",
+        "error_rate",
+        "p95",
+        "hit_rate",
+        "memory",
+        "spend",
+        "projection",
+        "spike",
+        "breaker",
+        "keys",
+        "unattributed",
+        "certificate",
+        "redis",
+        "ledger",
+        "reload",
+        "dropped",
+        "monitor",
+        "no_traffic",
     ]),
     "error_rate",
 ));
-const THRESHOLD: Kind = Kind::Scalar(&Scalar::new::<Threshold>(
-    "a threshold",
-    Json::NumberOr(r"^[0-9.]+%?$|^([0-9]+ ?[A-Za-z]+ ?)+$"),
-    "5%",
-));
+const THRESHOLD: Kind =
+    Kind::Scalar(&Scalar::new::<Threshold>("a threshold", Json::NumberOr(r"^[0-9.]+%?$|^([0-9]+ ?[A-Za-z]+ ?)+$"), "5%"));
 const OFF: Kind = Kind::Scalar(&Scalar::new::<OffWord>("`off`", Json::Words(&["off"]), "off"));
 
 static TABLE: Table = Table::new(
