@@ -93,7 +93,9 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
     let tail = Tail::of(path);
     let Some(row) = paths::row(api, method, &tail.last) else {
         let (model_in_path, session) = (tail.google_model(api, method), paths::session(method, &tail.last));
-        return Shape { model_in_path, session, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
+        // A route that matches `responses` means them over a WebSocket, too.
+        let operation = if session == Some(Session::Responses) { Operation::Responses } else { Operation::Other };
+        return Shape { operation, model_in_path, session, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
     };
     match row.means {
         Means::Call(_, Operation::Models) => Shape { operation: Operation::Models, ..none(Billed::Never) },
@@ -218,6 +220,10 @@ mod tests {
             assert_eq!((shape.operation, shape.reads_body), (operation, false), "{path}");
         }
         assert_eq!(recognise(Api::OpenAi, &Method::DELETE, "/v1/responses").operation, Operation::Other);
+        // Each response of the WebSocket that this opens is one.
+        let opens = recognise(Api::OpenAi, &Method::GET, "/v1/responses");
+        assert_eq!((opens.operation, opens.session, opens.is_free()), (Operation::Responses, Some(Session::Responses), true));
+        assert_eq!(recognise(Api::OpenAi, &Method::GET, "/v1/realtime").operation, Operation::Other);
     }
 
     #[test]

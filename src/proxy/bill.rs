@@ -356,6 +356,7 @@ impl Bill {
             provider: self.provider.clone(),
             model: self.model.clone().or_else(|| call.model.clone()),
             route: self.ask.route_name(),
+            inbound: None,
             flavor: call.flavor(),
             operation: call.shape.metered_as().unwrap_or(call.shape.operation).as_str(),
             unattributed: call.join.is_unattributed(),

@@ -64,6 +64,9 @@ pub struct Said {
     pub caller: Option<String>,
     /// The route that ordered it.
     pub route: String,
+    /// The inbound route that caused the order. A replica of an older version does not say it.
+    #[serde(default)]
+    pub inbound: Option<String>,
     /// The model that was asked for.
     pub model: Option<String>,
     /// No inbound request is known to have caused it.
@@ -76,9 +79,10 @@ pub struct Said {
 
 impl Said {
     fn of(pledge: &Pledge) -> Self {
-        let order = &pledge.order;
+        let (order, leader) = (&pledge.order, pledge.payers.leader());
         Self {
-            caller: pledge.payers.leader().caller.as_deref().map(str::to_owned),
+            caller: leader.caller.as_deref().map(str::to_owned),
+            inbound: leader.cause.as_ref().map(|cause| cause.route.to_string()),
             route: order.route.to_string(),
             model: order.model.as_deref().map(str::to_owned),
             unattributed: order.unattributed,

@@ -90,7 +90,7 @@ fn put(ask: &Ask, entry: Entry) {
 fn of_order(ask: &Ask, payer: &Payer, order: &Order, model: Arc<str>) -> Entry {
     Entry {
         caller: payer.caller.clone().unwrap_or_else(unattributed),
-        inbound: payer.cause.as_ref().map(|cause| cause.route.clone()),
+        inbound: payer.cause.as_ref().map(|cause| cause.route.clone()).or_else(|| order.inbound.clone()),
         outbound: order.route.clone(),
         provider: order.provider.clone(),
         model,

@@ -15,6 +15,8 @@ pub struct Order {
     pub model: Option<Arc<str>>,
     /// The route of the call.
     pub route: Arc<str>,
+    /// The inbound route that caused the call, where the payer's request ran at another replica. `None`: the payer's cause tells.
+    pub inbound: Option<Arc<str>>,
     /// `gen_ai.provider.name` of the wire format.
     pub flavor: &'static str,
     /// The operation, in the word of metrics.

@@ -350,6 +350,7 @@ impl Watch {
             provider: provider.clone(),
             model: model.clone(),
             route: route.name.clone(),
+            inbound: None,
             flavor: call.flavor(),
             operation: self.session.as_str(),
             unattributed: call.join.is_unattributed(),

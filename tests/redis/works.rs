@@ -1,17 +1,21 @@
 //! Work in the background, ordered at one replica and asked about at others: charged once, to who ordered it, whichever replica hears
 //! first that it has ended, and also after a restart.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use outrigger::store::ledger::{Measure, Question};
 use serde_json::json;
 
 use super::{
     server::Server,
-    world::{Origin, Replica, eventually, redis_cli, request},
+    world::{Origin, Replica, eventually, origin_answer, redis_cli, request},
 };
 
 /// 1,000 of input and 50,000 of output, at 10 and 40 dollars a million.
@@ -96,6 +100,37 @@ async fn a_work_is_charged_once_to_who_ordered_it_whichever_replica_is_asked() {
     // In the limits as well, which both replicas see; of `last` no route's limit is known.
     left(&two, reserved, 2 * PRICE, 0).await;
     assert!(two.metrics().contains("outrigger_cost_usd_total{route=\"research\",provider=\"house\",model=\"o3-deep-research\"} 4.02"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_of_another_replica_names_the_inbound_route_that_caused_a_work() {
+    let Some(server) = Server::start() else { return };
+    let carried = Arc::new(Mutex::new(String::new()));
+    let app = carried.clone();
+    let origin = Origin::playing(move |asked, n| {
+        if let Some(baggage) = asked.headers().get("baggage") {
+            *app.lock().expect("whole") = baggage.to_str().expect("text").to_owned();
+        }
+        if asked.uri().path().contains("responses") { provider(asked, n) } else { Some(origin_answer(asked, n)) }
+    })
+    .await;
+    let (one, two) = (Replica::up(&origin, &server).await, Replica::up(&origin, &server).await);
+    one.ask(request("GET", "/limited", &[("x-user-id", "anna")], "")).await;
+    let baggage = carried.lock().expect("whole").clone();
+    let body = json!({"model": "o3-deep-research", "input": "hi", "background": true}).to_string();
+    let fields = [("content-type", "application/json"), ("authorization", "Bearer sk-app"), ("baggage", &*baggage)];
+    one.ask_at(one.0.addresses.outbound.expect("open"), request("POST", "/house/responses?a", &fields, &body)).await;
+    known(&server, 1).await;
+    poll(&two, "bert", "a").await;
+    let rows = || {
+        let words = [("by", "caller,inbound,outbound"), ("from", "1h")].map(|(key, value)| (key.into(), value.into()));
+        let question = Question::read(words.into_iter(), two.0.shared.clock.unix_millis() + 60_000).expect("a question");
+        let answer = two.0.shared.ledger.ask(&question).expect("an answer");
+        answer.rows.iter().map(|row| (row.names.iter().map(ToString::to_string).collect(), row.sums.get(Measure::NanoUsd))).collect::<Vec<_>>()
+    };
+    eventually("it is in the ledger", || !rows().is_empty()).await;
+    let names: Vec<String> = ["anna", "/limited", "research"].map(str::to_owned).into();
+    assert_eq!(rows(), [(names, PRICE)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -157,6 +157,7 @@ impl Bill {
         let order = Order {
             model: said.model.as_deref().map(Arc::from),
             route: said.route.as_str().into(),
+            inbound: said.inbound.as_deref().map(Arc::from),
             unattributed: said.unattributed,
             expected: said.expected(),
             ..self.order(call)
