@@ -128,13 +128,17 @@ impl Book {
     /// The work is known already and has its payer. `pledge` is given back.
     pub fn begin(&self, id: &str, pledge: Pledge, now: Instant) -> Result<Vec<Pledge>, Box<Pledge>> {
         let provider = pledge.order.provider.clone();
-        let said = self.shared(&provider, id).map(|shared| (shared, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
+        let shared = self.shared().map(|redis| (redis, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
         let (here, [promised, _]) = self.part(id);
         let forgotten = here.begin(&provider, id, pledge, now).map_err(Box::new)?;
-        if let Some(((redis, work), said)) = said {
-            let handle = redis.handle().clone();
+        if let Some((redis, said)) = shared {
+            let (handle, id) = (redis.handle().clone(), Box::<str>::from(id));
             // If Redis does not answer, another replica charges the caller who polls. The failure counts as the store's error.
-            handle.spawn(async move { redis.work_begins(&work, Bytes::from(said), promised).await });
+            handle.spawn(async move {
+                if let Some(work) = name(&redis, &provider, &id).await {
+                    let _ = redis.work_begins(&work, Bytes::from(said), promised).await;
+                }
+            });
         }
         Ok(forgotten)
     }
@@ -143,9 +147,13 @@ impl Book {
     pub fn charged(&self, provider: &Arc<str>, id: &str, now: Instant) {
         let (here, [_, charged]) = self.part(id);
         let _ = here.end(provider, id, now);
-        if let Some((redis, work)) = self.shared(provider, id) {
-            let handle = redis.handle().clone();
-            handle.spawn(async move { redis.work_ends(&work, charged).await });
+        if let Some(redis) = self.shared() {
+            let (handle, provider, id) = (redis.handle().clone(), provider.clone(), Box::<str>::from(id));
+            handle.spawn(async move {
+                if let Some(work) = name(&redis, &provider, &id).await {
+                    let _ = redis.work_ends(&work, charged).await;
+                }
+            });
         }
     }
 
@@ -157,8 +165,11 @@ impl Book {
     /// Ends a work and names its payer. Waits for Redis, at most Redis's deadline. Without Redis this process's own book decides.
     pub async fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
         let (here, [_, charged]) = self.part(id);
-        let known = match self.shared(provider, id) {
-            Some((redis, work)) => redis.work_ends(&work, charged).await.ok(),
+        let known = match self.shared() {
+            Some(redis) => match name(&redis, provider, id).await {
+                Some(work) => redis.work_ends(&work, charged).await.ok(),
+                None => None,
+            },
             None => None,
         };
         let here = here.end(provider, id, now);
@@ -204,14 +215,19 @@ impl Book {
 
     /// Whether other replicas are asked.
     pub fn is_shared(&self) -> bool {
-        self.redis.as_ref().is_some_and(|redis| redis.is_up())
+        self.shared().is_some()
     }
 
-    /// Redis, and the work's name there. The name does not reveal the provider's id.
-    fn shared(&self, provider: &str, id: &str) -> Option<(Arc<Redis>, String)> {
-        let redis = self.redis.clone().filter(|redis| redis.is_up())?;
-        let mut hasher = blake3::Hasher::new_keyed(&*redis.secret()?);
-        hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
-        Some((redis, format!("work:1:{}", &hasher.finalize().to_hex()[..32])))
+    /// Redis, unless it is away. A process that has just begun waits for it: another replica may know the payer.
+    fn shared(&self) -> Option<Arc<Redis>> {
+        self.redis.clone().filter(|redis| redis.may_be_up())
     }
+}
+
+/// The work's name in Redis, which does not reveal the provider's id; `None`: Redis is away.
+async fn name(redis: &Redis, provider: &str, id: &str) -> Option<String> {
+    let secret = redis.joined().await.then(|| redis.secret()).flatten()?;
+    let mut hasher = blake3::Hasher::new_keyed(&secret);
+    hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
+    Some(format!("work:1:{}", &hasher.finalize().to_hex()[..32]))
 }

@@ -58,12 +58,16 @@ impl Files {
 
     /// Notes a file.
     pub fn note(&self, provider: &Arc<str>, id: &str, known: FileKind) {
-        if let Some((redis, key)) = self.shared(provider, id)
+        if let Some(redis) = self.shared()
             && let Ok(value) = serde_json::to_vec(&known)
         {
-            let handle = redis.handle().clone();
+            let (handle, provider, id) = (redis.handle().clone(), provider.clone(), Box::<str>::from(id));
             // Without Redis's answer the file is known to this process alone. The failure counts as the store's error.
-            handle.spawn(async move { redis.set(&key, Bytes::from(value), REMEMBERED).await });
+            handle.spawn(async move {
+                if let Some(key) = key(&redis, &provider, &id).await {
+                    let _ = redis.set(&key, Bytes::from(value), REMEMBERED).await;
+                }
+            });
         }
         let name: FileId = (provider.clone(), id.into());
         let mut inner = self.inner.lock();
@@ -79,20 +83,27 @@ impl Files {
     /// What is known of a file. Waits for Redis, at most Redis's deadline, if this process does not know it.
     pub async fn known(&self, provider: &Arc<str>, id: &str) -> Option<FileKind> {
         let here = self.inner.lock().files.get(&(provider.clone(), Box::from(id))).cloned();
-        match (here, self.shared(provider, id)) {
-            (None, Some((redis, key))) => serde_json::from_slice(&redis.get(&key).await.ok()??).ok(),
+        match (here, self.shared()) {
+            (None, Some(redis)) => {
+                let key = key(&redis, provider, id).await?;
+                serde_json::from_slice(&redis.get(&key).await.ok()??).ok()
+            }
             (here, _) => here,
         }
     }
 
-    /// Redis, and the file's name there. The name does not reveal the provider's id.
-    fn shared(&self, provider: &str, id: &str) -> Option<(Arc<Redis>, String)> {
-        let redis = self.redis.clone().filter(|redis| redis.is_up())?;
-        let mut hasher = blake3::Hasher::new_keyed(&*redis.secret()?);
-        hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
-        let key = redis.tagged(&format!("file:1:{}", &hasher.finalize().to_hex()[..32]));
-        Some((redis, key))
+    /// Redis, unless it is away. A process that has just begun waits for it: another replica may know the file.
+    fn shared(&self) -> Option<Arc<Redis>> {
+        self.redis.clone().filter(|redis| redis.may_be_up())
     }
+}
+
+/// The file's name in Redis, which does not reveal the provider's id; `None`: Redis is away.
+async fn key(redis: &Redis, provider: &str, id: &str) -> Option<String> {
+    let secret = redis.joined().await.then(|| redis.secret()).flatten()?;
+    let mut hasher = blake3::Hasher::new_keyed(&secret);
+    hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
+    Some(redis.tagged(&format!("file:1:{}", &hasher.finalize().to_hex()[..32])))
 }
 
 /// Finds out what is known of the batch or the file that a call is about. `body`: the call's text, if it was read.

@@ -106,6 +106,8 @@ pub struct Redis {
     client: ArcSwapOption<WithOptions<Client>>,
     up: watch::Sender<bool>,
     open: AtomicBool,
+    /// The first attempt to connect is under way.
+    joining: AtomicBool,
     misses: AtomicU32,
     errors: [AtomicU64; Operation::ALL.len()],
     not_sent: AtomicU64,
@@ -130,6 +132,7 @@ impl Redis {
             client: ArcSwapOption::empty(),
             up: watch::Sender::new(false),
             open: AtomicBool::new(false),
+            joining: AtomicBool::new(true),
             misses: AtomicU32::new(0),
             errors: [const { AtomicU64::new(0) }; Operation::ALL.len()],
             not_sent: AtomicU64::new(0),
@@ -163,6 +166,18 @@ impl Redis {
     /// Whether the gate is open: commands are sent.
     pub fn is_up(&self) -> bool {
         self.open.load(Relaxed)
+    }
+
+    /// Whether Redis is up or may be in a moment: the first attempt to connect has not ended.
+    pub fn may_be_up(&self) -> bool {
+        self.is_up() || self.joining.load(Relaxed)
+    }
+
+    /// Whether Redis is up. Waits for the end of the first attempt to connect: two seconds and twice the deadline at most.
+    pub async fn joined(&self) -> bool {
+        let mut ended = self.up.subscribe();
+        while self.joining.load(Relaxed) && ended.changed().await.is_ok() {}
+        self.is_up()
     }
 
     /// Tells when [`Self::is_up`] changes.
@@ -415,6 +430,10 @@ async fn keep(store: Weak<Redis>) {
                 this.blame(trouble::advice(why));
             }
             Err(_) => failed += 1,
+        }
+        if this.joining.swap(false, Relaxed) {
+            // Whoever waits for the end of the first attempt looks again.
+            this.up.send_replace(this.is_up());
         }
         if let (Some(why), Err(StoreError::Silent(_))) = (said, &probed) {
             this.blame(trouble::advice(&why));

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     server::Server,
-    world::{Origin, Replica, eventually, origin_answer, redis_cli, request},
+    world::{Origin, Replica, eventually, origin_answer, redis, redis_cli, request},
 };
 
 /// 1,000 of input and 50,000 of output, at 10 and 40 dollars a million.
@@ -148,6 +148,22 @@ async fn a_restart_forgets_nobody() {
     left(&again, reserved, PRICE, 0).await;
     // What was reserved before the restart is no secret of who reads Redis: only the names are.
     assert!(!redis_cli(&server, &["KEYS", "*"]).contains("resp"), "ids of the provider's are hashed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_has_just_begun_asks_who_pays_before_it_charges() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let one = Replica::up(&origin, &server).await;
+    order(&one, "anna", "a").await;
+    known(&server, 1).await;
+    // While Redis is stopped, the new process is still connecting.
+    server.signal("-STOP");
+    let two = Replica::start(&origin, &redis(&server.url())).await;
+    poll(&two, "bert", "a").await;
+    server.signal("-CONT");
+    eventually("charged", || !spent(&[&two]).is_empty()).await;
+    assert_eq!(spent(&[&two]), [("anna".to_owned(), PRICE)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
