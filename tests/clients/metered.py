@@ -2,27 +2,13 @@
 
 import json
 import os
-import sys
 import urllib.request
 
 from anthropic import Anthropic
 from openai import OpenAI
+from verdicts import check, finish
 
 OUTBOUND, METRICS = os.environ["OUTBOUND_URL"], os.environ["METRICS_URL"]
-passed = failed = 0
-
-
-def check(name, test):
-    global passed, failed
-    try:
-        test()
-    except Exception as error:  # a check may fail in any way
-        failed += 1
-        print(f"FAIL {name}: {type(error).__name__}: {str(error)[:600]}", flush=True)
-    else:
-        passed += 1
-        print(f"ok   {name}", flush=True)
-
 
 def cost(model):
     scrape = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(METRICS, timeout=10).read().decode()
@@ -97,5 +83,4 @@ check("Realtime: charged, ended with an error event and 1008", realtime)
 check("an OpenAI batch: charged once, by its results", openai_batch)
 check("an Anthropic batch: charged once, by its results", anthropic_batch)
 check("a batch whose file is not known is refused", unknown_batch)
-print(f"{passed} passed, {failed} failed")
-sys.exit(1 if failed else 0)
+finish()

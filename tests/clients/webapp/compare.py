@@ -28,24 +28,12 @@ import threading
 import time
 import urllib.parse
 
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+from verdicts import check, finish  # noqa: E402
+
 HOST = "app.example"  # the same for both, so that absolute URLs in answers are the same
 OWN = {"date", "connection", "keep-alive", "transfer-encoding", "via", "x-request-id"}
 ADDED = {"te", "via", "forwarded", "x-request-id", "baggage", "traceparent", "tracestate", "connection", "keep-alive", "x-real-ip"}
-
-passed = failed = 0
-
-
-def check(name, test):
-    """Runs one check; what it raises is its failure."""
-    global passed, failed
-    try:
-        test()
-    except Exception as error:  # a check may fail in any way
-        failed += 1
-        print(f"FAIL {name}: {type(error).__name__}: {str(error)[:800]}", flush=True)
-    else:
-        passed += 1
-        print(f"ok   {name}", flush=True)
 
 
 def same(proxied, direct, what):
@@ -506,8 +494,7 @@ def main():
         sys.exit(f"usage: {sys.argv[0]} {'|'.join(kinds)} DIRECT_URL PROXIED_URL")
     direct, proxied = sys.argv[2], sys.argv[3]
     kinds[sys.argv[1]]((proxied, direct))
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+    finish()
 
 
 if __name__ == "__main__":
