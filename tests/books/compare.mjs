@@ -14,8 +14,10 @@ class Sums extends Map {
   }
 }
 
-/// How far an estimate may be off, in thousandths, and the sum below which a few calls decide.
+/// How far an estimate may be off, in thousandths.
 const OFF = { estimated: 100n, counted: 20n }
+/// Bills of a sum that is compared with an estimate: of fewer, one call decides.
+const ENOUGH = 60
 
 /// Waits until no proxy has anything to write, and nothing more comes.
 async function settled(world) {
@@ -41,6 +43,7 @@ export async function compare(world, calls, troubles, { byKind, interval, kills 
   const rows = ledgers.flatMap((ledger) => ledger.rows)
   for (const row of rows) ours[row.known].add([row.caller, row.inbound, row.outbound, row.model].join(' | '), nano(row.cost_usd))
 
+  const cuts = []
   const theirs = { certain: new Sums(), doubtful: new Sums(), cut: new Sums(), cutDoubtful: new Sums() }
   const spare = 1000 * parseFloat(interval) * (interval.endsWith('ms') ? 0.001 : 1) + WRITE
   let doubtful = 0
@@ -53,11 +56,13 @@ export async function compare(world, calls, troubles, { byKind, interval, kills 
     const sure = isSure(call, spare)
     doubtful += sure ? 0 : 1
     const part = bill.how === TOLD ? (sure ? 'certain' : 'doubtful') : sure ? 'cut' : 'cutDoubtful'
-    theirs[part].add([call.caller, call.inbound, call.outbound, bill.model].join(' | '), BigInt(bill.nano))
+    const name = [call.caller, call.inbound, call.outbound, bill.model].join(' | ')
+    theirs[part].add(name, BigInt(bill.nano))
+    if (bill.how !== TOLD) cuts.push(name)
   }
   report(bills, calls, ours, theirs, doubtful, kills, world)
   wrong.push(...exact(ours.reported, theirs.certain, theirs.doubtful))
-  wrong.push(...near(ours, theirs, byKind))
+  wrong.push(...near(ours, theirs, cuts, byKind))
   if ([...ours.unknown.values()].some((sum) => sum > 0n)) wrong.push('the ledger has dollars of which it does not know how they are known')
   return wrong
 }
@@ -92,18 +97,21 @@ function exact(ours, certain, doubtful) {
   })
 }
 
-/// What was cut is near in the sums by caller, by route and by model.
-function near(ours, theirs, byKind) {
+/// What was cut is near in all, and in the sums by caller, by route and by model that have enough bills.
+function near(ours, theirs, cuts, byKind) {
+  let compared = 0
   const wrong = []
   const by = (sums, at) => {
     const out = new Sums()
-    for (const [name, sum] of sums) out.add(name.split(' | ')[at], sum)
+    for (const [name, sum] of sums) out.add(at < 0 ? 'all' : name.split(' | ')[at], sum)
     return out
   }
-  const parts = byKind ? [[0, 'kind']] : [[0, 'caller'], [1, 'inbound route'], [2, 'outbound route'], [3, 'model']]
+  const parts = byKind ? [[0, 'kind']] : [[-1, 'nothing'], [0, 'caller'], [1, 'inbound route'], [2, 'outbound route'], [3, 'model']]
   for (const [at, what] of parts) {
     const [guess, count, least, more] = [ours.estimated, ours.counted, theirs.cut, theirs.cutDoubtful].map((sums) => by(sums, at))
     for (const name of new Set([...guess.keys(), ...count.keys(), ...least.keys()])) {
+      if (at >= 0 && cuts.filter((cut) => cut.split(' | ')[at] === name).length < ENOUGH) continue
+      compared += 1
       const found = (guess.get(name) ?? 0n) + (count.get(name) ?? 0n)
       const [lower, upper] = [least.get(name) ?? 0n, (least.get(name) ?? 0n) + (more.get(name) ?? 0n)]
       // The part that was counted has a narrower bound.
@@ -111,5 +119,6 @@ function near(ours, theirs, byKind) {
       if (found < lower - room(lower) || found > upper + room(upper)) wrong.push(`cut, by ${what}: ${name}: ${dollars(found)} USD in the ledgers, ${dollars(lower)}${upper > lower ? ` to ${dollars(upper)}` : ''} in the provider's books`)
     }
   }
+  console.log(`  cut or unsaid: ${compared} sums are compared: all, and those of ${ENOUGH} bills or more`)
   return wrong
 }

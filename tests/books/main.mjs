@@ -137,4 +137,5 @@ try {
 for (const line of wrong) console.log(`FAIL ${line}`)
 if (options.keep || wrong.length) console.log(`  files: ${world.home}`)
 console.log(`books: ${wrong.length ? `${wrong.length} differences` : 'ok'}, seed ${seed}, ${seconds()} s`)
+console.log(`${wrong.length ? 0 : 1} passed, ${wrong.length} failed`)
 process.exit(wrong.length ? 1 : 0)

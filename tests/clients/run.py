@@ -361,6 +361,54 @@ def part_webapp():
             promtool(proxy)
 
 
+def part_spenders():
+    """Apps of two frameworks, under OpenTelemetry's auto-instrumentation and without: the ledger knows who spent what."""
+    python_otel = {name: "none" for name in ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")}
+    asgi = ["-m", "uvicorn", "fastapi_app:app", "--app-dir", HERE / "spenders", "--host", "127.0.0.1", "--port"]
+    (TOOLS / "node/spenders").mkdir(exist_ok=True)
+    express = shutil.copy(HERE / "spenders/express_app.mjs", TOOLS / "node/spenders/")
+    register = ["--import", TOOLS / "node/node_modules/@opentelemetry/auto-instrumentations-node/build/src/register.js"]
+    ways = ["ask", "several", "claude", "stream", "later", "copies"]
+    apps = [
+        ("FastAPI under OpenTelemetry", "knows", [PYTHON / "opentelemetry-instrument", PYTHON / "python", *asgi], python_otel, [*ways, "sync", "thread"]),
+        ("FastAPI", "unknown", [PYTHON / "python", *asgi], {}, [*ways, "sync", "thread"]),
+        ("Express under OpenTelemetry", "knows", ["node", *register, express], python_otel, [*ways, "fetch"]),
+        ("Express", "unknown", ["node", express], {}, [*ways, "fetch"]),
+    ]
+    config = PROVIDERS + """
+inbound:
+  listen: 127.0.0.1:{inbound}
+  app: {app}
+  trusted_proxies: [127.0.0.1/32]
+  caller: [header:x-user-id, client_ip]
+  routes: [%s]
+telemetry: {log: off}
+""" % ", ".join(f"{{match: {{path: /{way}}}}}" for way in [*ways, "sync", "thread", "fetch"])
+
+    def job(title, knows, command, env, ways):
+        port = free_port()
+        with Proxy(config, mock=mock(), app=port) as proxy:
+            asgi_port = [port] if "uvicorn" in command else []
+            app = start("app", [*command, *asgi_port], {
+                "PORT": str(port), "OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-test", "OPENAI_BASE_URL": proxy.url("outbound") + "/openai/v1",
+                "ANTHROPIC_BASE_URL": proxy.url("outbound") + "/anthropic", **env})
+            listens(app, port)
+            run(f"{title}: who spent what", [PYTHON / "python", HERE / "spenders/spenders.py", proxy.url("inbound"), proxy.url("outbound"), proxy.url("admin"), knows, *ways])
+            promtool(proxy)
+            stop(app)
+    together(*[lambda app=app: job(*app) for app in apps])
+
+
+def part_books():
+    """A short run of tests/books, where the whole one is described: the ledgers of four proxies are the provider's books."""
+    books = TOOLS / "node/books"
+    books.mkdir(exist_ok=True)
+    for file in [*(HERE.parent / "books").glob("*.mjs"), HERE.parent / "books/proxy.yaml"]:
+        shutil.copy(file, books)
+    for title, more in [("books", ["--calls", "1500"]), ("books, with kill -9", ["--calls", "1000", "--kills", "4"])]:
+        run(title, ["node", books / "main.mjs", BINARY, HERE.parent.parent, "--seed", "15", *more])
+
+
 def part_trace():
     """One trace through both doors at a real collector."""
     agent = next(iter(TOOLS.glob("venv/lib/python3*/site-packages/rotel/rotel-agent")), None)
