@@ -107,6 +107,13 @@ impl FromApp {
         }
     }
 
+    /// Adds an answer of the model to the conversation: the next response reads it.
+    pub fn answered(&mut self, tokens: u64) {
+        if self.session == Session::Realtime {
+            self.context = self.context.saturating_add(tokens);
+        }
+    }
+
     fn message(&mut self) -> Option<Create> {
         let whole = self.bytes == self.held.len() as u64;
         let kind = self.top.kind();

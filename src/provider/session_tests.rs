@@ -121,6 +121,11 @@ fn what_the_app_asks_for() {
     asked.feed(Part::Text(br#"{"type":"response.create"}"#));
     let create = asked.feed(Part::End).expect("a response");
     assert!((20..40).contains(&create.facts.estimated_input), "{create:?}");
+    // The next response reads what the model has said.
+    asked.answered(500);
+    asked.feed(Part::Text(br#"{"type":"response.create"}"#));
+    let next = asked.feed(Part::End).expect("a response");
+    assert!((520..560).contains(&next.facts.estimated_input), "{next:?}");
 }
 
 #[test]

@@ -327,6 +327,7 @@ impl Watch {
 
     /// Charges a response.
     fn settle(&self, inner: &mut Inner, open: Option<&Open>, mut observed: Observed) {
+        inner.asked.answered(observed.usage.total_output());
         observed.terms = observed.terms.or(open.map(|open| open.facts.terms).unwrap_or_default());
         let lease = open.and_then(|open| match open.lease.replace(Reserved::Over) {
             Reserved::Held(lease) => Some(*lease),
