@@ -85,6 +85,48 @@ fn limits(c: &mut Criterion) {
     });
 }
 
+/// A million keys of one limit: the memory of a key that was used once and of one that was used again later, and a check among them.
+fn million(c: &mut Criterion) {
+    const KEYS: u32 = 1_000_000;
+    // What src/policy/limits/table.rs states of a key: its entry and its place in the index; the ring of a key with several slots.
+    const STATED: [u64; 2] = [64 + 8, 144];
+    let limits = Limits::new(KEYS as usize, &Clock::system(), None);
+    let limit =
+        config::Limit { key: vec![KeyPart::ClientIp], ..config::Limit::new("one", Unit::Requests, u64::MAX / 2, Duration::from_secs(60)) };
+    let (set, headers) = (limits.set(Door::Inbound, [&limit]), Fields::new());
+    let ask = |at: u32, now: Instant| {
+        let client_ip = std::net::Ipv4Addr::from_bits(at).into();
+        let facts =
+            KeyFacts { client_ip, caller: None, headers: &headers, query: None, trusted: false, route: "r", provider: None, model: None };
+        let keyed = set.keyed(&facts);
+        limits.admit(&[Question { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
+    };
+    let (now, before) = (Instant::now(), resident());
+    (0..KEYS).for_each(|at| ask(at, now));
+    let once = resident().saturating_sub(before) / u64::from(KEYS);
+    let later = now + Duration::from_secs(10);
+    (0..KEYS).for_each(|at| ask(at, later));
+    let again = (resident().saturating_sub(before) / u64::from(KEYS)).saturating_sub(once);
+    println!("limit: {} keys; {once} bytes a key that was used once, {again} more if used again", limits.keys());
+    let stated: u64 = STATED.iter().sum();
+    println!("limit: {} bytes a key in all, stated are {stated}", once + again);
+    assert!(once + again <= stated, "a key takes more than is stated");
+    let mut at = 0;
+    c.bench_function("limit: key, admit, keep, among a million keys", |b| {
+        b.iter(|| {
+            at = (at + 7_919) % KEYS;
+            ask(black_box(at), later);
+        });
+    });
+}
+
+/// Bytes of the process that are in memory.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).and_then(|line| line.split_whitespace().next()).expect("VmRSS");
+    kib.parse::<u64>().expect("a number") * 1024
+}
+
 fn breaker(c: &mut Criterion) {
     let terms = config::Breaker {
         mode: config::Mode::Enforce,
@@ -196,5 +238,5 @@ fn ledger(c: &mut Criterion) {
     drop(keeper);
 }
 
-criterion_group!(benches, routes, causes, limits, breaker, meter, top, ledger);
+criterion_group!(benches, routes, causes, limits, million, breaker, meter, top, ledger);
 criterion_main!(benches);

@@ -42,6 +42,8 @@ await new Promise((done) => app.listen(0, '127.0.0.1', done))
 
 const world = new World({ binary, root, seed, app: app.address().port, interval: options.interval })
 let [number, failed] = [0, false]
+// Who ends this run ends all that it has started.
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit((world.kill(), 1)))
 
 /// One user's request: a few calls of one kind or another, all through one proxy.
 async function session(chance) {

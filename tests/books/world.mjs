@@ -141,6 +141,11 @@ export class World {
     return codes
   }
 
+  /// Kills everything that was started.
+  kill() {
+    for (const child of [...(this.proxies ?? []).map((proxy) => proxy.process), ...this.children]) child?.kill('SIGKILL')
+  }
+
   /// What the provider said against itself.
   complaints() {
     return readFileSync(path.join(this.home, 'provider.log'), 'utf8').split('\n').slice(1).join('\n').trim()

@@ -3,7 +3,7 @@
 //! All limits of one request are decided together: the shards they need are locked in order, every limit is asked, and all are
 //! charged only if none refuses. The number of keys is bounded. A new key at the bound takes the place of an expired one, else
 //! of one not used lately: a full table forgets, it never refuses. A key takes 64 bytes, about 8 of index, and 144 more while
-//! it has charges in more than one slot.
+//! it has charges in more than one slot. Of a million keys each took 91, because lists grow by doubling, and 115 more (benches/policies.rs).
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
