@@ -93,6 +93,8 @@ pub enum UsageSource {
     Missing,
     /// Counted by the proxy from the passing bytes.
     Estimated,
+    /// Counted by the proxy with the model's own tokenizer.
+    Counted,
     /// Stated by the provider.
     Provider,
 }
@@ -247,6 +249,7 @@ impl UsageSource {
         match self {
             Self::Missing => "missing",
             Self::Estimated => "estimated",
+            Self::Counted => "counted",
             Self::Provider => "provider",
         }
     }

@@ -95,7 +95,12 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         let (model_in_path, session) = (tail.google_model(api, method), paths::session(method, &tail.last));
         // A route that matches `responses` means them over a WebSocket, too.
         let operation = if session == Some(Session::Responses) { Operation::Responses } else { Operation::Other };
-        return Shape { operation, model_in_path, session, ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown }) };
+        return Shape {
+            operation,
+            model_in_path,
+            session,
+            ..none(if paths::only_reads(method) { Billed::Never } else { Billed::Unknown })
+        };
     };
     match row.means {
         Means::Call(_, Operation::Models) => Shape { operation: Operation::Models, ..none(Billed::Never) },

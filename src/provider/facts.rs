@@ -1,6 +1,7 @@
 //! The facts of a request's body: model, stream, bounds. Known members are read in place, the others are skipped. If a key occurs
 //! twice the last one counts, as at the providers.
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -35,6 +36,8 @@ pub struct Facts {
     pub terms: Terms,
     /// Estimated tokens of input, as [`super::text`] counts them, before a model's [`ratio`](super::ratio).
     pub estimated_input: u64,
+    /// The body of a call whose prompt can be counted by the model's own tokenizer.
+    pub prompt: Option<Bytes>,
 }
 
 /// Why a body has no facts. The call may pass all the same: the provider's own error says more.

@@ -10,7 +10,8 @@
 //!    [`strip`] takes out the one event that the client did not ask for.
 //!    [`session`]: the same for the events of a WebSocket; `top`: the top-level members of an event.
 //! 5. [`errors`]: the meaning of a failure, the wait, and the proxy's own answers in the provider's words.
-//! 6. [`batch`]: what a batch may use, and has used. [`ratio`]: what estimates have to be corrected by; [`price`]: the cost; [`works`]:
+//! 6. [`batch`]: what a batch may use, and has used. [`ratio`]: what estimates have to be corrected by; [`tokens`]: a model's own
+//!    tokenizer; [`price`]: the cost; [`works`]:
 //!    work that goes on after its answer, charged once.
 //!
 //! Reading is lenient: formats grow without notice. Unknown members are skipped, odd values count as absent, and no call is
@@ -38,7 +39,11 @@ mod terms;
 pub mod text;
 #[cfg(test)]
 mod text_corpus;
+<<<<<<< HEAD
 mod top;
+=======
+pub mod tokens;
+>>>>>>> 588ba4a (provider: with the feature tokenizer a cut stream of OpenAI's models is counted)
 pub mod works;
 
 pub use billed::Billed;

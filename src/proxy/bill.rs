@@ -4,6 +4,7 @@
 //! no answer came. The [`Reading`] tells other parts of the proxy about the answer while it passes.
 
 mod batches;
+mod counted;
 pub mod forgotten;
 pub mod late;
 mod of_session;
@@ -39,7 +40,7 @@ use crate::{
     http1::Id,
     message::AnswerHead,
     policy::limits::Lease,
-    provider::{self, Billed, Due, ErrorClass, Facts, Meter, Observed, Ratios, Work, batch},
+    provider::{self, Billed, Due, ErrorClass, Meter, Observed, Ratios, Work, batch},
     telemetry::metrics,
     usage::{Terms, Tier, Usage, UsageSource},
 };
@@ -161,10 +162,7 @@ impl Bill {
         if let Some(call) = self.ask.call()
             && let Some(operation) = call.shape.metered_as()
         {
-            let most_output = call.facts.as_ref().and_then(Facts::most_output);
-            let ratio = self.ratios().of(self.asked(call));
-            let meter = Meter::new(call.shape.api, operation, &head.headers).at_most(most_output).spoken_as(ratio);
-            self.reading.meter.replace(Some(meter));
+            self.reading.meter.replace(Some(self.meter(call, operation, &head.headers)));
             let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
@@ -194,6 +192,7 @@ impl Bill {
         };
         let prompt = self.prompt(call);
         let mut observed = meter.finish(complete, prompt);
+        self.count_words(call, &mut observed);
         if let Some(facts) = &call.facts {
             self.ratios().learn(self.asked(call), facts.estimated_input, &observed);
         }

@@ -36,6 +36,7 @@ pub mod request;
 mod sending;
 mod session;
 mod shared;
+pub mod spend;
 mod steps;
 mod strip;
 mod timing;

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{book::Book, files::Files, model};
+use super::{book::Book, files::Files, spend::Spend};
 use crate::{
     alert::Hits,
     body::room::BodyBudget,
@@ -58,7 +58,7 @@ pub struct Shared {
     /// Requests that wait for a person's yes.
     pub approvals: Arc<Approvals>,
     /// Dollars by caller, since the start.
-    pub spend: model::Spend,
+    pub spend: Spend,
     /// The books: sums by time, caller, route, provider and model.
     pub ledger: Ledger,
     /// Failed exchanges of late, while alerts want to know.
@@ -96,7 +96,7 @@ impl Shared {
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
             approvals: Arc::default(),
-            spend: model::Spend::default(),
+            spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
             hits: Hits::default(),
             refreshes: Gauge::default(),

@@ -126,7 +126,11 @@ async fn the_ledger_of_another_replica_names_the_inbound_route_that_caused_a_wor
         let words = [("by", "caller,inbound,outbound"), ("from", "1h")].map(|(key, value)| (key.into(), value.into()));
         let question = Question::read(words.into_iter(), two.0.shared.clock.unix_millis() + 60_000).expect("a question");
         let answer = two.0.shared.ledger.ask(&question).expect("an answer");
-        answer.rows.iter().map(|row| (row.names.iter().map(ToString::to_string).collect(), row.sums.get(Measure::NanoUsd))).collect::<Vec<_>>()
+        answer
+            .rows
+            .iter()
+            .map(|row| (row.names.iter().map(ToString::to_string).collect(), row.sums.get(Measure::NanoUsd)))
+            .collect::<Vec<_>>()
     };
     eventually("it is in the ledger", || !rows().is_empty()).await;
     let names: Vec<String> = ["anna", "/limited", "research"].map(str::to_owned).into();

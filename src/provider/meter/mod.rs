@@ -29,7 +29,13 @@ mod whole;
 pub use observed::{Finish, News, Observed, Work};
 
 use self::{beside::Beside, figures::Figures, large::LargeEvent};
-use super::{errors::ErrorClass, ratio::Ratio, sse, text::Spoken};
+use super::{
+    errors::ErrorClass,
+    ratio::Ratio,
+    sse,
+    text::Spoken,
+    tokens::{Kept, Tokenizer},
+};
 use crate::{
     body::coding::{ContentEncoding, Decoder},
     config::{Api, Operation},
@@ -114,6 +120,8 @@ struct Tally {
     spoken: Spoken,
     /// Tokens of output, estimated from a whole answer's words.
     estimated: u64,
+    /// The words, if they are to be counted.
+    kept: Option<Kept>,
     tool_calls: bool,
     /// A response made in the background, and whether it goes on.
     work: Option<(Box<str>, bool)>,
@@ -160,6 +168,12 @@ impl Meter {
     /// Sets the model's learned ratios: the ratios correct estimates of words.
     pub fn spoken_as(mut self, ratio: Ratio) -> Self {
         self.ratio = Some(ratio);
+        self
+    }
+
+    /// Keeps the words of a stream, to count them by the model's own tokenizer if the stream is cut.
+    pub fn counted_by(mut self, tokenizer: Option<Tokenizer>) -> Self {
+        self.reader.tally.kept = tokenizer.map(Kept::new);
         self
     }
 
@@ -255,6 +269,7 @@ impl Meter {
             work: tally.work.map(|(id, goes_on)| if goes_on { Work::GoesOn(id) } else { Work::Ended(id) }),
             content_events: tally.content_events,
             estimated_output: own_count,
+            counted_output: if source == UsageSource::Estimated && figures.is_none() { tally.kept.and_then(Kept::count) } else { None },
             tool_calls: tally.tool_calls || tally.finish == Some(Finish::ToolCalls),
             flawed: tally.flawed,
         }
@@ -382,6 +397,9 @@ impl Tally {
     fn content(&mut self, text: &[u8], large: Option<&condense::Condensed>) {
         self.started = true;
         self.content_events += 1;
+        if let Some(kept) = &mut self.kept {
+            kept.take(text, large.is_none());
+        }
         match large {
             None => self.spoken.string(text),
             Some(large) => self.spoken.add(large.words),

@@ -37,6 +37,8 @@ pub struct Observed {
     pub content_events: u64,
     /// Tokens of output that passed, by the meter's own count, which no ratio has corrected.
     pub estimated_output: u64,
+    /// Tokens of output that passed, by the model's own tokenizer, if the answer did not state its usage and its words were kept.
+    pub counted_output: Option<u64>,
     /// Whether the answer asks for tool calls.
     pub tool_calls: bool,
     /// The answer was larger than the meter's room: figures may have been missed.

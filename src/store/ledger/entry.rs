@@ -123,6 +123,7 @@ impl From<UsageSource> for Known {
         match source {
             UsageSource::Missing => Self::Unknown,
             UsageSource::Estimated => Self::Estimated,
+            UsageSource::Counted => Self::Counted,
             UsageSource::Provider => Self::Reported,
         }
     }

@@ -45,7 +45,7 @@ def told():
 
 def ledger():
     """Nano-dollars by caller and inbound route."""
-    rows = json.loads(get(ADMIN, "/api/usage?from=1h&by=caller,inbound&limit=20000"))["rows"]
+    rows = json.loads(get(ADMIN, "/api/usage?from=1h&by=caller,inbound&limit=2000"))["rows"]
     return Counter({(row["caller"], row["inbound"]): int(Decimal(row["cost_usd"]) * 10**9) for row in rows if Decimal(row["cost_usd"])})
 
 
