@@ -39,11 +39,8 @@ mod terms;
 pub mod text;
 #[cfg(test)]
 mod text_corpus;
-<<<<<<< HEAD
-mod top;
-=======
 pub mod tokens;
->>>>>>> 588ba4a (provider: with the feature tokenizer a cut stream of OpenAI's models is counted)
+mod top;
 pub mod works;
 
 pub use billed::Billed;

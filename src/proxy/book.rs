@@ -187,9 +187,13 @@ impl Book {
     /// As [`end`](Self::end), for a work that an answer mentions among others. A work that nobody is known to have begun is not charged:
     /// lists tell of all works of an account, also of those that did not pass through the proxy.
     pub async fn end_if_known(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
-        let is_known = match (self.part(id).0.goes_on(provider, id), self.shared(provider, id)) {
+        let here = self.part(id).0.goes_on(provider, id);
+        let is_known = match (here, self.shared()) {
             (Some(goes_on), _) => goes_on,
-            (None, Some((redis, work))) => redis.work_goes_on(&work).await.unwrap_or(false),
+            (None, Some(redis)) => match name(&redis, provider, id).await {
+                Some(work) => redis.work_goes_on(&work).await.unwrap_or(false),
+                None => false,
+            },
             (None, None) => false,
         };
         if is_known { self.end(provider, id, now).await } else { Owed::Charged(None) }

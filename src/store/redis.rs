@@ -176,7 +176,11 @@ impl Redis {
     /// Whether Redis is up. Waits for the end of the first attempt to connect: two seconds and twice the deadline at most.
     pub async fn joined(&self) -> bool {
         let mut ended = self.up.subscribe();
-        while self.joining.load(Relaxed) && ended.changed().await.is_ok() {}
+        while self.joining.load(Relaxed) {
+            if ended.changed().await.is_err() {
+                break;
+            }
+        }
         self.is_up()
     }
 

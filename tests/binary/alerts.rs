@@ -242,7 +242,7 @@ fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_d
     let written = fs::read_to_string(home.path("proxy.yaml")).expect("a file").replace("STATE", &home.text("state"));
     home.write(&written);
     let proxy = home.start();
-    let page = Some(proxy.status_page.expect("open"));
+    let page = proxy.status_page;
     let monitor = || get(proxy.admin, "/api/monitors").json().expect("JSON")["monitors"][0].clone();
     until("the app is up", || monitor()["state"] == "up");
     let stopped = now();

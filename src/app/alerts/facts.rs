@@ -140,7 +140,7 @@ fn standing(app: &App, now: Instant, out: &mut Vec<Standing>) {
         let says = format!("Redis does not answer{why}; this replica counts and caches alone");
         out.push(Standing { of: Measure::Redis, subject: "redis".into(), says, most: None });
     }
-    if let Some(trouble) = app.shared.ledger.state().and_then(|state| state.trouble) {
+    if let Some(trouble) = app.shared.ledger.state().trouble {
         let says = format!("the ledger cannot be written: {trouble}");
         out.push(Standing { of: Measure::Ledger, subject: "ledger".into(), says, most: None });
     }
