@@ -60,7 +60,7 @@ enum Verb {
     Reload,
     /// Drop cache entries of a running proxy.
     Purge(control::PurgeArgs),
-    /// Show the cache keys of a running proxy that save most.
+    /// Show a running proxy on one screen, live: rates, latency, money, breakers, limits; or the cache keys that save most.
     Top(top::TopArgs),
     /// Show the last failures of a running proxy, each with its tries, pauses, limits and cost.
     Errors(errors::ErrorsArgs),

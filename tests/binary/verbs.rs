@@ -133,7 +133,8 @@ fn every_verb_says_one_document_of_json() {
     assert_eq!(said(&["breaker", "--json", "open", "openai", "--socket", &socket], true)["by_hand"], true);
     said(&["breaker", "open", "nobody", "--socket", &socket, "--json"], false);
     said(&["breaker", "close", "openai", "--socket", &socket, "--json"], true);
-    said(&["top", "--socket", &socket, "--json"], true);
+    assert!(said(&["top", "--every", "0.1", "--socket", &socket, "--json"], true)["doors"].is_array());
+    said(&["top", "--by", "usd", "--socket", &socket, "--json"], true);
     assert_eq!(said(&["approve", "--socket", &socket, "--json"], true)["held"].as_array().map(Vec::len), Some(0));
     said(&["approve", "nobody", "--decline", "--socket", &socket, "--json"], false);
     said(&["purge", "--tag", "t", "--socket", &socket, "--json"], true);

@@ -1,26 +1,18 @@
-//! `outrigger top`: the cache keys of a running proxy that save most, as a table, and how its budgets stand.
+//! `outrigger top --by`: the cache keys of a running proxy that save most, as a table, and how its budgets stand.
 
 use serde_json::Value;
 
-use super::{
+use crate::cli::{
     control::get,
     said::{Common, Failure, Said},
 };
 
-/// What `top` takes.
-#[derive(Debug, Clone, clap::Args)]
-pub struct TopArgs {
-    /// What the keys are ordered by. With --json the keys that `purge --key` takes stand beside them.
-    #[arg(long, default_value = "time", value_parser = ["time", "usd", "requests", "tokens"])]
-    by: String,
-}
-
-/// `outrigger top`.
+/// `outrigger top --by ...`.
 ///
 /// # Errors
 /// When the proxy cannot be reached.
-pub async fn top(common: &Common, args: TopArgs) -> Result<Said, Failure> {
-    let mut page = get(common, &format!("/api/cache/top?by={}", args.by)).await?;
+pub(super) async fn top(common: &Common, by: &str) -> Result<Said, Failure> {
+    let mut page = get(common, &format!("/api/cache/top?by={by}")).await?;
     let limits = get(common, "/api/limits").await?;
     let text = table(&page) + &budgets(&limits["budgets"]);
     page["budgets"] = limits["budgets"].clone();
