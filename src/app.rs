@@ -7,6 +7,7 @@ mod alerts;
 mod breakers;
 mod cache;
 pub mod certificates;
+mod edit;
 mod failures;
 mod leave;
 mod ledger;
@@ -55,7 +56,7 @@ use crate::{
     proxy::{Shared, book::Book, files::Files, live::Live},
     resolve::Resolver,
     status,
-    store::{ledger::Keeper, redis::Redis},
+    store::{ledger::Keeper, redis::Redis, versions::Versions},
     telemetry::Telemetry,
 };
 
@@ -126,6 +127,8 @@ pub struct App {
     next: watch::Sender<Option<Arc<Live>>>,
     reloading: tokio::sync::Mutex<Reloading>,
     last_reload: Mutex<LastReload>,
+    /// Earlier versions of the file; one change at a time holds them.
+    versions: Arc<tokio::sync::Mutex<Versions>>,
     /// The bound addresses of the doors (port 0 resolved).
     pub addresses: Addresses,
     /// The admin door; `None` at the end of the process.
@@ -242,6 +245,7 @@ impl App {
                 next,
                 reloading: tokio::sync::Mutex::new(Reloading { watched: reading.watched, prepared, old: Vec::new() }),
                 last_reload: Mutex::new(LastReload::started(clock.wall())),
+                versions: Arc::new(tokio::sync::Mutex::new(Versions::new(config.store.state_dir.as_deref()))),
                 addresses,
                 admin: Mutex::new(Some(server)),
                 alerts: watched,

@@ -2,6 +2,8 @@
 
 #[path = "binary/alerts.rs"]
 mod alerts;
+#[path = "binary/edits.rs"]
+mod edits;
 #[path = "binary/ledger.rs"]
 mod ledger;
 #[path = "binary/logs.rs"]

@@ -1,10 +1,13 @@
-//! Access to the admin door: the `Host` that a request names, and the token that allows changes.
+//! Access to the admin door: the `Host` that a request names, and the tokens of those who may look or change something.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, header};
 
-use super::Settings;
+use crate::config::{Role, Token};
 
 /// Whether `Host` names this listener: a loopback name or address, or the address of the connection. A page loaded under a
 /// foreign name (DNS rebinding) sends that name here.
@@ -37,18 +40,61 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Whether the request carries the admin token. The comparison takes constant time over hashes: timing tells neither the bytes
-/// nor the length of the token.
-pub(super) fn has_token(headers: &HeaderMap, settings: &Settings) -> bool {
-    let Some(token) = settings.token.as_ref().map(|token| token.reveal()).filter(|token| !token.is_empty()) else {
-        return false;
-    };
-    let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
-    let Some((scheme, given)) = value.split_first_chunk::<7>() else {
-        return false;
-    };
-    let (given, token) = (blake3::hash(given), blake3::hash(token.as_bytes()));
-    scheme.eq_ignore_ascii_case(b"Bearer ") && aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.as_bytes()).is_ok()
+/// Who asks, as far as the door knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Visitor {
+    /// The token's name, or the user at the socket; `None`: nobody in particular.
+    pub(super) name: Option<Arc<str>>,
+    /// What the visitor may do; `None`: not even look.
+    pub(super) role: Option<Role>,
+}
+
+impl Visitor {
+    /// Whether the visitor may do what `role` may.
+    pub(super) fn may(&self, role: Role) -> bool {
+        self.role.is_some_and(|own| own >= role)
+    }
+
+    /// The visitor in the log of changes.
+    pub(super) fn who(&self) -> &str {
+        self.name.as_deref().unwrap_or("somebody")
+    }
+}
+
+/// The tokens of the door, as hashes.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tokens(Arc<[(Arc<str>, Role, blake3::Hash)]>);
+
+impl Tokens {
+    pub(super) fn new(tokens: &[Token]) -> Self {
+        let set = tokens.iter().filter(|token| !token.token.reveal().is_empty());
+        Self(set.map(|token| (token.name.clone(), token.role, blake3::hash(token.token.reveal().as_bytes()))).collect())
+    }
+
+    /// Whether somebody may do what `role` may.
+    pub(super) fn any(&self, role: Role) -> bool {
+        self.0.iter().any(|(_, own, _)| *own >= role)
+    }
+
+    /// Whether looking needs a token: there is a token for those who only look.
+    pub(super) fn guard_reading(&self) -> bool {
+        self.0.iter().any(|(_, role, _)| *role == Role::Read)
+    }
+
+    /// Who sends these fields. The comparison takes constant time over hashes, and looks at every token: timing tells neither the bytes
+    /// nor the length nor the place of a token.
+    pub(super) fn visitor(&self, headers: &HeaderMap) -> Visitor {
+        let value = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+        let given = value.split_first_chunk::<7>().filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer ")).map(|(_, token)| token);
+        let given = blake3::hash(given.unwrap_or_default());
+        let mut found = Visitor { name: None, role: (!self.guard_reading()).then_some(Role::Read) };
+        for (name, role, hash) in self.0.iter() {
+            if aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), hash.as_bytes()).is_ok() {
+                found = Visitor { name: Some(name.clone()), role: Some(*role) };
+            }
+        }
+        found
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +131,17 @@ mod tests {
         assert!(!believes_host(&two, came_to), "two say nothing");
     }
 
+    fn tokens(all: &[(&str, Role, &str)]) -> Tokens {
+        let of = |(name, role, token): &(&str, Role, &str)| Token { name: (*name).into(), role: *role, token: Secret::new(*token) };
+        Tokens::new(&all.iter().map(of).collect::<Vec<_>>())
+    }
+
+    fn visitor(tokens: &Tokens, given: &'static str) -> (Option<String>, Option<Role>) {
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(given))]);
+        let Visitor { name, role } = tokens.visitor(&headers);
+        (name.map(|name| name.to_string()), role)
+    }
+
     #[test]
     fn a_page_of_another_site_gets_nothing_and_a_link_leads_to_the_page() {
         let is_foreign = |site: &'static str, mode: &'static str, dest: &'static str, path| {
@@ -111,19 +168,28 @@ mod tests {
     }
 
     #[test]
-    fn the_token_must_be_set_and_equal() {
-        for (token, given, expected) in [
-            (Some("s3cret"), "Bearer s3cret", true),
-            (Some("s3cret"), "bearer s3cret", true),
-            (Some("s3cret"), "Bearer s3cretx", false),
-            (Some("s3cret"), "Basic s3cret", false),
-            (Some("s3cret"), "s3cret", false),
-            (Some(""), "Bearer ", false),
-            (None, "Bearer ", false),
+    fn a_token_must_be_set_and_equal() {
+        let one = tokens(&[("admin", Role::Operate, "s3cret")]);
+        for (tokens, given, may) in [
+            (&one, "Bearer s3cret", true),
+            (&one, "bearer s3cret", true),
+            (&one, "Bearer s3cretx", false),
+            (&one, "Basic s3cret", false),
+            (&one, "s3cret", false),
+            (&tokens(&[("admin", Role::Operate, "")]), "Bearer ", false),
+            (&Tokens::default(), "Bearer ", false),
         ] {
-            let settings = Settings { token: token.map(Secret::new), ..Settings::default() };
-            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(given))]);
-            assert_eq!(has_token(&headers, &settings), expected, "{given}");
+            let (name, role) = visitor(tokens, given);
+            assert_eq!((name.is_some(), role), (may, Some(if may { Role::Operate } else { Role::Read })), "{given}");
         }
+    }
+
+    #[test]
+    fn each_token_has_its_role_and_a_reader_closes_the_door_to_others() {
+        let all = tokens(&[("ci", Role::Operate, "one"), ("grafana", Role::Read, "two")]);
+        assert_eq!(visitor(&all, "Bearer one"), (Some("ci".into()), Some(Role::Operate)));
+        assert_eq!(visitor(&all, "Bearer two"), (Some("grafana".into()), Some(Role::Read)));
+        assert_eq!(visitor(&all, "Bearer three"), (None, None));
+        assert!(all.guard_reading() && all.any(Role::Operate) && !tokens(&[("g", Role::Read, "t")]).any(Role::Operate));
     }
 }

@@ -1,8 +1,8 @@
 //! The admin door: health, metrics and state for operators; changes for authorized operators alone.
 //!
-//! Three listeners share one set of pages. `admin` (loopback) shows almost everything; a bearer token gives access to the
-//! configuration and to changes. The unix socket (0600) is for the command line and needs no token. `probes` (all interfaces)
-//! has `/live`, `/ready` and `/metrics` alone. The pages get their content through [`Operator`]: this module knows nothing else
+//! Three listeners share one set of pages. `admin` (loopback) shows almost everything; a bearer token of role `operate` gives access to
+//! the configuration and to changes. As soon as there is a token of role `read`, looking needs a token too. The unix socket (0600) is for
+//! the command line and needs no token. `probes` (all interfaces) has `/live`, `/ready` and `/metrics` alone. The pages get their content through [`Operator`]: this module knows nothing else
 //! of the proxy.
 
 mod access;
@@ -34,8 +34,9 @@ pub use bind::{BindError, Listeners, Socket};
 pub use health::{Dependency, Health, State};
 
 use crate::config::{
-    self, Secret,
+    self,
     error::{Mistake, Mistakes},
+    read::edit::Edit,
 };
 
 /// Most connections of one listener; further ones wait in its backlog.
@@ -112,10 +113,12 @@ pub enum About {
     Usage,
     /// The last failures, for `/api/errors`.
     Errors,
+    /// The earlier versions of the configuration, for `/api/config/history`.
+    History,
 }
 
 /// A change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Read the configuration file again.
     Reload,
@@ -142,6 +145,10 @@ pub enum Action {
     Restore(PathBuf),
     /// Send a test to this channel of alerts.
     TestAlert(String),
+    /// Say what a change of the configuration would do. Changes nothing.
+    Plan(Change),
+    /// Change the configuration's file, and read it again.
+    Change(Change, By),
     /// Answer a request that waits for a yes.
     Approve {
         /// Its id.
@@ -149,6 +156,26 @@ pub enum Action {
         /// The answer.
         yes: bool,
     },
+}
+
+/// A change of the configuration's file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Edits, in this order.
+    Edits(Vec<Edit>),
+    /// An earlier version.
+    Version(u64),
+}
+
+/// Who changes the configuration, and from what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Whose change it is.
+    pub who: String,
+    /// The hash of the file that the change was planned for; `None`: whatever the file is.
+    pub base: Option<String>,
+    /// What its maker says of it.
+    pub note: Option<String>,
 }
 
 /// A name that is erased. `Debug` does not show the name: the log of changes must not keep the name.
@@ -195,8 +222,8 @@ pub enum Refused {
 /// The access rules of the door.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Bearer token that allows changes over TCP; `None`: only over the socket.
-    pub token: Option<Secret>,
+    /// Who may come in over TCP.
+    tokens: access::Tokens,
     /// The socket as bound; refusals name it.
     pub socket: Option<PathBuf>,
 }
@@ -204,7 +231,7 @@ pub struct Settings {
 impl Settings {
     /// As configured.
     pub fn new(config: &config::Admin) -> Self {
-        Self { token: config.token.clone(), socket: None }
+        Self { tokens: access::Tokens::new(&config.tokens), socket: None }
     }
 }
 
@@ -213,7 +240,8 @@ impl Settings {
 enum Entrance {
     /// TCP, with the address of the connection.
     Admin(SocketAddr),
-    Socket,
+    /// The unix socket, with the user at its other end.
+    Socket(Option<u32>),
     Probes,
 }
 
@@ -294,7 +322,8 @@ async fn accept(door: Door, shared: Arc<Shared>) {
                 connections.spawn(async move { (connection(tcp, Entrance::Probes, shared).await, permit).0 });
             }),
             Door::Socket(listener) => listener.accept().await.map(|(unix, _)| {
-                connections.spawn(async move { (connection(unix, Entrance::Socket, shared).await, permit).0 });
+                let uid = unix.peer_cred().ok().map(|peer| peer.uid());
+                connections.spawn(async move { (connection(unix, Entrance::Socket(uid), shared).await, permit).0 });
             }),
         };
         if let Err(error) = accepted {

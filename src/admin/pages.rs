@@ -1,14 +1,21 @@
 //! The pages: path, method, listener, and the answer.
 
+mod edits;
 mod ledger;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, access, live::Body, page};
+use super::{
+    About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View,
+    access::{self, Visitor},
+    live::Body,
+    page,
+};
+use crate::config::Role;
 
 /// The page at a path.
 enum Page {
@@ -20,6 +27,8 @@ enum Page {
     Live,
     Ready,
     Metrics,
+    /// What the visitor may do.
+    WhoAmI,
     View(View),
     /// The question comes from the query.
     Ask(About),
@@ -31,6 +40,9 @@ enum Page {
     Warm,
     OpenBreaker(String),
     CloseBreaker(String),
+    PlanConfig,
+    ApplyConfig,
+    RollBack,
     Erase,
     Snapshot,
     Restore,
@@ -42,7 +54,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 36] = [
+const LIST: [(&str, &str); 41] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -51,7 +63,9 @@ const LIST: [(&str, &str); 36] = [
     ("GET", "/api/live"),
     ("GET", "/health"),
     ("GET", "/api/health"),
+    ("GET", "/api/whoami"),
     ("GET", "/api/config"),
+    ("GET", "/api/config/history"),
     ("GET", "/api/routes"),
     ("GET", "/api/routes/terms"),
     ("GET", "/api/limits"),
@@ -68,6 +82,9 @@ const LIST: [(&str, &str); 36] = [
     ("GET", "/api/alerts"),
     ("GET", "/api/monitors"),
     ("POST", "/api/reload"),
+    ("POST", "/api/config/plan"),
+    ("POST", "/api/config/apply"),
+    ("POST", "/api/config/rollback"),
     ("POST", "/api/drain"),
     ("POST", "/api/cache/purge"),
     ("POST", "/api/cache/warm"),
@@ -97,7 +114,12 @@ impl Page {
             "/health" => Self::Health,
             "/api/health" => Self::HealthShown,
             "/api" => Self::Api,
+            "/api/whoami" => Self::WhoAmI,
             "/api/config" => Self::View(View::Config),
+            "/api/config/history" => Self::Ask(About::History),
+            "/api/config/plan" => Self::PlanConfig,
+            "/api/config/apply" => Self::ApplyConfig,
+            "/api/config/rollback" => Self::RollBack,
             "/api/routes" => Self::View(View::Routes),
             "/api/routes/terms" => Self::View(View::Terms),
             "/api/limits" => Self::View(View::Limits),
@@ -147,17 +169,33 @@ impl Page {
     }
 
     /// Whether the page shows facts that not every user of this machine should see: places of secrets, other services, access rules.
-    fn is_confidential(&self, entrance: Entrance) -> bool {
-        // A story of a failure tells who asked for what. It is for this machine alone.
-        let tells_a_network = matches!(self, Self::Ask(About::Errors)) && entrance.is_of_a_network();
-        tells_a_network || matches!(self, Self::View(View::Config | View::Terms))
+    fn is_confidential(&self) -> bool {
+        matches!(self, Self::View(View::Config | View::Terms) | Self::Ask(About::History))
+    }
+
+    /// Whether the page is not for strangers of a network: a story of a failure tells who asked for what. On this machine it is shown as
+    /// other pages are.
+    fn tells_a_network(&self, entrance: Entrance) -> bool {
+        matches!(self, Self::Ask(About::Errors)) && entrance.is_of_a_network()
+    }
+
+    /// What a visitor must be allowed to; `None`: everybody may.
+    fn needs(&self) -> Option<Role> {
+        match self {
+            // The probes listener shows the first three to everybody; the others say how to come in.
+            Self::Live | Self::Ready | Self::Metrics | Self::Api | Self::WhoAmI => None,
+            page if page.changes() || page.is_confidential() => Some(Role::Operate),
+            _ => Some(Role::Read),
+        }
     }
 
     fn changes(&self) -> bool {
         let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
         let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm);
+        let edits = matches!(self, Self::PlanConfig | Self::ApplyConfig | Self::RollBack);
         changes_ledger
             || operates
+            || edits
             || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::TestAlert(_))
     }
 }
@@ -180,7 +218,13 @@ pub(super) async fn answer(request: Request<Incoming>, entrance: Entrance, share
     if entrance != Entrance::Probes && request.method() == Method::GET {
         match request.uri().path() {
             "/" => return page::answer(request.headers()),
-            "/api/live" => return shared.hub.answer(request.headers()),
+            "/api/live" => {
+                let visitor = visitor(request.headers(), entrance, shared);
+                return match visitor.may(Role::Read) {
+                    true => shared.hub.answer(request.headers()),
+                    false => forbidden(shared, &visitor, Role::Read, "this page is shown").map(BodyExt::boxed_unsync),
+                };
+            }
             _ => {}
         }
     }
@@ -199,15 +243,17 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         return response;
     }
-    let operates = entrance == Entrance::Socket || access::has_token(request.headers(), &shared.settings);
-    let is_open = !page.changes() && !page.is_confidential(entrance);
-    if !is_open && !operates {
+    let visitor = visitor(request.headers(), entrance, shared);
+    if let Some(role) = page.needs()
+        && (!visitor.may(role) || page.tells_a_network(entrance) && visitor.name.is_none())
+    {
         let what = match page {
             _ if page.changes() => "changes are made",
+            _ if page.is_confidential() => "the configuration is shown",
             Page::Ask(About::Errors) => "the stories of failures are shown",
-            _ => "the configuration is shown",
+            _ => "this page is shown",
         };
-        return forbidden(shared, what);
+        return forbidden(shared, &visitor, role, what);
     }
     let operator = &shared.operator;
     let action = match page {
@@ -218,17 +264,18 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
                 Err(reason) => json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not_ready", "reason": reason})),
             };
         }
+        Page::WhoAmI => return json_answer(StatusCode::OK, &who_am_i(&visitor, entrance, shared)),
         Page::Metrics => return text(operator.metrics()),
         Page::Health => {
             let (status, body) = operator.health().answer();
             return json_answer(status, &body);
         }
         Page::Api => {
-            let role = if operates { "operate" } else { "read" };
+            let role = visitor.role.map(Role::as_str);
             let mut pages = list(entrance);
             // The page asks for what it finds here: the configuration is named to everybody, so that it can be signed in for.
-            pages.retain(|page| operates || !entrance.is_of_a_network() || !page.contains("/api/errors"));
-            return json_answer(StatusCode::OK, &json!({"role": role, "pages": pages}));
+            pages.retain(|page| visitor.name.is_some() || !entrance.is_of_a_network() || !page.contains("/api/errors"));
+            return json_answer(StatusCode::OK, &json!({"name": visitor.name, "role": role, "pages": pages}));
         }
         Page::HealthShown => return json_answer(StatusCode::OK, &operator.health().answer().1),
         Page::Top => {
@@ -257,6 +304,13 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, why),
             Err(response) => return response,
         },
+        Page::PlanConfig | Page::ApplyConfig | Page::RollBack => {
+            match body(request).await.map(|body| edits::action(&page, &body, visitor.who())) {
+                Ok(Ok(action)) => action,
+                Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, &why),
+                Err(response) => return response,
+            }
+        }
         Page::Approve { id, yes } => Action::Approve { id, yes },
         Page::TestAlert(name) => Action::TestAlert(name),
         Page::Purge => match purge(request).await {
@@ -269,10 +323,12 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         },
     };
     let about = format!("{action:?}");
+    let is_question = matches!(action, Action::Plan(_));
     let done = operator.act(action).await;
     match &done {
-        Ok(_) => tracing::info!(action = about, "done through the admin door"),
-        Err(_) => tracing::info!(action = about, "refused at the admin door"),
+        _ if is_question => {}
+        Ok(_) => tracing::info!(action = about, who = visitor.who(), "done through the admin door"),
+        Err(_) => tracing::info!(action = about, who = visitor.who(), "refused at the admin door"),
     }
     match done {
         Ok(done) => json_answer(StatusCode::OK, &done),
@@ -345,14 +401,39 @@ fn list(entrance: Entrance) -> Vec<String> {
     list.iter().map(|(method, path)| format!("{method} {path}")).collect()
 }
 
-fn forbidden(shared: &Shared, what: &str) -> Response<Full<Bytes>> {
+/// Who asks. The socket is its user's alone: the door takes the user's word.
+fn visitor(headers: &HeaderMap, entrance: Entrance, shared: &Shared) -> Visitor {
+    match entrance {
+        Entrance::Socket(uid) => {
+            let name = uid.map_or_else(|| "socket".into(), |uid| format!("socket (user {uid})").into());
+            Visitor { name: Some(name), role: Some(Role::Operate) }
+        }
+        Entrance::Admin(_) | Entrance::Probes => shared.settings.tokens.visitor(headers),
+    }
+}
+
+fn who_am_i(visitor: &Visitor, entrance: Entrance, shared: &Shared) -> Value {
+    json!({
+        "name": visitor.name, "role": visitor.role.map(Role::as_str), "can_change": visitor.may(Role::Operate),
+        "over": if matches!(entrance, Entrance::Socket(_)) { "socket" } else { "tcp" },
+        "reading_needs_token": shared.settings.tokens.guard_reading(),
+    })
+}
+
+fn forbidden(shared: &Shared, visitor: &Visitor, role: Role, what: &str) -> Response<Full<Bytes>> {
     let socket = match &shared.settings.socket {
         Some(path) => format!("over the socket {}", path.display()),
         None => "over admin.socket, which there is none of".to_owned(),
     };
-    let token = match &shared.settings.token {
-        Some(_) => "with `Authorization: Bearer <admin.token>`; the request had none, or another".to_owned(),
-        None => "with a bearer token, once admin.token (OUTRIGGER_ADMIN_TOKEN) is set".to_owned(),
+    let token = match (&visitor.name, role) {
+        (Some(name), _) => format!("with a token of the role `operate`; `{name}` may only look"),
+        (None, Role::Read) if shared.settings.tokens.any(Role::Read) => {
+            "with `Authorization: Bearer TOKEN`, a token of admin.tokens; the request had none, or another".to_owned()
+        }
+        (None, Role::Operate) if shared.settings.tokens.any(role) => {
+            "with `Authorization: Bearer <admin.token>`; the request had none, or another".to_owned()
+        }
+        (None, _) => "with a bearer token, once admin.token (OUTRIGGER_ADMIN_TOKEN) is set".to_owned(),
     };
     problem(StatusCode::FORBIDDEN, &format!("{what} {socket}, or {token}"))
 }

@@ -17,9 +17,12 @@ use tokio::{
 };
 
 use super::*;
-use crate::telemetry::{
-    flows::{Flow, Sums},
-    metrics::Window,
+use crate::{
+    config::{Role, Secret, Token},
+    telemetry::{
+        flows::{Flow, Sums},
+        metrics::Window,
+    },
 };
 
 #[derive(Default)]
@@ -98,15 +101,16 @@ struct World {
 
 impl World {
     async fn new(token: Option<&str>) -> Self {
+        Self::with(token.into_iter().map(|token| ("admin", Role::Operate, token))).await
+    }
+
+    async fn with<'a>(tokens: impl IntoIterator<Item = (&'a str, Role, &'a str)>) -> Self {
+        let of = |(name, role, token): (&str, Role, &str)| Token { name: name.into(), role, token: Secret::new(token) };
+        let tokens = tokens.into_iter().map(of).collect();
         let dir = tempfile::tempdir().expect("directory");
         let any = Some("127.0.0.1:0".parse().expect("address"));
-        let config = config::Admin {
-            listen: any,
-            probes: any,
-            token: token.map(Secret::new),
-            socket: Some(dir.path().join("admin.sock")),
-            socket_is_usual: false,
-        };
+        let config =
+            config::Admin { listen: any, probes: any, tokens, socket: Some(dir.path().join("admin.sock")), socket_is_usual: false };
         let fake = Arc::new(Fake::default());
         let listeners = Listeners::bind(&config).await.expect("binds");
         let server = serve(listeners, Settings::new(&config), fake.clone());
@@ -191,11 +195,49 @@ async fn the_configuration_is_shown_to_whoever_may_change_it() {
 }
 
 #[tokio::test]
+async fn a_reader_looks_and_changes_nothing_and_others_do_not_even_look() {
+    let world = World::with([("ci", Role::Operate, "one"), ("grafana", Role::Read, "two")]).await;
+    let status = async |method: Method, path: &str, token: &str| {
+        let value = format!("Bearer {token}");
+        let fields = [("authorization", &*value)];
+        world.admin(method, path, if token.is_empty() { &[] } else { &fields }).await
+    };
+    for (path, method, token, expected) in [
+        ("/health", Method::GET, "two", StatusCode::OK),
+        ("/health", Method::GET, "", StatusCode::FORBIDDEN),
+        ("/api/errors", Method::GET, "wrong", StatusCode::FORBIDDEN),
+        ("/api/errors", Method::GET, "two", StatusCode::OK),
+        ("/api/errors", Method::GET, "one", StatusCode::OK),
+        ("/api/config", Method::GET, "two", StatusCode::FORBIDDEN),
+        ("/api/config", Method::GET, "one", StatusCode::OK),
+        ("/api/drain", Method::POST, "two", StatusCode::FORBIDDEN),
+        ("/metrics", Method::GET, "", StatusCode::OK),
+    ] {
+        let (answered, _, body) = status(method, path, token).await;
+        assert_eq!(answered, expected, "{path} {token}: {body}");
+        assert!(!body.contains("Bearer one") && !body.contains("Bearer two"));
+    }
+    assert!(world.fake.acted.lock().is_empty());
+    let (_, _, body) = status(Method::POST, "/api/drain", "two").await;
+    assert!(body.contains("`grafana` may only look"), "{body}");
+    for (token, name, role) in
+        [("one", json!("ci"), json!("operate")), ("two", json!("grafana"), json!("read")), ("", Value::Null, Value::Null)]
+    {
+        let said = parse(&status(Method::GET, "/api/whoami", token).await.2);
+        assert_eq!((&said["name"], &said["role"], &said["reading_needs_token"]), (&name, &role, &json!(true)));
+        assert_eq!(said["can_change"], json!(token == "one"));
+    }
+    let said = client::request(&world.socket(), Method::GET, "/api/whoami", None).await.expect("answer").json().expect("JSON");
+    assert_eq!((&said["role"], &said["over"]), (&json!("operate"), &json!("socket")));
+    assert!(said["name"].as_str().is_some_and(|name| name.starts_with("socket (user ")), "{said}");
+}
+
+#[tokio::test]
 async fn a_socket_that_cannot_be_made_is_said_and_the_doors_open_all_the_same() {
     let dir = tempfile::tempdir().expect("directory");
     let any = Some("127.0.0.1:0".parse().expect("address"));
     let socket = Some(dir.path().join("no/such/admin.sock"));
-    let config = config::Admin { listen: any, probes: any, token: None, socket, socket_is_usual: false };
+    let config = config::Admin { listen: any, probes: any, tokens: Vec::new(), socket, socket_is_usual: false };
     let listeners = Listeners::bind(&config).await.expect("binds");
     assert!(listeners.no_socket.as_ref().is_some_and(|why| why.to_string().contains("no/such/admin.sock")));
     let server = serve(listeners, Settings::new(&config), Arc::new(Fake::default()));
@@ -279,6 +321,9 @@ async fn every_listed_page_exists() {
             "/api/cache/warm" => json!({"paths": ["/x"]}),
             "/api/ledger/erase" => json!({"caller": "x"}),
             "/api/ledger/snapshot" | "/api/ledger/restore" => json!({"file": "/x"}),
+            "/api/config/plan" => json!({"edits": []}),
+            "/api/config/apply" => json!({"base": "h", "edits": []}),
+            "/api/config/rollback" => json!({"version": 1}),
             _ => json!({"tag": "x"}),
         };
         let answer = client::request(&world.socket(), method, &path.replace("{name}", "x"), Some(&body)).await.expect("answer");

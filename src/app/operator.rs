@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    App, Phase, alerts, breakers, cache, certificates, failures, ledger, limits, live, memory, monitors, reload, targets, terms::applied,
-    warm,
+    App, Phase, alerts, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload, targets,
+    terms::applied, warm,
 };
 use crate::{
     admin::{
@@ -148,6 +148,7 @@ impl Operator for Desk {
             match about {
                 About::Usage => ledger::ask(app?, words).await,
                 About::Errors => failures::ask(app?, words).await,
+                About::History => edit::history(app?).await,
             }
         })
     }
@@ -191,6 +192,8 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
         Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),
+        Action::Plan(change) => edit::plan(app, change).await,
+        Action::Change(change, by) => edit::change(app, change, by).await,
         Action::Erase(_) | Action::Snapshot(_) | Action::Restore(_) => ledger::act(app, action).await,
     }
 }

@@ -69,9 +69,13 @@ impl App {
     /// Every mistake of the file, or the change that needs a restart. The running configuration is kept.
     pub async fn reload(self: &Arc<Self>, forced: bool) -> Result<bool, Mistakes> {
         let mut reloading = self.reloading.lock().await;
+        self.reload_holding(&mut reloading, forced).await
+    }
+
+    /// As [`App::reload`], for one who holds the lock: nobody else reads the file meanwhile.
+    pub(super) async fn reload_holding(self: &Arc<Self>, reloading: &mut Reloading, forced: bool) -> Result<bool, Mistakes> {
         reloading.old.retain(|live| Arc::strong_count(live) > 1);
-        let outcome = self.reload_alone(&mut reloading, forced).await;
-        drop(reloading);
+        let outcome = self.reload_alone(reloading, forced).await;
         let counter = |outcome| self.telemetry.metrics().shared().counter(Family::ConfigReloads, &[outcome]);
         match &outcome {
             Ok(false) => {}
@@ -124,23 +128,40 @@ impl App {
     }
 
     /// A mistake of the file as a whole.
-    fn mistake(&self, why: String) -> Mistakes {
+    pub(super) fn mistake(&self, why: String) -> Mistakes {
         Mistakes::of_file(&self.source.file.as_deref().unwrap_or(Path::new("(no file)")).display().to_string(), why)
     }
 
-    fn check_config(&self, config: Config) -> Result<Checked, String> {
+    /// Whether a reload would take `config`; changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub(super) fn would_take(&self, config: Config) -> Result<(), String> {
+        self.build(&Arc::new(config)).map(drop)
+    }
+
+    /// The part of `config` that differs from the running one and cannot change while the process runs.
+    pub(super) fn needs_restart(&self, config: &Config) -> Option<&'static str> {
+        needs_restart(&self.live.load().config, config)
+    }
+
+    fn build(&self, config: &Arc<Config>) -> Result<Checked, String> {
         let running = self.live.load();
-        if let Some(what) = needs_restart(&running.config, &config) {
+        if let Some(what) = needs_restart(&running.config, config) {
             return Err(format!("{what} cannot change while running; it needs a restart"));
         }
-        let config = Arc::new(config);
         let live = Arc::new(Live::new(running.generation + 1, config.clone(), &self.shared)?);
-        let doors = certificates::prepare(&config)?;
+        Ok(Checked { live, doors: certificates::prepare(config)? })
+    }
+
+    fn check_config(&self, config: Config) -> Result<Checked, String> {
+        let config = Arc::new(config);
+        let checked = self.build(&config)?;
         // This is the last step that can refuse, and a refusal changes nothing.
         if let (Some(redis), Some(meant)) = (&self.redis, &config.store.redis) {
             redis.renew_tls(&meant.tls).map_err(|why| format!("store.redis_tls: {why}"))?;
         }
-        Ok(Checked { live, doors })
+        Ok(checked)
     }
 
     /// Has every worker prepare `fresh`.
@@ -169,8 +190,8 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if listen(running) != listen(wanted) || admin(running) != admin(wanted) || page(running) != page(wanted) {
         return Some("a listener");
     }
-    if running.admin.token != wanted.admin.token {
-        return Some("the admin token");
+    if running.admin.tokens != wanted.admin.tokens {
+        return Some("a token of the admin door");
     }
     // Compared by value: secrets have no text to compare.
     if running.telemetry != wanted.telemetry {
@@ -238,7 +259,7 @@ mod tests {
             (otlp("Bearer one"), otlp("Bearer two"), "telemetry"),
             (otlp("Bearer one"), otlp("Bearer one").replace("authorization", "x-token"), "telemetry"),
             (otlp("a"), otlp("a").replace("c:4318", "d:4318"), "telemetry"),
-            ("admin: {token: a-token-of-16-bytes}\n".into(), "admin: {token: b-token-of-16-bytes}\n".into(), "the admin token"),
+            ("admin: {token: a-token-of-16-bytes}\n".into(), "admin: {token: b-token-of-16-bytes}\n".into(), "a token of the admin door"),
             ("admin: {listen: 127.0.0.1:9901}\n".into(), "admin: {listen: 127.0.0.1:9903}\n".into(), "a listener"),
             (redis("redis://:one@h", secret), redis("redis://:two@h", secret), "the store"),
             (redis("redis://h", secret), redis("redis://h", &secret.replace('0', "9")), "the store"),

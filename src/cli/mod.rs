@@ -5,6 +5,7 @@ mod alerts;
 mod approve;
 pub mod check;
 pub mod client;
+mod config;
 pub mod control;
 pub mod demo;
 mod errors;
@@ -58,6 +59,8 @@ enum Verb {
     Drain,
     /// Tell a running proxy to read its configuration again.
     Reload,
+    /// Change a running proxy's configuration: plan, apply, list the versions, roll back.
+    Config(config::ConfigArgs),
     /// Drop cache entries of a running proxy.
     Purge(control::PurgeArgs),
     /// Show a running proxy on one screen, live: rates, latency, money, breakers, limits; or the cache keys that save most.
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Health(args) => common.tell(block_on(control::health(args))),
         Verb::Drain => common.tell(block_on(control::drain(&common))),
         Verb::Reload => common.tell(block_on(control::reload(&common))),
+        Verb::Config(args) => common.tell(block_on(config::config(&common, args))),
         Verb::Purge(args) => common.tell(block_on(control::purge(&common, args))),
         Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
         Verb::Errors(args) => common.tell(block_on(errors::errors(&common, args))),

@@ -19,6 +19,7 @@ pub(super) mod store;
 mod target;
 pub(super) mod telemetry;
 pub(super) mod tls;
+mod tokens;
 pub(super) mod warm;
 
 use ipnet::IpNet;
@@ -40,6 +41,7 @@ pub use store::{Redis, Store};
 pub use target::Protocol;
 pub use telemetry::{LogFormat, Telemetry};
 pub use tls::{ClientAuth, ListenerTls, RedisTls, TargetTls, TlsVersion};
+pub use tokens::{Role, Token};
 pub use warm::Warm;
 
 use super::{

@@ -212,7 +212,7 @@ impl Excerpt {
 }
 
 /// Where user information stands in the URLs of a line, in characters.
-fn credentials(line: &str) -> Vec<std::ops::Range<usize>> {
+pub(super) fn credentials(line: &str) -> Vec<std::ops::Range<usize>> {
     let count = |text: &str| text.chars().count();
     let of_url = |(at, scheme): (usize, &str)| {
         let start = at + scheme.len();

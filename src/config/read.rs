@@ -3,6 +3,7 @@
 //! The text becomes a `tree` with places. The `walk` checks shape and values against the schema and expands `${NAME}`. Serde makes the
 //! written forms, and `build` their meaning: names resolved, defaults merged. The walk and the build report every mistake.
 
+pub mod edit;
 mod expand;
 mod files;
 mod follow;

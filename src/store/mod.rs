@@ -4,6 +4,7 @@ pub mod kept;
 pub mod ledger;
 pub mod memory;
 pub mod redis;
+pub mod versions;
 
 /// Why a store gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -145,6 +145,8 @@ fn every_verb_says_one_document_of_json() {
     assert_eq!(said(&["reload", "--socket", &socket, "--json"], true)["reloaded"], true);
     let good = fs::read_to_string(home.path("proxy.yaml")).expect("readable");
     home.write("inbund: {}\n");
+    said(&["config", "history", "--socket", &socket, "--json"], true);
+    said(&["config", "plan", "--set", "workers=2", "--socket", &socket, "--json"], false);
     let refused = said(&["reload", "--socket", &socket, "--json"], false);
     assert!(refused["error"].as_str().is_some_and(|error| error.contains("proxy.yaml:1:1: unknown key `inbund`")), "{refused}");
     home.write(&good);
@@ -184,6 +186,7 @@ fn every_verb_says_one_document_of_json() {
         "health",
         "drain",
         "reload",
+        "config",
         "purge",
         "top",
         "errors",

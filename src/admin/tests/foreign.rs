@@ -23,7 +23,8 @@ async fn a_page_of_another_site_fills_no_place_and_counts_no_flow() {
 /// The answer of a door that a connection reached at `came_to`.
 async fn at(came_to: &str, path: &str, headers: &[(&str, &str)]) -> (StatusCode, String) {
     let operator = Arc::new(Fake::default());
-    let settings = Settings { token: Some(Secret::new("s3cret")), socket: None };
+    let token = Token { name: "admin".into(), role: Role::Operate, token: Secret::new("s3cret") };
+    let settings = Settings { tokens: access::Tokens::new(&[token]), socket: None };
     let shared = Arc::new(Shared { hub: live::Hub::new(operator.clone()), operator, settings });
     let (near, far) = tokio::io::duplex(1 << 16);
     tokio::spawn(connection(far, Entrance::Admin(came_to.parse().expect("address")), shared));

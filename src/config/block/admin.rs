@@ -4,11 +4,13 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+use super::tokens::{self, Token};
 use crate::config::{
     Secret,
     build::Build,
     scalars::{OrOff, W},
     schema::{Json, Key, Kind, Scalar, Table, kinds::SECRET},
+    written::Items,
 };
 
 /// The admin door.
@@ -18,8 +20,8 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// Address of `/live`, `/ready` and `/metrics` alone. `None`: closed.
     pub probes: Option<SocketAddr>,
-    /// Bearer token that allows changes over TCP. `None`: changes go only over the socket.
-    pub token: Option<Secret>,
+    /// Bearer tokens. Without one of role `operate`, changes go only over the socket.
+    pub tokens: Vec<Token>,
     /// Unix socket of the command line, mode 0600. `None`: no socket.
     pub socket: Option<PathBuf>,
     /// Whether the socket has its usual place. The proxy then makes its directory, for this user alone.
@@ -51,6 +53,8 @@ pub(in crate::config) struct Written {
     listen: W<OrOff<SocketAddr>>,
     probes: W<OrOff<SocketAddr>>,
     token: Option<W<Secret>>,
+    #[serde(default)]
+    tokens: Items<tokens::Written>,
     socket: Option<W<OrOff<PathBuf>>>,
 }
 
@@ -70,6 +74,8 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("token", SECRET, "Bearer token that allows changes and /api/config over TCP; without one, both go only over the socket.")
             .default("\"${OUTRIGGER_ADMIN_TOKEN:-}\"")
             .eg("\"${OUTRIGGER_ADMIN_TOKEN:-}\""),
+        Key::new("tokens", Kind::List(&Kind::Table(&tokens::TABLE)), "More tokens, each with a name and a role.")
+            .eg("[{name: grafana, role: read, token: \"${GRAFANA_TOKEN:-}\"}]"),
         Key::new("socket", PATH_OR_OFF, "Unix socket of the command line, readable by its owner alone.")
             .says("outrigger-PORT.sock in `$XDG_RUNTIME_DIR`, else in outrigger-UID/ below `$TMPDIR` or /tmp; PORT is the admin port"),
     ],
@@ -81,7 +87,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Admin
     if let Some(at) = listen
         && !at.ip().is_loopback()
     {
-        let unprotected = if token.is_none() { ", and `admin.token` is not set" } else { "" };
+        let unprotected = if token.is_none() && written.tokens.is_empty() { ", and `admin.token` is not set" } else { "" };
         let message = format!(
             "`{at}` shows the state of the proxy to whoever reaches it{unprotected}; `probes` is the listener that may face the network"
         );
@@ -92,7 +98,8 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Admin
         Some(word) => word.0.0,
         None => default_socket(build, listen.map_or(0, |at| at.port())),
     };
-    Admin { listen, probes: written.probes.0.0, token, socket, socket_is_usual }
+    let tokens = tokens::build(build, token.as_ref(), written.tokens);
+    Admin { listen, probes: written.probes.0.0, tokens, socket, socket_is_usual }
 }
 
 /// The usual socket: one per admin port, for several proxies on a machine. `None`: the port is not known beforehand.
