@@ -2,7 +2,7 @@
 //!
 //! The first process that hears of a work's end charges it to the payer who began it. The book in Redis names the payer, also for
 //! another replica and after a restart. While Redis is away each replica goes by its own book: each may charge a work once. Without Redis
-//! the process keeps its book in `state_dir` ([`kept`]), and the next process goes on with it.
+//! the process keeps its book in `state_dir` (`kept`), and the next process goes on with it.
 
 mod kept;
 

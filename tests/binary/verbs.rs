@@ -156,6 +156,8 @@ fn every_verb_says_one_document_of_json() {
     let errors = said(&["errors", "--status", "4xx", "--since", "1h", "--socket", &socket, "--json"], true);
     assert_eq!((&errors["failures"][0]["reason"], &errors["failures"][0]["kind"]), (&"no_route".into(), &"refused".into()), "{errors:#}");
     said(&["errors", "--status", "many", "--socket", &socket, "--json"], false);
+    said(&["alerts", "--socket", &socket, "--json"], true);
+    said(&["alerts", "test", "nobody", "--socket", &socket, "--json"], false);
     assert_eq!(said(&["advise", "--since", "1h", "--socket", &socket, "--json"], true)["advice"][0]["saves_usd"], Value::Null);
     said(&["erase", "nobody", "--socket", &socket, "--json"], false);
     let copy = home.text("copy.redb");
@@ -197,6 +199,7 @@ fn every_verb_says_one_document_of_json() {
         "warm",
         "breaker",
         "approve",
+        "alerts",
         "schema",
         "reference",
     ];
