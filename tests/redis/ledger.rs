@@ -53,7 +53,7 @@ async fn replicas_share_one_ledger_and_each_answers_for_all() {
     }
     let (first, second) = (until_calls(&one, 6).await, until_calls(&two, 6).await);
     assert_eq!((&first["rows"], &first["total"]), (&second["rows"], &second["total"]));
-    assert_eq!(first["total"]["tokens"]["input"], 6 * 5);
+    assert_eq!(first["total"]["tokens"]["input"], 6 * 5, "{first:#}");
     assert_eq!(ledger(&one).1, "in Redis, shared by all replicas");
     // Redis stands still: calls go on and wait, and the answer says what it lacks.
     server.signal("-STOP");

@@ -3,7 +3,7 @@
 use super::{Shared, push::WORDS};
 use crate::store::ledger::{
     FileError,
-    entry::{DIMS, FIXED, Key, Sums},
+    entry::{DIMS, FIXED, Key, Sums, class_names},
     level::Class,
     names::{CLASS, KINDS, Names, Row},
     plan::Has,
@@ -35,6 +35,8 @@ impl Shared {
         rows.sort_unstable_by_key(|row| (row.kind, row.id));
         let mut names = Names::new(usize::MAX);
         rows.into_iter().for_each(|row| names.put(row));
+        // Rows name the classes of tokens by word. One that only a newer version knows is left out.
+        names.slots(&class_names());
         let meta = self.hash(self.at("meta"))?;
         // The last id may be that of an erased name.
         for (kind, count) in pairs(&meta).filter_map(|(field, count)| Some((field.strip_prefix("next:")?, count))) {

@@ -19,6 +19,7 @@ use crate::{
     clock::Clock,
     store::ledger::{
         Ledger, Measure, Terms,
+        entry::FIXED,
         tests::{DAY, between, entry, spent, terms},
     },
 };
@@ -174,7 +175,10 @@ fn replicas_have_one_book_and_every_batch_counts_once() {
     let answer = first.ask(&between(begin, now + 1, "by=known")).expect("an answer");
     assert_eq!(answer.total.get(Measure::NanoUsd), book.iter().map(|call| call.2).sum::<u64>());
     assert!(answer.durable && first.state().shared && first.snapshot(std::path::Path::new("/x")).is_err());
-    assert_eq!(answer.known[0].0, answer.total.0, "tokens of every class come back");
+    // The first class of tokens is the input: half of the nano-dollars, in these calls.
+    let input: u64 = book.iter().map(|call| call.2 / 2).sum();
+    assert_eq!((&*answer.classes[0], answer.total.0[FIXED]), ("input", input));
+    assert_eq!(answer.known[0].0, answer.total.0);
 }
 
 #[test]
