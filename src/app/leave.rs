@@ -92,7 +92,6 @@ impl App {
             shared.causes.sweep(outbound.unwrap_or_default(), now);
             shared.limits.sweep(now);
             shared.cache.sweep(shared.clock.moment());
-            self.works.save();
         })
         .await;
     }

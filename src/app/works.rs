@@ -1,149 +1,166 @@
 //! The file of works that go on: who pays for background responses and batches, so that the next process knows it. Written in `state_dir`
-//! within seconds after a change, and at the end; with Redis the replicas' book is there.
+//! at once after a change, also while the process drains, and at the end. With Redis the replicas' book is there: files that a process
+//! without Redis has left are given to Redis, then removed.
 //!
-//! Each process has a file of its own beside a lock that ends with the process. A process that starts takes over the files whose lock is
-//! free: their processes have ended, well or badly.
+//! A process takes over the files of processes that have ended: at its start, and every minute. So in a rolling restart the works of the
+//! process that drains are known a minute later at the latest. Processes that live at once know each other's works with Redis alone.
+
+mod slots;
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::{
+    task::{AbortHandle, spawn_blocking},
+    time::{sleep, timeout},
+};
 
+use self::slots::{Found, WorksFile};
 use crate::{
     clock::{self, Instant},
     proxy::Shared,
     telemetry::{Telemetry, metrics::Family},
 };
 
-/// Files that processes with the same directory may hold.
-const SLOTS: usize = 16;
-
-/// The texts of files that were taken over, with the files' names.
-type Texts = Vec<(PathBuf, Vec<u8>)>;
-
-/// The process's file.
-#[derive(Debug)]
-pub struct WorksFile {
-    path: PathBuf,
-    /// The version of the book that the file has.
-    version: Option<u64>,
-    /// Files that were taken over; removed after the first write.
-    taken_over: Vec<(PathBuf, File)>,
-    _lock: File,
-}
-
-impl WorksFile {
-    /// Takes a free file in `dir`. Gives the texts of all free files with their names.
-    ///
-    /// # Errors
-    /// The disk refuses, or 16 processes hold files.
-    pub fn open(dir: &Path) -> io::Result<(Self, Texts)> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let (mut own, mut texts, mut taken_over) = (None, Vec::new(), Vec::new());
-        for slot in 0..SLOTS {
-            let path = dir.join(format!("works-{slot}.json"));
-            let exists = path.exists();
-            if own.is_some() && !exists {
-                continue;
-            }
-            let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.with_extension("lock"))?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(fs::TryLockError::WouldBlock) => continue,
-                Err(fs::TryLockError::Error(error)) => return Err(error),
-            }
-            if exists {
-                texts.push((path.clone(), fs::read(&path)?));
-            }
-            match own {
-                None => own = Some((path, lock)),
-                Some(_) => taken_over.push((path, lock)),
-            }
-        }
-        let Some((path, lock)) = own else { return Err(io::Error::other(format!("{SLOTS} processes hold files in {}", dir.display()))) };
-        Ok((Self { path, version: None, taken_over, _lock: lock }, texts))
-    }
-
-    /// Writes the text: all of it, or the file stays as it was. The file tells who uses the app: it is for the proxy's own user.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        let beside = self.path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        for (path, lock) in self.taken_over.drain(..) {
-            fs::remove_file(&path)?;
-            drop(lock);
-        }
-        Ok(())
-    }
-}
+/// The time between two looks at the files of other processes.
+const LOOK: Duration = Duration::from_secs(60);
+/// The pause after a write that has failed.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The longest pause after a write. A shorter write has a pause as long as itself: at most half of the time goes into writing.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Keeps the book in the file.
 pub struct WorksKeeper {
-    file: Mutex<Option<WorksFile>>,
+    dir: Option<PathBuf>,
+    file: Mutex<Kept>,
     shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    file: Option<WorksFile>,
+    /// The version of the book that the file has.
+    version: Option<u64>,
+    /// Works were taken over that Redis has to get.
+    waits: bool,
 }
 
 impl WorksKeeper {
-    /// Takes over what earlier processes have kept in `dir`; `None`: nothing is kept. A file that cannot be read is put aside, and said.
+    /// Takes over what earlier processes have kept in `dir`, and keeps the book there from now on; `None`: nothing is kept. A file that cannot
+    /// be read is put aside, and said. Must be called on a runtime.
     pub fn start(dir: Option<&Path>, shared: &Arc<Shared>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
-        let keeper = Self { file: Mutex::default(), shared: shared.clone(), telemetry: telemetry.clone() };
-        if let Some(dir) = dir {
-            match WorksFile::open(dir) {
-                Ok((file, texts)) => *keeper.file.lock() = Some(keeper.take_over(file, texts)),
-                Err(error) => {
-                    keeper.count(false);
-                    tracing::error!(dir = %dir.display(), "who pays for background work is not kept, a restart forgets it: {error}");
+        let (shared, telemetry) = (shared.clone(), telemetry.clone());
+        let keeper = Arc::new(Self { dir: dir.map(Path::to_owned), file: Mutex::default(), shared, telemetry, task: Mutex::default() });
+        if dir.is_some() {
+            keeper.look();
+            *keeper.task.lock() = Some(tokio::spawn(keep(Arc::downgrade(&keeper), keeper.shared.clone())).abort_handle());
+        }
+        keeper
+    }
+
+    /// Takes over the files of processes that have ended, and opens the process's own file if it is not open. Blocks.
+    fn look(&self) {
+        let Some(dir) = &self.dir else { return };
+        let mut kept = self.file.lock();
+        let opened = match kept.file.take() {
+            Some(mut file) => {
+                let found = file.scan();
+                Ok((file, found))
+            }
+            None => WorksFile::open(dir),
+        };
+        match opened.and_then(|(file, found)| Ok((self.take_over(file, &found)?, found))) {
+            Ok((file, found)) => {
+                kept.file = Some(file);
+                if !found.free.is_empty() {
+                    // The next write removes the files, also if their works were known.
+                    kept.version = None;
+                    kept.waits = self.shared.works.is_in_redis();
                 }
             }
-        }
-        Arc::new(keeper)
-    }
-
-    fn take_over(&self, mut file: WorksFile, texts: Texts) -> WorksFile {
-        for (path, text) in texts {
-            if let Err(error) = self.shared.works.take_over(&text, Instant::now(), self.seconds()) {
-                tracing::error!(file = %path.display(), "who pays for earlier background work cannot be read: {error}");
-                // It is kept for a person to look at.
-                let _ = fs::rename(&path, path.with_extension("unreadable"));
-                file.taken_over.retain(|(taken, _)| *taken != path);
+            Err(error) => {
+                kept.version = None;
+                self.count(false);
+                tracing::error!(dir = %dir.display(), "who pays for background work is not kept, a restart forgets it: {error}");
             }
         }
-        file
     }
 
-    /// Writes the book if it has changed. Blocks.
-    pub fn save(&self) {
-        let mut file = self.file.lock();
-        let Some(file) = file.as_mut() else { return };
-        let version = self.shared.works.version();
-        if file.version == Some(version) {
-            return;
+    fn take_over(&self, mut file: WorksFile, found: &Found) -> std::io::Result<WorksFile> {
+        let (works, now, seconds) = (&self.shared.works, Instant::now(), self.seconds());
+        if !found.free.is_empty() {
+            // What a living process has charged is not charged again, although the one that has ended did not know.
+            for (_, text) in &found.held {
+                // The living process reads its own file.
+                let _ = works.take_over_charged(text, now, seconds);
+            }
         }
-        let Some(text) = self.shared.works.kept(Instant::now(), self.seconds()) else { return };
+        for (path, text) in &found.free {
+            if let Err(error) = works.take_over(text, now, seconds) {
+                tracing::error!(file = %path.display(), "who pays for earlier background work cannot be read: {error}");
+                let aside = file.put_aside(path)?;
+                tracing::error!(file = %aside.display(), "the unreadable file is kept here");
+            }
+        }
+        for (path, error) in &found.failed {
+            self.count(false);
+            tracing::error!(file = %path.display(), "who pays for earlier background work cannot be read now: {error}");
+        }
+        Ok(file)
+    }
+
+    /// Writes the book if it has changed; `false`: it could not. Blocks.
+    pub fn save(&self) -> bool {
+        let mut kept = self.file.lock();
+        let Kept { file: Some(file), version: written, .. } = &mut *kept else { return true };
+        let version = self.shared.works.version();
+        if *written == Some(version) {
+            return true;
+        }
+        let Some(text) = self.shared.works.kept(Instant::now(), self.seconds()) else { return true };
         let saved = file.write(&text);
         self.count(saved.is_ok());
-        match saved {
-            Ok(()) => file.version = Some(version),
-            Err(error) => tracing::error!(file = %file.path.display(), "who pays for background work cannot be written: {error}"),
+        match &saved {
+            Ok(()) => *written = Some(version),
+            Err(error) => tracing::error!(file = %file.path().display(), "who pays for background work cannot be written: {error}"),
         }
+        saved.is_ok()
+    }
+
+    /// Gives Redis what was taken over, and removes the files then; `false`: not yet.
+    async fn hand_over(self: Arc<Self>) -> bool {
+        let waits = self.file.lock().waits;
+        if !waits {
+            return true;
+        }
+        if !self.shared.works.hand_over(Instant::now()).await {
+            return false;
+        }
+        let cleared = spawn_blocking(move || {
+            let mut kept = self.file.lock();
+            let cleared = kept.file.as_mut().map_or(Ok(()), WorksFile::clear);
+            match &cleared {
+                // After the start only this task looks for further files.
+                Ok(()) => kept.waits = false,
+                Err(error) => tracing::error!("files of background work that Redis has now cannot be removed: {error}"),
+            }
+            cleared.is_ok()
+        });
+        matches!(cleared.await, Ok(true))
     }
 
     /// Writes the book for the last time. A disk that hangs does not hold up the end for longer than `within`.
     pub async fn close(self: Arc<Self>, within: Duration) {
-        if timeout(within, spawn_blocking(move || self.save())).await.is_err() {
+        let write = spawn_blocking(move || {
+            self.save();
+        });
+        if timeout(within, write).await.is_err() {
             tracing::error!("the last write of who pays for background work has not ended in {within:?}");
         }
     }
@@ -158,34 +175,113 @@ impl WorksKeeper {
     }
 }
 
+impl Drop for WorksKeeper {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+/// Saves after each change, and looks at the other files every minute: from the start of the process to its end, draining included.
+async fn keep(keeper: Weak<WorksKeeper>, shared: Arc<Shared>) {
+    let mut look = tokio::time::interval(LOOK);
+    // The first tick comes at once, and the start has looked.
+    look.tick().await;
+    loop {
+        let looks = tokio::select! {
+            () = shared.works.changed() => false,
+            _ = look.tick() => true,
+        };
+        let Some(keeper) = keeper.upgrade() else { return };
+        let began = Instant::now();
+        let handing = keeper.clone();
+        let blocking = spawn_blocking(move || {
+            if looks {
+                keeper.look();
+            }
+            keeper.save()
+        });
+        if matches!(blocking.await, Ok(true)) && handing.hand_over().await {
+            sleep(began.elapsed().min(PAUSE)).await;
+        } else {
+            sleep(AGAIN).await;
+            shared.works.changes();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
 
-    #[test]
-    fn a_process_takes_over_the_files_of_those_that_have_ended_and_no_others() {
+    use super::*;
+    use crate::{
+        clock::Clock,
+        config::read::{self, Overrides},
+        resolve::Resolver,
+    };
+
+    const A: &str = r#"{"format":1,"open":[{"provider":"p","id":"resp_1","since":1,"operation":"responses","flavor":"openai","expected_cost":1,
+        "said":{"caller":"anna","route":"r","model":null,"unattributed":false,"expected":[1,1],"reserved":[]}}],"paid":[]}"#;
+    const B: &str = r#"{"format":1,"open":[],"paid":[{"provider":"p","id":"resp_1","since":1}]}"#;
+
+    fn keeper(dir: &Path) -> Arc<WorksKeeper> {
+        let overrides = Overrides { memory_limit: Some(512 << 20), ..Overrides::default() };
+        let config = read::parse("inbound: {app: 'http://127.0.0.1:3000'}\n", "f", &overrides, &|_| None);
+        let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let clock = Clock::fixed(std::time::UNIX_EPOCH + Duration::from_secs(2));
+        let side = tokio::runtime::Handle::current();
+        let telemetry = Telemetry::start_into(&config.telemetry, clock, &side, &Resolver::default(), Box::new(std::io::sink()));
+        WorksKeeper::start(Some(dir), &Arc::new(Shared::new(&config, clock)), &telemetry.expect("telemetry starts"))
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        while !what() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// A process drains while this one runs: its file becomes free later than this one's start.
+    #[tokio::test(start_paused = true)]
+    async fn the_works_of_a_process_that_ends_are_known_a_minute_later() {
         let dir = tempfile::tempdir().expect("a directory");
-        let dir = dir.path().join("state");
-        let texts = |texts: Texts| texts.into_iter().map(|(_, text)| String::from_utf8(text).expect("text")).collect::<Vec<_>>();
-        let open = || WorksFile::open(&dir).expect("a free file");
-        let (mut one, none) = open();
-        let (mut two, nothing) = open();
-        assert_eq!((texts(none), texts(nothing)), (vec![], vec![]));
-        one.write(b"one").expect("written");
-        one.write(b"first").expect("written");
-        two.write(b"second").expect("written");
-        let (mut three, nothing) = open();
-        assert_eq!(texts(nothing), Vec::<String>::new(), "both are held");
-        three.write(b"third").expect("written");
-        drop((two, three));
-        let (mut next, left) = open();
-        assert_eq!(texts(left), ["second", "third"]);
-        drop(one);
-        // Until its first write the files that it has taken over are there.
-        assert_eq!(fs::read(dir.join("works-2.json")).expect("there"), b"third");
-        next.write(b"second third").expect("written");
-        assert!(!dir.join("works-2.json").exists());
-        drop(next);
-        assert_eq!(texts(open().1), ["first", "second third"]);
+        let (mut draining, _) = WorksFile::open(dir.path()).expect("a free file");
+        draining.write(A.as_bytes()).expect("written");
+        let here = keeper(dir.path());
+        sleep(2 * LOOK).await;
+        assert_eq!(here.shared.works.under_way(), 0, "it is the other process's");
+        drop(draining);
+        let freed = Instant::now();
+        until(|| here.shared.works.under_way() == 1).await;
+        assert!(freed.elapsed() <= LOOK + Duration::from_secs(1), "{:?}", freed.elapsed());
+        until(|| !dir.path().join("works-0.json").exists()).await;
+        assert!(fs::read_to_string(dir.path().join("works-1.json")).expect("written").contains("anna"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_living_process_has_charged_is_not_taken_over_as_open() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut ended, _) = WorksFile::open(dir.path()).expect("a free file");
+        ended.write(A.as_bytes()).expect("written");
+        let (mut lives, _) = WorksFile::open(dir.path()).expect("a free file");
+        lives.write(B.as_bytes()).expect("written");
+        drop(ended);
+        let here = keeper(dir.path());
+        assert_eq!(here.shared.works.under_way(), 0);
+    }
+
+    /// Nothing but the change itself asks for the write: no signal, no loop that serves.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_written_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let here = keeper(dir.path());
+        let began = Instant::now();
+        here.shared.works.charged(&"p".into(), "resp_9", began);
+        let path = dir.path().join("works-0.json");
+        while !fs::read_to_string(&path).is_ok_and(|text| text.contains("resp_9")) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }

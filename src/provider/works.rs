@@ -118,23 +118,26 @@ impl<P> Works<P> {
         }
     }
 
-    /// Changes the payers of open works.
-    pub fn each_payer(&self, mut change: impl FnMut(&mut P)) {
+    /// Changes the payers of open works. `change` tells whether it has changed the payer. Gives whether any payer was changed.
+    pub fn each_payer(&self, mut change: impl FnMut(&mut P) -> bool) -> bool {
         let mut inner = self.inner.lock();
-        inner.version += 1;
+        let mut changed = false;
         for state in inner.works.values_mut() {
             if let State::Open(payer) = state {
-                change(payer);
+                changed |= change(payer);
             }
         }
+        inner.version += u64::from(changed);
+        changed
     }
 
     /// Ends a work whose usage is known. The first call for a work gets the payer to charge.
     pub fn end(&self, provider: &Arc<str>, id: &str, now: Instant) -> Due<P> {
         let name = (provider.clone(), Box::from(id));
         let mut inner = self.inner.lock();
-        inner.version += 1;
-        match inner.works.insert(name.clone(), State::Paid) {
+        let before = inner.works.insert(name.clone(), State::Paid);
+        inner.version += u64::from(!matches!(before, Some(State::Paid)));
+        match before {
             Some(State::Paid) => return Due::Nothing,
             Some(State::Open(payer)) => {
                 inner.open.retain(|(open, _)| *open != name);
@@ -213,10 +216,16 @@ mod tests {
         assert_eq!(works.begin(&openai, "resp_1", "anna", now), Ok(vec![]));
         assert_eq!(works.begin(&openai, "resp_1", "bert", now), Err("bert"), "the id is taken");
         assert_eq!(works.end(&other, "resp_1", now), Due::FromWhoAsks, "another provider's");
+        assert!(!works.each_payer(|_| false));
+        let version = works.version();
+        assert!(works.each_payer(|payer| std::mem::replace(payer, "anna") == "anna") && works.version() > version);
         assert_eq!(works.end(&openai, "resp_1", now), Due::From("anna"));
+        let version = works.version();
         for _ in 0..3 {
             assert_eq!(works.end(&openai, "resp_1", now), Due::Nothing);
         }
+        assert!(!works.each_payer(|_| true), "it is paid");
+        assert_eq!(works.version(), version, "nothing has changed: nothing is written");
         assert_eq!(works.end(&openai, "from_before_the_start", now), Due::FromWhoAsks);
         assert_eq!(works.end(&openai, "from_before_the_start", now), Due::Nothing);
         assert_eq!(works.begin(&openai, "from_before_the_start", "carl", now), Err("carl"), "paid already");

@@ -6,6 +6,7 @@
 mod batches;
 mod counted;
 pub mod forgotten;
+mod kept;
 pub mod late;
 mod of_session;
 mod watched;
@@ -287,7 +288,7 @@ impl Bill {
             Owed::Abroad(said) => {
                 let (payers, lease, order) = self.abroad(call, said);
                 without_figures(observed, &order);
-                self.conclude(&payers, Some(lease), &order, observed);
+                self.conclude(&payers, lease, &order, observed);
             }
             Owed::Here(Due::FromWhoAsks) => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
             Owed::Charged(Some(Pledge { lease: Some(lease), order, .. })) => {
@@ -407,7 +408,8 @@ impl Bill {
     /// Charges the limits, the spend and the exchange's account; gives the payer.
     fn charge_to(&self, payers: &Payers, lease: Option<Lease>, order: &Order, charge: &Charge) -> Payer {
         let shared = &self.ask.proxy.shared;
-        let (payer, late) = payers.charge(charge, lease, &shared.limits, Instant::now());
+        let kept = if lease.is_none() { kept::payers(&self.ask, payers, order) } else { None };
+        let (payer, late) = kept.as_deref().unwrap_or(payers).charge(charge, lease, &shared.limits, Instant::now());
         shared.spend.add(payer.name(), charge.nano_usd.unwrap_or(0), charge.usage.total());
         if late {
             ending::charged_late(&self.ask, &payer, order, charge);

@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::pledge::Pledge;
 use crate::{
@@ -41,6 +42,8 @@ pub struct Book {
     here: Works<Pledge>,
     batches: Works<Pledge>,
     redis: Option<Arc<Redis>>,
+    /// Wakes who keeps the book in a file.
+    news: Notify,
 }
 
 impl Default for Book {
@@ -75,6 +78,12 @@ pub struct Said {
     pub expected: [u64; 2],
     /// The work's reservations in Redis.
     pub reserved: Vec<Abroad>,
+    /// A kept book named the payer: nothing is reserved any more, and the limits are charged by name.
+    #[serde(default)]
+    pub kept: bool,
+    /// The caller is claimed: no limit counts the caller.
+    #[serde(default)]
+    pub claimed: bool,
 }
 
 impl Said {
@@ -82,12 +91,14 @@ impl Said {
         let (order, leader) = (&pledge.order, pledge.payers.leader());
         Self {
             caller: leader.caller.as_deref().map(str::to_owned),
-            inbound: leader.cause.as_ref().map(|cause| cause.route.to_string()),
+            inbound: leader.cause.as_ref().map(|cause| &*cause.route).or(order.inbound.as_deref()).map(str::to_owned),
             route: order.route.to_string(),
             model: order.model.as_deref().map(str::to_owned),
             unattributed: order.unattributed,
             expected: [order.expected.input, order.expected.output],
             reserved: pledge.lease.as_ref().map(Lease::abroad).unwrap_or_default(),
+            kept: leader.kept,
+            claimed: leader.claimed,
         }
     }
 
@@ -111,7 +122,7 @@ pub enum Owed {
 impl Book {
     /// A book that is shared through `redis`, if given.
     pub fn new(redis: Option<Arc<Redis>>) -> Self {
-        Self { here: Works::default(), batches: Works::lasting(BATCH_PROMISED), redis }
+        Self { here: Works::default(), batches: Works::lasting(BATCH_PROMISED), redis, news: Notify::new() }
     }
 
     /// This process's part of the book that has `id`, and how long Redis remembers a payer and a charge there.
@@ -131,6 +142,7 @@ impl Book {
         let shared = self.shared().map(|redis| (redis, serde_json::to_vec(&Said::of(&pledge)).unwrap_or_default()));
         let (here, [promised, _]) = self.part(id);
         let forgotten = here.begin(&provider, id, pledge, now).map_err(Box::new)?;
+        self.changes();
         if let Some((redis, said)) = shared {
             let (handle, id) = (redis.handle().clone(), Box::<str>::from(id));
             // If Redis does not answer, another replica charges the caller who polls. The failure counts as the store's error.
@@ -147,6 +159,7 @@ impl Book {
     pub fn charged(&self, provider: &Arc<str>, id: &str, now: Instant) {
         let (here, [_, charged]) = self.part(id);
         let _ = here.end(provider, id, now);
+        self.changes();
         if let Some(redis) = self.shared() {
             let (handle, provider, id) = (redis.handle().clone(), provider.clone(), Box::<str>::from(id));
             handle.spawn(async move {
@@ -159,7 +172,9 @@ impl Book {
 
     /// Ends a work by this process's own book, and names its payer.
     pub fn end_here(&self, provider: &Arc<str>, id: &str, now: Instant) -> Owed {
-        Owed::Here(self.part(id).0.end(provider, id, now))
+        let due = self.part(id).0.end(provider, id, now);
+        self.changes();
+        Owed::Here(due)
     }
 
     /// Ends a work and names its payer. Waits for Redis, at most Redis's deadline. Without Redis this process's own book decides.
@@ -173,6 +188,7 @@ impl Book {
             None => None,
         };
         let here = here.end(provider, id, now);
+        self.changes();
         match (known, here) {
             (Some(WorkEnded::Charged), Due::From(pledge)) => Owed::Charged(Some(pledge)),
             (Some(WorkEnded::Charged), _) => Owed::Charged(None),
@@ -209,7 +225,11 @@ impl Book {
 
     /// Forgets the works that are too old: no answer will state their usage any more. Gives their pledges.
     pub fn sweep(&self, now: Instant) -> Vec<Pledge> {
-        [&self.here, &self.batches].into_iter().flat_map(|works| works.sweep(now)).collect()
+        let forgotten: Vec<Pledge> = [&self.here, &self.batches].into_iter().flat_map(|works| works.sweep(now)).collect();
+        if !forgotten.is_empty() {
+            self.changes();
+        }
+        forgotten
     }
 
     /// How many works under way this process has begun.

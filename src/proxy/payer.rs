@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::{ask::Ask, model::ModelCall};
 use crate::{
     caller,
-    cause::Cause,
+    cause::{Cause, Join},
     clock::Instant,
     policy::limits::{Keyed, Lease, Limits},
     usage::{Usage, UsageSource},
@@ -27,6 +27,10 @@ pub struct Payer {
     pub cause: Option<Arc<Cause<Keyed>>>,
     /// Limits that are charged if nothing was reserved: the route's own, and those of the cause.
     pub(super) keyed: SmallVec<[Keyed; 2]>,
+    /// The payer comes from a kept book: neither a reservation nor the limits' keys outlive their process.
+    pub(super) kept: bool,
+    /// The cause is too old to be sure: its caller stands in the books, and no limit counts the caller.
+    pub(super) claimed: bool,
     /// The charges that the exchange's log line reports.
     pub(super) account: Arc<Account>,
 }
@@ -103,6 +107,8 @@ impl Payer {
             caller: ask.caller().map(|caller| &caller.name).or_else(|| call.join.recorded_caller()).cloned(),
             cause: call.join.cause().cloned(),
             keyed: own.into_iter().chain(caused).cloned().collect(),
+            kept: false,
+            claimed: matches!(call.join, Join::Claim(_)),
             account: call.account.clone(),
         }
     }
@@ -111,7 +117,12 @@ impl Payer {
     pub fn named(caller: Option<Arc<str>>) -> Self {
         let account = Arc::<Account>::default();
         account.close();
-        Self { caller, cause: None, keyed: SmallVec::new(), account }
+        Self { caller, cause: None, keyed: SmallVec::new(), kept: false, claimed: false, account }
+    }
+
+    /// A payer from a kept book. `claimed`: the caller is in the books alone.
+    pub fn kept(caller: Option<Arc<str>>, claimed: bool) -> Self {
+        Self { kept: true, claimed, ..Self::named(caller) }
     }
 
     /// The payer's name in the books.
@@ -156,6 +167,12 @@ impl Payers {
     /// The payer that began the fetch.
     pub fn leader(&self) -> Payer {
         self.0.lock().taken[0].payer.clone()
+    }
+
+    /// The payer that began the fetch, if a kept book names it.
+    pub fn kept_leader(&self) -> Option<Payer> {
+        let seats = self.0.lock();
+        Some(&seats.taken[0].payer).filter(|payer| payer.kept).cloned()
     }
 
     /// Adds a payer that reads along from now on.
@@ -204,7 +221,7 @@ mod tests {
     use super::*;
 
     fn payer(name: &str) -> Payer {
-        Payer { caller: Some(name.into()), cause: None, keyed: SmallVec::new(), account: Arc::default() }
+        Payer { caller: Some(name.into()), cause: None, keyed: SmallVec::new(), kept: false, claimed: false, account: Arc::default() }
     }
 
     fn charge(nano_usd: u64) -> Charge {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use outrigger::clock::Clock;
 use outrigger::store::ledger::{Measure, Question};
 use serde_json::json;
 
@@ -186,4 +187,43 @@ async fn without_redis_each_replica_goes_by_its_own_book() {
     assert_eq!(spent(&[&one]), [("anna".to_owned(), PRICE)]);
     let (_, told) = one.health();
     assert!(told.contains("background work"), "{told}");
+}
+
+/// A process without Redis has left a file: also replicas that never see the file know of its works, and the file is gone then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_gets_the_works_of_a_file_from_before_it() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("works-0.json");
+    let since = Clock::system().unix_millis() / 1_000 - 60;
+    let said = json!({
+        "caller": "anna", "route": "research", "model": "o3-deep-research", "unattributed": false, "expected": [1, 1], "reserved": [],
+    });
+    let text = json!({
+        "format": 1,
+        "open": [{
+            "provider": "house", "id": "a", "since": since, "operation": "responses", "flavor": "openai", "expected_cost": 1, "said": said,
+        }],
+        "paid": [{"provider": "house", "id": "b", "since": since}],
+    });
+    std::fs::write(&file, text.to_string()).expect("written");
+    let two = Replica::up(&origin, &server).await;
+    let reserved = LIMIT - order(&two, "looker", "look").await;
+    let store = format!("{}, state_dir: '{}'", redis(&server.url()), dir.path().display());
+    let one = Replica::start(&origin, &store).await;
+    one.until_ready().await;
+    known(&server, 3).await;
+    eventually("the file is removed", || !file.exists()).await;
+    poll(&two, "bert", "a").await;
+    poll(&two, "bert", "b").await;
+    poll(&two, "last", "unknown").await;
+    eventually("charged", || spent(&[&two]).len() == 2).await;
+    poll(&one, "cleo", "a").await;
+    poll(&one, "last", "unknown_too").await;
+    eventually("charged here too", || spent(&[&one]).len() == 1).await;
+    assert_eq!(spent(&[&two]), [("anna".to_owned(), PRICE), ("last".to_owned(), PRICE)]);
+    assert_eq!(spent(&[&one]), [("last".to_owned(), PRICE)]);
+    // Nothing was reserved: the limit of the route that ordered it is charged by name.
+    left(&two, reserved, PRICE, 1).await;
 }

@@ -69,6 +69,9 @@ mod usage;
 /// Work that goes on behind its answer, and what no answer says the cost of.
 mod background;
 
+/// Work that an earlier process has begun.
+mod handed_on;
+
 /// Work whose cost no answer says.
 mod unmetered;
 

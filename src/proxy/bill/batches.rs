@@ -152,8 +152,8 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
 const BATCH: &str = "batch";
 
 impl Bill {
-    /// The payers, the reservation and the order of a work that another replica has begun.
-    pub(super) fn abroad(&self, call: &ModelCall, said: Said) -> (Arc<Payers>, Lease, Order) {
+    /// The payers, the reservation and the order of a work that another replica has begun. A kept work has no reservation.
+    pub(super) fn abroad(&self, call: &ModelCall, said: Said) -> (Arc<Payers>, Option<Lease>, Order) {
         let order = Order {
             model: said.model.as_deref().map(Arc::from),
             route: said.route.as_str().into(),
@@ -162,8 +162,9 @@ impl Bill {
             expected: said.expected(),
             ..self.order(call)
         };
-        let payers = Payers::led_by(Payer::named(said.caller.map(Arc::from))).0;
-        (payers, self.ask.proxy.shared.limits.lease_abroad(said.reserved), order)
+        let payer = Payer { kept: said.kept, claimed: said.claimed, ..Payer::named(said.caller.map(Arc::from)) };
+        let lease = (!said.kept).then(|| self.ask.proxy.shared.limits.lease_abroad(said.reserved));
+        (Payers::led_by(payer).0, lease, order)
     }
 
     /// Charges a batch that has ended to its payer.
@@ -172,7 +173,7 @@ impl Bill {
             Owed::Here(Due::From(Pledge { payers, lease, order, .. })) => self.conclude_batch(&payers, lease, &order, used),
             Owed::Abroad(said) => {
                 let (payers, lease, order) = self.abroad(call, said);
-                self.conclude_batch(&payers, Some(lease), &Order { operation: BATCH, ..order }, used);
+                self.conclude_batch(&payers, lease, &Order { operation: BATCH, ..order }, used);
             }
             Owed::Here(Due::FromWhoAsks) => {
                 let observed = Observed { model: used.models.keys().find_map(|(model, _)| model.clone()), ..Observed::default() };

@@ -1,16 +1,16 @@
-//! The book as a text that outlives the process: who pays for the works that go on, and which works are paid. The limits' reservations are
-//! not kept: limits in memory begin anew with the process.
+//! The book as a text that outlives the process: who pays for the works that go on, and which works are paid. The limits' reservations and
+//! keys are not kept: limits in memory begin anew with the process. A charge finds its keys by the caller's and the route's names.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BATCH, Book, Said};
+use super::{BATCH, Book, Said, name};
 use crate::{
     clock::Instant,
     config::Operation,
     policy::limits::Lease,
-    provider::session::Session,
+    provider::{Due, session::Session},
     proxy::{
         model::FLAVORS,
         payer::{Payer, Payers},
@@ -59,10 +59,32 @@ pub enum Unreadable {
     Format(u32),
 }
 
+impl Kept {
+    fn read(text: &[u8]) -> Result<Self, Unreadable> {
+        let kept: Self = serde_json::from_slice(text)?;
+        if kept.format == FORMAT { Ok(kept) } else { Err(Unreadable::Format(kept.format)) }
+    }
+}
+
+/// The moment of `since`, in seconds since 1970, on the clock of this process. A moment before the clock's begin: the present.
+fn began(since: u64, now: Instant, seconds: u64) -> Instant {
+    now.checked_sub(Duration::from_secs(seconds.saturating_sub(since))).unwrap_or(now)
+}
+
 impl Book {
     /// A number that changes with the book.
     pub fn version(&self) -> u64 {
         self.here.version().wrapping_add(self.batches.version())
+    }
+
+    /// Waits until the book may have changed. For one waiter.
+    pub async fn changed(&self) {
+        self.news.notified().await;
+    }
+
+    /// Tells [`changed`](Self::changed) that the book may have changed.
+    pub fn changes(&self) {
+        self.news.notify_one();
     }
 
     /// The book as a text. `seconds`: the present, since 1970. `None`: Redis keeps the book.
@@ -96,14 +118,9 @@ impl Book {
     /// # Errors
     /// The text is no book, or has another format.
     pub fn take_over(&self, text: &[u8], now: Instant, seconds: u64) -> Result<(), Unreadable> {
-        let kept: Kept = serde_json::from_slice(text)?;
-        if kept.format != FORMAT {
-            return Err(Unreadable::Format(kept.format));
-        }
-        let at = |since: u64| now.checked_sub(Duration::from_secs(seconds.saturating_sub(since))).unwrap_or(now);
-        for paid in kept.paid {
-            let _ = self.part(&paid.id).0.end(&paid.provider.into(), &paid.id, at(paid.since));
-        }
+        let kept = Kept::read(text)?;
+        let at = |since| began(since, now, seconds);
+        self.take_charged(kept.paid, now, seconds);
         for open in kept.open {
             let order = Order {
                 provider: open.provider.into(),
@@ -116,29 +133,83 @@ impl Book {
                 expected: open.said.expected(),
                 expected_cost: open.expected_cost,
             };
-            let payers = Payers::led_by(Payer::named(open.said.caller.map(Arc::from))).0;
+            let payers = Payers::led_by(Payer::kept(open.said.caller.map(Arc::from), open.said.claimed)).0;
             let (provider, id) = (order.provider.clone(), open.id.into_boxed_str());
             let pledge = Pledge { payers, lease: None, order, id: id.clone() };
             // Nothing is too old here that a sweep would not find a minute later.
             let _ = self.part(&id).0.begin_at(&provider, &id, pledge, at(open.since));
         }
+        self.changes();
         Ok(())
+    }
+
+    /// Gives Redis what this process has taken over; `false`: Redis is away, and has a part of it at most. What Redis has already stays.
+    pub async fn hand_over(&self, now: Instant) -> bool {
+        let Some(redis) = self.redis.clone().filter(|redis| redis.is_up()) else { return false };
+        let mut all = Vec::new();
+        for works in [&self.here, &self.batches] {
+            works.each(|provider, id, at, pledge| {
+                let said = pledge.map(Said::of);
+                if said.as_ref().is_none_or(|said| said.kept) {
+                    all.push((provider.to_owned(), id.to_owned(), now.saturating_duration_since(at), said));
+                }
+            });
+        }
+        for (provider, id, age, said) in all {
+            let Some(work) = name(&redis, &provider, &id).await else { return false };
+            let [promised, charged] = self.part(&id).1;
+            let said = said.map(|said| serde_json::to_vec(&said).unwrap_or_default().into());
+            let is_done = match said {
+                Some(said) => redis.work_begins(&work, said, promised.saturating_sub(age)).await.is_ok(),
+                None => redis.work_ends(&work, charged).await.is_ok(),
+            };
+            if !is_done {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether Redis keeps the book.
+    pub fn is_in_redis(&self) -> bool {
+        self.redis.is_some()
+    }
+
+    /// Takes over the charged works alone of a book that another process keeps.
+    ///
+    /// # Errors
+    /// As [`take_over`](Self::take_over).
+    pub fn take_over_charged(&self, text: &[u8], now: Instant, seconds: u64) -> Result<(), Unreadable> {
+        self.take_charged(Kept::read(text)?.paid, now, seconds);
+        self.changes();
+        Ok(())
+    }
+
+    fn take_charged(&self, all: Vec<Paid>, now: Instant, seconds: u64) {
+        for paid in all {
+            let at = began(paid.since, now, seconds);
+            if let Due::From(pledge) = self.part(&paid.id).0.end(&paid.provider.into(), &paid.id, at) {
+                // The other process has charged the work, and its limits. What is reserved here stands for the charge.
+                pledge.lease.into_iter().for_each(Lease::keep);
+            }
+        }
     }
 
     /// Takes a caller's name out of the book. The caller's works are charged to nobody by name. Gives whether there were any.
     pub fn erase(&self, name: &str) -> bool {
-        let mut found = false;
-        for works in [&self.here, &self.batches] {
-            works.each_payer(|pledge| {
-                if pledge.payers.leader().caller.as_deref() == Some(name) {
-                    found = true;
-                    pledge.payers = Payers::led_by(Payer::named(None)).0;
-                    // The reservation is under the caller's keys.
-                    pledge.lease.take().into_iter().for_each(Lease::keep);
-                }
-            });
-        }
-        found
+        let forget = |pledge: &mut Pledge| {
+            let leader = pledge.payers.leader();
+            let is_theirs = leader.caller.as_deref() == Some(name);
+            if is_theirs {
+                pledge.payers = Payers::led_by(if leader.kept { Payer::kept(None, leader.claimed) } else { Payer::named(None) }).0;
+                // The reservation is under the caller's keys.
+                pledge.lease.take().into_iter().for_each(Lease::keep);
+            }
+            is_theirs
+        };
+        let [here, batches] = [&self.here, &self.batches].map(|works| works.each_payer(forget));
+        self.changes();
+        here || batches
     }
 }
 
@@ -155,7 +226,7 @@ fn flavor(word: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{provider::Due, proxy::book::Owed, usage::Usage};
+    use crate::{proxy::book::Owed, usage::Usage};
 
     fn pledge(id: &str, caller: &str) -> Pledge {
         let order = Order {
