@@ -300,7 +300,7 @@ outbound:
   prices: [{model: gpt-realtime, input: 4, output: 16}]
   routes:
     - match: {models: [gpt-realtime]}
-      limits: [{name: small, usd: 0.03, window: 1h}]
+      limits: [{name: small, usd: 0.035, window: 1h}]
     - match: {provider: [batches]}
       limits: [{name: large, usd: 10, window: 1h}]
 """
