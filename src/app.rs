@@ -304,19 +304,7 @@ impl Drop for App {
 }
 
 fn bind_all(address: std::net::SocketAddr, door: &'static str, count: usize) -> Result<Vec<TcpListener>, StartError> {
-    // Workers share the port; another process must not: it would silently get a share of the connections.
-    if address.port() != 0 {
-        TcpListener::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
-    }
-    let mut address = address;
-    let mut sockets = Vec::new();
-    for _ in 0..count {
-        let socket = listen::bind(address).map_err(|error| StartError::Bind { address, door, error })?;
-        // The first socket chooses the port for 0, the others take it.
-        address = socket.local_addr()?;
-        sockets.push(socket);
-    }
-    Ok(sockets)
+    listen::bind::all(address, count).map_err(|error| StartError::Bind { address, door, error })
 }
 
 /// Whole processors that the cgroup allows, at least one.

@@ -17,6 +17,7 @@
 //! | an exchange ends when the client has shut down its sending side | a client that has left looks the same, and an answer that nobody reads costs the app work and money; nginx does so too |
 //! | trailers go to clients that say `TE: trailers` | others do not read them (RFC 9110 section 6.5.1) |
 
+pub mod bind;
 mod census;
 pub mod client;
 mod h2;
@@ -88,18 +89,6 @@ pub struct Listener {
     terminator: Arc<Terminator>,
     /// Answers close their connections.
     leaving: Cell<bool>,
-}
-
-/// Binds `address` for one of several workers (SO_REUSEPORT), before privileges or the port are needed.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 impl Listener {
@@ -397,7 +386,6 @@ fn to_origin_form(arrival: &mut Arrival) {
 }
 
 const NO_DESCRIPTORS: &str = "close some, or raise the limit (`ulimit -Hn`, systemd LimitNOFILE=, docker --ulimit nofile=)";
-const BACKLOG: i32 = 4096;
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
