@@ -39,7 +39,7 @@ impl Ledger {
     pub fn ask(&self, asked: &Question) -> Result<Answer, AskError> {
         match self.0.shared.get() {
             Some(shared) => self.0.ask_shared(asked, shared),
-            None => answer(asked, self.0.moment(asked)?),
+            None => again(|| answer(asked, self.0.moment(asked)?)),
         }
     }
 }
@@ -116,6 +116,19 @@ impl Inner {
         Ok(moment.into_answer(asked, since))
     }
 }
+
+/// Tries to read a few times: a commit that fails meanwhile makes the open file unreadable, and the next reading opens it anew.
+fn again(mut read: impl FnMut() -> Result<Answer, AskError>) -> Result<Answer, AskError> {
+    for _ in 1..READINGS {
+        match read() {
+            Err(AskError::File(FileError::Redb(_))) => {}
+            done => return done,
+        }
+    }
+    read()
+}
+
+const READINGS: usize = 3;
 
 fn answer(asked: &Question, mut moment: Moment) -> Result<Answer, AskError> {
     let (mut since, mut rounded) = (moment.now, false);
@@ -248,6 +261,26 @@ impl Moment {
             since,
             gaps: self.gaps,
             durable: self.durable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod again_tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_fails_under_the_reading_is_read_again_a_few_times() {
+        let broken = || Err(AskError::File(FileError::Redb(redb::Error::PreviousIo)));
+        let invalid = || Err(AskError::Invalid("too many rows".into()));
+        for (failures, last, readings) in [(1, invalid as fn() -> Result<Answer, AskError>, 2), (9, broken, READINGS), (0, invalid, 1)] {
+            let mut asked = 0;
+            let answer = again(|| {
+                asked += 1;
+                if asked <= failures { broken() } else { last() }
+            });
+            assert!(answer.is_err());
+            assert_eq!(asked, readings);
         }
     }
 }
