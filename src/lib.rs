@@ -6,7 +6,7 @@
 //! accept -> arrival -> route (path; then operation and model) -> access, cors, csrf
 //!        -> limits that count every request -> cache: hit? -> limits that count only misses
 //!        -> for each target (fallback): for each try (retry): breaker permit -> timeout -> upstream
-//!        -> tap: usage, first token, cache fill -> the last byte: settle, metrics, span, log
+//!        -> tap: usage, first token, cache fill -> dress -> compression -> the last byte: settle, metrics, span, log
 //! ```
 //!
 //! The modules below stand in that order. Each may import only from those further down ([`mod@body`], [`config`], [`clock`],

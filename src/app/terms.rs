@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Cors, Csrf, Fallback, Headers, KeyPart, Limit,
-        Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Compress, Config, Cookies, Cors, Csrf, Fallback, Glob, Headers,
+        KeyPart, Limit, Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
     policy::{access, preflight},
@@ -129,6 +129,9 @@ pub fn applied(
         policies.fallback.iter().for_each(|one| terms.add(THEN, fallback(one, config)));
         add("fallback", Mode::Enforce, terms);
     }
+    if let Some(policy) = &policies.compress {
+        add("compress", policy.mode, compress_terms(policy));
+    }
     all
 }
 
@@ -171,6 +174,14 @@ fn cors_terms(policy: &Cors, asked: Option<&Asked<'_>>) -> Terms {
     if preflight && policy.mode == Mode::Enforce {
         terms.add("this request", "is a browser's preflight: the proxy answers it");
     }
+    terms
+}
+
+fn compress_terms(policy: &Compress) -> Terms {
+    let mut terms = Terms::default();
+    terms.add("codings", policy.codings.iter().map(|coding| coding.as_str()).collect::<Vec<_>>().join(" "));
+    terms.add("types", policy.types.iter().map(Glob::as_str).collect::<Vec<_>>().join(" "));
+    terms.add("min_size", format!("{} bytes", policy.min_size));
     terms
 }
 

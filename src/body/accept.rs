@@ -12,14 +12,27 @@ pub fn accepts(request: &Fields, coding: &[u8]) -> bool {
 }
 
 fn accepts_one(request: &Fields, coding: &[u8]) -> bool {
+    weight(request, coding).map_or(coding.eq_ignore_ascii_case(b"identity"), |weight| weight > 0)
+}
+
+/// The weight in thousandths that the client gives a coding, by its name or by `*`; `None`: it names neither. The smaller of two counts,
+/// and an unreadable one is 0.
+pub fn weight(request: &Fields, coding: &[u8]) -> Option<u16> {
+    let (named, any) = said(request, coding);
+    named.or(any)
+}
+
+/// The weight of a coding that the client calls by its name.
+pub fn named(request: &Fields, coding: &[u8]) -> Option<u16> {
+    said(request, coding).0
+}
+
+/// The weights of a coding and of `*`.
+fn said(request: &Fields, coding: &[u8]) -> (Option<u16>, Option<u16>) {
     let (mut named, mut any) = (None, None);
     for member in request.all(Id::AcceptEncoding).flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
         let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let token = parts.next().unwrap_or_default();
-        let wanted = parts.all(|part| {
-            part.split_at_checked(2)
-                .is_some_and(|(name, weight)| name.eq_ignore_ascii_case(b"q=") && thousandths(weight).is_some_and(|weight| weight > 0))
-        });
         let said = if token == b"*" {
             &mut any
         } else if is_same(token, coding) {
@@ -27,9 +40,14 @@ fn accepts_one(request: &Fields, coding: &[u8]) -> bool {
         } else {
             continue;
         };
-        *said = Some(wanted && said.unwrap_or(true));
+        let of_part = |part: &[u8]| {
+            let (name, weight) = part.split_at_checked(2)?;
+            name.eq_ignore_ascii_case(b"q=").then(|| thousandths(weight)).flatten()
+        };
+        let weight = parts.map(|part| of_part(part).unwrap_or(0)).min().unwrap_or(1000);
+        *said = Some(said.unwrap_or(1000).min(weight));
     }
-    named.or(any).unwrap_or(coding.eq_ignore_ascii_case(b"identity"))
+    (named, any)
 }
 
 /// Whether two coding names are the same: they have no case, and `gzip` and `compress` each have an old name (RFC 9110 section 8.4.1).

@@ -5,6 +5,7 @@ pub mod ahead;
 pub mod coding;
 pub mod dechunk;
 pub mod enclose;
+pub mod encode;
 pub mod inbox;
 pub mod outbox;
 pub mod pieces;

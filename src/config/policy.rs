@@ -7,6 +7,7 @@
 mod access;
 mod breaker;
 mod cache;
+mod compress;
 mod cors;
 mod csrf;
 mod fallback;
@@ -23,6 +24,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 pub use access::Access;
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
+pub use compress::{AnswerCoding, Compress};
 pub use cors::Cors;
 pub use csrf::Csrf;
 pub use fallback::Fallback;
@@ -116,13 +118,14 @@ policies! {
     breaker: Option<Breaker>,
     /// Targets after the first, in order. Empty: none.
     fallback: Vec<Fallback>,
+    /// Answers that are compressed.
+    compress: Option<Compress>,
 }
 
 /// Policies that the design names and this version does not have.
 pub(super) const PLANNED: &[Advice] = &[
     ("auth", NOT_YET),
     ("validate", NOT_YET),
-    ("compress", NOT_YET),
     ("queue", "a limit holds requests in line: write `limits: [{key: caller, concurrency: 5, queue: {max: 100, wait: 10s}}]`"),
     ("concurrency", "it is a limit: write `limits: [{key: caller, concurrency: 5}]`"),
 ];

@@ -5,6 +5,8 @@ pub mod access;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;
+pub mod coded;
+pub mod compress;
 pub mod cors;
 pub mod csrf;
 pub mod given_up;

@@ -449,6 +449,7 @@ fn forward(proxy: &Proxy, exchange: &mut Exchange, fill: Box<Fill>) -> Found {
 
 /// Records the cache's outcome, and the tokens and dollars saved.
 fn note(exchange: &mut Exchange, info: &HitInfo) {
+    exchange.cache.content = info.content;
     exchange.cache.outcome = match info.outcome {
         HitKind::Hit => CacheOutcome::Hit,
         HitKind::Stale => CacheOutcome::Stale,

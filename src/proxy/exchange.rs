@@ -11,6 +11,7 @@ use http::StatusCode;
 use super::{
     Proxy,
     ask::{Ask, Origin},
+    compression,
     dress::dress,
     ending::Ending,
     live::{LiveDoor, Worker},
@@ -86,6 +87,8 @@ pub struct CacheNotes {
     pub only_reads: bool,
     /// Whether the answer is looked into before it is stored.
     pub looks_inside: bool,
+    /// The number of the kept content that answers.
+    pub content: Option<u64>,
 }
 
 /// The answer that a client got.
@@ -137,7 +140,7 @@ impl Exchange {
 
     /// The exchange of `ask`.
     pub fn of(ask: Rc<Ask>) -> Box<Self> {
-        let cache = CacheNotes { outcome: CacheOutcome::None, bypass: None, only_reads: false, looks_inside: false };
+        let cache = CacheNotes { outcome: CacheOutcome::None, bypass: None, only_reads: false, looks_inside: false, content: None };
         in_place::boxed(|| Self {
             cache,
             answer: AnswerNotes::default(),
@@ -235,6 +238,7 @@ impl Exchange {
         let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok());
         self.answer.streams = self.ask.call().map(|_| kind.is_some_and(crate::provider::is_stream));
         dress(&self, &mut head);
+        let body = compression::apply(&self, &mut head, body);
         Response::from_parts(head, Body::Tapped(in_place::boxed(|| Tap::new(body, bounds, self))))
     }
 

@@ -10,6 +10,7 @@ pub mod bill;
 pub mod book;
 pub mod cache_key;
 pub(crate) mod cached;
+mod compression;
 mod credential;
 pub mod declared;
 mod delivered;

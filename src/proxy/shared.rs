@@ -17,6 +17,7 @@ use crate::{
     policy::{
         breaker::Breakers,
         cache::Cache,
+        coded::CodedForms,
         given_up::GivenUp,
         keyring::Keyring,
         limits::{Approvals, Keyed, Limits},
@@ -65,6 +66,10 @@ pub struct Shared {
     pub hits: Hits,
     /// Refreshes of stale answers under way.
     pub(crate) refreshes: Gauge,
+    /// Encoders of answers at work.
+    pub(crate) encoders: Gauge,
+    /// Kept answers in their codings.
+    pub(crate) coded: Arc<CodedForms>,
     /// Bytes of request bodies that were read before they were sent.
     pub bodies: Arc<BodyBudget>,
     /// How hard memory presses.
@@ -100,6 +105,8 @@ impl Shared {
             ledger: Ledger::configured(&config.store, clock),
             hits: Hits::default(),
             refreshes: Gauge::default(),
+            encoders: Gauge::default(),
+            coded: Arc::new(CodedForms::beside(config.store.memory)),
             bodies: BodyBudget::new(config.body_budget),
             pressure: Arc::new(Pressure::new(config.memory_limit)),
             via: [headers::Via::unique(), headers::Via::unique()],

@@ -86,6 +86,7 @@ mod empty;
 
 /// Request bodies in a content coding: read on the side, or refused where a policy must read them.
 mod coded;
+mod compressed;
 
 /// How many connections a target may have, and who waits for one.
 mod connections;

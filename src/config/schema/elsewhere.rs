@@ -84,10 +84,9 @@ const WORDS: &[Elsewhere] = &[
     (&["static", "static_files", "root", "file_server"], "files are the app's to serve; `cache: {}` keeps them"),
     (&["websocket", "websockets", "upgrade"], "WebSockets pass without a word"),
     (&["http2", "grpc", "h2c"], "HTTP/2 and gRPC pass without a word; towards a target write `app_protocol: http2` or `protocol: http2`"),
-    (&["gzip", "compression", "compress", "brotli"], "answers go on as the app coded them; there is no policy that compresses yet"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, cache, timeouts, retry, breaker, fallback",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, cache, timeouts, retry, breaker, fallback, compress",
     ),
     (&["jwt", "oidc", "oauth", "oauth2", "basic_auth", "basicauth", "forward_auth", "authentication", "auth"], "not supported yet"),
     (

@@ -26,6 +26,8 @@ use crate::{
 /// A stored response.
 #[derive(Debug)]
 pub struct Entry {
+    /// The number of its content in this process: another answer has another one, the same answer made fresh keeps it.
+    pub content: u64,
     /// The status, as received.
     pub status: StatusCode,
     /// Fields to send; no `Age`, no fields of a connection.
@@ -61,6 +63,8 @@ pub struct Entry {
     softly_purged: AtomicBool,
     told: AtomicU64,
 }
+
+static CONTENTS: AtomicU64 = AtomicU64::new(0);
 
 /// The savings of an answer from the store in place of the provider's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +104,7 @@ impl Entry {
         let NewEntry { status, headers, body, trailers, dated, fresh, variance, route, path, what, .. } = new;
         let NewEntry { took_millis, tags, savings, stored_at, .. } = new;
         Self {
+            content: CONTENTS.fetch_add(1, Ordering::Relaxed),
             status,
             headers,
             body,
@@ -123,7 +128,7 @@ impl Entry {
 
     /// The same response with other fields and numbers: freshened by a 304 or by an answer to HEAD. The body is shared.
     pub fn freshened(&self, headers: Fields, fresh: Freshness, variance: Variance, now: Moment) -> Self {
-        Self::new(NewEntry {
+        let entry = Self::new(NewEntry {
             status: self.status,
             headers,
             body: self.body.clone(),
@@ -139,7 +144,8 @@ impl Entry {
             tags: self.tags.clone(),
             savings: self.savings,
             stored_at: now,
-        })
+        });
+        Self { content: self.content, ..entry }
     }
 
     /// The whole body; with its recorded pauses if `paced`.

@@ -362,8 +362,13 @@ impl Follower {
         let member = Forwarded { collapsed: true, ..fill.why.into() };
         response.headers_mut().append(super::status::CACHE_STATUS, member.value());
         super::status::mark_age(response.headers_mut(), &head.fresh, now);
-        let info =
-            HitInfo { outcome: HitKind::Coalesced, age: head.fresh.age(now), ttl: super::status::ttl(&head.fresh, now), savings: None };
+        let info = HitInfo {
+            outcome: HitKind::Coalesced,
+            age: head.fresh.age(now),
+            ttl: super::status::ttl(&head.fresh, now),
+            savings: None,
+            content: None,
+        };
         fill.cache.counts.answered(&info);
         Ok((response, info))
     }

@@ -41,10 +41,12 @@ pub struct HitInfo {
     pub ttl: i64,
     /// Its savings; unknown for a coalesced answer, whose fetch is still under way and counts at its end.
     pub savings: Option<Savings>,
+    /// The number of the kept content; `None`: it is not kept yet.
+    pub content: Option<u64>,
 }
 
 impl HitInfo {
     pub(super) fn of(entry: &Entry, outcome: HitKind, now: Moment) -> Self {
-        Self { outcome, age: entry.fresh.age(now), ttl: entry.ttl(now), savings: entry.savings }
+        Self { outcome, age: entry.fresh.age(now), ttl: entry.ttl(now), savings: entry.savings, content: Some(entry.content) }
     }
 }

@@ -231,6 +231,11 @@ impl RouteCells {
         self.worker.counter(Family::GateObserved, &[self.door.as_str(), &self.route, policy]).inc();
     }
 
+    /// `compress` has coded an answer (its coding), or has left it (the reason).
+    pub fn compressed(&self, result: &str) {
+        self.worker.counter(Family::Compressed, &[self.door.as_str(), &self.route, result]).inc();
+    }
+
     /// The cache had no part in a request, for this reason.
     pub fn bypassed(&self, reason: &'static str) {
         self.bypasses.inc(reason);
