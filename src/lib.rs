@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! accept -> arrival -> route (path; then operation and model) -> access, cors, csrf
-//!        -> limits that count every request -> cache: hit? -> limits that count only misses
+//!        -> limits that count every request -> redirect, respond -> cache: hit? -> limits that count only misses
 //!        -> for each target (fallback): for each try (retry): breaker permit -> timeout -> upstream
 //!        -> tap: usage, first token, cache fill -> dress -> compression -> the last byte: settle, metrics, span, log
 //! ```

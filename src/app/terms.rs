@@ -15,7 +15,7 @@ use crate::{
         KeyPart, Limit, Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
-    policy::{access, preflight},
+    policy::{access, preflight, rewrite},
     provider::Prices,
     proxy::cache_key::{Asked, part_of},
 };
@@ -36,6 +36,12 @@ pub struct Applied {
 pub struct Terms(Vec<(&'static str, Vec<String>)>);
 
 impl Terms {
+    fn of(name: &'static str, value: impl Display) -> Self {
+        let mut terms = Self::default();
+        terms.add(name, value);
+        terms
+    }
+
     fn add(&mut self, name: &'static str, value: impl Display) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => values.push(value.to_string()),
@@ -107,6 +113,12 @@ pub fn applied(
         }
         add("limits", one.mode, terms);
     }
+    if let Some(policy) = &policies.redirect {
+        add("redirect", policy.mode, Terms::of("status", policy.status.as_u16()));
+    }
+    if let Some(policy) = &policies.respond {
+        add("respond", policy.mode, Terms::of("status", policy.status.as_u16()));
+    }
     if let Some(policy) = &policies.cache {
         add("cache", policy.mode, cache(policy, door));
     }
@@ -114,6 +126,10 @@ pub fn applied(
         let mut terms = Terms::default();
         terms.add("tags", policies.purge.join(" "));
         add("purge", Mode::Enforce, terms);
+    }
+    if let Some(policy) = &policies.rewrite {
+        let path = asked.and_then(|asked| rewrite::path(policy, asked.arrival.path()));
+        add("rewrite", policy.mode, path.map_or_else(Terms::default, |path| Terms::of("the app sees", path)));
     }
     if let Some(policy) = &policies.timeouts {
         add("timeouts", policy.mode, timeouts(policy));

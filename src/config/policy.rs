@@ -14,7 +14,10 @@ mod fallback;
 mod headers;
 pub(super) mod limits;
 mod purge;
+mod redirect;
+mod respond;
 mod retry;
+mod rewrite;
 mod timeouts;
 
 use std::{fmt, sync::Arc};
@@ -28,9 +31,12 @@ pub use compress::{AnswerCoding, Compress};
 pub use cors::Cors;
 pub use csrf::Csrf;
 pub use fallback::Fallback;
-pub use headers::{FieldEdits, Headers, Part, Secure, Template, Variable};
+pub use headers::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable};
 pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use redirect::Redirect;
+pub use respond::StaticAnswer;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
+pub use rewrite::Rewrite;
 pub use timeouts::Timeouts;
 
 use super::{
@@ -106,10 +112,16 @@ policies! {
     headers: Option<Headers>,
     /// Limits of the route. The limits of a door come first and stand in the door.
     limits: Vec<Limit>,
+    /// Where clients are sent in place of the app.
+    redirect: Option<Redirect>,
+    /// An answer of the route's own in place of the app's.
+    respond: Option<StaticAnswer>,
     /// Response cache.
     cache: Option<Cache>,
     /// Tags whose entries are purged after a success.
     purge: Vec<Arc<str>>,
+    /// The path that the app sees.
+    rewrite: Option<Rewrite>,
     /// Time bounds. Absent: none.
     timeouts: Option<Timeouts>,
     /// Retries. Absent: none but the safe reconnect.

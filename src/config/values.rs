@@ -204,6 +204,15 @@ impl PathPattern {
         &self.segments
     }
 
+    /// The part of `path` that a last `**` stands for, with its slash. A pattern without `**` leaves nothing.
+    pub fn rest<'a>(&self, path: &'a str) -> &'a str {
+        let before = self.segments.len().saturating_sub(1);
+        match self.segments.last() {
+            Some(Segment::Rest) => path.match_indices('/').nth(before).map_or("", |(at, _)| &path[at..]),
+            _ => "",
+        }
+    }
+
     /// Whether `path` (from `/`, without query) matches. `/a/**` matches `/a`, `/a/` and all below.
     pub fn matches(&self, path: &str) -> bool {
         let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');

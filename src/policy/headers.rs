@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    config::{FieldEdits, Headers, Part, Secure, Template, Variable},
+    config::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable},
     http1::{Fields, Id, Value},
 };
 
@@ -124,8 +124,8 @@ fn edit<'a>(edits: &FieldEdits, fields: &mut Fields, fill: impl Fn(Variable) -> 
 fn write<'a>(value: &Template, fill: &impl Fn(Variable) -> Cow<'a, str>, out: &mut Vec<u8>) {
     for part in &value.parts {
         match part {
-            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Part::Of(variable) => out.extend_from_slice(fill(*variable).as_bytes()),
+            TemplatePart::Text(text) => out.extend_from_slice(text.as_bytes()),
+            TemplatePart::Of(variable) => out.extend_from_slice(fill(*variable).as_bytes()),
         }
     }
 }
@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn fields_are_removed_then_set_then_added_and_places_filled() {
-        let text = |text: &str| Template { parts: vec![Part::Text(text.into())] };
-        let filled = Template { parts: vec![Part::Text("u=".into()), Part::Of(Variable::Caller)] };
+        let text = |text: &str| Template { parts: vec![TemplatePart::Text(text.into())] };
+        let filled = Template { parts: vec![TemplatePart::Text("u=".into()), TemplatePart::Of(Variable::Caller)] };
         let edits = FieldEdits {
             remove: vec!["x-debug".parse().expect("a name")],
             set: vec![("x-env".parse().expect("a name"), text("prod")), ("x-user".parse().expect("a name"), filled)],

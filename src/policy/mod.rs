@@ -15,4 +15,5 @@ pub mod keyring;
 pub mod limits;
 pub mod preflight;
 pub mod retry;
+pub mod rewrite;
 pub mod timeout;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{ask::Ask, exchange::Exchange};
 use crate::{
-    config::{Headers, Mode, Variable},
+    config::{Headers, Mode, Template, TemplatePart, Variable},
     http1::{Fields, Id},
     policy::headers,
 };
@@ -32,6 +32,15 @@ fn policy(ask: &Ask) -> Option<&Headers> {
     ask.route()?.policies.headers.as_ref()
 }
 
+/// A text whose places the exchange fills.
+pub fn filled(ask: &Ask, template: &Template) -> String {
+    let part = |part: &TemplatePart| match part {
+        TemplatePart::Text(text) => text.clone(),
+        TemplatePart::Of(variable) => fill(ask, *variable).into_owned(),
+    };
+    template.parts.iter().map(part).collect()
+}
+
 fn fill(ask: &Ask, variable: Variable) -> Cow<'_, str> {
     match variable {
         Variable::Caller => ask.caller_name().unwrap_or_default().into(),
@@ -40,6 +49,13 @@ fn fill(ask: &Ask, variable: Variable) -> Cow<'_, str> {
         Variable::ClientCert => ask.arrival.certificate.as_ref().map_or("", |certificate| &certificate.name).into(),
         Variable::Host => ask.arrival.host().into(),
         Variable::Route => ask.route_name().to_string().into(),
+        Variable::Uri => ask.arrival.uri.path_and_query().map_or("/", |uri| uri.as_str()).into(),
+        Variable::Path => ask.arrival.path().into(),
+        Variable::Query => ask.arrival.uri.query().map(|query| format!("?{query}")).unwrap_or_default().into(),
+        Variable::Rest => match ask.route().and_then(|route| route.path.as_ref()) {
+            Some(pattern) => pattern.rest(ask.arrival.path()).into(),
+            None => ask.arrival.path().into(),
+        },
         Variable::TraceId => ask.trace().map(|trace| trace.context.trace_id.to_string()).unwrap_or_default().into(),
     }
 }

@@ -16,7 +16,7 @@ use http::Method;
 use super::Shared;
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, Policies, Secret, Strict, Unit},
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, Secret, Strict, Unit},
     fields::Claims,
     policy::{
         breaker::{Breaker, Breakers},
@@ -88,6 +88,8 @@ pub struct LiveRoute {
     pub name: Arc<str>,
     /// The policies as configured.
     pub policies: Policies,
+    /// The pattern of its paths. Absent: every path.
+    pub path: Option<PathPattern>,
     /// Limits of the door and of the route; each knows whether it counts every request or only misses.
     pub limits: LimitSet,
     /// Whether browsers' preflights use up its limits: its match names OPTIONS, or it is an outbound route.
@@ -257,17 +259,18 @@ struct DoorParts<'a> {
 }
 
 fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
-    let resolve = |name: Arc<str>, policies: &Policies, methods: &[Method]| LiveRoute {
+    let resolve = |name: Arc<str>, policies: &Policies, matches: &Match| LiveRoute {
+        path: matches.path.clone(),
         limits: shared.limits.set(door, parts.limits.iter().chain(&policies.limits)),
-        counts_preflights: door == Door::Outbound || methods.contains(&Method::OPTIONS),
+        counts_preflights: door == Door::Outbound || matches.methods.contains(&Method::OPTIONS),
         group: None,
         fallback: policies.fallback.clone(),
         policies: policies.clone(),
         name,
     };
     let mut routes: Vec<LiveRoute> =
-        parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies, &route.matches.methods)).collect();
-    routes.push(resolve("default".into(), parts.fallthrough, &[]));
+        parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies, &route.matches)).collect();
+    routes.push(resolve("default".into(), parts.fallthrough, &Match::default()));
     // The terms of `defaults`, which most routes have, are the target's. A route with other terms counts for itself.
     let usual = (parts.fallthrough.breaker.clone(), parts.fallthrough.retry.as_ref().map(|retry| retry.budget));
     let first = |routes: &[LiveRoute]| {

@@ -30,6 +30,7 @@ mod hold;
 mod judged;
 pub mod live;
 pub mod model;
+mod own_answer;
 pub mod payer;
 pub mod pledge;
 mod read_first;
@@ -80,7 +81,7 @@ use cached::Found;
 use demands::Demands;
 use exchange::Exchange;
 use funds::Funds;
-use live::{Live, LiveDoor, Worker};
+use live::{Live, LiveDoor, LiveRoute, Worker};
 use sending::{Attempted, Sending};
 pub use shared::Shared;
 
@@ -195,8 +196,8 @@ impl Proxy {
         let demands = Demands::of(&ask, route);
         // Limits on all requests before the cache: a hit counts too.
         demands.admit(self, exchange, Applies::All).await?;
-        // Cache before limits that count misses: a hit costs the target nothing.
-        let fill = match cached::look_up(self, exchange, route, &mut body).await? {
+        // The route's own answer and the cache before limits that count misses: a hit costs the target nothing.
+        let fill = match self.answered_here(exchange, route, &mut body).await? {
             Found::Answer(response, bounds) => return Ok(Served::Response(response, bounds)),
             Found::Forward(fill) => acts::unless_spent(exchange).map(|()| fill)?,
         };
@@ -217,6 +218,14 @@ impl Proxy {
         // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);
         attempted.into_served(exchange)
+    }
+
+    /// The answer that needs no target: the route's own, else one from the cache.
+    async fn answered_here(self: &Rc<Self>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
+        match own_answer::of_route(exchange, route) {
+            Some(response) => Ok(Found::Answer(response, TimeBounds::default())),
+            None => cached::look_up(self, exchange, route, body).await,
+        }
     }
 
     /// The worker's view of the newest configuration.

@@ -11,8 +11,10 @@ use crate::{
     arrival::Door,
     body::accept::accepts,
     cause,
+    config::Mode,
     fields::Claims,
     http1::{Fields, Id},
+    policy::rewrite,
     reject::Reject,
     route::climbs,
     telemetry::trace::{ClientStart, Span},
@@ -44,11 +46,35 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
         _ => {
             // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.
             fields.add_missing(Id::Host, &target.authority);
-            app_uri(&ask.arrival.uri, &target.origin.base)
+            match rewritten(ask, &mut fields) {
+                None => app_uri(&ask.arrival.uri, &target.origin.base),
+                Some(path) => {
+                    let query = ask.arrival.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                    below(&target.origin.base, &path, &query)
+                }
+            }
         }
     };
     Ok((uri?, fields))
 }
+
+/// The path that the app sees in place of the client's; `None`: the client's own.
+fn rewritten(ask: &Ask, fields: &mut Fields) -> Option<String> {
+    let policy = ask.route()?.policies.rewrite.as_ref()?;
+    let path = rewrite::path(policy, ask.arrival.path())?;
+    if policy.mode == Mode::Observe {
+        ask.cells().policies.gate_observed("rewrite");
+        return None;
+    }
+    if !policy.strip_prefix.is_empty() {
+        // A prefix that a trusted proxy has taken away comes before.
+        let before = ask.arrival.headers.text(FORWARDED_PREFIX).filter(|_| ask.arrival.trusted).unwrap_or_default();
+        fields.insert(FORWARDED_PREFIX, format!("{}{}", before.trim_end_matches('/'), policy.strip_prefix));
+    }
+    Some(path)
+}
+
+const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
 
 /// Begins the try's own span. The span's id is sent in `traceparent`.
 pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Fields, nth: u32) -> Option<Span> {

@@ -122,6 +122,7 @@ mod agree;
 mod model_cache;
 
 /// POST that only reads, answered from the cache: declared fields, GraphQL.
+mod places;
 mod post_cache;
 
 /// What metric, log line and `Cache-Status` say of the cache: the same word, door by door.

@@ -70,12 +70,12 @@ impl FieldEdits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// Texts and places, in their order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<TemplatePart>,
 }
 
 /// A part of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum TemplatePart {
     /// A text as written.
     Text(String),
     /// A place.
@@ -94,10 +94,18 @@ pub enum Variable {
     Host,
     Route,
     TraceId,
+    /// The path and the query that were asked.
+    Uri,
+    /// The path that was asked.
+    Path,
+    /// The query that was asked, with its `?`; empty without one.
+    Query,
+    /// What a last `**` of the route's path stands for, with its slash.
+    Rest,
 }
 
 /// The names of the places in the file. Others are variables of the environment.
-pub(in crate::config) const VARIABLES: [(&str, Variable); 7] = [
+pub(in crate::config) const VARIABLES: [(&str, Variable); 11] = [
     ("caller", Variable::Caller),
     ("request_id", Variable::RequestId),
     ("client_ip", Variable::ClientIp),
@@ -105,6 +113,10 @@ pub(in crate::config) const VARIABLES: [(&str, Variable); 7] = [
     ("host", Variable::Host),
     ("route", Variable::Route),
     ("trace_id", Variable::TraceId),
+    ("uri", Variable::Uri),
+    ("path", Variable::Path),
+    ("query", Variable::Query),
+    ("rest", Variable::Rest),
 ];
 
 impl Word for Template {
@@ -114,11 +126,11 @@ impl Word for Template {
         for (at, piece) in text.split(PLACE).enumerate() {
             let variable = VARIABLES.iter().find(|(name, _)| at % 2 == 1 && *name == piece);
             match variable {
-                Some((_, variable)) => parts.push(Part::Of(*variable)),
+                Some((_, variable)) => parts.push(TemplatePart::Of(*variable)),
                 None if piece.chars().any(|c| c.is_control() && c != '\t') || !piece.is_ascii() || at % 2 == 1 => {
                     return Err("has characters that a header value cannot hold".into());
                 }
-                None if !piece.is_empty() => parts.push(Part::Text(piece.to_owned())),
+                None if !piece.is_empty() => parts.push(TemplatePart::Text(piece.to_owned())),
                 None => {}
             }
         }
@@ -215,7 +227,8 @@ impl Word for OnOff {
     }
 }
 
-const NAMES: [&str; VARIABLES.len()] = {
+/// The names of the places alone.
+pub(super) const NAMES: [&str; VARIABLES.len()] = {
     let mut names = [""; VARIABLES.len()];
     let mut at = 0;
     while at < names.len() {
@@ -234,7 +247,7 @@ const CSP: Kind = Kind::Scalar(&Scalar::new::<OrOff<Csp>>("a Content-Security-Po
 
 const VALUES: Kind = Kind::Map { key: &CHANGEABLE, of: &VALUE };
 const EDITS: &[Key] = &[
-    Key::new("set", VALUES, "Names that get this one value; `${caller}`, `${request_id}`, `${client_ip}`, `${client_cert}`, `${host}`, `${route}` and `${trace_id}` are filled by each request.")
+    Key::new("set", VALUES, "Names that get this one value; `${caller}`, `${request_id}`, `${client_ip}`, `${client_cert}`, `${host}`, `${route}`, `${trace_id}`, `${uri}`, `${path}`, `${query}` and `${rest}` are filled by each request.")
         .eg("{x-env: prod, x-id: \"${request_id}\"}"),
     Key::new("add", VALUES, "Names that get one more value.").eg("{link: \"</app.css>; rel=preload\"}"),
     Key::new("remove", Kind::OneOrMany(&NAME), "Names whose fields are removed, before anything is set.").eg("[x-debug]"),
@@ -369,11 +382,12 @@ fn check_cached(build: &mut Build<'_>, path: &str, policies: &Policies) {
         return;
     }
     let told = headers.request.set.iter().chain(&headers.request.add).flat_map(|(_, value)| &value.parts);
-    for variable in told.filter_map(|part| if let Part::Of(variable) = part { Some(*variable) } else { None }) {
+    for variable in told.filter_map(|part| if let TemplatePart::Of(variable) = part { Some(*variable) } else { None }) {
         let (needs, word) = match variable {
             Variable::Caller | Variable::ClientCert => (KeyPart::Caller, "caller"),
             Variable::ClientIp => (KeyPart::ClientIp, "client_ip"),
             Variable::RequestId | Variable::TraceId | Variable::Host | Variable::Route => continue,
+            Variable::Uri | Variable::Path | Variable::Query | Variable::Rest => continue,
         };
         if !cache.key.contains(&needs) {
             let message = format!(
@@ -418,7 +432,10 @@ mod tests {
         let headers = headers("headers: {request: {set: {x-user: \"u=${caller};p=${PORT}\", x-plain: a}, remove: x-debug}}");
         let (name, value) = &headers.request.set[0];
         assert_eq!(name.as_str(), "x-user");
-        assert_eq!(value.parts, [Part::Text("u=".into()), Part::Of(Variable::Caller), Part::Text(";p=3100".into())]);
+        assert_eq!(
+            value.parts,
+            [TemplatePart::Text("u=".into()), TemplatePart::Of(Variable::Caller), TemplatePart::Text(";p=3100".into())]
+        );
         assert_eq!((headers.request.set.len(), headers.request.remove.len()), (2, 1));
     }
 
@@ -426,7 +443,7 @@ mod tests {
     fn a_value_that_expands_to_nothing_leaves_nobody_elses_in_its_place() {
         let headers = headers("headers: {request: {set: {x-a: \"${EMPTY}\", x-b: \"$${caller}\"}}}");
         assert_eq!(headers.request.remove, ["x-a"]);
-        assert_eq!(headers.request.set[0].1.parts, [Part::Text("${caller}".into())], "two dollars are one, and no place");
+        assert_eq!(headers.request.set[0].1.parts, [TemplatePart::Text("${caller}".into())], "two dollars are one, and no place");
     }
 
     #[test]

@@ -37,24 +37,6 @@ const WORDS: &[Elsewhere] = &[
         "one app stands behind `inbound`; several keys of a provider take turns, other targets are a `fallback`",
     ),
     (
-        &[
-            "rewrite",
-            "rewrites",
-            "path_rewrite",
-            "url_rewrite",
-            "rewrite_target",
-            "strip_prefix",
-            "strip_path",
-            "prefix_rewrite",
-            "add_prefix",
-        ],
-        "paths go on as they came; a prefix is the base path of `app` or of a provider's `url`",
-    ),
-    (
-        &["redirect", "redirects", "return"],
-        "the app redirects; the proxy's own answers are those of `fallback: [{respond: {status: 503}}]`",
-    ),
-    (
         &["log_level", "loglevel", "logging", "log_format", "logger", "access_log", "error_log", "verbosity", "verbose", "debug"],
         "the process log's level is `outrigger run --log-level debug` (or OUTRIGGER_LOG), the access log is `telemetry: {log: json}`",
     ),
@@ -86,7 +68,7 @@ const WORDS: &[Elsewhere] = &[
     (&["http2", "grpc", "h2c"], "HTTP/2 and gRPC pass without a word; towards a target write `app_protocol: http2` or `protocol: http2`"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, cache, timeouts, retry, breaker, fallback, compress",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, redirect, respond, cache, rewrite, timeouts, retry, breaker, fallback, compress",
     ),
     (&["jwt", "oidc", "oauth", "oauth2", "basic_auth", "basicauth", "forward_auth", "authentication", "auth"], "not supported yet"),
     (

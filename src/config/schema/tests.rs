@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 30] = [
+const APART: [(&str, &str); 32] = [
     ("inbound limit", "concurrency"),
     ("outbound limit", "concurrency"),
     ("inbound limit", "queue"),
@@ -39,6 +39,8 @@ const APART: [(&str, &str); 30] = [
     ("inbound", "caller"),
     ("inbound", "app"),
     ("inbound route", "purge"),
+    ("inbound route", "respond"),
+    ("rewrite", "path"),
     ("inbound cache", "cookies"),
     ("inbound cache", "unsafe"),
     ("inbound cache", "key"),
