@@ -4,6 +4,7 @@
 //! exports, signals, reload.
 
 mod alerts;
+mod approvals;
 mod breakers;
 mod cache;
 pub mod certificates;
@@ -257,6 +258,7 @@ impl App {
         alerts::start(&app, &fetch);
         monitors::start(&app, &fetch);
         sentry::start(&app, &fetch);
+        approvals::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));

@@ -27,7 +27,7 @@ pub use cors::Cors;
 pub use csrf::Csrf;
 pub use fallback::Fallback;
 pub use headers::{FieldEdits, Headers, Part, Secure, Template, Variable};
-pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use limits::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use timeouts::Timeouts;
 
