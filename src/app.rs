@@ -179,6 +179,7 @@ impl App {
         ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;
         let works = works::WorksKeeper::start(config.store.state_dir.as_deref(), &shared, &telemetry);
+        works.stand_before(&shared.ledger);
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
