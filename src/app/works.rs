@@ -19,10 +19,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::slots::{Found, WorksFile};
+use self::slots::{Found, Text, WorksFile};
 use crate::{
     clock::{self, Instant},
-    proxy::Shared,
+    proxy::{Shared, book::pays},
     store::ledger::Ledger,
     telemetry::{Telemetry, metrics::Family},
 };
@@ -67,9 +67,10 @@ impl WorksKeeper {
         keeper
     }
 
-    /// Takes over the files of processes that have ended, and opens the process's own file if it is not open. Blocks.
-    fn look(&self) {
-        let Some(dir) = &self.dir else { return };
+    /// Takes over the files of processes that have ended, and opens the process's own file if it is not open. Gives the files of processes
+    /// that live. Blocks.
+    fn look(&self) -> Vec<Text> {
+        let Some(dir) = &self.dir else { return Vec::new() };
         let mut kept = self.file.lock();
         let opened = match kept.file.take() {
             Some(mut file) => {
@@ -86,12 +87,43 @@ impl WorksKeeper {
                     kept.version = None;
                     kept.waits = self.shared.works.is_in_redis();
                 }
+                found.held
             }
             Err(error) => {
                 kept.version = None;
                 self.count(false);
                 tracing::error!(dir = %dir.display(), "who pays for background work is not kept, a restart forgets it: {error}");
+                Vec::new()
             }
+        }
+    }
+
+    /// Takes a caller's name out of the book and out of the file; gives whether there were works of the caller. Works of processes that have
+    /// ended are taken over before. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be written, or a process that lives has open works of the caller in a file of its own. The name has left this
+    /// process's book all the same. The text says what to do.
+    pub fn erase(&self, name: &str) -> Result<bool, String> {
+        self.look();
+        let erased = self.shared.works.erase(name);
+        if !self.save() {
+            return Err(
+                "the name has left the open works in memory, and not yet their file, which cannot be written now (see the log): it \
+                        leaves the file with the next write that succeeds; erase again then"
+                    .to_owned(),
+            );
+        }
+        // Asked last: a process that has ended meanwhile has left its file to this one.
+        let theirs = self.look().into_iter().filter(|(_, text)| pays(text, name)).map(|(path, _)| path.display().to_string());
+        let theirs: Vec<String> = theirs.collect();
+        match theirs.is_empty() {
+            true => Ok(erased),
+            false => Err(format!(
+                "the name has left this process, but another running proxy has open background work of the caller in {}: erase the caller \
+                 through that proxy's admin door too, or here once more after it has ended",
+                theirs.join(" and ")
+            )),
         }
     }
 
@@ -298,6 +330,30 @@ mod tests {
         drop(ended);
         let here = keeper(dir.path());
         assert_eq!(here.shared.works.under_way(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_leaves_the_files_of_the_dead_and_is_told_of_those_who_live() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut lives, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut ends, _) = WorksFile::open(dir.path()).expect("a free file");
+        let here = keeper(dir.path());
+        lives.write(A.as_bytes()).expect("written");
+        ends.write(A.replace("resp_1", "resp_2").as_bytes()).expect("written");
+        drop(ends);
+        let why = here.erase("anna").expect_err("a process that lives has work of hers");
+        assert!(why.contains("works-0.json") && !why.contains("works-1.json"), "{why}");
+        assert_eq!(here.shared.works.under_way(), 1, "taken over without waiting for the next look");
+        let text = |slot: usize| fs::read_to_string(dir.path().join(format!("works-{slot}.json"))).unwrap_or_default();
+        assert!(text(1).is_empty() && text(2).contains("resp_2") && !text(2).contains("anna"), "{}", text(2));
+        drop(lives);
+        assert_eq!(here.erase("anna"), Ok(true));
+        assert!(text(0).is_empty() && text(2).contains("resp_1") && !text(2).contains("anna"), "{}", text(2));
+        assert_eq!(here.erase("anna"), Ok(false));
+        // A directory in the place of the new file.
+        here.shared.works.take_over(A.replace("resp_1", "resp_3").as_bytes(), Instant::now(), 2).expect("readable");
+        fs::create_dir(dir.path().join("works-2.new")).expect("made");
+        assert!(here.erase("anna").expect_err("the disk").contains("cannot be written"));
     }
 
     /// Nothing but the change itself asks for the write: no signal, no loop that serves.
