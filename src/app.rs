@@ -4,6 +4,7 @@
 //! exports, signals, reload.
 
 mod alerts;
+mod approvals;
 mod breakers;
 mod cache;
 pub mod certificates;
@@ -178,6 +179,7 @@ impl App {
         ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;
         let works = works::WorksKeeper::start(config.store.state_dir.as_deref(), &shared, &telemetry);
+        works.stand_before(&shared.ledger);
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -257,6 +259,7 @@ impl App {
         alerts::start(&app, &fetch);
         monitors::start(&app, &fetch);
         sentry::start(&app, &fetch);
+        approvals::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));

@@ -142,10 +142,11 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
                 let in_ledger = ledger.erase(&name.0).map_err(failed)?;
                 let in_spend = app.shared.spend.erase(&name.0);
                 let in_errors = app.telemetry.failures().erase(&name.0) > 0;
-                let in_works = app.shared.works.erase(&name.0);
-                app.works.save();
+                let in_works = app.works.erase(&name.0).map_err(Refused::Conflict)?;
+                // Files of processes that live are theirs: this process cannot look into them.
+                let others = ledger.state().others;
                 match in_ledger || in_spend || in_errors || in_works {
-                    true => Ok(json!({"erased": true})),
+                    true => Ok(json!({"erased": true, "ledgers_of_other_processes": others})),
                     false => Err(Refused::NotFound("neither the ledger nor the last failures have a caller of this name".to_owned())),
                 }
             }

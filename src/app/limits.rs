@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::{
-    admin::{Dependency, Refused, State},
+    admin::{Dependency, State},
     clock::Instant,
     config::{Unit, human},
     policy::limits::{Budget, LimitCounts, QueueCounts},
@@ -118,23 +118,4 @@ pub(super) fn health(app: &App) -> Vec<Dependency> {
         Some(Dependency { name: format!("limit {} ({who})", budget.limit), state: State::Ok, detail })
     };
     budgets.iter().filter_map(told).take(MOST_TOLD).collect()
-}
-
-/// The held requests, for `/api/approvals`.
-pub(super) fn approvals(app: &App) -> Value {
-    let held = app.shared.approvals.list().into_iter().map(|(id, about, since)| {
-        json!({
-            "id": id, "limit": &*about.limit, "caller": about.caller.as_deref(), "what": about.what,
-            "expected_usd": about.nano_usd.map(human::usd), "since": humantime::format_rfc3339_seconds(since).to_string(),
-        })
-    });
-    json!({"held": held.collect::<Vec<_>>()})
-}
-
-/// Answers a held request.
-pub(super) fn answer(app: &App, id: &str, yes: bool) -> Result<Value, Refused> {
-    match app.shared.approvals.answer(id, yes) {
-        true => Ok(json!({"id": id, "approved": yes})),
-        false => Err(Refused::NotFound(format!("no request is held as `{id}`: it was answered, its client has left, or its time is over"))),
-    }
 }

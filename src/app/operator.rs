@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    App, Phase, alerts, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload, targets,
+    App, Phase, alerts, approvals, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload, targets,
     terms::applied, warm,
 };
 use crate::{
@@ -129,7 +129,7 @@ impl Operator for Desk {
             View::Routes => routes(&app),
             View::Terms => terms(&app),
             View::Limits => limits::view(&app),
-            View::Approvals => limits::approvals(&app),
+            View::Approvals => approvals::view(&app),
             View::Breakers => breakers::view(&app, now),
             View::Cache => cache::view(&app),
             View::CacheTop(by) => cache::top(&app, by),
@@ -187,7 +187,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
         Action::Purge { which, soft } => tokio::task::spawn_blocking(move || cache::purge(&app, which, soft))
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
-        Action::Approve { id, yes } => limits::answer(&app, &id, yes),
+        Action::Approve { id, yes } => approvals::answer(&app, &id, yes),
         Action::TestAlert(name) => alerts::test(app, &name).await,
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),

@@ -298,6 +298,11 @@ fn limit(limit: &Limit, place: &str, door: Door, asked: Option<&Asked<'_>>, conf
                 "once spent",
                 format!("a person is asked; {} wait, each at most {wait}", human::amount(Unit::Requests, ask.max.into())),
             );
+            if let Some(hook) = &ask.webhook {
+                let host = hook.url.reveal().parse::<http::Uri>().ok().and_then(|url| Some(url.host()?.to_owned())).unwrap_or_default();
+                let word = if hook.decides { "is told, and may decide" } else { "is told, and decides nothing" };
+                terms.add("webhook", format!("{host} {word}"));
+            }
         }
     }
     if let Some(queue) = limit.queue {

@@ -19,10 +19,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::slots::{Found, WorksFile};
+use self::slots::{Found, Text, WorksFile};
 use crate::{
     clock::{self, Instant},
-    proxy::Shared,
+    proxy::{Shared, book::pays},
+    store::ledger::Ledger,
     telemetry::{Telemetry, metrics::Family},
 };
 
@@ -47,6 +48,8 @@ struct Kept {
     file: Option<WorksFile>,
     /// The version of the book that the file has.
     version: Option<u64>,
+    /// The version of the book that the file has, although files that were taken over may still have to be removed.
+    written: Option<u64>,
     /// Works were taken over that Redis has to get.
     waits: bool,
 }
@@ -64,9 +67,10 @@ impl WorksKeeper {
         keeper
     }
 
-    /// Takes over the files of processes that have ended, and opens the process's own file if it is not open. Blocks.
-    fn look(&self) {
-        let Some(dir) = &self.dir else { return };
+    /// Takes over the files of processes that have ended, and opens the process's own file if it is not open. Gives the files of processes
+    /// that live. Blocks.
+    fn look(&self) -> Vec<Text> {
+        let Some(dir) = &self.dir else { return Vec::new() };
         let mut kept = self.file.lock();
         let opened = match kept.file.take() {
             Some(mut file) => {
@@ -83,12 +87,43 @@ impl WorksKeeper {
                     kept.version = None;
                     kept.waits = self.shared.works.is_in_redis();
                 }
+                found.held
             }
             Err(error) => {
                 kept.version = None;
                 self.count(false);
                 tracing::error!(dir = %dir.display(), "who pays for background work is not kept, a restart forgets it: {error}");
+                Vec::new()
             }
+        }
+    }
+
+    /// Takes a caller's name out of the book and out of the file; gives whether there were works of the caller. Works of processes that have
+    /// ended are taken over before. Blocks.
+    ///
+    /// # Errors
+    /// The file cannot be written, or a process that lives has open works of the caller in a file of its own. The name has left this
+    /// process's book all the same. The text says what to do.
+    pub fn erase(&self, name: &str) -> Result<bool, String> {
+        self.look();
+        let erased = self.shared.works.erase(name);
+        if !self.save() {
+            return Err(
+                "the name has left the open works in memory, and not yet their file, which cannot be written now (see the log): it \
+                        leaves the file with the next write that succeeds; erase again then"
+                    .to_owned(),
+            );
+        }
+        // Asked last: a process that has ended meanwhile has left its file to this one.
+        let theirs = self.look().into_iter().filter(|(_, text)| pays(text, name)).map(|(path, _)| path.display().to_string());
+        let theirs: Vec<String> = theirs.collect();
+        match theirs.is_empty() {
+            true => Ok(erased),
+            false => Err(format!(
+                "the name has left this process, but another running proxy has open background work of the caller in {}: erase the caller \
+                 through that proxy's admin door too, or here once more after it has ended",
+                theirs.join(" and ")
+            )),
         }
     }
 
@@ -117,20 +152,42 @@ impl WorksKeeper {
 
     /// Writes the book if it has changed; `false`: it could not. Blocks.
     pub fn save(&self) -> bool {
-        let mut kept = self.file.lock();
-        let Kept { file: Some(file), version: written, .. } = &mut *kept else { return true };
+        self.save_in(&mut self.file.lock()).is_ok()
+    }
+
+    fn save_in(&self, kept: &mut Kept) -> std::io::Result<()> {
+        let Kept { file: Some(file), version: saved, written, .. } = kept else { return Ok(()) };
         let version = self.shared.works.version();
-        if *written == Some(version) {
-            return true;
+        if *saved == Some(version) {
+            return Ok(());
         }
-        let Some(text) = self.shared.works.kept(Instant::now(), self.seconds()) else { return true };
-        let saved = file.write(&text);
-        self.count(saved.is_ok());
-        match &saved {
-            Ok(()) => *written = Some(version),
+        let Some(text) = self.shared.works.kept(Instant::now(), self.seconds()) else { return Ok(()) };
+        let done = file.write(&text).and_then(|()| {
+            *written = Some(version);
+            file.remove_taken_over()
+        });
+        self.count(done.is_ok());
+        match &done {
+            Ok(()) => *saved = Some(version),
             Err(error) => tracing::error!(file = %file.path().display(), "who pays for background work cannot be written: {error}"),
         }
-        saved.is_ok()
+        done
+    }
+
+    /// Makes the ledger wait for the book: what a commit of the ledger has charged is paid in the file by then, so that no later process
+    /// charges it again. A kill between the two writes loses the charge, like any call of the last interval.
+    pub fn stand_before(self: &Arc<Self>, ledger: &Ledger) {
+        let keeper = Arc::downgrade(self);
+        ledger.write_first(move || {
+            let Some(keeper) = keeper.upgrade() else { return Ok(()) };
+            let mut kept = keeper.file.lock();
+            let needed = keeper.shared.works.version();
+            match keeper.save_in(&mut kept) {
+                // A file that was taken over and cannot be removed has nothing that the process's own file does not have.
+                Err(error) if kept.written != Some(needed) => Err(error.to_string()),
+                _ => Ok(()),
+            }
+        });
     }
 
     /// Gives Redis what was taken over, and removes the files then; `false`: not yet.
@@ -237,9 +294,13 @@ mod tests {
     }
 
     async fn until(what: impl Fn() -> bool) {
-        while !what() {
+        for _ in 0..600 {
+            if what() {
+                return;
+            }
             sleep(Duration::from_secs(1)).await;
         }
+        panic!("it never came");
     }
 
     /// A process drains while this one runs: its file becomes free later than this one's start.
@@ -271,6 +332,30 @@ mod tests {
         assert_eq!(here.shared.works.under_way(), 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_name_leaves_the_files_of_the_dead_and_is_told_of_those_who_live() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut lives, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut ends, _) = WorksFile::open(dir.path()).expect("a free file");
+        let here = keeper(dir.path());
+        lives.write(A.as_bytes()).expect("written");
+        ends.write(A.replace("resp_1", "resp_2").as_bytes()).expect("written");
+        drop(ends);
+        let why = here.erase("anna").expect_err("a process that lives has work of hers");
+        assert!(why.contains("works-0.json") && !why.contains("works-1.json"), "{why}");
+        assert_eq!(here.shared.works.under_way(), 1, "taken over without waiting for the next look");
+        let text = |slot: usize| fs::read_to_string(dir.path().join(format!("works-{slot}.json"))).unwrap_or_default();
+        assert!(text(1).is_empty() && text(2).contains("resp_2") && !text(2).contains("anna"), "{}", text(2));
+        drop(lives);
+        assert_eq!(here.erase("anna"), Ok(true));
+        assert!(text(0).is_empty() && text(2).contains("resp_1") && !text(2).contains("anna"), "{}", text(2));
+        assert_eq!(here.erase("anna"), Ok(false));
+        // A directory in the place of the new file.
+        here.shared.works.take_over(A.replace("resp_1", "resp_3").as_bytes(), Instant::now(), 2).expect("readable");
+        fs::create_dir(dir.path().join("works-2.new")).expect("made");
+        assert!(here.erase("anna").expect_err("the disk").contains("cannot be written"));
+    }
+
     /// Nothing but the change itself asks for the write: no signal, no loop that serves.
     #[tokio::test(start_paused = true)]
     async fn a_change_is_written_at_once() {
@@ -280,8 +365,8 @@ mod tests {
         here.shared.works.charged(&"p".into(), "resp_9", began);
         let path = dir.path().join("works-0.json");
         while !fs::read_to_string(&path).is_ok_and(|text| text.contains("resp_9")) {
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
             sleep(Duration::from_millis(1)).await;
         }
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     }
 }

@@ -62,7 +62,12 @@ pub async fn ledger(common: &Common, args: LedgerArgs) -> Result<Said, Failure> 
 /// The proxy cannot be reached, or its ledger has no such caller.
 pub async fn erase(common: &Common, args: EraseArgs) -> Result<Said, Failure> {
     let done = act(common, "/api/ledger/erase", Some(&json!({ "caller": args.caller }))).await?;
-    let text = "erased: what the caller spent stays, as `erased`; earlier snapshots and access logs are files of their own";
+    let mut text = "erased: what the caller spent stays, as `erased`; earlier snapshots and access logs are files of their own".to_owned();
+    if let Some(others @ 1..) = done["ledgers_of_other_processes"].as_u64() {
+        text += &format!(
+            "\n{others} other running proxies have ledgers of their own in the same directory: erase the caller through each of them"
+        );
+    }
     Ok(Said::line(done, text))
 }
 

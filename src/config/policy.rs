@@ -32,7 +32,7 @@ pub use cors::Cors;
 pub use csrf::Csrf;
 pub use fallback::Fallback;
 pub use headers::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable};
-pub use limits::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use limits::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use redirect::Redirect;
 pub use respond::StaticAnswer;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, Method};
+use http::Method;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::JoinSet};
 
@@ -271,15 +271,7 @@ impl Courier {
 
     fn webhook(&self, url: &Secret, secret: Option<&Secret>, notice: &Notice) -> Errand {
         let mut errand = Errand::new(Method::POST, url.reveal()).json(&webhook::body(notice));
-        let now = clock::unix(self.clock.wall()).as_secs();
-        let signature = secret.and_then(|secret| standard::sign(secret, &notice.id, now, &errand.body));
-        let fields =
-            [(standard::ID, Some(notice.id.clone())), (standard::TIMESTAMP, Some(now.to_string())), (standard::SIGNATURE, signature)];
-        for (name, value) in fields {
-            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-                errand.headers.insert(name, value);
-            }
-        }
+        standard::seal(&mut errand, secret, &notice.id, clock::unix(self.clock.wall()).as_secs());
         errand
     }
 

@@ -5,6 +5,7 @@
 
 mod courier;
 pub mod format;
+pub mod letter;
 mod mail;
 mod queue;
 mod replicas;

@@ -2,8 +2,12 @@
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderValue;
 
-use crate::config::{Secret, signing_key};
+use crate::{
+    config::{Secret, signing_key},
+    fetch::Errand,
+};
 
 /// The header of the message's id.
 pub const ID: &str = "webhook-id";
@@ -11,6 +15,18 @@ pub const ID: &str = "webhook-id";
 pub const TIMESTAMP: &str = "webhook-timestamp";
 /// The header of the signatures, separated by spaces.
 pub const SIGNATURE: &str = "webhook-signature";
+
+/// Makes an errand a signed message: its three fields. Without a secret, or with one that signs nothing, it has no signature. `timestamp`:
+/// seconds since 1970.
+pub fn seal(errand: &mut Errand, secret: Option<&Secret>, id: &str, timestamp: u64) {
+    let signature = secret.and_then(|secret| sign(secret, id, timestamp, &errand.body));
+    let fields = [(ID, Some(id.to_owned())), (TIMESTAMP, Some(timestamp.to_string())), (SIGNATURE, signature)];
+    for (name, value) in fields {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            errand.headers.insert(name, value);
+        }
+    }
+}
 
 /// The signature of a message at `timestamp` (seconds since 1970). `None`: the secret is not one (see [`signing_key`]).
 pub fn sign(secret: &Secret, id: &str, timestamp: u64, body: &[u8]) -> Option<String> {

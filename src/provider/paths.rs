@@ -245,6 +245,8 @@ pub static ROWS: &[Row] = &[
     post("graders/validate", RECORDS),
     at(Gemini, change("cachedContents/{id}", RECORDS)),
     at(Gemini, change("tunedModels/{id}", RECORDS)),
+    at(Gemini, change("batches/{id}:updateGenerateContentBatch", RECORDS)),
+    at(Gemini, change("batches/{id}:updateEmbedContentBatch", RECORDS)),
 ];
 
 /// The WebSockets whose events state usage, by the last segment of the path. The cost of any other WebSocket is unknown.

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    config::{Applies, AskPerson, Degrade, Mode, OnLimit},
+    config::{Applies, AskPerson, Degrade, Mode, OnLimit, Unit, human},
     http1::Id,
-    policy::limits::About,
+    policy::limits::{About, Plea},
     provider::Billed,
     reject::{Limited, Reject, Why},
     telemetry::metrics::Family,
@@ -56,7 +56,7 @@ pub(super) async fn act(proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Appli
                 }
                 count(&ask, &limited, "degraded");
             }
-            OnLimit::Ask(terms) => person(proxy, &ask, &limited, terms).await?,
+            OnLimit::Ask(terms) => person(proxy, &ask, &limited, &terms).await?,
         }
         let mut over = ask.over.borrow().as_deref().cloned().unwrap_or_default();
         over.add(&limited);
@@ -115,16 +115,10 @@ fn can_be_named(ask: &Ask, call: &ModelCall) -> bool {
 }
 
 /// Holds the request until a person says yes.
-async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -> Result<(), Reject> {
+async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: &AskPerson) -> Result<(), Reject> {
     let refused = |why| refuse(ask, Box::new(Limited { why, ..limited.clone() }));
-    let demands = ask.route().map(|route| Demands::of(ask, route));
-    let about = About {
-        limit: limited.limit.clone(),
-        caller: ask.caller().map(|caller| caller.name.clone()).or_else(|| ask.call()?.join.recorded_caller().cloned()),
-        what: what(ask),
-        nano_usd: demands.and_then(|demands| demands.expected_nano_usd()),
-    };
-    let Some(pending) = proxy.shared.approvals.hold(about.clone(), terms.max as usize, proxy.shared.clock.wall()) else {
+    let (about, since) = (about(ask, limited), proxy.shared.clock.wall());
+    let Some(pending) = proxy.shared.approvals.hold(about.clone(), terms, since) else {
         count(ask, limited, "not_held");
         return Err(refused(Why::NotApproved));
     };
@@ -139,6 +133,14 @@ async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -
     );
     let began = Instant::now();
     let wait = ask.deadline().left(began).map_or(terms.wait, |left| left.min(terms.wait));
+    if let Some(hook) = &terms.webhook {
+        let plea = Plea { id: pending.id().to_owned(), about, hook: hook.clone(), since, wait };
+        if !proxy.shared.approvals.plead(plea) {
+            // The admin door can still answer: the request waits on.
+            ask.proxy.telemetry.metrics.counter(Family::LimitPleas, &[&limited.limit, "lost"]).inc();
+            tracing::error!(id = pending.id(), "too many held requests wait for their webhook; it is not told of this one");
+        }
+    }
     let answer = pending.answered(wait).await;
     ask.tries.wait(began.elapsed());
     count(
@@ -154,6 +156,21 @@ async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: AskPerson) -
         return Err(refused(Why::NotApproved));
     }
     Ok(())
+}
+
+/// The request for the person who decides.
+fn about(ask: &Ask, limited: &Limited) -> About {
+    let demands = ask.route().map(|route| Demands::of(ask, route));
+    About {
+        door: ask.door(),
+        route: ask.route_name(),
+        limit: limited.limit.clone(),
+        terms: human::limit(Unit::of_word(limited.unit), limited.amount, limited.window),
+        caller: ask.caller().map(|caller| caller.name.clone()).or_else(|| ask.call()?.join.recorded_caller().cloned()),
+        what: what(ask),
+        model: ask.call().map(|call| (call.provider.clone(), call.model.clone())),
+        nano_usd: demands.and_then(|demands| demands.expected_nano_usd()),
+    }
 }
 
 /// The request in words.

@@ -6,6 +6,8 @@
 
 mod kept;
 
+pub use kept::pays;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -1,7 +1,8 @@
 """Receives what the proxy tells, and checks it with the libraries of those who would receive it.
 
 sink.py [PORT]: an HTTP server and an SMTP server on 127.0.0.1. The first line says their ports. Each further line is one message: its
-path, whether it is as it should be, why not, and its body. `/away` answers 503 twice before it takes anything.
+path, whether it is as it should be, why not, and its body. `/away` answers 503 twice before it takes anything. A path with `allow` or
+`refuse` in it answers with that decision.
 """
 
 import http.server
@@ -51,8 +52,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             check(self.path, self.headers, body)
         except Exception as error:
             why = repr(error)
-        self.send_response(204)
+        decided = [word for word in ("allow", "refuse") if word in self.path]
+        answer = json.dumps({"decision": decided[0]}).encode() if decided else b""
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
         self.end_headers()
+        self.wfile.write(answer)
         say(path=self.path, id=self.headers.get("webhook-id"), good=why is None, why=why, body=body.decode())
 
     def do_GET(self):

@@ -358,3 +358,48 @@ impl Drop for Alertmanager {
         let _ = self.child.wait();
     }
 }
+
+#[test]
+fn a_webhook_is_told_of_a_held_request_until_it_takes_it_and_its_answer_may_decide() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let app = free();
+    app_at(app);
+    let http = sink.http;
+    let limit = |name: &str, path: &str| {
+        format!(
+            "    - match: {{path: /{name}}}\n      limits: [{{name: {name}, key: caller, requests: 1, window: 1h, on_limit: {{ask: {{wait: 20s, \
+             webhook: 'http://127.0.0.1:{http}{path}', secret: {SECRET}}}}}}}]\n"
+        )
+    };
+    let routes = [("yes", "/hook/allow"), ("no", "/hook/refuse"), ("late", "/away/ask")].map(|(name, path)| limit(name, path)).concat();
+    let home = Home::new(&yaml(app, "").replacen("admin:", &format!("  routes:\n{routes}admin:"), 1));
+    let proxy = home.start();
+    let client = || Client::tcp(proxy.inbound.expect("open")).with_header("x-user-id", "ann");
+    let status = |path: &str| block_on(client().get(path)).expect("answers").status.as_u16();
+    for path in ["/yes", "/no", "/late"] {
+        assert_eq!(status(path), 200, "the first of its hour");
+    }
+    assert_eq!(status("/yes"), 200, "the webhook has said yes");
+    assert_eq!(status("/no"), 429, "the webhook has said no");
+    let held = thread::spawn({
+        let client = client();
+        move || block_on(client.get("/late")).expect("answers").status.as_u16()
+    });
+    let told = sink.wait_for("/away/ask", "limit.ask", || {});
+    let body: Value = serde_json::from_str(told["body"].as_str().expect("text")).expect("JSON");
+    let data = &body["data"];
+    assert_eq!((&data["caller"], &data["limit"], &data["route"]), (&"ann".into(), &"late".into(), &"late".into()), "{body:#}");
+    assert_eq!((&data["what"], &data["terms"]), (&"GET /late".into(), &"1 request per hour".into()), "{body:#}");
+    let id = data["id"].as_str().expect("an id");
+    assert_eq!(data["answer"]["command"], format!("outrigger approve {id}"));
+    assert!(data["until"].as_str() > body["timestamp"].as_str(), "{body:#}");
+    cli(&home, &["approve", id]);
+    assert_eq!(held.join().expect("ends"), 200, "the admin door has said yes");
+    let counted = |limit: &str, outcome: &str| {
+        metric(proxy.admin, &format!("outrigger_limit_webhooks_total{{limit=\"{limit}\",outcome=\"{outcome}\"}}"))
+    };
+    until("the letters are counted", || counted("late", "delivered") == Some(1.0));
+    assert_eq!((counted("yes", "allow"), counted("no", "refuse"), counted("late", "failed")), (Some(1.0), Some(1.0), Some(2.0)));
+    sink.wait_for("/hook/allow", "GET /yes", || {});
+    sink.wait_for("/hook/refuse", "GET /no", || {});
+}

@@ -55,8 +55,8 @@ fn costs(proxy: &Proxy) -> Vec<(String, u64)> {
     rows.map(|row| (row["caller"].as_str().unwrap_or_default().to_owned(), cost(row))).filter(|(_, cost)| *cost > 0).collect()
 }
 
-#[test]
-fn who_ordered_work_pays_for_it_after_a_restart_and_once() {
+/// A proxy's home with such a provider.
+fn home() -> Home {
     let home = Home::new("");
     home.write(&format!(
         "outbound:\n  listen: 127.0.0.1:0\n  providers: {{house: {{api: openai, url: 'http://{}'}}}}\n\
@@ -65,15 +65,23 @@ fn who_ordered_work_pays_for_it_after_a_restart_and_once() {
         provider(),
         home.text("state")
     ));
-    let ask = |proxy: &Proxy, caller: &str, orders: bool| {
-        let client = Client::tcp(proxy.outbound.expect("open")).with_header("outrigger-caller", caller);
-        let body = json!({"model": "o3-deep-research", "input": "hi", "background": true, "max_output_tokens": 100});
-        let answer = match orders {
-            true => block_on(client.post("/house/v1/responses", &body)),
-            false => block_on(client.get("/house/v1/responses/resp_1")),
-        };
-        assert_eq!(answer.expect("an answer").status.as_u16(), 200);
+    home
+}
+
+/// Orders the work, or asks how it is.
+fn ask(proxy: &Proxy, caller: &str, orders: bool) {
+    let client = Client::tcp(proxy.outbound.expect("open")).with_header("outrigger-caller", caller);
+    let body = json!({"model": "o3-deep-research", "input": "hi", "background": true, "max_output_tokens": 100});
+    let answer = match orders {
+        true => block_on(client.post("/house/v1/responses", &body)),
+        false => block_on(client.get("/house/v1/responses/resp_1")),
     };
+    assert_eq!(answer.expect("an answer").status.as_u16(), 200);
+}
+
+#[test]
+fn who_ordered_work_pays_for_it_after_a_restart_and_once() {
+    let home = home();
     let kept = |text: &str| fs::read_to_string(home.path("state/works-0.json")).is_ok_and(|kept| kept.contains(text));
     let proxy = home.start();
     ask(&proxy, "anna", true);
@@ -99,4 +107,47 @@ fn who_ordered_work_pays_for_it_after_a_restart_and_once() {
     assert!(home.path("state/works-0.unreadable").exists(), "put aside");
     ask(&proxy, "dora", false);
     until("who asks pays", || costs(&proxy).len() == 2);
+}
+
+/// The kill comes after the charge is known and before the file of works says that the work is paid.
+#[test]
+fn no_kill_between_the_ledger_and_the_works_charges_twice() {
+    let home = home();
+    let once = vec![("anna".to_owned(), 2_010_000_000)];
+    let kept = |text: &str| fs::read_to_string(home.path("state/works-0.json")).is_ok_and(|kept| kept.contains(text));
+    let state = |proxy: &Proxy| get(proxy.admin, "/api/ledger").json().expect("JSON");
+    let proxy = home.start();
+    ask(&proxy, "anna", true);
+    until("who pays is written", || kept("anna"));
+    until("the order is counted", || state(&proxy)["waiting"] == 0);
+    let before = state(&proxy)["commits"].as_u64();
+    // A directory in the place of the new file: the works cannot be written, the ledger could.
+    fs::create_dir(home.path("state/works-0.new")).expect("made");
+    ask(&proxy, "anna", false);
+    until("the ledger has the charge, or waits for the works", || {
+        let state = state(&proxy);
+        state["failures"].as_u64() > Some(0) || state["commits"].as_u64() > before && state["waiting"] == 0
+    });
+    assert!(kept("anna"), "the file says that the work is open");
+    // Killed with SIGKILL.
+    drop(proxy);
+    fs::remove_dir(home.path("state/works-0.new")).expect("removed");
+    let proxy = home.start();
+    ask(&proxy, "anna", false);
+    until("it is charged", || !costs(&proxy).is_empty());
+    until("everything is written", || state(&proxy)["waiting"] == 0);
+    assert_eq!(costs(&proxy), once);
+    drop(proxy);
+
+    // The disk works again while the process lives: the charge is written, once.
+    fs::remove_file(home.path("state/works-0.json")).expect("removed");
+    let proxy = home.start();
+    ask(&proxy, "anna", true);
+    until("who pays is written", || kept("anna"));
+    fs::create_dir(home.path("state/works-0.new")).expect("made");
+    ask(&proxy, "anna", false);
+    until("the ledger waits for the works", || state(&proxy)["trouble"].as_str().is_some_and(|why| why.contains("waits for another file")));
+    fs::remove_dir(home.path("state/works-0.new")).expect("removed");
+    until("both are written", || state(&proxy)["trouble"].is_null() && state(&proxy)["waiting"] == 0 && !kept("anna"));
+    assert_eq!(costs(&proxy), [("anna".to_owned(), 2 * 2_010_000_000)], "two works");
 }

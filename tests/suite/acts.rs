@@ -271,3 +271,43 @@ fn a_model_call_that_waits_for_a_yes_is_told_with_its_cost_and_is_charged() {
         assert_eq!(spent, world.provider("openai").billed().2);
     });
 }
+
+#[test]
+fn a_webhook_is_told_of_a_held_request_and_the_request_waits_whether_it_is_or_not() {
+    run(async {
+        let world = World::new(
+            "outbound:
+  providers: {openai: {url: 'http://o.test'}}
+  limits: [{name: budget, key: global, usd: 0.0005, window: 1h, on_limit: {ask: {wait: 1m, webhook: 'https://yes.test/ask',
+            secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}}}]
+  routes: [{name: talk, match: {operation: chat}}]
+",
+        )
+        .await;
+        let caller = world.caller();
+        let hold = || {
+            let caller = caller.clone();
+            tokio::task::spawn_local(async move { caller.call(CHAT, &chat("gpt-4o")).await })
+        };
+        let lost = || world.count("outrigger_limit_webhooks_total", &[("limit", "budget"), ("outcome", "lost")]);
+        let untold = hold();
+        settle().await;
+        assert_eq!((world.shared.approvals.count(), lost()), (1, 1.0), "nobody posts: it waits, and that is counted");
+        let (id, ..) = world.shared.approvals.list().pop().expect("held");
+        assert!(world.shared.approvals.answer(&id, true));
+        assert_eq!(untold.await.expect("answered").status, StatusCode::OK);
+
+        let mut pleas = world.shared.approvals.pleas().expect("nobody has them");
+        assert!(world.shared.approvals.pleas().is_none(), "one has them");
+        let told = hold();
+        settle().await;
+        let plea = pleas.try_recv().expect("a plea");
+        let about = &plea.about;
+        assert_eq!((&*about.limit, &*about.route, about.terms.as_str()), ("budget", "talk", "$0.0005 per hour"));
+        assert_eq!(about.model, Some(("openai".into(), Some("gpt-4o".into()))));
+        assert_eq!((plea.wait, plea.hook.decides, world.shared.approvals.holds(&plea.id)), (secs(60), true, true));
+        pass(secs(61)).await;
+        assert_eq!(told.await.expect("answered").json()["error"]["type"], "insufficient_quota", "nobody has said yes");
+        assert_eq!((world.shared.approvals.holds(&plea.id), lost()), (false, 1.0));
+    });
+}

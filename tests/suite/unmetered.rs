@@ -56,6 +56,57 @@ fn what_no_answer_says_the_cost_of_does_not_pass_a_limit() {
     });
 }
 
+/// Work that goes on elsewhere and whose cost no answer over this connection tells. Its control is free.
+#[test]
+fn batches_and_videos_of_every_provider_do_not_pass_a_limit_in_dollars() {
+    run(async {
+        let refused = [
+            ("openai", "/v1/videos"),
+            ("openai", "/v1/videos/v_1/remix"),
+            ("openai", "/v1/videos/edits"),
+            ("gemini", "/v1beta/models/g:batchGenerateContent"),
+            ("gemini", "/v1beta/models/g:asyncBatchEmbedContent"),
+            ("gemini", "/v1/projects/p/locations/l/batchPredictionJobs"),
+            ("gemini", "/v1beta/models/veo-3.1:predictLongRunning"),
+            ("bedrock", "/model-invocation-job"),
+            ("bedrock", "/async-invoke"),
+        ];
+        let control = [
+            ("openai", Method::GET, "/v1/videos/v_1/content"),
+            ("openai", Method::DELETE, "/v1/videos/v_1"),
+            ("gemini", Method::GET, "/v1beta/batches/b_1"),
+            ("gemini", Method::POST, "/v1beta/batches/b_1:cancel"),
+            ("gemini", Method::PATCH, "/v1beta/batches/b_1:updateGenerateContentBatch"),
+            ("gemini", Method::DELETE, "/v1beta/batches/b_1"),
+            ("bedrock", Method::GET, "/model-invocation-jobs"),
+            ("bedrock", Method::POST, "/model-invocation-job/j_1/stop"),
+        ];
+        for (word, allowed) in [("refuse", false), ("allow", true)] {
+            let world = World::new(&format!(
+                "
+outbound:
+  providers: {{scripted_openai: {{api: openai, url: 'http://o.test'}}, scripted_gemini: {{api: gemini, url: 'http://g.test'}},
+              scripted_bedrock: {{api: bedrock, url: 'http://b.test'}}}}
+  limits: [{{name: l, usd: 3, window: 1h, unmetered: {word}}}]
+"
+            ))
+            .await;
+            world.app.always(Reply::ok("{\"id\":\"x\"}").header("content-type", JSON));
+            for (at, path) in refused {
+                let answer = world.caller().ask(post(&format!("/scripted_{at}{path}")), "{}").await;
+                assert_eq!(answer.status, if allowed { StatusCode::OK } else { StatusCode::FORBIDDEN }, "{path}: {}", answer.text());
+                assert!(allowed || answer.text().contains("unmetered: allow"), "the remedy: {}", answer.text());
+            }
+            assert_eq!(world.count("outrigger_unmetered_calls_total", &[]), if allowed { refused.len() as f64 } else { 0.0 });
+            for (at, method, path) in &control {
+                let request = Request::builder().method(method).uri(format!("/scripted_{at}{path}")).header("content-type", JSON);
+                let answer = world.caller().ask(request, if method == Method::GET { "" } else { "{}" }).await;
+                assert_eq!(answer.status, StatusCode::OK, "{method} {path}: {}", answer.text());
+            }
+        }
+    });
+}
+
 #[test]
 fn what_no_answer_says_the_cost_of_does_not_pass_the_limit_of_its_cause() {
     run(async {

@@ -94,25 +94,23 @@ impl WorksFile {
         }
     }
 
-    /// Writes the text: all of it, or the file stays as it was. The file tells who uses the app: it is for the proxy's own user. Then the
-    /// files that were taken over are removed: their works are in the text.
+    /// Writes the text: all of it, or the file stays as it was. The file tells who uses the app: it is for the proxy's own user.
     ///
     /// # Errors
-    /// The disk refuses. A file that cannot be removed stays this process's, and the next write tries again.
+    /// The disk refuses.
     pub fn write(&mut self, text: &[u8]) -> io::Result<()> {
         let beside = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(text)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
-        File::open(&self.dir)?.sync_all()?;
-        self.remove_taken_over()
+        File::open(&self.dir)?.sync_all()
     }
 
     /// Removes the process's file and those that were taken over: another place has their works.
     ///
     /// # Errors
-    /// As [`write`](Self::write).
+    /// As [`remove_taken_over`](Self::remove_taken_over).
     pub fn clear(&mut self) -> io::Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -121,7 +119,11 @@ impl WorksFile {
         self.remove_taken_over()
     }
 
-    fn remove_taken_over(&mut self) -> io::Result<()> {
+    /// Removes the files that were taken over: their works are in the text that was written last.
+    ///
+    /// # Errors
+    /// A file that cannot be removed stays this process's, and the next call tries again.
+    pub fn remove_taken_over(&mut self) -> io::Result<()> {
         let mut failed = None;
         self.taken_over.retain(|(path, _)| match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -201,9 +203,9 @@ mod tests {
         assert_eq!(texts(&next.scan().free), Vec::<&str>::new(), "it has them already");
         drop(one);
         assert_eq!(texts(&next.scan().free), ["first"], "it looks again while it runs");
-        // Until its next write the files that it has taken over are there.
-        assert_eq!(fs::read(dir.join("works-2.json")).expect("there"), b"third");
         next.write(b"all").expect("written");
+        assert_eq!(fs::read(dir.join("works-2.json")).expect("there"), b"third", "until its own file has their works");
+        next.remove_taken_over().expect("removed");
         assert!(!dir.join("works-0.json").exists() && !dir.join("works-2.json").exists());
         drop(next);
         assert_eq!(texts(&open().1.free), ["all"]);
@@ -221,11 +223,11 @@ mod tests {
         fs::remove_file(path(1)).expect("removed");
         fs::create_dir(path(1)).expect("made");
         fs::remove_file(path(2)).expect("removed");
-        assert!(all[0].write(b"more").is_err());
+        assert!(all[0].write(b"more").is_ok() && all[0].remove_taken_over().is_err());
         assert_eq!([1, 2, 3, 4].map(|slot| path(slot).exists()), [true, false, false, false]);
         assert_eq!(all[0].taken_over.len(), 1, "its lock is held");
         fs::remove_dir(path(1)).expect("removed");
-        assert!(all[0].write(b"more").is_ok() && all[0].taken_over.is_empty());
+        assert!(all[0].remove_taken_over().is_ok() && all[0].taken_over.is_empty());
     }
 
     #[test]

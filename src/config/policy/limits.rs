@@ -17,12 +17,13 @@ use crate::config::{
     names,
     scalars::W,
     schema::Elsewhere,
+    signing_key,
     written::Items,
 };
 
-pub use meant::{Algorithm, Applies, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use meant::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub(in crate::config) use rows::{INBOUND, OUTBOUND};
-use written::{AlgorithmWord, OnLimitWord, Written, WrittenOnLimit};
+use written::{AlgorithmWord, OnLimitWord, Written, WrittenAsk, WrittenOnLimit};
 
 impl Policy for Vec<Limit> {
     type Written = Items<Written>;
@@ -127,7 +128,7 @@ fn on_limit(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Writ
     let act = match &written.on_limit {
         WrittenOnLimit::Word(W(OnLimitWord::Refuse)) => OnLimit::Refuse,
         WrittenOnLimit::Word(W(OnLimitWord::CacheOnly)) => OnLimit::CacheOnly,
-        WrittenOnLimit::Word(W(OnLimitWord::Ask)) => OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100 }),
+        WrittenOnLimit::Word(W(OnLimitWord::Ask)) => OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100, webhook: None }),
         WrittenOnLimit::Act { degrade: Some(degrade), .. } => {
             let provider = degrade.provider.as_ref().map(|name| name.0.0.as_str());
             checks::degrades(build, place, path, provider, unit);
@@ -136,7 +137,9 @@ fn on_limit(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Writ
                 None => OnLimit::Refuse,
             }
         }
-        WrittenOnLimit::Act { ask: Some(ask), .. } => OnLimit::Ask(AskPerson { wait: ask.wait.0, max: small(&ask.max) }),
+        WrittenOnLimit::Act { ask: Some(ask), .. } => {
+            OnLimit::Ask(AskPerson { wait: ask.wait.0, max: small(&ask.max), webhook: hook(build, path, ask) })
+        }
         WrittenOnLimit::Act { .. } => OnLimit::Refuse,
     };
     if act != OnLimit::Refuse && written.queue.is_some() {
@@ -146,6 +149,29 @@ fn on_limit(build: &mut Build<'_>, place: &Place<'_>, path: &str, written: &Writ
         build.fault(at(build), "`on_limit` is for what a window counts; requests in flight are refused, or wait in a `queue`");
     }
     act
+}
+
+/// The webhook that is told of held requests. A secret that signs nothing is reported, and so is a webhook whose answer is not believed.
+fn hook(build: &mut Build<'_>, path: &str, ask: &WrittenAsk) -> Option<Arc<AskHook>> {
+    let (url, secret) = (ask.webhook.as_ref()?.0.0.clone(), ask.secret.as_ref()?.0.clone());
+    if let Err(why) = signing_key(&secret) {
+        build.fault(build.seen.value(&format!("{path}.on_limit.ask.secret")), why);
+    }
+    let decides = of_this_machine_or_tls(url.reveal());
+    if !decides {
+        let message = "whoever stands between could write the webhook's answer: without https it decides nothing, and a yes comes through the \
+                       admin door alone";
+        build.note(build.seen.value(&format!("{path}.on_limit.ask.webhook")), message);
+    }
+    Some(Arc::new(AskHook { url, secret, decides }))
+}
+
+/// Whether nobody but the server of this URL can write its answers.
+fn of_this_machine_or_tls(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let is_local = host.eq_ignore_ascii_case("localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    uri.scheme_str() == Some("https") || is_local
 }
 
 fn queue(build: &mut Build<'_>, path: &str, written: &Written, unit: Unit) -> Option<Queue> {

@@ -1,22 +1,34 @@
 //! Requests that a spent limit holds until a person says yes (`on_limit: ask`).
 //!
 //! A held request is known by a short id. It goes on after a yes, is refused after a no or when its time is over, and is forgotten
-//! when its client goes away. The requests are those of this process.
+//! when its client goes away. The requests are those of this process. Where the limit names a webhook, each held request is a
+//! [`Plea`]: whoever posts takes it up, and the request waits whether anybody does or not.
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::clock;
+use crate::{
+    arrival::Door,
+    clock,
+    config::{AskHook, AskPerson},
+};
+
+/// Most held requests that wait to be posted.
+const WAITING: usize = 1_024;
 
 /// The held requests.
 #[derive(Debug, Default)]
-pub struct Approvals(Mutex<BTreeMap<String, Held>>);
+pub struct Approvals {
+    held: Mutex<BTreeMap<String, Held>>,
+    /// The way to whoever posts; empty: nobody does.
+    pleas: OnceLock<mpsc::Sender<Plea>>,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -28,14 +40,37 @@ struct Held {
 /// A held request, for the person who decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
+    /// The door at which it came in.
+    pub door: Door,
+    /// Its route.
+    pub route: Arc<str>,
     /// The limit that is spent.
     pub limit: Arc<str>,
+    /// The limit's amount and window in words.
+    pub terms: String,
     /// The caller; `None`: it is unknown.
     pub caller: Option<Arc<str>>,
     /// The request in words: a model call's provider and model, else method and path.
     pub what: String,
+    /// A model call's provider and model; `None`: it is no model call. The model may be unknown.
+    pub model: Option<(Arc<str>, Option<Arc<str>>)>,
     /// Nano-dollars that it is expected to cost; `None`: nobody knows.
     pub nano_usd: Option<u64>,
+}
+
+/// A held request that a webhook is to be told of.
+#[derive(Debug, Clone)]
+pub struct Plea {
+    /// The id to answer by.
+    pub id: String,
+    /// The request.
+    pub about: About,
+    /// The webhook.
+    pub hook: Arc<AskHook>,
+    /// The time from which it is held.
+    pub since: SystemTime,
+    /// The longest that it is held.
+    pub wait: Duration,
 }
 
 /// A request while it is held.
@@ -47,10 +82,10 @@ pub struct Pending {
 }
 
 impl Approvals {
-    /// Holds a request; `None`: `most` of the limit are held.
-    pub fn hold(self: &Arc<Self>, about: About, most: usize, since: SystemTime) -> Option<Pending> {
-        let mut held = self.0.lock();
-        if held.values().filter(|other| other.about.limit == about.limit).count() >= most {
+    /// Holds a request; `None`: as many of the limit are held as may be.
+    pub fn hold(self: &Arc<Self>, about: About, terms: &AskPerson, since: SystemTime) -> Option<Pending> {
+        let mut held = self.held.lock();
+        if held.values().filter(|other| other.about.limit == about.limit).count() >= terms.max as usize {
             return None;
         }
         let (sender, answer) = oneshot::channel();
@@ -66,18 +101,34 @@ impl Approvals {
 
     /// Answers a held request; `false`: none has this id.
     pub fn answer(&self, id: &str, yes: bool) -> bool {
-        let held = self.0.lock().remove(id);
+        let held = self.held.lock().remove(id);
         held.is_some_and(|held| held.answer.send(yes).is_ok())
     }
 
     /// The held requests, by id, each with the time from which it is held.
     pub fn list(&self) -> Vec<(String, About, SystemTime)> {
-        self.0.lock().iter().map(|(id, held)| (id.clone(), held.about.clone(), held.since)).collect()
+        self.held.lock().iter().map(|(id, held)| (id.clone(), held.about.clone(), held.since)).collect()
     }
 
     /// How many requests are held.
     pub fn count(&self) -> usize {
-        self.0.lock().len()
+        self.held.lock().len()
+    }
+
+    /// Whether a request is held under this id.
+    pub fn holds(&self, id: &str) -> bool {
+        self.held.lock().contains_key(id)
+    }
+
+    /// The pleas from now on, for the one who posts them. `None`: somebody has them already.
+    pub fn pleas(&self) -> Option<mpsc::Receiver<Plea>> {
+        let (sender, pleas) = mpsc::channel(WAITING);
+        self.pleas.set(sender).is_ok().then_some(pleas)
+    }
+
+    /// Gives a plea to the one who posts; `false`: nobody does, or too many wait.
+    pub fn plead(&self, plea: Plea) -> bool {
+        self.pleas.get().is_some_and(|pleas| pleas.try_send(plea).is_ok())
     }
 }
 
@@ -95,7 +146,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.all.0.lock().remove(&self.id);
+        self.all.held.lock().remove(&self.id);
     }
 }
 
@@ -106,8 +157,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_is_held_until_it_is_answered_leaves_or_is_late() {
         let all = Arc::new(Approvals::default());
-        let about = |limit: &str| About { limit: limit.into(), caller: None, what: "openai gpt-4o".into(), nano_usd: Some(5) };
-        let hold = |limit| all.hold(about(limit), 2, SystemTime::UNIX_EPOCH);
+        let about = |limit: &str| About {
+            door: Door::Outbound,
+            route: "chat".into(),
+            limit: limit.into(),
+            terms: "1 USD per day".into(),
+            caller: None,
+            what: "openai gpt-4o".into(),
+            model: None,
+            nano_usd: Some(5),
+        };
+        let terms = AskPerson { wait: Duration::from_secs(1), max: 2, webhook: None };
+        let hold = |limit| all.hold(about(limit), &terms, SystemTime::UNIX_EPOCH);
         let (first, second) = (hold("budget").expect("room"), hold("budget").expect("room"));
         assert!(hold("budget").is_none(), "as many as may wait");
         let other = hold("other").expect("another limit has room of its own");

@@ -45,7 +45,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use abroad::Abroad;
-pub use approvals::{About, Approvals};
+pub use approvals::{About, Approvals, Plea};
 pub use demand::{Demand, Estimate, Over};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};

@@ -66,6 +66,11 @@ impl Kept {
     }
 }
 
+/// Whether a caller of this name pays for an open work of a kept book. A text that is no book names nobody.
+pub fn pays(text: &[u8], name: &str) -> bool {
+    Kept::read(text).is_ok_and(|kept| kept.open.iter().any(|open| open.said.caller.as_deref() == Some(name)))
+}
+
 /// The moment of `since`, in seconds since 1970, on the clock of this process. A moment before the clock's begin: the present.
 fn began(since: u64, now: Instant, seconds: u64) -> Instant {
     now.checked_sub(Duration::from_secs(seconds.saturating_sub(since))).unwrap_or(now)
@@ -274,6 +279,7 @@ mod tests {
         for text in ["", "{}", r#"{"format":2,"open":[],"paid":[]}"#] {
             assert!(next.take_over(text.as_bytes(), start, 1).is_err(), "{text}");
         }
+        assert_eq!(["bert", "anna", "carl"].map(|name| pays(&text, name)), [true, true, false]);
         assert!(book.erase("bert") && !book.erase("bert"));
         let text = String::from_utf8(book.kept(later, 1_800_000_000).expect("no Redis")).expect("text");
         assert!(text.contains("anna") && !text.contains("bert"), "{text}");

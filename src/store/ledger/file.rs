@@ -87,6 +87,9 @@ pub enum FileError {
     /// A block cannot be read.
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    /// What has to be written before the ledger is not written.
+    #[error("the ledger waits for another file: {0}")]
+    Waits(String),
     /// In words.
     #[error("{0}")]
     Other(String),

@@ -105,10 +105,13 @@ impl Inner {
         }
     }
 
-    /// Notes a failure and closes the file: after a failed read or write redb refuses all work on an open file.
+    /// Notes a failure and closes the file: after a failed read or write redb refuses all work on an open file. A file that was not
+    /// touched stays open.
     pub(super) fn fail(&self, books: &mut Books, error: &FileError) {
         self.counts.failures.fetch_add(1, Relaxed);
-        books.file = None;
+        if !matches!(error, FileError::Waits(_)) {
+            books.file = None;
+        }
         let trouble = Trouble::of(error);
         if books.trouble.as_ref() != Some(&trouble) {
             tracing::warn!("the ledger cannot be written, what is counted waits in memory: {trouble}");
@@ -175,6 +178,9 @@ impl Inner {
     /// One transaction: the sealed rows, and the names that they need.
     fn write(&self, books: &mut Books) -> Result<(), FileError> {
         let Some(file) = books.file.clone() else { return Ok(()) };
+        if let Some(first) = self.first.get().filter(|_| books.sealed.is_some()) {
+            first().map_err(FileError::Waits)?;
+        }
         let (names, lens) = {
             let open = self.open.lock();
             (open.names.unsaved(), open.names.lens())

@@ -113,6 +113,9 @@ impl Terms {
     }
 }
 
+/// Writes something that stands before a commit; the error says why it could not.
+type First = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// The ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Inner>);
@@ -131,6 +134,8 @@ pub(crate) struct Inner {
     seen: Mutex<Option<State>>,
     /// The ledger in Redis; empty: it is in a file or in memory.
     shared: OnceLock<Shared>,
+    /// Writes what has to be on the disk before any row is.
+    first: OnceLock<First>,
     call: Mutex<bool>,
     called: Condvar,
     counts: Counts,
@@ -192,6 +197,7 @@ impl Ledger {
             held: AtomicU64::new(0),
             seen: Mutex::default(),
             shared: OnceLock::new(),
+            first: OnceLock::new(),
             call: Mutex::new(false),
             called: Condvar::new(),
             counts: Counts::default(),
@@ -210,6 +216,13 @@ impl Ledger {
         let shared = Shared::new(remote, &self.0.terms, clock::unguessable_id());
         // A second call changes nothing: what was counted goes where it went.
         let _ = self.0.shared.set(shared);
+    }
+
+    /// From now on `first` is called before each commit to the file, after its rows are taken: what `first` writes knows every call of the
+    /// commit. While it fails, the rows wait, as with a full disk. A ledger in Redis does not call it. It blocks the keeper's thread.
+    pub fn write_first(&self, first: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        // A second call changes nothing: one book stands before the ledger.
+        let _ = self.0.first.set(Box::new(first));
     }
 
     /// A batch for one more worker.

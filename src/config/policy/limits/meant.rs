@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::config::{key::KeyPart, mode::Mode};
+use crate::config::{Secret, key::KeyPart, mode::Mode};
 
 /// One limit. A limit counts where it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,12 +110,25 @@ pub struct Degrade {
 }
 
 /// How long requests wait for a person's yes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskPerson {
     /// The longest that a request is held.
     pub wait: Duration,
     /// Most requests that are held at once.
     pub max: u32,
+    /// Who is told of each held request; `None`: nobody is.
+    pub webhook: Option<Arc<AskHook>>,
+}
+
+/// A webhook that is told of held requests, by the Standard Webhooks specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskHook {
+    /// Where it is posted.
+    pub url: Secret,
+    /// Signs the body.
+    pub secret: Secret,
+    /// Whether the answer may decide: it came over TLS, or from this machine. Anybody on the way could write any other answer.
+    pub decides: bool,
 }
 
 /// The unit of a limit.

@@ -2,12 +2,13 @@
 
 use super::written::{AlgorithmWord, Amount, OnLimitWord, Source, TierName};
 use crate::config::{
+    block::alerts::HOOK_URL,
     key::KEYS,
     mode::MODE_KEY,
     policy::limits::{Applies, OnStoreError, Unpriced},
     schema::{
         Advice, Elsewhere, Json, Key, Kind, Scalar, Table,
-        kinds::{COUNT_OF, DOLLARS, NAME, SHARE, TEXT as MODEL_NAME, TIME_OF},
+        kinds::{COUNT_OF, DOLLARS, NAME, SECRET, SHARE, TEXT as MODEL_NAME, TIME_OF},
     },
 };
 
@@ -118,8 +119,12 @@ static ASK_TABLE: Table = Table::new(
     &[
         Key::new("wait", TIME_OF, "The longest that a request is held; then it is refused.").within("1s", "1d").default("10m"),
         Key::new("max", COUNT_OF, "Most requests that are held at once; further ones are refused.").within("1", "10k").default("100"),
+        Key::new("webhook", HOOK_URL, "A URL that is told of each held request, by the Standard Webhooks specification. Over https its answer may say `{\"decision\": \"allow\"}` or `refuse`.")
+            .eg("\"${ASK_WEBHOOK_URL:-}\""),
+        Key::new("secret", SECRET, "Signs the webhook: `whsec_` and base64.").eg("\"${ASK_WEBHOOK_SECRET:-}\""),
     ],
-);
+)
+.needs(&[("webhook", "secret"), ("secret", "webhook")]);
 
 static QUEUE_TABLE: Table = Table::new(
     "queue",

@@ -66,8 +66,22 @@ fn a_spent_limit_may_act() {
     };
     assert_eq!(of("refuse"), OnLimit::Refuse);
     assert_eq!(of("cache_only"), OnLimit::CacheOnly);
-    assert_eq!(of("ask"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100 }));
-    assert_eq!(of("{ask: {wait: 1m}}"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(60), max: 100 }));
+    assert_eq!(of("ask"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(600), max: 100, webhook: None }));
+    assert_eq!(of("{ask: {wait: 1m}}"), OnLimit::Ask(AskPerson { wait: Duration::from_secs(60), max: 100, webhook: None }));
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    for (url, decides) in [
+        ("https://yes.example/ask", true),
+        ("http://127.0.0.1:9/ask", true),
+        ("http://[::1]:9/ask", true),
+        ("http://localhost/ask", true),
+        ("http://yes.example/ask", false),
+        ("http://10.0.0.9/ask", false),
+    ] {
+        let asked = of(&format!("{{ask: {{webhook: '{url}', secret: {secret}}}}}"));
+        let OnLimit::Ask(AskPerson { webhook: Some(hook), .. }) = &asked else { panic!("{asked:?}") };
+        assert_eq!((hook.url.reveal(), hook.secret.reveal(), hook.decides), (url, secret, decides));
+        assert!(!format!("{asked:?}").contains("yes.example") && !format!("{asked:?}").contains("whsec_"));
+    }
     let model = || "gpt-4o-mini".into();
     assert_eq!(of("{degrade: {model: gpt-4o-mini}}"), OnLimit::Degrade(Degrade { provider: None, model: model() }));
     assert_eq!(
@@ -81,6 +95,10 @@ fn a_spent_limit_may_act() {
     says(&outbound("{degrade: {}}"), "4:44", "needs `model`");
     says(&outbound("{degrade: {model: m}, ask: {}}"), "4:65", "conflicts with");
     says(&outbound("{degrade: {model: m, provider: nobody}}"), "4:74", "nobody");
+    says(&outbound("{ask: {webhook: 'https://h/x'}}"), "4:50", "`webhook` has no meaning without `secret`");
+    says(&outbound("{ask: {secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw}}"), "4:50", "`secret` has no meaning without `webhook`");
+    says(&outbound("{ask: {webhook: 'https://h/x', secret: abc}}"), "4:82", "whsec_");
+    says(&outbound("{ask: {webhook: 'h/x', secret: abc}}"), "4:59", "is not a URL");
     says(&outbound("ask, queue: {max: 1, wait: 1s}"), "4:33", "is for a limit without one");
     says(&limit("concurrency: 1, on_limit: ask"), "4:24", "`on_limit` is for what a window counts");
     says(&limit("requests: 1, window: 1m, on_limit: {degrade: {model: m}}"), "4:44", "an inbound request has no model");

@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 use super::{Applies, OnStoreError, Unit, Unpriced};
 use crate::config::{
+    Secret,
+    block::alerts::HookUrl,
     error::quoted,
     key::{KeyPart, KeyWord},
     mode::ModeWord,
@@ -65,6 +67,8 @@ pub(super) struct WrittenDegrade {
 pub(super) struct WrittenAsk {
     pub(super) wait: W<Duration>,
     pub(super) max: W<Count>,
+    pub(super) webhook: Option<W<HookUrl>>,
+    pub(super) secret: Option<W<Secret>>,
 }
 
 /// The word of `on_limit:`.
