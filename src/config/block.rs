@@ -39,7 +39,7 @@ pub use sentry::Sentry;
 pub use shutdown::Shutdown;
 pub use store::{Redis, Store};
 pub use target::Protocol;
-pub use telemetry::{LogFormat, Telemetry};
+pub use telemetry::{LogFormat, SentLogs, Telemetry};
 pub use tls::{ClientAuth, ListenerTls, RedisTls, TargetTls, TlsVersion};
 pub use tokens::{Role, Token};
 pub use warm::Warm;

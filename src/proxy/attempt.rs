@@ -232,7 +232,7 @@ async fn one_try(
         Ok(responded) => {
             ask.tries.last.set(Some(responded.took));
             ask.tries.wait(responded.took);
-            aim.pool.cells.duration.observe_duration(responded.took);
+            aim.pool.cells.duration.observe_duration_within(responded.took, ask.within());
             for bound in &responded.overran {
                 aim.pool.cells.timed_out(bound);
             }

@@ -131,6 +131,7 @@ fn count(ending: &Ending) {
         reject: answer.reject,
         broken: ending.outcome == ExchangeOutcome::UpstreamBroken,
         at: ending.at,
+        span: ask.trace().and_then(|trace| trace.within(|| ask.at + ending.total())),
     });
 }
 
@@ -256,6 +257,7 @@ impl Ending {
             ask.tries.steps.borrow().iter().filter(|step| step.is_thrown_away()).map(|step| step.result).collect();
         sink(&Record {
             trace_id: ask.trace().map(|trace| trace.context.trace_id),
+            span_id: ask.trace().map(|trace| trace.context.span_id),
             caller: ask.caller_name().unwrap_or_default(),
             status: answer.status,
             reason: answer.reject,
@@ -316,6 +318,7 @@ fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Recor
         at: ask.at,
         request_id: ask.request_id().text(own),
         trace_id: None,
+        span_id: None,
         door: arrival.door,
         route,
         caller: "",

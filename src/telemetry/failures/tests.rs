@@ -13,6 +13,7 @@ fn record<'a>(path: &'a str, caller: &'a str) -> Record<'a> {
     Record {
         at: UNIX_EPOCH + Duration::from_millis(NOW),
         request_id: "r-1",
+        span_id: None,
         trace_id: None,
         door: Door::Inbound,
         route: "api",
