@@ -268,7 +268,20 @@ pub(super) const BORN: &[(Family, &[&[&str]])] = &[
     (Family::AcceptErrors, &[&["inbound"], &["outbound"]]),
     (Family::ConfigReloads, &[&["applied"], &["refused"]]),
     (Family::LogDropped, &[&["access"], &["process"]]),
-    (Family::OtlpExports, &[&["traces", "ok"], &["traces", "error"], &["traces", "dropped"], &["metrics", "ok"], &["metrics", "error"], &["logs", "ok"], &["logs", "error"], &["logs", "dropped"]]),
+    (Family::SentryEvents, &[&["sent"], &["refused"], &["failed"], &["limited"], &["sampled_out"]]),
+    (
+        Family::OtlpExports,
+        &[
+            &["traces", "ok"],
+            &["traces", "error"],
+            &["traces", "dropped"],
+            &["metrics", "ok"],
+            &["metrics", "error"],
+            &["logs", "ok"],
+            &["logs", "error"],
+            &["logs", "dropped"],
+        ],
+    ),
 ];
 
 impl Family {
