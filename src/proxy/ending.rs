@@ -255,13 +255,15 @@ impl Ending {
         let model = fallen.or(if asked_model.is_empty() { ending.charged.model.as_deref() } else { None }).unwrap_or(asked_model);
         let thrown_away: SmallVec<[&str; 4]> =
             ask.tries.steps.borrow().iter().filter(|step| step.is_thrown_away()).map(|step| step.result).collect();
+        let hint = if answer.status == 404 { call.and_then(|call| call.doubled(&ask.worker.live)) } else { None };
+        let detail = answer.detail.as_deref().or(hint.as_deref()).unwrap_or_default();
         sink(&Record {
             trace_id: ask.trace().map(|trace| trace.context.trace_id),
             span_id: ask.trace().map(|trace| trace.context.span_id),
             caller: ask.caller_name().unwrap_or_default(),
             status: answer.status,
             reason: answer.reject,
-            detail: answer.detail.as_deref().unwrap_or_default(),
+            detail,
             limit: answer.limit.as_deref().unwrap_or_default(),
             would_refuse: &answer.would_refuse,
             cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },

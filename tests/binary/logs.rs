@@ -227,7 +227,11 @@ impl Collector {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let kept = kept.clone();
-                thread::spawn(move || while let Some(export) = take(&stream) { kept.lock().expect("unpoisoned").push(export) });
+                thread::spawn(move || {
+                    while let Some(export) = take(&stream) {
+                        kept.lock().expect("unpoisoned").push(export)
+                    }
+                });
             }
         });
         Self { address, seen }
@@ -296,8 +300,24 @@ fn both_logs_reach_a_collector_and_an_exchange_names_its_trace() {
         .flat_map(|of| of.scope_spans)
         .flat_map(|of| of.spans)
         .collect();
-    let is_of = |span: &&opentelemetry_proto::tonic::trace::v1::Span| span.trace_id == exchange.trace_id && span.span_id == exchange.span_id;
+    let is_of =
+        |span: &&opentelemetry_proto::tonic::trace::v1::Span| span.trace_id == exchange.trace_id && span.span_id == exchange.span_id;
     assert!(spans.iter().any(|span| is_of(&span)), "the span of the exchange is there too");
     let refused = lines.iter().find(|line| said(line).contains("wrong-0-0")).expect("what the process log said");
     assert!(refused.severity_number >= 13 && refused.trace_id.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn a_breaker_that_opens_is_told_with_its_target_its_reason_and_its_time() {
+    // Nobody listens there.
+    let file = "inbound: {listen: 127.0.0.1:0, app: 'http://127.0.0.1:1', defaults: {breaker: {consecutive: 2, ratio: 'off'}}}\n";
+    let home = Home::new(&format!("{file}admin: {{listen: 127.0.0.1:0, probes: off, socket: SOCKET}}\n{QUICK}"));
+    let mut proxy = start(&home, Reader::Reads, Stdio::null());
+    for _ in 0..4 {
+        get(proxy.inbound, "/");
+    }
+    let line = proxy.wait_for("the circuit breaker of app has opened");
+    assert_eq!((&line["target"], &line["level"]), (&"app".into(), &"WARN".into()), "{line}");
+    assert!(line["reason"].is_string() && line["until"].as_str().is_some_and(|until| until.ends_with('Z')), "{line}");
+    assert_eq!(proxy.times_heard("has opened"), 1, "once, though more requests were refused");
 }
