@@ -222,10 +222,10 @@ impl App {
         }
         let fetch = Fetch::new(resolver);
         let watched = alerts::Watch::new(&config, &fetch, clock);
-        let checked = monitors::Monitors::new(&config);
-        if let Some(page) = &config.status_page {
-            let listener = status::bind(page.listen).await;
-            let listener = listener.map_err(|error| StartError::Bind { address: page.listen, door: "status_page", error })?;
+        let checked = monitors::Monitors::new(&config, shared.status.clone());
+        if let Some(listen) = config.status_page.as_ref().and_then(|page| page.listen) {
+            let listener = status::bind(listen).await;
+            let listener = listener.map_err(|error| StartError::Bind { address: listen, door: "status_page", error })?;
             addresses.status = listener.local_addr().ok();
             tokio::spawn(status::serve(listener, checked.site.clone()));
         }

@@ -16,6 +16,8 @@ mod process;
 mod reloads;
 #[path = "binary/series.rs"]
 mod series;
+#[path = "binary/status.rs"]
+mod status;
 #[path = "binary/stop.rs"]
 mod stop;
 #[path = "binary/verbs.rs"]

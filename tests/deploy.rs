@@ -138,7 +138,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 20] = [
+const DOCUMENTS: [&str; 21] = [
     "../README.md",
     "guide/alerts.md",
     "guide/attribution.md",
@@ -152,6 +152,7 @@ const DOCUMENTS: [&str; 20] = [
     "guide/protocol.md",
     "guide/redis.md",
     "guide/targets.md",
+    "guide/telemetry.md",
     "guide/web.md",
     "runbooks/alerts.md",
     "runbooks/deploy.md",

@@ -5,6 +5,8 @@
 mod batches;
 #[path = "redis/ledger.rs"]
 mod ledger;
+#[path = "redis/notices.rs"]
+mod notices;
 #[path = "cache/oracle/mod.rs"]
 mod oracle;
 #[path = "redis/random.rs"]

@@ -13,6 +13,7 @@ pub mod live;
 mod owner;
 mod page;
 mod pages;
+mod scrape;
 mod stall;
 #[cfg(test)]
 mod tests;
@@ -33,10 +34,13 @@ use tokio::{
 pub use bind::{BindError, Listeners, Socket};
 pub use health::{Dependency, Health, State};
 
-use crate::config::{
-    self,
-    error::{Mistake, Mistakes},
-    read::edit::Edit,
+use crate::{
+    config::{
+        self,
+        error::{Mistake, Mistakes},
+        read::edit::Edit,
+    },
+    telemetry::metrics::Exposition,
 };
 
 /// Most connections of one listener; further ones wait in its backlog.
@@ -56,8 +60,8 @@ pub trait Operator: Send + Sync + 'static {
     /// For `/ready`; the error says in words why the proxy is not ready (starting, draining).
     fn ready(&self) -> Result<(), String>;
 
-    /// For `/metrics`: Prometheus text format 0.0.4.
-    fn metrics(&self) -> String;
+    /// For `/metrics`.
+    fn metrics(&self, form: Exposition) -> String;
 
     /// For `/api/...`. Secrets are redacted.
     fn view(&self, view: View) -> Value;

@@ -13,7 +13,7 @@ use super::{
     About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View,
     access::{self, Visitor},
     live::Body,
-    page,
+    page, scrape,
 };
 use crate::config::Role;
 
@@ -265,7 +265,10 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             };
         }
         Page::WhoAmI => return json_answer(StatusCode::OK, &who_am_i(&visitor, entrance, shared)),
-        Page::Metrics => return text(operator.metrics()),
+        Page::Metrics => {
+            let form = scrape::form(request.headers());
+            return respond(scrape::content_type(form), operator.metrics(form));
+        }
         Page::Health => {
             let (status, body) = operator.health().answer();
             return json_answer(status, &body);
@@ -446,10 +449,6 @@ fn json_answer(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = respond("application/json", format!("{body:#}\n"));
     *response.status_mut() = status;
     response
-}
-
-fn text(body: String) -> Response<Full<Bytes>> {
-    respond("text/plain; version=0.0.4; charset=utf-8", body)
 }
 
 fn respond(content_type: &'static str, body: String) -> Response<Full<Bytes>> {

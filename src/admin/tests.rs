@@ -21,7 +21,7 @@ use crate::{
     config::{Role, Secret, Token},
     telemetry::{
         flows::{Flow, Sums},
-        metrics::Window,
+        metrics::{Exposition, Window},
     },
 };
 
@@ -45,7 +45,7 @@ impl Operator for Fake {
         self.not_ready.lock().clone().map_or(Ok(()), Err)
     }
 
-    fn metrics(&self) -> String {
+    fn metrics(&self, _: Exposition) -> String {
         "outrigger_draining 0\n".into()
     }
 

@@ -8,7 +8,7 @@ use super::App;
 use crate::{
     admin::{self, Refused},
     clock::Clock,
-    config::error::Mistake,
+    config::error::{Mistake, did_you_mean},
     policy::cache::{
         Cache, Purge,
         top::{By, Row, Saved},
@@ -91,8 +91,12 @@ pub fn view(app: &App) -> Value {
 /// Drops entries, or marks them stale.
 ///
 /// # Errors
-/// The key is not valid.
+/// The key is not valid, or there is no such route and nothing of it.
 pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refused> {
+    let unknown = match &which {
+        admin::Purge::Route(route) => no_such_route(app, route),
+        _ => None,
+    };
     let which = match which {
         admin::Purge::Tag(tag) => Which::Tag(tag.into()),
         admin::Purge::Key(key) => {
@@ -104,7 +108,22 @@ pub fn purge(app: &App, which: admin::Purge, soft: bool) -> Result<Value, Refuse
         admin::Purge::All(_) => Which::All,
     };
     let purged = app.shared.cache.purge(&Purge { which, soft }, app.shared.clock.moment());
-    Ok(json!({"purged": purged, "soft": soft}))
+    match unknown.filter(|_| purged == 0) {
+        Some(why) => Err(Refused::NotFound(why)),
+        None => Ok(json!({"purged": purged, "soft": soft})),
+    }
+}
+
+/// What to say of a route that the configuration does not have. Entries of one that a reload took away may be there all the same.
+fn no_such_route(app: &App, name: &str) -> Option<String> {
+    let live = app.live();
+    let routes = [&live.inbound, &live.outbound].into_iter().flatten().flat_map(|door| &door.routes);
+    let cached: Vec<&str> = routes.clone().filter(|route| route.policies.cache.is_some()).map(|route| &*route.name).collect();
+    if routes.clone().any(|route| *route.name == *name) {
+        return None;
+    }
+    let all = if cached.is_empty() { "no route has a cache".to_owned() } else { format!("those with a cache: {}", cached.join(", ")) };
+    Some(format!("there is no route `{name}`{}; {all}", did_you_mean(name, cached.iter().copied())))
 }
 
 /// Removes from memory the entries that purges have left there, on a thread that may block. Ends after the cache does.

@@ -40,7 +40,7 @@ const SAVE: u64 = 60_000;
 pub struct Monitors {
     tracks: Mutex<BTreeMap<Arc<str>, Track>>,
     kept: Option<Arc<Kept>>,
-    /// The status page.
+    /// The status page, which the proxy's doors serve too.
     pub site: Arc<ArcSwap<Site>>,
     /// Wakes the task after a reload.
     pub changed: Arc<Notify>,
@@ -58,7 +58,7 @@ struct Due {
 
 impl Monitors {
     /// Nothing is checked yet. What a process before has seen is taken from `store.state_dir`.
-    pub fn new(config: &config::Config) -> Self {
+    pub fn new(config: &config::Config, site: Arc<ArcSwap<Site>>) -> Self {
         let dir = config.store.state_dir.as_deref().filter(|_| config.monitors.is_some());
         let mut tracks = BTreeMap::new();
         let kept = dir.and_then(|dir| {
@@ -70,7 +70,7 @@ impl Monitors {
             }
             Some(Arc::new(kept))
         });
-        Self { tracks: Mutex::new(tracks), kept, site: Arc::default(), changed: Arc::default() }
+        Self { tracks: Mutex::new(tracks), kept, site, changed: Arc::default() }
     }
 
     /// What is down or slow, for alerts.

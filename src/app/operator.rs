@@ -22,7 +22,7 @@ use crate::{
     config::Limit,
     policy::{breaker, cache::Event},
     proxy::live::{LiveDoor, LiveRoute},
-    telemetry::metrics::{Family, Reading},
+    telemetry::metrics::{Exposition, Family, Reading},
     upstream::Reached,
 };
 
@@ -115,8 +115,8 @@ impl Operator for Desk {
         }
     }
 
-    fn metrics(&self) -> String {
-        self.0.upgrade().map(|app| app.telemetry.metrics().render()).unwrap_or_default()
+    fn metrics(&self, form: Exposition) -> String {
+        self.0.upgrade().map(|app| app.telemetry.metrics().render_as(form)).unwrap_or_default()
     }
 
     fn view(&self, view: View) -> Value {

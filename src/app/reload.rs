@@ -186,7 +186,7 @@ impl App {
 fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     let listen = |config: &Config| (config.inbound.as_ref().map(|d| d.listen), config.outbound.as_ref().map(|d| d.listen));
     let admin = |config: &Config| (config.admin.listen, config.admin.probes, config.admin.socket.clone());
-    let page = |config: &Config| config.status_page.as_ref().map(|page| page.listen);
+    let page = |config: &Config| config.status_page.as_ref().and_then(|page| page.listen);
     if listen(running) != listen(wanted) || admin(running) != admin(wanted) || page(running) != page(wanted) {
         return Some("a listener");
     }

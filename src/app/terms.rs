@@ -143,6 +143,12 @@ pub fn applied(
     if !policies.fallback.is_empty() {
         let mut terms = Terms::default();
         policies.fallback.iter().for_each(|one| terms.add(THEN, fallback(one, config)));
+        if door == Door::Outbound {
+            terms.add(
+                "hides",
+                "a key that the provider refuses, the app's own too: the process log and `outrigger errors` name it (bad_key)",
+            );
+        }
         add("fallback", Mode::Enforce, terms);
     }
     if let Some(policy) = &policies.compress {

@@ -146,6 +146,9 @@ impl DoorReport {
         self.certificates.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         for provider in &self.providers {
             writeln!(f, "  /{:<12} {} ({}; {})", provider.name, provider.url, provider.api, provider.credential)?;
+            if let Some(version) = provider.version() {
+                writeln!(f, "  {:<13} the app's base URL ends in /{}, without /{version}: the url has it", "", provider.name)?;
+            }
         }
         match self.routes.len() {
             0 => writeln!(f, "  no routes: everything goes through")?,
@@ -164,6 +167,12 @@ impl DoorReport {
 }
 
 impl ProviderReport {
+    /// The version that the url ends in, such as `v1`. Many clients write it too.
+    fn version(&self) -> Option<&str> {
+        let last = self.url.rsplit('/').next()?;
+        last.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).map(|_| last)
+    }
+
     fn of(provider: &Provider) -> Self {
         let credential = match provider.keys.len() {
             0 => "the app's own credential passes through".to_owned(),

@@ -20,7 +20,7 @@ pub mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 use self::said::{Common, Failure, Said};
 use crate::config::{LogFormat, read::Overrides, schema};
@@ -109,9 +109,16 @@ impl RunArgs {
     }
 }
 
+/// A variable that is set and empty stands for an absent one, as in the configuration: it is not asked for.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg }).mut_subcommands(without_empty)
+}
+
 /// Reads the arguments and runs the verb.
 pub fn main() -> ExitCode {
-    let Arguments { common, verb } = Arguments::parse();
+    let matches = without_empty(Arguments::command()).get_matches();
+    let Arguments { common, verb } = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check { file } => common.tell(check::said(&file)),

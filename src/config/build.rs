@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Origin, Policies,
-    block::{admin, alerts, file, inbound, monitors, outbound, sentry, shutdown, store, telemetry, warm},
+    block::{admin, alerts, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -92,7 +92,7 @@ impl<'a> Build<'a> {
         let shutdown = shutdown::build(self, &root.shutdown);
         let alerts = alerts::build(self, root.alerts);
         let monitors = monitors::build(self, root.monitors, inbound.as_ref(), outbound.as_ref());
-        let status_page = monitors::page(self, root.status_page);
+        let status_page = status_page::page(self, root.status_page, inbound.as_ref());
         let sentry = sentry::build(self, root.sentry);
         let config = Config {
             alerts,
@@ -139,7 +139,7 @@ fn listeners(build: &mut Build<'_>, config: &Config) {
     listeners.extend(config.outbound.as_ref().map(|door| ("outbound.listen", door.listen)));
     listeners.extend(config.admin.listen.map(|at| ("admin.listen", at)));
     listeners.extend(config.admin.probes.map(|at| ("admin.probes", at)));
-    listeners.extend(config.status_page.as_ref().map(|page| ("status_page.listen", page.listen)));
+    listeners.extend(config.status_page.as_ref().and_then(|page| page.listen).map(|at| ("status_page.listen", at)));
     for (n, (path, at)) in listeners.iter().enumerate() {
         let overlap = |other: &SocketAddr| {
             at.port() != 0

@@ -247,8 +247,8 @@ pub(super) fn nearest<'a>(text: &str, choices: impl IntoIterator<Item = &'a str>
         .map(|(_, choice)| choice)
 }
 
-/// `; did you mean ...?` or nothing.
-pub(super) fn did_you_mean<'a>(text: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
+/// `; did you mean ...?` with the nearest of the choices, or nothing if none is near.
+pub fn did_you_mean<'a>(text: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
     nearest(text, choices).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 

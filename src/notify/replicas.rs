@@ -165,7 +165,11 @@ fn severity_key(id: &str, severity: crate::config::Severity) -> String {
 }
 
 async fn claim<S: Shelf>(shelf: &S, incident: &Incident) -> bool {
-    let mine = shelf.claim(&key("told", &incident.id), CLAIM).await.unwrap_or(true);
+    let claimed = shelf.claim(&key("told", &incident.id), CLAIM).await;
+    if let Err(error) = &claimed {
+        tracing::warn!(%error, "Redis is away: the replicas cannot agree who tells of an incident, and each tells by itself");
+    }
+    let mine = claimed.unwrap_or(true);
     claim_severity(shelf, incident).await;
     if mine {
         let _ = shelf.renew(&key("holder", &incident.id), CLAIM).await;

@@ -202,6 +202,12 @@ impl Breaker {
         state_of(self.word.load(Relaxed))
     }
 
+    /// The time until its next probe; `None`: it is not open, or held open by hand.
+    pub fn rests(&self, now: Instant) -> Option<Duration> {
+        let slow = self.slow.lock();
+        (self.state() == State::Open && !slow.forced).then(|| slow.until.saturating_duration_since(now))
+    }
+
     /// Opens it until [`close`](Self::close), whatever the outcomes.
     pub fn open(&self, now: Instant) {
         let mut slow = self.slow.lock();

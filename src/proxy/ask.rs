@@ -28,7 +28,7 @@ use crate::{
         limits::{Keyed, Over},
         timeout::{self, Deadline},
     },
-    telemetry::{failures::TryStep, trace::Trace},
+    telemetry::{failures::TryStep, metrics::SpanPoint, trace::Trace},
 };
 
 /// The record of a request.
@@ -226,6 +226,11 @@ impl Ask {
     /// The request's place in its trace, if it has one.
     pub fn trace(&self) -> Option<&Trace> {
         self.trace.get()
+    }
+
+    /// The request's span, for a value that is measured in it now; `None`: no trace, or one that is not sampled.
+    pub fn within(&self) -> Option<SpanPoint> {
+        self.trace()?.within(|| self.proxy.shared.clock.wall())
     }
 
     /// Inbound: the token by which outbound calls refer to this request.

@@ -143,7 +143,7 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             // A connection that was closed while idle says nothing about the target's health.
             let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
             if let Some(state) = permit.settle(vote, Instant::now(), &proxy.chance) {
-                turned(state, &aim.pool.target.name, tried.word);
+                turned(&ask, state, &aim.pool.target.name, &guards, tried.word);
             }
         }
         cells.tried(tried.word);
@@ -186,11 +186,16 @@ fn count(cells: &TargetCells, judgement: &Judgement) {
     }
 }
 
-/// Says in the process's log that a breaker has opened or closed; `word` says how the try ended that has done it.
-fn turned(state: breaker::State, name: &str, word: &'static str) {
+/// Says in the process's log that a breaker has opened or closed; `word` says how the try ended that has done it. A breaker opens for
+/// seconds at least: that bounds the lines.
+fn turned(ask: &Ask, state: breaker::State, target: &str, guards: &Guards, word: &'static str) {
     match state {
-        breaker::State::Open => tracing::warn!("the circuit breaker of {name} has opened after a try that ended in `{word}`"),
-        _ => tracing::warn!("the circuit breaker of {name} has closed: its target works again"),
+        breaker::State::Open => {
+            let rests = guards.rests(Instant::now()).unwrap_or_default();
+            let until = humantime::format_rfc3339_millis(ask.proxy.shared.clock.wall() + rests).to_string();
+            tracing::warn!(target, reason = word, until, "the circuit breaker of {target} has opened after a try that ended in `{word}`");
+        }
+        _ => tracing::warn!(target, reason = word, "the circuit breaker of {target} has closed: its target works again"),
     }
 }
 
@@ -232,7 +237,7 @@ async fn one_try(
         Ok(responded) => {
             ask.tries.last.set(Some(responded.took));
             ask.tries.wait(responded.took);
-            aim.pool.cells.duration.observe_duration(responded.took);
+            aim.pool.cells.duration.observe_duration_within(responded.took, ask.within());
             for bound in &responded.overran {
                 aim.pool.cells.timed_out(bound);
             }
@@ -272,7 +277,10 @@ fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
 
 /// Lets a refused key rest, and says whether another key may serve.
 fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
-    let (Some(provider), Some(key)) = (aim.provider, key) else { return false };
+    let (Some(provider), Some(key)) = (aim.provider, key) else {
+        say_of_own_key(ask, aim, tried);
+        return false;
+    };
     if let (true, Ok(attempted)) = (ask.proxy.telemetry.flows.are_watched(), &tried.answer) {
         provider.keyring.told(key, quota_left(&attempted.head.headers));
     }
@@ -292,6 +300,17 @@ fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> boo
         tracing::warn!(provider = %provider.name, key = key + 1, reason = tried.word, ?rest, "a configured key rests");
     }
     another
+}
+
+/// Says that a provider has refused the credential of the app: a fallback would hide it.
+fn say_of_own_key(ask: &Ask, aim: &Aim<'_>, tried: &Tried) {
+    if let (Some(provider), Some(ErrorClass::BadKey)) = (aim.provider, tried.class) {
+        let route = &*ask.route_name();
+        tracing::warn!(
+            provider = %provider.name, route, reason = tried.word,
+            "{} refuses the credential that the app itself sends: no key is configured for this provider", provider.name
+        );
+    }
 }
 
 /// Whether a target that was sent all of the request may have done the work: it was too slow, it broke off, or it gave an answer that

@@ -436,6 +436,7 @@ impl Bill {
             first_token: self.first_token.map(|at| at.saturating_duration_since(self.began)),
             error: observed.error.map(|class| class.as_str()),
             unattributed: order.unattributed,
+            span: self.ask.within(),
         });
     }
 }

@@ -131,6 +131,7 @@ fn count(ending: &Ending) {
         reject: answer.reject,
         broken: ending.outcome == ExchangeOutcome::UpstreamBroken,
         at: ending.at,
+        span: ask.trace().and_then(|trace| trace.within(|| ask.at + ending.total())),
     });
 }
 
@@ -254,12 +255,15 @@ impl Ending {
         let model = fallen.or(if asked_model.is_empty() { ending.charged.model.as_deref() } else { None }).unwrap_or(asked_model);
         let thrown_away: SmallVec<[&str; 4]> =
             ask.tries.steps.borrow().iter().filter(|step| step.is_thrown_away()).map(|step| step.result).collect();
+        let hint = if answer.status == 404 { call.and_then(|call| call.doubled(&ask.worker.live)) } else { None };
+        let detail = answer.detail.as_deref().or(hint.as_deref()).unwrap_or_default();
         sink(&Record {
             trace_id: ask.trace().map(|trace| trace.context.trace_id),
+            span_id: ask.trace().map(|trace| trace.context.span_id),
             caller: ask.caller_name().unwrap_or_default(),
             status: answer.status,
             reason: answer.reject,
-            detail: answer.detail.as_deref().unwrap_or_default(),
+            detail,
             limit: answer.limit.as_deref().unwrap_or_default(),
             would_refuse: &answer.would_refuse,
             cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },
@@ -316,6 +320,7 @@ fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Recor
         at: ask.at,
         request_id: ask.request_id().text(own),
         trace_id: None,
+        span_id: None,
         door: arrival.door,
         route,
         caller: "",

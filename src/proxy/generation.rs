@@ -4,8 +4,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::{Shared, live::Live};
-use crate::telemetry::metrics::{CacheOutcome, Family, MAX_SERIES, Metrics, WorkerMetrics};
+use super::{
+    Shared,
+    live::{Live, LiveRoute},
+};
+use crate::{
+    arrival::Door,
+    config::Mode,
+    reject::GatePolicy,
+    telemetry::metrics::{CacheOutcome, Family, MAX_SERIES, Metrics, WorkerMetrics},
+};
 
 /// The clients' label among the targets, in metrics of time bounds.
 const CLIENT: &str = "client";
@@ -39,6 +47,7 @@ impl Live {
                 for (code, outcome) in ["500", "502", "503", "504"].iter().flat_map(|code| outcomes.iter().map(move |o| (code, o))) {
                     metrics.counter(Family::Requests, &[door.door.as_str(), &route.name, code, outcome.as_str()]);
                 }
+                gate(metrics, door.door, route);
                 for outcome in CacheOutcome::ALL.iter().filter(|_| route.policies.cache.is_some()) {
                     metrics.counter(Family::CacheRequests, &[door.door.as_str(), &route.name, outcome.as_str()]);
                 }
@@ -50,6 +59,21 @@ impl Live {
             metrics.counter(Family::UnmeteredCalls, &[&provider.name, ""]);
             metrics.counter(Family::Cost, &["", &provider.name, ""]);
             metrics.histogram(Family::FirstToken, &[&provider.name, ""]);
+        }
+    }
+}
+
+/// The series of `cors` and `csrf` on a route.
+fn gate(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) {
+    let modes = [
+        (GatePolicy::Cors, "cors_refused", route.policies.cors.as_ref().map(|cors| cors.mode)),
+        (GatePolicy::Csrf, "csrf_refused", route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
+    ];
+    for (policy, reason, mode) in modes {
+        match mode {
+            Some(Mode::Enforce) => drop(metrics.counter(Family::Rejects, &[door.as_str(), &route.name, reason])),
+            Some(Mode::Observe) => drop(metrics.counter(Family::GateObserved, &[door.as_str(), &route.name, policy.as_str()])),
+            None => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The guards of the tries at one target, and the free tries that need no policy.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Proxy,
@@ -77,6 +77,11 @@ impl Guards {
     /// The breaker's state; `None`: there is no breaker.
     pub(super) fn breaker_state(&self) -> Option<&'static str> {
         self.breaker.as_ref().map(|breaker| breaker.state().as_str())
+    }
+
+    /// The time until the breaker's next probe; `None`: it is not open.
+    pub(super) fn rests(&self, now: Instant) -> Option<Duration> {
+        self.breaker.as_ref()?.rests(now)
     }
 
     /// The retry policy's judgement of a try.

@@ -76,6 +76,8 @@ pub struct LiveDoor {
     pub hosts: Option<Vec<String>>,
     /// Inbound: whether a route says which pages may use it.
     pub answers_preflights: bool,
+    /// Inbound: the path of the status page, if it has one.
+    pub status_page: Option<Box<str>>,
     /// Finds a request's index into `routes`.
     pub table: Table<usize>,
     /// All routes; the last one answers when none matches.
@@ -197,6 +199,7 @@ impl Live {
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
                     claims: Arc::new(Claims::inbound(inbound.believed().cloned())),
+                    status_page: config.status_page.as_ref().and_then(|page| page.path.clone()),
                     ..door(Door::Inbound, parts, shared)
                 })
             }
@@ -296,6 +299,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         claims: Arc::new(Claims::NONE),
         allow: Vec::new(),
         hosts: None,
+        status_page: None,
         answers_preflights: routes.iter().any(|route| route.policies.cors.is_some()),
         table: Table::new(rows),
         routes,

@@ -39,6 +39,7 @@ mod sending;
 mod session;
 mod shared;
 pub mod spend;
+mod status_page;
 mod steps;
 mod strip;
 mod timing;
@@ -168,8 +169,8 @@ impl Proxy {
             return Err(Reject::Loop);
         }
         guard_outbound(&door.allow, door.hosts.as_deref(), arrival)?;
-        if headers::max_forwards(arrival) == Some(0) {
-            return Ok(Served::nothing());
+        if let Some(answer) = self.own_answer(door, arrival) {
+            return Ok(answer);
         }
         // The body's bounds before the route: routing may read the body.
         let body = self.bound_upload(&ask, door, body)?;
@@ -226,6 +227,15 @@ impl Proxy {
             Some(response) => Ok(Found::Answer(response, TimeBounds::default())),
             None => cached::look_up(self, exchange, route, body).await,
         }
+    }
+
+    /// The answer to a request that is for the proxy: with `Max-Forwards: 0`, or for the status page. The page comes before every policy: it is
+    /// public, and there while the app is not.
+    fn own_answer(&self, door: &LiveDoor, arrival: &Arrival) -> Option<Served> {
+        if headers::max_forwards(arrival) == Some(0) {
+            return Some(Served::nothing());
+        }
+        status_page::answer(door, arrival, || self.shared.status.load()).map(|page| Served::Response(page, TimeBounds::default()))
     }
 
     /// The worker's view of the newest configuration.

@@ -102,6 +102,20 @@ impl ModelCall {
         }
     }
 
+    /// What a 404 most likely comes from: the app's base URL and the provider's `url` both end in `/v1`, so that it was asked for twice.
+    pub fn doubled(&self, live: &Live) -> Option<String> {
+        let provider = live.providers.get(self.provider_at)?;
+        let (twice, name) = (provider.base.rsplit('/').next().filter(|last| !last.is_empty())?, &self.provider);
+        let path = self.rest.split(['?', '#']).next().unwrap_or_default();
+        let is_doubled = path.split('/').nth(1) == Some(twice);
+        is_doubled.then(|| {
+            format!(
+                "the provider was asked for {}{path}: both the url of `{name}` and the app's base URL end in /{twice}; end the app's in /{name}",
+                provider.base
+            )
+        })
+    }
+
     /// The URI at `provider`. `model` replaces the model in the path, if it stands there.
     /// `own`: the app asked this provider; the app's credential for it may stand in the query.
     pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, Reject> {

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, atomic::AtomicU8},
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{book::Book, files::Files, spend::Spend};
@@ -25,6 +26,7 @@ use crate::{
     },
     pressure::Pressure,
     provider::Ratios,
+    status::Site,
     store::ledger::Ledger,
     telemetry::metrics::Gauge,
     upstream::headers,
@@ -62,6 +64,8 @@ pub struct Shared {
     pub spend: Spend,
     /// The books: sums by time, caller, route, provider and model.
     pub ledger: Ledger,
+    /// The status page, as it was last rendered.
+    pub status: Arc<ArcSwap<Site>>,
     /// Failed exchanges of late, while alerts want to know.
     pub hits: Hits,
     /// Refreshes of stale answers under way.
@@ -103,6 +107,7 @@ impl Shared {
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
+            status: Arc::default(),
             hits: Hits::default(),
             refreshes: Gauge::default(),
             encoders: Gauge::default(),

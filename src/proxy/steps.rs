@@ -10,10 +10,13 @@ use super::{
 use crate::{
     clock::Instant,
     policy::retry::Next,
+    provider::ErrorClass,
     reject::Reject,
     telemetry::failures::{Then, TryStep},
 };
 
+/// How a try ends whose key is not accepted.
+const BAD_KEY: &str = ErrorClass::BadKey.as_str();
 /// Most steps of one exchange.
 const MOST: usize = 16;
 
@@ -67,6 +70,7 @@ fn step(ask: &Ask, aim: &Aim<'_>, result: &'static str, then: Then) -> TryStep {
         then,
         breaker: None,
         is_try: true,
+        own_key: result == BAD_KEY && aim.provider.is_some_and(|provider| provider.keys.is_empty()),
     }
 }
 
@@ -94,6 +98,7 @@ pub(super) fn of(ending: &Ending) -> Vec<TryStep> {
             then: if answered { Then::Answered } else { Then::GaveUp },
             breaker: None,
             is_try: true,
+            own_key: false,
         });
     }
     steps

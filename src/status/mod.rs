@@ -1,4 +1,5 @@
-//! The public status page: one HTML page without a script, its JSON and badges, on a listener of its own.
+//! The public status page: one HTML page without a script, its JSON and badges, on a listener of its own or below a path of the inbound
+//! door.
 //!
 //! Everything is rendered ahead ([`Site`]) and served from memory: the page answers while the app is down, and costs the proxy nothing
 //! but bytes. It shows names, states, times and figures; no address, no reason and no caller.
@@ -43,15 +44,15 @@ impl Site {
         self.0.insert(path.into(), Page { kind, body: Bytes::from(body), etag });
     }
 
-    /// Answers one request.
-    fn answer(&self, method: &Method, path: &str, if_none_match: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+    /// Answers one request. `path` is below the page's own: `/` is the page.
+    pub fn answer(&self, method: &Method, path: &str, if_none_match: Option<&str>) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD");
             refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
         let Some(page) = self.0.get(path) else { return plain(StatusCode::NOT_FOUND, "there is no such page") };
-        let known = if_none_match.and_then(|value| value.to_str().ok()).is_some_and(|all| {
+        let known = if_none_match.is_some_and(|all| {
             let own = page.etag.to_str().unwrap_or_default();
             all.split(',').any(|one| one.trim() == "*" || one.trim().trim_start_matches("W/") == own)
         });
@@ -99,7 +100,8 @@ pub async fn serve(listener: TcpListener, site: Arc<ArcSwap<Site>>) {
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
                 let site = site.load();
-                let answer = site.answer(request.method(), request.uri().path(), request.headers().get(header::IF_NONE_MATCH));
+                let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+                let answer = site.answer(request.method(), request.uri().path(), known);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let mut server = http1::Builder::new();
@@ -128,12 +130,12 @@ mod tests {
     fn a_page_is_validated_by_its_tag_and_nothing_else_is_there() {
         let mut site = Site::default();
         site.put("/", "text/html; charset=utf-8", "<p>up".into());
-        let get = |path: &str, tag: Option<&HeaderValue>| site.answer(&Method::GET, path, tag);
+        let get = |path: &str, tag: Option<&str>| site.answer(&Method::GET, path, tag);
         let whole = get("/", None);
-        let tag = whole.headers()[header::ETAG].clone();
+        let tag = whole.headers()[header::ETAG].to_str().expect("text");
         assert!(whole.headers()[header::CONTENT_SECURITY_POLICY].to_str().is_ok_and(|policy| policy.starts_with("default-src 'none'")));
-        assert_eq!(get("/", Some(&tag)).status(), StatusCode::NOT_MODIFIED);
-        assert_eq!(get("/", Some(&HeaderValue::from_static("\"other\""))).status(), StatusCode::OK);
+        assert_eq!(get("/", Some(tag)).status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(get("/", Some("\"other\"")).status(), StatusCode::OK);
         assert_eq!(get("/admin", None).status(), StatusCode::NOT_FOUND);
         assert_eq!(site.answer(&Method::POST, "/", None).status(), StatusCode::METHOD_NOT_ALLOWED);
     }

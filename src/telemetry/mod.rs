@@ -23,7 +23,7 @@ use crate::{
 };
 use failures::Failures;
 use flows::{Flows, WorkerFlows};
-use log::{Log, Output, WorkerLog, lines_lost, standard_output};
+use log::{Log, Output, WorkerLog, lines_lost, send_process_log, standard_output};
 use metrics::{Family, Metrics, WorkerMetrics};
 use otlp::{Otlp, OtlpError};
 use trace::Sampler;
@@ -88,12 +88,20 @@ impl Telemetry {
         out: Output,
     ) -> Result<Arc<Self>, TelemetryError> {
         let metrics = Metrics::new(clock);
-        let log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &["access"]), out)?;
+        let mut log = Log::start_into(config.log, metrics.shared().counter(Family::LogDropped, &["access"]), out)?;
         metrics.register(Family::LogDropped, Box::new(|| vec![(vec!["process".to_owned()], lines_lost() as f64)]));
         let otlp = match config.otlp.as_deref().filter(|endpoint| !endpoint.is_empty()) {
             Some(endpoint) => Some(Otlp::start(config, endpoint, &metrics, side, names)?),
             None => None,
         };
+        if let Some(lines) = otlp.as_ref().and_then(|otlp| otlp.lines.clone()) {
+            if config.otlp_logs.access() {
+                log.send_to(lines.clone());
+            }
+            if config.otlp_logs.process() {
+                send_process_log(Some(lines));
+            }
+        }
         let failures = Failures::new(config.errors);
         let ring = failures.clone();
         metrics.register(Family::ErrorsDisplaced, Box::new(move || vec![(Vec::new(), ring.displaced() as f64)]));
@@ -133,6 +141,8 @@ impl Telemetry {
     /// on the side runtime itself. Gives whether the work ended in time; a failed export has ended, and is counted.
     pub async fn shutdown(self: Arc<Self>, within: Duration) -> bool {
         let deadline = Instant::now() + within;
+        // A line of the process log that comes later would wait for an exporter that has gone.
+        send_process_log(None);
         let exported = match &self.otlp {
             Some(otlp) => otlp.shutdown(deadline).await,
             None => true,
@@ -158,6 +168,7 @@ mod tests {
         config::Telemetry {
             log: LogFormat::Off,
             otlp,
+            otlp_logs: config::SentLogs::Off,
             otlp_headers: Vec::new(),
             sample: 1.0,
             service: "s".into(),

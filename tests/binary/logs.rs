@@ -2,10 +2,20 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::Stdio,
+    sync::{Arc, Mutex},
+    thread,
 };
+
+use flate2::read::GzDecoder;
+use opentelemetry_proto::tonic::{
+    collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    common::v1::any_value::Value,
+    logs::v1::LogRecord,
+};
+use prost::Message;
 
 use super::{
     QUICK, now,
@@ -70,7 +80,7 @@ fn a_full_disk_behind_both_logs_stops_nothing() {
     let app = App::start();
     let full = || Stdio::from(File::options().write(true).open("/dev/full").expect("opens"));
     // Nothing can be read of where it listens.
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let free = || TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let (inbound, admin) = (free(), free());
     let home = Home::new(&format!(
         "inbound: {{listen: '{inbound}', app: 'http://{}'}}\nadmin: {{listen: '{admin}', probes: off, socket: SOCKET}}\n{QUICK}",
@@ -149,7 +159,7 @@ fn a_panic_with_a_standard_error_that_nobody_reads_ends_its_thread_alone() {
     let (unread, mut stderr) = std::io::pipe().expect("a pipe");
     let own = stderr.try_clone().expect("cloned");
     // Full from its first moment on.
-    std::thread::spawn(move || while stderr.write_all(&[b'x'; 4096]).is_ok() {});
+    thread::spawn(move || while stderr.write_all(&[b'x'; 4096]).is_ok() {});
     let mut child = std::process::Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "logs::a_process_for_the_test_above", "--ignored", "--nocapture"])
         .env("PANICS", "1")
@@ -169,7 +179,7 @@ fn a_process_for_the_test_above() {
         return;
     }
     outrigger::telemetry::init_process_log(outrigger::config::LogFormat::Json, tracing::Level::INFO);
-    let ended = std::thread::spawn(|| panic!("told to")).join();
+    let ended = thread::spawn(|| panic!("told to")).join();
     std::process::exit(if ended.is_err() { 3 } else { 4 });
 }
 
@@ -197,4 +207,117 @@ fn equal_refusals_are_said_once() {
     assert!(count["message"].as_str().expect("text").contains("was not reloaded"), "{count}");
     assert_eq!(proxy.times_heard("was not reloaded"), 2, "one line and a count");
     assert_eq!(proxy.exit(), 0);
+}
+
+/// The path and the message of every export.
+type Exported = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// A collector of OTLP over HTTP: it takes everything, and keeps the path and the message of every export.
+struct Collector {
+    address: SocketAddr,
+    seen: Exported,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Exported::default();
+        let kept = seen.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let kept = kept.clone();
+                thread::spawn(move || {
+                    while let Some(export) = take(&stream) {
+                        kept.lock().expect("unpoisoned").push(export)
+                    }
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn messages<M: Message + Default>(&self, path: &str) -> Vec<M> {
+        let seen = self.seen.lock().expect("unpoisoned");
+        seen.iter().filter(|(at, _)| at == path).map(|(_, body)| M::decode(&body[..]).expect("decodes")).collect()
+    }
+
+    fn lines(&self) -> Vec<LogRecord> {
+        let requests = self.messages::<ExportLogsServiceRequest>("/v1/logs").into_iter();
+        requests.flat_map(|request| request.resource_logs).flat_map(|of| of.scope_logs).flat_map(|of| of.log_records).collect()
+    }
+}
+
+/// Reads one export and answers it; `None`: the connection has ended.
+fn take(stream: &TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim_end().to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().ok()?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut message = Vec::new();
+    GzDecoder::new(&body[..]).read_to_end(&mut message).expect("gzip");
+    let mut stream = stream;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()?;
+    Some((first.split(' ').nth(1)?.to_owned(), message))
+}
+
+fn said(line: &LogRecord) -> String {
+    match line.body.as_ref().and_then(|body| body.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn both_logs_reach_a_collector_and_an_exchange_names_its_trace() {
+    let app = App::start();
+    let collector = Collector::start();
+    let telemetry = format!("telemetry: {{log: off, otlp: 'http://{}', otlp_logs: all}}\n", collector.address);
+    let home = Home::new(&(yaml(&app, "") + QUICK + &telemetry));
+    let mut proxy = start(&home, Reader::Reads, Stdio::null());
+    assert_eq!(get(proxy.inbound, "/seen?token=secret").status.as_u16(), 200);
+    make_it_talk(&home, &proxy, 1);
+    serves_and_leaves(&mut proxy);
+    let lines = collector.lines();
+    let exchange = lines.iter().find(|line| said(line).contains("/seen")).expect("the exchange");
+    assert_eq!(said(exchange), "GET /seen?token=*** 200");
+    assert_eq!((exchange.severity_text.as_str(), exchange.event_name.as_str()), ("INFO", "outrigger.exchange"));
+    let spans: Vec<_> = collector
+        .messages::<ExportTraceServiceRequest>("/v1/traces")
+        .into_iter()
+        .flat_map(|request| request.resource_spans)
+        .flat_map(|of| of.scope_spans)
+        .flat_map(|of| of.spans)
+        .collect();
+    let is_of =
+        |span: &&opentelemetry_proto::tonic::trace::v1::Span| span.trace_id == exchange.trace_id && span.span_id == exchange.span_id;
+    assert!(spans.iter().any(|span| is_of(&span)), "the span of the exchange is there too");
+    let refused = lines.iter().find(|line| said(line).contains("wrong-0-0")).expect("what the process log said");
+    assert!(refused.severity_number >= 13 && refused.trace_id.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn a_breaker_that_opens_is_told_with_its_target_its_reason_and_its_time() {
+    // Nobody listens there.
+    let file = "inbound: {listen: 127.0.0.1:0, app: 'http://127.0.0.1:1', defaults: {breaker: {consecutive: 2, ratio: 'off'}}}\n";
+    let home = Home::new(&format!("{file}admin: {{listen: 127.0.0.1:0, probes: off, socket: SOCKET}}\n{QUICK}"));
+    let mut proxy = start(&home, Reader::Reads, Stdio::null());
+    for _ in 0..4 {
+        get(proxy.inbound, "/");
+    }
+    let line = proxy.wait_for("the circuit breaker of app has opened");
+    assert_eq!((&line["target"], &line["level"]), (&"app".into(), &"WARN".into()), "{line}");
+    assert!(line["reason"].is_string() && line["until"].as_str().is_some_and(|until| until.ends_with('Z')), "{line}");
+    assert_eq!(proxy.times_heard("has opened"), 1, "once, though more requests were refused");
 }

@@ -4,16 +4,31 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use super::{
     QUICK,
-    process::{App, Home, get},
+    process::{App, Home, get, metric, until},
     yaml,
 };
 
 /// There only where a store is configured; an alert on a gauge misses nothing before.
 const SOMETIMES: [&str; 1] = ["outrigger_store_up"];
 
-/// What the rules select, by the names that are scraped: a metric, with its labels' conditions or without.
-fn selected_by_rules() -> BTreeSet<String> {
-    let rules = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/rules.yml")).expect("readable");
+const RULES: &str = "deploy/prometheus/rules.yml";
+const PANELS: &str = "deploy/grafana/dashboards/outrigger.json";
+
+/// What is watched and told beside requests.
+const WATCHED: [&str; 8] = [
+    "outrigger_alerts_open",
+    "outrigger_monitor_up",
+    "outrigger_notices_total",
+    "outrigger_notices_waiting",
+    "outrigger_sentry_events_total",
+    "outrigger_gate_observed_total",
+    "outrigger_errors_",
+    "outrigger_otlp_exports_total",
+];
+
+/// What a file selects, by the names that are scraped: a metric, with its labels' conditions or without.
+fn selected_by(file: &str) -> BTreeSet<String> {
+    let rules = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("readable").replace("\\\"", "\"");
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut found = BTreeSet::new();
     let mut rest = rules.as_str();
@@ -47,7 +62,7 @@ fn selects(selector: &str, line: &str) -> bool {
         let name = name.trim();
         let said = name.trim_end_matches(['=', '~', '!']);
         // Prometheus adds the job; the proxy knows nothing of it.
-        said == "job" || matches(pattern.trim_end_matches('"'), &label(said)) != name.contains('!')
+        ["job", "instance"].contains(&said) || matches(pattern.trim_end_matches('"'), &label(said)) != name.contains('!')
     })
 }
 
@@ -55,11 +70,15 @@ fn selects(selector: &str, line: &str) -> bool {
 fn every_series_that_a_rule_uses_exists_before_anything_happens() {
     let app = App::start();
     let line = "limits: [{name: line, key: client_ip, requests: 1k, window: 1m, queue: {max: 1, wait: 1s}}]";
-    let policies = format!("  {line}\n  defaults: {{cache: {{ttl: 1s}}, breaker: {{}}, retry: {{}}}}\nmemory_limit: 1GiB");
+    let gate = "routes: [{match: {path: /watched/**}, csrf: {mode: observe}}, {match: {path: /**}, csrf: {}, cors: {origins: ['https://shop.example']}}]";
+    let told = "alerts: {channels: {team: {webhook: 'http://127.0.0.1:9'}}}\nmonitors: {}\nsentry: {dsn: 'http://key@127.0.0.1:9/1'}";
+    let policies =
+        format!("  {line}\n  defaults: {{cache: {{ttl: 1s}}, breaker: {{}}, retry: {{}}}}\n  {gate}\nmemory_limit: 1GiB\n{told}");
     let home = Home::new(&(yaml(&app, &policies) + QUICK));
     let proxy = home.start();
+    until("the monitors know something", || metric(proxy.admin, "outrigger_monitor_up{monitor=\"app\"}").is_some());
     let text = get(proxy.admin, "/metrics").text();
-    let used = selected_by_rules();
+    let used = selected_by(RULES);
     assert!(used.len() > 15, "{used:?}");
     let missing: Vec<&String> = used
         .iter()
@@ -67,6 +86,10 @@ fn every_series_that_a_rule_uses_exists_before_anything_happens() {
         .filter(|selector| !text.lines().any(|line| selects(selector, line)))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
+    // The panels of what is watched and told, as the rules.
+    let panels = selected_by(PANELS).into_iter().filter(|selector| WATCHED.iter().any(|name| selector.starts_with(name)));
+    let (seen, unseen): (Vec<String>, Vec<String>) = panels.partition(|selector| text.lines().any(|line| selects(selector, line)));
+    assert!(seen.len() >= WATCHED.len() && unseen.is_empty(), "seen {seen:#?}, unseen {unseen:#?}");
     for series in [
         "outrigger_requests_total{door=\"inbound\",route=\"default\",code=\"502\",cache=\"none\"} 0",
         "outrigger_requests_total{door=\"inbound\",route=\"default\",code=\"502\",cache=\"miss\"} 0",

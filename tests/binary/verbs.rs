@@ -139,6 +139,8 @@ fn every_verb_says_one_document_of_json() {
     said(&["approve", "nobody", "--decline", "--socket", &socket, "--json"], false);
     said(&["purge", "--tag", "t", "--socket", &socket, "--json"], true);
     said(&["purge", "--key", "no-key", "--socket", &socket, "--json"], false);
+    let nonsense = said(&["purge", "--route", "nonsense", "--socket", &socket, "--json"], false);
+    assert!(nonsense["error"].as_str().is_some_and(|why| why.contains("there is no route `nonsense`; those with a cache: ")), "{nonsense}");
     fs::write(home.path("paths.txt"), "/c\n").expect("written");
     assert_eq!(said(&["warm", &home.text("paths.txt"), "--socket", &socket, "--json"], true)["queued"], 1);
     said(&["warm", "--socket", &socket, "--json"], false);
@@ -281,4 +283,21 @@ fn a_refused_reload_says_what_check_says_of_the_same_file() {
         complaint
     };
     assert_eq!(text(&["reload", "--socket", &socket]), text(&["check", &file]));
+}
+
+#[test]
+fn an_empty_variable_is_an_absent_one() {
+    let home = Home::new("outbound: {providers: {house: {api: openai, url: 'http://models.internal/v1'}}}\n");
+    let with_empty = |line: &[&str]| {
+        let mut command = outrigger();
+        command.args(line).current_dir(home.path(".")).env("XDG_RUNTIME_DIR", home.path("."));
+        let output = command.envs(["OUTRIGGER_SOCKET", "OUTRIGGER_CONFIG", "OUTRIGGER_LOG"].map(|name| (name, ""))).output().expect("runs");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = with_empty(&["check"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the app's base URL ends in /house, without /v1: the url has it"), "{said}");
+    let (_, said) = with_empty(&["reload"]);
+    assert!(said.contains(home.text(".").trim_end_matches('.')), "the usual socket was looked for: {said}");
 }

@@ -90,6 +90,25 @@ await check("overview: numbers of both doors, charts, budgets and routes", async
   assert.match(await cell(page, "Routes", "boom", 3).textContent(), /100/);
 });
 
+await check("five questions are answered on the first view, each a click away from more", async () => {
+  for (const [question, answer, view] of [
+    ["What does a user cost?", "ada [<]?\\$", "money"],
+    ["Why was a request refused?", "Last: .* at .*Most often: .*limited \\d", "errors"],
+    ["Which provider is slow?", "(anthropic|openai) .*95% of the answers", "targets"],
+    ["What would a cache save?", "of claude and saved about [<]?\\$", "cache"],
+    ["Is it safe to deploy now?", "^Better not: .*the breaker of down", "health"],
+  ]) {
+    await open(page, "overview");
+    await page.waitForFunction(([asked, answer]) => {
+      const at = [...document.querySelectorAll(".asked dt")].find((one) => one.textContent === asked);
+      return at && new RegExp(answer).test(at.nextElementSibling.textContent.replaceAll("\u2009", " "));
+    }, [question, answer], { timeout: 45_000 }).catch(async () => assert.fail(`${question} ${await page.locator(".asked").textContent()}`));
+    await page.locator(".asked dt", { hasText: question }).locator("xpath=following-sibling::dd[1]").getByRole("button").click();
+    await page.locator(`main.view-${view}`).waitFor();
+  }
+  clean(page);
+});
+
 await check("a caller whose name is markup is text, here and in every view", async () => {
   await open(page, "money");
   await page.locator("[aria-label='Money by caller'] tr", { hasText: MARKUP }).waitFor({ timeout: 20_000 });

@@ -55,7 +55,7 @@ export function traffic(inbound, rate = 40) {
     n += 1;
     const caller = callers[n % 11 < 5 ? 0 : n % callers.length];
     const path = n % 19 === 0 ? "/boom" : n % 13 === 0 ? "/slow" : n % 29 === 0 ? `/chat?provider=down&q=${n}`
-      : n % 7 === 0 ? `/chat?provider=anthropic&q=${n}` : n % 5 === 0 ? `/embed?q=${n}` : n % 3 === 0 ? `/chat?q=${n % 40}` : n % 2 === 0 ? `/products/${n % 4}` : n % 17 === 0 ? "/busy" : "/";
+      : n % 7 === 0 ? `/chat?provider=anthropic&q=${n % 70}` : n % 5 === 0 ? `/embed?q=${n}` : n % 3 === 0 ? `/chat?q=${n % 40}` : n % 2 === 0 ? `/products/${n % 4}` : n % 17 === 0 ? "/busy" : "/";
     sent += 1;
     return get(path, caller);
   };
@@ -104,6 +104,6 @@ outbound:
     breaker: {consecutive: 3, ratio: "off", open: {base: 2s, max: 10s}}
   routes:
     - {name: gpt, match: {operation: chat, models: ["gpt-*"]}, cache: {ttl: 10m}}
-    - {name: claude, match: {operation: messages}}
+    - {name: claude, match: {operation: messages}, cache: {ttl: 10m, mode: observe}}
     - {name: vectors, match: {operation: embeddings}}
 `;

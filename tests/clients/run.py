@@ -419,7 +419,7 @@ def part_trace():
                                 "--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", f"http://127.0.0.1:{after}",
                                 "--batch-timeout", "200ms", "--pid-file", WORK / "rotel.pid"])
     listens(collector, otlp)
-    config = PROVIDERS + "inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\ntelemetry: {otlp: \"http://127.0.0.1:{otlp}\", service: sidecar}\n"
+    config = PROVIDERS + "inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\ntelemetry: {otlp: \"http://127.0.0.1:{otlp}\", service: sidecar, otlp_logs: all}\n"
     with Proxy(config, mock=provider, app=app_port, otlp=otlp) as proxy:
         app = start("app", [PYTHON / "opentelemetry-instrument", PYTHON / "flask", "--app", HERE / "app.py", "run", "--port", str(app_port)], {
             "OPENAI_BASE_URL": proxy.url("outbound") + "/openai/v1", "OTEL_SERVICE_NAME": "app", "OTEL_TRACES_EXPORTER": "otlp",
@@ -428,6 +428,7 @@ def part_trace():
         listens(app, app_port)
         run("one trace through both doors", [PYTHON / "python", HERE / "trace.py", proxy.url("inbound"), after])
         promtool(proxy)
+        run("a scrape as OpenMetrics, with exemplars", [PYTHON / "python", HERE / "openmetrics.py", proxy.url("probes") + "/metrics"])
         stop(app)
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -28,7 +29,7 @@ def check(name, fine, seen):
     print(f"ok   {name}" if fine else f"FAIL {name}: {seen!r:.1500}", flush=True)
 
 
-spans, metrics = [], set()
+spans, metrics, lines = [], set(), []
 
 
 def attributes(item):
@@ -36,7 +37,7 @@ def attributes(item):
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """What the collector hands on: every span as (service, span, attributes), and the names of metrics."""
+    """What the collector hands on: every span as (service, span, attributes), the names of metrics, and lines of logs."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -49,6 +50,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         elif self.path == "/v1/metrics":
             for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 metrics.update(metric.name for scope in resource.scope_metrics for metric in scope.metrics)
+        elif self.path == "/v1/logs":
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs:
+                lines.extend((record, attributes(record)) for scope in resource.scope_logs for record in scope.log_records)
         self.send_response(200)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", "0")
@@ -98,6 +102,12 @@ def main():
         check(f"{name} is {wanted}", model.get(name) == wanted, model)
     for name in ("gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"):
         check(f"{name} is a number above 0", int(model.get(name) or 0) > 0, model)
+    end = time.monotonic() + 20
+    while sum(record.trace_id.hex() == TRACE for record, _ in list(lines)) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    logged = {(record.trace_id.hex(), record.span_id.hex()): more for record, more in list(lines) if record.trace_id}
+    doors = [logged.get((TRACE, span.span_id.hex()), {}).get("outrigger.door") for span, _ in ours if span.kind == SERVER]
+    check("the line of each exchange names its span", sorted(map(str, doors)) == ["inbound", "outbound"], (doors, sorted(logged)))
     secrets = [value for _, _, more in found for value in more.values() if "sk-test" in str(value)]
     check("no credential is in a span", not secrets, secrets)
     print(f"{passed} passed, {failed} failed")

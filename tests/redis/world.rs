@@ -90,7 +90,13 @@ pub struct Replica(pub Arc<App>);
 
 impl Replica {
     pub async fn start(origin: &Origin, store: &str) -> Self {
-        let reading = read::parse_reading(&yaml(origin, store), "test.yaml", &Overrides::default(), &|_| None);
+        Self::start_with(origin, store, "").await
+    }
+
+    /// With more blocks of the file.
+    pub async fn start_with(origin: &Origin, store: &str, more: &str) -> Self {
+        let file = yaml(origin, store) + more;
+        let reading = read::parse_reading(&file, "test.yaml", &Overrides::default(), &|_| None);
         let reading = reading.unwrap_or_else(|wrong| panic!("{wrong}"));
         let app = App::start(Source { file: None, overrides: Overrides::default() }, reading).await.expect("starts");
         Self(app)

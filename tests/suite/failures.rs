@@ -238,3 +238,36 @@ fn a_ring_that_is_off_keeps_nothing_and_a_full_one_counts() {
         assert!(world.count("outrigger_errors_bytes", &[]) > 0.0);
     });
 }
+
+#[test]
+fn a_version_that_stands_in_both_urls_is_named_with_the_404() {
+    run(async {
+        let world = World::new("outbound: {providers: {house: {api: openai, url: 'http://h.test/v1'}}}").await;
+        world.provider("house").script(["404", "404"]);
+        for path in ["/house/v1/chat/completions", "/house/chat/completions"] {
+            assert_eq!(world.caller().call(path, &chat("m")).await.status, StatusCode::NOT_FOUND, "{path}");
+        }
+        let all = failures(&world, &[]);
+        let detail = all[1]["detail"].as_str().unwrap_or_else(|| panic!("a hint in {}", all[1]));
+        assert!(detail.starts_with("the provider was asked for /v1/v1/chat/completions"), "{detail}");
+        assert!(detail.ends_with("end the app's in /house"), "{detail}");
+        assert_eq!(all[0]["detail"], Value::Null, "nothing was asked for twice");
+    });
+}
+
+#[test]
+fn a_refused_key_of_the_app_itself_is_told_though_a_fallback_answers() {
+    run(async {
+        let world = World::new(
+            "outbound: {providers: {openai: {url: 'http://o.test'}, other: {api: openai, url: 'http://p.test', keys: [sk-x]}}, \
+             defaults: {fallback: [{provider: other}]}}",
+        )
+        .await;
+        world.provider("openai").script(["401"]);
+        assert_eq!(world.caller().call(CHAT, &chat("gpt-4o")).await.status, StatusCode::OK);
+        let story = &failures(&world, &[("reason", "bad_key")])[0];
+        assert_eq!((&story["kind"], steps(story)[0].clone()), (&json!("rescued"), json!(["openai", "bad_key", "next_target"])));
+        assert_eq!(story["steps"][0]["refused_key"], "the app's own", "{story}");
+        assert_eq!(story["steps"][1]["refused_key"], Value::Null);
+    });
+}

@@ -215,7 +215,7 @@ mod tests {
     }
 
     fn buckets(counts: [u64; 3], sum: f64) -> Value {
-        Value::Histogram { bounds: &[1, 2], buckets: counts.to_vec(), sum }
+        Value::Histogram { bounds: &[1, 2], buckets: counts.to_vec(), sum, exemplars: Vec::new() }
     }
 
     fn read(text: &str) -> Json {

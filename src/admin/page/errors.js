@@ -24,7 +24,7 @@ function story(row) {
   const steps = (row.steps || []).map((step) => h("li", null,
     h("span", { class: "at" }, "+" + ms(step.at_ms)), h("b", null, step.target + (step.model ? " (" + step.model + ")" : "")), " ",
     badge(step.result === "ok" ? "ok" : "bad", step.result + (step.status ? " " + step.status : "")), " ", step.ms ? "after " + ms(step.ms) + " " : "",
-    h("span", { class: "note" }, [step.then && step.then.replaceAll("_", " "), step.pause_ms !== undefined && "pause " + ms(step.pause_ms), step.why && step.why.replaceAll("_", " "), step.breaker && "breaker " + step.breaker].filter(Boolean).join(", "))));
+    h("span", { class: "note" }, [step.then && step.then.replaceAll("_", " "), step.pause_ms !== undefined && "pause " + ms(step.pause_ms), step.why && step.why.replaceAll("_", " "), step.breaker && "breaker " + step.breaker, step.refused_key && "key refused: " + step.refused_key].filter(Boolean).join(", "))));
   const find = [];
   if (row.trace_id) find.push(button("All of this trace", () => go("errors", { trace: row.trace_id }), { class: "quiet" }));
   if (row.caller) find.push(button("This caller", () => go("errors", { caller: row.caller }), { class: "quiet" }));

@@ -83,6 +83,7 @@ views.overview = {
     ];
     const spans = choice("Length of time", [[300, "5 minutes"], [900, "15 minutes"], [3600, "1 hour"]], seconds, (value) => { seconds = +value; keep("span", seconds); render(); });
     const money = budgetList();
+    const questions = asked();
     let word = "";
     const filter = h("input", { type: "search", placeholder: "Filter routes", "aria-label": "Filter routes", oninput: () => { word = filter.value.toLowerCase(); render(); } });
     const list = table("routes", "Routes", [
@@ -101,6 +102,7 @@ views.overview = {
 
     fill(root, [
       h("dl", { class: "tiles" }, Object.values(tiles).map((one) => one.element)),
+      panel("Asked first", null, questions.element),
       h("div", { class: "bar" }, h("h2", null, "The last"), spans),
       h("div", { class: "charts" }, graphs.map(([one]) => one.element)),
       panel("Budgets", null, money.element),
@@ -108,6 +110,7 @@ views.overview = {
     ]);
     return {
       update() {
+        questions.update();
         const at = points.end - 1;
         const now = (name) => (at >= 0 && Number.isFinite(points[name][at]) ? points[name][at] : 0);
         const fresh = (name) => { for (let back = at; back > at - 15 && back >= 0; back -= 1) if (Number.isFinite(points[name][back])) return points[name][back]; return NaN; };

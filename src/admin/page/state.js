@@ -72,6 +72,7 @@ views.cache = {
       { name: "Route", of: (row) => row.route, class: "name" }, { name: "Door", of: (row) => row.door }, { name: "Lookups/s", number: true, of: (row) => row.look, show: rate },
       { name: "Hits", number: true, of: (row) => (row.all ? row.hits / row.all : NaN), show: percent }, { name: "Would hit", number: true, of: (row) => (row.all ? row.would / row.all : NaN), show: percent, title: "Lookups that a cache with `mode: observe` would have answered" },
       { name: "Saved", number: true, of: (row) => row.saved, show: usd, tone: (n) => (n > 0 ? "ok" : null) },
+      { name: "Would save", number: true, of: (row) => (row.would ? row.might : NaN), show: usd, title: "Dollars that answers of a cache with `mode: observe` have cost all the same, by the mean cost of a call" },
     ], { key: (row) => row.door + row.route, sort: "Lookups/s", empty: "No route has a cache, or none was asked yet." });
     const what = choice("Entries", [["route", "of the route"], ["tag", "with the tag"], ["prefix", "below the path"], ["key", "under the key"], ["all", "all of them"]], "route", () => { word.hidden = what.value === "all"; });
     const word = h("input", { type: "text", "aria-label": "Which entries", required: true });
@@ -91,17 +92,7 @@ views.cache = {
         if (locked.dataset.of !== String(access.operates)) { locked.dataset.of = String(access.operates); locked.replaceChildren(...[needsToken("A purge")].filter(Boolean)); }
         const { data } = look("api/cache", 2);
         list.update(((look("api/cache/top?by=" + by, 3).data || {}).keys) || []);
-        const rows = new Map();
-        for (const one of familyOf("requests_total")) {
-          if (one.label.cache === "none") continue;
-          const key = one.label.door + one.label.route;
-          const row = rows.get(key) || { door: one.label.door, route: one.label.route, look: 0, hits: 0, all: 0, would: 0, saved: total("cache_saved_usd_total", (saved) => saved.label.door === one.label.door && saved.label.route === one.label.route) };
-          if (isLookup(one)) { row.look += growth(one); row.all += one.v; }
-          if (isHit(one)) row.hits += one.v;
-          if (one.label.cache === "observed_hit") row.would += one.v;
-          rows.set(key, row);
-        }
-        byRoute.update([...rows.values()]);
+        byRoute.update(cacheRows());
         const [hits, lookups] = [total("requests_total", isHit), total("requests_total", isLookup)];
         tiles.hit.update(percent(lookups ? hits / lookups : NaN), whole(hits) + " of " + whole(lookups) + " lookups");
         if (!data) return;
@@ -167,7 +158,7 @@ views.targets = {
 views.health = {
   title: "Health",
   mount(root) {
-    const tiles = { status: tile("State"), up: tile("Up for"), err: tile("Errors, 24 hours"), cpu: tile("CPU", "Share of one core, now"), mem: tile("Memory"), conn: tile("Connections") };
+    const tiles = { status: tile("State"), deploy: tile("Safe to deploy?"), up: tile("Up for"), err: tile("Errors, 24 hours"), cpu: tile("CPU", "Share of one core, now"), mem: tile("Memory"), conn: tile("Connections") };
     const list = table("health", "Dependencies", [
       { name: "What", of: (row) => row.name, class: "name" }, { name: "State", of: (row) => ["ok", "degraded", "down"].indexOf(row.state), show: (_, row) => badge(row.state === "ok" ? "ok" : row.state === "down" ? "bad" : "warn", row.state) },
       { name: "In words", of: (row) => row.detail || "", class: "wide" },
@@ -180,6 +171,9 @@ views.health = {
         tiles.cpu.update(percent(perSecond("process_cpu_seconds_total")), "of one core");
         tiles.mem.update(bytes(total("process_resident_memory_bytes")), total("memory_bytes", (one) => one.label.kind === "budget") ? "may be " + bytes(total("memory_bytes", (one) => one.label.kind === "budget")) : "no limit is set");
         tiles.conn.update(whole(total("connections")), whole(total("inflight_requests")) + " requests in flight");
+        const [verdict, tone] = deploy();
+        const [first, ...rest] = verdict.split(/(?<=^Yes\.) |(?<=^Better not:) /);
+        tiles.deploy.update(first.replace(/[.:]$/, ""), rest.join(" "), tone);
         tiles.up.update(span(store.up), "generation " + store.generation);
         if (!data) return;
         tiles.status.update(data.status, "version " + data.version, data.status === "healthy" ? "ok" : data.status === "degraded" ? "warn" : "bad");

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{admin, alerts, inbound, monitors, outbound, sentry, shutdown, store, telemetry};
+use super::{admin, alerts, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry};
 use crate::config::{
     scalars::{Bytes, Count, OrOff, W},
     schema::{
@@ -23,7 +23,7 @@ pub(in crate::config) struct Written {
     pub(in crate::config) shutdown: shutdown::Written,
     pub(in crate::config) alerts: Option<alerts::Written>,
     pub(in crate::config) monitors: Option<Pairs<monitors::WrittenOrOff>>,
-    pub(in crate::config) status_page: Option<monitors::WrittenPage>,
+    pub(in crate::config) status_page: Option<status_page::Written>,
     pub(in crate::config) sentry: Option<sentry::Written>,
     pub(in crate::config) workers: Option<W<Count>>,
     pub(in crate::config) memory_limit: Option<W<OrOff<Bytes>>>,
@@ -42,7 +42,8 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("telemetry", Kind::Table(&telemetry::TABLE), "Logs, traces, metrics.").default("{}"),
         Key::new("alerts", Kind::Table(&alerts::TABLE), "Tells somebody when it matters.").eg("{}"),
         monitors::ROW,
-        Key::new("status_page", Kind::Table(&monitors::PAGE), "A public page of what `monitors` found out.").eg("{listen: 0.0.0.0:9903}"),
+        Key::new("status_page", Kind::Table(&status_page::TABLE), "A public page of what `monitors` found out.")
+            .eg("{listen: 0.0.0.0:9903}"),
         Key::new("sentry", Kind::Table(&sentry::TABLE), "Reports failures to Sentry.").eg("{dsn: \"${SENTRY_DSN:-}\"}"),
         Key::new("shutdown", Kind::Table(&shutdown::TABLE), "How the process leaves.").default("{}"),
         Key::new("workers", COUNT_OF, "Threads that serve.").within("1", "1024").says("as many as the CPU quota allows").eg("2"),

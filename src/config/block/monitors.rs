@@ -1,6 +1,6 @@
-//! `monitors` and `status_page`: what is checked, how, and the page that shows it.
+//! `monitors`: what is checked, and how.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, Method};
 use jiff::tz::TimeZone;
@@ -19,7 +19,7 @@ use crate::{
         scalars::{Count, Field, W, Word},
         schema::{
             Json, Key, Kind, Scalar, Table,
-            kinds::{ADDRESS, BOOL, COUNT_OF, FIELD, FIELD_NAME, NAME_OF_MAP, TEXT, TIME_OF},
+            kinds::{BOOL, COUNT_OF, FIELD, FIELD_NAME, NAME_OF_MAP, TEXT, TIME_OF},
         },
         secrecy,
         written::{Items, Pairs},
@@ -85,15 +85,6 @@ pub enum Probe {
     },
 }
 
-/// The status page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StatusPage {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// Its title.
-    pub title: String,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(in crate::config) enum WrittenOrOff {
@@ -128,13 +119,6 @@ struct WrittenWindow {
     to: W<TimeOfDay>,
     #[serde(default)]
     days: Items<W<Day>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct WrittenPage {
-    listen: W<SocketAddr>,
-    title: String,
 }
 
 /// A URL to check: `http`, `https`, `tcp`, `tls` or `model`.
@@ -241,15 +225,6 @@ pub(super) const ROW: Key = Key::new(
     "Names to what is checked. With this block `app` and every provider are checked too; `off` ends that.",
 )
 .eg("{shop: {url: \"https://shop.example/health\"}}");
-
-pub(super) static PAGE: Table = Table::new(
-    "status_page",
-    "A public page of what `monitors` found out, on a listener of its own: it answers while the app is down.",
-    &[
-        Key::new("listen", ADDRESS, "Where it listens; it may face the network.").required().eg("0.0.0.0:9903"),
-        Key::new("title", TEXT, "Its title.").default("Status").eg("Shop"),
-    ],
-);
 
 /// The monitors: those that are written, then the app and the providers. `None`: there is no such block.
 pub(in crate::config) fn build(
@@ -360,14 +335,6 @@ fn monitor(
         public: one.public.0,
         ..Monitor::of(name.into(), probe)
     })
-}
-
-pub(in crate::config) fn page(build: &mut Build<'_>, written: Option<WrittenPage>) -> Option<StatusPage> {
-    let written = written?;
-    if !build.seen.written("monitors") {
-        build.note(build.seen.key("status_page"), "`status_page` shows nothing without `monitors`: write `monitors: {}`");
-    }
-    Some(StatusPage { listen: written.listen.0, title: written.title })
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl ErrorClass {
     }
 
     /// The word used in metrics and logs.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
             Self::Overloaded => "overloaded",

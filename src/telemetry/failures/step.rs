@@ -26,6 +26,8 @@ pub struct TryStep {
     pub breaker: Option<&'static str>,
     /// Whether the target was asked.
     pub is_try: bool,
+    /// Whether the app's own credential went along, and was refused.
+    pub own_key: bool,
 }
 
 /// What followed a step.
@@ -91,6 +93,9 @@ impl TryStep {
         }
         if let Some(state) = self.breaker {
             member(out, ",\"breaker\":", state);
+        }
+        if self.own_key {
+            member(out, ",\"refused_key\":", "the app's own");
         }
         out.push(b'}');
     }

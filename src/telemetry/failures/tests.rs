@@ -13,6 +13,7 @@ fn record<'a>(path: &'a str, caller: &'a str) -> Record<'a> {
     Record {
         at: UNIX_EPOCH + Duration::from_millis(NOW),
         request_id: "r-1",
+        span_id: None,
         trace_id: None,
         door: Door::Inbound,
         route: "api",
@@ -57,7 +58,7 @@ fn failure(steps: &[TryStep]) -> FailureFacts<'_> {
 
 fn step(result: &'static str, then: Then) -> TryStep {
     let (at, took) = (Duration::from_micros(300), Duration::from_millis(20));
-    TryStep { at, target: "app".into(), model: None, result, status: 0, took, then, breaker: Some("closed"), is_try: true }
+    TryStep { at, target: "app".into(), model: None, result, status: 0, took, then, breaker: Some("closed"), is_try: true, own_key: false }
 }
 
 fn ask(ring: &Failures, words: &[(&str, &str)]) -> Value {

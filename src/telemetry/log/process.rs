@@ -2,15 +2,16 @@
 
 use std::{
     io::{self, Write as _},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier, level_filters::LevelFilter, span, subscriber::Interest};
 
 use super::{
     event::Said,
+    queue::{LineKind, LineQueue, LogLine},
     repeats::Repeats,
     writer::{Lane, Output, Writer, standard_error},
 };
@@ -33,6 +34,8 @@ struct ProcessLog {
     lane: Lane,
     lost: Counter,
     repeats: Mutex<Repeats>,
+    /// `None`: the lines go to no collector.
+    collector: RwLock<Option<Arc<LineQueue>>>,
 }
 
 /// The subscriber that `tracing` asks for.
@@ -81,6 +84,13 @@ pub fn end_process_log(last: Option<&str>, within: Duration) {
     log.writer.shutdown(within);
 }
 
+/// Sends the lines to a collector too, from now on; `None`: no longer.
+pub(in crate::telemetry) fn send_process_log(collector: Option<Arc<LineQueue>>) {
+    if let Some(log) = LOG.get() {
+        *log.collector.write() = collector;
+    }
+}
+
 /// Lines of the process log that were lost.
 pub(in crate::telemetry) fn lines_lost() -> u64 {
     LOG.get().map_or(0, |log| log.lost.get())
@@ -91,7 +101,7 @@ impl ProcessLog {
         let lost = Counter::default();
         let writer = Writer::start("outrigger-say", lost.clone(), out)?;
         let lane = writer.lane();
-        Ok(Self { format, level, clock: Clock::system(), writer, lane, lost, repeats: Mutex::default() })
+        Ok(Self { format, level, clock: Clock::system(), writer, lane, lost, repeats: Mutex::default(), collector: RwLock::default() })
     }
 
     fn takes(&self, metadata: &Metadata<'_>) -> bool {
@@ -130,6 +140,12 @@ impl ProcessLog {
     fn write(&self, said: &Said, more: &str) {
         let at = self.clock.wall();
         self.lane.push(|out| said.write(out, self.format, at, more));
+        let collector = self.collector.read().clone();
+        if let Some(collector) = collector {
+            let mut json = Vec::new();
+            said.write(&mut json, LogFormat::Json, at, more);
+            collector.push(LogLine { kind: LineKind::Process, at, level: said.level, trace: None, json: json.into() });
+        }
     }
 }
 

@@ -60,6 +60,26 @@ fn a_line_says_what_the_event_said() {
 }
 
 #[test]
+fn a_collector_gets_what_the_log_says_and_no_repeats() {
+    let queue = Arc::new(LineQueue::new(Counter::default()));
+    written(LogFormat::Text, Level::INFO, |log| {
+        tracing::info!("said before the collector was known");
+        *log.collector.write() = Some(queue.clone());
+        for _ in 0..3 {
+            tracing::warn!(target_name = "app", "the app is away");
+        }
+        tracing::debug!("is not wanted");
+        *log.collector.write() = None;
+        tracing::info!("said after the end");
+    });
+    let lines = queue.take();
+    assert_eq!(lines.len(), 1);
+    assert_eq!((lines[0].level, lines[0].kind, lines[0].trace), (Level::WARN, LineKind::Process, None));
+    let line: Value = serde_json::from_slice(&lines[0].json).expect("JSON, whatever the log's own format");
+    assert_eq!((&line["message"], &line["target_name"]), (&"the app is away".into(), &"app".into()));
+}
+
+#[test]
 fn a_line_for_a_person_keeps_the_lines_of_a_message_and_nothing_that_moves_a_cursor() {
     let text = written(LogFormat::Text, Level::INFO, |_| tracing::error!(file = "a\nb", "two\nlines\u{1b}[31m"));
     let (_, said) = text.split_once(' ').expect("a time first");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::Method;
-use opentelemetry::TraceId;
+use opentelemetry::{SpanId, TraceId};
 
 use super::write::{address, decimal, escape, hex, timestamp};
 use crate::{
@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The trace, if one is known.
     pub trace_id: Option<TraceId>,
+    /// The span of the exchange. A line for a collector has it; the line of the log names the trace alone.
+    pub span_id: Option<SpanId>,
     /// The listener.
     pub door: Door,
     /// The route's name.

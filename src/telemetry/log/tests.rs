@@ -24,6 +24,7 @@ fn record() -> Record<'static> {
         at: UNIX_EPOCH + Duration::from_millis(1_709_164_800_007),
         request_id: "r-1",
         trace_id: None,
+        span_id: None,
         door: Door::Inbound,
         route: "api",
         caller: "",

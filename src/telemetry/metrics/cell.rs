@@ -4,11 +4,14 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
+
+use opentelemetry::{SpanId, TraceId};
+use parking_lot::Mutex;
 
 /// A value alone on its cache line: two cells made one after another may belong to two workers.
 #[derive(Debug, Default)]
@@ -78,6 +81,26 @@ impl Drop for GaugeGuard {
     }
 }
 
+/// A sampled span in which a value was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanPoint {
+    /// Its trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// When the value was measured.
+    pub at: SystemTime,
+}
+
+/// A value of a histogram, and the span that it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exemplar {
+    /// In the family's raw unit.
+    pub value: u64,
+    /// Its span.
+    pub span: SpanPoint,
+}
+
 /// Counts by fixed bounds, with an exact integer sum.
 #[derive(Debug, Clone)]
 pub struct Histogram(Arc<Inner>);
@@ -89,25 +112,49 @@ struct Inner {
     /// One per bound, and one for everything above the last.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
+    /// The newest exemplar of each bucket; made with the first one: without traces there is none.
+    exemplars: OnceLock<Box<[Mutex<Option<Exemplar>>]>>,
 }
 
 impl Histogram {
     /// Empty, with these upper bounds (inclusive, ascending).
     pub fn new(bounds: &'static [u64]) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self(Arc::new(Inner { bounds, buckets, sum: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { bounds, buckets, sum: AtomicU64::new(0), exemplars: OnceLock::new() }))
     }
 
     /// One value in the family's raw unit. Two relaxed additions.
     pub fn observe(&self, value: u64) {
+        self.observe_within(value, None);
+    }
+
+    /// As [`Self::observe`], and keeps the span as the bucket's exemplar.
+    pub fn observe_within(&self, value: u64, span: Option<SpanPoint>) {
         let at = self.0.bounds.partition_point(|bound| *bound < value);
         self.0.buckets[at].fetch_add(1, Relaxed);
         self.0.sum.fetch_add(value, Relaxed);
+        if let Some(span) = span {
+            let slots = self.0.exemplars.get_or_init(|| self.0.buckets.iter().map(|_| Mutex::new(None)).collect());
+            // A scrape reads this one now: the next value will do as well.
+            if let Some(mut slot) = slots[at].try_lock() {
+                *slot = Some(Exemplar { value, span });
+            }
+        }
     }
 
     /// One duration; the family must be in seconds.
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(nanos(duration));
+    }
+
+    /// As [`Self::observe_duration`], and keeps the span as the bucket's exemplar.
+    pub fn observe_duration_within(&self, duration: Duration, span: Option<SpanPoint>) {
+        self.observe_within(nanos(duration), span);
+    }
+
+    /// The newest exemplar of each bucket; empty if there never was one.
+    pub fn exemplars(&self) -> Vec<Option<Exemplar>> {
+        self.0.exemplars.get().map(|slots| slots.iter().map(|slot| *slot.lock()).collect()).unwrap_or_default()
     }
 
     /// Counts per bucket (not cumulative) and the sum, both raw.

@@ -245,7 +245,7 @@ families! {
     LogDropped = Counter, One, "outrigger_log_dropped_total", ["log"], "Lines of the access log and of the process log that were lost: their reader is too slow or gone, or a disk is full.";
     ErrorsBytes = Gauge, One, "outrigger_errors_bytes", [], "Bytes of the last failures, kept for /api/errors (telemetry.errors).";
     ErrorsDisplaced = Counter, One, "outrigger_errors_displaced_total", [], "Failures that newer ones have displaced from /api/errors.";
-    OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans dropped.";
+    OtlpExports = Counter, One, "outrigger_otlp_exports_total", ["signal", "outcome"], "OTLP exports by signal: ok, error; and spans and log lines dropped.";
     AlertsOpen = Gauge, One, "outrigger_alerts_open", ["severity"], "Incidents that are open, by severity.";
     Notices = Counter, One, "outrigger_notices_total", ["channel", "outcome"], "Notices of alerts: delivered, failed (a try), lost (given up).";
     NoticesWaiting = Gauge, One, "outrigger_notices_waiting", ["channel"], "Notices of alerts that wait for their channel.";
@@ -269,7 +269,20 @@ pub(super) const BORN: &[(Family, &[&[&str]])] = &[
     (Family::AcceptErrors, &[&["inbound"], &["outbound"]]),
     (Family::ConfigReloads, &[&["applied"], &["refused"]]),
     (Family::LogDropped, &[&["access"], &["process"]]),
-    (Family::OtlpExports, &[&["traces", "ok"], &["traces", "error"], &["traces", "dropped"], &["metrics", "ok"], &["metrics", "error"]]),
+    (Family::SentryEvents, &[&["sent"], &["refused"], &["failed"], &["limited"], &["sampled_out"]]),
+    (
+        Family::OtlpExports,
+        &[
+            &["traces", "ok"],
+            &["traces", "error"],
+            &["traces", "dropped"],
+            &["metrics", "ok"],
+            &["metrics", "error"],
+            &["logs", "ok"],
+            &["logs", "error"],
+            &["logs", "dropped"],
+        ],
+    ),
 ];
 
 impl Family {

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     WorkerMetrics,
-    cell::{Counter, Gauge, Histogram, nanos},
+    cell::{Counter, Gauge, Histogram, SpanPoint, nanos},
     family::Family,
     rolling::Ended,
     shard::OTHER,
@@ -86,6 +86,8 @@ pub struct Finished {
     pub broken: bool,
     /// When it ended.
     pub at: Instant,
+    /// Its span, if its trace is sampled.
+    pub span: Option<SpanPoint>,
 }
 
 /// Counters of one family, one per word.
@@ -156,9 +158,9 @@ impl RequestCells {
     /// Counts an exchange that ended: status, cache, durations, reject, the last 24 hours.
     pub fn finish(&self, finished: &Finished) {
         self.code(finished.code, finished.cache);
-        self.duration.observe_duration(finished.total);
+        self.duration.observe_duration_within(finished.total, finished.span);
         if let Some(own) = finished.own {
-            self.own.observe_duration(own);
+            self.own.observe_duration_within(own, finished.span);
         }
         if let Some(reason) = finished.reject {
             self.rejects.inc(reason);
@@ -310,6 +312,8 @@ pub struct ModelCall<'a> {
     pub error: Option<&'a str>,
     /// Whether the call has no known inbound exchange.
     pub unattributed: bool,
+    /// The span of its exchange, if its trace is sampled.
+    pub span: Option<SpanPoint>,
 }
 
 impl WorkerMetrics {
@@ -387,11 +391,12 @@ impl WorkerMetrics {
             self.counter(Family::UnattributedCalls, &[]).inc();
         }
         if let Some(first) = call.first_token {
-            self.histogram(Family::FirstToken, &[call.provider, call.model]).observe_duration(first);
-            self.histogram(Family::GenAiFirstChunk, &gen_ai).observe_duration(first);
+            self.histogram(Family::FirstToken, &[call.provider, call.model]).observe_duration_within(first, call.span);
+            self.histogram(Family::GenAiFirstChunk, &gen_ai).observe_duration_within(first, call.span);
         }
         let error = call.error.unwrap_or_default();
-        self.histogram(Family::GenAiOperationDuration, &[gen_ai[0], gen_ai[1], gen_ai[2], error]).observe_duration(call.duration);
+        self.histogram(Family::GenAiOperationDuration, &[gen_ai[0], gen_ai[1], gen_ai[2], error])
+            .observe_duration_within(call.duration, call.span);
     }
 
     fn usage(&self, call: &ModelCall<'_>) {

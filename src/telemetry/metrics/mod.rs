@@ -7,6 +7,7 @@
 mod cell;
 mod family;
 mod handles;
+mod openmetrics;
 mod process;
 mod rolling;
 mod scrape;
@@ -18,7 +19,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 
-pub use cell::{Counter, Gauge, GaugeGuard, Histogram, nanos};
+pub use cell::{Counter, Exemplar, Gauge, GaugeGuard, Histogram, SpanPoint, nanos};
 pub use family::{FAMILIES, Family, Kind, Spec, Unit};
 pub use handles::{CacheOutcome, DoorCells, Finished, ModelCall, RequestCells, RouteCells, TargetCells};
 pub use rolling::Window;
@@ -86,6 +87,15 @@ pub struct Snapshot {
     pub series: BTreeMap<Vec<Arc<str>>, Value>,
 }
 
+/// The form of a scrape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, with exemplars.
+    OpenMetrics,
+}
+
 /// The number of one series, in the exposed unit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -99,6 +109,8 @@ pub enum Value {
         buckets: Vec<u64>,
         /// Exposed unit.
         sum: f64,
+        /// One per bucket, or none at all: without traces there is none.
+        exemplars: Vec<Option<Exemplar>>,
     },
 }
 
@@ -172,6 +184,14 @@ impl Metrics {
     /// The scrape: Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         scrape::render(&self.registry)
+    }
+
+    /// The scrape in the form that was asked for.
+    pub fn render_as(&self, form: Exposition) -> String {
+        match form {
+            Exposition::Text => self.render(),
+            Exposition::OpenMetrics => openmetrics::render(&self.gather()),
+        }
     }
 
     /// The last 24 hours, over all workers.
@@ -249,7 +269,11 @@ impl Inner {
             let Kind::Histogram(bounds) = snapshot.spec.kind else { continue };
             for (labels, buckets, sum) in read() {
                 debug_assert_eq!((labels.len(), buckets.len()), (snapshot.spec.labels.len(), bounds.len() + 1), "{}", snapshot.spec.name);
-                add(&mut snapshot.series, labels.into_iter().map(Arc::from).collect(), Value::Histogram { bounds, buckets, sum });
+                add(
+                    &mut snapshot.series,
+                    labels.into_iter().map(Arc::from).collect(),
+                    Value::Histogram { bounds, buckets, sum, exemplars: Vec::new() },
+                );
             }
         }
         all.retain(|snapshot| !snapshot.series.is_empty());
@@ -295,7 +319,7 @@ fn mismatch<T: Default>(family: Family, cell: &Cell) -> T {
 fn read(spec: &Spec, histogram: &Histogram) -> Value {
     let (buckets, sum) = histogram.read();
     let bounds = if let Kind::Histogram(bounds) = spec.kind { bounds } else { &[] };
-    Value::Histogram { bounds, buckets, sum: sum as f64 / spec.unit.per_unit() }
+    Value::Histogram { bounds, buckets, sum: sum as f64 / spec.unit.per_unit(), exemplars: histogram.exemplars() }
 }
 
 fn add(series: &mut BTreeMap<Vec<Arc<str>>, Value>, labels: Vec<Arc<str>>, value: Value) {
@@ -306,7 +330,8 @@ fn add(series: &mut BTreeMap<Vec<Arc<str>>, Value>, labels: Vec<Arc<str>>, value
         }
         Entry::Occupied(mut entry) => match (entry.get_mut(), value) {
             (Value::Number(sum), Value::Number(more)) => *sum += more,
-            (Value::Histogram { buckets, sum, .. }, Value::Histogram { buckets: more, sum: extra, .. }) => {
+            (Value::Histogram { buckets, sum, exemplars, .. }, Value::Histogram { buckets: more, sum: extra, exemplars: others, .. }) => {
+                newest(exemplars, others);
                 for (bucket, more) in buckets.iter_mut().zip(more) {
                     *bucket += more;
                 }
@@ -314,6 +339,17 @@ fn add(series: &mut BTreeMap<Vec<Arc<str>>, Value>, labels: Vec<Arc<str>>, value
             }
             _ => {}
         },
+    }
+}
+
+/// Keeps the newer exemplar of each bucket.
+fn newest(exemplars: &mut Vec<Option<Exemplar>>, others: Vec<Option<Exemplar>>) {
+    if exemplars.is_empty() {
+        *exemplars = others;
+        return;
+    }
+    for (own, other) in exemplars.iter_mut().zip(others) {
+        *own = (*own).into_iter().chain(other).max_by_key(|exemplar| exemplar.span.at);
     }
 }
 

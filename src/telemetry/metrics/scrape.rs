@@ -80,7 +80,7 @@ fn metric(snapshot: &Snapshot, values: &[Arc<str>], value: &Value) -> proto::Met
             gauge.set_value(*number);
             metric.set_gauge(gauge);
         }
-        Value::Histogram { bounds, buckets, sum } => {
+        Value::Histogram { bounds, buckets, sum, .. } => {
             let mut cumulative = 0;
             let mut out = Vec::with_capacity(bounds.len());
             for (bound, count) in bounds.iter().zip(buckets) {

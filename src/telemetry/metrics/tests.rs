@@ -6,6 +6,8 @@ use std::{
     time::SystemTime,
 };
 
+use opentelemetry::{SpanId, TraceId};
+
 use super::*;
 use crate::{
     arrival::Door,
@@ -24,7 +26,7 @@ fn lines(metrics: &Metrics, family: Family) -> Vec<String> {
 
 fn finished(code: u16, cache: CacheOutcome) -> Finished {
     let total = Duration::from_millis(20);
-    Finished { code, cache, total, own: Some(Duration::from_micros(80)), reject: None, broken: false, at: Instant::now() }
+    Finished { code, cache, total, own: Some(Duration::from_micros(80)), reject: None, broken: false, at: Instant::now(), span: None }
 }
 
 fn call() -> ModelCall<'static> {
@@ -41,6 +43,7 @@ fn call() -> ModelCall<'static> {
         first_token: Some(Duration::from_millis(120)),
         error: None,
         unattributed: true,
+        span: None,
     }
 }
 
@@ -69,6 +72,36 @@ async fn workers_are_added_up_and_each_status_is_a_series() {
     assert!(duration.contains(&r#"outrigger_request_duration_seconds_count{door="inbound",route="api"} 4"#.into()));
     let day = metrics.last_day(Instant::now());
     assert_eq!((day.requests, day.hits, day.lookups, day.errors), (4, 2, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn openmetrics_has_the_numbers_of_the_text_and_the_trace_of_a_buckets_newest_value() {
+    let metrics = metrics();
+    let span = |trace: u128, at| SpanPoint {
+        trace_id: TraceId::from(trace),
+        span_id: SpanId::from(7),
+        at: SystemTime::UNIX_EPOCH + Duration::from_millis(at),
+    };
+    for (trace, at) in [(0xa, 1_500), (0xc, 2_500), (0xb, 2_000)] {
+        let cells = metrics.worker().request_cells(Door::Inbound, "a\"b\\c\nd");
+        cells.finish(&Finished { span: Some(span(trace, at)), ..finished(200, CacheOutcome::None) });
+    }
+    metrics.worker().request_cells(Door::Inbound, "untraced").finish(&finished(200, CacheOutcome::None));
+    let text = metrics.render_as(Exposition::OpenMetrics);
+    let has = |line: &str| assert!(text.lines().any(|known| known == line), "{line} in\n{text}");
+    has("# TYPE outrigger_requests counter");
+    has(r#"outrigger_requests_total{door="inbound",route="a\"b\\c\nd",code="200",cache="none"} 3.0"#);
+    has("# TYPE outrigger_request_duration_seconds histogram");
+    has("# UNIT outrigger_request_duration_seconds seconds");
+    has(r#"outrigger_request_duration_seconds_bucket{door="inbound",route="a\"b\\c\nd",le="0.01"} 0"#);
+    let newest = r#"# {trace_id="0000000000000000000000000000000c",span_id="0000000000000007"} 0.02 2.500"#;
+    has(&format!(r#"outrigger_request_duration_seconds_bucket{{door="inbound",route="a\"b\\c\nd",le="0.025"}} 3 {newest}"#));
+    has(r#"outrigger_request_duration_seconds_bucket{door="inbound",route="a\"b\\c\nd",le="1.0"} 3"#);
+    has(r#"outrigger_request_duration_seconds_bucket{door="inbound",route="untraced",le="0.025"} 1"#);
+    has(r#"outrigger_request_duration_seconds_count{door="inbound",route="a\"b\\c\nd"} 3"#);
+    assert!(text.ends_with("\n# EOF\n") && !text.contains("gen_ai"));
+    assert_eq!(metrics.render_as(Exposition::Text), metrics.render());
+    assert!(!metrics.render().contains("trace_id"), "the text format has no place for it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -26,6 +26,11 @@ use crate::{
 
 /// Longest answer of a collector that is read.
 const MAX_ANSWER: usize = 1024 * 1024;
+
+/// The collector answered with another status than 2xx.
+#[derive(Debug, thiserror::Error)]
+#[error("the collector answered {0}")]
+pub struct CollectorSaid(pub StatusCode);
 
 /// Sends to one collector over one kept connection. Cheap to clone.
 #[derive(Clone)]
@@ -65,7 +70,7 @@ impl OtlpClient {
         format!("{}{path}", self.0.origin)
     }
 
-    /// Sends a body to the endpoint and `path`; gives the answer's body. Any status but 2xx is an error.
+    /// Sends a body to the endpoint and `path`; gives the answer's body. Any status but 2xx is an error: [`CollectorSaid`].
     pub async fn post(&self, path: &str, content_encoding: Option<&'static str>, body: Bytes) -> Result<Bytes, HttpError> {
         let mut request = Request::post(self.url(path)).header(header::CONTENT_TYPE, "application/x-protobuf");
         if let Some(encoding) = content_encoding {
@@ -73,7 +78,7 @@ impl OtlpClient {
         }
         let response = self.send_bytes(request.body(body)?).await?;
         if !response.status().is_success() {
-            return Err(format!("the collector answered {}", response.status()).into());
+            return Err(CollectorSaid(response.status()).into());
         }
         Ok(response.into_body())
     }

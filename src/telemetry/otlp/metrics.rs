@@ -11,10 +11,10 @@ use flate2::{Compression, write::GzEncoder};
 use opentelemetry_http::HttpError;
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    common::v1::{InstrumentationScope, KeyValue},
     metrics::v1::{
-        AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
-        metric::Data, number_data_point,
+        self, AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum,
+        exemplar, metric::Data, number_data_point,
     },
     resource,
 };
@@ -22,8 +22,11 @@ use opentelemetry_sdk::Resource;
 use prost::Message;
 use tokio::sync::watch;
 
-use super::{Exports, OtlpClient};
-use crate::telemetry::metrics::{Kind, Metrics, Snapshot, VERSION, Value};
+use super::{Exports, OtlpClient, attribute, resource_message};
+use crate::{
+    clock::unix,
+    telemetry::metrics::{Exemplar, Kind, Metrics, Snapshot, VERSION, Value, nanos},
+};
 
 /// A shorter interval would only burn CPU.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -38,9 +41,7 @@ pub(super) struct Exporter {
 
 impl Exporter {
     pub(super) fn new(client: OtlpClient, resource: &Resource, metrics: Arc<Metrics>) -> Self {
-        let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), value.as_str().into_owned())).collect();
-        let resource = resource::v1::Resource { attributes, ..Default::default() };
-        Self { client, resource, exports: Exports::new("metrics", &metrics), metrics }
+        Self { client, resource: resource_message(resource), exports: Exports::new("metrics", &metrics), metrics }
     }
 
     /// Exports every `interval` (at least [`SHORTEST`]), and once more when `stop` turns true.
@@ -111,13 +112,14 @@ fn numbers(snapshot: &Snapshot, start: u64, now: u64) -> Vec<NumberDataPoint> {
 
 fn histograms(snapshot: &Snapshot, start: u64, now: u64) -> Vec<HistogramDataPoint> {
     let point = |(labels, value): (&Vec<Arc<str>>, &Value)| match value {
-        Value::Histogram { bounds, buckets, sum } => Some(HistogramDataPoint {
+        Value::Histogram { bounds, buckets, sum, exemplars } => Some(HistogramDataPoint {
             attributes: attributes(snapshot, labels),
             start_time_unix_nano: start,
             time_unix_nano: now,
             count: buckets.iter().sum(),
             sum: Some(*sum),
             bucket_counts: buckets.clone(),
+            exemplars: exemplars.iter().flatten().map(|exemplar| self::exemplar(snapshot, exemplar)).collect(),
             explicit_bounds: bounds.iter().map(|bound| *bound as f64 / snapshot.spec.unit.per_unit()).collect(),
             ..Default::default()
         }),
@@ -126,13 +128,18 @@ fn histograms(snapshot: &Snapshot, start: u64, now: u64) -> Vec<HistogramDataPoi
     snapshot.series.iter().filter_map(point).collect()
 }
 
+fn exemplar(snapshot: &Snapshot, exemplar: &Exemplar) -> v1::Exemplar {
+    v1::Exemplar {
+        time_unix_nano: nanos(unix(exemplar.span.at)),
+        value: Some(exemplar::Value::AsDouble(exemplar.value as f64 / snapshot.spec.unit.per_unit())),
+        trace_id: exemplar.span.trace_id.to_bytes().to_vec(),
+        span_id: exemplar.span.span_id.to_bytes().to_vec(),
+        ..Default::default()
+    }
+}
+
 /// Labels as attributes; an empty value means no attribute (`error.type` of a success).
 fn attributes(snapshot: &Snapshot, values: &[Arc<str>]) -> Vec<KeyValue> {
     let pairs = snapshot.spec.labels.iter().zip(values);
     pairs.filter(|(_, value)| !value.is_empty()).map(|(name, value)| attribute(name, value.to_string())).collect()
-}
-
-fn attribute(key: &str, value: String) -> KeyValue {
-    let value = AnyValue { value: Some(any_value::Value::StringValue(value)) };
-    KeyValue { key: key.into(), value: Some(value), ..Default::default() }
 }

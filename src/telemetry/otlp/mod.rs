@@ -1,9 +1,10 @@
-//! OTLP over HTTP: spans through the SDK's batch processor, metrics from our own cells, both over our own client.
+//! OTLP over HTTP: spans through the SDK's batch processor, metrics from our own cells, lines of the logs; all over our own client.
 //!
 //! Without an endpoint nothing is opened. A slow, absent or faulty collector costs counted exports and bounded memory, never a
 //! request's time.
 
 mod client;
+mod logs;
 mod metrics;
 mod spans;
 #[cfg(test)]
@@ -19,13 +20,20 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 use opentelemetry::KeyValue;
+use opentelemetry_proto::tonic::{
+    common::v1::{AnyValue, KeyValue as Pair, any_value},
+    resource,
+};
 use opentelemetry_sdk::Resource;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-pub use client::OtlpClient;
+pub use client::{CollectorSaid, OtlpClient};
 pub use spans::Tracer;
 
-use super::metrics::{Counter, Family, Metrics, VERSION};
+use super::{
+    log::queue::LineQueue,
+    metrics::{Counter, Family, Metrics, VERSION},
+};
 use crate::{
     clock::{Instant, unguessable_id},
     config::{self, Origin},
@@ -54,8 +62,11 @@ pub enum OtlpError {
 pub struct Otlp {
     /// The tracer that takes sampled spans.
     pub tracer: Arc<Tracer>,
+    /// Takes lines of the logs; `None`: no log goes to the collector.
+    pub(super) lines: Option<Arc<LineQueue>>,
     stop: watch::Sender<bool>,
-    metrics: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    /// The exporters of metrics and of logs.
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Otlp {
@@ -78,12 +89,17 @@ impl Otlp {
         let resource = resource(&config.service);
         let tracer = Arc::new(Tracer::start(client.clone(), &resource, metrics)?);
         let (stop, stopped) = watch::channel(false);
-        let exporter = metrics::Exporter::new(client, &resource, metrics.clone());
-        let task = side.spawn(exporter.run(config.otlp_interval, stopped));
-        Ok(Self { tracer, stop, metrics: parking_lot::Mutex::new(Some(task)) })
+        let exporter = metrics::Exporter::new(client.clone(), &resource, metrics.clone());
+        let mut tasks = vec![side.spawn(exporter.run(config.otlp_interval, stopped.clone()))];
+        let lines = (config.otlp_logs != config::SentLogs::Off).then(|| {
+            let lines = Arc::new(LineQueue::new(metrics.shared().counter(Family::OtlpExports, &["logs", "dropped"])));
+            tasks.push(side.spawn(logs::LogExporter::new(client, &resource, metrics.clone(), lines.clone()).run(stopped)));
+            lines
+        });
+        Ok(Self { tracer, lines, stop, tasks: parking_lot::Mutex::new(tasks) })
     }
 
-    /// Exports what is left of both signals and ends; returns by `deadline` at the latest. Gives whether the work ended by
+    /// Exports what is left of every signal and ends; returns by `deadline` at the latest. Gives whether the work ended by
     /// then; a failed export has ended, and is counted.
     pub async fn shutdown(&self, deadline: Instant) -> bool {
         let _ = self.stop.send(true);
@@ -94,15 +110,16 @@ impl Otlp {
         let spawned = std::thread::Builder::new().name("outrigger-otlp-end".into()).spawn(move || {
             let _ = done.send(tracer.shutdown(left));
         });
-        let task = self.metrics.lock().take();
-        let metrics = async {
-            match task {
-                Some(task) => task.await.is_ok(),
-                None => true,
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        let others = async {
+            let mut ended = true;
+            for task in tasks {
+                ended &= task.await.is_ok();
             }
+            ended
         };
-        let both = async { (spans.await.unwrap_or(false), metrics.await) };
-        let ended = tokio::time::timeout_at(deadline, both).await;
+        let all = async { (spans.await.unwrap_or(false), others.await) };
+        let ended = tokio::time::timeout_at(deadline, all).await;
         spawned.is_ok() && ended == Ok((true, true))
     }
 }
@@ -149,6 +166,18 @@ fn resource(service: &str) -> Resource {
             KeyValue::new("service.instance.id", format!("{:032x}", unguessable_id())),
         ])
         .build()
+}
+
+/// The resource in a message of our own.
+fn resource_message(resource: &Resource) -> resource::v1::Resource {
+    let attributes = resource.iter().map(|(key, value)| attribute(key.as_str(), value.as_str().into_owned())).collect();
+    resource::v1::Resource { attributes, ..Default::default() }
+}
+
+/// An attribute of a message of our own.
+fn attribute(key: &str, value: String) -> Pair {
+    let value = AnyValue { value: Some(any_value::Value::StringValue(value)) };
+    Pair { key: key.into(), value: Some(value), ..Default::default() }
 }
 
 /// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value` pairs with commas between, percent-encoded; invalid headers are left out.

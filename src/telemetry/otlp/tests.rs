@@ -1,5 +1,7 @@
 //! Tests against an in-process collector over real sockets: the collector must decode exactly the numbers and spans recorded.
 
+mod lines;
+
 use std::{
     convert::Infallible,
     io::{self, Read},
@@ -17,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{KeyValue as Pair, any_value},
-    metrics::v1::{Metric, metric::Data, number_data_point},
+    metrics::v1::{Metric, exemplar, metric::Data, number_data_point},
 };
 use parking_lot::Mutex;
 use prost::Message;
@@ -110,6 +112,7 @@ fn config(endpoint: String) -> config::Telemetry {
     config::Telemetry {
         log: LogFormat::Off,
         otlp: Some(endpoint),
+        otlp_logs: config::SentLogs::Off,
         otlp_headers: vec![(HeaderName::from_static("x-tenant"), HeaderValue::from_static("blue"))],
         sample: 1.0,
         service: "shop-sidecar".into(),
@@ -181,6 +184,7 @@ async fn a_trace_of_both_doors_and_the_metrics_arrive() {
         reject: None,
         broken: false,
         at: Instant::now(),
+        span: inbound.within(|| at),
     });
     worker.model_call(&ModelCall {
         route: "r",
@@ -195,6 +199,7 @@ async fn a_trace_of_both_doors_and_the_metrics_arrive() {
         first_token: None,
         error: None,
         unattributed: false,
+        span: None,
     });
     metrics.register(Family::BreakerState, Box::new(|| vec![(vec!["house".into()], 2.0)]));
     assert!(otlp.shutdown(soon()).await);
@@ -219,6 +224,10 @@ async fn a_trace_of_both_doors_and_the_metrics_arrive() {
     let point = &duration.data_points[0];
     assert_eq!((point.count, point.sum, text(&point.attributes, "route").as_str()), (1, Some(2.0), "chat"));
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    assert_eq!(point.exemplars.len(), 1, "the trace of the one request");
+    let exemplar = &point.exemplars[0];
+    assert_eq!((&exemplar.trace_id[..], &exemplar.span_id[..]), (&spans[0].trace_id[..], &inbound.context.span_id.to_bytes()[..]));
+    assert_eq!((exemplar.value, exemplar.time_unix_nano), (Some(exemplar::Value::AsDouble(2.0)), 1_700_000_000_000_000_000));
     let bucket = point.bucket_counts.iter().position(|count| *count == 1).expect("one");
     assert!(point.explicit_bounds[bucket - 1] < 2.0 && 2.0 <= point.explicit_bounds[bucket]);
     assert!(point.start_time_unix_nano > 0 && point.start_time_unix_nano <= point.time_unix_nano);

@@ -7,11 +7,14 @@ mod span;
 #[cfg(test)]
 mod tests;
 
+use std::time::SystemTime;
+
 use opentelemetry::{SpanId, TraceId};
 
 pub use context::TraceContext;
 pub use span::{ClientStart, GenAi, ServerStart, Span};
 
+use super::metrics::SpanPoint;
 use crate::clock::Chance;
 
 /// The share of new traces that are sampled.
@@ -48,6 +51,12 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The exchange's span, for a value that was measured in it at `at`; `None`: the trace is not sampled.
+    pub fn within(&self, at: impl FnOnce() -> SystemTime) -> Option<SpanPoint> {
+        let TraceContext { trace_id, span_id, sampled, .. } = self.context;
+        sampled.then(|| SpanPoint { trace_id, span_id, at: at() })
+    }
+
     /// Continues the incoming trace with its decision, or begins a trace.
     pub fn begin(incoming: Option<TraceContext>, sampler: Sampler, chance: &Chance) -> Self {
         match incoming {
