@@ -59,7 +59,7 @@ async fn tell(app: Weak<App>, fetch: Fetch, room: Arc<Semaphore>, plea: Plea) {
     // The process may end while a letter is on its way: nothing here keeps it alive.
     let count = |outcome: &str| {
         if let Some(app) = app.upgrade() {
-            app.telemetry.metrics().shared().counter(Family::LimitPleas, &[&plea.about.limit, outcome]).inc();
+            app.telemetry.metrics().shared().counter(Family::LimitPleas, &[plea.about.door.as_str(), &plea.about.limit, outcome]).inc();
         }
     };
     let send = |errand| {

@@ -137,7 +137,7 @@ async fn person(proxy: &Proxy, ask: &Ask, limited: &Limited, terms: &AskPerson) 
         let plea = Plea { id: pending.id().to_owned(), about, hook: hook.clone(), since, wait };
         if !proxy.shared.approvals.plead(plea) {
             // The admin door can still answer: the request waits on.
-            ask.proxy.telemetry.metrics.counter(Family::LimitPleas, &[&limited.limit, "lost"]).inc();
+            ask.proxy.telemetry.metrics.counter(Family::LimitPleas, &[ask.door().as_str(), &limited.limit, "lost"]).inc();
             tracing::error!(id = pending.id(), "too many held requests wait for their webhook; it is not told of this one");
         }
     }

@@ -388,7 +388,7 @@ fn a_webhook_is_told_of_a_held_request_until_it_takes_it_and_its_answer_may_deci
     let told = sink.wait_for("/away/ask", "limit.ask", || {});
     let body: Value = serde_json::from_str(told["body"].as_str().expect("text")).expect("JSON");
     let data = &body["data"];
-    assert_eq!((&data["caller"], &data["limit"], &data["route"]), (&"ann".into(), &"late".into(), &"late".into()), "{body:#}");
+    assert_eq!((&data["caller"], &data["limit"], &data["route"]), (&"ann".into(), &"late".into(), &"/late".into()), "{body:#}");
     assert_eq!((&data["what"], &data["terms"]), (&"GET /late".into(), &"1 request per hour".into()), "{body:#}");
     let id = data["id"].as_str().expect("an id");
     assert_eq!(data["answer"]["command"], format!("outrigger approve {id}"));
@@ -396,7 +396,7 @@ fn a_webhook_is_told_of_a_held_request_until_it_takes_it_and_its_answer_may_deci
     cli(&home, &["approve", id]);
     assert_eq!(held.join().expect("ends"), 200, "the admin door has said yes");
     let counted = |limit: &str, outcome: &str| {
-        metric(proxy.admin, &format!("outrigger_limit_webhooks_total{{limit=\"{limit}\",outcome=\"{outcome}\"}}"))
+        metric(proxy.admin, &format!("outrigger_limit_webhooks_total{{door=\"inbound\",limit=\"{limit}\",outcome=\"{outcome}\"}}"))
     };
     until("the letters are counted", || counted("late", "delivered") == Some(1.0));
     assert_eq!((counted("yes", "allow"), counted("no", "refuse"), counted("late", "failed")), (Some(1.0), Some(1.0), Some(2.0)));

@@ -186,7 +186,7 @@ families! {
     LimitQueue = Counter, One, "outrigger_limit_queue_total", ["door", "limit", "outcome"], "Requests that met the queue of a limit: passed, left (the client went away), full, too_long (refused at once), timed_out (refused after the wait).";
     LimitSpared = Counter, One, "outrigger_limit_store_spared_total", ["door", "limit"], "Refusals from memory by what the store had said before: it was not asked again.";
     LimitActions = Counter, One, "outrigger_limit_actions_total", ["door", "limit", "action"], "What spent limits did instead of refusing (on_limit): cache_only, degraded; asked, then approved, declined, unanswered or not_held.";
-    LimitPleas = Counter, One, "outrigger_limit_webhooks_total", ["limit", "outcome"], "Webhooks of on_limit: ask: delivered, failed (a try), lost (given up: the request waits for the admin door's answer); allow, refuse (the webhook's own answer decided), disbelieved (anybody on the way could have written it).";
+    LimitPleas = Counter, One, "outrigger_limit_webhooks_total", ["door", "limit", "outcome"], "Webhooks of on_limit: ask: delivered, failed (a try), lost (given up: the request waits for the admin door's answer); allow, refuse (the webhook's own answer decided), disbelieved (anybody on the way could have written it).";
     LimitHeld = Gauge, One, "outrigger_limit_held_requests", [], "Requests that wait for a person's yes (on_limit: ask).";
     LimitKeys = Gauge, One, "outrigger_limit_keys", [], "Limit keys held in memory.";
     LimitEvictions = Counter, One, "outrigger_limit_evictions_total", [], "Limit keys forgotten because memory for them was full.";
