@@ -69,6 +69,7 @@ fn limits(c: &mut Criterion) {
     let facts = KeyFacts {
         client_ip: [127, 0, 0, 1].into(),
         caller: None,
+        proof: None,
         headers: &headers,
         query: None,
         trusted: false,
@@ -96,8 +97,17 @@ fn million(c: &mut Criterion) {
     let (set, headers) = (limits.set(Door::Inbound, [&limit]), Fields::new());
     let ask = |at: u32, now: Instant| {
         let client_ip = std::net::Ipv4Addr::from_bits(at).into();
-        let facts =
-            KeyFacts { client_ip, caller: None, headers: &headers, query: None, trusted: false, route: "r", provider: None, model: None };
+        let facts = KeyFacts {
+            client_ip,
+            caller: None,
+            proof: None,
+            headers: &headers,
+            query: None,
+            trusted: false,
+            route: "r",
+            provider: None,
+            model: None,
+        };
         let keyed = set.keyed(&facts);
         limits.admit(&[Question { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
     };

@@ -6,6 +6,7 @@
 pub mod acts;
 pub mod ask;
 pub mod attempt;
+mod auth;
 pub mod bill;
 pub mod book;
 pub mod cache_key;
@@ -62,7 +63,7 @@ use crate::{
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
-    caller::{Caller, KnownBy},
+    caller::{Caller, KnownBy, Proof},
     cause::WorkerCauses,
     clock::{Chance, Instant, http_date},
     config::{Applies, Bounds, CallerSource},
@@ -325,8 +326,9 @@ impl Proxy {
     /// The caller, from the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
-            Some(call) => call.caller(),
-            None => caller(&door.caller, &ask.arrival),
+            // The app's own user before the app, which shows the key.
+            Some(call) => call.caller().or_else(|| ask.proof().map(Proof::caller)),
+            None => caller(&door.caller, &ask.arrival, ask.proof()),
         }
     }
 
@@ -336,8 +338,8 @@ impl Proxy {
     }
 }
 
-/// The caller at the inbound door, from the first of `sources` that can be trusted.
-pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
+/// The caller at the inbound door, from the first of `sources` that can be trusted. `proof`: what `auth` has verified.
+pub fn caller(sources: &[CallerSource], arrival: &Arrival, proof: Option<&Proof>) -> Option<Caller> {
     sources.iter().find_map(|source| {
         let (name, known_by): (Arc<str>, _) = match source {
             CallerSource::Header(name) if arrival.trusted => {
@@ -345,6 +347,7 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
             }
             CallerSource::Header(_) => return None,
             CallerSource::ClientCert => (arrival.certificate.as_ref()?.name.clone(), KnownBy::Certificate),
+            CallerSource::Auth(kind) => return proof.filter(|proof| auth::is(proof, *kind)).map(Proof::caller),
             CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => {
                 (arrival.peer_text.text.clone(), KnownBy::Address)
             }

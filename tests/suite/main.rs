@@ -21,6 +21,9 @@ mod headers;
 /// Pages of other origins: who may read, and what may not be sent.
 mod gate;
 
+/// Who may come in by what they can prove, and what becomes of a credential.
+mod auth;
+
 /// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
 mod limits;
 

@@ -1,0 +1,204 @@
+//! `auth`: who may come in, by what they can prove.
+
+mod keys;
+mod scope;
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use serde::Deserialize;
+
+pub use keys::{ApiKey, ApiKeys, KeyFile, KeyRow};
+
+use super::{InDefaults, NOT_YET, Place, Policy, Rows, policies_of};
+use crate::config::{
+    Config,
+    build::{Build, Door},
+    mode::{MODE_KEY, Mode, ModeWord},
+    scalars::{W, words},
+    schema::{Elsewhere, Json, Key, Kind, Scalar, Table, kinds::BOOL},
+    written::Items,
+};
+
+/// What a client must prove before its request goes on.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// Whether it acts.
+    pub mode: Mode,
+    /// The ways of proof, in the order in which they are looked for. A route that names none has those of its door.
+    pub sources: Arc<AuthSources>,
+    /// Whether a request without any credential passes. A bad credential never does.
+    pub anonymous: bool,
+    /// Scopes that a credential must have, all of them.
+    pub scopes: Vec<Box<str>>,
+    /// Tiers of which a credential must have one. Empty: any tier, or none.
+    pub tiers: Vec<Box<str>>,
+    /// Whether the target sees the credential.
+    pub pass: bool,
+}
+
+/// Ways of proof.
+#[derive(Debug, Default)]
+pub struct AuthSources {
+    /// Keys that `outrigger key` has made.
+    pub api_keys: Option<ApiKeys>,
+}
+
+/// A way of proof, as a source of the caller's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ProofKind {
+    Any,
+    ApiKey,
+}
+
+impl Auth {
+    /// Whether a request that proves nothing is refused.
+    pub fn guards(&self) -> bool {
+        self.mode == Mode::Enforce && !self.anonymous
+    }
+}
+
+impl AuthSources {
+    /// Whether a credential of this kind can be shown.
+    pub fn has(&self, kind: ProofKind) -> bool {
+        match kind {
+            ProofKind::Any => true,
+            ProofKind::ApiKey => self.api_keys.is_some(),
+        }
+    }
+}
+
+/// Whether a request without a credential passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::config) enum Anonymous {
+    Allow,
+    #[default]
+    Refuse,
+}
+
+words! {
+    Anonymous: "allow" => Self::Allow, "refuse" => Self::Refuse;
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Written {
+    mode: W<ModeWord>,
+    api_keys: Option<keys::Written>,
+    anonymous: W<Anonymous>,
+    #[serde(default)]
+    scopes: Items<W<scope::Scope>>,
+    #[serde(default)]
+    tiers: Items<W<scope::Scope>>,
+    pass: W<bool>,
+}
+
+const ANONYMOUS: Kind = Kind::Scalar(&Scalar::new::<Anonymous>("`allow` or `refuse`", Json::Words(&["allow", "refuse"]), "allow"));
+
+static TABLE: Table = Table::new(
+    "auth",
+    "Who may come in, by what they can prove. The ways of proof are written in the door's `defaults`; a route that names none of its own has \
+     them too, and says what else it asks. The first credential that a request shows decides: a bad one is refused, whatever else it shows.",
+    &[
+        MODE_KEY,
+        keys::KEY,
+        Key::new("anonymous", ANONYMOUS, "Whether a request without any credential passes; a bad credential never does.").default("refuse"),
+        Key::new("scopes", Kind::OneOrMany(&scope::SCOPE), "Scopes that the credential must have, all of them.").eg("[orders.write]"),
+        Key::new("tiers", Kind::OneOrMany(&scope::SCOPE), "Tiers of which the credential must have one.").eg("[gold, partner]"),
+        Key::new("pass", BOOL, "Whether the app or the provider sees the credential; without it, it is taken out.").default("false"),
+    ],
+)
+.foreign(&[
+    ("scope", "it is written `scopes: [...]`"),
+    ("roles", "roles are scopes: `scopes: [...]`"),
+    ("api_key", "it is written `api_keys: {file: keys.json}`"),
+    ("keys", "it is written `api_keys: {file: keys.json}`"),
+]);
+const ROW: Key = Key::new("auth", Kind::Table(&TABLE), "Who may come in, by what they can prove.").eg("{api_keys: {file: keys.json}}");
+
+const ELSEWHERE: &[Elsewhere] = &[
+    (
+        &["auth", "authentication", "authn", "authorization", "api_key_auth", "key_auth", "apikey_auth", "virtual_keys", "require_api_key"],
+        "write `auth: {api_keys: {file: keys.json}}` in a route or in the door's `defaults`; `outrigger key new` makes the keys",
+    ),
+    (
+        &["basic_auth", "basicauth", "htpasswd", "auth_basic"],
+        "write `auth: {api_keys: {file: keys.json, basic: true}}`: a key is the password, its name is the user",
+    ),
+    (&["jwt", "oidc", "oauth", "oauth2", "forward_auth"], NOT_YET),
+];
+
+impl Policy for Option<Auth> {
+    type Written = Option<Written>;
+
+    const ROWS: Rows = Rows { inbound: Some(ROW), outbound: Some(ROW), defaults: InDefaults::Taken };
+
+    const ELSEWHERE: &'static [Elsewhere] = ELSEWHERE;
+
+    fn build(build: &mut Build<'_>, place: &Place<'_>, written: Self::Written, inherited: &Self) -> Self {
+        let Some(written) = written else { return inherited.clone() };
+        let here = place.key("auth");
+        // Built even where the mode is `off`: a mistake in it should not wait for the day on which it is put to work.
+        let own = sources(build, place, &here, written.api_keys);
+        let sources = match (own, inherited) {
+            (Some(own), _) => Arc::new(own),
+            (None, Some(door)) => door.sources.clone(),
+            (None, None) => {
+                let off = written.mode.0 == ModeWord::Off;
+                if !off && !build.seen.broken(&here) && !build.seen.broken(&format!("{}.defaults.auth", place.door.word())) {
+                    let message = "`auth` names no way of proof, here or in `defaults`: write `api_keys: {file: keys.json}`";
+                    build.fault(build.seen.key(&here), message);
+                }
+                Arc::default()
+            }
+        };
+        Some(Auth {
+            mode: written.mode.0.meant()?,
+            sources,
+            anonymous: written.anonymous.0 == Anonymous::Allow,
+            scopes: scope::texts(written.scopes),
+            tiers: scope::texts(written.tiers),
+            pass: written.pass.0,
+        })
+    }
+
+    fn check(build: &mut Build<'_>, config: &Config) {
+        for (path, policies) in policies_of(config) {
+            let Some(auth) = policies.auth.as_ref().filter(|auth| auth.anonymous && (!auth.scopes.is_empty() || !auth.tiers.is_empty()))
+            else {
+                continue;
+            };
+            let here = format!("{path}.auth.anonymous");
+            if build.seen.written(&here) && auth.mode == Mode::Enforce {
+                let message = "a request without a credential has no scope and no tier: with `anonymous: allow` it passes all the same; \
+                               leave `anonymous` out here";
+                build.fault(build.seen.value(&here), message);
+            }
+        }
+    }
+
+    fn told(&self, _: &Config) -> Vec<String> {
+        self.iter().map(|auth| format!("auth{}", auth.mode.remark())).collect()
+    }
+}
+
+/// The ways of proof that a block names; `None`: none.
+fn sources(build: &mut Build<'_>, place: &Place<'_>, here: &str, api_keys: Option<keys::Written>) -> Option<AuthSources> {
+    let named = api_keys.is_some();
+    let api_keys = api_keys.map(|written| keys::build(build, &format!("{here}.api_keys"), place.door, written));
+    named.then_some(AuthSources { api_keys })
+}
+
+/// The fields in which a door looks for a key.
+fn usual_fields(door: Door) -> Vec<HeaderName> {
+    let names: &[&'static str] = match door {
+        Door::Inbound => &["authorization"],
+        // Each provider's SDK sends its key in its own field.
+        Door::Outbound => &["authorization", "x-api-key", "api-key", "x-goog-api-key"],
+    };
+    names.iter().map(|name| HeaderName::from_static(name)).collect()
+}
+
+#[cfg(test)]
+mod tests;
