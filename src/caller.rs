@@ -36,6 +36,11 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// The value of a verified statement.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.iter().flat_map(|claims| claims.iter()).find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+
     /// The caller whom the credential names.
     pub fn caller(&self) -> Caller {
         Caller { tier: self.tier.clone(), claims: self.claims.clone(), ..Caller::new(self.name.clone(), self.by) }
@@ -51,6 +56,8 @@ pub enum KnownBy {
     Certificate,
     /// A key that the proxy knows.
     ApiKey,
+    /// A token of an issuer.
+    Token,
     /// The client's address.
     Address,
     /// The inbound request that caused an outbound call.
@@ -81,6 +88,7 @@ impl KnownBy {
             Self::Header => "header",
             Self::Certificate => "certificate",
             Self::ApiKey => "api_key",
+            Self::Token => "jwt",
             Self::Address => "address",
             Self::Cause => "cause",
             Self::App => "app",

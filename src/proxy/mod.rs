@@ -69,7 +69,7 @@ use crate::{
     config::{Applies, Bounds, CallerSource},
     in_place,
     message::Response,
-    policy::limits::Keyed,
+    policy::{auth::VerifiedTokens, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
     store::ledger::Journal,
@@ -115,6 +115,8 @@ pub struct Proxy {
     late: Lates,
     /// The worker's batch of entries for the ledger.
     journal: Arc<Journal>,
+    /// Tokens that the worker has verified.
+    tokens: RefCell<VerifiedTokens>,
 }
 
 impl Proxy {
@@ -125,6 +127,7 @@ impl Proxy {
         Rc::new(Self {
             late: Lates::default(),
             journal: shared.ledger.worker(),
+            tokens: RefCell::default(),
             shared,
             worker: RefCell::new(Rc::new(worker)),
             prepared: RefCell::default(),
@@ -189,7 +192,7 @@ impl Proxy {
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
         // The gate before every policy that counts: what it refuses uses up no limit, and preflights are the browser's own.
-        if let Some(response) = gate::pass(exchange, &route.policies, speaker)? {
+        if let Some(response) = gate::pass(exchange, &route.policies, speaker).await? {
             return Ok(Served::Response(response, TimeBounds::default()));
         }
         // The caller before the limits: limits are keyed by the caller.
@@ -347,7 +350,7 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival, proof: Option<&Proof>
             }
             CallerSource::Header(_) => return None,
             CallerSource::ClientCert => (arrival.certificate.as_ref()?.name.clone(), KnownBy::Certificate),
-            CallerSource::Auth(kind) => return proof.filter(|proof| auth::is(proof, *kind)).map(Proof::caller),
+            CallerSource::Auth(kind) => return proof.and_then(|proof| auth::caller(proof, kind)),
             CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => {
                 (arrival.peer_text.text.clone(), KnownBy::Address)
             }

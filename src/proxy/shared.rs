@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::{Config, Secret},
     policy::{
+        auth::{issuer::Issuers, slow::Slow},
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
@@ -58,6 +59,10 @@ pub struct Shared {
     pub causes: Arc<Causes<Keyed>>,
     /// Each model's ratios, learned from complete calls.
     pub ratios: Ratios,
+    /// The keys that issuers of tokens publish.
+    pub issuers: Issuers,
+    /// Addresses that show bad credentials.
+    pub slow: Slow,
     /// Requests that wait for a person's yes.
     pub approvals: Arc<Approvals>,
     /// Dollars by caller, since the start.
@@ -104,6 +109,8 @@ impl Shared {
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
+            issuers: Issuers::default(),
+            slow: Slow::new(clock.now()),
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),

@@ -5,7 +5,7 @@ use outrigger::{config::KeyFile, policy::auth::key};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use crate::world::{Answer, Reply, World, chat, json as post, run};
+use crate::world::{Answer, Reply, World, chat, json as post, run, secs};
 
 /// The key that this seed makes.
 fn key(seed: u8) -> String {
@@ -267,5 +267,41 @@ fn stored_answers_and_limits_know_a_key_in_whatever_field_it_stands() {
         assert!(call(&world, CHAT, "x-outrigger-key", key(1)).await.status.is_success());
         assert_eq!(call(&world, CHAT, "x-outrigger-key", key(1)).await.status, StatusCode::TOO_MANY_REQUESTS, "the third by this key");
         assert!(call(&world, CHAT, "x-outrigger-key", key(3)).await.status.is_success());
+    });
+}
+
+#[test]
+fn a_thousand_addresses_with_bad_keys_leave_good_callers_alone() {
+    run(async {
+        let keys = keys();
+        let world = inbound(&keys).await;
+        let get = || Request::get("/a");
+        let from = |nth: usize| format!("198.18.{}.{}", nth / 250, nth % 250);
+        let mut refused = std::collections::BTreeMap::new();
+        for _second in 0..12 {
+            for nth in 0..1000 {
+                let answer = world.client().from(&from(nth)).ask(bearer(get(), 9), "").await;
+                *refused.entry(answer.json()["reason"].as_str().expect("a reason").to_owned()).or_insert(0) += 1;
+            }
+            // One of its own address, and one behind an address that fails all the time.
+            for address in ["203.0.113.7", &from(7)] {
+                let good = world.client().from(address).ask(bearer(get(), 1), "").await;
+                assert!(good.status == StatusCode::OK && good.took < crate::world::ms(1), "{address}: {:?}", good.took);
+            }
+            crate::world::pass(secs(1)).await;
+        }
+        // Ten at once, and one more in these twelve seconds.
+        assert_eq!(refused, [("auth_invalid".to_owned(), 11_000), ("auth_slowed".to_owned(), 1000)].into());
+        let slowed = loop {
+            let answer = world.client().from(&from(7)).ask(bearer(get(), 9), "").await;
+            if answer.json()["reason"] == "auth_slowed" {
+                break answer;
+            }
+        };
+        assert_eq!(slowed.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!((1..=6).contains(&slowed.header("retry-after").parse::<u64>().expect("seconds")), "{}", slowed.header("retry-after"));
+        assert_eq!(world.client().from(&from(8)).get("/a").await.json()["reason"], "auth_missing", "who shows nothing guesses nothing");
+        crate::world::pass(secs(120)).await;
+        assert_eq!(world.client().from(&from(7)).ask(bearer(get(), 9), "").await.json()["reason"], "auth_invalid");
     });
 }

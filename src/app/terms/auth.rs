@@ -2,8 +2,9 @@
 
 use super::Terms;
 use crate::{
-    config::Auth,
-    policy::auth::{self, Looked},
+    clock::Clock,
+    config::{Auth, Glob, JwtKeys},
+    policy::auth::{self, AtHand, Looked},
     proxy::cache_key::Asked,
 };
 
@@ -14,6 +15,20 @@ pub(super) fn terms(policy: &Auth, asked: Option<&Asked<'_>>) -> Terms {
         let fields = keys.fields.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let basic = if keys.basic { ", also as a password" } else { "" };
         terms.add("api keys", format!("{} in {fields}{basic}", keys.keys.len()));
+    }
+    if let Some(jwt) = &policy.sources.jwt {
+        let keys = match &jwt.keys {
+            JwtKeys::Url { url, .. } => format!("by the keys at {url}"),
+            JwtKeys::File(_) => "by the keys of a file".to_owned(),
+            JwtKeys::Secret(_) => "by a shared secret".to_owned(),
+        };
+        let audiences = if jwt.audiences.is_empty() { "anybody".to_owned() } else { jwt.audiences.join(" ") };
+        terms.add("tokens", format!("of {} for {audiences}, {keys}", jwt.issuers.join(" ")));
+        terms.add("algorithms", jwt.algorithms.iter().map(|one| one.word()).collect::<Vec<_>>().join(" "));
+        terms.add("caller claim", &jwt.caller);
+    }
+    if let Some(names) = &policy.sources.client_cert {
+        terms.add("client certificates", names.iter().map(Glob::as_str).collect::<Vec<_>>().join(" "));
     }
     if policy.anonymous {
         terms.add("anonymous", "passes");
@@ -31,8 +46,9 @@ pub(super) fn terms(policy: &Auth, asked: Option<&Asked<'_>>) -> Terms {
 }
 
 fn shown(policy: &Auth, asked: &Asked<'_>) -> String {
-    match auth::look(&policy.sources, &asked.arrival.headers, crate::clock::Clock::system().wall()) {
+    match auth::look(&policy.sources, &asked.arrival.headers, AtHand::alone(Clock::system().wall())) {
         Looked::Nothing => "shows no credential".to_owned(),
+        Looked::NeedsKeys | Looked::Slowed(_) => "shows a token; the running proxy asks its issuer for the keys".to_owned(),
         Looked::Bad(why) => format!("is refused: {why}"),
         Looked::Good(proof) => {
             let key = proof.key.as_ref().map(|key| format!(" by the key `{key}`")).unwrap_or_default();

@@ -8,7 +8,10 @@ use crate::{
     config::{Auth, Config, Limit, Mode, Policies, Unit, Unpriced},
     http1::Id,
     listen::narrow,
-    policy::{access, auth},
+    policy::{
+        access,
+        auth::{self, AtHand, Looked},
+    },
     provider::{Billed, Prices, batch, expected_usage},
     proxy::{
         NOT_LET_IN,
@@ -73,7 +76,11 @@ fn gate(policies: &Policies, preflight: bool, arrival: &Arrival) -> Option<Rejec
     if preflight {
         return gate::preflight_fields(policies, arrival)?.err();
     }
-    let admits = |policy: &Auth| auth::admit(policy, auth::look(&policy.sources, &arrival.headers, Clock::system().wall()));
+    // The keys of an issuer are not at hand: the running proxy asks for them.
+    let admits = |policy: &Auth| match auth::look(&policy.sources, &arrival.headers, AtHand::alone(Clock::system().wall())) {
+        Looked::NeedsKeys => Ok(None),
+        looked => auth::admit(policy, looked),
+    };
     let proves = policies.auth.as_ref().filter(|policy| policy.mode == Mode::Enforce);
     if let Some(Err(unproved)) = proves.map(admits) {
         return Some(Reject::Unproved(Box::new(unproved)));

@@ -8,14 +8,14 @@ use crate::{
     cause,
     clock::Clock,
     config::{Config, Policies},
-    policy::auth,
+    policy::auth::{self, AtHand},
     proxy::caller,
 };
 
 /// What the request's credential proves on a route with these policies.
 pub(super) fn proof(policies: &Policies, arrival: &Arrival) -> Option<Proof> {
     let policy = policies.auth.as_ref()?;
-    let looked = auth::look(&policy.sources, &arrival.headers, Clock::system().wall());
+    let looked = auth::look(&policy.sources, &arrival.headers, AtHand::alone(Clock::system().wall()));
     auth::admit(policy, looked).ok().flatten()
 }
 

@@ -11,7 +11,7 @@ use crate::config::{
     Bounds, KeyPart, Limit, ListenerTls, Match, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
     build::{Build, Door, whole},
     policy::{Block, Place, Policy, limits},
-    scalars::{Count, Nets, W, Word, no_jwt, unknown},
+    scalars::{Count, Nets, W, Word, unknown},
     schema::{
         Json, Key, Kind, Scalar, Table,
         kinds::{ADDRESS, BOOL, NETS},
@@ -129,16 +129,16 @@ impl Word for CallerSource {
             _ if text == "auth" => Ok(Self::Auth(ProofKind::Any)),
             _ if text == "api_key" => Ok(Self::Auth(ProofKind::ApiKey)),
             Some(("header", name)) => HeaderName::word(name).map(Self::Header),
-            Some(("jwt", _)) => Err(no_jwt()),
-            _ if text == "jwt" => Err(no_jwt()),
-            _ => Err(unknown(text, &["client_ip", "client_cert", "auth", "api_key", "header:NAME"])),
+            Some(("jwt", claim)) if !claim.is_empty() => Ok(Self::Auth(ProofKind::Jwt(Some(claim.into())))),
+            _ if text == "jwt" => Ok(Self::Auth(ProofKind::Jwt(None))),
+            _ => Err(unknown(text, &["client_ip", "client_cert", "auth", "api_key", "jwt", "jwt:CLAIM", "header:NAME"])),
         }
     }
 }
 
 const CALLER: Kind = Kind::Scalar(&Scalar::new::<CallerSource>(
-    "`client_ip`, `client_cert`, `auth`, `api_key` or `header:NAME`",
-    Json::Pattern("^(client_ip|client_cert|auth|api_key|header:.+)$"),
+    "`client_ip`, `client_cert`, `auth`, `api_key`, `jwt`, `jwt:CLAIM` or `header:NAME`",
+    Json::Pattern("^(client_ip|client_cert|auth|api_key|jwt|jwt:.+|header:.+)$"),
     "client_ip",
 ));
 const APP: Kind = Kind::Scalar(
@@ -286,7 +286,8 @@ struct Believed<'a> {
 }
 
 fn callers(build: &mut Build<'_>, written: Items<W<CallerSource>>, believed: &Believed<'_>) -> Vec<CallerSource> {
-    let proves = |kind| believed.policies.iter().any(|policies| policies.auth.as_ref().is_some_and(|auth| auth.sources.has(kind)));
+    let proves =
+        |kind: &ProofKind| believed.policies.iter().any(|policies| policies.auth.as_ref().is_some_and(|auth| auth.sources.has(kind)));
     let mut out = Vec::new();
     for (n, source) in written.into_iter().enumerate().filter_map(|(n, source)| Some((n, source?.0))) {
         let message = match &source {
@@ -297,8 +298,12 @@ fn callers(build: &mut Build<'_>, written: Items<W<CallerSource>>, believed: &Be
             CallerSource::ClientCert if !believed.verifies => {
                 "`client_cert` needs `tls: {client_ca: FILE}`: without it no client shows a certificate that is verified".into()
             }
-            CallerSource::Auth(kind) if !proves(*kind) && !build.seen.broken("inbound.defaults.auth") => {
-                let needed = if *kind == ProofKind::ApiKey { "auth: {api_keys: {file: keys.json}}" } else { "auth: {...}" };
+            CallerSource::Auth(kind) if !proves(kind) && !build.seen.broken("inbound.defaults.auth") => {
+                let needed = match kind {
+                    ProofKind::ApiKey => "auth: {api_keys: {file: keys.json}}",
+                    ProofKind::Jwt(_) => "auth: {jwt: {...}}",
+                    ProofKind::Any => "auth: {...}",
+                };
                 format!("nothing verifies it: no route of this door has `{needed}`; write it in `defaults`")
             }
             _ => String::new(),
@@ -309,7 +314,7 @@ fn callers(build: &mut Build<'_>, written: Items<W<CallerSource>>, believed: &Be
         out.push(source);
     }
     if !build.seen.written("inbound.caller") {
-        out.extend(proves(ProofKind::Any).then_some(CallerSource::Auth(ProofKind::Any)));
+        out.extend(proves(&ProofKind::Any).then_some(CallerSource::Auth(ProofKind::Any)));
         out.push(CallerSource::ClientIp);
     }
     out
@@ -323,7 +328,7 @@ mod tests {
     #[test]
     fn a_caller_is_a_word_or_a_header() {
         assert_eq!(CallerSource::word("client_ip"), Ok(CallerSource::ClientIp));
-        refused::<CallerSource>("jwt:sub", "not supported yet");
+        assert_eq!(CallerSource::word("jwt:org.id"), Ok(CallerSource::Auth(ProofKind::Jwt(Some("org.id".into())))));
         assert_eq!(CallerSource::word("api_key"), Ok(CallerSource::Auth(ProofKind::ApiKey)));
         refused::<CallerSource>("apikey", "did you mean `api_key`");
     }

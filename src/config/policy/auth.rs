@@ -1,5 +1,7 @@
 //! `auth`: who may come in, by what they can prove.
 
+mod jwks;
+mod jwt;
 mod keys;
 mod scope;
 
@@ -8,15 +10,20 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde::Deserialize;
 
+pub use jwks::{Jwks, JwsAlgorithm};
+pub use jwt::{Jwt, JwtKeys};
 pub use keys::{ApiKey, ApiKeys, KeyFile, KeyRow};
 
 use super::{InDefaults, NOT_YET, Place, Policy, Rows, policies_of};
 use crate::config::{
-    Config,
+    Config, Glob, ListenerTls,
     build::{Build, Door},
     mode::{MODE_KEY, Mode, ModeWord},
     scalars::{W, words},
-    schema::{Elsewhere, Json, Key, Kind, Scalar, Table, kinds::BOOL},
+    schema::{
+        Elsewhere, Json, Key, Kind, Scalar, Table,
+        kinds::{BOOL, GLOB},
+    },
     written::Items,
 };
 
@@ -42,14 +49,20 @@ pub struct Auth {
 pub struct AuthSources {
     /// Keys that `outrigger key` has made.
     pub api_keys: Option<ApiKeys>,
+    /// Tokens of an issuer.
+    pub jwt: Option<Jwt>,
+    /// Names of verified client certificates.
+    pub client_cert: Option<Vec<Glob>>,
 }
 
 /// A way of proof, as a source of the caller's name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum ProofKind {
     Any,
     ApiKey,
+    /// A token; the claim names the caller. `None`: the one of `auth.jwt.caller`.
+    Jwt(Option<Box<str>>),
 }
 
 impl Auth {
@@ -61,10 +74,11 @@ impl Auth {
 
 impl AuthSources {
     /// Whether a credential of this kind can be shown.
-    pub fn has(&self, kind: ProofKind) -> bool {
+    pub fn has(&self, kind: &ProofKind) -> bool {
         match kind {
             ProofKind::Any => true,
             ProofKind::ApiKey => self.api_keys.is_some(),
+            ProofKind::Jwt(_) => self.jwt.is_some(),
         }
     }
 }
@@ -86,6 +100,8 @@ words! {
 pub(in crate::config) struct Written {
     mode: W<ModeWord>,
     api_keys: Option<keys::Written>,
+    jwt: Option<jwt::Written>,
+    client_cert: Option<Items<W<Glob>>>,
     anonymous: W<Anonymous>,
     #[serde(default)]
     scopes: Items<W<scope::Scope>>,
@@ -103,6 +119,8 @@ static TABLE: Table = Table::new(
     &[
         MODE_KEY,
         keys::KEY,
+        jwt::KEY,
+        Key::new("client_cert", Kind::OneOrMany(&GLOB), "Names of client certificates, which `tls: {client_ca: FILE}` verifies; `\"*\"` is any.").eg("\"*.clients.example\""),
         Key::new("anonymous", ANONYMOUS, "Whether a request without any credential passes; a bad credential never does.").default("refuse"),
         Key::new("scopes", Kind::OneOrMany(&scope::SCOPE), "Scopes that the credential must have, all of them.").eg("[orders.write]"),
         Key::new("tiers", Kind::OneOrMany(&scope::SCOPE), "Tiers of which the credential must have one.").eg("[gold, partner]"),
@@ -126,7 +144,11 @@ const ELSEWHERE: &[Elsewhere] = &[
         &["basic_auth", "basicauth", "htpasswd", "auth_basic"],
         "write `auth: {api_keys: {file: keys.json, basic: true}}`: a key is the password, its name is the user",
     ),
-    (&["jwt", "oidc", "oauth", "oauth2", "forward_auth"], NOT_YET),
+    (
+        &["jwt", "jwks", "oidc", "oauth", "oauth2", "jwt_auth", "bearer"],
+        "write `auth: {jwt: {jwks: https://login.example/jwks.json, issuer: https://login.example/, audience: https://shop.example}}`",
+    ),
+    (&["forward_auth", "ext_authz", "auth_request"], NOT_YET),
 ];
 
 impl Policy for Option<Auth> {
@@ -140,14 +162,15 @@ impl Policy for Option<Auth> {
         let Some(written) = written else { return inherited.clone() };
         let here = place.key("auth");
         // Built even where the mode is `off`: a mistake in it should not wait for the day on which it is put to work.
-        let own = sources(build, place, &here, written.api_keys);
+        let own = sources(build, place, &here, Named { api_keys: written.api_keys, jwt: written.jwt, client_cert: written.client_cert });
         let sources = match (own, inherited) {
             (Some(own), _) => Arc::new(own),
             (None, Some(door)) => door.sources.clone(),
             (None, None) => {
                 let off = written.mode.0 == ModeWord::Off;
                 if !off && !build.seen.broken(&here) && !build.seen.broken(&format!("{}.defaults.auth", place.door.word())) {
-                    let message = "`auth` names no way of proof, here or in `defaults`: write `api_keys: {file: keys.json}`";
+                    let message =
+                        "`auth` names no way of proof, here or in `defaults`: write `api_keys: {file: keys.json}` `jwt` or `client_cert`";
                     build.fault(build.seen.key(&here), message);
                 }
                 Arc::default()
@@ -164,7 +187,16 @@ impl Policy for Option<Auth> {
     }
 
     fn check(build: &mut Build<'_>, config: &Config) {
+        let verifies = |tls: Option<&ListenerTls>| tls.is_some_and(|tls| tls.client_ca.is_some());
+        let inbound = config.inbound.as_ref().is_some_and(|door| verifies(door.tls.as_ref()));
+        let outbound = config.outbound.as_ref().is_some_and(|door| verifies(door.tls.as_ref()));
         for (path, policies) in policies_of(config) {
+            let here = format!("{path}.auth.client_cert");
+            if build.seen.written(&here) && !(if path.starts_with("inbound") { inbound } else { outbound }) {
+                let message =
+                    "`client_cert` needs `tls: {client_ca: FILE}` in the door: without it no client shows a certificate that is verified";
+                build.fault(build.seen.key(&here), message);
+            }
             let Some(auth) = policies.auth.as_ref().filter(|auth| auth.anonymous && (!auth.scopes.is_empty() || !auth.tiers.is_empty()))
             else {
                 continue;
@@ -184,10 +216,19 @@ impl Policy for Option<Auth> {
 }
 
 /// The ways of proof that a block names; `None`: none.
-fn sources(build: &mut Build<'_>, place: &Place<'_>, here: &str, api_keys: Option<keys::Written>) -> Option<AuthSources> {
-    let named = api_keys.is_some();
-    let api_keys = api_keys.map(|written| keys::build(build, &format!("{here}.api_keys"), place.door, written));
-    named.then_some(AuthSources { api_keys })
+fn sources(build: &mut Build<'_>, place: &Place<'_>, here: &str, written: Named) -> Option<AuthSources> {
+    let named = written.api_keys.is_some() || written.jwt.is_some() || written.client_cert.is_some();
+    let api_keys = written.api_keys.map(|keys| keys::build(build, &format!("{here}.api_keys"), place.door, keys));
+    let jwt = written.jwt.and_then(|jwt| jwt::build(build, &format!("{here}.jwt"), jwt));
+    let client_cert = written.client_cert.map(|names| names.into_iter().flatten().map(|name| name.0).collect());
+    named.then_some(AuthSources { api_keys, jwt, client_cert })
+}
+
+/// The ways of proof as written.
+struct Named {
+    api_keys: Option<keys::Written>,
+    jwt: Option<jwt::Written>,
+    client_cert: Option<Items<W<Glob>>>,
 }
 
 /// The fields in which a door looks for a key.

@@ -3,13 +3,21 @@
 //! A credential is looked for source by source. The first that is shown decides: a bad one is refused, whatever else the request
 //! shows. What a request proves is told apart from what its route asks: [`look`] finds the first, [`admit`] decides on the second.
 
+mod claims;
+pub mod issuer;
+mod jwt;
 pub mod key;
+pub mod slow;
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+pub use jwt::{AtHand, VerifiedTokens};
+
+use http::HeaderName;
 
 use crate::{
-    caller::Proof,
-    config::{Auth, AuthSources},
+    caller::{KnownBy, Proof},
+    config::{Auth, AuthSources, Glob, human},
     http1::{Fields, Id},
     reject::{ProofFault, Unproved},
 };
@@ -21,17 +29,34 @@ pub enum Looked {
     Nothing,
     /// They prove this.
     Good(Proof),
+    /// A token names a key that is not known here: the issuer has to be asked first.
+    NeedsKeys,
+    /// A token that was not verified before comes from an address that has shown too many bad ones; the time for which it waits.
+    Slowed(Duration),
     /// They are not good. The text says why, and shows nothing of them.
     Bad(Cow<'static, str>),
 }
 
-/// Looks at the credentials of a request, at `wall`.
-pub fn look(sources: &AuthSources, fields: &Fields, wall: SystemTime) -> Looked {
-    let by_key = sources.api_keys.as_ref().map_or(Looked::Nothing, |keys| key::look(keys, fields, wall));
-    match by_key {
-        Looked::Nothing => Looked::Nothing,
-        shown => shown,
+/// Looks at the credentials of a request.
+pub fn look(sources: &AuthSources, fields: &Fields, at_hand: AtHand<'_>) -> Looked {
+    let by_key = sources.api_keys.as_ref().map_or(Looked::Nothing, |keys| key::look(keys, fields, at_hand.wall));
+    let shown = match (by_key, &sources.jwt) {
+        (Looked::Nothing, Some(terms)) => jwt::look(terms, fields, at_hand),
+        (shown, _) => shown,
+    };
+    match (shown, &sources.client_cert, at_hand.certificate) {
+        (Looked::Nothing, Some(names), Some(name)) => certificate(names, name),
+        (shown, ..) => shown,
     }
+}
+
+/// Looks at the name of a verified certificate. It is shown whenever the connection has one.
+fn certificate(names: &[Glob], name: &Arc<str>) -> Looked {
+    if !names.iter().any(|known| known.matches(name)) {
+        return Looked::Bad(format!("the client's certificate is of `{name}`, whom auth.client_cert does not name").into());
+    }
+    let (scopes, name) = (Arc::default(), name.clone());
+    Looked::Good(Proof { name, by: KnownBy::Certificate, key: None, tier: None, scopes, claims: None })
 }
 
 /// Whether the route lets the request in; what the request has proved.
@@ -43,6 +68,14 @@ pub fn admit(policy: &Auth, looked: Looked) -> Result<Option<Proof>, Unproved> {
     let proof = match looked {
         Looked::Nothing if policy.anonymous => return Ok(None),
         Looked::Nothing => return Err(refused(ProofFault::Missing, missing(&policy.sources).into(), "")),
+        Looked::NeedsKeys => {
+            return Err(refused(
+                ProofFault::Unknown,
+                "the keys of the token's issuer cannot be had now: nobody can say whether it is good".into(),
+                "",
+            ));
+        }
+        Looked::Slowed(wait) => return Err(slowed(wait)),
         Looked::Bad(why) => return Err(refused(ProofFault::Invalid, why, ", error=\"invalid_token\"")),
         Looked::Good(proof) => proof,
     };
@@ -59,10 +92,19 @@ pub fn admit(policy: &Auth, looked: Looked) -> Result<Option<Proof>, Unproved> {
     Ok(Some(proof))
 }
 
+/// The refusal of an address that has shown too many bad credentials.
+pub fn slowed(wait: Duration) -> Unproved {
+    let why = format!("too many bad credentials came from this address; it may try again in {}", human::wait(wait));
+    Unproved { fault: ProofFault::Slowed(wait), why: why.into(), challenges: Vec::new() }
+}
+
 /// Takes the credentials of these sources out of a request's fields.
 pub fn strip(sources: &AuthSources, fields: &mut Fields) {
     if let Some(keys) = &sources.api_keys {
         key::strip(keys, fields);
+    }
+    if sources.jwt.is_some() {
+        jwt::strip(fields);
     }
 }
 
@@ -75,22 +117,23 @@ fn missing(sources: &AuthSources) -> String {
         }));
         ways.extend(keys.basic.then(|| "`Authorization: Basic` with the name of a key and the key".to_owned()));
     }
+    ways.extend(sources.jwt.is_some().then(|| "`Authorization: Bearer TOKEN`".to_owned()));
+    ways.extend(sources.client_cert.is_some().then(|| "a client certificate".to_owned()));
     format!("the request shows no credential that this route takes: {} (auth)", ways.join(", or "))
 }
 
 /// The values of `WWW-Authenticate`; `hint` is what is wrong (RFC 6750 section 3).
 fn challenges(policy: &Auth, hint: &str) -> Vec<String> {
     let mut all = Vec::new();
-    if let Some(keys) = &policy.sources.api_keys {
-        let bearer = keys.fields.iter().any(|field| Id::of(field.as_str().as_bytes()) == Id::Authorization);
-        if bearer {
-            all.push(format!("Bearer realm=\"outrigger\"{hint}"));
-        } else if let Some(field) = keys.fields.first() {
-            all.push(format!("ApiKey realm=\"outrigger\", header=\"{field}\"{hint}"));
-        }
-        if keys.basic {
-            all.push("Basic realm=\"outrigger\", charset=\"UTF-8\"".to_owned());
-        }
+    let keys = policy.sources.api_keys.as_ref();
+    let is_bearer = |field: &HeaderName| Id::of(field.as_str().as_bytes()) == Id::Authorization;
+    if policy.sources.jwt.is_some() || keys.is_some_and(|keys| keys.fields.iter().any(is_bearer)) {
+        all.push(format!("Bearer realm=\"outrigger\"{hint}"));
+    } else if let Some(field) = keys.and_then(|keys| keys.fields.first()) {
+        all.push(format!("ApiKey realm=\"outrigger\", header=\"{field}\"{hint}"));
+    }
+    if keys.is_some_and(|keys| keys.basic) {
+        all.push("Basic realm=\"outrigger\", charset=\"UTF-8\"".to_owned());
     }
     all
 }

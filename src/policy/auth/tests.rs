@@ -1,6 +1,10 @@
 //! Keys: their form, where they are found, what a route asks of them, and what is taken out.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderName;
@@ -28,7 +32,11 @@ fn sources(fields: &[&'static str], basic: bool) -> AuthSources {
     };
     let keys = [(1, row("web", &["read", "write"], None)), (2, row("old", &[], Some(0))), (3, row("soon", &[], Some(1)))];
     let keys: HashMap<_, _> = keys.into_iter().map(|(seed, row)| (key::digest(&key_of(seed)), row)).collect();
-    AuthSources { api_keys: Some(ApiKeys { fields: fields.iter().map(|field| name(field)).collect(), basic, keys }) }
+    AuthSources {
+        jwt: None,
+        client_cert: None,
+        api_keys: Some(ApiKeys { fields: fields.iter().map(|field| name(field)).collect(), basic, keys }),
+    }
 }
 
 fn policy(sources: AuthSources) -> Auth {
@@ -41,10 +49,11 @@ fn fields(of: &[(&'static str, String)]) -> Fields {
 
 /// The caller, or why not.
 fn looked(sources: &AuthSources, of: &[(&'static str, String)]) -> Result<Option<String>, String> {
-    match look(sources, &fields(of), NOW) {
+    match look(sources, &fields(of), AtHand::alone(NOW)) {
         Looked::Nothing => Ok(None),
         Looked::Good(proof) => Ok(Some(proof.name.to_string())),
         Looked::Bad(why) => Err(why.to_string()),
+        Looked::NeedsKeys | Looked::Slowed(_) => Err("not now".into()),
     }
 }
 
@@ -108,7 +117,8 @@ fn as_a_password_a_key_needs_its_name() {
 
 #[test]
 fn a_route_asks_for_scopes_and_tiers_and_says_what_is_missing() {
-    let proof = || look(&sources(&["authorization"], true), &fields(&[("authorization", format!("Bearer {}", key_of(1)))]), NOW);
+    let proof =
+        || look(&sources(&["authorization"], true), &fields(&[("authorization", format!("Bearer {}", key_of(1)))]), AtHand::alone(NOW));
     let of = |scopes: &[&str], tiers: &[&str]| {
         let texts = |list: &[&str]| list.iter().map(|text| Box::from(*text)).collect();
         Auth { scopes: texts(scopes), tiers: texts(tiers), ..policy(sources(&["authorization"], true)) }
@@ -141,4 +151,17 @@ fn every_key_is_taken_out_and_nothing_else() {
     of_the_app.append("authorization", "Bearer sk-app");
     strip(&sources, &mut of_the_app);
     assert!(of_the_app.has(Id::Authorization), "another's credential stays");
+}
+
+#[test]
+fn a_certificate_counts_by_its_name_and_behind_a_key() {
+    let sources = AuthSources { client_cert: Some(vec![Glob::new("*.clients.example")]), ..sources(&["authorization"], false) };
+    let (known, other): (Arc<str>, Arc<str>) = ("a.clients.example".into(), "a.example".into());
+    let look = |certificate, fields: &Fields| look(&sources, fields, AtHand { certificate, ..AtHand::alone(NOW) });
+    let none = Fields::new();
+    assert!(matches!(look(None, &none), Looked::Nothing));
+    assert!(matches!(look(Some(&known), &none), Looked::Good(proof) if *proof.name == *known && proof.by == KnownBy::Certificate));
+    assert!(matches!(look(Some(&other), &none), Looked::Bad(why) if why.contains("`a.example`, whom auth.client_cert does not name")));
+    let keyed = fields(&[("authorization", format!("Bearer {}", key_of(1)))]);
+    assert!(matches!(look(Some(&other), &keyed), Looked::Good(proof) if &*proof.name == "web@shop"));
 }

@@ -195,6 +195,7 @@ families! {
     AccessObserved = Counter, One, "outrigger_access_observed_total", ["door", "route"], "Requests that `access` would have refused, had it not only observed.";
     GateObserved = Counter, One, "outrigger_gate_observed_total", ["door", "route", "policy"], "Requests and answers that a policy would have refused or changed, had it not only observed: `cors` (preflights), `auth`, `csrf`, `headers`, `compress`.";
     Compressed = Counter, One, "outrigger_compressed_total", ["door", "route", "result"], "Answers that `compress` looked after: by coding, kept (coded before), or why they went out as they are: no_gain, busy (memory, or too many encoders at work).";
+    AuthKeySets = Counter, One, "outrigger_auth_key_sets_total", ["issuer", "outcome"], "Questions for the keys of an issuer of tokens: ok, failed (the last ones count).";
     CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["door", "route", "reason"], "Requests in which the route's cache had no part, by reason.";
     CacheFills = Counter, One, "outrigger_cache_fills_total", ["door", "route", "result"], "Answers that were fetched to be kept: stored, or why not.";
     CacheEvictionAge = Histogram(AGES), Nano, "outrigger_cache_eviction_age_seconds", ["reason"], "Age of entries that left the cache, by reason.";

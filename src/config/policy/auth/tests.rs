@@ -101,3 +101,52 @@ fn a_door_with_provider_keys_may_ask_for_keys_in_place_of_addresses() {
     let but_one = format!("{}  routes: [{{match: {{operation: chat}}, auth: {{mode: off}}}}]\n", door(""));
     assert!(with_keys(&but_one, &one("")).is_err(), "one open route is enough");
 }
+
+/// The smallest block of tokens, with something in place of the audience.
+fn jwt(keys: &str, rest: &str) -> String {
+    route(&format!("auth: {{jwt: {{issuer: 'https://i.example/', {keys}, {rest}}}}}"))
+}
+
+const KEYS: &str = "jwks: https://i.example/keys";
+
+#[test]
+fn what_is_dangerous_in_tokens_is_refused_with_the_line_that_is_right() {
+    assert!(good(&jwt(KEYS, "audience: [a, b]")).inbound.is_some());
+    says(&jwt(KEYS, "leeway: 1m"), "5:14", "write `audience: https://this.app`, or `any_audience: true`");
+    assert!(good(&jwt(KEYS, "any_audience: true")).inbound.is_some());
+    for (text, part) in [
+        (jwt(KEYS, "audience: a, algorithms: [RS256, HS256]"), "`HS256` takes a secret, and the keys are public"),
+        (jwt("secret: 0123456789abcdef0123456789abcdef", "audience: a, algorithms: RS256"), "`RS256` takes a public key"),
+        (jwt("secret: 0123456789abcdef", "audience: a"), "fewer than 32 bytes"),
+        (jwt("jwks: http://i.example/keys", "audience: a"), "write https://"),
+        (jwt(&format!("{KEYS}, secret: 0123456789abcdef0123456789abcdef"), "audience: a"), "secret"),
+        (jwt("jwks_file: gone.json", "audience: a"), "cannot read"),
+        (jwt(KEYS, "audience: a, algorithms: none"), "`none` is unknown"),
+        (jwt(KEYS, "aud: a, audience: a"), "it is written `audience`"),
+        (route("auth: {jwt: {jwks: https://i.example/keys, audience: a}}"), "issuer"),
+    ] {
+        let said = bad(&text);
+        assert!(said.len() == 1 && said[0].contains(part), "{part}: {said:#?}");
+    }
+    assert!(good(&jwt("jwks: http://127.0.0.1:9/keys", "audience: a")).inbound.is_some(), "nobody stands between");
+    says("inbound: {app: 3000, caller: 'jwt:sub'}\n", "1:30", "`auth: {jwt: {...}}`");
+    says(&route("auth: {client_cert: '*.clients.example'}"), "5:14", "needs `tls: {client_ca: FILE}`");
+}
+
+#[test]
+fn a_file_of_an_issuers_keys_has_one_that_verifies() {
+    let yaml = "inbound: {app: 3000, defaults: {auth: {jwt: {jwks_file: keys.json, issuer: i, audience: a}}}}\n";
+    let ed = "{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"";
+    assert!(with_keys(yaml, &keys(&format!("{{\"kty\": \"new\"}}, {ed}}}"))).is_ok());
+    for (text, part) in [
+        ("[]", "it has no list `keys`"),
+        ("{", "no set of keys"),
+        (&keys(""), "no key in it verifies a signature"),
+        (&keys(&format!("{ed}, \"use\": \"enc\"}}")), "no key in it verifies"),
+        (&keys(&format!("{ed}, \"key_ops\": [\"sign\"]}}")), "no key in it verifies"),
+        (&keys("{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}"), "no key in it verifies"),
+    ] {
+        let said = with_keys(yaml, text).expect_err(part);
+        assert!(said.contains(part), "{text}: {said}");
+    }
+}
