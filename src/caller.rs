@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
+
 /// A caller, and the source of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -21,7 +23,7 @@ pub type Claim = (Box<str>, Box<str>);
 /// What a request's credential has proved. The credential itself is not in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// The caller whom the credential names.
+    /// The caller whom the credential names; empty: it names nobody.
     pub name: Arc<str>,
     /// The kind of the credential.
     pub by: KnownBy,
@@ -33,6 +35,8 @@ pub struct Proof {
     pub scopes: Arc<[Box<str>]>,
     /// Verified statements about the caller.
     pub claims: Option<Arc<[Claim]>>,
+    /// Fields that the target gets, in the words of the service that has decided.
+    pub copied: Arc<[(HeaderName, HeaderValue)]>,
 }
 
 impl Proof {
@@ -41,9 +45,10 @@ impl Proof {
         self.claims.iter().flat_map(|claims| claims.iter()).find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 
-    /// The caller whom the credential names.
-    pub fn caller(&self) -> Caller {
-        Caller { tier: self.tier.clone(), claims: self.claims.clone(), ..Caller::new(self.name.clone(), self.by) }
+    /// The caller whom the credential names, if it names one.
+    pub fn caller(&self) -> Option<Caller> {
+        let named = !self.name.is_empty();
+        named.then(|| Caller { tier: self.tier.clone(), claims: self.claims.clone(), ..Caller::new(self.name.clone(), self.by) })
     }
 }
 
@@ -58,6 +63,8 @@ pub enum KnownBy {
     ApiKey,
     /// A token of an issuer.
     Token,
+    /// A service that decides.
+    Service,
     /// The client's address.
     Address,
     /// The inbound request that caused an outbound call.
@@ -89,6 +96,7 @@ impl KnownBy {
             Self::Certificate => "certificate",
             Self::ApiKey => "api_key",
             Self::Token => "jwt",
+            Self::Service => "service",
             Self::Address => "address",
             Self::Cause => "cause",
             Self::App => "app",

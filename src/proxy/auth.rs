@@ -15,7 +15,7 @@ use crate::{
     clock::Instant,
     config::{Auth, Mode, ProofKind},
     http1::Fields,
-    policy::auth::{self, AtHand, Looked, issuer::Inquiry},
+    policy::auth::{self, AtHand, Looked, forward, issuer::Inquiry},
     reject::{ProofFault, Reject, Unproved},
 };
 
@@ -33,6 +33,7 @@ pub(super) async fn pass(exchange: &mut Exchange) -> Result<(), Reject> {
     let looked = match look(&ask, route, policy, false) {
         // Rare, and long: it would be memory of every request.
         Looked::NeedsKeys => Box::pin(with_newest_keys(&ask, route, policy)).await,
+        Looked::AskService => Box::pin(ask_service(&ask, policy)).await,
         looked => looked,
     };
     match (admit(&ask, policy, looked), policy.mode) {
@@ -60,7 +61,7 @@ pub(super) fn before_body<'a>(ask: &Ask, routes: impl Iterator<Item = &'a LiveRo
     for route in routes {
         let Some(policy) = route.policies.auth.as_ref().filter(|policy| policy.mode == Mode::Enforce) else { return Ok(()) };
         match look(ask, route, policy, false) {
-            Looked::NeedsKeys => return Ok(()),
+            Looked::NeedsKeys | Looked::AskService => return Ok(()),
             looked => match auth::admit(policy, looked) {
                 Ok(_) => return Ok(()),
                 Err(unproved) => refusals.push(unproved),
@@ -70,24 +71,30 @@ pub(super) fn before_body<'a>(ask: &Ask, routes: impl Iterator<Item = &'a LiveRo
     refusals.into_iter().next().map_or(Ok(()), |unproved| Err(counted(ask, unproved)))
 }
 
-/// Takes the credential out of a request's fields, unless the route passes it on. A policy that observes changes nothing.
+/// Takes the credential out of a request's fields, unless the route passes it on, and adds what the service that decides has said. A policy that
+/// observes changes nothing.
 pub(super) fn strip(ask: &Ask, fields: &mut Fields) {
     let policy = ask.route().and_then(|route| route.policies.auth.as_ref());
-    if let Some(policy) = policy.filter(|policy| policy.mode == Mode::Enforce && !policy.pass) {
-        auth::strip(&policy.sources, fields);
+    let Some(policy) = policy.filter(|policy| policy.mode == Mode::Enforce) else { return };
+    match policy.pass {
+        false => auth::strip(&policy.sources, fields),
+        true => auth::strip_said(&policy.sources, fields),
+    }
+    for (name, value) in ask.proof().into_iter().flat_map(|proof| proof.copied.iter()) {
+        fields.append(name.as_str(), value.as_bytes());
     }
 }
 
 /// The caller whom a proof of this kind names.
 pub(super) fn caller(proof: &Proof, kind: &ProofKind) -> Option<Caller> {
     match kind {
-        ProofKind::Any => Some(proof.caller()),
-        ProofKind::ApiKey => (proof.by == KnownBy::ApiKey).then(|| proof.caller()),
-        ProofKind::Jwt(None) => (proof.by == KnownBy::Token).then(|| proof.caller()),
+        ProofKind::Any => proof.caller(),
+        ProofKind::ApiKey => proof.caller().filter(|_| proof.by == KnownBy::ApiKey),
+        ProofKind::Jwt(None) => proof.caller().filter(|_| proof.by == KnownBy::Token),
         ProofKind::Jwt(Some(claim)) => {
             let name =
                 proof.claim(claim).filter(|name| proof.by == KnownBy::Token && !name.is_empty() && !name.chars().any(char::is_control))?;
-            Some(Caller { name: name.into(), ..proof.caller() })
+            Some(Caller { name: name.into(), ..proof.caller()? })
         }
     }
 }
@@ -120,6 +127,29 @@ async fn with_newest_keys(ask: &Rc<Ask>, route: &LiveRoute, policy: &Auth) -> Lo
         }
     }
     Looked::NeedsKeys
+}
+
+/// What the service that decides makes of the request. Each question of one address has to wait while the address is slowed.
+async fn ask_service(ask: &Rc<Ask>, policy: &Auth) -> Looked {
+    let (shared, arrival, now) = (&ask.proxy.shared, &ask.arrival, Instant::now());
+    let Some(terms) = &policy.sources.forward else { return Looked::Nothing };
+    if policy.anonymous && !forward::shows(terms, &arrival.headers) {
+        return Looked::Nothing;
+    }
+    let (errand, question) = forward::question(terms, arrival);
+    if let Some(decision) = shared.rulings.known(&question, now) {
+        return decision.into();
+    }
+    if let Some(wait) = shared.slow.wait(arrival.client, now) {
+        return Looked::Slowed(wait);
+    }
+    let Some(errander) = shared.issuers.errander() else { return Looked::Away };
+    // The errand runs beside the workers: a client that leaves does not break it off.
+    let answer = errander.on.spawn((errander.send)(errand)).await;
+    let decision = answer.ok().and_then(Result::ok).and_then(|answer| forward::decide(terms, &answer));
+    let Some(decision) = decision else { return Looked::Away };
+    shared.rulings.keep(question, decision.clone(), terms.cache, Instant::now());
+    decision.into()
 }
 
 /// What the request has proved.

@@ -330,7 +330,7 @@ impl Proxy {
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
             // The app's own user before the app, which shows the key.
-            Some(call) => call.caller().or_else(|| ask.proof().map(Proof::caller)),
+            Some(call) => call.caller().or_else(|| ask.proof().and_then(Proof::caller)),
             None => caller(&door.caller, &ask.arrival, ask.proof()),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::{Config, Secret},
     policy::{
-        auth::{issuer::Issuers, slow::Slow},
+        auth::{forward::Rulings, issuer::Issuers, slow::SlowAddresses},
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
@@ -62,7 +62,9 @@ pub struct Shared {
     /// The keys that issuers of tokens publish.
     pub issuers: Issuers,
     /// Addresses that show bad credentials.
-    pub slow: Slow,
+    pub slow: SlowAddresses,
+    /// What services have decided about requests.
+    pub rulings: Rulings,
     /// Requests that wait for a person's yes.
     pub approvals: Arc<Approvals>,
     /// Dollars by caller, since the start.
@@ -110,7 +112,8 @@ impl Shared {
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
             issuers: Issuers::default(),
-            slow: Slow::new(clock.now()),
+            slow: SlowAddresses::new(clock.now()),
+            rulings: Rulings::default(),
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),

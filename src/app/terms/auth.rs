@@ -30,6 +30,9 @@ pub(super) fn terms(policy: &Auth, asked: Option<&Asked<'_>>) -> Terms {
     if let Some(names) = &policy.sources.client_cert {
         terms.add("client certificates", names.iter().map(Glob::as_str).collect::<Vec<_>>().join(" "));
     }
+    if let Some(forward) = &policy.sources.forward {
+        terms.add("service", &forward.url);
+    }
     if policy.anonymous {
         terms.add("anonymous", "passes");
     }
@@ -48,6 +51,8 @@ pub(super) fn terms(policy: &Auth, asked: Option<&Asked<'_>>) -> Terms {
 fn shown(policy: &Auth, asked: &Asked<'_>) -> String {
     match auth::look(&policy.sources, &asked.arrival.headers, AtHand::alone(Clock::system().wall())) {
         Looked::Nothing => "shows no credential".to_owned(),
+        Looked::AskService | Looked::Away => "shows no credential that is judged here; the running proxy asks the service".to_owned(),
+        Looked::Denied(why) => format!("is refused: {why}"),
         Looked::NeedsKeys | Looked::Slowed(_) => "shows a token; the running proxy asks its issuer for the keys".to_owned(),
         Looked::Bad(why) => format!("is refused: {why}"),
         Looked::Good(proof) => {

@@ -78,7 +78,7 @@ fn gate(policies: &Policies, preflight: bool, arrival: &Arrival) -> Option<Rejec
     }
     // The keys of an issuer are not at hand: the running proxy asks for them.
     let admits = |policy: &Auth| match auth::look(&policy.sources, &arrival.headers, AtHand::alone(Clock::system().wall())) {
-        Looked::NeedsKeys => Ok(None),
+        Looked::NeedsKeys | Looked::AskService => Ok(None),
         looked => auth::admit(policy, looked),
     };
     let proves = policies.auth.as_ref().filter(|policy| policy.mode == Mode::Enforce);

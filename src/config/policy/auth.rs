@@ -1,5 +1,6 @@
 //! `auth`: who may come in, by what they can prove.
 
+mod forward;
 mod jwks;
 mod jwt;
 mod keys;
@@ -10,11 +11,12 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde::Deserialize;
 
+pub use forward::ForwardAuth;
 pub use jwks::{Jwks, JwsAlgorithm};
 pub use jwt::{Jwt, JwtKeys};
 pub use keys::{ApiKey, ApiKeys, KeyFile, KeyRow};
 
-use super::{InDefaults, NOT_YET, Place, Policy, Rows, policies_of};
+use super::{InDefaults, Place, Policy, Rows, policies_of};
 use crate::config::{
     Config, Glob, ListenerTls,
     build::{Build, Door},
@@ -53,6 +55,8 @@ pub struct AuthSources {
     pub jwt: Option<Jwt>,
     /// Names of verified client certificates.
     pub client_cert: Option<Vec<Glob>>,
+    /// A service that decides.
+    pub forward: Option<ForwardAuth>,
 }
 
 /// A way of proof, as a source of the caller's name.
@@ -102,6 +106,7 @@ pub(in crate::config) struct Written {
     api_keys: Option<keys::Written>,
     jwt: Option<jwt::Written>,
     client_cert: Option<Items<W<Glob>>>,
+    forward: Option<forward::Written>,
     anonymous: W<Anonymous>,
     #[serde(default)]
     scopes: Items<W<scope::Scope>>,
@@ -121,6 +126,7 @@ static TABLE: Table = Table::new(
         keys::KEY,
         jwt::KEY,
         Key::new("client_cert", Kind::OneOrMany(&GLOB), "Names of client certificates, which `tls: {client_ca: FILE}` verifies; `\"*\"` is any.").eg("\"*.clients.example\""),
+        forward::KEY,
         Key::new("anonymous", ANONYMOUS, "Whether a request without any credential passes; a bad credential never does.").default("refuse"),
         Key::new("scopes", Kind::OneOrMany(&scope::SCOPE), "Scopes that the credential must have, all of them.").eg("[orders.write]"),
         Key::new("tiers", Kind::OneOrMany(&scope::SCOPE), "Tiers of which the credential must have one.").eg("[gold, partner]"),
@@ -148,7 +154,10 @@ const ELSEWHERE: &[Elsewhere] = &[
         &["jwt", "jwks", "oidc", "oauth", "oauth2", "jwt_auth", "bearer"],
         "write `auth: {jwt: {jwks: https://login.example/jwks.json, issuer: https://login.example/, audience: https://shop.example}}`",
     ),
-    (&["forward_auth", "ext_authz", "auth_request"], NOT_YET),
+    (
+        &["forward_auth", "ext_authz", "auth_request"],
+        "write `auth: {forward: {url: \"http://127.0.0.1:4180/check\"}}` in a route or in the door's `defaults`",
+    ),
 ];
 
 impl Policy for Option<Auth> {
@@ -162,7 +171,12 @@ impl Policy for Option<Auth> {
         let Some(written) = written else { return inherited.clone() };
         let here = place.key("auth");
         // Built even where the mode is `off`: a mistake in it should not wait for the day on which it is put to work.
-        let own = sources(build, place, &here, Named { api_keys: written.api_keys, jwt: written.jwt, client_cert: written.client_cert });
+        let own = sources(
+            build,
+            place,
+            &here,
+            Named { api_keys: written.api_keys, jwt: written.jwt, client_cert: written.client_cert, forward: written.forward },
+        );
         let sources = match (own, inherited) {
             (Some(own), _) => Arc::new(own),
             (None, Some(door)) => door.sources.clone(),
@@ -217,11 +231,12 @@ impl Policy for Option<Auth> {
 
 /// The ways of proof that a block names; `None`: none.
 fn sources(build: &mut Build<'_>, place: &Place<'_>, here: &str, written: Named) -> Option<AuthSources> {
-    let named = written.api_keys.is_some() || written.jwt.is_some() || written.client_cert.is_some();
+    let named = written.api_keys.is_some() || written.jwt.is_some() || written.client_cert.is_some() || written.forward.is_some();
     let api_keys = written.api_keys.map(|keys| keys::build(build, &format!("{here}.api_keys"), place.door, keys));
     let jwt = written.jwt.and_then(|jwt| jwt::build(build, &format!("{here}.jwt"), jwt));
     let client_cert = written.client_cert.map(|names| names.into_iter().flatten().map(|name| name.0).collect());
-    named.then_some(AuthSources { api_keys, jwt, client_cert })
+    let forward = written.forward.and_then(forward::build);
+    named.then_some(AuthSources { api_keys, jwt, client_cert, forward })
 }
 
 /// The ways of proof as written.
@@ -229,6 +244,7 @@ struct Named {
     api_keys: Option<keys::Written>,
     jwt: Option<jwt::Written>,
     client_cert: Option<Items<W<Glob>>>,
+    forward: Option<forward::Written>,
 }
 
 /// The fields in which a door looks for a key.

@@ -199,5 +199,13 @@ fn prove(terms: &Jwt, claims: &TokenClaims) -> Result<Proof, Cow<'static, str>> 
     let name = name.ok_or_else(|| format!("the token has no claim `{}` that names its caller (auth.jwt.caller)", terms.caller))?;
     let tier = terms.tier.as_ref().and_then(|claim| claims.text(claim)).filter(fits);
     let scopes = claims.words(&terms.scopes).into_iter().filter(fits).map(Into::into).collect();
-    Ok(Proof { name: name.into(), by: KnownBy::Token, key: None, tier: tier.map(Into::into), scopes, claims: Some(claims.told()) })
+    Ok(Proof {
+        name: name.into(),
+        by: KnownBy::Token,
+        key: None,
+        tier: tier.map(Into::into),
+        scopes,
+        claims: Some(claims.told()),
+        copied: Arc::default(),
+    })
 }

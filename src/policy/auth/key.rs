@@ -115,6 +115,7 @@ fn known(keys: &ApiKeys, shown: &ShownKey, wall: SystemTime) -> Looked {
         tier: key.tier.clone(),
         scopes: key.scopes.clone(),
         claims: None,
+        copied: Arc::default(),
     };
     Looked::Good(key)
 }

@@ -4,6 +4,7 @@
 //! shows. What a request proves is told apart from what its route asks: [`look`] finds the first, [`admit`] decides on the second.
 
 mod claims;
+pub mod forward;
 pub mod issuer;
 mod jwt;
 pub mod key;
@@ -17,7 +18,8 @@ use http::HeaderName;
 
 use crate::{
     caller::{KnownBy, Proof},
-    config::{Auth, AuthSources, Glob, human},
+    config::{Auth, AuthSources, ForwardAuth, Glob, human},
+    fields::claims::folds_to,
     http1::{Fields, Id},
     reject::{ProofFault, Unproved},
 };
@@ -29,6 +31,12 @@ pub enum Looked {
     Nothing,
     /// They prove this.
     Good(Proof),
+    /// Nothing is shown that is judged here: the service has to be asked.
+    AskService,
+    /// The service that decides gives no answer.
+    Away,
+    /// Whoever sends the request may not do this. The text says why.
+    Denied(Cow<'static, str>),
     /// A token names a key that is not known here: the issuer has to be asked first.
     NeedsKeys,
     /// A token that was not verified before comes from an address that has shown too many bad ones; the time for which it waits.
@@ -46,6 +54,7 @@ pub fn look(sources: &AuthSources, fields: &Fields, at_hand: AtHand<'_>) -> Look
     };
     match (shown, &sources.client_cert, at_hand.certificate) {
         (Looked::Nothing, Some(names), Some(name)) => certificate(names, name),
+        (Looked::Nothing, ..) if sources.forward.is_some() => Looked::AskService,
         (shown, ..) => shown,
     }
 }
@@ -56,7 +65,7 @@ fn certificate(names: &[Glob], name: &Arc<str>) -> Looked {
         return Looked::Bad(format!("the client's certificate is of `{name}`, whom auth.client_cert does not name").into());
     }
     let (scopes, name) = (Arc::default(), name.clone());
-    Looked::Good(Proof { name, by: KnownBy::Certificate, key: None, tier: None, scopes, claims: None })
+    Looked::Good(Proof { name, by: KnownBy::Certificate, key: None, tier: None, scopes, claims: None, copied: Arc::default() })
 }
 
 /// Whether the route lets the request in; what the request has proved.
@@ -68,6 +77,10 @@ pub fn admit(policy: &Auth, looked: Looked) -> Result<Option<Proof>, Unproved> {
     let proof = match looked {
         Looked::Nothing if policy.anonymous => return Ok(None),
         Looked::Nothing => return Err(refused(ProofFault::Missing, missing(&policy.sources).into(), "")),
+        Looked::AskService | Looked::Away => {
+            return Err(refused(ProofFault::Unknown, "the service that decides here gives no answer (auth.forward)".into(), ""));
+        }
+        Looked::Denied(why) => return Err(refused(ProofFault::Insufficient, why, ", error=\"insufficient_scope\"")),
         Looked::NeedsKeys => {
             return Err(refused(
                 ProofFault::Unknown,
@@ -98,13 +111,21 @@ pub fn slowed(wait: Duration) -> Unproved {
     Unproved { fault: ProofFault::Slowed(wait), why: why.into(), challenges: Vec::new() }
 }
 
-/// Takes the credentials of these sources out of a request's fields.
+/// Takes the credentials of these sources out of a request's fields, and what only the service that decides may set.
 pub fn strip(sources: &AuthSources, fields: &mut Fields) {
+    strip_said(sources, fields);
     if let Some(keys) = &sources.api_keys {
         key::strip(keys, fields);
     }
     if sources.jwt.is_some() {
         jwt::strip(fields);
+    }
+}
+
+/// Takes out what only the service that decides may set, in every spelling that an app may take for it.
+pub fn strip_said(sources: &AuthSources, fields: &mut Fields) {
+    if let Some(terms) = sources.forward.as_ref().filter(|terms| !terms.copy.is_empty()) {
+        fields.retain(|name, _| !terms.copy.iter().any(|own| folds_to(name.as_str(), own.as_str())));
     }
 }
 
@@ -119,6 +140,8 @@ fn missing(sources: &AuthSources) -> String {
     }
     ways.extend(sources.jwt.is_some().then(|| "`Authorization: Bearer TOKEN`".to_owned()));
     ways.extend(sources.client_cert.is_some().then(|| "a client certificate".to_owned()));
+    let names = |terms: &ForwardAuth| terms.send.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    ways.extend(sources.forward.iter().flat_map(names));
     format!("the request shows no credential that this route takes: {} (auth)", ways.join(", or "))
 }
 

@@ -17,13 +17,13 @@ const PACE: Duration = Duration::from_secs(6);
 const MOST: usize = 1 << 15;
 
 /// Addresses and their failures.
-pub struct Slow {
+pub struct SlowAddresses {
     /// For each address: when it would have no failure left, after the beginning.
     clear: Cache<u128, Duration>,
     begun: Instant,
 }
 
-impl Slow {
+impl SlowAddresses {
     /// Nobody has failed yet.
     pub fn new(now: Instant) -> Self {
         Self { clear: Cache::new(MOST), begun: now }
@@ -65,7 +65,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn ten_at_once_and_then_one_in_six_seconds() {
-        let (slow, begun) = (Slow::new(Instant::now()), Instant::now());
+        let (slow, begun) = (SlowAddresses::new(Instant::now()), Instant::now());
         let (bad, good): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         for nth in 0..10 {
             assert_eq!((slow.wait(bad, begun), slow.failed(bad, begun)), (None, None), "{nth}");
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let now = Instant::now();
-        let slow = Slow::new(now);
+        let slow = SlowAddresses::new(now);
         for address in 0..200_000_u32 {
             slow.failed(IpAddr::V4(address.into()), now);
         }

@@ -83,6 +83,8 @@ fn what_cannot_work_is_said_with_the_cure() {
     let allows = YAML.replace("anonymous: allow", "anonymous: allow, scopes: [a]");
     assert!(with_keys(&allows, &one("")).is_err_and(|said| said.contains("has no scope and no tier")));
     assert!(good(&route("auth: {mode: off}")).inbound.is_some());
+    assert!(good(&route("auth: {forward: {url: 'http://auth.internal/check?a=b'}}")).inbound.is_some());
+    says(&route("auth: {forward: {timeout: 1s}}"), "5:14", "url");
     assert_eq!(bad(&route("auth: {scopes: 'a b', api_keys: {file: gone.json, header: 'a b'}}")).len(), 3);
 }
 
