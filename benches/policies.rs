@@ -2,17 +2,27 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up must not run")]
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    cell::RefCell,
+    hint::black_box,
+    time::{Duration, SystemTime},
+};
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{self, KeyPair as _},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::Method;
 use outrigger::{
     arrival::Door,
     cause::{Begin, Causes},
     clock::{Chance, Clock, Instant},
-    config::{self, Applies, KeyPart, Match, PathPattern, Unit},
+    config::{self, ApiKey, ApiKeys, Applies, AuthSources, Jwks, JwsAlgorithm, Jwt, JwtKeys, KeyPart, Match, PathPattern, Unit},
     http1::Fields,
     policy::{
+        auth::{self, AtHand, Looked, key},
         breaker::{Breakers, Outcome},
         cache::{
             entry::{Entry, NewEntry},
@@ -69,6 +79,7 @@ fn limits(c: &mut Criterion) {
     let facts = KeyFacts {
         client_ip: [127, 0, 0, 1].into(),
         caller: None,
+        proof: None,
         headers: &headers,
         query: None,
         trusted: false,
@@ -96,8 +107,17 @@ fn million(c: &mut Criterion) {
     let (set, headers) = (limits.set(Door::Inbound, [&limit]), Fields::new());
     let ask = |at: u32, now: Instant| {
         let client_ip = std::net::Ipv4Addr::from_bits(at).into();
-        let facts =
-            KeyFacts { client_ip, caller: None, headers: &headers, query: None, trusted: false, route: "r", provider: None, model: None };
+        let facts = KeyFacts {
+            client_ip,
+            caller: None,
+            proof: None,
+            headers: &headers,
+            query: None,
+            trusted: false,
+            route: "r",
+            provider: None,
+            model: None,
+        };
         let keyed = set.keyed(&facts);
         limits.admit(&[Question { keyed: &keyed, demand: Demand::arrival(Applies::All) }], now).expect("below the limit").keep();
     };
@@ -238,5 +258,43 @@ fn ledger(c: &mut Criterion) {
     drop(keeper);
 }
 
-criterion_group!(benches, routes, causes, limits, million, breaker, meter, top, ledger);
+/// What a credential costs that is known: a key by its hash, a token that was verified before, and one that is verified now.
+fn auth_cost(c: &mut Criterion) {
+    let made = signature::Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("made");
+    let signer = signature::Ed25519KeyPair::from_pkcs8(made.as_ref()).expect("a key");
+    let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let set = format!("{{\"keys\": [{{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"{}\"}}]}}", b64(signer.public_key().as_ref()));
+    let jwt = Jwt {
+        number: 0,
+        keys: JwtKeys::File(Jwks::parse(set.as_bytes()).expect("a set").into()),
+        algorithms: JwsAlgorithm::ALL[..9].to_vec(),
+        issuers: vec!["i".into()],
+        audiences: vec!["a".into()],
+        leeway: Duration::ZERO,
+        require: Vec::new(),
+        caller: "sub".into(),
+        tier: None,
+        scopes: "scope".into(),
+    };
+    let key = key::mint([7; 32]);
+    let row = ApiKey { name: "web".into(), caller: "ann".into(), tier: None, scopes: Default::default(), expires: None };
+    let keys = [(key::digest(&key), row)].into_iter().collect();
+    let api_keys = Some(ApiKeys { fields: vec![http::header::AUTHORIZATION], basic: false, keys });
+    let sources = AuthSources { api_keys, jwt: Some(jwt), ..AuthSources::default() };
+    let claims =
+        format!("{{\"iss\": \"i\", \"aud\": \"a\", \"sub\": \"ann\", \"exp\": 9999999999, \"scope\": \"{}\"}}", "orders.read ".repeat(30));
+    let message = format!("{}.{}", b64(b"{\"alg\": \"EdDSA\"}"), b64(claims.as_bytes()));
+    let token = format!("{message}.{}", b64(signer.sign(message.as_bytes()).as_ref()));
+    let bearer = |text: &str| [("authorization", format!("Bearer {text}"))].into_iter().collect::<Fields>();
+    let (keyed, tokened) = (bearer(&key), bearer(&token));
+    let (tokens, alone) = (RefCell::default(), AtHand::alone(SystemTime::now()));
+    let good = |fields: &Fields, at_hand: AtHand<'_>| assert!(matches!(auth::look(&sources, fields, at_hand), Looked::Good(_)));
+    c.bench_function("auth: a key", |b| b.iter(|| good(black_box(&keyed), alone)));
+    c.bench_function("auth: a token of 700 bytes, verified before", |b| {
+        b.iter(|| good(black_box(&tokened), AtHand { tokens: Some(&tokens), ..alone }));
+    });
+    c.bench_function("auth: a token of 700 bytes, verified now", |b| b.iter(|| good(black_box(&tokened), alone)));
+}
+
+criterion_group!(benches, routes, causes, limits, million, breaker, meter, top, ledger, auth_cost);
 criterion_main!(benches);

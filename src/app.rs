@@ -5,6 +5,7 @@
 
 mod alerts;
 mod approvals;
+mod auth;
 mod breakers;
 mod cache;
 pub mod certificates;
@@ -221,6 +222,7 @@ impl App {
             workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
         let fetch = Fetch::new(resolver);
+        auth::employ(&shared, &fetch, &telemetry);
         let watched = alerts::Watch::new(&config, &fetch, clock);
         let checked = monitors::Monitors::new(&config, shared.status.clone());
         if let Some(listen) = config.status_page.as_ref().and_then(|page| page.listen) {

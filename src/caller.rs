@@ -1,6 +1,8 @@
-//! The caller of a request. A [`Caller`] is only made from a source that can be trusted.
+//! The caller of a request, and what a client has proved. A [`Caller`] is only made from a source that can be trusted.
 
 use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
 
 /// A caller, and the source of its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,14 +11,46 @@ pub struct Caller {
     pub name: Arc<str>,
     /// The source of the name.
     pub known_by: KnownBy,
-    /// The plan or class the caller belongs to; no source of today gives one.
+    /// The plan or class the caller belongs to, from a verified credential.
     pub tier: Option<Arc<str>>,
-    /// Verified statements about the caller, by name; no source of today gives any.
+    /// Verified statements about the caller, by name.
     pub claims: Option<Arc<[Claim]>>,
 }
 
 /// A verified statement about a caller: its name and value.
 pub type Claim = (Box<str>, Box<str>);
+
+/// What a request's credential has proved. The credential itself is not in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The caller whom the credential names; empty: it names nobody.
+    pub name: Arc<str>,
+    /// The kind of the credential.
+    pub by: KnownBy,
+    /// The name of the key itself, which stands in messages; other kinds have none.
+    pub key: Option<Arc<str>>,
+    /// The plan or class the caller belongs to.
+    pub tier: Option<Arc<str>>,
+    /// What the credential may be used for.
+    pub scopes: Arc<[Box<str>]>,
+    /// Verified statements about the caller.
+    pub claims: Option<Arc<[Claim]>>,
+    /// Fields that the target gets, in the words of the service that has decided.
+    pub copied: Arc<[(HeaderName, HeaderValue)]>,
+}
+
+impl Proof {
+    /// The value of a verified statement.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.claims.iter().flat_map(|claims| claims.iter()).find(|(known, _)| **known == *name).map(|(_, value)| &**value)
+    }
+
+    /// The caller whom the credential names, if it names one.
+    pub fn caller(&self) -> Option<Caller> {
+        let named = !self.name.is_empty();
+        named.then(|| Caller { tier: self.tier.clone(), claims: self.claims.clone(), ..Caller::new(self.name.clone(), self.by) })
+    }
+}
 
 /// Sources of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +59,12 @@ pub enum KnownBy {
     Header,
     /// A verified client certificate.
     Certificate,
+    /// A key that the proxy knows.
+    ApiKey,
+    /// A token of an issuer.
+    Token,
+    /// A service that decides.
+    Service,
     /// The client's address.
     Address,
     /// The inbound request that caused an outbound call.
@@ -54,6 +94,9 @@ impl KnownBy {
         match self {
             Self::Header => "header",
             Self::Certificate => "certificate",
+            Self::ApiKey => "api_key",
+            Self::Token => "jwt",
+            Self::Service => "service",
             Self::Address => "address",
             Self::Cause => "cause",
             Self::App => "app",

@@ -4,6 +4,7 @@
 //! the `reason` in the body.
 
 mod limited;
+mod unproved;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use limited::{Limited, Why};
+pub use unproved::{ProofFault, Unproved};
 
 /// An answer, or the reject in its place.
 pub type Answer = Result<Response<Body>, Reject>;
@@ -41,6 +43,8 @@ pub enum Reject {
         /// Why, with the key that would let it.
         why: Cow<'static, str>,
     },
+    /// `auth`: the request has not proved what its route asks for.
+    Unproved(Box<Unproved>),
     /// The method is not proxied (CONNECT, TRACE).
     MethodNotAllowed,
     /// The request came from the proxy itself.
@@ -186,6 +190,7 @@ impl Reject {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
+            Self::Unproved(unproved) => unproved.fault.status(),
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -211,6 +216,7 @@ impl Reject {
             Self::Forbidden(_) => "access_denied",
             Self::Gate { policy: GatePolicy::Cors, .. } => "cors_refused",
             Self::Gate { policy: GatePolicy::Csrf, .. } => "csrf_refused",
+            Self::Unproved(unproved) => unproved.fault.reason(),
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Loop => "loop",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -257,7 +263,9 @@ impl Reject {
             | Self::BodyCoded(_)
             | Self::MethodNotAllowed => "http_request_error",
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
-            Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => "http_request_denied",
+            Self::Forbidden(_) | Self::Gate { .. } | Self::Unproved(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => {
+                "http_request_denied"
+            }
             Self::Loop => "proxy_loop_detected",
             Self::Overloaded(_) | Self::Stopping => "proxy_internal_response",
             Self::BreakerOpen { .. } => "destination_unavailable",
@@ -284,6 +292,7 @@ impl Reject {
                 why.to_string()
             }
             Self::Gate { why, .. } | Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::Unproved(unproved) => unproved.why.to_string(),
             Self::Unreadable(refusal) => refusal.text().into(),
             Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
@@ -350,6 +359,7 @@ impl Reject {
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
+            Self::Unproved(unproved) => unproved.fault.wait().map(ceil_secs),
             Self::BreakerOpen { retry_after, .. } => retry_after.map(|wait| ceil_secs(wait).max(1)),
             Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
             _ => None,
@@ -408,7 +418,9 @@ impl Reject {
         const UNIMPLEMENTED: u16 = 12;
         const INTERNAL: u16 = 13;
         const UNAVAILABLE: u16 = 14;
+        const UNAUTHENTICATED: u16 = 16;
         match self.status().as_u16() {
+            401 => UNAUTHENTICATED,
             403 => PERMISSION_DENIED,
             404 | 405 | 421 => UNIMPLEMENTED,
             413 | 429 => RESOURCE_EXHAUSTED,
@@ -433,8 +445,10 @@ impl Reject {
         if self.closes() {
             headers.insert(Id::Connection, "close");
         }
-        if let Self::Limited(limited) = self {
-            headers.extend(&limited.headers);
+        match self {
+            Self::Limited(limited) => headers.extend(&limited.headers),
+            Self::Unproved(unproved) => unproved.challenges.iter().for_each(|one| headers.append(Id::WwwAuthenticate, one)),
+            _ => {}
         }
         response
     }

@@ -103,6 +103,7 @@ impl Replica {
         self.set.keyed(&KeyFacts {
             client_ip: [127, 0, 0, 1].into(),
             caller: Some("ann"),
+            proof: None,
             headers: &headers,
             query: None,
             trusted: false,

@@ -1,5 +1,7 @@
 //! Policies in words and numbers for a person: those of a route, or those that apply to one request.
 
+mod auth;
+
 use std::{
     fmt::{self, Display},
     time::Duration,
@@ -99,6 +101,9 @@ pub fn applied(
     }
     if let Some(policy) = &policies.cors {
         add("cors", policy.mode, cors_terms(policy, asked));
+    }
+    if let Some(policy) = &policies.auth {
+        add("auth", policy.mode, auth::terms(policy, asked));
     }
     if let Some(policy) = &policies.csrf {
         add("csrf", policy.mode, csrf_terms(policy));

@@ -3,6 +3,7 @@
 
 mod given;
 mod refusal;
+mod who;
 
 use std::{
     fmt,
@@ -19,7 +20,6 @@ use super::said::{Failure, Said};
 use crate::{
     app::terms::{Applied, applied},
     arrival::{Arrival, Door, PeerText},
-    cause,
     clock::Instant,
     config::{
         Config, Limit, Policies, Route, human,
@@ -33,7 +33,6 @@ use crate::{
     proxy::{
         cache_key::{Asked, AskedCall, KeyParts},
         cached::asked_ttl,
-        caller,
         declared::{self, Declared},
         gate,
         model::{means_one_thing, split},
@@ -200,16 +199,15 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         let route = &place.routes[*at];
         (&route.name, &route.policies, &route.matches.methods[..])
     });
-    let who = match &understood {
-        None => config.inbound.as_ref().and_then(|inbound| caller(&inbound.caller, &arrival)).map(|caller| caller.name),
-        Some(_) => args.from.is_loopback().then(|| cause::said_caller(&arrival.headers).map(Arc::from)).flatten(),
-    };
+    let proof = who::proof(policies, &arrival);
+    let who = who::name(config, &arrival, proof.as_ref(), args.from);
     let declared = policies.cache.as_ref().filter(|policy| declared::applies(policy, door, &args.method)).and_then(|policy| {
         let persisted = Persisted::default();
         Some(Declared::of(policy.body.as_ref()?, &arrival.headers, body, &persisted))
     });
     let call = understood.as_ref().map(|call| call.asked(body));
-    let asked = Asked { arrival: &arrival, caller: who.as_deref(), route: name, call, declared: declared.as_ref() };
+    let (proof, auth) = (proof.as_ref(), policies.auth.as_ref());
+    let asked = Asked { arrival: &arrival, caller: who.as_deref(), proof, auth, route: name, call, declared: declared.as_ref() };
     Ok(Explained {
         request: format!("{} {}", args.method, args.url),
         door: door.as_str(),

@@ -10,6 +10,7 @@ pub mod control;
 pub mod demo;
 mod errors;
 pub mod explain;
+mod key;
 pub mod ledger;
 pub mod mock;
 pub mod prices;
@@ -47,6 +48,8 @@ enum Verb {
     },
     /// Say which route answers a request, which policies apply, and the cache key part by part.
     Explain(explain::ExplainArgs),
+    /// Make, list and revoke the keys of clients, in a file that `auth.api_keys` names.
+    Key(key::KeyArgs),
     /// Show what Outrigger does: a small app, a mock provider, the proxy between them, and the story of what happens.
     Demo(demo::DemoArgs),
     /// A provider for local work and load: OpenAI's, Anthropic's and Gemini's wire formats.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&args),
         Verb::Check { file } => common.tell(check::said(&file)),
         Verb::Explain(args) => common.tell(explain::said(&args)),
+        Verb::Key(args) => common.tell(key::said(&args)),
         Verb::Prices(args) => common.tell(prices::said(&args)),
         Verb::Demo(args) => demo::run(&common, &args),
         Verb::Mock(args) => {

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(KeyWord::word("header:X-User"), Ok(KeyWord::Part(KeyPart::Header(HeaderName::from_static("x-user")))));
         assert_eq!(KeyWord::word("global"), Ok(KeyWord::Global));
         refused::<KeyWord>("x-user-id", "did you mean `header:x-user-id`");
-        refused::<KeyWord>("jwt:sub", "not supported yet");
+        refused::<KeyWord>("jwt:sub", "`key: caller`");
         refused::<KeyWord>("cookie:", "is not a name");
         refused::<KeyWord>("clientip", "did you mean `client_ip`");
     }

@@ -5,6 +5,7 @@
 //! are read, are printed and are built.
 
 mod access;
+mod auth;
 mod breaker;
 mod cache;
 mod compress;
@@ -25,6 +26,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, de::DeserializeOwned};
 
 pub use access::Access;
+pub use auth::{ApiKey, ApiKeys, Auth, AuthSources, ForwardAuth, Jwks, JwsAlgorithm, Jwt, JwtKeys, KeyFile, KeyRow, ProofKind};
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use compress::{AnswerCoding, Compress};
@@ -106,6 +108,8 @@ policies! {
     access: Option<Access>,
     /// Pages of other origins that may use the app.
     cors: Option<Cors>,
+    /// What a client must prove.
+    auth: Option<Auth>,
     /// Requests that pages of other origins may not make.
     csrf: Option<Csrf>,
     /// Fields of requests and answers.
@@ -136,7 +140,6 @@ policies! {
 
 /// Policies that the design names and this version does not have.
 pub(super) const PLANNED: &[Advice] = &[
-    ("auth", NOT_YET),
     ("validate", NOT_YET),
     ("queue", "a limit holds requests in line: write `limits: [{key: caller, concurrency: 5, queue: {max: 100, wait: 10s}}]`"),
     ("concurrency", "it is a limit: write `limits: [{key: caller, concurrency: 5}]`"),

@@ -25,7 +25,7 @@ const NAMES: [&str; 16] = [
     "session",
 ];
 /// How the keys of well-known services begin.
-const PREFIXES: [&str; 12] = ["sk-", "pk-", "rk-", "xai-", "gsk_", "ghp_", "glpat-", "xoxb-", "AKIA", "ASIA", "AIza", "eyJ"];
+const PREFIXES: [&str; 13] = ["sk-", "ork_", "pk-", "rk-", "xai-", "gsk_", "ghp_", "glpat-", "xoxb-", "AKIA", "ASIA", "AIza", "eyJ"];
 /// A run of letters and digits that is this long, and mixed, is made by a machine.
 const RUN: usize = 16;
 

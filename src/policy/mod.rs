@@ -2,6 +2,7 @@
 //! `proxy` tells the order in which they run.
 
 pub mod access;
+pub mod auth;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     arrival::{Arrival, Door, RequestId},
     body::{room::Room, tap::TimeBounds, upload::Progress},
-    caller::Caller,
+    caller::{Caller, Proof},
     cause::{self, Running},
     clock::Instant,
     config::{Mode, Timeouts},
@@ -46,6 +46,7 @@ pub struct Ask {
     /// The request id that a provider is sent, if it is another.
     pub(super) sent_id: OnceCell<RequestId>,
     route: OnceCell<usize>,
+    proof: OnceCell<Box<Proof>>,
     caller: OnceCell<Caller>,
     call: OnceCell<Box<ModelCall>>,
     trace: OnceCell<Trace>,
@@ -121,6 +122,7 @@ impl Ask {
             sent_id: OnceCell::new(),
             arrival,
             route: OnceCell::new(),
+            proof: OnceCell::new(),
             caller: OnceCell::new(),
             call: OnceCell::new(),
             trace: OnceCell::new(),
@@ -140,6 +142,9 @@ impl Ask {
         let again = Self::of(&self.proxy, self.worker.clone(), arrival, Origin::Refresh);
         again.routed(self.route_at());
         again.named(Some(Caller::new(crate::caller::PROXY, crate::caller::KnownBy::Proxy)));
+        if let Some(proof) = self.proof() {
+            again.proved(proof.clone());
+        }
         if let Some(call) = self.call() {
             again.understood(Box::new(call.uncaused()));
         }
@@ -153,6 +158,11 @@ impl Ask {
         let timeouts = self.timeouts();
         let _ =
             self.deadline.set(timeout::deadline(self.arrival.at, timeouts, timeout::caller_deadline(&self.arrival.headers, self.door())));
+    }
+
+    /// Records what the request's credential has proved.
+    pub fn proved(&self, proof: Proof) {
+        let _ = self.proof.set(Box::new(proof));
     }
 
     /// Records the caller; `None`: no source that can be trusted names one.
@@ -211,6 +221,11 @@ impl Ask {
     /// The caller, if a source that can be trusted names one.
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.get()
+    }
+
+    /// What the request's credential has proved, if it has shown one.
+    pub fn proof(&self) -> Option<&Proof> {
+        self.proof.get().map(|proof| &**proof)
     }
 
     /// The caller's name.

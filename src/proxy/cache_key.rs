@@ -11,9 +11,11 @@ use super::{
 use crate::{
     arrival::Arrival,
     body::{accept::accepts, replay::Replay},
+    caller::Proof,
     config::{self, KeyPart, Operation},
     http1::{Fields, Id},
     policy::{
+        auth,
         cache::{CacheQuery, ModelKey},
         limits::keys::{self, credential},
     },
@@ -26,6 +28,10 @@ pub struct Asked<'a> {
     pub arrival: &'a Arrival,
     /// The caller.
     pub caller: Option<&'a str>,
+    /// What its credential has proved.
+    pub proof: Option<&'a Proof>,
+    /// What its route asks for.
+    pub auth: Option<&'a config::Auth>,
     /// Name of the route.
     pub route: &'a Arc<str>,
     /// Outbound.
@@ -59,7 +65,8 @@ impl<'a> Asked<'a> {
             rest: &call.rest,
             body: call.text.as_deref().or(body),
         });
-        Self { arrival: &ask.arrival, caller: ask.caller_name(), route: &route.name, call, declared }
+        let auth = route.policies.auth.as_ref();
+        Self { arrival: &ask.arrival, caller: ask.caller_name(), proof: ask.proof(), auth, route: &route.name, call, declared }
     }
 }
 
@@ -68,6 +75,7 @@ pub struct KeyParts {
     extra: Vec<(String, String)>,
     model: Option<ModelParts>,
     body: Option<Arc<[Part]>>,
+    proved: bool,
 }
 
 struct ModelParts {
@@ -94,14 +102,14 @@ impl KeyParts {
             _ => None,
         };
         let body = asked.declared.map(|declared| declared.parts.clone()).transpose()?;
-        Ok(Self { extra, model, body })
+        Ok(Self { extra, model, body, proved: asked.proof.is_some() })
     }
 
     /// Gives the cache's view of the request to `with`.
     pub fn query<T>(&self, arrival: &Arrival, route: &Arc<str>, with: impl FnOnce(CacheQuery<'_>) -> T) -> T {
         let extra: Vec<(&str, &str)> = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         match &self.model {
-            None => with(CacheQuery { body: self.body.as_deref(), ..query(arrival, route, &extra, None) }),
+            None => with(CacheQuery { body: self.body.as_deref(), proved: self.proved, ..query(arrival, route, &extra, None) }),
             Some(model) => {
                 let headers: Vec<(&str, &str)> = model.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                 let key = ModelKey {
@@ -137,7 +145,7 @@ impl ModelParts {
         headers.push(("gzip", accepts(&arrival.headers, b"gzip").to_string()));
         let mut tenant = Vec::new();
         if !policy.share {
-            tenant.extend_from_slice(credential(&arrival.headers, arrival.uri.query()).unwrap_or_default());
+            identify(asked, &mut tenant);
             if policy.per_caller {
                 tenant.push(0);
                 tenant.extend_from_slice(caller.unwrap_or_default().as_bytes());
@@ -155,6 +163,21 @@ impl ModelParts {
             path,
         })
     }
+}
+
+/// Writes who asks into `tenant`: the credential that the request carries and, with `auth`, whom its own credential names. That
+/// credential itself is no part: a caller whose key or token was renewed finds the same answers.
+fn identify(asked: &Asked<'_>, tenant: &mut Vec<u8>) {
+    let headers = &asked.arrival.headers;
+    let mut rest = None;
+    if let (Some(proof), Some(policy)) = (asked.proof, asked.auth) {
+        tenant.extend_from_slice(proof.by.as_str().as_bytes());
+        tenant.push(0);
+        tenant.extend_from_slice(proof.name.as_bytes());
+        tenant.push(0);
+        auth::strip(&policy.sources, rest.insert(headers.clone()));
+    }
+    tenant.extend_from_slice(credential(rest.as_ref().unwrap_or(headers), asked.arrival.uri.query()).unwrap_or_default());
 }
 
 /// The providers' temperature for a call that names none.
@@ -186,6 +209,7 @@ pub(super) fn query<'a>(
         extra,
         model,
         ttl: None,
+        proved: false,
         body: None,
     }
 }

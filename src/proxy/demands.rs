@@ -134,6 +134,7 @@ impl Demands {
             route.limits.keyed(&KeyFacts {
                 client_ip: arrival.client,
                 caller: ask.caller_name(),
+                proof: ask.proof(),
                 headers: &arrival.headers,
                 query: arrival.uri.query(),
                 trusted: arrival.trusted,

@@ -1,10 +1,11 @@
-//! The gate of a route: addresses (`access`), pages of other origins (`cors`), and what they make a browser send (`csrf`).
+//! The gate of a route: addresses (`access`), pages of other origins (`cors`), credentials (`auth`), and what pages make a browser send
+//! (`csrf`).
 //!
 //! Each step either acts or, where its policy only observes, notes what it would have refused: in the log, and in the metric.
 
 use http::{Method, StatusCode, header};
 
-use super::{NOT_LET_IN, ask::Ask, exchange::Exchange};
+use super::{NOT_LET_IN, ask::Ask, auth, exchange::Exchange};
 use crate::{
     arrival::Arrival,
     body::Body,
@@ -71,7 +72,11 @@ fn is_exempt(policy: &Csrf, arrival: &Arrival) -> bool {
 ///
 /// # Errors
 /// The refusal of a policy that enforces.
-pub fn pass(exchange: &mut Exchange, policies: &Policies, speaker: Option<(usize, &Policies)>) -> Result<Option<Response<Body>>, Reject> {
+pub async fn pass(
+    exchange: &mut Exchange,
+    policies: &Policies,
+    speaker: Option<(usize, &Policies)>,
+) -> Result<Option<Response<Body>>, Reject> {
     let arrival = &exchange.ask.arrival;
     // The address before every other step: who is not let in uses up no limit, and learns nothing.
     if !access::lets_in(policies.access.as_ref(), arrival.client) {
@@ -89,13 +94,17 @@ pub fn pass(exchange: &mut Exchange, policies: &Policies, speaker: Option<(usize
                 return Ok(Some(response));
             }
             (Some(Err(refusal)), true) => return Err(refusal),
-            (Some(Err(_)), false) => observed(exchange, at, GatePolicy::Cors),
+            (Some(Err(_)), false) => observed(exchange, at, GatePolicy::Cors.as_str()),
             (Some(Ok(_)) | None, _) => {}
         }
     }
+    // After the preflights, which carry no credential.
+    if policies.auth.is_some() {
+        auth::pass(exchange).await?;
+    }
     match (check_origin(policies, &exchange.ask.arrival), policies.csrf.as_ref().map(|csrf| csrf.mode)) {
         (Err(refusal), Some(Mode::Enforce)) => return Err(refusal),
-        (Err(_), _) => observed(exchange, exchange.ask.route_at(), GatePolicy::Csrf),
+        (Err(_), _) => observed(exchange, exchange.ask.route_at(), GatePolicy::Csrf.as_str()),
         (Ok(()), _) => {}
     }
     Ok(None)
@@ -125,11 +134,11 @@ pub fn dressing(ask: &Ask) -> Option<&Cors> {
 }
 
 /// Notes that a policy of the route at `at` would have refused the request.
-fn observed(exchange: &mut Exchange, at: usize, policy: GatePolicy) {
-    exchange.ask.worker.route(exchange.ask.door(), at).policies.gate_observed(policy.as_str());
+pub(super) fn observed(exchange: &mut Exchange, at: usize, policy: &'static str) {
+    exchange.ask.worker.route(exchange.ask.door(), at).policies.gate_observed(policy);
     let names = &mut exchange.answer.would_refuse;
     if !names.is_empty() {
         names.push(' ');
     }
-    names.push_str(policy.as_str());
+    names.push_str(policy);
 }

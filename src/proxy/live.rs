@@ -19,6 +19,7 @@ use crate::{
     config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, Secret, Strict, Unit},
     fields::Claims,
     policy::{
+        auth::issuer::Issuer,
         breaker::{Breaker, Breakers},
         keyring::Keyring,
         limits::LimitSet,
@@ -98,6 +99,8 @@ pub struct LiveRoute {
     pub counts_preflights: bool,
     /// Added to the names of breakers and budgets whose terms differ from those of the door's other routes.
     pub group: Option<Arc<str>>,
+    /// The issuer of its tokens, if its keys are at a URL.
+    pub issuer: Option<Arc<Issuer>>,
     /// The targets of a request, in order. Outbound the first is the provider that was asked for.
     pub fallback: Vec<Fallback>,
 }
@@ -267,6 +270,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         limits: shared.limits.set(door, parts.limits.iter().chain(&policies.limits)),
         counts_preflights: door == Door::Outbound || matches.methods.contains(&Method::OPTIONS),
         group: None,
+        issuer: policies.auth.as_ref().and_then(|auth| shared.issuers.of(&auth.sources)),
         fallback: policies.fallback.clone(),
         policies: policies.clone(),
         name,

@@ -6,6 +6,7 @@
 pub mod acts;
 pub mod ask;
 pub mod attempt;
+mod auth;
 pub mod bill;
 pub mod book;
 pub mod cache_key;
@@ -62,13 +63,13 @@ use crate::{
         tap::TimeBounds,
         upload::{Failure, Upload, UploadBounds},
     },
-    caller::{Caller, KnownBy},
+    caller::{Caller, KnownBy, Proof},
     cause::WorkerCauses,
     clock::{Chance, Instant, http_date},
     config::{Applies, Bounds, CallerSource},
     in_place,
     message::Response,
-    policy::limits::Keyed,
+    policy::{auth::VerifiedTokens, limits::Keyed},
     reject::{Bound, Reject},
     route::Query,
     store::ledger::Journal,
@@ -114,6 +115,8 @@ pub struct Proxy {
     late: Lates,
     /// The worker's batch of entries for the ledger.
     journal: Arc<Journal>,
+    /// Tokens that the worker has verified.
+    tokens: RefCell<VerifiedTokens>,
 }
 
 impl Proxy {
@@ -124,6 +127,7 @@ impl Proxy {
         Rc::new(Self {
             late: Lates::default(),
             journal: shared.ledger.worker(),
+            tokens: RefCell::default(),
             shared,
             worker: RefCell::new(Rc::new(worker)),
             prepared: RefCell::default(),
@@ -188,7 +192,7 @@ impl Proxy {
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
         // The gate before every policy that counts: what it refuses uses up no limit, and preflights are the browser's own.
-        if let Some(response) = gate::pass(exchange, &route.policies, speaker)? {
+        if let Some(response) = gate::pass(exchange, &route.policies, speaker).await? {
             return Ok(Served::Response(response, TimeBounds::default()));
         }
         // The caller before the limits: limits are keyed by the caller.
@@ -325,8 +329,9 @@ impl Proxy {
     /// The caller, from the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
-            Some(call) => call.caller(),
-            None => caller(&door.caller, &ask.arrival),
+            // The app's own user before the app, which shows the key.
+            Some(call) => call.caller().or_else(|| ask.proof().and_then(Proof::caller)),
+            None => caller(&door.caller, &ask.arrival, ask.proof()),
         }
     }
 
@@ -336,8 +341,8 @@ impl Proxy {
     }
 }
 
-/// The caller at the inbound door, from the first of `sources` that can be trusted.
-pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
+/// The caller at the inbound door, from the first of `sources` that can be trusted. `proof`: what `auth` has verified.
+pub fn caller(sources: &[CallerSource], arrival: &Arrival, proof: Option<&Proof>) -> Option<Caller> {
     sources.iter().find_map(|source| {
         let (name, known_by): (Arc<str>, _) = match source {
             CallerSource::Header(name) if arrival.trusted => {
@@ -345,6 +350,7 @@ pub fn caller(sources: &[CallerSource], arrival: &Arrival) -> Option<Caller> {
             }
             CallerSource::Header(_) => return None,
             CallerSource::ClientCert => (arrival.certificate.as_ref()?.name.clone(), KnownBy::Certificate),
+            CallerSource::Auth(kind) => return proof.and_then(|proof| auth::caller(proof, kind)),
             CallerSource::ClientIp if arrival.client == arrival.peer.ip().to_canonical() => {
                 (arrival.peer_text.text.clone(), KnownBy::Address)
             }

@@ -13,8 +13,8 @@ use http::{Method, Uri};
 use super::{
     Exchange, NOT_LET_IN, Proxy,
     ask::Ask,
-    credential, files,
-    live::{Live, LiveDoor, LiveProvider},
+    auth, credential, files,
+    live::{Live, LiveDoor, LiveProvider, LiveRoute},
     payer::Account,
     read_first, request, session,
 };
@@ -216,6 +216,7 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
     if !lets_in(door, &query(arrival, call), arrival.client) {
         return Err(Reject::Forbidden(NOT_LET_IN.into()));
     }
+    auth::before_body(ask, possible(door, &query(arrival, call)))?;
     let bytes = read_first::read(ask, door, body).await?;
     match read_first::text_of(ask, door, &bytes) {
         Ok(text) => {
@@ -280,8 +281,12 @@ fn counts(set: &LimitSet) -> bool {
 
 /// Whether one of the call's possible routes lets its address in. If none does, the body need not be read.
 fn lets_in(door: &LiveDoor, query: &Query<'_>, client: IpAddr) -> bool {
-    let mut possible = door.table.possible(query).copied().chain([door.fallthrough()]);
-    possible.any(|at| access::lets_in(door.routes[at].policies.access.as_ref(), client))
+    possible(door, query).any(|route| access::lets_in(route.policies.access.as_ref(), client))
+}
+
+/// The routes that may answer the call, as far as it is understood.
+fn possible<'a>(door: &'a LiveDoor, query: &'a Query<'_>) -> impl Iterator<Item = &'a LiveRoute> {
+    door.table.possible(query).copied().chain([door.fallthrough()]).map(|at| &door.routes[at])
 }
 
 /// A refusal before the call is understood, in the words of the provider that the path names.

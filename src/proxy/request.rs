@@ -4,7 +4,7 @@ use http::Uri;
 
 use super::{
     ask::Ask,
-    credential,
+    auth, credential,
     sending::{Aim, Sending},
 };
 use crate::{
@@ -100,6 +100,7 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
     let claims = ask.live_door().map_or(&none, |door| &door.claims);
     let forwarding = Forwarding { via: &ask.proxy.shared.via[ask.door() as usize], claims, forwarded: inbound, upgrade: websocket };
     let mut fields = headers::request(&ask.arrival, &forwarding);
+    auth::strip(ask, &mut fields);
     if inbound {
         fields.insert(cause::REQUEST_ID, ask.request_id().text(&mut [0; 32]));
     }

@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     config::{Config, Secret},
     policy::{
+        auth::{forward::Rulings, issuer::Issuers, slow::SlowAddresses},
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
@@ -58,6 +59,12 @@ pub struct Shared {
     pub causes: Arc<Causes<Keyed>>,
     /// Each model's ratios, learned from complete calls.
     pub ratios: Ratios,
+    /// The keys that issuers of tokens publish.
+    pub issuers: Issuers,
+    /// Addresses that show bad credentials.
+    pub slow: SlowAddresses,
+    /// What services have decided about requests.
+    pub rulings: Rulings,
     /// Requests that wait for a person's yes.
     pub approvals: Arc<Approvals>,
     /// Dollars by caller, since the start.
@@ -104,6 +111,9 @@ impl Shared {
             given_up: GivenUp::default(),
             causes: Causes::new(clock.now()),
             ratios: Ratios::default(),
+            issuers: Issuers::default(),
+            slow: SlowAddresses::new(clock.now()),
+            rulings: Rulings::default(),
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),

@@ -170,6 +170,12 @@ fn every_verb_says_one_document_of_json() {
     said(&["drain", "--json", "--socket", &socket], false);
     said(&["health", "--json", "--probes", &probes], false);
 
+    let keys = home.text("keys.json");
+    assert_eq!(said(&["key", "new", "--name", "web", "--scope", "read", "--file", &keys, "--json"], true)["name"], "web");
+    said(&["key", "new", "--name", "web", "--file", &keys, "--json"], false);
+    assert_eq!(said(&["key", "list", "--file", &keys, "--json"], true)["keys"][0]["scopes"][0], "read");
+    assert_eq!(said(&["key", "revoke", "web", "--file", &keys, "--json"], true)["revoked"], "web");
+    said(&["key", "revoke", "web", "--file", &keys, "--json"], false);
     assert_eq!(said(&["demo", "--once", "--json"], true)["as_expected"], true);
     mock();
     // The process log is JSON whatever is asked; so is what ends it.
@@ -184,6 +190,7 @@ fn every_verb_says_one_document_of_json() {
         "run",
         "check",
         "explain",
+        "key",
         "demo",
         "mock",
         "prices",

@@ -76,6 +76,7 @@ async fn operators_purge_by_the_key_that_is_explained() {
         extra: &[],
         model: None,
         ttl: None,
+        proved: false,
         body: None,
     });
     assert_eq!(parts.iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), ["class", "scheme", "host", "path"]);

@@ -78,7 +78,19 @@ impl Alone {
 
     fn query<'a>(&'a self, method: &'a Method, path: &'a str, headers: &'a Fields) -> CacheQuery<'a> {
         let (scheme, host, path_and_query) = ("http", "h", path);
-        CacheQuery { route: &self.route, method, scheme, host, path_and_query, headers, extra: &[], model: None, ttl: None, body: None }
+        CacheQuery {
+            route: &self.route,
+            method,
+            scheme,
+            host,
+            path_and_query,
+            headers,
+            extra: &[],
+            model: None,
+            ttl: None,
+            proved: false,
+            body: None,
+        }
     }
 
     fn look_up(&mut self, app: &mut App, asked: &Asked) -> Found {

@@ -279,6 +279,7 @@ fn person(set: &LimitSet, at: usize) -> (Arc<str>, Keyed) {
     let facts = KeyFacts {
         client_ip: [10, 0, 0, 1].into(),
         caller: Some(&name),
+        proof: None,
         headers: &headers,
         query: None,
         trusted: false,

@@ -21,6 +21,12 @@ mod headers;
 /// Pages of other origins: who may read, and what may not be sent.
 mod gate;
 
+/// Who may come in by what they can prove, and what becomes of a credential.
+mod auth;
+
+/// Tokens of an issuer: which count, and what happens while the issuer changes its keys or is away.
+mod tokens;
+
 /// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
 mod limits;
 

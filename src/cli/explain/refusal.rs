@@ -4,10 +4,14 @@ use http::Uri;
 
 use crate::{
     arrival::{Arrival, Door},
-    config::{Config, Limit, Mode, Policies, Unit, Unpriced},
+    clock::Clock,
+    config::{Auth, Config, Limit, Mode, Policies, Unit, Unpriced},
     http1::Id,
     listen::narrow,
-    policy::access,
+    policy::{
+        access,
+        auth::{self, AtHand, Looked},
+    },
     provider::{Billed, Prices, batch, expected_usage},
     proxy::{
         NOT_LET_IN,
@@ -71,6 +75,15 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, pr
 fn gate(policies: &Policies, preflight: bool, arrival: &Arrival) -> Option<Reject> {
     if preflight {
         return gate::preflight_fields(policies, arrival)?.err();
+    }
+    // The keys of an issuer are not at hand: the running proxy asks for them.
+    let admits = |policy: &Auth| match auth::look(&policy.sources, &arrival.headers, AtHand::alone(Clock::system().wall())) {
+        Looked::NeedsKeys | Looked::AskService => Ok(None),
+        looked => auth::admit(policy, looked),
+    };
+    let proves = policies.auth.as_ref().filter(|policy| policy.mode == Mode::Enforce);
+    if let Some(Err(unproved)) = proves.map(admits) {
+        return Some(Reject::Unproved(Box::new(unproved)));
     }
     let enforces = policies.csrf.as_ref().is_some_and(|csrf| csrf.mode == Mode::Enforce);
     enforces.then(|| gate::check_origin(policies, arrival).err()).flatten()

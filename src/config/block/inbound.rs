@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::{SERVER_TIMING, bounds, net_list, route, target, tls, warm};
 use crate::config::{
-    Bounds, KeyPart, Limit, ListenerTls, Match, Origin, Policies, Protocol, Route, TargetTls, Warm,
+    Bounds, KeyPart, Limit, ListenerTls, Match, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
     build::{Build, Door, whole},
-    policy::{Block, NOT_YET, Place, Policy, limits},
-    scalars::{Count, Nets, W, Word, no_jwt, unknown},
+    policy::{Block, Place, Policy, limits},
+    scalars::{Count, Nets, W, Word, unknown},
     schema::{
         Json, Key, Kind, Scalar, Table,
         kinds::{ADDRESS, BOOL, NETS},
@@ -85,6 +85,8 @@ pub enum CallerSource {
     ClientIp,
     /// The client's certificate. The listener's `tls.client_ca` verifies it.
     ClientCert,
+    /// What `auth` has verified.
+    Auth(ProofKind),
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,6 +100,7 @@ pub(in crate::config) struct Written {
     app_max_connections: W<Count>,
     #[serde(default)]
     trusted_proxies: Items<W<Nets>>,
+    #[serde(default)]
     caller: Items<W<CallerSource>>,
     #[serde(default)]
     limits: <Vec<Limit> as Policy>::Written,
@@ -123,17 +126,19 @@ impl Word for CallerSource {
         match text.split_once(':') {
             _ if text == "client_ip" => Ok(Self::ClientIp),
             _ if text == "client_cert" => Ok(Self::ClientCert),
+            _ if text == "auth" => Ok(Self::Auth(ProofKind::Any)),
+            _ if text == "api_key" => Ok(Self::Auth(ProofKind::ApiKey)),
             Some(("header", name)) => HeaderName::word(name).map(Self::Header),
-            Some(("jwt", _)) => Err(no_jwt()),
-            _ if text == "jwt" => Err(no_jwt()),
-            _ => Err(unknown(text, &["client_ip", "client_cert", "header:NAME"])),
+            Some(("jwt", claim)) if !claim.is_empty() => Ok(Self::Auth(ProofKind::Jwt(Some(claim.into())))),
+            _ if text == "jwt" => Ok(Self::Auth(ProofKind::Jwt(None))),
+            _ => Err(unknown(text, &["client_ip", "client_cert", "auth", "api_key", "jwt", "jwt:CLAIM", "header:NAME"])),
         }
     }
 }
 
 const CALLER: Kind = Kind::Scalar(&Scalar::new::<CallerSource>(
-    "`client_ip`, `client_cert` or `header:NAME`",
-    Json::Pattern("^(client_ip|client_cert|header:.+)$"),
+    "`client_ip`, `client_cert`, `auth`, `api_key`, `jwt`, `jwt:CLAIM` or `header:NAME`",
+    Json::Pattern("^(client_ip|client_cert|auth|api_key|jwt|jwt:.+|header:.+)$"),
     "client_ip",
 ));
 const APP: Kind = Kind::Scalar(
@@ -158,9 +163,13 @@ static TABLE: Table = Table::new(
             "Peers whose `X-Forwarded-*` and caller headers are believed; nobody else's are.",
         )
         .eg("[private]"),
-        Key::new("caller", Kind::OneOrMany(&CALLER), "Who is asking: the first source that can be trusted.")
-            .default("client_ip")
-            .eg("[header:x-user-id, client_ip]"),
+        Key::new(
+            "caller",
+            Kind::OneOrMany(&CALLER),
+            "Who is asking: the first source that can be trusted. `auth` is whoever `auth` has verified.",
+        )
+        .says("`client_ip`; with `auth`, whoever it has verified comes first")
+        .eg("[header:x-user-id, client_ip]"),
         limits::INBOUND,
         Key::new("defaults", Kind::Table(&route::INBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&route::INBOUND_ROUTE)), "Matches with their policies."),
@@ -184,7 +193,7 @@ static TABLE: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("auth", NOT_YET),
+    ("auth", "policies of every route are written in `defaults`: `defaults: {auth: {api_keys: {file: keys.json}}}`"),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
     ("retry", "policies of every route are written in `defaults`"),
@@ -237,7 +246,6 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     let trusting = !trusted_proxies.is_empty() || build.seen.broken("inbound.trusted_proxies");
     let tls = tls::listener(build, "inbound.tls", written.tls);
     let verifies = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) || build.seen.broken("inbound.tls");
-    let caller: Vec<CallerSource> = callers(build, written.caller, trusting, verifies);
     let app_tls = tls::target(build, "inbound.app_tls", written.app_tls, app.as_ref());
     let every = Match::default();
     let ends_tls = tls.is_some() || build.seen.broken("inbound.tls");
@@ -245,6 +253,8 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     let limits = Policy::build(build, &door, written.limits, &Vec::new());
     let fallthrough = Policies::build(build, &Place { path: "inbound.defaults", ..door }, written.defaults, &Policies::default());
     let routes = route::build(build, &door, written.routes, &fallthrough);
+    let named: Vec<&Policies> = routes.iter().map(|route| &route.policies).chain([&fallthrough]).collect();
+    let caller = callers(build, written.caller, &Believed { trusting, verifies, policies: &named });
     let app = app?;
     Some(Inbound {
         listen: written.listen.0,
@@ -265,23 +275,47 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     })
 }
 
-fn callers(build: &mut Build<'_>, written: Items<W<CallerSource>>, trusting: bool, verifies: bool) -> Vec<CallerSource> {
+/// What the door can verify.
+struct Believed<'a> {
+    /// Whether it believes the headers of some proxy.
+    trusting: bool,
+    /// Whether clients show certificates.
+    verifies: bool,
+    /// The policies of all its routes.
+    policies: &'a [&'a Policies],
+}
+
+fn callers(build: &mut Build<'_>, written: Items<W<CallerSource>>, believed: &Believed<'_>) -> Vec<CallerSource> {
+    let proves =
+        |kind: &ProofKind| believed.policies.iter().any(|policies| policies.auth.as_ref().is_some_and(|auth| auth.sources.has(kind)));
     let mut out = Vec::new();
     for (n, source) in written.into_iter().enumerate().filter_map(|(n, source)| Some((n, source?.0))) {
-        if let CallerSource::Header(name) = &source
-            && !trusting
-        {
-            let message = format!(
+        let message = match &source {
+            CallerSource::Header(name) if !believed.trusting => format!(
                 "`{name}` would never be believed: a caller header counts only from `trusted_proxies`, and none are written; \
                  add `trusted_proxies: [private]` if a proxy of yours sets it"
-            );
-            build.fault(build.seen.value(&format!("inbound.caller[{n}]")), message);
-        }
-        if source == CallerSource::ClientCert && !verifies {
-            let message = "`client_cert` needs `tls: {client_ca: FILE}`: without it no client shows a certificate that is verified";
+            ),
+            CallerSource::ClientCert if !believed.verifies => {
+                "`client_cert` needs `tls: {client_ca: FILE}`: without it no client shows a certificate that is verified".into()
+            }
+            CallerSource::Auth(kind) if !proves(kind) && !build.seen.broken("inbound.defaults.auth") => {
+                let needed = match kind {
+                    ProofKind::ApiKey => "auth: {api_keys: {file: keys.json}}",
+                    ProofKind::Jwt(_) => "auth: {jwt: {...}}",
+                    ProofKind::Any => "auth: {...}",
+                };
+                format!("nothing verifies it: no route of this door has `{needed}`; write it in `defaults`")
+            }
+            _ => String::new(),
+        };
+        if !message.is_empty() {
             build.fault(build.seen.value(&format!("inbound.caller[{n}]")), message);
         }
         out.push(source);
+    }
+    if !build.seen.written("inbound.caller") {
+        out.extend(proves(&ProofKind::Any).then_some(CallerSource::Auth(ProofKind::Any)));
+        out.push(CallerSource::ClientIp);
     }
     out
 }
@@ -294,8 +328,9 @@ mod tests {
     #[test]
     fn a_caller_is_a_word_or_a_header() {
         assert_eq!(CallerSource::word("client_ip"), Ok(CallerSource::ClientIp));
-        refused::<CallerSource>("jwt:sub", "not supported yet");
-        refused::<CallerSource>("api_key", "`header:NAME`");
+        assert_eq!(CallerSource::word("jwt:org.id"), Ok(CallerSource::Auth(ProofKind::Jwt(Some("org.id".into())))));
+        assert_eq!(CallerSource::word("api_key"), Ok(CallerSource::Auth(ProofKind::ApiKey)));
+        refused::<CallerSource>("apikey", "did you mean `api_key`");
     }
 
     proptest::proptest! {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{SERVER_TIMING, bounds, net_list, price, provider, route, tls};
 use crate::config::{
-    Bounds, ClientAuth, Limit, ListenerTls, Match, Metering, Policies, Price, Provider, Route,
+    Auth, Bounds, ClientAuth, Limit, ListenerTls, Match, Metering, Policies, Price, Provider, Route,
     build::{Build, Door},
     policy::{Block, NOT_YET, Place, Policy, limits},
     scalars::{Host, Nets, W},
@@ -115,7 +115,7 @@ static TABLE: Table = Table::new(
     ],
 )
 .foreign(&[
-    ("auth", NOT_YET),
+    ("auth", "policies of every route are written in `defaults`: `defaults: {auth: {api_keys: {file: keys.json}}}`"),
     ("unattributed", NOT_YET),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
@@ -134,24 +134,6 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
     let allow = net_list(written.allow);
     let listen = written.listen.0;
     let tls = tls::listener(build, "outbound.tls", written.tls);
-    // A required certificate guards the door: its authorities are written in the file.
-    let verified = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && tls.client_auth == ClientAuth::Require);
-    let guarded = verified || !allow.is_empty() || build.seen.broken("outbound.allow") || build.seen.broken("outbound.tls");
-    if !listen.ip().is_loopback() && !guarded {
-        if providers.iter().any(|provider| !provider.keys.is_empty()) {
-            let message = format!(
-                "`{listen}` is not loopback and provider keys are configured: anyone who reaches it could spend them; \
-                 listen on 127.0.0.1:{}, or name who may come in with `allow: [private]`",
-                listen.port()
-            );
-            build.fault(build.seen.value("outbound.listen"), message);
-        } else {
-            build.note(
-                build.seen.value("outbound.listen"),
-                format!("`{listen}` is not loopback and `allow` is not written: anyone who reaches it may use it"),
-            );
-        }
-    }
     // Fallbacks of `defaults` hold for every call: every provider must be able to take them.
     let every = Match::default();
     let door = Place {
@@ -167,6 +149,17 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
     let fallthrough = Policies::build(build, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
     let routes = route::build(build, &door, written.routes, &fallthrough);
     provider::say_strangers(build);
+    let proves =
+        routes.iter().map(|route| &route.policies).chain([&fallthrough]).all(|policies| policies.auth.as_ref().is_some_and(Auth::guards));
+    // A required certificate guards the door: its authorities are written in the file.
+    let verified = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some() && tls.client_auth == ClientAuth::Require);
+    let guarded = verified
+        || proves
+        || !allow.is_empty()
+        || ["allow", "tls", "defaults"].iter().any(|key| build.seen.broken(&format!("outbound.{key}")));
+    if !listen.ip().is_loopback() && !guarded {
+        say_open(build, listen, providers.iter().any(|provider| !provider.keys.is_empty()));
+    }
     Outbound {
         listen,
         tls,
@@ -181,5 +174,22 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
         join_within: written.join_within.0,
         prices: price::build(build, written.prices, written.prices_file.as_ref().map(|file| file.0.as_path())),
         providers,
+    }
+}
+
+/// Says that everybody who reaches the door may use it; a mistake where that spends keys of the file.
+fn say_open(build: &mut Build<'_>, listen: SocketAddr, keyed: bool) {
+    let at = build.seen.value("outbound.listen");
+    if keyed {
+        let message = format!(
+            "`{listen}` is not loopback and provider keys are configured: anyone who reaches it could spend them; listen on 127.0.0.1:{}, \
+             name who may come in with `allow: [private]`, or let every route ask for a key with `defaults: {{auth: {{api_keys: {{file: \
+             keys.json}}}}}}`",
+            listen.port()
+        );
+        build.fault(at, message);
+    } else {
+        let message = format!("`{listen}` is not loopback and neither `allow` nor `auth` is written: anyone who reaches it may use it");
+        build.note(at, message);
     }
 }

@@ -48,7 +48,7 @@ pub(in crate::config) fn unknown(text: &str, choices: &[&str]) -> String {
 
 /// The message of a word about JWT.
 pub(in crate::config) fn no_jwt() -> String {
-    "JWT keys are not supported yet; a caller can come from `header:NAME` of a trusted proxy or from `client_ip`".into()
+    "claims name callers, not keys: write `caller: [jwt:CLAIM]` in `inbound`, and `key: caller` here".into()
 }
 
 /// Whether the text is a token (RFC 9110 section 5.6.2).

@@ -29,7 +29,7 @@ const WORDS: &[Elsewhere] = &[
         "the app is written in `inbound: {app: http://127.0.0.1:3000}`, model providers in `outbound: {providers: {openai: {}}}`",
     ),
     (
-        &["model_list", "deployments", "litellm_params", "virtual_keys", "llm", "llms"],
+        &["model_list", "deployments", "litellm_params", "llm", "llms"],
         "providers are written in `outbound: {providers: {openai: {}}}`; the app names the model in its call",
     ),
     (
@@ -68,9 +68,8 @@ const WORDS: &[Elsewhere] = &[
     (&["http2", "grpc", "h2c"], "HTTP/2 and gRPC pass without a word; towards a target write `app_protocol: http2` or `protocol: http2`"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, cors, csrf, headers, limits, redirect, respond, cache, rewrite, timeouts, retry, breaker, fallback, compress",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, auth, csrf, headers, limits, redirect, respond, cache, rewrite, timeouts, retry, breaker, fallback, compress",
     ),
-    (&["jwt", "oidc", "oauth", "oauth2", "basic_auth", "basicauth", "forward_auth", "authentication", "auth"], "not supported yet"),
     (
         &["global", "settings", "config", "general_settings", "litellm_settings", "router_settings", "http", "spec"],
         "there is no such block: `inbound`, `outbound`, `admin`, `store`, `telemetry` and `shutdown` stand at the top of the file",

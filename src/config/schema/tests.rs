@@ -17,7 +17,11 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 32] = [
+const APART: [(&str, &str); 36] = [
+    ("inbound route", "auth"),
+    ("outbound route", "auth"),
+    ("inbound.defaults", "auth"),
+    ("outbound.defaults", "auth"),
     ("inbound limit", "concurrency"),
     ("outbound limit", "concurrency"),
     ("inbound limit", "queue"),

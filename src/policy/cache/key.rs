@@ -303,6 +303,7 @@ mod tests {
             extra: &[],
             model: None,
             ttl: None,
+            proved: false,
             body: None,
         };
         change(&mut query);

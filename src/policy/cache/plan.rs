@@ -68,7 +68,7 @@ impl Plan {
         let cookie_is_cared_for =
             policy.cookies == config::Cookies::Ignore || policy.key.iter().any(|part| matches!(part, config::KeyPart::Cookie(_)));
         let asker = Asker {
-            authorization: query.headers.has(Id::Authorization),
+            authorization: query.proved || query.headers.has(Id::Authorization),
             cookie: query.headers.has(Id::Cookie) && !cookie_is_cared_for,
             no_store: asked.no_store,
             unsafe_: policy.unsafe_,

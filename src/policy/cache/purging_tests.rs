@@ -47,6 +47,7 @@ impl World {
             extra,
             model: None,
             ttl: None,
+            proved: false,
             body: None,
         }
     }

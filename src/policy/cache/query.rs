@@ -21,6 +21,8 @@ pub struct CacheQuery<'a> {
     pub path_and_query: &'a str,
     /// The header fields, as sent.
     pub headers: &'a Fields,
+    /// Whether a credential of the request was verified: its answer is for one caller, as with `Authorization`.
+    pub proved: bool,
     /// The values of the policy's extra key parts.
     pub extra: &'a [(&'a str, &'a str)],
     /// A model call's parts; makes any method cacheable under the policy's `ttl`.

@@ -67,6 +67,7 @@ impl World {
             extra,
             model: None,
             ttl: None,
+            proved: false,
             body: None,
         };
         self.cache.look_up(&self.policy, query, at(now))
@@ -94,6 +95,7 @@ impl World {
             extra: &[],
             model,
             ttl: None,
+            proved: false,
             body: None,
         };
         self.cache.look_up(&self.policy, query, at(now))
@@ -168,6 +170,7 @@ async fn nothing_is_fresh_for_longer_because_the_clock_was_set_back() {
             extra: &[],
             model: None,
             ttl: None,
+            proved: false,
             body: None,
         };
         (world.cache.look_up(&world.policy, query, now), world.cache.sweep(now))
@@ -369,6 +372,7 @@ async fn unsafe_methods_and_purges_also_stop_fetches_under_way() {
             extra: &[],
             model: None,
             ttl: None,
+            proved: false,
             body: None,
         };
         world.cache.invalidate(query, StatusCode::from_u16(status).expect("status"), answer, at(1))

@@ -193,6 +193,7 @@ mod tests {
         let facts = KeyFacts {
             client_ip: [127, 0, 0, 1].into(),
             caller: Some("ann"),
+            proof: None,
             headers: &Fields::new(),
             query: None,
             trusted: false,

@@ -17,6 +17,7 @@ use ipnet::Ipv6Net;
 use super::table::Key;
 use crate::{
     arrival::Door,
+    caller::Proof,
     clock,
     config::KeyPart,
     http1::{Fields, Id},
@@ -29,6 +30,8 @@ pub struct KeyFacts<'a> {
     pub client_ip: IpAddr,
     /// The caller's name, from a source that can be trusted.
     pub caller: Option<&'a str>,
+    /// What the request's credential has proved.
+    pub proof: Option<&'a Proof>,
     /// The request's header fields: headers, cookies and credentials are read from them.
     pub headers: &'a Fields,
     /// The query, without `?`.
@@ -67,7 +70,11 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
             }
             KeyPart::Cookie(name) => sink.part(6, cookie(facts.headers, name)),
             KeyPart::Query(name) => sink.part(7, facts.query.and_then(|query| parameter(query, name))),
-            KeyPart::ApiKey => sink.part(8, credential(facts.headers, facts.query)),
+            KeyPart::ApiKey => match facts.proof {
+                // A key counts by its name, wherever it stood, and another credential by whom it names: tokens change every few minutes.
+                Some(proof) => sink.part(12, Some(proof.key.as_ref().unwrap_or(&proof.name).as_bytes())),
+                None => sink.part(8, credential(facts.headers, facts.query)),
+            },
             KeyPart::Route => sink.part(9, Some(facts.route.as_bytes())),
             KeyPart::Provider => sink.part(10, facts.provider.map(str::as_bytes)),
             KeyPart::Model => sink.part(11, facts.model.map(str::as_bytes)),
@@ -223,6 +230,7 @@ mod tests {
         KeyFacts {
             client_ip: ip.parse().expect("ip"),
             caller: None,
+            proof: None,
             headers,
             query: None,
             trusted: false,

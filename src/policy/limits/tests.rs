@@ -28,6 +28,7 @@ impl World {
         set.keyed(&KeyFacts {
             client_ip: "192.0.2.1".parse().expect("ip"),
             caller,
+            proof: None,
             headers: &self.headers,
             query: None,
             trusted: false,

@@ -30,6 +30,7 @@ pub fn render(api: Api, reject: &Reject, request_id: &str) -> (&'static str, Str
             let (kind, code) = match status.as_u16() {
                 429 if spent => ("insufficient_quota", "insufficient_quota"),
                 429 => (limited_by(reject), "rate_limit_exceeded"),
+                401 => ("invalid_request_error", "invalid_api_key"),
                 400..=499 => ("invalid_request_error", reason),
                 503 => ("service_unavailable_error", reason),
                 _ => ("server_error", reason),

@@ -29,6 +29,7 @@ pub(super) fn payers(ask: &Ask, payers: &Payers, order: &Order) -> Option<Arc<Pa
         let facts = KeyFacts {
             client_ip: arrival.client,
             caller: leader.caller.as_deref().filter(|_| !leader.claimed),
+            proof: None,
             headers: &arrival.headers,
             query: arrival.uri.query(),
             trusted: arrival.trusted,
