@@ -359,6 +359,10 @@ def part_webapp():
         with Proxy("inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\n", app=port) as proxy:
             run(f"{name}, direct and proxied", [PYTHON / "python", HERE / "webapp/compare.py", name, f"http://127.0.0.1:{port}", proxy.url("inbound")])
             promtool(proxy)
+        if name == "httpbin":
+            config = "inbound: {listen: 127.0.0.1:{inbound}, app: {app}, defaults: {compress: {min_size: 1KiB}}}\n"
+            with Proxy(config, app=port) as proxy:
+                run("httpbin, compressed", *node("compressed.mjs", APP=f"http://127.0.0.1:{port}", PROXY=proxy.url("inbound")))
 
 
 def part_spenders():
