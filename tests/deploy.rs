@@ -245,8 +245,7 @@ fn the_configurations_load() {
     for name in ["tls.crt", "clients.crt", "ca.crt"] {
         fs::write(dir.path().join(name), made.cert.pem()).unwrap();
     }
-    fs::write(dir.path().join("tls.key"), made.signing_key.serialize_pem()).unwrap();
-    fs::write(dir.path().join("keys.json"), "{\"keys\": []}").unwrap();
+    fs::write(dir.path().join("tls.key"), made.signing_key.serialize_pem()).and(fs::write(dir.path().join("keys.json"), "")).unwrap();
     let mut files = vec![mapped, deploy("compose/proxy.yaml")];
     for (n, block) in text.split("```yaml\n").skip(1).enumerate() {
         let shown = dir.path().join(format!("shown-{n}.yaml"));

@@ -29,16 +29,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Largest set of keys.
 const MAX_SET: usize = 256 << 10;
 
+/// Takes a host, and how a question to it has ended.
+type Told = Box<dyn Fn(&str, &'static str) + Send + Sync>;
+type Sender = Box<dyn Fn(Errand) -> Sent + Send + Sync>;
 type Sent = Pin<Box<dyn Future<Output = Result<Answer, Failed>> + Send>>;
 
 /// How the process asks others, and where.
 pub struct Errander {
     /// Sends a request.
-    pub send: Box<dyn Fn(Errand) -> Sent + Send + Sync>,
+    pub send: Sender,
     /// The runtime beside those of the workers.
     pub on: Handle,
     /// Counts an answer: the host, and how it ended.
-    pub told: Box<dyn Fn(&str, &'static str) + Send + Sync>,
+    pub told: Told,
 }
 
 impl Errander {
