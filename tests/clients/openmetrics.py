@@ -25,7 +25,7 @@ for name in ["outrigger_request_duration_seconds", "outrigger_upstream_duration_
     for sample in samples:
         link = sample.exemplar.labels
         assert len(link["trace_id"]) == 32 and len(link["span_id"]) == 16, link
-        assert sample.exemplar.value <= float(sample.labels["le"]) and sample.exemplar.timestamp > 0, sample
+        assert sample.exemplar.value <= float(sample.labels["le"]) and float(sample.exemplar.timestamp) > 0, sample
 counted = {family.name: family for family in plain(scrape("text/plain")[1])}
 assert scrape("*/*")[0] == "text/plain; version=0.0.4; charset=utf-8"
 missing = {name for name in counted if name not in families}
