@@ -218,7 +218,7 @@ impl World {
         let overrides = Overrides::default();
         let mut reading = read::parse_reading(&yaml, "world.yaml", &overrides, &|_| None).unwrap_or_else(|why| panic!("{why}\n{yaml}"));
         change(&mut reading.config);
-        let app = App::start(Source { file: None, overrides }, reading).await.expect("started");
+        let app = Box::pin(App::start(Source { file: None, overrides }, reading)).await.expect("started");
         let [inbound, outbound, admin] =
             [app.addresses.inbound, app.addresses.outbound, app.addresses.admin].map(|address| address.expect("open"));
         Self { app, origin, inbound, outbound, admin, _dir: dir, socket }
