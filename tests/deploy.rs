@@ -371,7 +371,7 @@ fn the_collector_pipelines_name_components_that_are_defined() {
 
 #[test]
 fn every_reject_reason_has_its_line() {
-    let sources = [include_str!("../src/reject.rs"), include_str!("../src/reject/limited.rs")];
+    let sources = [include_str!("../src/reject.rs"), include_str!("../src/reject/limited.rs"), include_str!("../src/reject/unproved.rs")];
     let body = |source: &'static str| source.split("fn reason(").nth(1).unwrap().split("\n    }\n").next().unwrap();
     let reasons: BTreeSet<&str> = sources.into_iter().flat_map(|source| body(source).split('"').skip(1).step_by(2)).collect();
     assert!(reasons.len() > 15, "the reasons of src/reject.rs were not found: {reasons:?}");
