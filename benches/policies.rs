@@ -2,11 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up must not run")]
 
-use std::{
-    cell::RefCell,
-    hint::black_box,
-    time::{Duration, SystemTime},
-};
+use std::{cell::RefCell, hint::black_box, time::Duration};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -287,7 +283,7 @@ fn auth_cost(c: &mut Criterion) {
     let token = format!("{message}.{}", b64(signer.sign(message.as_bytes()).as_ref()));
     let bearer = |text: &str| [("authorization", format!("Bearer {text}"))].into_iter().collect::<Fields>();
     let (keyed, tokened) = (bearer(&key), bearer(&token));
-    let (tokens, alone) = (RefCell::default(), AtHand::alone(SystemTime::now()));
+    let (tokens, alone) = (RefCell::default(), AtHand::alone(Clock::system().wall()));
     let good = |fields: &Fields, at_hand: AtHand<'_>| assert!(matches!(auth::look(&sources, fields, at_hand), Looked::Good(_)));
     c.bench_function("auth: a key", |b| b.iter(|| good(black_box(&keyed), alone)));
     c.bench_function("auth: a token of 700 bytes, verified before", |b| {
