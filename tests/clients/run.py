@@ -346,6 +346,22 @@ inbound:
                                         BROWSER=shutil.which("chromium-headless-shell")))
 
 
+def part_tokens():
+    """Tokens that an issuer's own library signs, and the keys that it publishes."""
+    config = """
+inbound:
+  listen: 127.0.0.1:{inbound}
+  app: http://127.0.0.1:{app}
+  defaults:
+    auth: {jwt: {jwks: "http://127.0.0.1:{issuer}/keys", issuer: "https://login.example/", audience: "https://shop.example"}}
+    headers: {request: {set: {x-user: "${caller}"}}}
+  routes: [{match: {path: /writes}, auth: {scopes: [write]}}]
+"""
+    app, issuer = free_port(), free_port()
+    with Proxy(config, app=app, issuer=issuer) as proxy:
+        run("Tokens, PyJWT", *python("tokens.py", INBOUND=proxy.url("inbound"), APP_PORT=str(app), ISSUER_PORT=str(issuer)))
+
+
 def part_webapp():
     """Apps by others: the same direct and through the inbound door."""
     apps = {
