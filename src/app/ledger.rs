@@ -146,7 +146,9 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
                 // Files of processes that live are theirs: this process cannot look into them.
                 let others = ledger.state().others;
                 match in_ledger || in_spend || in_errors || in_works {
-                    true => Ok(json!({"erased": true, "ledgers_of_other_processes": others})),
+                    true => {
+                        Ok(json!({"erased": true, "ledgers_of_other_processes": others, "each_replica": app.shared.works.is_in_redis()}))
+                    }
                     false => Err(Refused::NotFound("neither the ledger nor the last failures have a caller of this name".to_owned())),
                 }
             }

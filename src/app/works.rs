@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     task::{AbortHandle, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -41,6 +42,8 @@ pub struct WorksKeeper {
     shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
     task: Mutex<Option<AbortHandle>>,
+    /// The runtime that it was started on.
+    side: Handle,
 }
 
 #[derive(Default)]
@@ -59,7 +62,14 @@ impl WorksKeeper {
     /// be read is put aside, and said. Must be called on a runtime.
     pub fn start(dir: Option<&Path>, shared: &Arc<Shared>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
         let (shared, telemetry) = (shared.clone(), telemetry.clone());
-        let keeper = Arc::new(Self { dir: dir.map(Path::to_owned), file: Mutex::default(), shared, telemetry, task: Mutex::default() });
+        let keeper = Arc::new(Self {
+            dir: dir.map(Path::to_owned),
+            file: Mutex::default(),
+            shared,
+            telemetry,
+            task: Mutex::default(),
+            side: Handle::current(),
+        });
         if dir.is_some() {
             keeper.look();
             *keeper.task.lock() = Some(tokio::spawn(keep(Arc::downgrade(&keeper), keeper.shared.clone())).abort_handle());
@@ -106,6 +116,12 @@ impl WorksKeeper {
     /// process's book all the same. The text says what to do.
     pub fn erase(&self, name: &str) -> Result<bool, String> {
         self.look();
+        if self.shared.works.is_in_redis() && !self.side.block_on(self.shared.works.erase_in_redis(name)) {
+            return Err(
+                "the open works of the caller still name the caller, here and in Redis, which is away: erase again once it is back"
+                    .to_owned(),
+            );
+        }
         let erased = self.shared.works.erase(name);
         if !self.save() {
             return Err(
@@ -288,7 +304,7 @@ mod tests {
         let config = read::parse("inbound: {app: 'http://127.0.0.1:3000'}\n", "f", &overrides, &|_| None);
         let config = config.unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let clock = Clock::fixed(std::time::UNIX_EPOCH + Duration::from_secs(2));
-        let side = tokio::runtime::Handle::current();
+        let side = Handle::current();
         let telemetry = Telemetry::start_into(&config.telemetry, clock, &side, &Resolver::default(), Box::new(std::io::sink()));
         WorksKeeper::start(Some(dir), &Arc::new(Shared::new(&config, clock)), &telemetry.expect("telemetry starts"))
     }

@@ -68,6 +68,9 @@ pub async fn erase(common: &Common, args: EraseArgs) -> Result<Said, Failure> {
             "\n{others} other running proxies have ledgers of their own in the same directory: erase the caller through each of them"
         );
     }
+    if done["each_replica"] == true {
+        text += "\nreplicas share Redis: open background work that another replica has begun may still name the caller there; erase through each replica";
+    }
     Ok(Said::line(done, text))
 }
 

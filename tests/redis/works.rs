@@ -227,3 +227,34 @@ async fn redis_gets_the_works_of_a_file_from_before_it() {
     // Nothing was reserved: the limit of the route that ordered it is charged by name.
     left(&two, reserved, PRICE, 1).await;
 }
+
+/// Each replica tells Redis of its own works. Whoever hears of the end charges nobody by the name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_caller_leaves_redis_with_the_works_that_the_replica_has_begun() {
+    let Some(server) = Server::start() else { return };
+    let origin = Origin::playing(provider).await;
+    let (one, two) = (Replica::up(&origin, &server).await, Replica::up(&origin, &server).await);
+    order(&one, "anna", "a").await;
+    order(&one, "bert", "b").await;
+    order(&two, "anna", "c").await;
+    known(&server, 3).await;
+    let named = |name: &str| {
+        let works = redis_cli(&server, &["KEYS", "{test}:work:*"]);
+        works.lines().filter(|work| redis_cli(&server, &["GET", work]).contains(name)).count()
+    };
+    assert_eq!((named("anna"), named("bert")), (2, 1));
+    for (replica, left) in [(&one, 1), (&two, 0)] {
+        let works = &replica.0.shared.works;
+        assert!(works.erase_in_redis("anna").await && works.erase("anna"));
+        assert_eq!((named("anna"), named("bert")), (left, 1));
+    }
+    let first = redis_cli(&server, &["KEYS", "{test}:work:*"]);
+    assert!(
+        first.lines().all(|work| redis_cli(&server, &["PTTL", work]).trim().parse::<i64>().expect("a number") > 1_000),
+        "they still end"
+    );
+    poll(&two, "cleo", "a").await;
+    poll(&two, "last", "unknown").await;
+    eventually("charged", || spent(&[&two]).len() == 2).await;
+    assert!(spent(&[&one, &two]).iter().all(|(who, _)| who != "anna" && who != "cleo"), "{:?}", spent(&[&one, &two]));
+}

@@ -200,6 +200,27 @@ impl Book {
         }
     }
 
+    /// Takes a caller's name out of what Redis knows of this process's open works; `false`: Redis is away, and still has some of the name.
+    /// Works that other replicas have begun are theirs to tell. Before [`erase`](Self::erase): after it nothing tells whose works they were.
+    pub async fn erase_in_redis(&self, caller: &str) -> bool {
+        let Some(redis) = self.redis.clone() else { return true };
+        let mut notes = Vec::new();
+        for works in [&self.here, &self.batches] {
+            works.each(|provider, id, _, pledge| {
+                let said = pledge.map(Said::of).filter(|said| said.caller.as_deref() == Some(caller));
+                // The reservation is under the caller's keys: it stands, and nobody corrects it.
+                notes.extend(said.map(|said| (provider.to_owned(), id.to_owned(), Said { caller: None, reserved: Vec::new(), ..said })));
+            });
+        }
+        for (provider, id, said) in notes {
+            let Some(work) = name(&redis, &provider, &id).await else { return false };
+            if redis.work_says(&work, &serde_json::to_vec(&said).unwrap_or_default()).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Takes a caller's name out of the book. The caller's works are charged to nobody by name. Gives whether there were any.
     pub fn erase(&self, name: &str) -> bool {
         let forget = |pledge: &mut Pledge| {

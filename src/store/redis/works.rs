@@ -13,6 +13,7 @@ use fred::{
 use super::{Operation, Redis, Script};
 use crate::store::StoreError;
 
+static SAYS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("work_says.lua")));
 static END: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("work.lua")));
 /// The mark that `work.lua` writes.
 const CHARGED: &[u8] = b"charged";
@@ -38,6 +39,14 @@ impl Redis {
         let kept = client.set(self.tagged(work), said, Some(Expiration::PX(millis(ttl))), Some(SetOptions::NX), false);
         let _: Option<Bytes> = self.finish(Operation::Set, kept).await?;
         Ok(())
+    }
+
+    /// Changes the note of a work that goes on.
+    ///
+    /// # Errors
+    /// Redis is away, or refuses.
+    pub async fn work_says(&self, work: &str, said: &[u8]) -> Result<(), StoreError> {
+        self.run(&SAYS, &[self.tagged(work)], &[said.to_vec()]).await.map(drop)
     }
 
     /// Whether a work is known and was not charged yet.
