@@ -35,7 +35,7 @@ use fred::{
     clients::{Client, WithOptions},
     interfaces::{ClientLike, EventInterface, KeysInterface, PubsubInterface},
     types::{
-        Builder, ClusterHash, CustomCommand, Expiration, SetOptions, Value,
+        Builder, Expiration, SetOptions, Value,
         config::{Config, Options, ReconnectPolicy, Server},
     },
 };
@@ -215,22 +215,7 @@ impl Redis {
     /// Runs a script that answers with whole numbers. All `keys` must be [`tagged`](Self::tagged).
     pub async fn eval(&self, script: &Script, keys: &[String], args: &[i64]) -> Result<Vec<i64>, StoreError> {
         let client = self.client()?;
-        // The library takes no other hash for a custom command: it ignores an offset into the arguments.
-        let slot = ClusterHash::from(keys.first().map_or("", String::as_str));
-        let send = |command: &'static str, what: &str| {
-            let mut line = Vec::with_capacity(2 + keys.len() + args.len());
-            line.extend([Value::from(what), Value::Integer(keys.len() as i64)]);
-            line.extend(keys.iter().map(|key| Value::from(key.as_str())));
-            line.extend(args.iter().map(|arg| Value::Integer(*arg)));
-            client.custom::<Vec<i64>, Value>(CustomCommand::new_static(command, slot.clone(), false), line)
-        };
-        let work = async {
-            match send("EVALSHA", script.sha()).await {
-                // The node does not know the script: nothing ran.
-                Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", script.source()).await,
-                done => done,
-            }
-        };
+        let work = scripts::send(&client, script, keys, args.iter().map(|arg| Value::Integer(*arg)));
         self.finish(Operation::Eval, work).await
     }
 

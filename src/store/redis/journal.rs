@@ -17,11 +17,11 @@ use std::{
 use bytes::Bytes;
 use fred::{
     clients::{Client, WithOptions},
-    interfaces::{ClientLike, HashesInterface},
-    types::{ClusterHash, CustomCommand, Value, config::Options},
+    interfaces::{ClientLike as _, HashesInterface},
+    types::{Value, config::Options},
 };
 
-use super::{Notices, Operation, Redis, Script, subscribe};
+use super::{Notices, Operation, Redis, Script, scripts, subscribe};
 use crate::{clock, store::StoreError};
 
 static APPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("journal.lua")));
@@ -76,28 +76,17 @@ impl Redis {
             About::Text(text) => ("text", text.as_str()),
             About::All => ("all", ""),
         };
-        let slot = ClusterHash::from(self.tagged(name).as_str());
         let id = format!("{:016x}", clock::unguessable_id() as u64);
-        let send = |command: &'static str, script: &str| {
-            let line: Vec<Value> = vec![
-                script.into(),
-                Value::Integer(1),
-                self.tagged(name).into(),
-                id.as_str().into(),
-                kind.into(),
-                what.into(),
-                Value::Integer(i64::from(texts)),
-                self.key(name).into(),
-                Value::Bytes(Bytes::copy_from_slice(message)),
-            ];
-            client.custom::<u64, Value>(CustomCommand::new_static(command, slot.clone(), false), line)
-        };
-        let work = async {
-            match send("EVALSHA", APPEND.sha()).await {
-                Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", APPEND.source()).await,
-                done => done,
-            }
-        };
+        let args = [
+            id.as_str().into(),
+            kind.into(),
+            what.into(),
+            Value::Integer(i64::from(texts)),
+            self.key(name).into(),
+            Value::Bytes(Bytes::copy_from_slice(message)),
+        ];
+        let keys = [self.tagged(name)];
+        let work = scripts::send::<u64>(&client, &APPEND, &keys, args.into_iter());
         self.finish(Operation::Publish, work).await
     }
 

@@ -6,11 +6,11 @@ use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use fred::{
-    interfaces::{ClientLike, KeysInterface},
-    types::{ClusterHash, CustomCommand, Expiration, SetOptions, Value},
+    interfaces::KeysInterface,
+    types::{Expiration, SetOptions, Value},
 };
 
-use super::{Operation, Redis, Script};
+use super::{Operation, Redis, Script, scripts};
 use crate::store::StoreError;
 
 static SAYS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("work_says.lua")));
@@ -65,18 +65,8 @@ impl Redis {
     /// Redis is away, or refuses. Without an answer it may count as charged all the same.
     pub async fn work_ends(&self, work: &str, ttl: Duration) -> Result<WorkEnded, StoreError> {
         let client = self.client()?;
-        let key = self.tagged(work);
-        let slot = ClusterHash::from(key.as_str());
-        let send = |command: &'static str, script: &str| {
-            let line: Vec<Value> = vec![script.into(), Value::Integer(1), key.as_str().into(), Value::Integer(millis(ttl))];
-            client.custom::<Option<Bytes>, Value>(CustomCommand::new_static(command, slot.clone(), false), line)
-        };
-        let work = async {
-            match send("EVALSHA", END.sha()).await {
-                Err(error) if error.details().starts_with("NOSCRIPT") => send("EVAL", END.source()).await,
-                done => done,
-            }
-        };
+        let keys = [self.tagged(work)];
+        let work = scripts::send::<Option<Bytes>>(&client, &END, &keys, [Value::Integer(millis(ttl))].into_iter());
         Ok(match self.finish(Operation::Eval, work).await? {
             None => WorkEnded::Unknown,
             Some(said) if said == CHARGED => WorkEnded::Charged,
