@@ -14,6 +14,7 @@ use super::{
     forward::{self, Failed, TryBounds},
     guards::{FreeTries, Guards},
     judged::{self, Tried},
+    keyed::{self, Chosen},
     live::{LiveRoute, Worker},
     request,
     sending::{Aim, Attempted, Sending, call_id},
@@ -28,14 +29,12 @@ use crate::{
     message::{Instead, Response},
     policy::{
         breaker,
-        keyring::Refused,
         retry::{self, Judgement, Next, TryOutcome, Verdict},
     },
-    provider::{ErrorClass, quota_left},
     reject::{Bound, Fault, Reject},
     telemetry::{
         failures::{RECONNECT, Then},
-        metrics::{Family, TargetCells},
+        metrics::TargetCells,
     },
 };
 
@@ -118,25 +117,27 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     let cells = &aim.pool.cells;
-    let guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
+    let mut guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
     // From the second try on, an end from outside (the caller's time, a limit) comes after the policy has begun its work.
     ask.tries.policy_ran.set(guards.retries && ask.tries.made.get() > 0);
     let mut free = FreeTries::at(aim);
     let mut made = 0;
     loop {
-        let permit = match guards.permit(&aim.pool.target.name) {
-            Ok(permit) => permit,
-            Err(open) => {
-                ask.tries.policy_ran.set(guards.retries);
-                steps::passed_over(&ask, aim, Some(&guards), &open, next);
-                return Ok(Last { answer: Err(open), move_on: next != Next::Nothing });
+        let Chosen { permit, key } = match keyed::choose(proxy, &ask, route, aim, &mut guards) {
+            Ok(chosen) => chosen,
+            Err(reject) => {
+                made += 1;
+                match not_tried(proxy, sending, route, aim, &guards, (reject, made, next)).await {
+                    Some(last) => return Ok(last),
+                    None => continue,
+                }
             }
         };
         let Some(body) = sending.next_body(aim) else {
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
         made += 1;
-        let tried = one_try(proxy, sending, route, aim, body, made).await;
+        let tried = one_try(proxy, sending, route, aim, OneTry { body, key, nth: made }).await;
         let tried = tried.inspect_err(|reject| steps::ended(&ask, aim, &guards, reject))?;
         let again = free.next(sending, &tried, &guards);
         if let Some(permit) = permit {
@@ -176,6 +177,36 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
     }
 }
 
+/// Judges a target that cannot be tried now: its breaker is open, or its keys rest. `None`: a key works again now, after a pause.
+async fn not_tried(
+    proxy: &Rc<Proxy>,
+    sending: &Sending,
+    route: &LiveRoute,
+    aim: &Aim<'_>,
+    guards: &Guards,
+    (reject, made, next): (Reject, u32, Next),
+) -> Option<Last> {
+    let ask = &sending.ask;
+    let reject = match keyed::not_made(reject) {
+        Err(reject) => reject,
+        Ok(rested) => {
+            let judgement = guards.judge(proxy, sending, route, &rested, made, next);
+            count(&aim.pool.cells, &judgement);
+            if let (Verdict::TryAgain { pause }, Err(reject)) = (judgement.verdict, &rested.answer) {
+                aim.pool.cells.retried(rested.word);
+                steps::waited(ask, aim, guards, reject, pause);
+                tokio::time::sleep(pause).await;
+                ask.tries.wait(pause);
+                return None;
+            }
+            rested.answer.err()?
+        }
+    };
+    ask.tries.policy_ran.set(guards.retries);
+    steps::passed_over(ask, aim, Some(guards), &reject, next);
+    Some(Last { answer: Err(reject), move_on: next != Next::Nothing })
+}
+
 /// Counts the retries that were not made.
 fn count(cells: &TargetCells, judgement: &Judgement) {
     if judgement.budget_exhausted {
@@ -207,19 +238,20 @@ async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim:
     }
 }
 
-/// Makes one try. `Err`: the client is at fault or its time is over.
-async fn one_try(
-    proxy: &Rc<Proxy>,
-    sending: &mut Sending,
-    route: &LiveRoute,
-    aim: &Aim<'_>,
+/// What one try has of its own.
+struct OneTry {
     body: Body,
+    key: Option<usize>,
+    /// Its number at its target, from 1.
     nth: u32,
-) -> Result<Tried, Reject> {
+}
+
+/// Makes one try. `Err`: the client is at fault or its time is over.
+async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, own: OneTry) -> Result<Tried, Reject> {
+    let OneTry { body, key, nth } = own;
     let ask = sending.ask.clone();
     let now = Instant::now();
     ask.tries.begin(&aim.pool.target.name, now);
-    let key = aim.provider.and_then(|provider| provider.keyring.next(now));
     ask.tries.key.set(key.and_then(|key| u16::try_from(key).ok()));
     let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
@@ -244,10 +276,9 @@ async fn one_try(
             judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
-    let tried = tried.map(|tried| Tried {
-        another_key: judge_key(&ask, aim, key, &tried),
-        refuses_usage: refuses_usage(&ask, aim, &tried),
-        ..tried
+    let tried = tried.map(|tried| {
+        let refuses_usage = refuses_usage(&ask, aim, &tried);
+        Tried { refuses_usage, ..keyed::judge(&ask, aim, key, tried) }
     });
     if let Some(span) = &mut span {
         match tried.as_ref().map(|tried| &tried.answer) {
@@ -273,44 +304,6 @@ fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
         provider.refuses_usage.store(true, Relaxed);
     }
     refuses
-}
-
-/// Lets a refused key rest, and says whether another key may serve.
-fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
-    let (Some(provider), Some(key)) = (aim.provider, key) else {
-        say_of_own_key(ask, aim, tried);
-        return false;
-    };
-    if let (true, Ok(attempted)) = (ask.proxy.telemetry.flows.are_watched(), &tried.answer) {
-        provider.keyring.told(key, quota_left(&attempted.head.headers));
-    }
-    let why = match tried.class {
-        Some(ErrorClass::Throttled) => Refused::Throttled(tried.hint()),
-        Some(ErrorClass::QuotaSpent | ErrorClass::BadKey) => Refused::Unusable,
-        _ => {
-            if tried.word == "ok" {
-                provider.keyring.accepted(key);
-            }
-            return false;
-        }
-    };
-    let (rest, another) = provider.keyring.refused(key, why, Instant::now());
-    ask.proxy.telemetry.metrics.counter(Family::KeyRests, &[&provider.name, tried.word]).inc();
-    if why == Refused::Unusable {
-        tracing::warn!(provider = %provider.name, key = key + 1, reason = tried.word, ?rest, "a configured key rests");
-    }
-    another
-}
-
-/// Says that a provider has refused the credential of the app: a fallback would hide it.
-fn say_of_own_key(ask: &Ask, aim: &Aim<'_>, tried: &Tried) {
-    if let (Some(provider), Some(ErrorClass::BadKey)) = (aim.provider, tried.class) {
-        let route = &*ask.route_name();
-        tracing::warn!(
-            provider = %provider.name, route, reason = tried.word,
-            "{} refuses the credential that the app itself sends: no key is configured for this provider", provider.name
-        );
-    }
 }
 
 /// Whether a target that was sent all of the request may have done the work: it was too slow, it broke off, or it gave an answer that

@@ -29,6 +29,7 @@ mod generation;
 mod guards;
 mod hold;
 mod judged;
+mod keyed;
 pub mod live;
 pub mod model;
 mod own_answer;
