@@ -20,6 +20,7 @@ mod dress;
 pub mod ending;
 mod enter;
 pub mod exchange;
+mod falls;
 mod fields;
 pub mod files;
 pub mod forward;

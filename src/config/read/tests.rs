@@ -121,7 +121,7 @@ shutdown: {drain_delay: 5s, deadline: 25s}
     assert_eq!((&*chat.name, chat.matches.operations[0]), ("chat gpt-*", Operation::Chat));
     assert_eq!(chat.policies.limits[0].amount, 200_000);
     assert_eq!(chat.policies.cache.as_ref().map(|c| c.mode), Some(Mode::Observe));
-    assert!(matches!(&chat.policies.fallback[0], Fallback::Provider { provider: 0, model: Some(model) } if &**model == "gpt-4o-mini"));
+    assert!(matches!(&chat.policies.fallback[0], Fallback::Provider { provider: 0, model: Some(model), .. } if &**model == "gpt-4o-mini"));
     assert!(
         matches!(&chat.policies.fallback[1], Fallback::Respond { status: StatusCode::SERVICE_UNAVAILABLE, body, .. } if body.contains("resting"))
     );
