@@ -72,6 +72,15 @@ pub enum Reject {
         /// The time until the next probe; `None`: the breaker is held open by hand.
         retry_after: Option<Duration>,
     },
+    /// Every key of the provider rests.
+    KeysRest {
+        /// The provider's name.
+        provider: Arc<str>,
+        /// The time until the first key is used again.
+        wait: Duration,
+        /// Whether that key is throttled; else all are spent or refused.
+        throttled: bool,
+    },
     /// No connection to the target, or no response over it.
     Connect {
         /// The target's name.
@@ -196,10 +205,12 @@ impl Reject {
             Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyCoded(Coded::Unknown(_)) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyCoded(Coded::Broken) => StatusCode::BAD_REQUEST,
-            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded(_) | Self::Stopping | Self::BreakerOpen { .. } | Self::Connect { why: Fault::Full, .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Limited(_) | Self::KeysRest { throttled: true, .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded(_)
+            | Self::Stopping
+            | Self::BreakerOpen { .. }
+            | Self::KeysRest { throttled: false, .. }
+            | Self::Connect { why: Fault::Full, .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect { .. } => StatusCode::BAD_GATEWAY,
             Self::Timeout { bound: Bound::BodyIdle | Bound::BodyRate, .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout { .. } | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
@@ -230,6 +241,7 @@ impl Reject {
             Self::Overloaded(_) => "overloaded",
             Self::Stopping => "stopping",
             Self::BreakerOpen { .. } => "breaker_open",
+            Self::KeysRest { .. } => "keys_rest",
             Self::Connect { why, .. } => match why {
                 Fault::Dns => "dns",
                 Fault::Refused => "connect_failed",
@@ -268,7 +280,7 @@ impl Reject {
             }
             Self::Loop => "proxy_loop_detected",
             Self::Overloaded(_) | Self::Stopping => "proxy_internal_response",
-            Self::BreakerOpen { .. } => "destination_unavailable",
+            Self::BreakerOpen { .. } | Self::KeysRest { .. } => "destination_unavailable",
             Self::Connect { why, .. } => match why {
                 Fault::Dns => "dns_error",
                 Fault::Refused => "connection_refused",
@@ -316,6 +328,12 @@ impl Reject {
             Self::BreakerOpen { target, retry_after: None } => {
                 format!("the circuit breaker of {target} is held open by hand, until somebody closes it")
             }
+            Self::KeysRest { provider, wait, throttled: true } => {
+                format!("every key of {provider} is throttled or refused; the first one works again in {}", human::wait(*wait))
+            }
+            Self::KeysRest { provider, wait, throttled: false } => {
+                format!("every key of {provider} is spent or refused; the next one is tried again in {}", human::wait(*wait))
+            }
             Self::Connect { target, detail, .. } => format!("{target}: {detail}"),
             Self::Timeout { bound: Bound::BodyRate, after, .. } => {
                 format!("the request body was more than {after:?} behind its least rate (bounds.min_rate)")
@@ -361,6 +379,7 @@ impl Reject {
             Self::Limited(limited) => limited.retry_after.map(ceil_secs),
             Self::Unproved(unproved) => unproved.fault.wait().map(ceil_secs),
             Self::BreakerOpen { retry_after, .. } => retry_after.map(|wait| ceil_secs(wait).max(1)),
+            Self::KeysRest { wait, .. } => Some(ceil_secs(*wait).max(1)),
             Self::Overloaded(_) | Self::Stopping | Self::Connect { why: Fault::Full, .. } => Some(1),
             _ => None,
         }

@@ -1,6 +1,8 @@
 //! What a model call has used: tokens in disjoint classes, units beside tokens, and the terms of its price. Money is then a plain
 //! sum of products.
 
+use std::time::Duration;
+
 /// Tokens of one call, in classes that do not overlap. A class the provider did not name is 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -28,6 +30,17 @@ pub struct Usage {
     pub image_cache_read: u64,
     /// Pictures in the output.
     pub image_output: u64,
+}
+
+/// A quota of requests or of tokens, as a provider tells it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quota {
+    /// Its size; `None`: not said.
+    pub limit: Option<u64>,
+    /// What is left of it.
+    pub left: u64,
+    /// The time until it is whole again; `None`: not said.
+    pub reset: Option<Duration>,
 }
 
 /// What a call has used beside tokens, as far as the answer tells.

@@ -225,7 +225,7 @@ fn a_secret_with_a_line_end_is_trimmed_and_it_is_said() {
     fs::write(&file, "outbound: {providers: {openai: {keys: [\"${KEY}\", {file: one}, {file: more}]}}}\n").expect("written");
     let env = |name: &str| (name == "KEY").then(|| "sk-env\n".to_owned());
     let reading = read::load_reading(&file, &overrides(), &env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    let keys: Vec<&str> = reading.config.outbound.as_ref().expect("open").providers[0].keys.iter().map(|key| key.reveal()).collect();
+    let keys: Vec<&str> = reading.config.outbound.as_ref().expect("open").providers[0].keys.iter().map(|key| key.secret.reveal()).collect();
     assert_eq!(keys, ["sk-env", "sk-file", "sk-more"]);
     let columns: Vec<usize> = reading.notes.iter().map(|note| note.column).collect();
     assert_eq!(columns, [40, 63], "the last line end of a file is an editor's, and no remark: {:?}", reading.notes);

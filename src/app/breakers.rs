@@ -54,11 +54,21 @@ pub fn steer(app: &App, name: &str, to: State) -> Result<Value, Refused> {
 /// The modes of the breakers that `name` may mean; an error if it names no target.
 fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, Refused> {
     let (place, group) = name.split_once('@').map_or((name, None), |(place, group)| (place, Some(group)));
-    let (target, model) = place.split_once('/').map_or((place, None), |(target, model)| (target, Some(model)));
+    let (head, model) = place.split_once('/').map_or((place, None), |(head, model)| (head, Some(model)));
+    let (target, key) = head.split_once('#').map_or((head, None), |(target, key)| (target, Some(key)));
     let providers = config.outbound.iter().flat_map(|door| &door.providers);
     let targets: Vec<&str> = config.inbound.iter().map(|_| "app").chain(providers.map(|provider| &*provider.name)).collect();
     if !targets.contains(&target) {
         return Err(Refused::NotFound(format!("no target is called `{target}`; there are: {}", targets.join(", "))));
+    }
+    if let Some(key) = key {
+        let providers = config.outbound.iter().flat_map(|door| &door.providers);
+        let keys = providers.filter(|provider| *provider.name == *target && provider.keys.len() > 1).flat_map(|provider| &provider.keys);
+        let names: Vec<&str> = keys.map(|key| &*key.name).collect();
+        if !names.contains(&key) {
+            let known = if names.is_empty() { "it has not several keys".into() } else { format!("there are: {}", names.join(", ")) };
+            return Err(Refused::NotFound(format!("`{target}` has no key `{key}` in a pool; {known}")));
+        }
     }
     if model.is_some_and(|model| model.is_empty() || target == "app") {
         let why = if target == "app" { "the app has no models" } else { "no model is named" };
@@ -108,7 +118,7 @@ mod tests {
     use crate::config::read::{self, Overrides};
 
     fn checked(name: &str) -> Result<Vec<Mode>, Refused> {
-        let text = "{inbound: {app: 3000}, outbound: {providers: {openai: {}, groq: {}, anthropic: {}}, routes: [{match: {provider: openai}, \
+        let text = "{inbound: {app: 3000}, outbound: {providers: {openai: {keys: [a, {key: b, name: team-b}]}, groq: {}, anthropic: {}}, routes: [{match: {provider: openai}, \
                     breaker: {mode: observe}, fallback: [{provider: groq, model: m}]}]}}";
         let config = read::parse(text, "proxy.yaml", &Overrides::default(), &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         check(name, &config, &["chat".into()])
@@ -116,12 +126,14 @@ mod tests {
 
     #[test]
     fn a_name_that_means_nothing_is_refused_with_what_would_be_right() {
-        for name in ["openai", "openai/gpt-4o", "openai/org/model", "openai@chat", "groq", "groq/m"] {
+        for name in ["openai", "openai/gpt-4o", "openai/org/model", "openai@chat", "openai#1", "openai#team-b/gpt-4o", "groq", "groq/m"] {
             assert_eq!(checked(name), Ok(vec![Mode::Observe]), "{name}");
         }
         for (name, why) in [
             ("opnai", "there are: app, openai, groq, anthropic"),
             ("openai/", "write `openai` for all of it"),
+            ("openai#3", "there are: 1, team-b"),
+            ("groq#1", "it has not several keys"),
             ("app/gpt-4o", "the app has no models"),
             ("openai@other", "no route `other`"),
             ("app", "write `breaker: {}` in `inbound.defaults`"),

@@ -16,6 +16,7 @@ const SHOWN: &[Family] = &[
     Family::Tries,
     Family::Retries,
     Family::KeyRests,
+    Family::KeyState,
     Family::Fallbacks,
     Family::Timeouts,
     Family::BreakerState,

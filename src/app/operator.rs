@@ -67,6 +67,7 @@ pub fn register(app: &Arc<App>) {
     reload::register(app);
     asks(Family::Draining, |app| vec![(Vec::new(), f64::from(u8::from(app.phase() != Phase::Running)))]);
     limits::register(app);
+    targets::register(app);
     asks(Family::StoreUp, |app| app.redis.iter().map(|redis| (vec!["redis".to_owned()], f64::from(u8::from(redis.is_up())))).collect());
     asks(Family::StoreErrors, |app| {
         let Some(redis) = &app.redis else { return Vec::new() };

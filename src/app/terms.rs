@@ -461,13 +461,14 @@ fn breaker(policy: &Breaker) -> Terms {
 }
 
 fn fallback(one: &Fallback, config: &Config) -> String {
-    match one {
-        Fallback::Provider { provider, model } => {
+    let told = match one {
+        Fallback::Provider { provider, model, .. } => {
             let name = config.outbound.as_ref().and_then(|door| door.providers.get(*provider)).map_or("?", |provider| &*provider.name);
             model.as_ref().map_or_else(|| name.to_owned(), |model| format!("{name} with {model}"))
         }
         Fallback::Respond { status, body, .. } => format!("answer {} with {} bytes of its own", status.as_u16(), body.len()),
-    }
+    };
+    told + &one.remark()
 }
 
 #[cfg(test)]

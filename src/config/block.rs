@@ -7,6 +7,7 @@ pub(super) mod bounds;
 mod errors;
 pub(super) mod file;
 pub(super) mod inbound;
+mod keys;
 pub(super) mod ledger;
 pub(super) mod monitors;
 pub(super) mod outbound;
@@ -30,6 +31,7 @@ pub use alerts::{AlertRule, Alerts, Channel, Mail, MailSecurity, Means, Measure,
 pub use bounds::Bounds;
 pub use errors::FailureBounds;
 pub use inbound::{CallerSource, Inbound, Strict};
+pub use keys::ProviderKey;
 pub use ledger::Ledger;
 pub use monitors::{Monitor, Probe};
 pub use outbound::Outbound;

@@ -32,7 +32,7 @@ pub use cache::{Cache, CacheBody, Cookies, FieldPath};
 pub use compress::{AnswerCoding, Compress};
 pub use cors::Cors;
 pub use csrf::Csrf;
-pub use fallback::Fallback;
+pub use fallback::{Fallback, FallsOn};
 pub use headers::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable};
 pub use limits::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
 pub use redirect::Redirect;

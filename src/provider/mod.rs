@@ -48,7 +48,7 @@ pub use call::{Shape, recognise};
 pub use canonical::{cacheable, canonical, canonical_json};
 pub use errors::{
     ErrorClass, classify,
-    hint::{hint, quota_left, should_retry},
+    hint::{hint, quotas, should_retry},
     render::{LimitState, limit_headers, render, request_id_field, stream_error},
 };
 pub use expected::{expected_at_first, expected_usage};

@@ -84,6 +84,8 @@ pub struct TryLog {
     pub target: RefCell<Option<Arc<str>>>,
     /// The place of the configured key that the last one used.
     pub key: Cell<Option<u16>>,
+    /// The name of the key that the last one used, of a provider with several keys.
+    pub key_name: RefCell<Option<Arc<str>>>,
     /// Time spent waiting for upstreams, pauses included.
     pub waited: Cell<Duration>,
     /// Time from the last one's start to its response head.

@@ -11,9 +11,11 @@ use super::{
     Proxy,
     ask::{Ask, Fallen},
     bill::Bill,
+    falls::{self, Onward},
     forward::{self, Failed, TryBounds},
     guards::{FreeTries, Guards},
     judged::{self, Tried},
+    keyed::{self, Chosen},
     live::{LiveRoute, Worker},
     request,
     sending::{Aim, Attempted, Sending, call_id},
@@ -23,19 +25,17 @@ use crate::{
     arrival::Door,
     body::{Body, tap::TimeBounds},
     clock::Instant,
-    config::Fallback,
+    config::{Fallback, FallsOn},
     http1::Id,
     message::{Instead, Response},
     policy::{
-        breaker,
-        keyring::Refused,
-        retry::{self, Judgement, Next, TryOutcome, Verdict},
+        breaker::{self, Permit},
+        retry::{self, Judgement, TryOutcome, Verdict},
     },
-    provider::{ErrorClass, quota_left},
     reject::{Bound, Fault, Reject},
     telemetry::{
         failures::{RECONNECT, Then},
-        metrics::{Family, TargetCells},
+        metrics::TargetCells,
     },
 };
 
@@ -61,53 +61,61 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     let worker = &ask.worker;
     let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
     let first = first_aim(worker, &ask);
-    let mut rest = route.fallback.iter();
-    let next = next_after(&rest);
-    let mut last = try_target(proxy, sending, route, &first, next).await?;
+    let mut rest = &route.fallback[..];
+    let mut last = try_target(proxy, sending, route, &first, rest).await?;
     if let (Some(degraded), Ok(attempted)) = (ask.degraded.get(), &mut last.answer) {
         attempted.head.instead = Some(Instead::Target);
         let to = first.pool.target.name.clone();
         ask.tries.fallback.replace(Some(Fallen { to, model: Some(degraded.model.clone()) }));
     }
-    while last.move_on {
-        last = match rest.next() {
-            None => break,
-            Some(Fallback::Provider { provider, model }) => {
+    while let Some(onward) = last.move_on {
+        let Some((step, after)) = rest.get(onward.skip..).and_then(<[_]>::split_first) else { break };
+        rest = after;
+        last = match step {
+            Fallback::Provider { provider, model, .. } => {
                 let provider = &worker.live.providers[*provider];
                 let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_ref() };
-                fall_back(proxy, sending, route, &aim, next_after(&rest)).await?
+                fall_back(proxy, sending, route, &aim, (rest, onward.failure)).await?
             }
-            Some(Fallback::Respond { status, body, content_type }) => {
+            Fallback::Respond { status, body, content_type, .. } => {
                 ask.cells().policies.fallback("respond");
                 ask.tries.fallback.replace(Some(Fallen { to: "respond".into(), model: None }));
-                Last { answer: Ok(static_answer(*status, body, content_type)), move_on: false }
+                Last { answer: Ok(static_answer(*status, body, content_type)), move_on: None }
             }
         };
     }
     last.answer
 }
 
-/// The result of a target's last try, and whether the next target may be tried.
+/// The result of a target's last try, and the way on if a step of the fallback follows.
 struct Last {
     answer: Result<Attempted, Reject>,
-    move_on: bool,
+    move_on: Option<Onward>,
 }
 
-/// Tries the next target of a fallback. It gets a reservation of its own first: its key, model and price are others.
-async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
+/// Tries the next target of a fallback. It gets a reservation of its own first: its key, model and price are others. `failure`: what
+/// has led here.
+async fn fall_back(
+    proxy: &Rc<Proxy>,
+    sending: &mut Sending,
+    route: &LiveRoute,
+    aim: &Aim<'_>,
+    (rest, failure): (&[Fallback], FallsOn),
+) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     if let (Some(funds), Some(provider)) = (&mut sending.funds, aim.provider)
         && let Err(reject) = funds.move_to(&ask, route, provider, aim.model.map(|model| &**model)).await
     {
+        let (next, move_on) = falls::onward(rest, Some(failure));
         steps::passed_over(&ask, aim, None, &reject, next);
-        return Ok(Last { answer: Err(reject), move_on: true });
+        return Ok(Last { answer: Err(reject), move_on });
     }
     let name = &aim.pool.target.name;
     ask.cells().policies.fallback(name);
-    let mut last = try_target(proxy, sending, route, aim, next).await?;
+    let mut last = try_target(proxy, sending, route, aim, rest).await?;
     if let Ok(attempted) = &mut last.answer {
         attempted.head.instead = Some(Instead::Target);
-        if !last.move_on {
+        if last.move_on.is_none() {
             ask.tries.fallback.replace(Some(Fallen { to: name.clone(), model: aim.model.cloned() }));
         }
     }
@@ -115,36 +123,34 @@ async fn fall_back(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, 
 }
 
 /// Makes all tries at one target. `Err`: the client is at fault or its time is over; no further target may be tried.
-async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, next: Next) -> Result<Last, Reject> {
+async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, rest: &[Fallback]) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
     let cells = &aim.pool.cells;
-    let guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
+    let mut guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
     // From the second try on, an end from outside (the caller's time, a limit) comes after the policy has begun its work.
     ask.tries.policy_ran.set(guards.retries && ask.tries.made.get() > 0);
     let mut free = FreeTries::at(aim);
     let mut made = 0;
     loop {
-        let permit = match guards.permit(&aim.pool.target.name) {
-            Ok(permit) => permit,
-            Err(open) => {
-                ask.tries.policy_ran.set(guards.retries);
-                steps::passed_over(&ask, aim, Some(&guards), &open, next);
-                return Ok(Last { answer: Err(open), move_on: next != Next::Nothing });
+        let Chosen { permit, key } = match keyed::choose(proxy, &ask, route, aim, &mut guards) {
+            Ok(chosen) => chosen,
+            Err(reject) => {
+                made += 1;
+                match not_tried(proxy, sending, route, aim, &guards, (reject, made, rest)).await {
+                    Some(last) => return Ok(last),
+                    None => continue,
+                }
             }
         };
         let Some(body) = sending.next_body(aim) else {
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
         made += 1;
-        let tried = one_try(proxy, sending, route, aim, body, made).await;
-        let tried = tried.inspect_err(|reject| steps::ended(&ask, aim, &guards, reject))?;
+        let tried = one_try(proxy, sending, route, aim, OneTry { body, key, nth: made }).await;
+        let mut tried = tried.inspect_err(|reject| steps::ended(&ask, aim, &guards, reject))?;
         let again = free.next(sending, &tried, &guards);
         if let Some(permit) = permit {
-            // A connection that was closed while idle says nothing about the target's health.
-            let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
-            if let Some(state) = permit.settle(vote, Instant::now(), &proxy.chance) {
-                turned(&ask, state, &aim.pool.target.name, &guards, tried.word);
-            }
+            settle(proxy, &ask, aim, &guards, permit, &tried, again);
         }
         cells.tried(tried.word);
         if let Some(why) = again {
@@ -153,6 +159,8 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             steps::tried(&ask, aim, &guards, &tried, Then::Free(why));
             continue;
         }
+        let (next, onward) = falls::onward(rest, falls::failure(&tried));
+        falls::mark(&mut tried, onward);
         let judgement = guards.judge(proxy, sending, route, &tried, made, next);
         ask.tries.policy_ran.set(judgement.ran);
         count(cells, &judgement);
@@ -166,14 +174,45 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
             }
             Verdict::NextTarget => {
                 steps::tried(&ask, aim, &guards, &tried, Then::NextTarget);
-                return Ok(Last { answer: tried.answer, move_on: true });
+                return Ok(Last { answer: tried.answer, move_on: onward });
             }
             Verdict::TryAgain { .. } | Verdict::Keep => {
                 steps::kept(&ask, aim, &guards, &tried);
-                return Ok(Last { answer: tried.answer, move_on: false });
+                return Ok(Last { answer: tried.answer, move_on: None });
             }
         }
     }
+}
+
+/// Judges a target that cannot be tried now: its breaker is open, or its keys rest. `None`: a key works again now, after a pause.
+async fn not_tried(
+    proxy: &Rc<Proxy>,
+    sending: &Sending,
+    route: &LiveRoute,
+    aim: &Aim<'_>,
+    guards: &Guards,
+    (reject, made, rest): (Reject, u32, &[Fallback]),
+) -> Option<Last> {
+    let ask = &sending.ask;
+    let (next, onward) = falls::onward(rest, falls::of_reject(&reject));
+    let reject = match keyed::not_made(reject) {
+        Err(reject) => reject,
+        Ok(rested) => {
+            let judgement = guards.judge(proxy, sending, route, &rested, made, next);
+            count(&aim.pool.cells, &judgement);
+            if let (Verdict::TryAgain { pause }, Err(reject)) = (judgement.verdict, &rested.answer) {
+                aim.pool.cells.retried(rested.word);
+                steps::waited(ask, aim, guards, reject, pause);
+                tokio::time::sleep(pause).await;
+                ask.tries.wait(pause);
+                return None;
+            }
+            rested.answer.err()?
+        }
+    };
+    ask.tries.policy_ran.set(guards.retries);
+    steps::passed_over(ask, aim, Some(guards), &reject, next);
+    Some(Last { answer: Err(reject), move_on: onward })
 }
 
 /// Counts the retries that were not made.
@@ -183,6 +222,15 @@ fn count(cells: &TargetCells, judgement: &Judgement) {
     }
     if judgement.observed {
         cells.retried("observed");
+    }
+}
+
+/// Tells the breaker how a try ended. `again`: the reason of the free try that follows.
+fn settle(proxy: &Proxy, ask: &Ask, aim: &Aim<'_>, guards: &Guards, permit: Permit, tried: &Tried, again: Option<&'static str>) {
+    // A connection that was closed while idle says nothing about the target's health.
+    let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
+    if let Some(state) = permit.settle(vote, Instant::now(), &proxy.chance) {
+        turned(ask, state, &aim.pool.target.name, guards, tried.word);
     }
 }
 
@@ -207,19 +255,20 @@ async fn may_pay_again(sending: &mut Sending, ask: &Ask, route: &LiveRoute, aim:
     }
 }
 
-/// Makes one try. `Err`: the client is at fault or its time is over.
-async fn one_try(
-    proxy: &Rc<Proxy>,
-    sending: &mut Sending,
-    route: &LiveRoute,
-    aim: &Aim<'_>,
+/// What one try has of its own.
+struct OneTry {
     body: Body,
+    key: Option<usize>,
+    /// Its number at its target, from 1.
     nth: u32,
-) -> Result<Tried, Reject> {
+}
+
+/// Makes one try. `Err`: the client is at fault or its time is over.
+async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, own: OneTry) -> Result<Tried, Reject> {
+    let OneTry { body, key, nth } = own;
     let ask = sending.ask.clone();
     let now = Instant::now();
     ask.tries.begin(&aim.pool.target.name, now);
-    let key = aim.provider.and_then(|provider| provider.keyring.next(now));
     ask.tries.key.set(key.and_then(|key| u16::try_from(key).ok()));
     let (uri, mut headers) = request::addressed(sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
@@ -244,10 +293,9 @@ async fn one_try(
             judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
-    let tried = tried.map(|tried| Tried {
-        another_key: judge_key(&ask, aim, key, &tried),
-        refuses_usage: refuses_usage(&ask, aim, &tried),
-        ..tried
+    let tried = tried.map(|tried| {
+        let refuses_usage = refuses_usage(&ask, aim, &tried);
+        Tried { refuses_usage, ..keyed::judge(&ask, aim, key, tried) }
     });
     if let Some(span) = &mut span {
         match tried.as_ref().map(|tried| &tried.answer) {
@@ -273,44 +321,6 @@ fn refuses_usage(ask: &Ask, aim: &Aim<'_>, tried: &Tried) -> bool {
         provider.refuses_usage.store(true, Relaxed);
     }
     refuses
-}
-
-/// Lets a refused key rest, and says whether another key may serve.
-fn judge_key(ask: &Ask, aim: &Aim<'_>, key: Option<usize>, tried: &Tried) -> bool {
-    let (Some(provider), Some(key)) = (aim.provider, key) else {
-        say_of_own_key(ask, aim, tried);
-        return false;
-    };
-    if let (true, Ok(attempted)) = (ask.proxy.telemetry.flows.are_watched(), &tried.answer) {
-        provider.keyring.told(key, quota_left(&attempted.head.headers));
-    }
-    let why = match tried.class {
-        Some(ErrorClass::Throttled) => Refused::Throttled(tried.hint()),
-        Some(ErrorClass::QuotaSpent | ErrorClass::BadKey) => Refused::Unusable,
-        _ => {
-            if tried.word == "ok" {
-                provider.keyring.accepted(key);
-            }
-            return false;
-        }
-    };
-    let (rest, another) = provider.keyring.refused(key, why, Instant::now());
-    ask.proxy.telemetry.metrics.counter(Family::KeyRests, &[&provider.name, tried.word]).inc();
-    if why == Refused::Unusable {
-        tracing::warn!(provider = %provider.name, key = key + 1, reason = tried.word, ?rest, "a configured key rests");
-    }
-    another
-}
-
-/// Says that a provider has refused the credential of the app: a fallback would hide it.
-fn say_of_own_key(ask: &Ask, aim: &Aim<'_>, tried: &Tried) {
-    if let (Some(provider), Some(ErrorClass::BadKey)) = (aim.provider, tried.class) {
-        let route = &*ask.route_name();
-        tracing::warn!(
-            provider = %provider.name, route, reason = tried.word,
-            "{} refuses the credential that the app itself sends: no key is configured for this provider", provider.name
-        );
-    }
 }
 
 /// Whether a target that was sent all of the request may have done the work: it was too slow, it broke off, or it gave an answer that
@@ -357,14 +367,6 @@ fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<
             let broke = Some(retry::Broke { fault: error.fault, reused: error.reused, unseen });
             Ok(Tried { broke, ..Tried::rejected(error.into_reject(target), outcome) })
         }
-    }
-}
-
-fn next_after(rest: &std::slice::Iter<'_, Fallback>) -> Next {
-    match rest.as_slice().first() {
-        Some(Fallback::Provider { .. }) => Next::Target,
-        Some(Fallback::Respond { .. }) => Next::Answer,
-        None => Next::Nothing,
     }
 }
 

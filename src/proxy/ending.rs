@@ -248,7 +248,7 @@ impl Ending {
         let ending = self;
         let (ask, answer) = (&*ending.ask, &ending.answer);
         let call = ask.call();
-        let target = ask.tries.target.borrow();
+        let (target, key) = (ask.tries.target.borrow(), ask.tries.key_name.borrow());
         let fallback = ask.tries.fallback.borrow();
         let asked_model = call.and_then(|call| call.model.as_deref()).unwrap_or_default();
         let fallen = fallback.as_ref().and_then(|fallen| fallen.model.as_deref());
@@ -268,6 +268,7 @@ impl Ending {
             would_refuse: &answer.would_refuse,
             cache: if ask.origin == Origin::Refresh { "refresh" } else { ending.cache.as_str() },
             target: target.as_deref().unwrap_or_default(),
+            key: key.as_deref().unwrap_or_default(),
             tries: ask.tries.made.get(),
             thrown_away: &thrown_away,
             fallback: fallback.as_ref().map(|fallen| &*fallen.to).unwrap_or_default(),
@@ -336,6 +337,7 @@ fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Recor
         would_refuse: "",
         cache: "none",
         target: "",
+        key: "",
         tries: 0,
         thrown_away: &[],
         fallback: "",

@@ -6,7 +6,7 @@ use super::{
     Proxy,
     ask::Ask,
     judged::Tried,
-    live::LiveRoute,
+    live::{BreakerOf, LiveRoute},
     sending::{Aim, Sending},
 };
 use crate::{
@@ -41,10 +41,11 @@ impl Guards {
         let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
         let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
         let group = route.group.as_deref();
-        let breaker = route.policies.breaker.as_ref();
-        let breaker = breaker.map(|terms| {
-            let model = model.map(|model| &**model);
-            ask.worker.breaker(&proxy.shared.breakers, terms, group, &target.name, model)
+        // A provider with several keys has a breaker for each.
+        let pools = aim.provider.is_some_and(|provider| provider.keyring.is_pool());
+        let breaker = route.policies.breaker.as_ref().filter(|_| !pools).map(|terms| {
+            let of = BreakerOf { target: &target.name, key: None, model: model.map(|model| &**model) };
+            ask.worker.breaker(&proxy.shared.breakers, terms, group, &of)
         });
         let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
         let repeats = policy.is_some() && ask.door() == Door::Outbound && (retry::is_repeat(&arrival.headers) || was_given_up);
@@ -63,6 +64,14 @@ impl Guards {
             repeats,
             retries: repeatable && policy.is_some_and(|policy| policy.mode == Mode::Enforce && policy.max_retries > 0),
         }
+    }
+
+    /// From now on the breaker is that of this key.
+    pub(super) fn turn_to_key(&mut self, proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, key: &str) {
+        let Some(terms) = &route.policies.breaker else { return };
+        let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref())).map(|model| &**model);
+        let of = BreakerOf { target: &aim.pool.target.name, key: Some(key), model };
+        self.breaker = Some(ask.worker.breaker(&proxy.shared.breakers, terms, route.group.as_deref(), &of));
     }
 
     /// The breaker's permit for a try; `None`: there is no breaker.

@@ -4,6 +4,7 @@
 //! connection pools. A [`Worker`] is made anew when the generation changes; the pools of unchanged targets are kept.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     collections::HashMap,
     rc::Rc,
@@ -16,7 +17,7 @@ use http::Method;
 use super::Shared;
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, Secret, Strict, Unit},
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, ProviderKey, Strict, Unit},
     fields::Claims,
     policy::{
         auth::issuer::Issuer,
@@ -162,7 +163,7 @@ pub struct LiveProvider {
     /// The prefix of its paths.
     pub base: String,
     /// The keys that replace the app's credential.
-    pub keys: Vec<Secret>,
+    pub keys: Vec<ProviderKey>,
     /// Chooses the next key.
     pub keyring: Arc<Keyring>,
     /// Whether it has refused `stream_options`: its streams are then not asked for usage any more.
@@ -339,6 +340,17 @@ pub struct Worker {
     pub doors: [DoorCells; 2],
 }
 
+/// What a breaker guards.
+#[derive(Debug, Clone, Copy)]
+pub struct BreakerOf<'a> {
+    /// The app or a provider.
+    pub target: &'a str,
+    /// The name of the key, of a provider with several.
+    pub key: Option<&'a str>,
+    /// The model of a call.
+    pub model: Option<&'a str>,
+}
+
 /// A route's cells on this worker.
 pub struct WorkerRoute {
     /// The cells of its requests.
@@ -415,11 +427,15 @@ impl Worker {
         }
     }
 
-    /// The breaker of a target: the app, or a provider with a model.
-    pub fn breaker(&self, all: &Breakers, terms: &config::Breaker, group: Option<&str>, target: &str, model: Option<&str>) -> Arc<Breaker> {
+    /// The breaker of a target: the app, or a provider with a model and a key.
+    pub fn breaker(&self, all: &Breakers, terms: &config::Breaker, group: Option<&str>, of: &BreakerOf<'_>) -> Arc<Breaker> {
         let mut known = self.breakers.borrow_mut();
         let group = group.map(|group| format!("@{group}")).unwrap_or_default();
-        let name = match model.filter(|model| model.len() <= 128) {
+        let target = match of.key {
+            Some(key) => Cow::Owned(format!("{}#{key}", of.target)),
+            None => Cow::Borrowed(of.target),
+        };
+        let name = match of.model.filter(|model| model.len() <= 128) {
             Some(model) => format!("{target}/{model}{group}"),
             None => format!("{target}{group}"),
         };

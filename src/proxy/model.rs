@@ -387,10 +387,15 @@ impl ModelCall {
             _ => None,
         };
         let opens = matches!(reject, Reject::BreakerOpen { .. });
+        // A wait does not help: somebody has to pay, or to give the proxy another key.
+        let spent = matches!(reject, Reject::KeysRest { throttled: false, .. });
         let mut response = named(self.shape.api, reject.respond(content_type, body), &self.request_id);
         if opens {
             // With the field an SDK would sleep that long and fail late. The body says when the next probe comes.
             response.headers_mut().remove(Id::RetryAfter);
+        }
+        if spent {
+            response.headers_mut().insert("x-should-retry", "false");
         }
         if let Some(state) = state {
             let headers = response.headers_mut();

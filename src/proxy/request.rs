@@ -40,7 +40,7 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
                 }
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
-            credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)));
+            credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)).map(|key| &key.secret));
             call.uri(provider, aim.model.map(|model| &**model), own)
         }
         _ => {
@@ -90,7 +90,11 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Field
         path: uri.path(),
         resend: nth - 1,
     };
-    Span::client(&context, trace.context.span_id, &start, ask.proxy.shared.clock.wall())
+    let mut span = Span::client(&context, trace.context.span_id, &start, ask.proxy.shared.clock.wall());
+    if let (Some(span), Some(key)) = (&mut span, &*ask.tries.key_name.borrow()) {
+        span.set("outrigger.key", key.to_string());
+    }
+    span
 }
 
 /// The request's fields for any target. They are made anew for each try: no try has to keep a copy for the next.

@@ -14,14 +14,14 @@ use crate::{
     body::room::BodyBudget,
     cause::Causes,
     clock::Clock,
-    config::{Config, Secret},
+    config::{Config, ProviderKey},
     policy::{
         auth::{forward::Rulings, issuer::Issuers, slow::SlowAddresses},
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
         given_up::GivenUp,
-        keyring::Keyring,
+        keyring::{KeyState, Keyring},
         limits::{Approvals, Keyed, Limits},
         retry::Budgets,
     },
@@ -47,8 +47,8 @@ pub struct Shared {
     pub budgets: Budgets,
     /// Whether targets could be reached, by name and origin.
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
-    /// The keys of each provider, by name and a hash of the keys.
-    pub keyrings: Mutex<Keyrings>,
+    /// The states of the providers' keys.
+    pub keys: Mutex<KeyStates>,
     /// Background responses and their payers.
     pub works: Book,
     /// Files of batches.
@@ -105,7 +105,7 @@ impl Shared {
             breakers: Breakers::default(),
             budgets: Budgets::default(),
             reached: Mutex::default(),
-            keyrings: Mutex::default(),
+            keys: Mutex::default(),
             works: Book::default(),
             files: Files::default(),
             given_up: GivenUp::default(),
@@ -129,20 +129,18 @@ impl Shared {
     }
 }
 
-/// Keyrings by provider and a hash of its keys.
-type Keyrings = HashMap<(Arc<str>, [u8; 32]), Arc<Keyring>>;
+/// The states of keys by provider and a hash of the key.
+type KeyStates = HashMap<(Arc<str>, [u8; 32]), Arc<KeyState>>;
 
 impl Shared {
-    /// The keyring of a provider. A keyring lives on across reloads while the keys stay the same.
-    pub(super) fn keyring(&self, provider: &Arc<str>, keys: &[Secret]) -> Arc<Keyring> {
-        let mut hasher = blake3::Hasher::new();
-        for key in keys {
-            hasher.update(&(key.reveal().len() as u64).to_le_bytes());
-            hasher.update(key.reveal().as_bytes());
-        }
-        let mut keyrings = self.keyrings.lock();
-        keyrings.retain(|(name, _), ring| name != provider || Arc::strong_count(ring) > 1);
-        let known = keyrings.entry((provider.clone(), *hasher.finalize().as_bytes()));
-        known.or_insert_with(|| Arc::new(Keyring::new(keys.len(), self.clock.now()))).clone()
+    /// The keyring of a provider. The state of a key lives on across reloads, for as long as the provider has the key.
+    pub(super) fn keyring(&self, provider: &Arc<str>, keys: &[ProviderKey]) -> Arc<Keyring> {
+        let mut known = self.keys.lock();
+        known.retain(|(name, _), state| name != provider || Arc::strong_count(state) > 1);
+        let state = |key: &ProviderKey| {
+            let hash = *blake3::hash(key.secret.reveal().as_bytes()).as_bytes();
+            (known.entry((provider.clone(), hash)).or_default().clone(), key.weight)
+        };
+        Arc::new(Keyring::new(keys.iter().map(state).collect()))
     }
 }

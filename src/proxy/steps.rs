@@ -1,5 +1,7 @@
 //! The steps of an exchange's tries, for the story of an exchange that fails. A try that goes well is not noted.
 
+use std::time::Duration;
+
 use super::{
     ask::{Ask, TryLog},
     ending::Ending,
@@ -55,6 +57,13 @@ pub(super) fn passed_over(ask: &Ask, aim: &Aim<'_>, guards: Option<&Guards>, rej
     let at = now.saturating_duration_since(ask.arrival.at);
     let breaker = guards.and_then(Guards::breaker_state);
     ask.tries.note(TryStep { at, took: Default::default(), is_try: false, breaker, ..step(ask, aim, reject.reason(), then) });
+}
+
+/// Notes a target whose keys rest: it is asked after a pause.
+pub(super) fn waited(ask: &Ask, aim: &Aim<'_>, guards: &Guards, reject: &Reject, pause: Duration) {
+    let at = Instant::now().saturating_duration_since(ask.arrival.at);
+    let step = step(ask, aim, reject.reason(), Then::Retried(pause));
+    ask.tries.note(TryStep { at, took: Duration::ZERO, is_try: false, breaker: guards.breaker_state(), ..step });
 }
 
 /// A step that began with the last try and ends now.

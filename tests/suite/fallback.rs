@@ -90,6 +90,50 @@ fn what_the_client_did_wrong_is_its_own_affair() {
 }
 
 #[test]
+fn context_too_long_goes_to_a_longer_model_and_filtered_does_not() {
+    run(async {
+        let world = World::new(
+            "
+outbound:
+  providers:
+    scripted: {api: openai, url: 'http://s.test'}
+    openai: {url: 'http://o.test'}
+    backup: {api: openai, url: 'http://b.test'}
+  routes:
+    - match: {provider: scripted}
+      fallback:
+        - {provider: openai, model: gpt-long, on: context_too_long}
+        - {provider: backup, model: house-1, on: [overloaded, connect]}
+",
+        )
+        .await;
+        let error = |status, body| Reply::status(status).header("content-type", "application/json").body(body);
+        let cases = [
+            (error(400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#), 200, (1, 0)),
+            (error(400, r#"{"error":{"message":"m","code":"content_filter"}}"#), 400, (0, 0)),
+            (error(400, r#"{"error":{"message":"m","code":"unknown_parameter"}}"#), 400, (0, 0)),
+            (error(503, "{}"), 200, (0, 1)),
+            (error(429, "{}"), 429, (0, 0)),
+            (error(500, "{}"), 500, (0, 0)),
+        ];
+        for (reply, status, asked) in cases {
+            let (openai, backup) = (world.provider("openai"), world.provider("backup"));
+            openai.reset();
+            backup.reset();
+            world.app.script([reply]);
+            let answer = world.caller().call("/scripted/v1/chat/completions", &chat("gpt-4o")).await;
+            assert_eq!((answer.status.as_u16(), (openai.seen().len(), backup.seen().len())), (status, asked), "{}", answer.text());
+        }
+        // A step that is for this failure may be any but the next one, and what fails there is judged anew.
+        world.provider("openai").script(["503"]);
+        world.provider("backup").reset();
+        world.app.script([error(400, r#"{"error":{"message":"m","code":"context_length_exceeded"}}"#)]);
+        let answer = world.caller().call("/scripted/v1/chat/completions", &chat("gpt-4o")).await;
+        assert_eq!((answer.status, world.provider("backup").seen().len()), (StatusCode::OK, 1));
+    });
+}
+
+#[test]
 fn a_spent_quota_or_a_bad_key_goes_elsewhere_at_once() {
     run(async {
         let world = World::new(CHAIN).await;

@@ -60,6 +60,9 @@ mod causes;
 /// Trying again: when, how long after, how often, and when not.
 mod retry;
 
+/// What an operator expects of calls that do not fail, case by case.
+mod promises;
+
 /// Every time bound, from when it counts, and what it does not touch.
 mod timeouts;
 

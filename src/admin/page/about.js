@@ -55,7 +55,7 @@ function stateOf(one) {
     }
     for (const key of target.keys || []) {
       if (one.column === "key" && !one.name.endsWith(" #" + key.key)) continue;
-      if (one.column === "provider" || one.column === "key") rows.push(["Key " + key.key, key.rests_seconds ? "rests for " + span(key.rests_seconds) : "serves", key.rests_seconds ? "warn" : null]);
+      if (one.column === "provider" || one.column === "key") rows.push(["Key " + (key.name || key.key), key.rests_seconds ? (key.why || "rests") + (key.model ? " for " + key.model : "") + ", rests for " + span(key.rests_seconds) : "serves", key.rests_seconds ? "warn" : null]);
     }
   }
   return rows;

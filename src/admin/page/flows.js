@@ -100,7 +100,7 @@ function known(node) {
   for (const target of (targets && targets.targets) || []) {
     if (target.name === "app") continue;
     node("provider", target.name);
-    for (const key of target.keys || []) node("key", target.name + " #" + key.key, { label: target.name + " key " + key.key });
+    for (const key of target.keys || []) node("key", target.name + " #" + key.key, { label: target.name + " key " + (key.name || key.key) });
   }
 }
 

@@ -4,16 +4,13 @@ use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{target, tls};
+use super::{keys, target, tls};
 use crate::config::{
-    Operation, Origin, Protocol, Scheme, Secret, TargetTls,
+    Operation, Origin, Protocol, ProviderKey, Scheme, TargetTls,
     build::{Build, whole},
     error::{Fault, did_you_mean, nearest, quoted},
     scalars::{Count, W, Word, words},
-    schema::{
-        Json, Key, Kind, Scalar, Table,
-        kinds::{SECRET, URL},
-    },
+    schema::{Json, Key, Kind, Scalar, Table, kinds::URL},
     written::{Items, Pairs},
 };
 
@@ -33,7 +30,7 @@ pub struct Provider {
     /// Most connections to the provider, over all workers.
     pub max_connections: usize,
     /// Keys that replace the app's credential. Empty: the app's credential passes through.
-    pub keys: Vec<Secret>,
+    pub keys: Vec<ProviderKey>,
 }
 
 /// The wire format of a provider.
@@ -66,7 +63,7 @@ pub(in crate::config) struct Written {
     api: Option<W<Api>>,
     url: Option<W<Origin>>,
     #[serde(default)]
-    keys: Items<W<Secret>>,
+    keys: Items<keys::Written>,
     tls: Option<tls::WrittenTarget>,
     protocol: W<Protocol>,
     max_connections: W<Count>,
@@ -104,8 +101,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
     &[
         Key::new("api", API, "The wire format.").says("known for known names, else required"),
         Key::new("url", URL, "Base URL; its path is a prefix of every request.").says("known for known names, else required"),
-        Key::new("keys", Kind::OneOrMany(&SECRET), "Keys that replace the app's credential; without any, the app's own passes through.")
-            .eg("[\"${OPENAI_API_KEY:-}\"]"),
+        keys::ROW,
         tls::target_tls("tls"),
         target::protocol("protocol"),
         target::max_connections("max_connections"),
@@ -150,7 +146,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -
         if api.is_none() {
             build.vague.push(name.clone());
         }
-        let keys: Vec<_> = provider.keys.into_iter().flatten().map(|key| key.0).collect();
+        let keys = keys::build(build, &format!("{path}.keys"), provider.keys);
         if let (Some(url), false) = (&url, keys.is_empty())
             && is_exposed(url)
         {

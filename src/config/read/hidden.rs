@@ -21,7 +21,7 @@ pub(super) fn secret(node: &Node, masks: &mut Vec<(Mark, Mark)>) {
 
 /// Hides the credentials in a value that `kind` does not allow. Where a secret was expected, all of the value is hidden.
 pub(super) fn misplaced(node: &Node, kind: &Kind, name: &str, masks: &mut Vec<(Mark, Mark)>) {
-    if is_only_secrets(kind) { secret(node, masks) } else { unknown(node, name, masks) }
+    if may_be_secret(kind) { secret(node, masks) } else { unknown(node, name, masks) }
 }
 
 /// Hides the credentials in the value of a key that is unknown or double. Its name and its form tell a credential.
@@ -47,11 +47,13 @@ pub(super) fn unknown(node: &Node, name: &str, masks: &mut Vec<(Mark, Mark)>) {
     }
 }
 
-fn is_only_secrets(kind: &Kind) -> bool {
+/// Whether the kind is a secret, or may be one.
+fn may_be_secret(kind: &Kind) -> bool {
     match kind {
         Kind::Scalar(scalar) => scalar.secret,
-        Kind::List(of) | Kind::OneOrMany(of) | Kind::Map { of, .. } => is_only_secrets(of),
-        Kind::Table(_) | Kind::Either(_) => false,
+        Kind::List(of) | Kind::OneOrMany(of) | Kind::Map { of, .. } => may_be_secret(of),
+        Kind::Either(kinds) => kinds.iter().any(may_be_secret),
+        Kind::Table(_) => false,
     }
 }
 

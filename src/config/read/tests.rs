@@ -112,7 +112,7 @@ shutdown: {drain_delay: 5s, deadline: 25s}
     let outbound = config.outbound.expect("open");
     assert_eq!(outbound.providers.len(), 3);
     assert_eq!((outbound.providers[0].url.to_string().as_str(), outbound.providers[0].keys.len()), ("https://api.openai.com", 1));
-    assert_eq!(outbound.providers[0].keys[0].reveal(), "sk-from-env");
+    assert_eq!(outbound.providers[0].keys[0].secret.reveal(), "sk-from-env");
     assert_eq!((outbound.providers[1].api, outbound.providers[1].keys.len()), (Api::Anthropic, 0));
     assert_eq!(outbound.providers[2].url.base, "/v1");
     assert_eq!(outbound.limits[0].alert_at, [0.5, 0.8, 1.0]);
@@ -121,7 +121,7 @@ shutdown: {drain_delay: 5s, deadline: 25s}
     assert_eq!((&*chat.name, chat.matches.operations[0]), ("chat gpt-*", Operation::Chat));
     assert_eq!(chat.policies.limits[0].amount, 200_000);
     assert_eq!(chat.policies.cache.as_ref().map(|c| c.mode), Some(Mode::Observe));
-    assert!(matches!(&chat.policies.fallback[0], Fallback::Provider { provider: 0, model: Some(model) } if &**model == "gpt-4o-mini"));
+    assert!(matches!(&chat.policies.fallback[0], Fallback::Provider { provider: 0, model: Some(model), .. } if &**model == "gpt-4o-mini"));
     assert!(
         matches!(&chat.policies.fallback[1], Fallback::Respond { status: StatusCode::SERVICE_UNAVAILABLE, body, .. } if body.contains("resting"))
     );
@@ -180,7 +180,7 @@ fn secrets_come_from_files_and_are_never_printed() {
     let file = dir.path().join("proxy.yaml");
     std::fs::write(&file, "outbound: {providers: {openai: {keys: [{file: key}]}}}\nstore: {secret: abc}\n").expect("written");
     let reading = load_reading(&file, &overrides(), &env).expect("good");
-    assert_eq!(reading.config.outbound.as_ref().expect("open").providers[0].keys[0].reveal(), "sk-file-secret");
+    assert_eq!(reading.config.outbound.as_ref().expect("open").providers[0].keys[0].secret.reveal(), "sk-file-secret");
     assert!(!format!("{:?}", reading.config).contains("sk-file-secret"));
     let again = || load_reading(&file, &overrides(), &env).expect("good").fingerprint;
     assert_eq!(again(), reading.fingerprint);

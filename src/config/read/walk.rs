@@ -159,6 +159,7 @@ impl<'a> Walk<'a> {
                 let fits = |kind: &&Kind| match (kind, &node.shape) {
                     (Kind::Table(_), Shape::Table(_)) | (Kind::List(_), Shape::List(_)) => true,
                     (Kind::Scalar(_), Shape::Word { .. }) => !node.is_empty(),
+                    (Kind::Scalar(scalar), Shape::Table(_)) => scalar.secret && file(node).is_some(),
                     _ => false,
                 };
                 match kinds.iter().find(fits) {

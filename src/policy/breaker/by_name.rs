@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::{Breaker, Snapshot, State};
 use crate::{clock::Instant, config};
 
-/// The breakers of the process, by name. `openai/gpt-4o` is that of a model, `openai` that of the rest of the target. `@route`
-/// after either is that of a route with terms of its own. The breakers live on across reloads.
+/// The breakers of the process, by name. `openai/gpt-4o` is that of a model, `openai` that of the rest of the target. `openai#team-a`
+/// stands in the place of `openai` where the provider has several keys. `@route` at the end is that of a route with terms of its own. The breakers live on across reloads.
 #[derive(Debug, Default)]
 pub struct Breakers(Mutex<Known>);
 
@@ -122,7 +122,17 @@ impl Known {
     }
 }
 
-/// Whether a breaker of this name is one of `to`: `openai/gpt-4o@chat` is one of `openai/gpt-4o` and of `openai`.
+/// Whether a breaker of this name is one of `to`: `openai#team-a/gpt-4o@chat` is one of `openai#team-a`, of `openai/gpt-4o` and of
+/// `openai`.
 pub fn belongs(name: &str, to: &str) -> bool {
-    name.strip_prefix(to).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '@']))
+    let (((name, key), rest), ((to, to_key), to_rest)) = (parts(name), parts(to));
+    name == to
+        && (to_key.is_none() || to_key == key)
+        && rest.strip_prefix(to_rest).is_some_and(|rest| rest.is_empty() || to_rest.is_empty() || rest.starts_with(['/', '@']))
+}
+
+/// A name's target and key, then its model and route with the separator before them.
+fn parts(name: &str) -> ((&str, Option<&str>), &str) {
+    let (head, rest) = name.split_at(name.find(['/', '@']).unwrap_or(name.len()));
+    (head.split_once('#').map_or((head, None), |(target, key)| (target, Some(key))), rest)
 }

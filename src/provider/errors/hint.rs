@@ -10,6 +10,7 @@ use crate::{
     config::Api,
     http1::Fields,
     provider::json::{self, Text},
+    usage::Quota,
 };
 
 /// The largest number in a reset header that is read as seconds from now (30 days). A larger number is a point in time.
@@ -29,15 +30,33 @@ pub fn hint(api: Api, headers: &Fields, body: &[u8], now: SystemTime) -> Option<
         .or_else(|| exhausted(headers, now))
 }
 
-/// The requests and the tokens that are left of the credential's quota, as the answer says (OpenAI's and Anthropic's rate-limit headers).
-pub fn quota_left(headers: &Fields) -> [Option<u64>; 2] {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse().ok();
-    let of = |what: &str| {
-        let openai = number(&format!("x-ratelimit-remaining-{what}"));
-        openai.or_else(|| number(&format!("anthropic-ratelimit-{what}-remaining")))
-    };
-    [of("requests"), of("tokens")]
+/// The credential's quotas of requests and of tokens, as the answer says them (OpenAI's and Anthropic's rate-limit headers).
+pub fn quotas(headers: &Fields, now: SystemTime) -> [Option<Quota>; 2] {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    QUOTAS.map(|notations| {
+        notations.iter().find_map(|[left, limit, reset]| {
+            let left = text(left)?.parse().ok()?;
+            // Azure's Responses API sends 0 or -1 for a limit that it does not know.
+            let limit = match text(limit).map(str::parse::<i64>) {
+                Some(Ok(limit)) => Some(u64::try_from(limit).ok().filter(|limit| *limit > 0)?),
+                _ => None,
+            };
+            Some(Quota { limit, left, reset: text(reset).and_then(|reset| parse_reset(reset, now)) })
+        })
+    })
 }
+
+/// The fields of requests and of tokens: what is left, the size, the reset.
+const QUOTAS: [[[&str; 3]; 2]; 2] = [
+    [
+        ["x-ratelimit-remaining-requests", "x-ratelimit-limit-requests", "x-ratelimit-reset-requests"],
+        ["anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-reset"],
+    ],
+    [
+        ["x-ratelimit-remaining-tokens", "x-ratelimit-limit-tokens", "x-ratelimit-reset-tokens"],
+        ["anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-reset"],
+    ],
+];
 
 /// The provider's `x-should-retry`; `None`: it is absent or neither true nor false.
 pub fn should_retry(headers: &Fields) -> Option<bool> {
@@ -247,15 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_read_as_either_provider_says_it() {
+    fn quotas_are_read_as_either_provider_says_them() {
         let of = |pairs: &[(&str, &str)]| {
             let mut headers = Fields::new();
             pairs.iter().for_each(|(name, value)| headers.append(*name, value));
-            quota_left(&headers)
+            quotas(&headers, now())
         };
-        assert_eq!(of(&[("x-ratelimit-remaining-requests", "99"), ("x-ratelimit-remaining-tokens", " 0")]), [Some(99), Some(0)]);
-        assert_eq!(of(&[("anthropic-ratelimit-tokens-remaining", "5000")]), [None, Some(5_000)]);
+        let left = |left| Some(Quota { limit: None, left, reset: None });
+        assert_eq!(of(&[("x-ratelimit-remaining-requests", "99"), ("x-ratelimit-remaining-tokens", " 0")]), [left(99), left(0)]);
+        let reset = humantime::format_rfc3339_seconds(now() + Duration::from_secs(12)).to_string();
+        let told = of(&[
+            ("x-ratelimit-remaining-requests", "3"),
+            ("x-ratelimit-limit-requests", "10"),
+            ("x-ratelimit-reset-requests", "6m0s"),
+            ("anthropic-ratelimit-tokens-remaining", "5000"),
+            ("anthropic-ratelimit-tokens-limit", "8000"),
+            ("anthropic-ratelimit-tokens-reset", &reset),
+        ]);
+        let said = |limit, left, secs| Some(Quota { limit: Some(limit), left, reset: Some(Duration::from_secs(secs)) });
+        assert_eq!(told, [said(10, 3, 360), said(8_000, 5_000, 12)]);
         assert_eq!(of(&[("x-ratelimit-remaining-requests", "-1")]), [None, None]);
+        let unknown = [("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-limit-tokens", "-1"), ("x-ratelimit-reset-tokens", "1s")];
+        assert_eq!(of(&unknown), [None, None], "unknown is not used up");
     }
 
     proptest! {

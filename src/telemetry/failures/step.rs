@@ -67,10 +67,10 @@ impl TryStep {
     }
 
     /// Whether another try or target took the place of this try, or a limit had no room for it; the access log lists such steps. A
-    /// target that was not asked because its breaker is open is no try.
+    /// target that was not asked because its breaker is open or its keys rest is no try.
     pub fn is_thrown_away(&self) -> bool {
         let followed = !self.is_try || matches!(self.then, Then::Retried(_) | Then::Free(_) | Then::NextTarget);
-        followed && self.then != Then::Free(RECONNECT) && self.result != "breaker_open"
+        followed && self.then != Then::Free(RECONNECT) && !matches!(self.result, "breaker_open" | "keys_rest")
     }
 
     fn write(&self, out: &mut Vec<u8>) {

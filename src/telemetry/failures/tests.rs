@@ -30,6 +30,7 @@ fn record<'a>(path: &'a str, caller: &'a str) -> Record<'a> {
         would_refuse: "",
         cache: "none",
         target: "app",
+        key: "",
         tries: 1,
         thrown_away: &[],
         fallback: "",

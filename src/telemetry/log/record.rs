@@ -103,6 +103,8 @@ pub struct Record<'a> {
     pub cache: &'a str,
     /// The target of the last try.
     pub target: &'a str,
+    /// The name of the key of the last try, of a provider with several keys.
+    pub key: &'a str,
     /// Tries made.
     pub tries: u32,
     /// Outcomes of the tries that were thrown away, in order.
@@ -159,6 +161,7 @@ impl Record<'_> {
             text(out, key!("cache"), self.cache);
         }
         text(out, key!("target"), self.target);
+        text(out, key!("key"), self.key);
         number(out, key!("tries"), u64::from(self.tries));
         if !self.thrown_away.is_empty() {
             out.extend_from_slice(key!("thrown_away").as_bytes());
@@ -241,7 +244,7 @@ impl Record<'_> {
         if self.cache != "none" {
             pair(out, "cache", self.cache);
         }
-        for (name, value) in [("route", self.route), ("caller", self.caller), ("target", self.target)] {
+        for (name, value) in [("route", self.route), ("caller", self.caller), ("target", self.target), ("key", self.key)] {
             pair(out, name, value);
         }
         if self.tries > 1 {

@@ -40,6 +40,7 @@ fn record() -> Record<'static> {
         would_refuse: "",
         cache: "none",
         target: "app",
+        key: "",
         tries: 1,
         thrown_away: &[],
         fallback: "",

@@ -174,7 +174,9 @@ families! {
     Inflight = Gauge, One, "outrigger_inflight_requests", ["door"], "Requests that have begun and not ended.";
     Tries = Counter, One, "outrigger_tries_total", ["target", "outcome"], "Sendings to a target, by how they ended.";
     Retries = Counter, One, "outrigger_retries_total", ["target", "reason"], "Tries after the first, by why the one before failed.";
-    KeyRests = Counter, One, "outrigger_key_rests_total", ["provider", "reason"], "Times that a configured key was put to rest: throttled, quota_spent, bad_key.";
+    KeyRests = Counter, One, "outrigger_key_rests_total", ["provider", "key", "reason"], "Times that a configured key was put to rest: throttled, quota_spent, bad_key.";
+    KeyState = Gauge, One, "outrigger_key_state", ["provider", "key"], "Configured key: 0 works, 1 throttled (for a model or all), 2 in quarantine: spent or refused.";
+    KeyTries = Counter, One, "outrigger_key_tries_total", ["provider", "key", "outcome"], "Tries by key, of providers with several keys, by outcome as in outrigger_tries_total.";
     RetryBudgetExhausted = Counter, One, "outrigger_retry_budget_exhausted_total", ["target"], "Retries not made because the target's retry budget was spent.";
     Fallbacks = Counter, One, "outrigger_fallbacks_total", ["door", "route", "to"], "Requests that went on to a later target or a static answer.";
     Timeouts = Counter, One, "outrigger_timeouts_total", ["target", "bound"], "Time bounds that passed.";

@@ -63,6 +63,7 @@ fn record<'a>(trace: &TraceContext, path: &'a str) -> Record<'a> {
         would_refuse: "",
         cache: "none",
         target: "openai",
+        key: "",
         tries: 2,
         thrown_away: &["status_5xx"],
         fallback: "",
