@@ -60,6 +60,11 @@ impl Pace {
         }
     }
 
+    /// The key's number after `amount` requests that pass although the bucket is full: later ones wait for them.
+    pub fn overfill(&self, state: u64, now: u64, amount: u64) -> u64 {
+        state.max(now.saturating_mul(1_000)).saturating_add(self.interval.saturating_mul(amount))
+    }
+
     /// The key's number after `amount` requests were given back.
     pub fn give_back(&self, state: u64, amount: u64) -> u64 {
         state.saturating_sub(self.interval.saturating_mul(amount))

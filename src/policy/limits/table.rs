@@ -280,7 +280,9 @@ impl Entry {
                     Answer { used: u64::from(pace.burst() - remaining), slot: state, ..Answer::default() }
                 }
                 Checked::Refused(wait) => {
-                    Answer { refused: true, wait, used: u64::from(pace.burst()), resets: self.until.saturating_sub(now), slot: 0 }
+                    // A limit that acts may let it through all the same.
+                    let slot = pace.overfill(self.until_nanos(), now, check);
+                    Answer { refused: true, wait, used: u64::from(pace.burst()), resets: self.until.saturating_sub(now), slot }
                 }
             },
             Meter::Flight => Answer::default(),

@@ -53,6 +53,33 @@ proptest! {
     }
 }
 
+/// A spent limit that acts lets requests through: they count, and the next ones wait for them too.
+#[test]
+fn what_passes_although_the_limit_is_spent_counts_in_it() {
+    let pace = Meter::Pace(Pace::new(60, Duration::from_secs(60), 1));
+    for (meter, limit) in [(pace, 0), (minute(), 1)] {
+        let table = Table::new(100);
+        let ask = |force: bool| {
+            let mut items = [Item { force, ..item(&meter, 7, limit) }];
+            let passed = table.decide(START, &mut items);
+            (passed, items[0].answer)
+        };
+        assert!(ask(false).0);
+        assert!(!ask(false).0);
+        let waits = || table.first_fit(START, key(7), &meter, limit, 1);
+        let (before, used) = (waits(), || table.outlook(START, key(7), &meter, limit).0);
+        for _ in 0..2 {
+            let (passed, answer) = ask(true);
+            assert!(passed && !answer.refused && answer.slot > 0, "{answer:?}");
+        }
+        match meter {
+            Meter::Pace(_) => assert_eq!((before, waits()), (Some(1_000_000), Some(3_000_000))),
+            _ => assert_eq!(used(), 3),
+        }
+        assert!(!ask(false).0, "it is spent more than before");
+    }
+}
+
 #[test]
 fn eight_threads_never_pass_more_than_the_limit() {
     let table = Table::new(1_000);
