@@ -97,7 +97,7 @@ function about(one, all, close) {
         return h("li", null, (edge.from === now.id ? "→ " : "← ") + other.label, h("span", { class: "n" }, rate(edge.rate) + "/s" + (edge.usd > 0 ? "  " + usd(edge.usd) + "/min" : "")));
       }));
       if (!edges.length) joined.replaceChildren(h("li", { class: "hint" }, "Nothing in the last 30 seconds."));
-      if (views.errors && views.errors.few) errors.replaceChildren(...views.errors.few(now.column === "in" ? { route: now.name } : now.column === "caller" ? { caller: now.name } : targetOf(now) ? { target: targetOf(now) } : {}));
+      if (views.errors && views.errors.few) errors.replaceChildren(...views.errors.few(now.column === "in" ? { route: now.name } : now.column === "caller" ? { caller: now.name } : now.column === "op" ? { operation: now.name } : now.column === "model" ? { target: targetOf(now), model: now.label } : now.column === "key" ? { target: targetOf(now), key: now.name.split(" #")[1] } : targetOf(now) ? { target: targetOf(now) } : {}));
     },
   };
 }

@@ -4,7 +4,7 @@ const FILTERS = [
   ["since", "Time", [["", "all that is kept"], ["1m", "1 minute"], ["15m", "15 minutes"], ["1h", "1 hour"], ["24h", "24 hours"]]],
   ["door", "Door", [["", "both"], "inbound", "outbound"]],
   ["kind", "Kind", [["", "all"], "refused", "timeout", ["client_error", "4xx of a target"], ["server_error", "5xx of a target"], ["upstream_broken", "broken off"], ["client_gone", "client gone"], "stopped", ["rescued", "rescued by a retry"]]],
-  ["route", "Route"], ["reason", "Reason"], ["caller", "Caller"], ["status", "Status", null, "502 or 5xx"], ["target", "Target"], ["trace", "Trace id"], ["request", "Request id"],
+  ["route", "Route"], ["reason", "Reason"], ["caller", "Caller"], ["status", "Status", null, "502 or 5xx"], ["target", "Target"], ["operation", "Operation"], ["model", "Model"], ["key", "Key"], ["trace", "Trace id"], ["request", "Request id"],
 ];
 
 const errorPath = (words, limit) => "api/errors?" + [...Object.entries(words).filter(([name, value]) => value && FILTERS.some(([known]) => known === name)), ["limit", limit]].map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");

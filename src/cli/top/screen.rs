@@ -56,7 +56,7 @@ fn row(name: &str, rates: &Rates, width: usize) -> String {
 /// Who has spent most in the last minutes.
 fn callers(page: &Value, name: usize, out: &mut Vec<String>) {
     let rows = page["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let usd = |row: &Value| row["usd"].as_str().and_then(|usd| usd.parse::<f64>().ok()).unwrap_or_default();
+    let usd = |row: &Value| row["cost_usd"].as_str().and_then(|usd| usd.parse::<f64>().ok()).unwrap_or_default();
     let mut rows: Vec<&Value> = rows.iter().collect();
     if rows.is_empty() {
         return;
@@ -123,7 +123,7 @@ mod tests {
             health: json!({"version": "0.1.0", "status": "degraded", "uptime": 3725, "dependencies": {"redis": {"state": "degraded"}, "app": {"state": "ok"}}}),
             limits: json!({"budgets": [{"limit": "budget", "who": null, "text": "$20 of $25 per day", "spent_at": "2026-11-30T20:00:00Z"}]}),
             breakers: json!({"breakers": [{"name": "openai/gpt\u{1b}[2J", "state": "half_open"}, {"name": "app", "state": "closed"}]}),
-            callers: json!({"rows": [{"caller": "u-1", "usd": "0.5", "calls": 3}, {"caller": "u-2", "usd": "1.25", "calls": 1}]}),
+            callers: json!({"rows": [{"caller": "u-1", "cost_usd": "0.5", "calls": 3}, {"caller": "u-2", "cost_usd": "1.25", "calls": 1}]}),
             ..Look::default()
         };
         Numbers {
