@@ -21,6 +21,8 @@ use crate::{
 
 /// Webhooks that are posted at once.
 const AT_ONCE: usize = 32;
+/// Letters under way at most, those that wait for a turn or a retry too.
+const LETTERS: usize = 1_024;
 
 /// The held requests, for `/api/approvals`.
 pub(super) fn view(app: &App) -> Value {
@@ -45,9 +47,16 @@ pub(super) fn answer(app: &App, id: &str, yes: bool) -> Result<Value, Refused> {
 pub(super) fn start(app: &Arc<App>, fetch: &Fetch) {
     let Some(mut pleas) = app.shared.approvals.pleas() else { return };
     let (app, fetch, room) = (Arc::downgrade(app), fetch.clone(), Arc::new(Semaphore::new(AT_ONCE)));
+    let places = Arc::new(Semaphore::new(LETTERS));
     tokio::spawn(async move {
         while let Some(plea) = pleas.recv().await {
-            tokio::spawn(tell(app.clone(), fetch.clone(), room.clone(), plea));
+            // Beyond these the channel fills, and who holds the request hears that nobody is told.
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let told = tell(app.clone(), fetch.clone(), room.clone(), plea);
+            tokio::spawn(async move {
+                told.await;
+                drop(place);
+            });
         }
     });
 }
@@ -62,14 +71,18 @@ async fn tell(app: Weak<App>, fetch: Fetch, room: Arc<Semaphore>, plea: Plea) {
             app.telemetry.metrics().shared().counter(Family::LimitPleas, &[plea.about.door.as_str(), &plea.about.limit, outcome]).inc();
         }
     };
+    let wanted = || app.upgrade().is_some_and(|app| app.shared.approvals.holds(&plea.id));
     let send = |errand| {
         let (room, fetch) = (room.clone(), fetch.clone());
         async move {
             let _turn = room.acquire().await;
+            // The turn may have come late: a letter of a request that has left takes nobody's.
+            if !wanted() {
+                return Err("nobody waits for the answer any more".to_owned());
+            }
             fetch.send(errand).await.map_err(|error| error.to_string())
         }
     };
-    let wanted = || app.upgrade().is_some_and(|app| app.shared.approvals.holds(&plea.id));
     let failed = |why: &str| {
         count("failed");
         tracing::warn!(id = plea.id, limit = &*plea.about.limit, "the webhook was not told of a held request: {why}");

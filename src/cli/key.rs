@@ -6,7 +6,7 @@
 use std::{
     fs,
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -195,8 +195,13 @@ impl Held {
         let mut held = Self { keys: KeyFile::default(), file, next, out, written: false };
         if let Ok(meta) = fs::metadata(&held.file) {
             held.keys = read(&held.file)?;
-            // Who may read the file stays as it was.
-            let _ = held.out.set_permissions(meta.permissions());
+            // Who may read the file stays as it was: a proxy that cannot read it again would keep the old keys.
+            let cannot = |error: io::Error| format!("cannot leave `{}` to its owner: {error}", held.file.display());
+            let own = held.out.metadata().map_err(cannot)?;
+            if (own.uid(), own.gid()) != (meta.uid(), meta.gid()) {
+                fchown(&held.out, Some(meta.uid()), Some(meta.gid())).map_err(cannot)?;
+            }
+            held.out.set_permissions(meta.permissions()).map_err(cannot)?;
         }
         Ok(held)
     }

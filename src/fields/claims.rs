@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | `x-forwarded-*`, `x-real-ip`, `forwarded`, headers of `caller` | passes | removed | removed |
 //! | `x-request-id` | passes | replaced | removed |
-//! | `outrigger-*` | removed | removed | removed |
+//! | `outrigger-*`, fields of `auth.forward.copy` | removed | removed | removed |
 //!
 //! `Via` and `baggage` have no other spelling. As trailers, none of these fields passes.
 
@@ -21,6 +21,8 @@ use crate::http1::{Id, Name, Named};
 pub struct Claims {
     /// `caller` headers.
     callers: Vec<HeaderName>,
+    /// Fields that only a service that decides may set.
+    decided: Vec<HeaderName>,
     /// The inbound door. Outbound, the app's fields are believed, and only our own names are refused to all.
     inbound: bool,
 }
@@ -38,15 +40,18 @@ pub enum Whose {
 
 impl Claims {
     /// The claims of the outbound door: our own names alone.
-    pub const NONE: Self = Self { callers: Vec::new(), inbound: false };
+    pub const NONE: Self = Self { callers: Vec::new(), decided: Vec::new(), inbound: false };
 
-    /// The claims of the inbound door, with the headers of `callers`.
-    pub fn inbound(callers: impl IntoIterator<Item = HeaderName>) -> Self {
-        Self { callers: callers.into_iter().collect(), inbound: true }
+    /// The claims of the inbound door, with the headers of `callers`, and with those that only a service that decides may set.
+    pub fn inbound(callers: impl IntoIterator<Item = HeaderName>, decided: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self { callers: callers.into_iter().collect(), decided: decided.into_iter().collect(), inbound: true }
     }
 
     /// The senders that may set the field.
     pub fn whose(&self, name: Name<'_>) -> Whose {
+        if self.decided.iter().any(|own| folds_to(name.as_str(), own.as_str())) {
+            return Whose::Nobodys;
+        }
         let is_ours = self.inbound
             && matches!(
                 name.id(),
@@ -116,7 +121,7 @@ mod tests {
     }
 
     fn claims() -> Claims {
-        Claims::inbound([name("x-user-id"), name("remote_user")])
+        Claims::inbound([name("x-user-id"), name("remote_user")], [name("x-auth-user")])
     }
 
     #[test]
@@ -136,6 +141,8 @@ mod tests {
             ("x_real_ip", Whose::Nobodys),
             ("x~real~ip", Whose::Nobodys),
             ("x_request_id", Whose::Nobodys),
+            ("x-auth-user", Whose::Nobodys),
+            ("X_Auth.User", Whose::Nobodys),
             ("x-user_id", Whose::Nobodys),
             ("remote-user", Whose::Nobodys),
             ("outrigger-caller", Whose::Nobodys),

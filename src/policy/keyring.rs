@@ -138,6 +138,8 @@ struct KeyRest {
     last: Option<(RestReason, Instant, Instant)>,
     /// Quarantines in a row.
     refusals: u32,
+    /// When it was refused last. A trial does not move it.
+    refused: Option<Instant>,
 }
 
 /// The state of a key, for an operator.
@@ -215,7 +217,9 @@ impl Keyring {
     fn first_back(&self, resting: &[(usize, Duration, RestReason, Duration)], wanted: &Wanted<'_>, now: Instant) -> KeyChoice {
         let throttled = resting.iter().filter(|(_, _, why, _)| *why == RestReason::Throttled).min_by_key(|(_, wait, ..)| *wait);
         if let Some((_, wait, why, _)) = throttled {
-            return KeyChoice::Rests { wait: *wait, why: *why };
+            // A key in quarantine may come back sooner.
+            let soonest = resting.iter().map(|(_, wait, ..)| *wait).min().unwrap_or(*wait);
+            return KeyChoice::Rests { wait: soonest, why: *why };
         }
         let shortened = |(place, wait, why, since): &(usize, Duration, RestReason, Duration)| {
             (*place, FIRST_REST.saturating_sub(*since).min(*wait), *why)
@@ -310,9 +314,14 @@ impl KeyState {
         let mut state = self.state.lock();
         self.was_refused.store(true, Relaxed);
         let Inner { whole, models, .. } = &mut *state;
-        let rest = match refusal.model.and_then(|model| of_model(models, model, now)) {
-            Some(model) => &mut model.rest,
+        let rest = match refusal.model {
             None => whole,
+            Some(model) => match of_model(models, model, now) {
+                Some(model) => &mut model.rest,
+                // So many refused models are names that clients make up: they say nothing about the key.
+                None if refusal.why != RestReason::Throttled => return Duration::ZERO,
+                None => whole,
+            },
         };
         rest.begin(refusal, now)
     }
@@ -368,18 +377,26 @@ impl KeyRest {
         let rest = match refusal.why {
             RestReason::Throttled => refusal.wait.unwrap_or(THROTTLED_REST).min(LONGEST_REST),
             RestReason::Spent | RestReason::Refused => {
+                // Tries that were under way at the refusal say nothing new. A trial's rest is no longer than TRIAL.
+                let known = self.last.filter(|(why, since, until)| {
+                    self.refusals > 0 && *why != RestReason::Throttled && *until > now && *until - *since > TRIAL
+                });
+                if let Some((_, _, until)) = known {
+                    return until - now;
+                }
                 let before = self.refusals.min(8);
                 self.refusals = self.refusals.saturating_add(1);
                 (FIRST_REST * 2_u32.pow(before)).min(LONGEST_REST)
             }
         };
         self.last = Some((refusal.why, now, now + rest));
+        self.refused = Some(now);
         rest
     }
 
     /// Ends a quarantine that began before `began`.
     fn end(&mut self, began: Instant) -> bool {
-        let ends = self.refusals > 0 && self.last.is_none_or(|(_, since, _)| since <= began);
+        let ends = self.refusals > 0 && self.refused.is_none_or(|at| at <= began);
         if ends {
             *self = Self::default();
         }
@@ -398,7 +415,7 @@ impl KeyRest {
 fn of_model<'m>(models: &'m mut HashMap<Box<str>, OfModel>, name: &str, now: Instant) -> Option<&'m mut OfModel> {
     if !models.contains_key(name) {
         if models.len() >= MOST_MODELS {
-            models.retain(|_, model| model.rest.refusals > 0 || model.rest.left(now).is_some());
+            models.retain(|_, model| model.rest.left(now).is_some());
         }
         if models.len() >= MOST_MODELS {
             return None;

@@ -195,8 +195,8 @@ async fn not_tried(
 ) -> Option<Last> {
     let ask = &sending.ask;
     let (next, onward) = falls::onward(rest, falls::of_reject(&reject));
-    let reject = match keyed::not_made(reject) {
-        Err(reject) => reject,
+    let (reject, ran) = match keyed::not_made(reject) {
+        Err(reject) => (reject, guards.retries),
         Ok(rested) => {
             let judgement = guards.judge(proxy, sending, route, &rested, made, next);
             count(&aim.pool.cells, &judgement);
@@ -207,10 +207,10 @@ async fn not_tried(
                 ask.tries.wait(pause);
                 return None;
             }
-            rested.answer.err()?
+            (rested.answer.err()?, judgement.ran)
         }
     };
-    ask.tries.policy_ran.set(guards.retries);
+    ask.tries.policy_ran.set(ran);
     steps::passed_over(ask, aim, Some(guards), &reject, next);
     Some(Last { answer: Err(reject), move_on: onward })
 }

@@ -37,8 +37,9 @@ pub(super) async fn pass(exchange: &mut Exchange) -> Result<(), Reject> {
         looked => looked,
     };
     match (admit(&ask, policy, looked), policy.mode) {
-        (Ok(proof), _) => {
-            if let Some(proof) = proof {
+        (Ok(proof), mode) => {
+            // A policy that observes changes nothing: limits, the cache and the books go on as before.
+            if let Some(proof) = proof.filter(|_| mode == Mode::Enforce) {
                 ask.proved(proof);
             }
             Ok(())
@@ -103,10 +104,8 @@ pub(super) fn caller(proof: &Proof, kind: &ProofKind) -> Option<Caller> {
 fn look(ask: &Ask, route: &LiveRoute, policy: &Auth, last: bool) -> Looked {
     let shared = &ask.proxy.shared;
     let set = || route.issuer.as_ref()?.set(shared.issuers.errander(), Instant::now());
-    let slowed = || shared.slow.wait(ask.arrival.client, Instant::now());
     let at_hand = AtHand {
         certificate: ask.arrival.certificate.as_ref().map(|certificate| &certificate.name),
-        slowed: &slowed,
         wall: shared.clock.wall(),
         set: &set,
         tokens: Some(&ask.proxy.tokens),
@@ -129,19 +128,16 @@ async fn with_newest_keys(ask: &Rc<Ask>, route: &LiveRoute, policy: &Auth) -> Lo
     Looked::NeedsKeys
 }
 
-/// What the service that decides makes of the request. Each question of one address has to wait while the address is slowed.
+/// What the service that decides makes of the request. A slowed address asks too: others behind it may be good.
 async fn ask_service(ask: &Rc<Ask>, policy: &Auth) -> Looked {
     let (shared, arrival, now) = (&ask.proxy.shared, &ask.arrival, Instant::now());
     let Some(terms) = &policy.sources.forward else { return Looked::Nothing };
     if policy.anonymous && !forward::shows(terms, &arrival.headers) {
         return Looked::Nothing;
     }
-    let (errand, question) = forward::question(terms, arrival);
+    let Some((errand, question)) = forward::question(terms, arrival) else { return Looked::Away };
     if let Some(decision) = shared.rulings.known(&question, now) {
         return decision.into();
-    }
-    if let Some(wait) = shared.slow.wait(arrival.client, now) {
-        return Looked::Slowed(wait);
     }
     let Some(errander) = shared.issuers.errander() else { return Looked::Away };
     // The errand runs beside the workers: a client that leaves does not break it off.

@@ -224,7 +224,11 @@ pub fn part_of(part: &KeyPart, asked: &Asked<'_>) -> (String, String) {
         KeyPart::Header(name) => joined(&arrival.headers, name.as_str()).unwrap_or_default(),
         KeyPart::Cookie(name) => text(keys::cookie(&arrival.headers, name)),
         KeyPart::Query(name) => text(arrival.uri.query().and_then(|query| keys::parameter(query, name))),
-        KeyPart::ApiKey => text(credential(&arrival.headers, arrival.uri.query())),
+        // As in limits. No value of a field has a NUL: what is only shown is never taken for what is proved.
+        KeyPart::ApiKey => match asked.proof {
+            Some(proof) => format!("\0{}\0{}", proof.by.as_str(), proof.key.as_ref().unwrap_or(&proof.name)),
+            None => text(credential(&arrival.headers, arrival.uri.query())),
+        },
         KeyPart::Route => asked.route.to_string(),
         KeyPart::Provider => asked.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default(),
         KeyPart::Model => asked.call.as_ref().and_then(|call| call.model).unwrap_or_default().to_owned(),

@@ -25,7 +25,7 @@ impl Live {
     pub fn put_to_work(fresh: Arc<Self>, newest: &ArcSwap<Self>, shared: &Shared, metrics: &Metrics) -> Arc<Self> {
         // The name of a breaker or budget is its target's, perhaps followed by model and route.
         let is_of_a_target = |name: &str| {
-            let target = name.split(['/', '@']).next().unwrap_or_default();
+            let target = name.split(['#', '/', '@']).next().unwrap_or_default();
             fresh.targets.iter().any(|known| *known.name == *target)
         };
         // Before the swap: no request of the generation before may put its terms back.

@@ -16,6 +16,7 @@ use super::{
     sending::Aim,
 };
 use crate::{
+    body::Body,
     clock::Instant,
     config::Api,
     http1::Id,
@@ -87,10 +88,14 @@ fn rests(provider: &LiveProvider, wait: Duration, why: RestReason) -> Reject {
     Reject::KeysRest { provider: provider.name.clone(), wait, throttled: why == RestReason::Throttled }
 }
 
+const LONGEST_MODEL: usize = 256;
+
 /// The call's demands on its key.
 fn wanted<'a>(ask: &'a Ask, aim: &Aim<'a>) -> Wanted<'a> {
     let call = ask.call();
     let model = aim.model.or_else(|| call.and_then(|call| call.model.as_ref())).map_or("", |model| &**model);
+    // A name beyond all names of models is not kept.
+    let model = if model.len() <= LONGEST_MODEL { model } else { "" };
     let facts = call.and_then(|call| call.facts.as_ref());
     let tokens = facts.map_or(0, |facts| facts.estimated_input.saturating_add(facts.most_output().unwrap_or(0)));
     Wanted { model, tokens }
@@ -144,6 +149,13 @@ fn say_of_own_key(ask: &Ask, aim: &Aim<'_>, tried: &Tried) {
     }
 }
 
+/// Whether the call asked for what such a key may not do, or named an organisation or a project of its own: the key serves other calls.
+fn is_about_the_call(tried: &Tried) -> bool {
+    const SAID: [&[u8]; 3] = [b"issing scopes", b"mismatched_organization", b"mismatched_project"];
+    let Ok(attempted) = &tried.answer else { return false };
+    matches!(&attempted.body, Body::Full(bytes) if SAID.iter().any(|said| memchr::memmem::find(bytes, said).is_some()))
+}
+
 /// The refusal of a key; `None`: the answer does not speak against it.
 fn refusal<'m>(provider: &LiveProvider, tried: &Tried, model: &'m str) -> Option<KeyRefusal<'m>> {
     let status = tried.answer.as_ref().map_or(0, |attempted| attempted.head.status.as_u16());
@@ -151,6 +163,7 @@ fn refusal<'m>(provider: &LiveProvider, tried: &Tried, model: &'m str) -> Option
         ErrorClass::Throttled => (RestReason::Throttled, true),
         // Gemini's daily quotas are those of a model.
         ErrorClass::QuotaSpent => (RestReason::Spent, provider.api == Api::Gemini && status == 429),
+        ErrorClass::BadKey if is_about_the_call(tried) => return None,
         // A key that is known and not allowed: not this model.
         ErrorClass::BadKey => (RestReason::Refused, status == 403),
         _ => return None,

@@ -202,7 +202,7 @@ impl Live {
                     server_timing: inbound.server_timing,
                     trusted: inbound.trusted_proxies.clone(),
                     caller: inbound.caller.clone(),
-                    claims: Arc::new(Claims::inbound(inbound.believed().cloned())),
+                    claims: Arc::new(Claims::inbound(inbound.believed().cloned(), inbound.decided().cloned())),
                     status_page: config.status_page.as_ref().and_then(|page| page.path.clone()),
                     ..door(Door::Inbound, parts, shared)
                 })

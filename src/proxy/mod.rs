@@ -66,7 +66,7 @@ use crate::{
         upload::{Failure, Upload, UploadBounds},
     },
     caller::{Caller, KnownBy, Proof},
-    cause::WorkerCauses,
+    cause::{Join, WorkerCauses},
     clock::{Chance, Instant, http_date},
     config::{Applies, Bounds, CallerSource},
     in_place,
@@ -331,8 +331,12 @@ impl Proxy {
     /// The caller, from the first source that can be trusted.
     fn identify(&self, ask: &Ask, door: &LiveDoor) -> Option<Caller> {
         match ask.call() {
-            // The app's own user before the app, which shows the key.
-            Some(call) => call.caller().or_else(|| ask.proof().and_then(Proof::caller)),
+            Some(call) => match (&call.join, ask.proof().and_then(Proof::caller)) {
+                // What an app only says does not outdo what its key proves.
+                (Join::Said(_), Some(proved)) => Some(proved),
+                // The app's own user before the app, which shows the key.
+                (_, proved) => call.caller().or(proved),
+            },
             None => caller(&door.caller, &ask.arrival, ask.proof()),
         }
     }

@@ -30,10 +30,11 @@ pub fn of_route(exchange: &Exchange, route: &LiveRoute) -> Option<Response<Body>
     Some(response)
 }
 
-/// A place that begins with a path stays on its host: browsers read `//host` and `/\host` as another one.
+/// A place that is no URL is a path, and stays on its host: browsers read `//host` and `/\host` as another one.
 fn same_host(place: &str) -> String {
-    match place.starts_with('/') {
-        true => format!("/{}", place.trim_start_matches(['/', '\\'])),
-        false => place.to_owned(),
+    match place.starts_with("https://") || place.starts_with("http://") {
+        true => place.to_owned(),
+        // Empty, it would mean the same page again.
+        false => format!("/{}", place.trim_start_matches(['/', '\\'])),
     }
 }

@@ -49,6 +49,10 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
             match rewritten(ask, &mut fields) {
                 None => app_uri(&ask.arrival.uri, &target.origin.base),
                 Some(path) => {
+                    let added = ask.route().and_then(|route| route.policies.rewrite.as_ref()).map_or("", |policy| &policy.add_prefix);
+                    if !added.is_empty() && climbs(path.strip_prefix(added).unwrap_or(&path)) {
+                        return Err(Reject::BadRequest(CLIMBS.into()));
+                    }
                     let query = ask.arrival.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
                     below(&target.origin.base, &path, &query)
                 }
@@ -188,7 +192,7 @@ pub fn below(base: &str, path: &str, query: &str) -> Result<Uri, Reject> {
     Uri::from_maybe_shared(target).map_err(|_| Reject::BadRequest("the request target is not valid for the target's URL".into()))
 }
 
-const CLIMBS: &str = "the path leads out of the target's base path (`..`, in whatever spelling)";
+const CLIMBS: &str = "the path leads out of the target's base path, or of what `rewrite` puts before it (`..`, in whatever spelling)";
 
 #[cfg(test)]
 #[path = "request_tests.rs"]

@@ -230,7 +230,7 @@ mod tests {
 
     fn forward(headers: &[(&str, &str)], trusted: bool) -> Fields {
         let via = Via { name: "outrigger-1".into() };
-        request(&arrival(headers, trusted), &Forwarding { via: &via, claims: &Claims::inbound([]), forwarded: true, upgrade: false })
+        request(&arrival(headers, trusted), &Forwarding { via: &via, claims: &Claims::inbound([], []), forwarded: true, upgrade: false })
     }
 
     #[test]

@@ -323,7 +323,8 @@ async fn served(
 ) -> (World, Arc<AtomicUsize>) {
     let yaml = format!(
         "inbound:\n  app: http://app.test\n  defaults: {{auth: {{forward: {{url: 'http://auth.test/check', copy: [x-user, x-email], scopes: x-scopes, cache: 10s}}, \
-         {more}}}}}\n  routes: [{{name: admin, match: {{path: /admin}}, auth: {{scopes: [admin]}}}}]\n"
+         {more}}}}}\n  routes: [{{name: admin, match: {{path: /admin}}, auth: {{scopes: [admin]}}}}, \
+         {{name: public, match: {{path: /public/**}}, auth: {{mode: off}}}}]\n"
     );
     let (world, asked) = (World::new(&yaml).await, Arc::new(AtomicUsize::new(0)));
     let counted = asked.clone();
@@ -386,6 +387,11 @@ fn another_service_decides_and_nobody_passes_while_it_is_away() {
         crate::world::pass(secs(11)).await;
         assert_eq!(ask("/admin", "sid=ann").await.status, StatusCode::OK);
         assert_eq!((asked.load(Ordering::SeqCst), world.app.asked()), (7, 4));
+        // What only the service may say passes from nobody, on no route: not where nothing is asked, and not in another spelling.
+        world.app.forget();
+        assert_eq!(ask("/public/a", "sid=ann").await.status, StatusCode::OK);
+        let seen = world.app.only();
+        assert_eq!((seen.header("x-user"), seen.header("x_email"), seen.header("cookie")), ("", "", "sid=ann"));
         let log = world.log().await;
         assert_eq!(log.iter().filter(|line| line["caller"] == "ann").count(), 4);
     });

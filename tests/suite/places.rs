@@ -59,7 +59,7 @@ fn the_app_sees_another_path_and_is_told_the_prefix() {
 fn a_path_in_another_spelling_does_not_slip_past_the_prefix() {
     run(async {
         let world = World::new(YAML).await;
-        for asked in ["/%61pi/x", "/x/../api/y", "/api/../other"] {
+        for asked in ["/%61pi/x", "/x/../api/y", "/api/../other", "/api/a/..%2f..%2fother", "/api/./../a"] {
             assert_eq!(world.client().get(asked).await.status, StatusCode::BAD_REQUEST, "{asked}");
         }
         assert_eq!(world.app.asked(), 0);
@@ -74,6 +74,7 @@ fn a_client_is_sent_elsewhere_and_the_app_is_not_asked() {
             ("/old/a/b?c=d", 308, "https://new.example/a/b?c=d"),
             ("/old", 308, "https://new.example"),
             ("/here/a", 302, "/a"),
+            ("/here", 302, "/"),
             ("/here//evil.example/x", 302, "/evil.example/x"),
             ("/tls/a?b", 301, "https://shop.example/tls/a?b"),
         ] {

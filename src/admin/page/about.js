@@ -50,7 +50,7 @@ function stateOf(one) {
   if (target) {
     if (one.column === "provider" || one.column === "app") rows.push(["Address", target.origin], ["Reached", target.reached, target.reached === "no" ? "bad" : null]);
     for (const breaker of target.breakers) {
-      if (one.column === "model" && breaker.name.split("@")[0] !== one.name) continue;
+      if (one.column === "model" && breaker.name.split("@")[0].replace(/^([^/#]*)#[^/]*/, "$1") !== one.name) continue;
       if (one.column !== "key") rows.push(["Breaker " + breaker.name, breaker.state + " for " + span(breaker.since_seconds), breaker.state === "open" ? "bad" : breaker.state === "closed" ? null : "warn"]);
     }
     for (const key of target.keys || []) {

@@ -116,7 +116,7 @@ function states(nodes) {
   }
   for (const { label, v } of familyOf("breaker_state")) {
     if (!v) continue;
-    const name = label.target.split("@")[0];
+    const name = label.target.split("@")[0].replace(/^([^/#]*)#[^/]*/, "$1");
     const [how, text] = v === 2 ? ["bad", "breaker open"] : ["warn", "half open"];
     worse(nodes.get("model:" + name) || nodes.get("provider:" + name) || (name === "app" ? nodes.get("app:app") : null), how, text);
     worse(nodes.get("provider:" + name.split("/")[0]), how === "bad" && !name.includes("/") ? "bad" : "warn", text);

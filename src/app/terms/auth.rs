@@ -53,7 +53,7 @@ fn shown(policy: &Auth, asked: &Asked<'_>) -> String {
         Looked::Nothing => "shows no credential".to_owned(),
         Looked::AskService | Looked::Away => "shows no credential that is judged here; the running proxy asks the service".to_owned(),
         Looked::Denied(why) => format!("is refused: {why}"),
-        Looked::NeedsKeys | Looked::Slowed(_) => "shows a token; the running proxy asks its issuer for the keys".to_owned(),
+        Looked::NeedsKeys => "shows a token; the running proxy asks its issuer for the keys".to_owned(),
         Looked::Bad(why) => format!("is refused: {why}"),
         Looked::Good(proof) => {
             let key = proof.key.as_ref().map(|key| format!(" by the key `{key}`")).unwrap_or_default();

@@ -65,6 +65,15 @@ impl Inbound {
         });
         callers.chain(tiers)
     }
+
+    /// Fields that only a service that decides may set (`auth.forward.copy`), on whatever route. `authorization` and `cookie` are a client's own on
+    /// other routes.
+    pub fn decided(&self) -> impl Iterator<Item = &HeaderName> {
+        let auths =
+            self.routes.iter().map(|route| &route.policies).chain([&self.fallthrough]).filter_map(|policies| policies.auth.as_ref());
+        let copied = auths.filter_map(|auth| auth.sources.forward.as_ref()).flat_map(|forward| &forward.copy);
+        copied.filter(|name| **name != http::header::AUTHORIZATION && **name != http::header::COOKIE)
+    }
 }
 
 /// Legal requests that are refused: servers read them differently.

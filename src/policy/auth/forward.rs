@@ -69,8 +69,8 @@ pub fn shows(terms: &ForwardAuth, fields: &Fields) -> bool {
     terms.send.iter().any(|name| fields.has(name.as_str()))
 }
 
-/// The question about a request, and its hash.
-pub fn question(terms: &ForwardAuth, arrival: &Arrival) -> (Errand, [u8; 32]) {
+/// The question about a request, and its hash. `None`: the request cannot be told to the service as it is.
+pub fn question(terms: &ForwardAuth, arrival: &Arrival) -> Option<(Errand, [u8; 32])> {
     let mut headers = HeaderMap::new();
     let forwarded = arrival.trusted.then(|| arrival.header(Id::XForwardedProto)).flatten();
     let target = arrival.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -82,15 +82,11 @@ pub fn question(terms: &ForwardAuth, arrival: &Arrival) -> (Errand, [u8; 32]) {
         ("x-forwarded-uri", target),
         ("x-forwarded-for", &client),
     ] {
-        if let Ok(value) = HeaderValue::from_str(text) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_bytes(text.as_bytes()).ok()?);
     }
     for name in &terms.send {
         for value in arrival.headers.all(name.as_str()) {
-            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-                headers.append(name.clone(), value);
-            }
+            headers.append(name.clone(), HeaderValue::from_bytes(value.as_bytes()).ok()?);
         }
     }
     let mut hash = blake3::Hasher::new();
@@ -102,7 +98,7 @@ pub fn question(terms: &ForwardAuth, arrival: &Arrival) -> (Errand, [u8; 32]) {
         }
     }
     let errand = Errand { headers, timeout: terms.timeout, max_body: 0, ..Errand::new(Method::GET, &*terms.url) };
-    (errand, *hash.finalize().as_bytes())
+    Some((errand, *hash.finalize().as_bytes()))
 }
 
 /// What an answer means; `None`: it decides nothing.

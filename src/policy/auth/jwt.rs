@@ -3,12 +3,7 @@
 //! The issuer's set decides which key verifies what: a header that names a key elsewhere (`jku`, `x5u`, `jwk`) is not asked. What a token says
 //! counts once its signature is verified; a claim that rules a token out is looked at before, because a signature is the dear part.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, cell::RefCell, sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
@@ -37,8 +32,6 @@ pub struct AtHand<'a> {
     pub certificate: Option<&'a Arc<str>>,
     /// Tokens that were verified before.
     pub tokens: Option<&'a RefCell<VerifiedTokens>>,
-    /// The time for which the request's address waits, because it has shown too many bad credentials.
-    pub slowed: &'a dyn Fn() -> Option<Duration>,
     /// Whether the issuer has nothing newer: a key that is not known now is not known.
     pub last: bool,
 }
@@ -46,7 +39,7 @@ pub struct AtHand<'a> {
 impl AtHand<'_> {
     /// Nothing but the time.
     pub fn alone(wall: SystemTime) -> Self {
-        Self { wall, set: &|| None, certificate: None, tokens: None, slowed: &|| None, last: false }
+        Self { wall, set: &|| None, certificate: None, tokens: None, last: false }
     }
 }
 
@@ -107,9 +100,6 @@ pub fn look(terms: &Jwt, fields: &Fields, at_hand: AtHand<'_>) -> Looked {
         && at_hand.wall < known.ends
     {
         return Looked::Good(known.proof.clone());
-    }
-    if let Some(wait) = (at_hand.slowed)() {
-        return Looked::Slowed(wait);
     }
     match verify(terms, &set, token, at_hand) {
         Ok(Some(verified)) => {

@@ -39,8 +39,6 @@ pub enum Looked {
     Denied(Cow<'static, str>),
     /// A token names a key that is not known here: the issuer has to be asked first.
     NeedsKeys,
-    /// A token that was not verified before comes from an address that has shown too many bad ones; the time for which it waits.
-    Slowed(Duration),
     /// They are not good. The text says why, and shows nothing of them.
     Bad(Cow<'static, str>),
 }
@@ -88,7 +86,6 @@ pub fn admit(policy: &Auth, looked: Looked) -> Result<Option<Proof>, Unproved> {
                 "",
             ));
         }
-        Looked::Slowed(wait) => return Err(slowed(wait)),
         Looked::Bad(why) => return Err(refused(ProofFault::Invalid, why, ", error=\"invalid_token\"")),
         Looked::Good(proof) => proof,
     };

@@ -22,7 +22,8 @@ impl Bucket {
     /// `None`: too little is known to foretell anything.
     pub(super) fn new(quota: Quota, now: Instant) -> Option<Self> {
         let (limit, reset) = (quota.limit?, quota.reset?);
-        (limit > 0).then(|| Self { limit: limit as f64, left: quota.left as f64, told: now, full: now + reset, drawn: 0.0 })
+        let full = now.checked_add(reset)?;
+        (limit > 0).then_some(Self { limit: limit as f64, left: quota.left as f64, told: now, full, drawn: 0.0 })
     }
 
     pub(super) fn draw(&mut self, amount: u64) {

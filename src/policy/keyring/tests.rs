@@ -158,3 +158,50 @@ fn names_of_models_are_bounded() {
     assert_eq!(ring.keys[0].state.lock().models.len(), MOST_MODELS);
     assert!(!used(&ring, &Wanted { model: "m511", tokens: 1 }, 3, start).contains(&0), "beyond them the whole key rests");
 }
+
+#[test]
+fn refusals_of_calls_under_way_count_once_and_slow_trials_end_a_quarantine() {
+    let start = Instant::now();
+    let ring = ring(&[1, 1]);
+    for after in 0..6 {
+        let left = FIRST_REST - SECOND * after;
+        assert_eq!(ring.refused(1, &SPENT, &ANY, start + SECOND * after), (left, true), "the answer to a call that was under way");
+    }
+    assert_eq!(ring.states(start)[1].refusals, 1);
+    // A trial takes longer than the time until the next one begins.
+    let first = start + FIRST_REST;
+    assert!(used(&ring, &ANY, 4, first).contains(&1));
+    assert!(used(&ring, &ANY, 4, first + TRIAL).contains(&1));
+    assert!(ring.accepted(1, "m", first), "the first trial was accepted, later than the second began");
+    // A trial that is refused doubles the rest.
+    assert_eq!(ring.refused(0, &SPENT, &ANY, start), (FIRST_REST, true));
+    assert!(used(&ring, &ANY, 4, first).contains(&0));
+    assert_eq!(ring.refused(0, &SPENT, &ANY, first + SECOND).0, FIRST_REST * 2);
+}
+
+#[test]
+fn the_earliest_return_of_any_key_is_told() {
+    let start = Instant::now();
+    let ring = ring(&[1, 1]);
+    ring.refused(0, &refusal(RestReason::Throttled, Some(SECOND * 900)), &ANY, start);
+    ring.refused(1, &SPENT, &ANY, start);
+    let soon = start + FIRST_REST - SECOND * 5;
+    assert_eq!(ring.next(&ANY, 0, soon), KeyChoice::Rests { wait: SECOND * 5, why: RestReason::Throttled });
+}
+
+#[test]
+fn names_that_clients_make_up_put_no_key_away() {
+    let now = Instant::now();
+    let ring = ring(&[1, 1]);
+    for number in 0..2 * MOST_MODELS {
+        let model = format!("made-up-{number}");
+        ring.refused(0, &KeyRefusal { why: RestReason::Refused, wait: None, model: Some(&model) }, &ANY, now);
+    }
+    assert!(used(&ring, &ANY, 4, now).contains(&0), "the key serves every other model");
+}
+
+#[test]
+fn a_reset_beyond_all_time_foretells_nothing() {
+    let quota = Quota { left: 1, limit: Some(100), reset: Some(Duration::MAX) };
+    assert!(Bucket::new(quota, Instant::now()).is_none());
+}

@@ -176,7 +176,10 @@ impl Said {
         {
             return ErrorClass::ContextTooLong;
         }
-        if any(&["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"]) {
+        if any(&["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "moderation_blocked"])
+            // OpenRouter's 403 (https://openrouter.ai/docs/api-reference/errors).
+            || (status == StatusCode::FORBIDDEN && says(&["requires moderation", "was flagged"]))
+        {
             return ErrorClass::Filtered;
         }
         if any(BAD_KEY) || says(&["api key not valid"]) {
