@@ -214,10 +214,12 @@ await check("the token signs in, stays out of the address, and allows changes", 
   await page.keyboard.press("Enter");
   await page.getByRole("button", { name: "Sign out" }).waitFor();
   await open(page, "targets");
-  await page.getByRole("button", { name: "Hold open openai/gpt-4o-mini" }).click();
-  await page.locator("[aria-label=Breakers] tr", { hasText: "openai/gpt-4o-mini" }).filter({ hasText: "by hand" }).waitFor();
-  await page.getByRole("button", { name: "Close openai/gpt-4o-mini" }).click();
-  await page.locator("[aria-label=Breakers] tr", { hasText: "openai/gpt-4o-mini" }).filter({ hasText: "closed" }).waitFor();
+  // The provider has several keys: each has a breaker of its own.
+  const breaker = "openai#1/gpt-4o-mini";
+  await page.getByRole("button", { name: `Hold open ${breaker}` }).click();
+  await page.locator("[aria-label=Breakers] tr", { hasText: breaker }).filter({ hasText: "by hand" }).waitFor();
+  await page.getByRole("button", { name: `Close ${breaker}` }).click();
+  await page.locator("[aria-label=Breakers] tr", { hasText: breaker }).filter({ hasText: "closed" }).waitFor();
   await open(page, "cache");
   await page.getByRole("button", { name: /^Purge GET .*products/ }).first().click();
   await page.locator("#said", { hasText: "1 entries purged" }).waitFor();
