@@ -18,8 +18,8 @@ use crate::{
 
 /// Bytes that are coded at once; a larger answer is coded slice by slice while it is sent.
 const AT_ONCE: usize = 32 * 1024;
-/// Encoders at work in the process. Each holds up to about a mebibyte; an answer beyond goes out as it is.
-const MOST: i64 = 256;
+/// Encoders at work in the process, most of them less than a mebibyte. An answer beyond goes out as it is.
+const MOST: i64 = 64;
 
 /// The answer as the client gets it.
 pub fn apply(exchange: &Exchange, head: &mut AnswerHead, body: Body) -> Body {

@@ -175,3 +175,26 @@ fn a_broken_answer_breaks_and_never_ends_well() {
         assert!(last.is_some_and(|last| last.is_err()), "the client sees that the answer is cut");
     });
 }
+
+#[test]
+fn encoders_are_bounded_and_what_comes_beyond_goes_out_as_it_is() {
+    run(async {
+        let world = World::new(YAML).await;
+        world.app.always(Reply::endless().header("content-type", "text/event-stream"));
+        let open = async || world.client().open(Request::get("/events").header("accept-encoding", "gzip"), "").await;
+        let mut streams = Vec::new();
+        for _ in 0..64 {
+            streams.push(open().await);
+        }
+        assert!(streams.iter().all(|stream| stream.headers.contains_key(header::CONTENT_ENCODING)));
+        let beyond = open().await;
+        assert_eq!(
+            (beyond.headers.get(header::CONTENT_ENCODING), &beyond.headers[header::VARY]),
+            (None, &"accept-encoding".parse().unwrap())
+        );
+        assert_eq!(world.count("outrigger_compressed_total", &[("result", "busy")]), 1.0);
+        drop(streams);
+        crate::world::settle().await;
+        assert!(open().await.headers.contains_key(header::CONTENT_ENCODING), "there is room again");
+    });
+}
