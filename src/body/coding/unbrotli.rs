@@ -1,7 +1,7 @@
 //! Brotli (RFC 7932). A window is at most 16 MiB: the variant with larger windows is no content coding. A piece with a fault
 //! gives no text, not even the text before the fault: the library withholds it.
 
-use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use brotli::{BrotliDecompressStream, BrotliResult, BrotliState, enc::StandardAlloc};
 
 use super::{Next, PIECE, Stop};
 
