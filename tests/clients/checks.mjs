@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import { check as verdict, finish } from "./verdicts.mjs";
 
 export const env = process.env;
 export const direct = env.DIRECT_URL.replace(/\/+$/, "");
@@ -12,24 +13,12 @@ export const cached = env.CACHED === "1";
 export const GPT = "gpt-4o-mini", CLAUDE = "claude-sonnet-4-5", GEMINI = "gemini-2.5-flash", EMBED = "text-embedding-3-small";
 console.warn = () => {}; // model deprecations; the mock answers to every name
 
-let passed = 0, failed = 0;
+export { finish };
 
-export async function check(name, test) {
-  try {
-    await script();
-    await test();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error?.name}: ${String(error?.message).slice(0, 600)}`);
-  }
-}
-
-export function finish() {
-  console.log(`${passed} passed, ${failed} failed`);
-  process.exit(failed ? 1 : 0);
-}
+export const check = (name, test) => verdict(name, async () => {
+  await script();
+  await test();
+});
 
 export async function control(method, path, body) {
   const answer = await fetch(direct + path, { method, body: body && JSON.stringify(body) });

@@ -6,22 +6,11 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import { promisify } from "node:util";
 import zlib from "node:zlib";
+import { check, finish } from "./verdicts.mjs";
 
 const { APP, PROXY } = process.env;
 const DECODE = { gzip: promisify(zlib.gunzip), br: promisify(zlib.brotliDecompress), zstd: promisify(zlib.zstdDecompress) };
 const OWN = new Set(["date", "connection", "keep-alive", "transfer-encoding", "via", "x-request-id", "content-length"]);
-let passed = 0, failed = 0;
-
-async function check(name, test) {
-  try {
-    await test();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${String(error?.message).slice(0, 600)}`);
-  }
-}
 
 function ask(base, path, codings, method = "GET") {
   return new Promise((resolve, reject) => {
@@ -73,5 +62,4 @@ await check("fetch decodes by itself", async () => {
   const [direct, proxied] = await Promise.all([APP, PROXY].map(async (base) => (await fetch(new URL("/html", base))).text()));
   assert.equal(proxied, direct);
 });
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+finish();

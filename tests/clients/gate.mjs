@@ -5,19 +5,9 @@
 import assert from "node:assert/strict";
 import http from "node:http";
 import { chromium } from "playwright-core";
+import { check, finish } from "./verdicts.mjs";
 
 const { INBOUND, APP, FRIEND, STRANGER, BROWSER } = process.env;
-let passed = 0, failed = 0;
-async function check(name, test) {
-  try {
-    await test();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${String(error?.message).slice(0, 600)}`);
-  }
-}
 
 // The app answers pages of every origin, as careless apps do.
 const seen = [];
@@ -143,5 +133,4 @@ await check("no page of another origin frames it", async () => {
 
 await browser.close();
 for (const server of [app, plain, other]) { server.closeAllConnections(); server.close(); }
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+finish();

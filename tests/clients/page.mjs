@@ -13,23 +13,12 @@ import { chromium } from "playwright-core";
 import { bundle } from "./page_bundle.mjs";
 import { hour } from "./page_hour.mjs";
 import { app, traffic, MARKUP } from "./page_traffic.mjs";
+import { check, finish } from "./verdicts.mjs";
 
-const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER, CONFIG, ONLY } = process.env;
+const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER, CONFIG } = process.env;
 const AXE = fs.readFileSync(new URL(import.meta.resolve("axe-core/axe.min.js")), "utf8");
 const VIEWS = ["canvas", "overview", "money", "errors", "limits", "cache", "targets", "config", "health"];
 
-let passed = 0, failed = 0;
-async function check(name, test) {
-  if (ONLY && !name.includes(ONLY)) return;
-  try {
-    await test();
-    passed += 1;
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error?.name}: ${String(error?.message).slice(0, 900)}`);
-  }
-}
 
 fs.mkdirSync(SHOTS, { recursive: true });
 const server = await app(+APP, OUTBOUND);
@@ -433,5 +422,4 @@ await browser.close();
 await load.stop();
 server.closeAllConnections();
 server.close();
-console.log(`${passed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+finish();
