@@ -2,54 +2,22 @@
 
 use std::{net::IpAddr, time::UNIX_EPOCH};
 
-use http::Method;
 use serde_json::Value;
 
 use super::*;
+use crate::telemetry::log::testing;
 
 const NOW: u64 = 1_800_000_000_000;
 
 fn record<'a>(path: &'a str, caller: &'a str) -> Record<'a> {
     Record {
         at: UNIX_EPOCH + Duration::from_millis(NOW),
-        request_id: "r-1",
-        span_id: None,
-        trace_id: None,
-        door: Door::Inbound,
-        route: "api",
         caller,
         client: IpAddr::from([10, 0, 0, 1]),
-        method: &Method::GET,
-        host: "shop.example",
         path,
         query: "page=2&api_key=hunter2",
         status: 502,
-        reason: None,
-        detail: "",
-        limit: "",
-        would_refuse: "",
-        cache: "none",
-        target: "app",
-        key: "",
-        tries: 1,
-        thrown_away: &[],
-        fallback: "",
-        total: Duration::from_micros(1_500),
-        upstream: None,
-        first_byte: None,
-        first_token: None,
-        bytes_in: 0,
-        bytes_out: 12,
-        provider: "",
-        operation: "",
-        model: "",
-        asked_model: "",
-        stream: None,
-        tokens: None,
-        cost: None,
-        cause: "",
-        sent_request_id: "",
-        outcome: ExchangeOutcome::Complete,
+        ..testing::record()
     }
 }
 
@@ -135,7 +103,15 @@ fn every_condition_must_hold() {
     let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
     ring.keep(&record("/a", "ann"), &FailureFacts { trace_id: Some(trace), ..failure(&[step("connect_failed", Then::GaveUp)]) });
     ring.keep(
-        &Record { door: Door::Outbound, status: 429, at: UNIX_EPOCH + Duration::from_millis(NOW - 60_000), ..record("/b", "bob") },
+        &Record {
+            door: Door::Outbound,
+            operation: "chat",
+            model: "gpt-4o",
+            key: "team-a",
+            status: 429,
+            at: UNIX_EPOCH + Duration::from_millis(NOW - 60_000),
+            ..record("/b", "bob")
+        },
         &FailureFacts { kind: FailureKind::Refused, reason: Some("limited"), ..failure(&[]) },
     );
     let count = |words: &[(&str, &str)]| ask(&ring, words)["failures"].as_array().map(Vec::len).expect("a list");
@@ -153,6 +129,11 @@ fn every_condition_must_hold() {
         (&[("trace", "0af7651916cd43dd8448eb211c80319c")], 1),
         (&[("request", "r-1")], 2),
         (&[("request", "r-")], 0),
+        (&[("operation", "chat")], 1),
+        (&[("operation", "embeddings")], 0),
+        (&[("model", "gpt-4o")], 1),
+        (&[("model", "gpt-4")], 0),
+        (&[("key", "team-a"), ("target", "app")], 1),
         (&[("target", "app")], 2),
         (&[("since", "30s")], 1),
         (&[("until", "30s")], 1),

@@ -7,6 +7,8 @@ pub(super) mod queue;
 mod record;
 mod repeats;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod write;
 mod writer;

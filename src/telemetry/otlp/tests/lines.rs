@@ -11,8 +11,9 @@ use crate::{
     telemetry::{
         Telemetry,
         log::{
-            ExchangeOutcome, Record, Tokens,
+            Record, Tokens,
             queue::{BATCH, LineKind, LogLine, MAX_LINES},
+            testing,
         },
     },
 };
@@ -45,7 +46,6 @@ async fn start(collector: &Collector, sent: SentLogs) -> (Arc<Telemetry>, u16) {
 fn record<'a>(trace: &TraceContext, path: &'a str) -> Record<'a> {
     Record {
         at: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
-        request_id: "r-1",
         trace_id: Some(trace.trace_id),
         span_id: Some(trace.span_id),
         door: Door::Outbound,
@@ -57,32 +57,16 @@ fn record<'a>(trace: &TraceContext, path: &'a str) -> Record<'a> {
         path,
         query: "page=2&token=secret",
         status: 502,
-        reason: None,
-        detail: "",
-        limit: "",
-        would_refuse: "",
-        cache: "none",
         target: "openai",
-        key: "",
         tries: 2,
         thrown_away: &["status_5xx"],
-        fallback: "",
-        total: Duration::from_micros(1_500),
-        upstream: None,
-        first_byte: None,
-        first_token: None,
-        bytes_in: 0,
-        bytes_out: 12,
         provider: "openai",
         operation: "chat",
         model: "m",
-        asked_model: "",
         stream: Some(true),
         tokens: Some(Tokens { usage: Usage { input: 3, output: 4, ..Usage::default() }, source: UsageSource::Provider }),
         cost: Some(2_500_000),
-        cause: "",
-        sent_request_id: "",
-        outcome: ExchangeOutcome::Complete,
+        ..testing::record()
     }
 }
 
