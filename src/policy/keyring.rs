@@ -134,7 +134,7 @@ struct OfModel {
 /// A rest, under way or over.
 #[derive(Debug, Clone, Copy, Default)]
 struct KeyRest {
-    /// RestReason, since when, until when.
+    /// Why it rests, since when, until when.
     last: Option<(RestReason, Instant, Instant)>,
     /// Quarantines in a row.
     refusals: u32,

@@ -30,6 +30,9 @@ use crate::{
     telemetry::metrics::Family,
 };
 
+/// Longest name of a model that is told apart, in bytes.
+const LONGEST_MODEL: usize = 256;
+
 /// The right to one try, and its key.
 pub(super) struct Chosen {
     pub(super) permit: Option<Permit>,
@@ -87,8 +90,6 @@ pub(super) fn not_made(reject: Reject) -> Result<Tried, Reject> {
 fn rests(provider: &LiveProvider, wait: Duration, why: RestReason) -> Reject {
     Reject::KeysRest { provider: provider.name.clone(), wait, throttled: why == RestReason::Throttled }
 }
-
-const LONGEST_MODEL: usize = 256;
 
 /// The call's demands on its key.
 fn wanted<'a>(ask: &'a Ask, aim: &Aim<'a>) -> Wanted<'a> {

@@ -33,11 +33,11 @@ mod judged;
 mod keyed;
 pub mod live;
 pub mod model;
-mod own_answer;
 pub mod payer;
 pub mod pledge;
 mod read_first;
 pub mod request;
+mod route_answer;
 mod sending;
 mod session;
 mod shared;
@@ -229,7 +229,7 @@ impl Proxy {
 
     /// The answer that needs no target: the route's own, else one from the cache.
     async fn answered_here(self: &Rc<Self>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
-        match own_answer::of_route(exchange, route) {
+        match route_answer::of(exchange, route) {
             Some(response) => Ok(Found::Answer(response, TimeBounds::default())),
             None => cached::look_up(self, exchange, route, body).await,
         }

@@ -1,4 +1,4 @@
-//! VerifiedTokens: JWT (RFC 7519) in the compact form of JWS (RFC 7515). Pure.
+//! Tokens of an issuer: JWT (RFC 7519) in the compact form of JWS (RFC 7515). Pure.
 //!
 //! The issuer's set decides which key verifies what: a header that names a key elsewhere (`jku`, `x5u`, `jwk`) is not asked. What a token says
 //! counts once its signature is verified; a claim that rules a token out is looked at before, because a signature is the dear part.

@@ -1,7 +1,7 @@
 //! Addresses that show bad credentials, and how long each has to wait. Bounded; an IPv6 address counts by its /64.
 //!
-//! An address may fail ten times at once, and then once in six seconds. What it waits for is the dear part alone: a credential that is known
-//! to be good passes at once, whoever else sits behind the same address.
+//! An address may fail ten times at once, and then once in six seconds. Only who fails is told to wait: a good credential passes at once, whoever
+//! else sits behind the same address.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -37,15 +37,6 @@ impl SlowAddresses {
         self.clear.insert(key, clear);
         wait(clear, now)
     }
-
-    /// The wait of an address that has failed too often.
-    pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        if self.clear.is_empty() {
-            return None;
-        }
-        let now = now - self.begun;
-        wait(self.clear.get(&key(address))?, now)
-    }
 }
 
 fn wait(clear: Duration, now: Duration) -> Option<Duration> {
@@ -62,6 +53,12 @@ fn key(address: IpAddr) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl SlowAddresses {
+        fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+            wait(self.clear.get(&key(address))?, now - self.begun)
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn ten_at_once_and_then_one_in_six_seconds() {

@@ -6,7 +6,7 @@ use super::{exchange::Exchange, fields, live::LiveRoute};
 use crate::{body::Body, config::Mode, http1::Id, message::Response};
 
 /// The route's own answer, if it has one and does not only observe.
-pub fn of_route(exchange: &Exchange, route: &LiveRoute) -> Option<Response<Body>> {
+pub fn of(exchange: &Exchange, route: &LiveRoute) -> Option<Response<Body>> {
     let observed = |name: &str| {
         exchange.ask.cells().policies.gate_observed(name);
         None
