@@ -258,6 +258,21 @@ mod tests {
     }
 
     #[test]
+    fn the_file_stays_its_owners_whoever_changes_it() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("keys.json");
+        make(&file, &new("web"), UNIX_EPOCH).expect("made");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).expect("changed");
+        // Only root can give a file away; for others the owner is the same before and after.
+        let _ = chown(&file, Some(65_532), Some(65_532));
+        let of = |meta: fs::Metadata| (meta.uid(), meta.gid(), meta.mode());
+        let before = of(fs::metadata(&file).expect("there"));
+        revoke(&file, "web").expect("revoked");
+        assert_eq!(of(fs::metadata(&file).expect("there")), before);
+    }
+
+    #[test]
     fn what_makes_no_sense_leaves_no_key() {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("keys.json");

@@ -13,6 +13,7 @@ use outrigger::{
 };
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{Answer, Reply, World, chat, json as post, run, secs};
 
@@ -404,5 +405,75 @@ fn a_service_is_not_asked_about_those_who_show_nothing_where_they_may_pass() {
         assert_eq!((world.client().get("/a").await.status, asked.load(Ordering::SeqCst)), (StatusCode::OK, 0));
         let refused = world.client().ask(Request::get("/a").header("authorization", "Basic eDp5"), "").await;
         assert_eq!((refused.status, asked.load(Ordering::SeqCst)), (StatusCode::UNAUTHORIZED, 1));
+    });
+}
+
+#[test]
+fn each_target_is_a_question_of_its_own_whatever_bytes_it_has() {
+    run(async {
+        // The service lets one page pass; what it is not told it cannot decide about.
+        let (world, asked) = served("", |fields| match fields.get("x-forwarded-uri").map(|uri| uri.as_bytes()) {
+            Some(uri) if uri.starts_with(b"/page?") => (200, vec![("x-user", "bob")]),
+            Some(_) => (403, vec![]),
+            None => (200, vec![("x-user", "nobody")]),
+        })
+        .await;
+        for (nth, (target, status)) in [("/page?\u{e9}", "200"), ("/admin?\u{e9}", "403"), ("/page?\u{e9}", "200")].into_iter().enumerate()
+        {
+            let mut raw = world.client().raw();
+            let request = format!("GET {target} HTTP/1.1\r\nhost: shop.example\r\ncookie: sid=bob\r\nconnection: close\r\n\r\n");
+            raw.write_all(request.as_bytes()).await.expect("written");
+            let mut answer = Vec::new();
+            raw.read_to_end(&mut answer).await.expect("read");
+            assert_eq!(String::from_utf8_lossy(&answer[9..12]), status, "{target}");
+            assert_eq!(asked.load(Ordering::SeqCst), [1, 2, 2][nth], "{target}");
+        }
+    });
+}
+
+#[test]
+fn a_cache_by_key_keeps_callers_apart_wherever_their_keys_stand() {
+    run(async {
+        let keys = keys();
+        let world = World::new(&format!(
+            "inbound:\n  app: http://app.test\n  defaults:\n    auth: {{api_keys: {{file: '{}', header: x-team-key}}, pass: true}}\n    \
+             cache: {{ttl: 1h, unsafe: true, key: [api_key]}}\n",
+            keys.path().display()
+        ))
+        .await;
+        let ask = |seed| {
+            let client = world.client();
+            async move { client.ask(Request::get("/me").header("x-team-key", key(seed)), "").await.status }
+        };
+        for seed in [1, 3, 1, 3] {
+            assert_eq!(ask(seed).await, StatusCode::OK);
+        }
+        let asked: Vec<String> = world.app.seen().iter().map(|seen| seen.header("x-team-key").to_owned()).collect();
+        assert_eq!(asked, [key(1), key(3)], "each has an answer of its own, and keeps it");
+    });
+}
+
+#[test]
+fn who_only_observes_names_nobody() {
+    run(async {
+        let keys = keys();
+        let world = inbound(&keys).await;
+        assert_eq!(world.client().ask(bearer(Request::get("/watched"), 1), "").await.status, StatusCode::OK);
+        assert_eq!(world.log().await[0]["caller"], "203.0.113.7", "as before the policy was written");
+    });
+}
+
+#[test]
+fn what_an_app_says_does_not_outdo_what_its_key_proves() {
+    run(async {
+        let keys = keys();
+        let world = World::new(&format!(
+            "outbound:\n  providers: {{openai: {{url: 'http://o.test'}}}}\n  defaults: {{auth: {{api_keys: {{file: '{}'}}}}}}\n",
+            keys.path().display()
+        ))
+        .await;
+        let asked = post("/openai/v1/chat/completions").header("x-api-key", key(1)).header("outrigger-caller", "victim");
+        assert_eq!(world.caller().ask(asked, chat("gpt-4o").to_string()).await.status, StatusCode::OK);
+        assert_eq!(world.log().await[0]["caller"], "ann");
     });
 }

@@ -285,3 +285,58 @@ fn a_whole_answer_that_others_wait_for_is_logged_as_complete() {
         assert_eq!(told, [["coalesced", "complete"], ["miss", "complete"]], "{lines:#?}");
     });
 }
+
+#[test]
+fn the_breaker_of_a_key_and_an_order_by_hand_outlive_a_reload() {
+    run(async {
+        let with = |retries: u32| {
+            let keys = "[{key: sk-a, name: team-a}, {key: sk-b, name: team-b}]";
+            let defaults = format!("{{breaker: {{consecutive: 1}}, retry: {{max_retries: {retries}, backoff: [10ms]}}}}");
+            format!("outbound:\n  providers: {{openai: {{url: 'http://o.test', keys: {keys}}}}}\n  defaults: {defaults}")
+        };
+        let world = World::new(&with(0)).await;
+        world.provider("openai").script(["503"]);
+        world.caller().call(CHAT, &chat("gpt-4o")).await;
+        assert_eq!(world.breaker("openai#team-a/gpt-4o"), Some(State::Open));
+        assert_eq!(world.caller().call(CHAT, &chat("gpt-4o")).await.status, StatusCode::OK);
+        assert_eq!(world.shared.breakers.hold("openai#team-b", tokio::time::Instant::now()).len(), 1);
+        world.reload(&with(1)).expect("taken");
+        assert_eq!(world.breaker("openai#team-a/gpt-4o"), Some(State::Open));
+        let refused = world.caller().call(CHAT, &chat("gpt-4o")).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "one key is open, the other is held open by hand");
+    });
+}
+
+#[test]
+fn what_is_wrong_with_one_call_rests_no_key() {
+    run(async {
+        let yaml = "outbound: {providers: {scripted: {api: openai, url: 'http://o.test', keys: [sk-a, sk-b]}}}";
+        let world = World::new(yaml).await;
+        let said = |status, body| Reply::status(status).header("content-type", "application/json").body(body);
+        for reply in [
+            said(
+                401,
+                r#"{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: model.read","type":"invalid_request_error","code":null}}"#,
+            ),
+            said(401, r#"{"error":{"message":"No such organization","type":"invalid_request_error","code":"mismatched_organization"}}"#),
+            said(403, r#"{"error":{"code":403,"message":"The model requires moderation on this provider. Your input was flagged"}}"#),
+        ] {
+            world.app.forget();
+            let status = reply_status(&world, reply).await;
+            assert_eq!(world.app.asked(), 1, "no other key is asked: it is the call");
+            assert!(status.is_client_error());
+        }
+        assert_eq!(world.count("outrigger_key_rests_total", &[]), 0.0);
+        world.app.always(Reply::ok("{}"));
+        for _ in 0..4 {
+            world.caller().call("/scripted/v1/chat/completions", &chat("m")).await;
+        }
+        let used: std::collections::HashSet<String> = world.app.seen().iter().map(|seen| seen.header("authorization").to_owned()).collect();
+        assert_eq!(used.len(), 2, "both keys serve");
+    });
+}
+
+async fn reply_status(world: &World, reply: Reply) -> StatusCode {
+    world.app.script([reply]);
+    world.caller().call("/scripted/v1/chat/completions", &chat("m")).await.status
+}

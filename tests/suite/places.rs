@@ -103,3 +103,16 @@ fn a_route_answers_by_itself_behind_its_gate() {
         assert_eq!(world.app.asked(), 0);
     });
 }
+
+#[test]
+fn no_path_leads_out_of_what_is_put_before_it() {
+    run(async {
+        let world = World::new("inbound: {app: http://app.test, defaults: {rewrite: {add_prefix: /tenant-a}}}").await;
+        for asked in ["/..%2fadmin", "/../admin", "/a/%2e%2e/../admin"] {
+            assert_eq!(world.client().get(asked).await.status, StatusCode::BAD_REQUEST, "{asked}");
+        }
+        assert_eq!(world.app.asked(), 0);
+        world.client().get("/a/../b").await;
+        assert_eq!(world.app.only().target, "/tenant-a/a/../b", "what stays inside passes as it came");
+    });
+}
