@@ -3,6 +3,7 @@
 
 mod given;
 mod refusal;
+mod target;
 mod who;
 
 use std::{
@@ -213,7 +214,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         door: door.as_str(),
         door_because,
         target: understood.as_ref().map_or_else(
-            || config.inbound.as_ref().map(|inbound| format!("{}{path}", inbound.app)).unwrap_or_default(),
+            || config.inbound.as_ref().map(|inbound| target::of(policies, &inbound.app, path)).unwrap_or_default(),
             |call| format!("{}{}", call.url, call.rest),
         ),
         client: client.to_string(),

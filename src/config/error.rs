@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::read::tree::Mark;
+use super::read::{PLACE, tree::Mark};
 
 /// Most mistakes printed; the rest are counted.
 const SHOWN: usize = 100;
@@ -223,9 +223,11 @@ pub(super) fn credentials(line: &str) -> Vec<std::ops::Range<usize>> {
     line.match_indices("://").filter_map(of_url).collect()
 }
 
-/// A value as shown in a message: in backticks, on one line, not too long.
+/// A value as shown in a message: in backticks, on one line, not too long. A place that each request fills is shown as it is written.
 pub(super) fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;
+    let pieces = text.split(PLACE).enumerate();
+    let text: String = pieces.map(|(at, piece)| if at % 2 == 1 { format!("${{{piece}}}") } else { piece.to_owned() }).collect();
     let mut shown: String = text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');

@@ -58,7 +58,8 @@ mod tests {
     use super::*;
 
     fn free() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").expect("binds").local_addr().expect("an address")
+        // An address of its own: no other test is given its ports.
+        TcpListener::bind("127.77.0.1:0").expect("binds").local_addr().expect("an address")
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     arrival::Door,
     body::accept::accepts,
     cause,
-    config::Mode,
+    config::{Mode, Rewrite},
     fields::Claims,
     http1::{Fields, Id},
     policy::rewrite,
@@ -46,26 +46,16 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
         _ => {
             // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.
             fields.add_missing(Id::Host, &target.authority);
-            match rewritten(ask, &mut fields) {
-                None => app_uri(&ask.arrival.uri, &target.origin.base),
-                Some(path) => {
-                    let added = ask.route().and_then(|route| route.policies.rewrite.as_ref()).map_or("", |policy| &policy.add_prefix);
-                    if !added.is_empty() && climbs(path.strip_prefix(added).unwrap_or(&path)) {
-                        return Err(Reject::BadRequest(CLIMBS.into()));
-                    }
-                    let query = ask.arrival.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                    below(&target.origin.base, &path, &query)
-                }
-            }
+            app_uri(&ask.arrival.uri, &target.origin.base, rewriting(ask, &mut fields))
         }
     };
     Ok((uri?, fields))
 }
 
-/// The path that the app sees in place of the client's; `None`: the client's own.
-fn rewritten(ask: &Ask, fields: &mut Fields) -> Option<String> {
+/// The route's policy for the path that the app sees, if it acts on this request; the app is told what it does not see.
+fn rewriting<'a>(ask: &'a Ask, fields: &mut Fields) -> Option<&'a Rewrite> {
     let policy = ask.route()?.policies.rewrite.as_ref()?;
-    let path = rewrite::path(policy, ask.arrival.path())?;
+    rewrite::path(policy, ask.arrival.path())?;
     if policy.mode == Mode::Observe {
         ask.cells().policies.gate_observed("rewrite");
         return None;
@@ -75,7 +65,7 @@ fn rewritten(ask: &Ask, fields: &mut Fields) -> Option<String> {
         let before = ask.arrival.headers.text(FORWARDED_PREFIX).filter(|_| ask.arrival.trusted).unwrap_or_default();
         fields.insert(FORWARDED_PREFIX, format!("{}{}", before.trim_end_matches('/'), policy.strip_prefix));
     }
-    Some(path)
+    Some(policy)
 }
 
 const FORWARDED_PREFIX: &str = "x-forwarded-prefix";
@@ -167,17 +157,21 @@ fn narrow(fields: &mut Fields, codings: AnswerCodings) {
     fields.insert(Id::AcceptEncoding, narrowed);
 }
 
-/// The request's own target, behind the app's base path.
+/// The request's own target as the app sees it: rewritten by the policy, behind the app's base path.
 ///
 /// # Errors
-/// The path leads out of the base, or base and path make no valid target.
-pub fn app_uri(asked: &Uri, base: &str) -> Result<Uri, Reject> {
+/// The path leads out of the base or of the prefix that the policy adds, or the parts make no valid target.
+pub fn app_uri(asked: &Uri, base: &str, policy: Option<&Rewrite>) -> Result<Uri, Reject> {
+    let query = || asked.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Some((policy, path)) = policy.and_then(|policy| Some((policy, rewrite::path(policy, asked.path())?))) {
+        let added = &policy.add_prefix;
+        return below(&format!("{base}{added}"), path.strip_prefix(added.as_str()).unwrap_or(&path), &query());
+    }
     // `*` means the whole server (RFC 9110 section 7.1).
     if base.is_empty() || asked.path() == "*" {
         return Ok(asked.clone());
     }
-    let query = asked.query().map(|query| format!("?{query}")).unwrap_or_default();
-    below(base, asked.path(), &query)
+    below(base, asked.path(), &query())
 }
 
 /// A target in origin-form: `base`, `path`, then `query` with its `?`.

@@ -18,7 +18,7 @@ fn a_path_is_put_behind_the_base_as_it_came() {
         ("/?", "/base", "/base/?"),
         ("*", "/base", "*"),
     ] {
-        assert_eq!(app_uri(&uri(asked), base).map(|uri| uri.to_string()), Ok(sent.to_owned()), "{asked}");
+        assert_eq!(app_uri(&uri(asked), base, None).map(|uri| uri.to_string()), Ok(sent.to_owned()), "{asked}");
     }
 }
 
@@ -27,7 +27,7 @@ proptest! {
     #[test]
     fn nothing_leaves_the_base(path in "/([a-c./\\\\;]|%2[eEfF5]|%5[cC]|%25|2e|\\.\\.){0,12}", base in "(/[a-c]{1,3}){0,2}") {
         let Ok(asked) = path.parse::<Uri>() else { return Ok(()) };
-        match app_uri(&asked, &base) {
+        match app_uri(&asked, &base, None) {
             Ok(sent) => {
                 let sent = sent.to_string();
                 prop_assert_eq!(&sent, &format!("{base}{path}"));

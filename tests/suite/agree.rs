@@ -34,6 +34,9 @@ inbound:
     - {name: pages, match: {path: /pages/**, methods: [PUT]}, cors: {origins: ["https://page.example"]}, csrf: {exempt: [/pages/open/**]}}
     - {name: wide, match: {path: /wide/**}, cors: {origins: ["https://page.example"]}}
     - {name: deleted, match: {path: /wide/**, methods: [DELETE]}}
+    - {name: moved, match: {path: /moved/**}, rewrite: {strip_prefix: /moved, add_prefix: /v2}}
+    - {name: went, match: {path: /went/**}, redirect: {to: "https://new.example${rest}"}}
+    - {name: own, match: {path: /own}, respond: {status: 404}}
     - {name: paged, match: {path: /paged}, cors: {origins: ["https://page.example"], mode: observe}, csrf: {mode: observe}}
 outbound:
   providers:
@@ -79,6 +82,12 @@ const INBOUND: &[Question] = &[
     ("POST", "/search", JSON, r#"{"q":"shoes","page":2}"#),
     ("POST", "/search", JSON, "no JSON"),
     ("GET", "/search", &[], ""),
+    ("GET", "/moved/a//b?c=d", &[], ""),
+    ("GET", "/moved", &[], ""),
+    ("GET", "/moved/a/../b", &[], ""),
+    ("GET", "/moved/%2e%2e", &[], ""),
+    ("GET", "/went/a", &[], ""),
+    ("POST", "/own", &[], "x"),
     ("GET", "/chat", &[("x-user-id", "ann")], ""),
     ("OPTIONS", "/chat", &[("origin", "http://x.example"), ("access-control-request-method", "POST")], ""),
     ("GET", "/shut/a", &[], ""),
@@ -255,6 +264,12 @@ async fn compare(yaml: &str, door: &str, host: &'static str, question: &Question
     if refusal.is_none() && (door == "inbound" || !said["caller"].is_null()) {
         assert_eq!(line["caller"], said["caller"], "{about}");
         assert_eq!(line["client_ip"], said["client"], "{about}");
+    }
+    if let (Some(seen), "inbound") = (world.app.seen().first(), door) {
+        assert_eq!(said["target"], format!("http://app.test{}", seen.target), "{about}");
+    } else if let (None, "inbound") = (refusal, door) {
+        let itself = said["target"].as_str().is_some_and(|target| target.starts_with("the proxy itself"));
+        assert!(itself || !answer.header("access-control-allow-origin").is_empty(), "{about}: the app is asked\n{said:#}");
     }
     if let Some(call) = said["call"].as_object() {
         for name in ["provider", "operation", "model"] {

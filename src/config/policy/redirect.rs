@@ -169,7 +169,7 @@ mod tests {
             "new",
             "https://a${caller}/x",
         ] {
-            says(&route(&format!("redirect: {{to: \"{open}\"}}")), "5:22", "is no place");
+            says(&route(&format!("redirect: {{to: \"{open}\"}}")), "5:22", &format!("`{open}` is no place"));
         }
         says(&route("redirect: {to: /a, status: 200}"), "5:34", "sends nobody elsewhere");
         says(&route("redirect: {}"), "5:7", "to");
