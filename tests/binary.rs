@@ -2,20 +2,28 @@
 
 #[path = "binary/alerts.rs"]
 mod alerts;
+#[path = "binary/channels.rs"]
+mod channels;
 #[path = "binary/edits.rs"]
 mod edits;
+#[path = "binary/incidents.rs"]
+mod incidents;
 #[path = "binary/ledger.rs"]
 mod ledger;
 #[path = "binary/logs.rs"]
 mod logs;
 #[path = "binary/means.rs"]
 mod means;
+#[path = "binary/origin.rs"]
+mod origin;
 #[path = "binary/process.rs"]
 mod process;
 #[path = "binary/reloads.rs"]
 mod reloads;
 #[path = "binary/series.rs"]
 mod series;
+#[path = "binary/sink.rs"]
+mod sink;
 #[path = "binary/status.rs"]
 mod status;
 #[path = "binary/stop.rs"]

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{Timestamp, civil::Weekday, tz::TimeZone};
 
 use super::{
+    carry::{Carry, OpenIncident},
     engine::{Change, Incident, What},
     notice::{Item, Kind, Notice},
 };
@@ -59,21 +60,11 @@ impl Terms {
     }
 }
 
-/// An open incident.
-#[derive(Debug)]
-struct Told {
-    incident: Incident,
-    /// Wall time of its last notice, in milliseconds; `None`: nobody was told yet.
-    at: Option<u64>,
-    /// Whether another replica tells of it.
-    elsewhere: bool,
-}
-
 /// Notices on their way.
 #[derive(Debug)]
 pub struct Dispatch {
     terms: Terms,
-    open: BTreeMap<String, Told>,
+    open: BTreeMap<String, OpenIncident>,
     /// Changes that wait: since when, and the incident's id.
     firing: Vec<(u64, String)>,
     resolved: Vec<(u64, Incident)>,
@@ -109,10 +100,25 @@ impl Dispatch {
         self.terms = terms;
     }
 
-    /// Forgets open incidents that `keeps` does not know.
-    pub fn forget(&mut self, keeps: impl Fn(&str) -> bool) {
-        self.open.retain(|id, _| keeps(id));
-        self.firing.retain(|(_, id)| self.open.contains_key(id));
+    /// What is handed to the process after this one.
+    pub fn carry(&self) -> Carry {
+        Carry {
+            open: self.open.values().cloned().collect(),
+            over: self.resolved.iter().map(|(_, incident)| incident.clone()).collect(),
+            low: self.low.clone(),
+            low_more: self.low_more,
+        }
+    }
+
+    /// Goes on at `now` (wall time in milliseconds) with what a process before has left. What was told is not told again.
+    pub fn resume(&mut self, now: u64, carry: Carry) {
+        let untold = carry.open.iter().filter(|one| one.at.is_none() && !one.elsewhere && one.incident.severity > Severity::Low);
+        self.firing.extend(untold.map(|one| (now, one.incident.id.clone())));
+        self.open.extend(carry.open.into_iter().map(|one| (one.incident.id.clone(), one)));
+        self.resolved.extend(carry.over.into_iter().map(|incident| (now, incident)));
+        self.low.extend(carry.low);
+        self.low_more += carry.low_more + self.low.len().saturating_sub(DIGEST);
+        self.low.truncate(DIGEST);
     }
 
     /// Takes the changes of a look at `now` (wall time in milliseconds). Gives the notices that are due.
@@ -136,7 +142,7 @@ impl Dispatch {
                 let id = incident.id.clone();
                 let at = self.open.remove(&id).and_then(|told| told.at);
                 let tells = incident.severity > Severity::Low;
-                self.open.insert(id.clone(), Told { incident, at, elsewhere: false });
+                self.open.insert(id.clone(), OpenIncident { incident, at, elsewhere: false });
                 if tells && !self.firing.iter().any(|(_, other)| *other == id) {
                     self.firing.push((now, id));
                 }
@@ -145,10 +151,11 @@ impl Dispatch {
                 self.open.remove(&incident.id);
             }
             What::Taken => {
-                self.open.entry(incident.id.clone()).or_insert(Told { incident, at: Some(now), elsewhere: false }).elsewhere = false;
+                self.open.entry(incident.id.clone()).or_insert(OpenIncident { incident, at: Some(now), elsewhere: false }).elsewhere =
+                    false;
             }
             What::Elsewhere => {
-                self.open.insert(incident.id.clone(), Told { incident, at: Some(now), elsewhere: true });
+                self.open.insert(incident.id.clone(), OpenIncident { incident, at: Some(now), elsewhere: true });
             }
             What::Recovered => {
                 let told = self.open.remove(&incident.id);
@@ -371,5 +378,30 @@ mod tests {
             assert!(told.iter().filter(|(at, ..)| at / 60 == minute).count() <= BURST);
         }
         assert_eq!(told.iter().map(|(_, _, n)| n).sum::<usize>(), 600, "each is told");
+    }
+
+    #[test]
+    fn a_process_goes_on_where_the_one_before_has_ended() {
+        let night = BEGIN + 15 * HOUR;
+        let mut before = Dispatch::new(terms());
+        let changes = [
+            (0, change(What::Opened, "bad", Severity::Critical, night)),
+            (0, change(What::Opened, "waits for the morning", Severity::Warning, night)),
+            (0, change(What::Opened, "over", Severity::Low, night)),
+            (5, change(What::Recovered, "over", Severity::Low, night)),
+            (10, change(What::Opened, "is told by another", Severity::Critical, night)),
+            (10, change(What::Elsewhere, "is told by another", Severity::Critical, night)),
+        ];
+        assert_eq!(play(&mut before, night, 11, &changes), [(2, Kind::Firing, 1)]);
+        let text = serde_json::to_string(&before.carry()).expect("writes");
+        let carry: Carry = serde_json::from_str(&text).expect("reads");
+        assert_eq!(carry, before.carry());
+        let mut after = Dispatch::new(terms());
+        after.resume(night + 60_000, carry);
+        let over = [(30, change(What::Recovered, "bad", Severity::Critical, night))];
+        let told = play(&mut after, night + 60_000, 11 * 3_600, &over);
+        assert_eq!(told[0], (32, Kind::Resolved, 1), "the end is told, the beginning is not: {told:?}");
+        assert_eq!(told[1], (8 * 3_600 - 60, Kind::Firing, 1), "{told:?}");
+        assert_eq!(told[2], (10 * 3_600 - 60, Kind::Digest, 1), "{told:?}");
     }
 }

@@ -3,13 +3,18 @@
 //! An incident that comes back soon after its end must be good for twice as long as before, up to [`LONGEST_RECOVERY`]: a value that
 //! goes to and fro makes one long incident and no storm. One that comes later is a new incident.
 
+mod resume;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
+    carry,
     facts::{Counts, Facts, Gauge, Standing, Totals},
     findings::{self, Finding},
     trail::Trail,
@@ -26,13 +31,14 @@ const MOST: usize = 2_048;
 const BUSY: u64 = 60;
 
 /// An incident.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
     /// The same for the same rule and subject on every replica.
     pub id: String,
     /// The rule.
     pub rule: Arc<str>,
     /// What it measures.
+    #[serde(with = "carry::measure")]
     pub of: Measure,
     /// Whose value.
     pub subject: Arc<str>,
@@ -78,6 +84,8 @@ struct Track {
     /// Steady and wall time since which the value has been good.
     good: Option<(u64, u64)>,
     open: Option<Incident>,
+    /// Steady time until which no value is no proof that an incident of the process before is over.
+    unproved: Option<u64>,
     /// Steady time until which an incident has come back.
     again_until: Option<u64>,
     /// How often it came back.
@@ -90,7 +98,8 @@ pub struct Engine {
     rules: Vec<AlertRule>,
     routes: HashMap<Arc<str>, (Arc<str>, Trail<Counts>)>,
     totals: Trail<Totals>,
-    standing: HashMap<(Measure, Arc<str>), u64>,
+    /// Steady time since which it stands; before the start of the clock if a process before has seen it.
+    standing: HashMap<(Measure, Arc<str>), i64>,
     silence: Silence,
     tracks: BTreeMap<(Arc<str>, Arc<str>), Track>,
 }
@@ -100,8 +109,10 @@ pub struct Engine {
 struct Silence {
     /// The count at the last look.
     arrivals: u64,
-    /// Steady time of the last look that saw a request.
-    last: Option<u64>,
+    /// Steady time of the last look that saw a request; before the start of the clock if a process before has seen it.
+    last: Option<i64>,
+    /// Whether a process before has told of the silence.
+    told: bool,
     /// The minutes of the last hour with requests: steady minute and count.
     minutes: VecDeque<(u64, u64)>,
 }
@@ -113,7 +124,8 @@ impl Silence {
         if fresh == 0 {
             return;
         }
-        self.last = Some(now);
+        self.last = Some(steady(now));
+        self.told = false;
         match self.minutes.back_mut() {
             Some((minute, count)) if *minute == now / 60_000 => *count += fresh,
             _ => self.minutes.push_back((now / 60_000, fresh)),
@@ -125,8 +137,13 @@ impl Silence {
 
     /// Seconds of silence, if the hour before it was busy.
     fn seconds(&self, now: u64) -> Option<f64> {
-        let busy = self.minutes.iter().map(|(_, count)| count).sum::<u64>() >= BUSY;
-        self.last.filter(|_| busy).map(|last| now.saturating_sub(last) as f64 / 1e3)
+        let busy = self.told || self.minutes.iter().map(|(_, count)| count).sum::<u64>() >= BUSY;
+        self.last.filter(|_| busy).map(|last| since(now, last))
+    }
+
+    /// Goes on with a silence that a process before has told of.
+    fn resume(&mut self, last: i64) {
+        (self.last, self.told) = (Some(last), true);
     }
 }
 
@@ -141,12 +158,6 @@ impl Engine {
             silence: Silence::default(),
             tracks: BTreeMap::new(),
         }
-    }
-
-    /// Other rules from now on. Incidents of rules that are gone are forgotten.
-    pub fn set_rules(&mut self, rules: Vec<AlertRule>) {
-        self.tracks.retain(|(name, _), _| rules.iter().any(|rule| rule.name == *name));
-        self.rules = rules;
     }
 
     /// The incidents that are open, the worst and oldest first.
@@ -184,7 +195,7 @@ impl Engine {
         let standing = |key: &(Measure, Arc<str>)| facts.standing.iter().any(|one| (one.of, &one.subject) == (key.0, &key.1));
         self.standing.retain(|key, _| standing(key));
         for one in &facts.standing {
-            self.standing.entry((one.of, one.subject.clone())).or_insert(facts.steady);
+            self.standing.entry((one.of, one.subject.clone())).or_insert(steady(facts.steady));
         }
     }
 
@@ -217,8 +228,8 @@ impl Engine {
     }
 
     fn stands(&self, rule: &AlertRule, one: &Standing, now: u64) -> Finding {
-        let since = self.standing.get(&(one.of, one.subject.clone())).copied().unwrap_or(now);
-        let found = findings::of_value(rule, &one.subject, now.saturating_sub(since) as f64 / 1e3, &one.says);
+        let began = self.standing.get(&(one.of, one.subject.clone())).copied().unwrap_or(steady(now));
+        let found = findings::of_value(rule, &one.subject, since(now, began), &one.says);
         Finding { firm: at_most(found.firm, one.most), says: one.says.clone(), ..found }
     }
 }
@@ -254,7 +265,7 @@ fn follow(
 
 impl Track {
     fn new() -> Self {
-        Self { bad: None, good: None, open: None, again_until: None, again: 0 }
+        Self { bad: None, good: None, open: None, unproved: None, again_until: None, again: 0 }
     }
 
     fn is_forgotten(&self, now: u64) -> bool {
@@ -297,6 +308,9 @@ impl Track {
             }
             return;
         }
+        if finding.is_none() && self.unproved.is_some_and(|until| now.0 < until) {
+            return;
+        }
         let good = *self.good.get_or_insert(now);
         let needed = (millis(rule.recover) << self.again.min(16)).min(LONGEST_RECOVERY.max(millis(rule.recover)));
         if now.0.saturating_sub(good.0) >= needed {
@@ -309,6 +323,15 @@ impl Track {
 
 fn at_most(severity: Option<Severity>, most: Option<Severity>) -> Option<Severity> {
     severity.map(|severity| most.map_or(severity, |most| severity.min(most)))
+}
+
+fn steady(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+/// Seconds from `began` to `now`, both steady milliseconds.
+fn since(now: u64, began: i64) -> f64 {
+    steady(now).saturating_sub(began).max(0) as f64 / 1e3
 }
 
 fn millis(time: Duration) -> u64 {
@@ -377,13 +400,5 @@ mod tests {
         assert!((1_000..2_000).all(|second| engine.step(&facts(second, second)).is_empty()));
         let told: Vec<u64> = (2_000..4_000).filter(|second| !engine.step(&facts(*second, 2_000)).is_empty()).collect();
         assert_eq!(told, [2_300]);
-    }
-
-    #[test]
-    fn rules_that_go_take_their_incidents_along() {
-        let mut engine = Engine::new(vec![rule(Measure::Breaker)]);
-        assert_eq!(engine.step(&open_breaker(1, true)).len(), 1);
-        engine.set_rules(vec![rule(Measure::Redis)]);
-        assert!(engine.open().is_empty() && engine.step(&open_breaker(2, true)).is_empty());
     }
 }

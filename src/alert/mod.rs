@@ -4,6 +4,7 @@
 //! [`Dispatch`] makes notices of these changes: it groups, waits for the end of quiet hours, reminds, and adds up the day. Both go by
 //! the clock in the facts alone.
 
+mod carry;
 mod dispatch;
 mod engine;
 mod facts;
@@ -14,6 +15,7 @@ mod notice;
 mod simulation;
 mod trail;
 
+pub use carry::{Carry, OpenIncident};
 pub use dispatch::{Dispatch, Terms, in_window};
 pub use engine::{Change, Engine, Incident, What};
 pub use facts::{Counts, Facts, Gauge, Route, Standing, Totals};

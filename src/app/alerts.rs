@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{App, Phase};
 use crate::{
     admin::Refused,
-    alert::{Change, Dispatch, Engine, Incident, Item, Kind, Notice, Terms, What},
+    alert::{Carry, Change, Dispatch, Engine, Incident, Item, Kind, Notice, Terms, What},
     clock::{self, Clock},
     config::{self, Alerts, Severity},
     fetch::Fetch,
@@ -47,12 +47,14 @@ struct Looking {
     usual: facts::Usual,
     terms: Alerts,
     renewed: u64,
+    /// Changes that came before the first look, or with a reload.
+    early: Vec<Change>,
 }
 
 impl Watch {
-    /// Nothing is looked at yet. Notices of the process before are taken from `dir`, if there are channels.
+    /// Nothing is looked at yet. Notices and incidents of the process before are taken from `store.state_dir`, if there are alerts.
     pub fn new(config: &config::Config, fetch: &Fetch, clock: Clock) -> Self {
-        let channels = channels(config);
+        let channels = config.alerts.as_ref().map(|alerts| alerts.channels.clone());
         let courier = Courier::new(fetch.clone(), clock, channels, config.store.state_dir.as_deref());
         Self { courier, open: Mutex::default(), changed: Arc::new(Notify::new()) }
     }
@@ -61,10 +63,6 @@ impl Watch {
     pub fn open(&self) -> Vec<Incident> {
         self.open.lock().clone()
     }
-}
-
-fn channels(config: &config::Config) -> Vec<config::Channel> {
-    config.alerts.as_ref().map(|alerts| alerts.channels.clone()).unwrap_or_default()
 }
 
 /// Starts the tasks; they end with the process.
@@ -109,13 +107,20 @@ async fn watch(app: Weak<App>, changed: Arc<Notify>) {
         held.shared.hits.watch(config.alerts.is_some());
         let every = match &config.alerts {
             None => {
-                looking = None;
+                if looking.take().is_some() {
+                    // The channels went with the block: nobody is left to be told.
+                    held.alerts.courier.post(&[], Carry::default());
+                }
                 held.alerts.open.lock().clear();
                 None
             }
             Some(alerts) => {
-                let looking = looking.get_or_insert_with(|| Looking::new(&held, alerts));
-                looking.look(&held, alerts).await;
+                let mut now = match looking.take() {
+                    Some(looking) => looking,
+                    None => Looking::begin(&held, alerts).await,
+                };
+                now.look(&held, alerts).await;
+                looking = Some(now);
                 Some(alerts.every)
             }
         };
@@ -128,17 +133,30 @@ async fn watch(app: Weak<App>, changed: Arc<Notify>) {
 }
 
 impl Looking {
-    fn new(app: &App, alerts: &Alerts) -> Self {
+    /// Goes on where the process before has ended.
+    async fn begin(app: &App, alerts: &Alerts) -> Self {
         // The block may have come with a reload.
         app.alerts.courier.set_channels(alerts.channels.clone());
-        Self {
+        let mut looking = Self {
             engine: Engine::new(alerts.rules.clone()),
             dispatch: Dispatch::new(Self::dispatch_terms(app, alerts)),
             replicas: Replicas::new(app.redis.clone()),
             usual: facts::Usual::default(),
             terms: alerts.clone(),
             renewed: 0,
+            early: Vec::new(),
+        };
+        let moment = app.shared.clock.moment();
+        let (steady, wall) = (moment.steady_millis(), clock::unix(moment.wall).as_millis() as u64);
+        let mut carry = app.alerts.courier.carry();
+        carry.open = looking.replicas.resume(steady, carry.open).await;
+        if !carry.open.is_empty() {
+            tracing::info!(incidents = carry.open.len(), "incidents of the process before are open: they are looked at again");
         }
+        let open = carry.open.iter().map(|one| one.incident.clone()).collect();
+        looking.dispatch.resume(wall, carry);
+        looking.early = looking.engine.resume(open, (steady, wall));
+        looking
     }
 
     fn dispatch_terms(app: &App, alerts: &Alerts) -> Terms {
@@ -151,11 +169,9 @@ impl Looking {
         if self.terms == *alerts {
             return;
         }
-        self.engine.set_rules(alerts.rules.clone());
-        let known: Vec<String> = self.engine.open().iter().map(|incident| incident.id.clone()).collect();
+        let now = app.shared.clock.unix_millis();
+        self.early.extend(self.engine.set_rules(alerts.rules.clone(), now));
         self.dispatch.set_terms(Self::dispatch_terms(app, alerts));
-        self.dispatch.forget(|id| known.iter().any(|known| known == id));
-        self.replicas.forget(|id| known.iter().any(|known| known == id));
         app.alerts.courier.set_channels(alerts.channels.clone());
         self.terms = alerts.clone();
     }
@@ -165,13 +181,18 @@ impl Looking {
         self.follow(app, alerts);
         self.usual.renew(app).await;
         let facts = facts::collect(app, self.usual.value());
-        let changes = self.engine.step(&facts);
+        let mut changes = std::mem::take(&mut self.early);
+        changes.extend(self.engine.step(&facts));
         changes.iter().for_each(say);
         *app.alerts.open.lock() = self.engine.open().into_iter().cloned().collect();
         let changes = self.replicas.agree(facts.steady, changes).await;
-        for mut notice in self.dispatch.step(facts.wall, changes) {
-            hit::enrich(app, &mut notice, facts.wall, facts.steady).await;
-            app.alerts.courier.post(&notice);
+        let changed = !changes.is_empty();
+        let mut notices = self.dispatch.step(facts.wall, changes);
+        for notice in &mut notices {
+            hit::enrich(app, notice, facts.wall, facts.steady).await;
+        }
+        if changed || !notices.is_empty() {
+            app.alerts.courier.post(&notices, self.dispatch.carry());
         }
         if facts.steady.saturating_sub(self.renewed) >= RENEW {
             self.renewed = facts.steady;
@@ -258,7 +279,7 @@ pub fn view(app: &App) -> Value {
     });
     json!({
         "on": true, "incidents": incidents.collect::<Vec<_>>(), "open": open.len(), "channels": channels.collect::<Vec<_>>(),
-        "rules": rules.collect::<Vec<_>>(),
+        "rules": rules.collect::<Vec<_>>(), "kept": app.alerts.courier.is_durable(),
     })
 }
 

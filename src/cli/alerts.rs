@@ -60,6 +60,9 @@ fn told(page: &Value) -> String {
         let [severity, rule, subject, since] = ["severity", "rule", "subject", "since"].map(|name| word(row, name));
         text += &format!("{severity:<9} {rule:<14} {subject:<32} {since:<20}  {}\n", word(row, "says"));
     }
+    if page["kept"] == false {
+        text += "incidents are in memory alone: a restart forgets them (store.state_dir keeps them)\n";
+    }
     let channels = rows("channels");
     if channels.is_empty() {
         return text + "\nthere is no channel: nobody is told\n";
@@ -98,6 +101,7 @@ mod tests {
         assert_eq!(lines[1], "critical error_rate inbound route a? 2026-11-30T12:00:00Z 31%");
         assert_eq!(lines[4], "team slack 1 0 2 0 it answered 500");
         assert!(told(&json!({"on": false})).contains("alerts: {}"));
-        assert!(told(&json!({"on": true, "incidents": [], "channels": []})).contains("no incident is open"));
+        let text = told(&json!({"on": true, "kept": false, "incidents": [], "channels": []}));
+        assert!(text.contains("no incident is open") && text.contains("store.state_dir"), "{text}");
     }
 }

@@ -15,11 +15,12 @@ use tokio::{sync::Notify, task::JoinSet};
 use super::{
     format::{alertmanager, discord, pagerduty, slack, teams, webhook},
     mail,
-    queue::{Outcome, Parcel, Queue},
+    pouch::Pouch,
+    queue::{Outcome, Parcel},
     standard,
 };
 use crate::{
-    alert::Notice,
+    alert::{Carry, Notice},
     clock::{self, Clock},
     config::{Channel, Means, Secret},
     fetch::{Errand, Fetch},
@@ -55,38 +56,36 @@ pub struct Courier {
     fetch: Fetch,
     clock: Clock,
     channels: ArcSwap<Vec<Channel>>,
-    queue: Mutex<Queue>,
-    /// Where notices outlive the process.
+    pouch: Mutex<Pouch>,
+    /// Where notices and open incidents outlive the process.
     dir: Option<PathBuf>,
-    /// The file; opened with the first channel. `None` inside: it cannot be used.
+    /// The file; opened with the first block of alerts. `None` inside: there is none, or it cannot be used.
     state: OnceLock<Option<Arc<Kept>>>,
     wake: Notify,
     counts: Mutex<BTreeMap<String, ChannelState>>,
 }
 
 impl Courier {
-    /// With the first channel the notices of processes before are taken from `dir`. A directory that cannot be used is reported; the
-    /// queue is then in memory.
-    pub fn new(fetch: Fetch, clock: Clock, channels: Vec<Channel>, dir: Option<&Path>) -> Arc<Self> {
+    /// `None`: there are no alerts. With the first ones the notices and incidents of processes before are taken from `dir`. Without a
+    /// directory, or with one that cannot be used, all is in memory, which the log says.
+    pub fn new(fetch: Fetch, clock: Clock, channels: Option<Vec<Channel>>, dir: Option<&Path>) -> Arc<Self> {
         let courier = Arc::new(Self {
             fetch,
             clock,
             channels: ArcSwap::default(),
-            queue: Mutex::default(),
+            pouch: Mutex::default(),
             dir: dir.map(Path::to_owned),
             state: OnceLock::new(),
             wake: Notify::new(),
             counts: Mutex::default(),
         });
-        courier.set_channels(channels);
+        channels.into_iter().for_each(|channels| courier.set_channels(channels));
         courier
     }
 
     /// Other channels from now on. Notices for channels that are gone are given up.
     pub fn set_channels(&self, channels: Vec<Channel>) {
-        if !channels.is_empty() {
-            self.state.get_or_init(|| self.open());
-        }
+        self.state.get_or_init(|| self.open());
         self.channels.store(Arc::new(channels));
         self.count_gone();
         self.wake.notify_one();
@@ -94,32 +93,48 @@ impl Courier {
 
     /// Opens the file, and takes in what it and those of processes that are gone hold.
     fn open(&self) -> Option<Arc<Kept>> {
-        let dir = self.dir.as_deref()?;
-        let opened = Kept::open::<Queue>(dir, "notices").inspect_err(|error| {
-            tracing::error!(%error, dir = %dir.display(), "notices that wait do not outlive a restart: the directory cannot be used");
+        let Some(dir) = self.dir.as_deref() else {
+            tracing::info!("open incidents and notices that wait are in memory: a restart forgets them (store.state_dir keeps them)");
+            return None;
+        };
+        let opened = Kept::open::<Pouch>(dir, "notices").inspect_err(|error| {
+            let dir = dir.display();
+            tracing::error!(%error, %dir, "open incidents and notices that wait do not outlive a restart: the directory cannot be used");
         });
         let (state, held) = opened.ok()?;
-        held.into_iter().rev().for_each(|held| self.queue.lock().put_before(held));
+        held.into_iter().rev().for_each(|held| self.pouch.lock().add(held));
         Some(Arc::new(state))
+    }
+
+    /// Whether open incidents and notices outlive the process.
+    pub fn is_durable(&self) -> bool {
+        self.state.get().is_some_and(Option::is_some)
+    }
+
+    /// The incidents that are open, as last posted; at first those of the process before.
+    pub fn carry(&self) -> Carry {
+        self.pouch.lock().carry.clone()
     }
 
     fn count_gone(&self) {
         let channels = self.channels.load();
-        let gone = self.queue.lock().keep(|name| channels.iter().any(|channel| *channel.name == *name));
+        let gone = self.pouch.lock().queue.keep(|name| channels.iter().any(|channel| *channel.name == *name));
         if gone > 0 {
             tracing::warn!(notices = gone, "notices for channels that are gone are given up");
         }
     }
 
-    /// Puts a notice in line for each channel that wants it.
-    pub fn post(&self, notice: &Notice) {
+    /// Puts notices in line for each channel that wants them. From now on these incidents are open. Both are written together.
+    pub fn post(&self, notices: &[Notice], carry: Carry) {
         let now = self.clock.unix_millis();
-        for channel in self.channels.load().iter().filter(|channel| channel.severity <= notice.severity) {
-            let dropped = self.queue.lock().push(notice.clone(), &channel.name, now);
-            if dropped > 0 {
-                self.count(channel, |state| state.lost += dropped as u64);
-                tracing::error!(channel = &*channel.name, "too many notices wait; the oldest is given up");
-            }
+        let channels = self.channels.load_full();
+        let mut pouch = self.pouch.lock();
+        let displaced: Vec<(&Channel, usize)> = notices.iter().flat_map(|notice| pouch.post(notice, &channels, now)).collect();
+        pouch.set_carry(carry);
+        drop(pouch);
+        for (channel, dropped) in displaced {
+            self.count(channel, |state| state.lost += dropped as u64);
+            tracing::error!(channel = &*channel.name, "too many notices wait; the oldest is given up");
         }
         self.wake.notify_one();
     }
@@ -161,7 +176,7 @@ impl Courier {
         let mut work: JoinSet<(Parcel, Outcome)> = JoinSet::new();
         loop {
             let now = self.clock.unix_millis();
-            for parcel in self.queue.lock().due(now) {
+            for parcel in self.pouch.lock().queue.due(now) {
                 let this = self.clone();
                 work.spawn(async move {
                     let channels = this.channels.load_full();
@@ -172,7 +187,7 @@ impl Courier {
                     (parcel, outcome)
                 });
             }
-            let wait = self.queue.lock().next().map_or(LOOK, |next| Duration::from_millis(next.saturating_sub(now)).min(LOOK));
+            let wait = self.pouch.lock().queue.next().map_or(LOOK, |next| Duration::from_millis(next.saturating_sub(now)).min(LOOK));
             tokio::select! {
                 Some(done) = work.join_next(), if !work.is_empty() => {
                     if let Ok((parcel, outcome)) = done {
@@ -189,7 +204,7 @@ impl Courier {
     fn settle(&self, parcel: &Parcel, outcome: &Outcome) {
         let chance = (clock::unguessable_id() % 1_000) as f64 / 1_000.0;
         let now = self.clock.unix_millis();
-        let given_up = self.queue.lock().done(&parcel.notice.id, &parcel.channel, outcome, now, chance);
+        let given_up = self.pouch.lock().queue.done(&parcel.notice.id, &parcel.channel, outcome, now, chance);
         let channels = self.channels.load();
         if let Some(channel) = channels.iter().find(|channel| *channel.name == parcel.channel) {
             self.note(channel, outcome, given_up);
@@ -217,11 +232,11 @@ impl Courier {
 
     /// The channels of the configuration, in its order.
     pub fn channels(&self) -> Vec<ChannelState> {
-        let (counts, queue) = (self.counts.lock(), self.queue.lock());
+        let (counts, pouch) = (self.counts.lock(), self.pouch.lock());
         let of = |channel: &Channel| ChannelState {
             name: channel.name.to_string(),
             means: channel.means.as_str(),
-            waiting: queue.waiting(&channel.name).0,
+            waiting: pouch.queue.waiting(&channel.name).0,
             ..counts.get(&*channel.name).cloned().unwrap_or_default()
         };
         self.channels.load().iter().map(of).collect()
@@ -232,13 +247,13 @@ impl Courier {
         self.counts.lock().values().map(|state| state.lost).sum()
     }
 
-    /// Writes the queue where it outlives the process.
+    /// Writes what outlives the process.
     pub async fn save(&self) {
         let Some(state) = self.state.get().cloned().flatten() else { return };
-        let Ok(text) = serde_json::to_value(&*self.queue.lock()) else { return };
+        let Ok(text) = serde_json::to_value(&*self.pouch.lock()) else { return };
         let saved = tokio::task::spawn_blocking(move || state.save(&text)).await;
         if let Ok(Err(error)) = saved {
-            tracing::error!(%error, "the notices that wait cannot be written; they are in memory");
+            tracing::error!(%error, "open incidents and notices that wait cannot be written; they are in memory");
         }
     }
 

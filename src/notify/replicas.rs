@@ -2,15 +2,15 @@
 //!
 //! Keys of an incident: `told` is claimed by the replica that tells. `open` is renewed by every replica that sees the incident: the
 //! incident is over when nobody renews it, and whoever then removes `told` tells the end. `holder` is the replica that reminds: if it
-//! goes, another takes its place. `is` is claimed for each severity. While Redis is away each replica tells by itself: twice is better
-//! than never.
+//! goes, another takes its place. `is` is claimed for each severity. `over` says for a day that the end was told: a replica that was
+//! away meanwhile does not tell it again. While Redis is away each replica tells by itself: twice is better than never.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    alert::{Change, Incident, What},
+    alert::{Change, Incident, OpenIncident, What},
     store::{StoreError, redis::Redis},
 };
 
@@ -18,6 +18,8 @@ use crate::{
 const CLAIM: Duration = Duration::from_secs(90);
 /// How long an incident counts as open without being renewed.
 const OPEN: Duration = Duration::from_secs(20);
+/// How long a severity, or an end, stays told.
+const DAY: Duration = Duration::from_secs(86_400);
 /// Time between two renewals, in milliseconds.
 const RENEW: u64 = 5_000;
 
@@ -74,9 +76,25 @@ impl<S: Shelf> Replicas<S> {
         Self { shelf, seen: BTreeMap::new(), over: Vec::new() }
     }
 
-    /// Forgets incidents that the rules do not know any more.
-    pub fn forget(&mut self, keeps: impl Fn(&str) -> bool) {
-        self.seen.retain(|id, _| keeps(id));
+    /// Goes on with the incidents of a process before. `now` is steady time in milliseconds. Those whose end another replica has told
+    /// meanwhile are left out.
+    pub async fn resume(&mut self, now: u64, open: Vec<OpenIncident>) -> Vec<OpenIncident> {
+        let Some(shelf) = self.shelf.clone() else {
+            return open.into_iter().map(|one| OpenIncident { elsewhere: false, ..one }).collect();
+        };
+        let (mut goes_on, mut away) = (Vec::new(), false);
+        for mut one in open {
+            let id = one.incident.id.clone();
+            // Redis is asked until it does not answer: a start does not wait for it again and again.
+            match if away { Err(StoreError::Away) } else { shelf.has(&key("over", &id)).await } {
+                Ok(true) => continue,
+                Ok(false) => one.elsewhere = !take_on(&*shelf, &one).await,
+                Err(_) => away = true,
+            }
+            self.seen.insert(id, Seen { incident: one.incident.clone(), mine: !one.elsewhere, renewed: now });
+            goes_on.push(one);
+        }
+        goes_on
     }
 
     /// Lets through the changes that this replica tells. `now` is steady time in milliseconds.
@@ -146,6 +164,9 @@ impl<S: Shelf> Replicas<S> {
                 Ok(false) => shelf.remove(&key("told", &incident.id)).await.unwrap_or(true),
                 Err(_) => true,
             };
+            if last {
+                let _ = shelf.renew(&key("over", &incident.id), DAY).await;
+            }
             let _ = shelf.remove(&key("holder", &incident.id)).await;
             for severity in crate::config::Severity::ALL {
                 let _ = shelf.remove(&severity_key(&incident.id, severity)).await;
@@ -164,12 +185,26 @@ fn severity_key(id: &str, severity: crate::config::Severity) -> String {
     format!("alert:is:{}:{id}", severity.as_str())
 }
 
+/// Goes on with an incident in the eyes of the others; gives whether this replica reminds.
+async fn take_on<S: Shelf>(shelf: &S, one: &OpenIncident) -> bool {
+    let id = &one.incident.id;
+    // Who has claimed an incident and told nobody yet still has to.
+    let own = one.at.is_none() && !one.elsewhere;
+    // The claim may be this replica's own, from before: then it ends, and whoever is first takes it.
+    let claimed = shelf.claim(&key("holder", id), CLAIM).await.unwrap_or(!one.elsewhere);
+    // An error is told by the next command too.
+    let _ = shelf.renew(&key("open", id), OPEN).await;
+    let _ = shelf.renew(&key("told", id), CLAIM).await;
+    claimed || own
+}
+
 async fn claim<S: Shelf>(shelf: &S, incident: &Incident) -> bool {
     let claimed = shelf.claim(&key("told", &incident.id), CLAIM).await;
     if let Err(error) = &claimed {
         tracing::warn!(%error, "Redis is away: the replicas cannot agree who tells of an incident, and each tells by itself");
     }
     let mine = claimed.unwrap_or(true);
+    let _ = shelf.remove(&key("over", &incident.id)).await;
     claim_severity(shelf, incident).await;
     if mine {
         let _ = shelf.renew(&key("holder", &incident.id), CLAIM).await;
@@ -179,7 +214,6 @@ async fn claim<S: Shelf>(shelf: &S, incident: &Incident) -> bool {
 
 /// Whether nobody has told of this severity yet.
 async fn claim_severity<S: Shelf>(shelf: &S, incident: &Incident) -> bool {
-    const DAY: Duration = Duration::from_secs(86_400);
     shelf.claim(&severity_key(&incident.id, incident.severity), DAY).await.unwrap_or(true)
 }
 
@@ -284,7 +318,7 @@ mod tests {
         assert_eq!(told.len(), 2, "{told:?}");
         assert_eq!(told[0], (10, 0, What::Opened));
         assert!(told[1].2 == What::Recovered && (200..225).contains(&told[1].0), "{told:?}");
-        assert!(shelf.0.lock().2.is_empty(), "nothing is left");
+        assert_eq!(shelf.0.lock().2.keys().collect::<Vec<_>>(), ["alert:over:i"], "nothing else is left");
     }
 
     #[tokio::test]
@@ -305,5 +339,72 @@ mod tests {
         assert_eq!(play(&shelf, &changes, None).await.len(), 4);
         let mut alone = Replicas::<Table>::new(None);
         assert_eq!(alone.agree(0, vec![change(What::Recovered)]).await.len(), 1);
+    }
+
+    fn open(at: Option<u64>, elsewhere: bool) -> Vec<OpenIncident> {
+        vec![OpenIncident { incident: change(What::Opened).incident, at, elsewhere }]
+    }
+
+    /// A replica that goes on at `second` with what it had.
+    async fn resumed(shelf: &Arc<Table>, second: u64, open: Vec<OpenIncident>) -> (Replicas<Table>, Vec<OpenIncident>) {
+        shelf.at(second * 1_000);
+        let mut replica = Replicas::new(Some(shelf.clone()));
+        let goes_on = replica.resume(second * 1_000, open).await;
+        (replica, goes_on)
+    }
+
+    /// What these replicas tell in these seconds; the first two changes come in the first second.
+    async fn go_on(
+        shelf: &Arc<Table>,
+        replicas: &mut [Replicas<Table>],
+        seconds: std::ops::Range<u64>,
+        first: What,
+    ) -> Vec<(u64, usize, What)> {
+        let mut told = Vec::new();
+        for second in seconds.clone() {
+            shelf.at(second * 1_000);
+            for (at, replica) in replicas.iter_mut().enumerate() {
+                let mine = if second == seconds.start { vec![change(first)] } else { Vec::new() };
+                let said = replica.agree(second * 1_000, mine).await;
+                told.extend(said.into_iter().filter(|one| !matches!(one.what, What::Elsewhere)).map(|one| (second, at, one.what)));
+            }
+        }
+        told
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_was_away_tells_neither_the_beginning_nor_the_end_again() {
+        let shelf = Arc::new(Table::default());
+        let mut two: Vec<Replicas<Table>> = (0..2).map(|_| Replicas::new(Some(shelf.clone()))).collect();
+        let told = go_on(&shelf, &mut two, 0..10, What::Opened).await;
+        assert_eq!(told, [(0, 0, What::Opened)]);
+        // The first is killed and comes back: it reminds no more than before, and one of them tells the end.
+        let (back, goes_on) = resumed(&shelf, 10, open(Some(0), false)).await;
+        assert_eq!(goes_on.len(), 1);
+        two[0] = back;
+        let told = go_on(&shelf, &mut two, 11..60, What::Recovered).await;
+        assert_eq!(told.iter().map(|(.., what)| *what).collect::<Vec<_>>(), [What::Recovered], "{told:?}");
+        // One that was away all the time comes back after the end.
+        assert!(resumed(&shelf, 3_600, open(Some(0), true)).await.1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_after_all_replicas_were_away_and_an_untold_claim_is_kept() {
+        let shelf = Arc::new(Table::default());
+        let mut all = Vec::new();
+        for elsewhere in [false, true] {
+            let (replica, goes_on) = resumed(&shelf, 7_200, open(Some(0), elsewhere)).await;
+            assert_eq!(goes_on[0].elsewhere, elsewhere, "the first reminds");
+            all.push(replica);
+        }
+        let told = go_on(&shelf, &mut all, 7_201..7_300, What::Recovered).await;
+        assert_eq!(told.iter().map(|(.., what)| *what).collect::<Vec<_>>(), [What::Recovered], "{told:?}");
+        let shelf = Arc::new(Table::default());
+        let mut one = [Replicas::new(Some(shelf.clone()))];
+        go_on(&shelf, &mut one, 0..1, What::Opened).await;
+        let (_, goes_on) = resumed(&shelf, 2, open(None, false)).await;
+        assert!(!goes_on[0].elsewhere, "it was claimed before the kill, and nobody was told");
+        shelf.0.lock().1 = true;
+        assert!(!resumed(&shelf, 3, open(Some(0), false)).await.1[0].elsewhere, "without Redis each goes on as before");
     }
 }

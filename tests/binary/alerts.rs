@@ -3,11 +3,8 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
     thread,
     time::Duration,
 };
@@ -15,122 +12,10 @@ use std::{
 use outrigger::cli::client::Client;
 use serde_json::Value;
 
-use super::process::{Home, Proxy, block_on, get, metric, outrigger, try_get, until};
-
-/// Longest wait for a message.
-const PATIENCE: Duration = Duration::from_secs(60);
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// A receiver of notices, which checks them.
-struct Sink {
-    child: Child,
-    said: Receiver<Value>,
-    http: u64,
-    smtp: u64,
-    /// What came and was not waited for.
-    others: Vec<Value>,
-}
-
-impl Sink {
-    /// On this port, or on any; `None`: the Python packages are missing, which was said aloud.
-    fn start(port: Option<u16>) -> Option<Self> {
-        let tools =
-            env::var_os("OUTRIGGER_TOOLS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
-        let python = tools.join("venv/bin/python");
-        let imports = Command::new(&python).args(["-c", "import aiosmtpd, slack_sdk, standardwebhooks"]).stderr(Stdio::null()).status();
-        if !imports.is_ok_and(|status| status.success()) {
-            missing("aiosmtpd, slack_sdk or standardwebhooks");
-            return None;
-        }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/alerts/sink.py");
-        let mut command = Command::new(python);
-        command.arg(script).args(port.map(|port| port.to_string())).stdout(Stdio::piped()).stdin(Stdio::null());
-        let mut child = command.spawn().expect("starts");
-        let pipe = child.stdout.take().expect("a pipe");
-        let (send, said) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if send.send(serde_json::from_str(&line).expect("JSON")).is_err() {
-                    return;
-                }
-            }
-        });
-        let ports: Value = said.recv_timeout(PATIENCE).expect("it says its ports");
-        Some(Self { child, said, http: ports["http"].as_u64()?, smtp: ports["smtp"].as_u64()?, others: Vec::new() })
-    }
-
-    /// Waits for a message to `path` with this in its body; it is as it should be. Meanwhile `do_this` goes on.
-    fn wait_for(&mut self, path: &str, part: &str, mut do_this: impl FnMut()) -> Value {
-        let fits = |line: &Value| line["path"] == path && line["body"].as_str().is_some_and(|body| body.contains(part));
-        if let Some(at) = self.others.iter().position(fits) {
-            return self.others.remove(at);
-        }
-        for _ in 0..PATIENCE.as_millis() / 100 {
-            do_this();
-            let Ok(line) = self.said.recv_timeout(Duration::from_millis(100)) else { continue };
-            assert_eq!(line["good"], true, "{line:#}");
-            if fits(&line) {
-                return line;
-            }
-            self.others.push(line);
-        }
-        panic!("nothing with `{part}` came to {path}: {:#?}", self.others);
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Says aloud that a test was not run; where `CI` is set, that is a failure.
-fn missing(what: &str) {
-    assert!(env::var_os("CI").is_none(), "{what} is missing: run tests/tools.sh first");
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what} is missing; run tests/tools.sh first");
-}
-
-/// An address at which nobody listens.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
-}
-
-/// An app that answers 200 from now on.
-fn app_at(address: SocketAddr) {
-    let listener = TcpListener::bind(address).expect("the port is free again");
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            // The proxy keeps connections: each has a thread.
-            thread::spawn(move || {
-                let mut lines = BufReader::new(stream.try_clone().expect("cloned")).lines().map_while(Result::ok);
-                while lines.by_ref().any(|line| line.is_empty()) {
-                    if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-}
-
-fn yaml(app: SocketAddr, rest: &str) -> String {
-    format!(
-        "inbound:\n  listen: 127.0.0.1:0\n  app: http://{app}\n  trusted_proxies: [loopback]\n  caller: [header:x-user-id]\n\
-         admin: {{listen: 127.0.0.1:0, probes: 'off', socket: SOCKET}}\nshutdown: {{drain_delay: 0s, deadline: 10s}}\n{rest}"
-    )
-}
-
-/// The rule that the tests go by: it says at once what is, and what is over.
-const RULES: &str = "{error_rate: {critical: 25%, for: 0s, recover: 0s, min_requests: 5}, no_traffic: off}";
-
-fn ask(proxy: &Proxy) {
-    let client = Client::tcp(proxy.inbound.expect("open")).with_header("x-user-id", "ann");
-    for _ in 0..3 {
-        // The app may be away: that is what it is about.
-        let _ = block_on(client.get("/chat"));
-    }
-}
+use super::{
+    process::{Home, block_on, get, metric, try_get, until},
+    sink::{RULES, SECRET, Sink, app_at, app_until, ask, cli, free, missing, yaml},
+};
 
 #[test]
 fn an_outage_and_its_end_are_told_in_every_form() {
@@ -283,35 +168,6 @@ fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_d
 #[expect(clippy::disallowed_methods, reason = "a real process takes real time")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
-}
-
-/// An app that answers until this is dropped.
-fn app_until(address: SocketAddr) -> impl Drop {
-    struct Running(Option<thread::JoinHandle<()>>, std::sync::Arc<std::sync::atomic::AtomicBool>, SocketAddr);
-    impl Drop for Running {
-        fn drop(&mut self) {
-            self.1.store(true, std::sync::atomic::Ordering::SeqCst);
-            let _ = std::net::TcpStream::connect(self.2);
-            let _ = self.0.take().map(thread::JoinHandle::join);
-        }
-    }
-    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let listener = TcpListener::bind(address).expect("the port is free");
-    let seen = stop.clone();
-    let serving = thread::spawn(move || {
-        for stream in listener.incoming() {
-            if seen.load(std::sync::atomic::Ordering::SeqCst) {
-                return;
-            }
-            drop(stream);
-        }
-    });
-    Running(Some(serving), stop, address)
-}
-
-fn cli(home: &Home, words: &[&str]) -> String {
-    let output = outrigger().args(words).args(["--socket", &home.text("admin.sock")]).output().expect("runs");
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// A real Alertmanager.

@@ -1,0 +1,111 @@
+//! Open incidents of a real process that is killed: the next process knows them, tells nobody twice, and tells the end.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{
+    process::{Home, get, until},
+    sink::{Sink, app_until, cli, free, yaml},
+};
+
+/// A PagerDuty integration's routing key.
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A proxy that watches `app`, and tells a PagerDuty and a channel for all.
+fn watching(home: &Home, sink: &Sink, app: std::net::SocketAddr) -> String {
+    let http = sink.http;
+    yaml(
+        app,
+        &format!(
+            "store: {{state_dir: {}}}\nmonitors: {{app: {{url: 'tcp://{app}', every: 1s, timeout: 500ms}}}}\nalerts:\n  group: 0s\n  \
+             rules: {{monitor: {{critical: 0s, recover: 0s}}, no_traffic: off}}\n  channels:\n    \
+             oncall: {{pagerduty: {KEY}, pagerduty_url: 'http://127.0.0.1:{http}/pagerduty/v2/enqueue', severity: critical}}\n    \
+             team: {{slack: 'http://127.0.0.1:{http}/slack'}}\n",
+            home.text("state")
+        ),
+    )
+}
+
+fn event(line: &Value) -> Value {
+    serde_json::from_str(line["body"].as_str().expect("text")).expect("JSON")
+}
+
+fn is_open(admin: Option<std::net::SocketAddr>) -> bool {
+    get(admin, "/api/alerts").json().expect("JSON")["open"] == 1
+}
+
+#[test]
+fn an_incident_outlives_kill_9_is_not_told_again_and_its_end_is_told() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let app = free();
+    let home = Home::new("");
+    home.write(&watching(&home, &sink, app));
+    let mut proxy = home.start();
+    let first = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {}));
+    sink.wait_for("/slack", "CRITICAL", || {});
+    let since = get(proxy.admin, "/api/alerts").json().expect("JSON")["incidents"][0]["since"].clone();
+    let kept = || fs::read_to_string(home.path("state/notices-0.json")).expect("a file");
+    until("it is written that both were told", || {
+        let file: Value = serde_json::from_str(&kept()).expect("JSON");
+        let told = file["told"].as_object().and_then(|told| told.values().next()).cloned().unwrap_or_default();
+        told == serde_json::json!(["oncall", "team"]) && file["parcels"].as_array().is_some_and(Vec::is_empty)
+    });
+    assert!(!kept().contains(KEY), "no credential is in it");
+    proxy.signal("KILL");
+    drop(proxy);
+    // Still away: the same incident, and nobody hears of it again.
+    proxy = home.start();
+    until("the monitor has seen it again", || get(proxy.admin, "/api/monitors").text().contains("refused"));
+    until("the incident is open", || is_open(proxy.admin));
+    let shown = get(proxy.admin, "/api/alerts").json().expect("JSON");
+    assert_eq!((&shown["incidents"][0]["since"], &shown["kept"]), (&since, &true.into()), "{shown:#}");
+    assert!(cli(&home, &["alerts"]).contains("critical  monitor"));
+    proxy.signal("KILL");
+    drop(proxy);
+    assert_eq!((sink.more("/pagerduty/v2/enqueue", ""), sink.more("/slack", "")), (0, 0), "told once");
+    // It came back while nobody looked: the end is told to those who heard of the beginning.
+    let listening = app_until(app);
+    let proxy = home.start();
+    let last = event(&sink.wait_for("/pagerduty/v2/enqueue", "resolve", || {}));
+    assert_eq!((&last["dedup_key"], &last["event_action"]), (&first["dedup_key"], &"resolve".into()), "{last:#}");
+    sink.wait_for("/slack", "RECOVERED", || {});
+    until("nothing is open", || !is_open(proxy.admin));
+    assert_eq!((sink.more("/pagerduty/v2/enqueue", ""), sink.more("/slack", "")), (0, 0));
+    drop(listening);
+}
+
+#[test]
+fn a_rule_that_is_gone_after_the_restart_ends_its_incident_and_a_damaged_file_is_said() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let app = free();
+    let home = Home::new("");
+    let whole = watching(&home, &sink, app);
+    home.write(&whole);
+    let mut proxy = home.start();
+    sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {});
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit(), 0);
+    home.write(&whole.replace("monitor: {critical: 0s, recover: 0s}", "monitor: off"));
+    let mut proxy = home.start();
+    let over = event(&sink.wait_for("/pagerduty/v2/enqueue", "resolve", || {}));
+    assert!(over["payload"]["summary"].as_str().is_some_and(|text| text.ends_with("the rule monitor is gone")), "{over:#}");
+    proxy.signal("TERM");
+    assert_eq!(proxy.exit(), 0);
+    for damaged in ["{\"format\": 1, \"parcels\": [", "{\"format\": 9, \"parcels\": []}"] {
+        fs::write(home.path("state/notices-0.json"), damaged).expect("written");
+        let mut proxy = home.start();
+        assert_eq!(proxy.times_heard("a file of the state is not readable and is left out"), 1, "{damaged}");
+        assert!(!is_open(proxy.admin));
+        proxy.signal("TERM");
+        assert_eq!(proxy.exit(), 0);
+    }
+}
+
+#[test]
+fn without_a_directory_it_is_said_that_a_restart_forgets() {
+    let home = Home::new(&yaml(free(), "alerts: {}\n"));
+    let proxy = home.start();
+    assert_eq!(proxy.times_heard("a restart forgets them"), 1);
+    until("it is said", || cli(&home, &["alerts"]).contains("store.state_dir"));
+}
