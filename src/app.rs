@@ -137,6 +137,8 @@ pub struct App {
     admin: Mutex<Option<admin::Server>>,
     /// Alerts and their delivery.
     alerts: alerts::Watch,
+    /// Error reports.
+    reports: sentry::Reports,
     /// What is checked, and what was found out.
     monitors: monitors::Monitors,
     /// The ledger's thread; `None` at the end of the process.
@@ -201,6 +203,9 @@ impl App {
         let (mut inbound, mut outbound) = (inbound.unwrap_or_default(), outbound.unwrap_or_default());
         let census: [Arc<Census>; 2] = Default::default();
         let (next, (ready, prepared)) = (watch::Sender::new(None), mpsc::channel(2 * count));
+        let fetch = Fetch::new(resolver.clone());
+        // Before the first request can fail.
+        let reports = sentry::Reports::new(&fetch, config.sentry.as_ref());
         let mut workers = Vec::new();
         let (warm, wanted) = mpsc::channel(warm::WAITING);
         let mut wanted = Some(wanted);
@@ -221,7 +226,6 @@ impl App {
             };
             workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
-        let fetch = Fetch::new(resolver);
         auth::employ(&shared, &fetch, &telemetry);
         let watched = alerts::Watch::new(&config, &fetch, clock);
         let checked = monitors::Monitors::new(&config, shared.status.clone());
@@ -252,6 +256,7 @@ impl App {
                 addresses,
                 admin: Mutex::new(Some(server)),
                 alerts: watched,
+                reports,
                 monitors: checked,
                 keeper: Mutex::new(Some(keeper)),
                 works,
@@ -260,7 +265,7 @@ impl App {
         operator::register(&app);
         alerts::start(&app, &fetch);
         monitors::start(&app, &fetch);
-        sentry::start(&app, &fetch);
+        sentry::start(&app);
         approvals::start(&app, &fetch);
         store::say(app.redis.as_ref());
         ledger::say(&app);

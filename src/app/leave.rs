@@ -145,6 +145,9 @@ impl App {
         self.advance(Phase::Over);
         self.until_workers_end(deadline).await;
         self.works.clone().close(FLUSH / 4).await;
+        if tokio::time::timeout(FLUSH / 4, self.report()).await.is_err() {
+            tracing::warn!("the last error reports were not taken in time");
+        }
         self.alerts.courier.save().await;
         self.monitors.save().await;
         self.close_ledger(FLUSH / 2).await;

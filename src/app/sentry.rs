@@ -1,4 +1,9 @@
 //! Error reports of a running process: one task reads the last failures and sends them, within limits.
+//!
+//! With `sentry` in the file at the start nothing is missed, from the first request to the last one of the drain.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, Weak},
@@ -11,11 +16,14 @@ use serde_json::Value;
 
 use super::{App, Phase};
 use crate::{
-    clock,
+    clock::{self, Clock},
     config::{self, Secret},
     fetch::{Errand, Fetch},
     sentry::{Limits, Panic, Place, dropped, envelope, of_failure, of_panic},
-    telemetry::{failures::Filter, metrics::Family},
+    telemetry::{
+        failures::{Failures, Filter},
+        metrics::{Family, Metrics},
+    },
 };
 
 /// Time between two looks at the failures.
@@ -46,81 +54,126 @@ fn note_panics() {
     });
 }
 
-/// Starts the task; it ends with the process.
-pub fn start(app: &Arc<App>, fetch: &Fetch) {
-    tokio::spawn(watch(Arc::downgrade(app), fetch.clone()));
+/// The reports of a process: what was reported, and what may be.
+pub struct Reports {
+    fetch: Fetch,
+    /// One look at a time.
+    state: tokio::sync::Mutex<State>,
 }
 
-async fn watch(app: Weak<App>, fetch: Fetch) {
-    let (mut limits, mut after) = (Limits::default(), None);
-    loop {
-        tokio::time::sleep(LOOK).await;
-        let Some(held) = app.upgrade().filter(|app| app.phase() == Phase::Running) else { return };
-        let config = held.live().config.clone();
-        let Some(sentry) = &config.sentry else {
-            after = None;
-            continue;
-        };
-        note_panics();
-        look(&held, sentry, &config, &fetch, &mut limits, &mut after).await;
+#[derive(Default)]
+struct State {
+    limits: Limits,
+    /// The number of the last failure that was seen; `None`: the ring was not looked at yet.
+    after: Option<u64>,
+}
+
+/// What a look is about.
+struct About<'a> {
+    sentry: &'a config::Sentry,
+    service: &'a str,
+    failures: &'a Arc<Failures>,
+    metrics: &'a Metrics,
+    clock: Clock,
+}
+
+impl Reports {
+    /// Nothing is reported yet. With `sentry` at the start, all that fails from the first request on is reported, panics too.
+    pub fn new(fetch: &Fetch, sentry: Option<&config::Sentry>) -> Self {
+        let after = sentry.map(|_| 0);
+        sentry.into_iter().for_each(|_| note_panics());
+        Self { fetch: fetch.clone(), state: tokio::sync::Mutex::new(State { limits: Limits::default(), after }) }
     }
-}
 
-/// One look: what failed since the last is reported. `after` is the number of the last failure that was seen.
-async fn look(
-    app: &Arc<App>,
-    sentry: &config::Sentry,
-    config: &config::Config,
-    fetch: &Fetch,
-    limits: &mut Limits,
-    after: &mut Option<u64>,
-) {
-    let now = app.shared.clock.unix_millis();
-    let place =
-        Place { environment: sentry.environment.clone(), release: sentry.release.clone(), service: config.telemetry.service.clone() };
-    let count = |outcome: &str, n: u64| app.telemetry.metrics().shared().counter(Family::SentryEvents, &[outcome]).add(n);
-    let panics: Vec<Panic> = std::mem::take(&mut *PANICKED.lock());
-    let mut events: Vec<_> = panics.iter().map(|panic| of_panic(panic, &place, clock::unguessable_id(), app.shared.clock.wall())).collect();
-    for story in stories(app, after, now).await {
-        let chance = (clock::unguessable_id() % 1_000_000) as f64 / 1e6;
-        match dropped(&story) {
-            Some(_) => {}
-            None if chance >= sentry.sample && story["reason"] != "internal" => count("sampled_out", 1),
-            None => {
-                let at =
-                    story["timestamp"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok()).unwrap_or(app.shared.clock.wall());
-                events.push(of_failure(&story, &place, clock::unguessable_id(), at));
+    /// One look: what failed since the last is reported.
+    async fn look(&self, about: &About<'_>) {
+        let mut state = self.state.lock().await;
+        let wall = about.clock.wall();
+        let now = about.clock.unix_millis();
+        let place = Place {
+            environment: about.sentry.environment.clone(),
+            release: about.sentry.release.clone(),
+            service: about.service.to_owned(),
+        };
+        let count = |outcome: &str, n: u64| about.metrics.shared().counter(Family::SentryEvents, &[outcome]).add(n);
+        let panics: Vec<Panic> = std::mem::take(&mut *PANICKED.lock());
+        let mut events: Vec<_> = panics.iter().map(|panic| of_panic(panic, &place, clock::unguessable_id(), wall)).collect();
+        let (stories, more) = stories(about.failures, &mut state.after, now).await;
+        count("limited", more);
+        for story in stories {
+            let chance = (clock::unguessable_id() % 1_000_000) as f64 / 1e6;
+            match dropped(&story) {
+                Some(_) => {}
+                None if chance >= about.sentry.sample && story["reason"] != "internal" => count("sampled_out", 1),
+                None => {
+                    let at = story["timestamp"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok()).unwrap_or(wall);
+                    events.push(of_failure(&story, &place, clock::unguessable_id(), at));
+                }
             }
         }
-    }
-    for event in events {
-        if !limits.take(now) {
-            count("limited", 1);
-            continue;
+        for event in events {
+            if !state.limits.take(now) {
+                count("limited", 1);
+                continue;
+            }
+            let outcome = match envelope(event) {
+                Ok(bytes) => send(&self.fetch, &about.sentry.dsn, bytes, &mut state.limits, now, wall).await,
+                Err(_) => "failed",
+            };
+            count(outcome, 1);
         }
-        let outcome = match envelope(event) {
-            Ok(bytes) => send(fetch, &sentry.dsn, bytes, limits, now, app.shared.clock.wall()).await,
-            Err(_) => "failed",
-        };
-        count(outcome, 1);
     }
 }
 
-/// The failures since the last look, the oldest first. The first look only notes where the ring stands.
-async fn stories(app: &Arc<App>, after: &mut Option<u64>, now: u64) -> Vec<Value> {
-    let ring = app.telemetry.failures().clone();
+/// Starts the task; it ends with the process.
+pub fn start(app: &Arc<App>) {
+    tokio::spawn(watch(Arc::downgrade(app)));
+}
+
+async fn watch(app: Weak<App>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // What fails while the process leaves is reported too.
+        let Some(held) = app.upgrade().filter(|app| app.phase() < Phase::Over) else { return };
+        held.report().await;
+    }
+}
+
+impl App {
+    /// Reports what failed since the last time.
+    pub(super) async fn report(&self) {
+        let config = self.live().config.clone();
+        let Some(sentry) = &config.sentry else {
+            self.reports.state.lock().await.after = None;
+            return;
+        };
+        note_panics();
+        let about = About {
+            sentry,
+            service: &config.telemetry.service,
+            failures: self.telemetry.failures(),
+            metrics: self.telemetry.metrics(),
+            clock: self.shared.clock,
+        };
+        self.reports.look(&about).await;
+    }
+}
+
+/// The failures since the last look, the oldest first, and how many more there were. The first look only notes where the ring stands.
+async fn stories(ring: &Arc<Failures>, after: &mut Option<u64>, now: u64) -> (Vec<Value>, u64) {
+    let ring = ring.clone();
     let from = after.map_or_else(|| "0".to_owned(), |after| after.to_string());
     let asked = tokio::task::spawn_blocking(move || {
         let filter = Filter::read([("after", from.as_str()), ("limit", ROWS)], now).ok()?;
         Some(ring.find(&filter))
     });
-    let Ok(Some(found)) = asked.await else { return Vec::new() };
-    let newest = found["newest"].as_str().and_then(|text| text.parse().ok());
-    let first = after.is_none();
-    *after = newest.or(*after);
-    let Value::Array(mut stories) = found["failures"].clone() else { return Vec::new() };
+    let Ok(Some(found)) = asked.await else { return (Vec::new(), 0) };
+    let newest: Option<u64> = found["newest"].as_str().and_then(|text| text.parse().ok());
+    let Value::Array(mut stories) = found["failures"].clone() else { return (Vec::new(), 0) };
+    let Some(last) = std::mem::replace(after, newest.or(*after).or(Some(0))) else { return (Vec::new(), 0) };
     stories.reverse();
-    if first { Vec::new() } else { stories }
+    let more = newest.map_or(0, |newest| newest.saturating_sub(last)).saturating_sub(stories.len() as u64);
+    (stories, more)
 }
 
 /// Sends an envelope; gives the word of the outcome.
