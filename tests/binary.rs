@@ -4,6 +4,8 @@
 mod alerts;
 #[path = "binary/channels.rs"]
 mod channels;
+#[path = "binary/dashboards.rs"]
+mod dashboards;
 #[path = "binary/edits.rs"]
 mod edits;
 #[path = "binary/incidents.rs"]
@@ -16,10 +18,14 @@ mod logs;
 mod means;
 #[path = "binary/origin.rs"]
 mod origin;
+#[path = "binary/probes.rs"]
+mod probes;
 #[path = "binary/process.rs"]
 mod process;
 #[path = "binary/reloads.rs"]
 mod reloads;
+#[path = "binary/rules.rs"]
+mod rules;
 #[path = "binary/series.rs"]
 mod series;
 #[path = "binary/sink.rs"]

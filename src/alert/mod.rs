@@ -12,6 +12,8 @@ mod findings;
 mod hits;
 mod notice;
 #[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
 mod simulation;
 mod trail;
 

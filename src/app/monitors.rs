@@ -247,7 +247,8 @@ pub fn view(app: &App) -> Value {
         let week = track.history.between(now.saturating_sub(7 * DAY), now);
         json!({
             "name": &*monitor.name, "state": track.state().as_str(), "why": track.why(), "since": track.history.open().map(|past| time(past.from)),
-            "share_7d": week.share(), "down_seconds_7d": week.down as f64 / 1e3, "incidents": track.history.incidents.len(),
+            "share_7d": week.share(), "down_seconds_7d": week.down as f64 / 1e3, "watched_seconds_7d": week.watched as f64 / 1e3,
+            "incidents": track.history.incidents.len(),
         })
     };
     json!({"monitors": live.config.monitors.as_ref().map(|all| all.iter().map(of).collect::<Vec<_>>())})

@@ -69,6 +69,9 @@ struct ProviderReport {
     url: String,
     api: String,
     credential: String,
+    /// The version that the url ends in, such as `v1`.
+    #[serde(skip)]
+    version: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,7 +149,8 @@ impl DoorReport {
         self.certificates.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         for provider in &self.providers {
             writeln!(f, "  /{:<12} {} ({}; {})", provider.name, provider.url, provider.api, provider.credential)?;
-            if let Some(version) = provider.version() {
+            // Many clients write it too.
+            if let Some(version) = &provider.version {
                 writeln!(f, "  {:<13} the app's base URL ends in /{}, without /{version}: the url has it", "", provider.name)?;
             }
         }
@@ -167,19 +171,19 @@ impl DoorReport {
 }
 
 impl ProviderReport {
-    /// The version that the url ends in, such as `v1`. Many clients write it too.
-    fn version(&self) -> Option<&str> {
-        let last = self.url.rsplit('/').next()?;
-        last.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).map(|_| last)
-    }
-
     fn of(provider: &Provider) -> Self {
         let credential = match provider.keys.len() {
             0 => "the app's own credential passes through".to_owned(),
             1 => "1 key replaces the app's".to_owned(),
             n => format!("{n} keys replace the app's"),
         };
-        Self { name: provider.name.to_string(), url: provider.url.to_string(), api: provider.api.to_string(), credential }
+        Self {
+            name: provider.name.to_string(),
+            url: provider.url.to_string(),
+            api: provider.api.to_string(),
+            credential,
+            version: provider.version(),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     alert::{Counts, Facts, Gauge, Route, Standing, Totals},
     clock::{Instant, unix},
     config::{Measure, Severity, human},
-    policy::breaker,
-    store::ledger::{Measure as Sum, Question},
+    policy::{breaker, limits::Budget},
+    store::ledger::{Ledger, Measure as Sum, Question},
     telemetry::metrics::{Family, Kind, Value},
 };
 
@@ -96,21 +96,7 @@ fn gauges(app: &App, now: Instant, out: &mut Vec<Gauge>) {
         let says = format!("the process holds {} MiB of {} MiB", pressure.resident() >> 20, budget >> 20);
         out.push(Gauge { of: Measure::Memory, subject: "proxy".into(), value, says, ..Gauge::default() });
     }
-    for budget in app.shared.limits.budgets(now) {
-        let who = budget.who.as_deref().unwrap_or("everybody");
-        let subject: Arc<str> = format!("{} ({who})", budget.limit).into();
-        // One user who uses up what is his is no incident of the service.
-        let most = (who.contains("caller") || who.contains("address") || who.contains("client")).then_some(Severity::Low);
-        let part = format!("{} {}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window));
-        let value = budget.used as f64 / budget.amount.max(1) as f64;
-        let says = format!("{who} has used {part} (limit {})", budget.limit);
-        out.push(Gauge { of: Measure::Spend, subject: subject.clone(), value, says: says.clone(), most, ..Gauge::default() });
-        if let Some(left) = budget.spent_in.filter(|left| !left.is_zero()) {
-            let says = format!("{says}; at this rate it is spent in {}", human::wait(left));
-            let (value, scope) = (left.as_secs_f64(), budget.window.as_secs_f64());
-            out.push(Gauge { of: Measure::Projection, subject, value, scope, says, most });
-        }
-    }
+    app.shared.limits.budgets(now).into_iter().for_each(|budget| of_budget(&budget, out));
     for provider in live.providers.iter().filter(|provider| !provider.keys.is_empty()) {
         let resting = provider.keyring.resting(now);
         let value = resting as f64 / provider.keys.len() as f64;
@@ -122,6 +108,23 @@ fn gauges(app: &App, now: Instant, out: &mut Vec<Gauge>) {
         let value = identity.not_after as f64 - unix(wall).as_secs_f64();
         let says = format!("the certificate {} {}", identity.file, certificates::outlook(identity, wall).0);
         out.push(Gauge { of: Measure::Certificate, subject: format!("{door} {}", identity.file).into(), value, says, ..Gauge::default() });
+    }
+}
+
+/// A budget's use, and the time until it is spent.
+fn of_budget(budget: &Budget, out: &mut Vec<Gauge>) {
+    let who = budget.who.as_deref().unwrap_or("everybody");
+    let subject: Arc<str> = format!("{} ({who})", budget.limit).into();
+    // One user who uses up what is his is no incident of the service.
+    let most = (who.contains("caller") || who.contains("address") || who.contains("client")).then_some(Severity::Low);
+    let part = format!("{} {}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window));
+    let value = budget.used as f64 / budget.amount.max(1) as f64;
+    let says = format!("{who} has used {part} (limit {})", budget.limit);
+    out.push(Gauge { of: Measure::Spend, subject: subject.clone(), value, says: says.clone(), most, ..Gauge::default() });
+    if let Some(left) = budget.spent_in.filter(|left| !left.is_zero()) {
+        let says = format!("{says}; at this rate it is spent in {}", human::wait(left));
+        let (value, scope) = (left.as_secs_f64(), budget.window.as_secs_f64());
+        out.push(Gauge { of: Measure::Projection, subject, value, scope, says, most });
     }
 }
 
@@ -171,16 +174,113 @@ impl Usual {
         }
         self.hour = Some(hour);
         let ledger = app.shared.ledger.clone();
-        let asked = tokio::task::spawn_blocking(move || {
-            let words = [("from", "7d"), ("bucket", "hour")].map(|(key, value)| (key.into(), value.into()));
-            let answer = ledger.ask(&Question::read(words.into_iter(), hour * HOUR).ok()?).ok()?;
-            let of_day = |minute: u64| minute / 60 % 24;
-            let same = answer.rows.iter().filter(|row| of_day(u64::from(row.part.0)) == hour % 24 && u64::from(row.part.0) / 60 < hour);
-            let sum: u64 = same.map(|row| row.sums.get(Sum::NanoUsd)).sum();
-            // Days of which the ledger knows the whole hour.
-            let days = (hour.saturating_sub(u64::from(answer.since).div_ceil(60)) / 24).min(7);
-            (days > 0).then(|| sum / days)
-        });
+        let asked = tokio::task::spawn_blocking(move || usual(&ledger, hour));
         self.value = asked.await.ok().flatten();
+    }
+}
+
+/// Nano-dollars of the hour of the day of `hour` (hours since 1970): the mean of the last seven days, as far as the ledger knows them.
+fn usual(ledger: &Ledger, hour: u64) -> Option<u64> {
+    const HOUR: u64 = 3_600_000;
+    let words = [("from", "7d"), ("bucket", "hour")].map(|(key, value)| (key.into(), value.into()));
+    let answer = ledger.ask(&Question::read(words.into_iter(), hour * HOUR).ok()?).ok()?;
+    let of_day = |minute: u64| minute / 60 % 24;
+    let same = answer.rows.iter().filter(|row| of_day(u64::from(row.part.0)) == hour % 24 && u64::from(row.part.0) / 60 < hour);
+    let sum: u64 = same.map(|row| row.sums.get(Sum::NanoUsd)).sum();
+    // Days of which the ledger knows the whole hour.
+    let days = (hour.saturating_sub(u64::from(answer.since).div_ceil(60)) / 24).min(7);
+    (days > 0).then(|| sum / days)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        arrival::Door,
+        clock::Clock,
+        config::Unit,
+        store::ledger::{Entry, Outcome, Terms},
+        usage::{Usage, UsageSource},
+    };
+
+    #[test]
+    fn a_budget_is_its_use_and_the_time_that_is_left() {
+        let budget = Budget {
+            door: Door::Outbound,
+            limit: "budget".into(),
+            who: None,
+            unit: Unit::NanoUsd,
+            used: 20_000_000_000,
+            amount: 25_000_000_000,
+            window: Duration::from_secs(86_400),
+            spent_in: Some(Duration::from_secs(1_800)),
+        };
+        let of = |budget: &Budget| {
+            let mut out = Vec::new();
+            of_budget(budget, &mut out);
+            out
+        };
+        let gauges = of(&budget);
+        assert_eq!((gauges[0].of, gauges[0].value, gauges[0].most), (Measure::Spend, 0.8, None));
+        assert_eq!((gauges[1].of, gauges[1].value, gauges[1].scope), (Measure::Projection, 1_800.0, 86_400.0));
+        assert!(gauges[1].says.contains("everybody has used") && gauges[1].says.contains("it is spent in 30 min"), "{}", gauges[1].says);
+        let own = Budget { who: Some("caller ann".into()), spent_in: Some(Duration::ZERO), ..budget };
+        let gauges = of(&own);
+        assert_eq!((gauges.len(), gauges[0].most), (1, Some(Severity::Low)), "one user's own limit; spent is spent");
+    }
+
+    /// The book of a process that began `age` days before the hour; `spend` gives the nano-dollars of each hour, oldest first. The clock
+    /// then stands at the hour.
+    async fn book(hour: u64, age: u64, spend: impl Fn(u64) -> u64) -> Ledger {
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let terms = Terms {
+            dir: None,
+            interval: Duration::from_secs(1),
+            keep: [days(2), days(60), days(730)],
+            callers: 1_000,
+            size: 1 << 30,
+            grace: Duration::from_secs(3_600),
+            patience: Duration::from_millis(10),
+        };
+        let begin = hour - age * 24;
+        let ledger = Ledger::new(terms, Clock::fixed(UNIX_EPOCH + Duration::from_secs(begin * 3_600)));
+        let journal = ledger.worker();
+        for now in begin..=hour {
+            journal.push(Entry {
+                minute: u32::try_from(now * 60).expect("a minute"),
+                caller: "ann".into(),
+                inbound: None,
+                outbound: "chat".into(),
+                provider: "openai".into(),
+                model: "m".into(),
+                tier: "",
+                outcome: Outcome::Complete,
+                known: UsageSource::Provider.into(),
+                calls: 1,
+                usage: Usage::default(),
+                nano_usd: Some(spend(now)),
+                saved: (0, 0),
+            });
+            ledger.commit();
+            tokio::time::advance(Duration::from_secs(if now < hour { 3_600 } else { 0 })).await;
+        }
+        ledger
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_usual_hour_is_the_mean_of_the_same_hour_of_the_days_before() {
+        const HOUR: u64 = 500_002;
+        // Day by day more, and much more in the hours beside it and in the present one.
+        let spend = |hour: u64| match HOUR - hour {
+            0 => 50_000_000,
+            back if back % 24 == 0 => back / 24 * 1_000,
+            _ => 9_000_000,
+        };
+        assert_eq!(usual(&book(HOUR, 7, spend).await, HOUR), Some(4_000));
+        assert_eq!(usual(&book(HOUR, 30, spend).await, HOUR), Some(4_000), "a week, whatever was before");
+        assert_eq!(usual(&book(HOUR, 2, |hour| if hour == HOUR - 24 { 3_000 } else { 0 }).await, HOUR), Some(1_500));
+        assert_eq!(usual(&book(HOUR, 0, spend).await, HOUR), None, "nobody knows on the first day");
     }
 }

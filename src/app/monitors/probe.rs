@@ -29,8 +29,8 @@ pub(super) async fn check(fetch: &Fetch, monitor: &Monitor, outbound: Option<Soc
             errand.body = body.clone().into();
             errand
         }
-        Probe::Model { provider, api, model } => match outbound {
-            Some(door) => call(door, provider, *api, model),
+        Probe::Model { provider, api, versioned, model } => match outbound {
+            Some(door) => call(door, provider, *api, *versioned, model),
             None => return Check::Down("the outbound door is closed".to_owned()),
         },
     };
@@ -39,18 +39,20 @@ pub(super) async fn check(fetch: &Fetch, monitor: &Monitor, outbound: Option<Soc
 }
 
 /// A call of one token through our own door.
-fn call(door: SocketAddr, provider: &str, api: Api, model: &str) -> Errand {
+fn call(door: SocketAddr, provider: &str, api: Api, versioned: bool, model: &str) -> Errand {
     let host = if door.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], door.port())) } else { door };
     let message = json!([{"role": "user", "content": "ping"}]);
-    let (path, body) = match api {
-        Api::Anthropic => ("v1/messages".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
+    let (version, path, body) = match api {
+        Api::Anthropic => ("v1/", "messages".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
         Api::Gemini => (
-            format!("v1beta/models/{model}:generateContent"),
+            "v1beta/",
+            format!("models/{model}:generateContent"),
             json!({"contents": [{"parts": [{"text": "ping"}]}], "generationConfig": {"maxOutputTokens": 1}}),
         ),
-        _ => ("v1/chat/completions".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
+        _ => ("v1/", "chat/completions".to_owned(), json!({"model": model, "max_tokens": 1, "messages": message})),
     };
-    let mut errand = Errand::new(Method::POST, format!("http://{host}/{provider}/{path}")).json(&body);
+    let mut errand =
+        Errand::new(Method::POST, format!("http://{host}/{provider}/{}{path}", if versioned { version } else { "" })).json(&body);
     errand.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if api == Api::Anthropic {
         errand.headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));

@@ -80,6 +80,8 @@ pub enum Probe {
         provider: Arc<str>,
         /// Its wire format.
         api: Api,
+        /// Whether a call brings the version of the API. It does not where the provider's URL ends in one.
+        versioned: bool,
         /// The model.
         model: String,
     },
@@ -290,7 +292,7 @@ fn monitor(
             let place = build.seen.value(&format!("{path}.url"));
             match outbound.and_then(|door| door.providers.iter().find(|known| *known.name == *provider)) {
                 Some(known) if matches!(known.api, Api::OpenAi | Api::Anthropic | Api::Gemini) => {
-                    Probe::Model { provider: known.name.clone(), api: known.api, model }
+                    Probe::Model { provider: known.name.clone(), api: known.api, versioned: known.version().is_none(), model }
                 }
                 Some(known) => {
                     build.fault(

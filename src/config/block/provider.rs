@@ -33,6 +33,15 @@ pub struct Provider {
     pub keys: Vec<ProviderKey>,
 }
 
+impl Provider {
+    /// The version of the API that its URL ends in (`v1`); calls to it then have none of their own. `None`: calls bring the version.
+    pub fn version(&self) -> Option<String> {
+        let url = self.url.to_string();
+        let last = url.rsplit('/').next()?;
+        last.strip_prefix('v').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).map(|_| last.to_owned())
+    }
+}
+
 /// The wire format of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)]
