@@ -28,6 +28,8 @@ mod reloads;
 mod rules;
 #[path = "binary/series.rs"]
 mod series;
+#[path = "redis/server.rs"]
+mod server;
 #[path = "binary/sink.rs"]
 mod sink;
 #[path = "binary/status.rs"]

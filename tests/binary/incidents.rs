@@ -1,4 +1,5 @@
-//! Open incidents of a real process that is killed: the next process knows them, tells nobody twice, and tells the end.
+//! Open incidents of a real process that is killed: the next process knows them, tells nobody twice, and tells the end; with a real Redis,
+//! two replicas.
 
 use std::fs;
 
@@ -6,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     process::{Home, get, until},
+    server::Server,
     sink::{Sink, app_until, cli, free, yaml},
 };
 
@@ -71,6 +73,9 @@ fn an_incident_outlives_kill_9_is_not_told_again_and_its_end_is_told() {
     assert_eq!((&last["dedup_key"], &last["event_action"]), (&first["dedup_key"], &"resolve".into()), "{last:#}");
     sink.wait_for("/slack", "RECOVERED", || {});
     until("nothing is open", || !is_open(proxy.admin));
+    let watched = get(proxy.admin, "/api/monitors").json().expect("JSON")["monitors"][0].clone();
+    assert_eq!(watched["incidents"], 1, "one incident in the 90 days, over three processes: {watched:#}");
+    assert!(watched["down_seconds_7d"].as_f64() > Some(1.0), "{watched:#}");
     assert_eq!((sink.more("/pagerduty/v2/enqueue", ""), sink.more("/slack", "")), (0, 0));
     drop(listening);
 }
@@ -108,4 +113,34 @@ fn without_a_directory_it_is_said_that_a_restart_forgets() {
     let proxy = home.start();
     assert_eq!(proxy.times_heard("a restart forgets them"), 1);
     until("it is said", || cli(&home, &["alerts"]).contains("store.state_dir"));
+}
+
+#[test]
+fn with_redis_a_replica_that_is_killed_and_comes_back_tells_nothing_twice() {
+    let (Some(mut sink), Some(redis)) = (Sink::start(None), Server::start()) else { return };
+    let app = free();
+    let homes = [Home::new(""), Home::new("")];
+    for home in &homes {
+        let store = format!("store: {{redis: '{}', namespace: test, state_dir: ", redis.url());
+        home.write(&watching(home, &sink, app).replace("store: {state_dir: ", &store));
+    }
+    let kept = |home: &Home| {
+        let text = fs::read_to_string(home.path("state/notices-0.json")).unwrap_or_default();
+        serde_json::from_str::<Value>(&text).unwrap_or_default()
+    };
+    let open = |home: &Home| kept(home)["carry"]["open"].as_array().map(Vec::len);
+    let mut proxies = [homes[0].start(), homes[1].start()];
+    let first = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {}));
+    until("both have written that it is open", || homes.iter().all(|home| open(home) == Some(1)));
+    let telling = || homes.iter().position(|home| kept(home)["told"].as_object().is_some_and(|told| !told.is_empty()));
+    let teller = telling().expect("one of them has told");
+    proxies[teller].signal("KILL");
+    proxies[teller] = homes[teller].start();
+    until("the incident is open again", || is_open(proxies[teller].admin));
+    let listening = app_until(app);
+    let last = event(&sink.wait_for("/pagerduty/v2/enqueue", "resolve", || {}));
+    assert_eq!(last["dedup_key"], first["dedup_key"]);
+    until("both have ended it", || homes.iter().all(|home| open(home) == Some(0)));
+    assert_eq!(sink.more("/pagerduty/v2/enqueue", ""), 0, "one beginning and one end");
+    drop(listening);
 }
