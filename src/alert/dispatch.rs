@@ -37,8 +37,8 @@ pub struct Terms {
     pub tz: TimeZone,
     /// `telemetry.service`.
     pub service: String,
-    /// What stands before the anchor of a runbook.
-    pub runbooks: String,
+    /// The URL before the anchor of a runbook.
+    pub runbooks: Option<String>,
     /// Tells this process's notices from those of others.
     pub instance: String,
 }
@@ -242,7 +242,7 @@ impl Dispatch {
         incidents.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.since));
         let severity = incidents.first()?.severity;
         let more = more + incidents.len().saturating_sub(LONGEST);
-        let items = incidents.iter().take(LONGEST).map(|incident| Item::of(incident, &self.terms.runbooks)).collect();
+        let items = incidents.iter().take(LONGEST).map(|incident| Item::of(incident, self.terms.runbooks.as_deref())).collect();
         self.sent.push_back(now);
         self.next += 1;
         let id = format!("{}-{now}-{}", self.terms.instance, self.next);
@@ -297,7 +297,7 @@ mod tests {
             digest: Some(9 * 60),
             tz: TimeZone::UTC,
             service: "shop".into(),
-            runbooks: "r.md".into(),
+            runbooks: None,
             instance: "i".into(),
         }
     }

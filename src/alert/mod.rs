@@ -13,6 +13,7 @@ mod hits;
 mod notice;
 #[cfg(test)]
 mod rules_tests;
+pub mod runbook;
 #[cfg(test)]
 mod simulation;
 mod trail;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::engine::Incident;
+use super::{engine::Incident, runbook};
 use crate::config::{Severity, human};
 
 /// Why somebody is told.
@@ -76,8 +76,12 @@ pub struct Item {
     /// Who is hit.
     #[serde(default)]
     pub hit: Hit,
-    /// What to do.
-    pub runbook: String,
+    /// What to do, in a paragraph.
+    #[serde(default)]
+    pub advice: String,
+    /// Where more is said; `None`: nowhere.
+    #[serde(default)]
+    pub runbook: Option<String>,
 }
 
 /// Who is hit.
@@ -112,8 +116,8 @@ impl Hit {
 }
 
 impl Item {
-    /// An incident, with its runbook behind `runbooks`. Nobody is known to be hit yet.
-    pub fn of(incident: &Incident, runbooks: &str) -> Self {
+    /// An incident, with its runbook behind `runbooks`, a URL. Nobody is known to be hit yet.
+    pub fn of(incident: &Incident, runbooks: Option<&str>) -> Self {
         Self {
             id: incident.id.clone(),
             rule: incident.rule.to_string(),
@@ -123,7 +127,8 @@ impl Item {
             since: incident.since,
             until: incident.until,
             hit: Hit::default(),
-            runbook: format!("{runbooks}#{}", incident.of.as_str()),
+            advice: runbook::advice(incident.of.as_str()).to_owned(),
+            runbook: runbooks.map(|url| format!("{url}#{}", incident.of.as_str())),
         }
     }
 
@@ -152,7 +157,7 @@ impl Notice {
         format!("[{}] {word} {what}", self.service)
     }
 
-    /// The lines of an incident: what, who is hit, since when, what to do.
+    /// The lines of an incident: what, who is hit, since when, what to do. The link to a runbook is not among them: each form has its own.
     pub fn lines(&self, item: &Item) -> Vec<String> {
         let mut lines = vec![item.says.clone()];
         lines.extend(item.hit.says().map(|hit| format!("Hit: {hit}")));
@@ -161,8 +166,9 @@ impl Notice {
             Some(_) => format!("Lasted {} from {began}", item.lasted(self.at)),
             None => format!("Since {began}"),
         });
-        if self.kind != Kind::Resolved {
-            lines.push(format!("Runbook: {}", item.runbook));
+        // What is over, and a digest, want nothing to be done now.
+        if !matches!(self.kind, Kind::Resolved | Kind::Digest) && !item.advice.is_empty() {
+            lines.push(format!("What to do: {}", item.advice));
         }
         lines
     }
@@ -172,6 +178,7 @@ impl Notice {
         let mut text = self.title();
         for item in &self.items {
             text += &format!("\n\n{} {} ({})\n{}", item.rule, item.subject, item.severity.as_str(), self.lines(item).join("\n"));
+            text.extend(item.runbook.iter().map(|url| format!("\nRunbook: {url}")));
         }
         if self.more > 0 {
             text += &format!("\n\nand {} more: outrigger alerts", self.more);
@@ -180,7 +187,7 @@ impl Notice {
     }
 
     /// A notice that tries a channel.
-    pub fn test(at: u64, service: &str, runbooks: &str) -> Self {
+    pub fn test(at: u64, service: &str, runbooks: Option<&str>) -> Self {
         let item = Item {
             id: super::engine::id("test", "channel"),
             rule: "test".into(),
@@ -190,7 +197,8 @@ impl Notice {
             since: at,
             until: None,
             hit: Hit { callers: vec![("somebody".into(), 1)], caller_count: 1, routes: Vec::new(), nano_usd: Some(0) },
-            runbook: format!("{runbooks}#test"),
+            advice: runbook::advice("test").to_owned(),
+            runbook: runbooks.map(|url| format!("{url}#test")),
         };
         let id = format!("test-{at}");
         Self { id, kind: Kind::Test, severity: Severity::Warning, at, service: service.to_owned(), items: vec![item], more: 0 }

@@ -169,7 +169,7 @@ fn each_of_a_thousand_incidents_is_noticed_within_ten_seconds_and_nothing_else_i
         digest: None,
         tz: TimeZone::UTC,
         service: "shop".into(),
-        runbooks: "r".into(),
+        runbooks: None,
         instance: "i".into(),
     };
     let mut dispatch = Dispatch::new(terms);

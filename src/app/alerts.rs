@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{App, Phase};
 use crate::{
     admin::Refused,
-    alert::{Carry, Change, Dispatch, Engine, Incident, Item, Kind, Notice, Terms, What},
+    alert::{Carry, Change, Dispatch, Engine, Incident, Item, Kind, Notice, Terms, What, runbook},
     clock::{self, Clock},
     config::{self, Alerts, Severity},
     fetch::Fetch,
@@ -202,7 +202,7 @@ impl Looking {
 
     /// Repeats to Alertmanagers what goes on.
     fn renew(&self, app: &App, wall: u64) {
-        let items: Vec<Item> = self.engine.open().into_iter().map(|incident| Item::of(incident, &self.terms.runbooks)).collect();
+        let items: Vec<Item> = self.engine.open().into_iter().map(|incident| Item::of(incident, self.terms.runbooks.as_deref())).collect();
         let Some(worst) = items.iter().map(|item| item.severity).max() else { return };
         let service = app.live().config.telemetry.service.clone();
         let notice = Notice { id: String::new(), kind: Kind::Reminder, severity: worst, at: wall, service, items, more: 0 };
@@ -262,7 +262,8 @@ pub fn view(app: &App) -> Value {
     let incidents = open.iter().take(SHOWN).map(|incident| {
         json!({
             "id": incident.id, "rule": &*incident.rule, "subject": &*incident.subject, "severity": incident.severity.as_str(),
-            "since": time(incident.since), "says": incident.says, "runbook": format!("{}#{}", alerts.runbooks, incident.of.as_str()),
+            "since": time(incident.since), "says": incident.says, "what_to_do": runbook::advice(incident.of.as_str()),
+            "runbook": alerts.runbooks.as_ref().map(|url| format!("{url}#{}", incident.of.as_str())),
         })
     });
     let channels = app.alerts.courier.channels().into_iter().map(|state| {
@@ -289,7 +290,7 @@ pub async fn test(app: Arc<App>, name: &str) -> Result<Value, Refused> {
     let Some(alerts) = &live.config.alerts else {
         return Err(Refused::NotFound("there are no alerts: write `alerts` with a channel".to_owned()));
     };
-    let notice = Notice::test(app.shared.clock.unix_millis(), &live.config.telemetry.service, &alerts.runbooks);
+    let notice = Notice::test(app.shared.clock.unix_millis(), &live.config.telemetry.service, alerts.runbooks.as_deref());
     match app.alerts.courier.try_now(name, &notice).await {
         Ok(means) => Ok(json!({"channel": name, "means": means, "delivered": true})),
         Err(why) => Err(Refused::Conflict(why)),

@@ -6,6 +6,7 @@ use super::{
     control::{act, get},
     said::{Common, Failure, Said},
 };
+use crate::alert::runbook;
 
 /// What `alerts` takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,6 +24,11 @@ enum AlertsAct {
         /// The channel, as named in `alerts.channels`.
         name: String,
     },
+    /// Say what to do about incidents of a measure, or of every one. No proxy is asked.
+    Runbook {
+        /// The measure, such as error_rate.
+        measure: Option<String>,
+    },
 }
 
 /// `outrigger alerts`.
@@ -30,15 +36,30 @@ enum AlertsAct {
 /// # Errors
 /// The proxy cannot be reached, has no such channel, or the channel does not take the test.
 pub async fn alerts(common: &Common, args: AlertsArgs) -> Result<Said, Failure> {
-    if let Some(AlertsAct::Test { name }) = args.act {
-        let encoded = percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC);
+    if let Some(AlertsAct::Test { name }) = &args.act {
+        let encoded = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
         let done = act(common, &format!("/api/alerts/{encoded}/test"), None).await?;
         let means = done["means"].as_str().unwrap_or_default().to_owned();
         return Ok(Said::line(done, format!("{name} ({means}) has taken the test")));
     }
+    if let Some(AlertsAct::Runbook { measure }) = args.act {
+        return what_to_do(measure.as_deref());
+    }
     let page = get(common, "/api/alerts").await?;
     let text = told(&page);
     Ok(Said::new(page, text))
+}
+
+/// What to do about incidents of a measure.
+fn what_to_do(measure: Option<&str>) -> Result<Said, Failure> {
+    let known: Vec<&str> = runbook::measures().collect();
+    let wanted: Vec<&str> = known.iter().copied().filter(|one| measure.is_none_or(|measure| measure == *one)).collect();
+    if wanted.is_empty() {
+        return Err(Failure::Words(format!("{} is no measure; known are {}", measure.unwrap_or_default(), known.join(", "))));
+    }
+    let text: String = wanted.iter().map(|one| format!("{one}\n  {}\n", runbook::advice(one))).collect();
+    let all: serde_json::Map<String, Value> = wanted.iter().map(|one| ((*one).to_owned(), runbook::advice(one).into())).collect();
+    Ok(Said::new(all.into(), text))
 }
 
 /// The page as tables.

@@ -28,7 +28,7 @@ fn teams_discord_and_pagerduty_get_what_they_publish_after_a_refusal_too() {
     let home = Home::new(&yaml(
         app,
         &format!(
-            "alerts:\n  group: 0s\n  rules: {RULES}\n  channels:\n    teams: {{teams: {}}}\n    discord: {{discord: {}}}\n    \
+            "alerts:\n  group: 0s\n  runbooks: 'https://wiki.example/alerts'\n  rules: {RULES}\n  channels:\n    teams: {{teams: {}}}\n    discord: {{discord: {}}}\n    \
              oncall: {{pagerduty: {KEY}, pagerduty_url: {}}}\n",
             to("/fail/503/teams"),
             to("/fail/429/discord"),
@@ -39,7 +39,10 @@ fn teams_discord_and_pagerduty_get_what_they_publish_after_a_refusal_too() {
     let event = |line: &Value| serde_json::from_str::<Value>(line["body"].as_str().expect("text")).expect("JSON");
     let firing = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || ask(&proxy)));
     assert_eq!((&firing["payload"]["severity"], &firing["payload"]["class"]), (&"critical".into(), &"error_rate".into()), "{firing:#}");
-    sink.wait_for("/teams", "CRITICAL", || ask(&proxy));
+    assert_eq!(firing["links"][0]["href"], "https://wiki.example/alerts#error_rate", "{firing:#}");
+    let card = sink.wait_for("/teams", "CRITICAL", || ask(&proxy));
+    let text = card["body"].as_str().expect("text");
+    assert!(text.contains("What to do:") && text.contains("\"url\":\"https://wiki.example/alerts#error_rate\""), "{text}");
     sink.wait_for("/discord", "CRITICAL", || ask(&proxy));
     let counted = |channel: &str, outcome: &str| {
         metric(proxy.admin, &format!("outrigger_notices_total{{channel=\"{channel}\",outcome=\"{outcome}\"}}"))
@@ -66,7 +69,8 @@ fn notice(kind: Kind, n: usize) -> Notice {
         since: 1_800_000_000_000,
         until: (kind == Kind::Resolved).then_some(1_800_000_090_000),
         hit: Hit { callers: vec![("ann\u{7}<@U1>".into(), 7)], caller_count: 3, routes: Vec::new(), nano_usd: Some(1_230_000_000) },
-        runbook: "https://wiki.example/alerts#error_rate".into(),
+        advice: "Look here. ".repeat(if at == 2 { 500 } else { 3 }),
+        runbook: Some("https://wiki.example/alerts#error_rate".into()).filter(|_| at != 1),
     };
     Notice {
         id: "n-1".into(),

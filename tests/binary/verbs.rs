@@ -159,6 +159,8 @@ fn every_verb_says_one_document_of_json() {
     assert_eq!((&errors["failures"][0]["reason"], &errors["failures"][0]["kind"]), (&"no_route".into(), &"refused".into()), "{errors:#}");
     said(&["errors", "--status", "many", "--socket", &socket, "--json"], false);
     said(&["alerts", "--socket", &socket, "--json"], true);
+    said(&["alerts", "runbook", "error_rate", "--json"], true);
+    said(&["alerts", "runbook", "nothing", "--json"], false);
     said(&["alerts", "test", "nobody", "--socket", &socket, "--json"], false);
     assert_eq!(said(&["advise", "--since", "1h", "--socket", &socket, "--json"], true)["advice"][0]["saves_usd"], Value::Null);
     said(&["erase", "nobody", "--socket", &socket, "--json"], false);

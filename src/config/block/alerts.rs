@@ -44,8 +44,8 @@ pub struct Alerts {
     pub tz: TimeZone,
     /// A URL that is asked at each interval while the proxy serves.
     pub heartbeat: Option<(Secret, Duration)>,
-    /// What stands before the anchor of a runbook.
-    pub runbooks: String,
+    /// The URL before the anchor of a runbook. `None`: a notice says what to do, and has no link.
+    pub runbooks: Option<String>,
 }
 
 /// A stretch of each day, or of some days.
@@ -74,7 +74,7 @@ pub(in crate::config) struct Written {
     digest: W<OrOff<TimeOfDay>>,
     tz: W<Zone>,
     heartbeat: Option<WrittenHeartbeat>,
-    runbooks: String,
+    runbooks: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -195,8 +195,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
             .eg("\"09:00\""),
         Key::new("tz", ZONE, "The time zone of `quiet` and `digest`.").default("UTC").eg("Europe/Berlin"),
         Key::new("heartbeat", Kind::Table(&HEARTBEAT), "A URL that is asked while the proxy serves."),
-        Key::new("runbooks", TEXT, "What stands before `#anchor` in the link to a runbook.")
-            .default("deploy/runbooks/alerts.md")
+        Key::new("runbooks", TEXT, "Your runbook's URL: a notice, which says what to do anyway, then has a link to `URL#measure`.")
             .eg("\"https://wiki.example/outrigger/alerts\""),
     ],
 );
@@ -207,6 +206,10 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     if channels.is_empty() && written.heartbeat.is_none() && !build.seen.broken("alerts") {
         let message = "nobody is told: there is no channel; incidents stand in the log, in the metrics and in `outrigger alerts` alone";
         build.note(build.seen.key("alerts"), message);
+    }
+    if written.runbooks.as_deref().is_some_and(|url| HookUrl::word(url).is_err()) {
+        let message = "is not a URL, so nobody who is told could open it; write https://host/path";
+        build.fault(build.seen.value("alerts.runbooks"), message);
     }
     let quiet = written.quiet.into_iter().flatten();
     Some(Alerts {
@@ -272,6 +275,8 @@ mod tests {
         says(&format!("{IN}alerts: {{channels: {{a: {{severity: low}}}}}}\n"), "2:21", "`slack`");
         says(&format!("{IN}alerts: {{channels: {{a: {{webhook: 'http://h', secret: abc}}}}}}\n"), "2:54", "whsec_");
         says(&format!("{IN}alerts: {{channels: {{a: {{slack: 'hooks.slack.com/x'}}}}}}\n"), "2:32", "is not a URL");
+        says(&format!("{IN}alerts: {{runbooks: docs/alerts.md}}\n"), "2:20", "is not a URL");
+        assert_eq!(alerts("{}").runbooks, None);
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub fn alerts(notice: &Notice) -> Vec<Value> {
             "annotations": {
                 "summary": item.says,
                 "hit": item.hit.says().unwrap_or_default(),
-                "runbook_url": item.runbook,
+                "what_to_do": item.advice,
+                "runbook_url": item.runbook.as_deref().unwrap_or_default(),
             },
             "startsAt": time(item.since),
             "endsAt": time(item.until.unwrap_or(notice.at + LASTS)),

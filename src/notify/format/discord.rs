@@ -21,7 +21,10 @@ pub fn message(notice: &Notice) -> Value {
         .map(|item| {
             let title = cut(&format!("{} · {}", item.rule, item.subject), 256.min(room / 4));
             let text = cut(&notice.lines(item).join("\n"), room - 256.min(room / 4) - 40);
-            json!({"title": title, "description": text, "color": colour, "timestamp": super::time(item.since)})
+            let mut embed = json!({"title": title, "description": text, "color": colour, "timestamp": super::time(item.since)});
+            // The title is the link to the runbook.
+            item.runbook.iter().for_each(|url| embed["url"] = url.as_str().into());
+            embed
         })
         .collect();
     let left = notice.more + notice.items.len() - shown;

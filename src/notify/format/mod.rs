@@ -55,7 +55,8 @@ pub(super) mod tests {
                 routes: vec![(Arc::from("inbound chat"), 9)],
                 nano_usd: Some(1_230_000_000),
             },
-            runbook: "deploy/runbooks/alerts.md#error_rate".into(),
+            advice: "Read the log.".into(),
+            runbook: Some("https://wiki.example/alerts#error_rate".into()),
         };
         Notice {
             id: "n-1".into(),

@@ -33,8 +33,9 @@ pub fn events(notice: &Notice, routing_key: &str) -> Vec<Value> {
                 "timestamp": super::time(item.since),
                 "component": item.subject,
                 "class": item.rule,
-                "custom_details": {"says": cut(&item.says, 4_000), "hit": item.hit.says(), "runbook": item.runbook},
+                "custom_details": {"says": cut(&item.says, 4_000), "hit": item.hit.says(), "what_to_do": item.advice},
             },
+            "links": item.runbook.iter().map(|url| json!({"href": url, "text": "Runbook"})).collect::<Vec<_>>(),
         })
     };
     notice.items.iter().map(event).collect()

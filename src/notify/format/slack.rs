@@ -11,6 +11,8 @@ use crate::alert::Notice;
 const SECTION: usize = 3_000;
 /// Most characters of a header.
 const HEADER: usize = 150;
+/// Longest link to a runbook, in bytes; a longer one is left out.
+const LINK: usize = 1_000;
 /// Most blocks of a message.
 const BLOCKS: usize = 50;
 
@@ -47,8 +49,11 @@ pub fn message(notice: &Notice) -> Value {
             blocks.push(json!({"type": "divider"}));
         }
         let head = format!("*{} · {}* ({})", escaped(&item.rule), bounded(&item.subject, 300).replace('*', "∗"), item.severity.as_str());
-        let body = bounded(&notice.lines(item).join("\n"), SECTION - head.chars().count() - 1);
-        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": format!("{head}\n{body}"), "verbatim": true}}));
+        // Our own link is the only one: nothing else in the text becomes one.
+        let link = item.runbook.as_ref().map(|url| format!("\n<{}|Runbook>", escaped(url).replace('|', "%7C"))).unwrap_or_default();
+        let link = if link.len() <= LINK { link } else { String::new() };
+        let body = bounded(&notice.lines(item).join("\n"), SECTION - head.chars().count() - 1 - link.chars().count());
+        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": format!("{head}\n{body}{link}"), "verbatim": true}}));
     }
     let mut foot = format!("outrigger · {} · {}", escaped(&notice.service), super::time(notice.at));
     if notice.more > 0 {
@@ -86,6 +91,7 @@ mod tests {
             for n in [1, 2, 20, 80] {
                 let message = message(&notice(kind, n));
                 check(&message);
+                assert!(message.to_string().contains("<https://wiki.example/alerts#error_rate|Runbook>"), "the link can be opened");
                 // Slack reads mentions in `mrkdwn` alone; a header is plain text.
                 let read = message["blocks"].as_array().expect("blocks").iter().filter(|block| block["type"] != "header");
                 let text = read.map(Value::to_string).collect::<String>() + message["text"].as_str().expect("a text");

@@ -10,6 +10,8 @@ use crate::{
 
 /// Most incidents of a card.
 const ITEMS: usize = 8;
+/// Longest link to a runbook, in bytes; a longer one is left out.
+const LINK: usize = 300;
 /// Most characters of an incident's text.
 const TEXT: usize = 1_200;
 
@@ -43,10 +45,11 @@ pub fn message(notice: &Notice) -> Value {
             .into();
         // A line break of Adaptive Cards' Markdown is an empty line.
         let text = plain(&lines).replace('\n', "\n\n");
-        body.push(json!({
-            "type": "Container", "separator": true,
-            "items": [{"type": "FactSet", "facts": facts}, {"type": "TextBlock", "text": text, "wrap": true}],
-        }));
+        let mut items = vec![json!({"type": "FactSet", "facts": facts}), json!({"type": "TextBlock", "text": text, "wrap": true})];
+        if let Some(url) = item.runbook.as_ref().filter(|url| url.len() <= LINK) {
+            items.push(json!({"type": "ActionSet", "actions": [{"type": "Action.OpenUrl", "title": "Runbook", "url": url}]}));
+        }
+        body.push(json!({"type": "Container", "separator": true, "items": items}));
     }
     let left = notice.more + notice.items.len().saturating_sub(ITEMS);
     if left > 0 {

@@ -20,6 +20,7 @@ pub fn body(notice: &Notice) -> Value {
             "caller_count": item.hit.caller_count,
             "routes": item.hit.routes.iter().map(|(name, n)| json!({"name": name, "failures": n})).collect::<Vec<_>>(),
             "cost_usd": item.hit.nano_usd.map(crate::config::human::usd),
+            "what_to_do": item.advice,
             "runbook": item.runbook,
         })
     };
