@@ -4,9 +4,11 @@ use std::{
     env, fs,
     net::SocketAddr,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    sync::{
+        Condvar, Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     thread,
-    time::Duration,
 };
 
 use outrigger::cli::client::Client;
@@ -102,15 +104,30 @@ fn queries() -> Vec<(String, String)> {
     panels.iter().chain(panels.iter().flat_map(|row| row["panels"].as_array()).flatten()).flat_map(of).collect()
 }
 
-/// The app: some pages fail, some are slow.
-fn app(asked: &Asked) -> Reply {
-    match asked.line.as_str() {
-        "get /fail" => (503, "no".into()),
-        "get /slow" => {
-            thread::sleep(Duration::from_millis(200));
-            (200, "late".into())
+/// The app: some pages fail, and some wait until somebody asks for `/go`.
+#[derive(Default)]
+struct Pages {
+    /// How often `/go` was asked for.
+    gone: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Pages {
+    fn answer(&self, asked: &Asked) -> Reply {
+        let mut gone = self.gone.lock().expect("unpoisoned");
+        match asked.line.as_str() {
+            "get /fail" => return (503, "no".into()),
+            "get /go" => {
+                *gone += 1;
+                self.changed.notify_all();
+            }
+            line if line.starts_with("get /slow") => {
+                let before = *gone;
+                let _held = self.changed.wait_while(gone, |gone| *gone == before).expect("unpoisoned");
+            }
+            _ => {}
         }
-        _ => (200, "hello".into()),
+        (200, "hello".into())
     }
 }
 
@@ -208,13 +225,16 @@ fn traffic(proxy: &Proxy, round: u64) {
     {
         ask(model, &text, stream);
     }
-    line.into_iter().for_each(|one| one.join().expect("ends"));
+    while !line.iter().all(thread::JoinHandle::is_finished) {
+        let _ = block_on(inbound.get("/go"));
+    }
 }
 
 #[test]
 fn every_panel_is_answered_by_a_prometheus_that_scrapes_a_proxy_at_work() {
     let calls = AtomicU64::new(0);
-    let (app, provider) = (serve(app), serve(move |asked| provider(asked, &calls)));
+    let pages = Pages::default();
+    let (app, provider) = (serve(move |asked| pages.answer(asked)), serve(move |asked| provider(asked, &calls)));
     let receiver = serve(|_| (200, "{}".into()));
     let home = Home::new("");
     home.write(&yaml(app, provider, receiver, &home.text("state")));
