@@ -43,7 +43,7 @@ pub(super) fn note(
 /// Judges the head as a whole, when its empty line has come.
 pub(super) fn conclude(head: &Head, kind: Kind) -> Result<(), Refusal> {
     if kind == Kind::Request {
-        if !head.seen.has(Id::Host) && head.version == Version::Http11 {
+        if !head.lines.seen.has(Id::Host) && head.version == Version::Http11 {
             return Err(Refusal::NoHost);
         }
         if head.facts.chunked && head.facts.length.is_some() {
@@ -93,7 +93,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 /// `Transfer-Encoding` (RFC 9112 section 6.1): one `chunked` and nothing else.
 fn coding(head: &mut Head, value: &[u8]) -> Result<(), Refusal> {
-    if head.seen.has(Id::TransferEncoding) {
+    if head.lines.seen.has(Id::TransferEncoding) {
         return Err(Refusal::Coding);
     }
     if head.version == Version::Http10 {
@@ -112,7 +112,7 @@ fn coding(head: &mut Head, value: &[u8]) -> Result<(), Refusal> {
 
 /// `Host` (RFC 9112 section 3.2): one, and a valid one; beside an absolute target it may be empty, because the target counts.
 fn host(head: &Head, value: &[u8]) -> Result<(), Refusal> {
-    if head.seen.has(Id::Host) {
+    if head.lines.seen.has(Id::Host) {
         return Err(Refusal::TwoHosts);
     }
     let may_be_empty = head.form == Form::Absolute && head.version == Version::Http11;

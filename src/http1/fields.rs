@@ -10,16 +10,17 @@ use super::{
     class,
     head::{Field, Head},
     ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, Name},
+    lent::{Lent, Lines},
+    value::Value,
 };
 
 /// The fields of a request, of an answer, or behind a body.
 #[derive(Clone, Default)]
 pub struct Fields {
-    text: Vec<u8>,
-    list: Vec<Field>,
-    /// Names that are there. Only the bit of [`Id::Other`] may outlive its last field.
-    seen: IdSet,
+    lines: Lent,
 }
+
+const _: () = assert!(size_of::<Fields>() == size_of::<usize>());
 
 /// What names a field.
 pub trait Named {
@@ -52,67 +53,6 @@ impl<N: Named> Named for &N {
     }
 }
 
-/// A field's value, without the whitespace around it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Value<'a>(&'a [u8]);
-
-impl<'a> Value<'a> {
-    /// Its bytes.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
-    }
-
-    /// Its text.
-    ///
-    /// # Errors
-    /// A byte is not visible ASCII, a space or a tab.
-    pub fn to_str(self) -> Result<&'a str, NotText> {
-        if !class::is_visible(self.0) {
-            return Err(NotText);
-        }
-        std::str::from_utf8(self.0).map_err(|_| NotText)
-    }
-
-    /// Bytes.
-    pub fn len(self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether it has no byte.
-    pub fn is_empty(self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-/// A value has bytes that are no text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotText;
-
-impl AsRef<[u8]> for Value<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self.0
-    }
-}
-
-impl PartialEq<str> for Value<'_> {
-    fn eq(&self, other: &str) -> bool {
-        self.0 == other.as_bytes()
-    }
-}
-
-impl PartialEq<&str> for Value<'_> {
-    fn eq(&self, other: &&str) -> bool {
-        self.0 == other.as_bytes()
-    }
-}
-
-/// The value's length alone: a value may be a credential.
-impl fmt::Debug for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.len())
-    }
-}
-
 impl Fields {
     /// No fields.
     pub fn new() -> Self {
@@ -121,44 +61,44 @@ impl Fields {
 
     /// No fields, and room for `bytes` bytes of lines and for `fields` fields.
     pub fn with_room(bytes: usize, fields: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), list: Vec::with_capacity(fields), seen: IdSet::EMPTY }
+        Self { lines: Lent::with_room(bytes, fields) }
     }
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.lines.fields.len()
     }
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.lines.fields.is_empty()
     }
 
     /// Memory that they hold, used or not, in bytes.
     pub fn capacity(&self) -> usize {
-        self.text.capacity() + self.list.capacity() * size_of::<Field>()
+        self.lines.bytes.capacity() + self.lines.fields.capacity() * size_of::<Field>()
     }
 
     /// Known names that are there; [`Id::Other`] if other names may be there.
     pub fn seen(&self) -> IdSet {
-        self.seen
+        self.lines.seen
     }
 
     /// Whether there is a field of this name.
     #[inline]
     pub fn has(&self, name: impl Named) -> bool {
         let name = name.name();
-        self.seen.has(name.id()) && (name.id().is_known() || self.find(name).is_some())
+        self.lines.seen.has(name.id()) && (name.id().is_known() || self.find(name).is_some())
     }
 
     /// The value of the first field of this name.
     #[inline]
     pub fn get(&self, name: impl Named) -> Option<Value<'_>> {
         let name = name.name();
-        if !self.seen.has(name.id()) {
+        if !self.lines.seen.has(name.id()) {
             return None;
         }
-        self.find(name).map(|at| self.value_of(&self.list[at]))
+        self.find(name).map(|at| self.value_of(&self.lines.fields[at]))
     }
 
     /// The value of the first field of this name as text; `None`: there is none, or its bytes are no text.
@@ -169,18 +109,18 @@ impl Fields {
 
     /// The values of all fields of this name, in their order.
     pub fn all<'a, N: Named + 'a>(&'a self, name: N) -> impl Iterator<Item = Value<'a>> + use<'a, N> {
-        let list: &[Field] = if self.seen.has(name.name().id()) { &self.list } else { &[] };
+        let list: &[Field] = if self.lines.seen.has(name.name().id()) { &self.lines.fields } else { &[] };
         list.iter().filter(move |field| self.is(field, name.name())).map(|field| self.value_of(field))
     }
 
     /// Names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (Name<'_>, Value<'_>)> {
-        self.list.iter().map(|field| (self.name_of(field), self.value_of(field)))
+        self.lines.fields.iter().map(|field| (self.name_of(field), self.value_of(field)))
     }
 
     /// Names, in their order; a name may come more than once.
     pub fn names(&self) -> impl Iterator<Item = Name<'_>> {
-        self.list.iter().map(|field| self.name_of(field))
+        self.lines.fields.iter().map(|field| self.name_of(field))
     }
 
     /// Gives a field this one value: in the place of the first field of its name if there is one, else behind all fields.
@@ -194,26 +134,30 @@ impl Fields {
     /// As [`Fields::insert`], with the value that `write` appends to what it is given.
     pub fn insert_with(&mut self, name: impl Named, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.name();
-        let place = if self.seen.has(name.id()) { self.find(name) } else { None };
+        let place = if self.lines.seen.has(name.id()) { self.find(name) } else { None };
         let Some(field) = self.line(name, write) else { return };
         match place {
-            None => self.list.push(field),
+            None => self.lines.fields.push(field),
             Some(place) => {
-                self.list[place] = field;
+                self.lines.fields[place] = field;
                 let mut at = 0;
-                let (text, list) = (&self.text, &mut self.list);
+                let Lines { bytes: text, fields: list, .. } = &mut *self.lines;
                 list.retain(|field| {
                     at += 1;
                     at - 1 <= place || !is(text, field, name)
                 });
             }
         }
-        self.seen.insert(name.id());
+        self.lines.seen.insert(name.id());
     }
 
     /// As [`Fields::insert`], with a number.
     pub fn insert_number(&mut self, name: impl Named, number: u64) {
-        self.insert_with(name, |out| write_number(out, number));
+        let name = name.name();
+        match name.id() {
+            id if id.is_known() && !self.lines.seen.has(id) => self.append_plain_with(id, |out| write_number(out, number)),
+            _ => self.insert_with(name, |out| write_number(out, number)),
+        }
     }
 
     /// Adds a field behind all others; what there is of this name stays.
@@ -221,12 +165,33 @@ impl Fields {
         self.append_with(name, |out| out.extend_from_slice(value.as_ref()));
     }
 
+    /// As [`Fields::append`], with a value that is known to have no control bytes: it is not looked through.
+    pub fn append_plain(&mut self, id: Id, value: impl AsRef<[u8]>) {
+        self.append_plain_with(id, |line| line.extend_from_slice(value.as_ref()));
+    }
+
+    /// As [`Fields::append_plain`], with the value that `write` appends to what it is given.
+    #[inline]
+    pub fn append_plain_with(&mut self, id: Id, write: impl FnOnce(&mut Vec<u8>)) {
+        let lines = &mut *self.lines;
+        let (at, name) = (lines.bytes.len(), id.name());
+        lines.bytes.extend_from_slice(name.as_bytes());
+        lines.bytes.extend_from_slice(b": ");
+        let value = lines.bytes.len();
+        write(&mut lines.bytes);
+        let value_len = (lines.bytes.len() - value) as u32;
+        debug_assert!(id.is_known() && class::text(&lines.bytes[value..]) == value_len as usize, "a known name, and no control bytes");
+        lines.bytes.extend_from_slice(b"\r\n");
+        lines.fields.push(Field { at: at as u32, value: value as u32, value_len, name_len: name.len() as u16, id });
+        lines.seen.insert(id);
+    }
+
     /// As [`Fields::append`], with the value that `write` appends to what it is given.
     pub fn append_with(&mut self, name: impl Named, write: impl FnOnce(&mut Vec<u8>)) {
         let name = name.name();
         if let Some(field) = self.line(name, write) {
-            self.list.push(field);
-            self.seen.insert(name.id());
+            self.lines.fields.push(field);
+            self.lines.seen.insert(name.id());
         }
     }
 
@@ -240,49 +205,49 @@ impl Fields {
     /// Takes every field of this name away. Gives whether there was one.
     pub fn remove(&mut self, name: impl Named) -> bool {
         let name = name.name();
-        if !self.seen.has(name.id()) {
+        if !self.lines.seen.has(name.id()) {
             return false;
         }
-        let before = self.list.len();
-        let (text, list) = (&self.text, &mut self.list);
+        let before = self.lines.fields.len();
+        let Lines { bytes: text, fields: list, .. } = &mut *self.lines;
         list.retain(|field| !is(text, field, name));
         if name.id().is_known() {
-            self.seen.remove(name.id());
+            self.lines.seen.remove(name.id());
         }
-        self.list.len() < before
+        self.lines.fields.len() < before
     }
 
     /// Takes every field of these known names away.
     pub fn remove_all(&mut self, mut ids: IdSet) {
         ids.remove(Id::Other);
-        if !self.seen.common(ids).is_empty() {
-            self.list.retain(|field| !ids.has(field.id));
-            self.seen = self.seen.without(ids);
+        if !self.lines.seen.common(ids).is_empty() {
+            self.lines.fields.retain(|field| !ids.has(field.id));
+            self.lines.seen = self.lines.seen.without(ids);
         }
     }
 
     /// Keeps the fields of which `keeps` says so.
     pub fn retain(&mut self, mut keeps: impl FnMut(Name<'_>, Value<'_>) -> bool) {
-        let (text, list) = (&self.text, &mut self.list);
+        let Lines { bytes: text, fields: list, .. } = &mut *self.lines;
         let mut seen = IdSet::EMPTY;
         list.retain(|field| {
-            let kept = keeps(Name::of_field(field.id, name_in(text, field)), Value(value_in(text, field)));
+            let kept = keeps(Name::of_field(field.id, name_in(text, field)), Value::of(value_in(text, field)));
             if kept {
                 seen.insert(field.id);
             }
             kept
         });
-        self.seen = seen;
+        self.lines.seen = seen;
     }
 
     /// Takes away the fields of one hop: [`HOP_BY_HOP`], and every field that `Connection` names but the [`ESSENTIAL`] ones (RFC 9110
     /// section 7.6.1). The call comes before the proxy adds fields: no peer can name an added field.
     pub fn remove_hop_by_hop(&mut self) {
-        if self.seen.common(HOP_BY_HOP).is_empty() {
+        if self.lines.seen.common(HOP_BY_HOP).is_empty() {
             return;
         }
         let (mut known, mut others) = (IdSet::EMPTY, Vec::new());
-        for option in self.all(Id::Connection).flat_map(|line| class::members(line.0)) {
+        for option in self.all(Id::Connection).flat_map(|line| class::members(line.as_bytes())) {
             match Id::of(option) {
                 Id::Other if option.eq_ignore_ascii_case(b"close") => {}
                 Id::Other => {
@@ -301,12 +266,12 @@ impl Fields {
 
     /// Gives each field the value that `instead` makes of its own; `None` leaves it.
     pub fn rewrite(&mut self, mut instead: impl FnMut(Name<'_>, Value<'_>) -> Option<Vec<u8>>) {
-        for at in 0..self.list.len() {
-            let field = self.list[at];
+        for at in 0..self.lines.fields.len() {
+            let field = self.lines.fields[at];
             let Some(value) = instead(self.name_of(&field), self.value_of(&field)) else { continue };
-            let name = name_in(&self.text, &field).to_vec();
+            let name = name_in(&self.lines.bytes, &field).to_vec();
             if let Some(field) = self.line(Name::of_field(field.id, &name), |out| out.extend_from_slice(&value)) {
-                self.list[at] = field;
+                self.lines.fields[at] = field;
             }
         }
     }
@@ -314,66 +279,75 @@ impl Fields {
     /// Adds copies of all of `others`' fields behind these.
     pub fn extend(&mut self, others: &Self) {
         for (name, value) in others.iter() {
-            self.append(name, value);
+            match name.id() {
+                Id::Other => self.append(name, value),
+                id => self.append_plain(id, value),
+            }
         }
     }
 
     /// The same fields, with room for `bytes` more bytes of lines and `fields` more fields.
     pub fn with_more(&self, bytes: usize, fields: usize) -> Self {
-        let mut more =
-            Self { text: Vec::with_capacity(self.text.len() + bytes), list: Vec::with_capacity(self.list.len() + fields), seen: self.seen };
-        more.text.extend_from_slice(&self.text);
-        more.list.extend_from_slice(&self.list);
-        more
+        let came = &*self.lines;
+        let mut lines = Lent::with_room(came.bytes.len() + bytes, came.fields.len() + fields);
+        let more = &mut *lines;
+        more.bytes.extend_from_slice(&came.bytes);
+        more.fields.extend_from_slice(&came.fields);
+        more.seen = came.seen;
+        Self { lines }
     }
 
     /// The same fields in no more memory than they need, for those that are kept.
     pub fn compact(&self) -> Self {
-        let bytes = self.list.iter().map(|field| field.value as usize - field.at as usize + field.value_len as usize + 2).sum();
-        let mut compact = Self { text: Vec::with_capacity(bytes), list: Vec::with_capacity(self.list.len()), seen: self.seen };
-        for field in &self.list {
-            let at = compact.text.len() as u32;
-            compact.text.extend_from_slice(&self.text[field.at as usize..end(field)]);
-            compact.text.extend_from_slice(b"\r\n");
-            compact.list.push(Field { at, value: at + (field.value - field.at), ..*field });
+        let came = &*self.lines;
+        let bytes = came.fields.iter().map(|field| field.value as usize - field.at as usize + field.value_len as usize + 2).sum();
+        let mut lines = Lent::to_measure(bytes, came.fields.len());
+        let compact = &mut *lines;
+        compact.seen = came.seen;
+        for field in &came.fields {
+            let at = compact.bytes.len() as u32;
+            compact.bytes.extend_from_slice(&came.bytes[field.at as usize..end(field)]);
+            compact.bytes.extend_from_slice(b"\r\n");
+            compact.fields.push(Field { at, value: at + (field.value - field.at), ..*field });
         }
-        compact
+        Self { lines }
     }
 
     /// Writes the lines of the fields; the empty line behind them is left to the caller.
     pub fn write(&self, out: &mut Vec<u8>) {
+        let Lines { bytes: text, fields: list, .. } = &*self.lines;
         let (mut from, mut to) = (0, 0);
-        for field in &self.list {
+        for field in list {
             let (at, end) = (field.at as usize, end(field));
             if at != to {
-                out.extend_from_slice(&self.text[from..to]);
+                out.extend_from_slice(&text[from..to]);
                 from = at;
             }
             to = end + 2;
-            if self.text.get(end..to) != Some(b"\r\n") {
-                out.extend_from_slice(&self.text[from..end]);
+            if text.get(end..to) != Some(b"\r\n") {
+                out.extend_from_slice(&text[from..end]);
                 out.extend_from_slice(b"\r\n");
                 (from, to) = (0, 0);
             }
         }
-        out.extend_from_slice(&self.text[from..to]);
+        out.extend_from_slice(&text[from..to]);
     }
 
     fn find(&self, name: Name<'_>) -> Option<usize> {
-        self.list.iter().position(|field| self.is(field, name))
+        self.lines.fields.iter().position(|field| self.is(field, name))
     }
 
     #[inline]
     fn is(&self, field: &Field, name: Name<'_>) -> bool {
-        is(&self.text, field, name)
+        is(&self.lines.bytes, field, name)
     }
 
     fn name_of(&self, field: &Field) -> Name<'_> {
-        Name::of_field(field.id, name_in(&self.text, field))
+        Name::of_field(field.id, name_in(&self.lines.bytes, field))
     }
 
     fn value_of(&self, field: &Field) -> Value<'_> {
-        Value(value_in(&self.text, field))
+        Value::of(value_in(&self.lines.bytes, field))
     }
 
     /// Writes a line behind the text; `None`: the name is no token.
@@ -382,14 +356,15 @@ impl Fields {
         if !is_name {
             return None;
         }
-        let at = self.text.len();
-        self.text.extend_from_slice(name.text());
-        self.text.extend_from_slice(b": ");
-        let value = self.text.len();
-        write(&mut self.text);
-        class::make_plain(&mut self.text[value..]);
-        let value_len = (self.text.len() - value) as u32;
-        self.text.extend_from_slice(b"\r\n");
+        let text = &mut self.lines.bytes;
+        let at = text.len();
+        text.extend_from_slice(name.text());
+        text.extend_from_slice(b": ");
+        let value = text.len();
+        write(text);
+        class::make_plain(&mut text[value..]);
+        let value_len = (text.len() - value) as u32;
+        text.extend_from_slice(b"\r\n");
         let name_len = name.text().len() as u16;
         Some(Field { at: at as u32, value: value as u32, value_len, name_len, id: name.id() })
     }
@@ -412,7 +387,7 @@ pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
 /// The fields of a head that was scanned; its bytes become theirs.
 impl From<Head> for Fields {
     fn from(head: Head) -> Self {
-        Self { text: head.bytes, list: head.fields, seen: head.seen }
+        Self { lines: head.lines }
     }
 }
 

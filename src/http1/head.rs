@@ -8,6 +8,7 @@ use std::{fmt, ops::Range};
 use super::{
     class,
     ids::{Id, IdSet, Name},
+    lent::Lent,
 };
 
 /// The version that a message names (RFC 9110 section 2.5).
@@ -128,11 +129,9 @@ pub(super) struct Facts {
 /// The head of a request or an answer, or a trailer section. [`super::Scanner`] fills it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Head {
-    pub(super) bytes: Vec<u8>,
-    pub(super) fields: Vec<Field>,
+    pub(super) lines: Lent,
     /// The path of an absolute-form target that has a query and no path: `/` and the query.
     pub(super) path_apart: Vec<u8>,
-    pub(super) seen: IdSet,
     pub(super) doubled: IdSet,
     pub(super) facts: Facts,
     /// Where the empty line begins that ends the head.
@@ -156,22 +155,20 @@ impl Head {
 
     /// Empties it and keeps its memory.
     pub fn clear(&mut self) {
-        let (mut bytes, mut fields, mut path_apart) =
-            (std::mem::take(&mut self.bytes), std::mem::take(&mut self.fields), std::mem::take(&mut self.path_apart));
-        bytes.clear();
-        fields.clear();
+        let (mut lines, mut path_apart) = (std::mem::take(&mut self.lines), std::mem::take(&mut self.path_apart));
+        lines.clear();
         path_apart.clear();
-        *self = Self { bytes, fields, path_apart, ..Self::default() };
+        *self = Self { lines, path_apart, ..Self::default() };
     }
 
     /// The bytes, as they came.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.lines.bytes
     }
 
     /// Memory that it holds, used or not, in bytes.
     pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.fields.capacity() * size_of::<Field>() + self.path_apart.capacity()
+        self.lines.bytes.capacity() + self.lines.fields.capacity() * size_of::<Field>() + self.path_apart.capacity()
     }
 
     /// The version that the message names.
@@ -186,12 +183,12 @@ impl Head {
 
     /// A request's method as it stands there.
     pub fn method_text(&self) -> &[u8] {
-        self.word.of(&self.bytes)
+        self.word.of(&self.lines.bytes)
     }
 
     /// A request's target as it stands there.
     pub fn target(&self) -> &[u8] {
-        self.target.of(&self.bytes)
+        self.target.of(&self.lines.bytes)
     }
 
     /// The form of a request's target.
@@ -202,7 +199,7 @@ impl Head {
     /// A request's path and query as origin-form has them (RFC 9112 section 3.2.1); `*` for the whole server, and for an absolute
     /// target of OPTIONS without path and query (section 3.2.4); empty for CONNECT.
     pub fn path_and_query(&self) -> &[u8] {
-        match (self.path.of(&self.bytes), self.form) {
+        match (self.path.of(&self.lines.bytes), self.form) {
             ([], Form::Absolute) if !self.path_apart.is_empty() => &self.path_apart,
             ([], Form::Absolute) if self.method == Method::Options => b"*",
             ([], Form::Absolute) => b"/",
@@ -214,7 +211,7 @@ impl Head {
     /// says, whoever sends the request on sets Host; HTTP/1.0 may have neither.
     pub fn host(&self) -> Option<&[u8]> {
         match self.form {
-            Form::Absolute | Form::Authority => Some(self.authority.of(&self.bytes)),
+            Form::Absolute | Form::Authority => Some(self.authority.of(&self.lines.bytes)),
             Form::Origin | Form::Asterisk => self.get(Id::Host),
         }
     }
@@ -226,43 +223,43 @@ impl Head {
 
     /// An answer's reason phrase.
     pub fn reason(&self) -> &[u8] {
-        self.word.of(&self.bytes)
+        self.word.of(&self.lines.bytes)
     }
 
     /// How many fields there are.
     pub fn len(&self) -> usize {
-        self.fields.len()
+        self.lines.fields.len()
     }
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.lines.fields.is_empty()
     }
 
     /// The fields, in their order.
     pub fn fields(&self) -> &[Field] {
-        &self.fields
+        &self.lines.fields
     }
 
     /// A field's name, in its case.
     pub fn name(&self, field: &Field) -> &[u8] {
-        &self.bytes[field.at as usize..][..usize::from(field.name_len)]
+        &self.lines.bytes[field.at as usize..][..usize::from(field.name_len)]
     }
 
     /// A field's value, without the whitespace around it.
     pub fn value(&self, field: &Field) -> &[u8] {
-        &self.bytes[field.value as usize..][..field.value_len as usize]
+        &self.lines.bytes[field.value as usize..][..field.value_len as usize]
     }
 
     /// Names and values, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|field| (self.name(field), self.value(field)))
+        self.lines.fields.iter().map(|field| (self.name(field), self.value(field)))
     }
 
     /// Whether there is a field of this name.
     #[inline]
     pub fn has(&self, id: Id) -> bool {
-        self.seen.has(id)
+        self.lines.seen.has(id)
     }
 
     /// Whether there are two or more fields of this name.
@@ -273,27 +270,27 @@ impl Head {
 
     /// The names that are there.
     pub fn seen(&self) -> IdSet {
-        self.seen
+        self.lines.seen
     }
 
     /// The value of the first field of this name.
     #[inline]
     pub fn get(&self, id: Id) -> Option<&[u8]> {
-        if !self.seen.has(id) {
+        if !self.lines.seen.has(id) {
             return None;
         }
-        self.fields.iter().find(|field| field.id == id).map(|field| self.value(field))
+        self.lines.fields.iter().find(|field| field.id == id).map(|field| self.value(field))
     }
 
     /// The values of all fields of this name, in their order.
     pub fn all(&self, id: Id) -> impl Iterator<Item = &[u8]> {
-        let fields: &[Field] = if self.seen.has(id) { &self.fields } else { &[] };
+        let fields: &[Field] = if self.lines.seen.has(id) { &self.lines.fields } else { &[] };
         fields.iter().filter(move |field| field.id == id).map(|field| self.value(field))
     }
 
     /// The values of all fields of this name, which need not be a known one.
     pub fn all_named<'a>(&'a self, name: Name<'a>) -> impl Iterator<Item = &'a [u8]> {
-        let fields: &[Field] = if self.seen.has(name.id()) { &self.fields } else { &[] };
+        let fields: &[Field] = if self.lines.seen.has(name.id()) { &self.lines.fields } else { &[] };
         fields.iter().filter(move |field| self.is_named(field, name)).map(|field| self.value(field))
     }
 
@@ -339,7 +336,7 @@ impl Head {
     /// Whether another protocol is offered or taken: `Connection` has `upgrade`, and there is an `Upgrade` (RFC 9110 section 7.8).
     /// HTTP/1.0 does not know this.
     pub fn upgrades(&self) -> bool {
-        self.facts.upgrade && self.seen.has(Id::Upgrade) && self.version == Version::Http11
+        self.facts.upgrade && self.lines.seen.has(Id::Upgrade) && self.version == Version::Http11
     }
 
     /// Whether WebSocket is among the protocols of [`Head::upgrades`] (RFC 6455 section 4.1).
@@ -366,7 +363,7 @@ impl Head {
 /// Names without values: those may be credentials.
 impl fmt::Debug for Head {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.fields.iter().map(|field| String::from_utf8_lossy(self.name(field)));
+        let names = self.lines.fields.iter().map(|field| String::from_utf8_lossy(self.name(field)));
         f.debug_struct("Head")
             .field("method", &self.method)
             .field("status", &self.status)

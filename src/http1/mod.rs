@@ -5,7 +5,9 @@
 //! | `class` | 2.2, 5; RFC 9110 5.5, 5.6 | which bytes may stand where |
 //! | `ids` | RFC 9110 16.3 | known field names by number, and sets of them |
 //! | `head` | 2.1 | [`Head`]: a head's bytes and where its fields stand in them |
+//! | `lent` | | what both are made of, lent from a store of the thread |
 //! | `fields` | 5 | [`Fields`]: the fields that policies read and change, and what is written of them |
+//! | `value` | 5.5 | [`Value`]: a field's value, as bytes and as text |
 //! | `scan` | 2 to 5 | [`Scanner`]: bytes become heads, or are refused |
 //! | `facts` | 3.2, 6, 9 | what fields say about framing and the connection, noted on the way |
 //! | `framing` | 6.3, 9.3 | [`Framing`]: which body follows, and whether another message may |
@@ -38,14 +40,17 @@ mod fields;
 mod framing;
 mod head;
 mod ids;
+mod lent;
 pub mod map;
 mod refusal;
 mod scan;
+mod value;
 
 pub use chunks::{Chunks, Piece, write_chunk, write_last, write_size};
-pub use fields::{Fields, Named, NotText, Value, write_number};
+pub use fields::{Fields, Named, write_number};
 pub use framing::Framing;
 pub use head::{Field, Form, Head, Method, Version};
 pub use ids::{ESSENTIAL, HOP_BY_HOP, Id, IdSet, NEVER_TRAILERS, Name};
 pub use refusal::Refusal;
 pub use scan::{Limits, Scanner};
+pub use value::{NotText, Value};

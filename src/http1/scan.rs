@@ -33,8 +33,6 @@ impl Default for Limits {
 
 /// Bytes of lines that a proxy adds to a head as a rule: there is room for them from the beginning.
 const ADDED: usize = 384;
-/// Fields of a usual head, with those that are added.
-const USUAL_FIELDS: usize = 16;
 
 /// What is scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +117,7 @@ impl Scanner {
             self.state = if self.kind == Kind::Trailers { State::Fields } else { State::FirstLine };
         }
         let mut taken = 0;
-        if head.bytes.len() > self.line as usize {
+        if head.lines.bytes.len() > self.line as usize {
             let Some(end) = memchr::memchr(b'\n', input) else {
                 self.keep(head, input)?;
                 return Ok(None);
@@ -132,17 +130,17 @@ impl Scanner {
         }
         taken += self.skip_empty_lines(&input[taken..])?;
         let rest = &input[taken..];
-        let shift = head.bytes.len();
+        let shift = head.lines.bytes.len();
         let within = &rest[..rest.len().min(self.room(head))];
         let lines = self.lines(head, within, shift);
         // What was read before a flaw can be told: the method and the target for a log.
         let scanned = lines.map_or(within.len(), |(scanned, _)| scanned);
-        if head.bytes.capacity() == 0 {
-            head.bytes.reserve(scanned + ADDED);
+        if head.lines.bytes.is_empty() {
+            head.lines.bytes.reserve(scanned + ADDED);
         }
-        head.bytes.extend_from_slice(&rest[..scanned]);
+        head.lines.bytes.extend_from_slice(&rest[..scanned]);
         let whole = lines?.1;
-        self.line = head.bytes.len() as u32;
+        self.line = head.lines.bytes.len() as u32;
         if whole {
             facts::conclude(head, self.kind)?;
             return Ok(Some(taken + scanned));
@@ -153,7 +151,7 @@ impl Scanner {
 
     /// Bytes that the head may still have.
     fn room(&self, head: &Head) -> usize {
-        (self.limits.bytes as usize).saturating_sub(head.bytes.len())
+        (self.limits.bytes as usize).saturating_sub(head.lines.bytes.len())
     }
 
     /// The end of the line that an earlier piece began. Whether it ended the head.
@@ -161,24 +159,24 @@ impl Scanner {
         if piece.len() > self.room(head) {
             self.keep(head, piece)?;
         }
-        head.bytes.extend_from_slice(piece);
-        if self.kind == Kind::Request && self.state == State::FirstLine && head.bytes == b"\r\n" {
-            head.bytes.clear();
+        head.lines.bytes.extend_from_slice(piece);
+        if self.kind == Kind::Request && self.state == State::FirstLine && head.lines.bytes == b"\r\n" {
+            head.lines.bytes.clear();
             self.skip_empty_lines(b"\r\n")?;
             return Ok(false);
         }
         // The bytes are lent out, because what is found in them is written beside them.
-        let bytes = std::mem::take(&mut head.bytes);
+        let bytes = std::mem::take(&mut head.lines.bytes);
         let scanned = self.lines(head, &bytes[self.line as usize..], self.line as usize);
-        head.bytes = bytes;
-        self.line = head.bytes.len() as u32;
+        head.lines.bytes = bytes;
+        self.line = head.lines.bytes.len() as u32;
         Ok(scanned?.1)
     }
 
     /// Keeps a line's beginning. Only control bytes are looked for.
     fn keep(&self, head: &mut Head, piece: &[u8]) -> Result<(), Refusal> {
         let within = &piece[..piece.len().min(self.room(head))];
-        if head.bytes[self.line as usize..].last() == Some(&b'\r') && within.first().is_some_and(|byte| *byte != b'\n') {
+        if head.lines.bytes[self.line as usize..].last() == Some(&b'\r') && within.first().is_some_and(|byte| *byte != b'\n') {
             return Err(Refusal::BareCr);
         }
         no_control(within)?;
@@ -189,7 +187,7 @@ impl Scanner {
                 _ => Refusal::HeadTooLarge,
             });
         }
-        head.bytes.extend_from_slice(piece);
+        head.lines.bytes.extend_from_slice(piece);
         Ok(())
     }
 
@@ -318,13 +316,10 @@ impl Scanner {
         while value_end > value && class::is_blank(line[value_end - 1]) {
             value_end -= 1;
         }
-        if head.fields.len() >= usize::from(self.limits.fields) {
+        if head.lines.fields.len() >= usize::from(self.limits.fields) {
             return Err(Refusal::TooManyFields);
         }
-        if head.fields.capacity() == 0 {
-            head.fields.reserve(USUAL_FIELDS);
-        }
-        head.fields.push(Field {
+        head.lines.fields.push(Field {
             at: at as u32,
             value: (at + value) as u32,
             value_len: (value_end - value) as u32,
@@ -334,10 +329,11 @@ impl Scanner {
         if TELLING.has(id) && self.kind != Kind::Trailers {
             facts::note(head, self.kind, &line[..end], name, id, value..value_end, &mut self.options)?;
         }
-        if head.seen.has(id) {
+        let seen = &mut head.lines.seen;
+        if seen.has(id) {
             head.doubled.insert(id);
         }
-        head.seen.insert(id);
+        seen.insert(id);
         Ok(Some(end + length))
     }
 
@@ -394,7 +390,7 @@ fn bad_version(text: &[u8]) -> Refusal {
 fn no_name(head: &Head, kind: Kind, line: &[u8]) -> Refusal {
     let name = class::token(line);
     match line.get(name) {
-        Some(b' ' | b'\t') if name == 0 && head.fields.is_empty() && kind != Kind::Trailers => Refusal::SpaceAfterStart,
+        Some(b' ' | b'\t') if name == 0 && head.lines.fields.is_empty() && kind != Kind::Trailers => Refusal::SpaceAfterStart,
         Some(b' ' | b'\t') if name == 0 => Refusal::Fold,
         Some(b'\n') if name == 0 => Refusal::BareLf,
         Some(b' ' | b'\t') if line[name..].iter().find(|byte| !class::is_blank(**byte)) == Some(&b':') => Refusal::SpaceBeforeColon,
