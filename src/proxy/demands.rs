@@ -216,10 +216,19 @@ impl Demands {
     /// # Errors
     /// A limit has no room, or the model has no price and needs one.
     pub async fn admit(&self, proxy: &Rc<Proxy>, exchange: &mut Exchange, stage: Applies) -> Result<(), Reject> {
+        if !self.asks(&exchange.ask, stage) {
+            return Ok(());
+        }
         match self.ask_limits(proxy, exchange, stage).await {
             Err(Reject::Limited(limited)) if limited.act != OnLimit::Refuse => Box::pin(acts::act(proxy, exchange, stage, limited)).await,
             done => done,
         }
+    }
+
+    /// Whether a limit is asked at `stage`, or refuses without being asked.
+    fn asks(&self, ask: &Ask, stage: Applies) -> bool {
+        let caused = || self.unpriced.is_some() || ask.call().and_then(caused).is_some();
+        self.own.as_ref().is_some_and(|keyed| keyed.set().applies(stage)) || stage == Applies::Misses && caused()
     }
 
     /// The dollars that the call is expected to cost; `None`: nobody knows.
@@ -253,7 +262,11 @@ impl Demands {
         // Inbound the time of the arrival serves: it saves a clock read.
         let now = if ask.door() == Door::Inbound { ask.arrival.at } else { Instant::now() };
         let until = ask.deadline().next(now).map(|(at, ..)| at);
-        let (lease, waited) = proxy.shared.limits.admit_in_line(&questions, now, until).await.map_err(Reject::Limited)?;
+        let limits = &proxy.shared.limits;
+        let (lease, waited) = match limits.admit_at_once(&questions, now) {
+            Some(admitted) => (admitted.map_err(Reject::Limited)?, None),
+            None => Box::pin(limits.admit_in_line(&questions, now, until)).await.map_err(Reject::Limited)?,
+        };
         if let Some(waited) = waited {
             // Time in line is not the proxy's own.
             ask.tries.wait(waited.time);

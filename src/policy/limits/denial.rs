@@ -2,13 +2,7 @@
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use smallvec::SmallVec;
-
-use super::{
-    Asked,
-    table::{Item, Meter},
-    told,
-};
+use super::{Items, Rules, table::Meter, told};
 use crate::{
     http1::Fields,
     reject::{Limited, Why},
@@ -20,8 +14,8 @@ const STORE_AWAY: Duration = Duration::from_secs(1);
 /// The questions of a request. At least one answer is no.
 #[derive(Debug)]
 pub(super) struct Denial<'a> {
-    pub(super) rules: SmallVec<[Asked<'a>; 4]>,
-    pub(super) items: SmallVec<[Item<'a>; 4]>,
+    pub(super) rules: Rules<'a>,
+    pub(super) items: Items<'a>,
     /// Microseconds since 1970.
     pub(super) now: u64,
     /// The limit that refuses because the store is away.

@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use smallvec::SmallVec;
-
 use super::{
     Asked, Rule,
     abroad::{Abroad, Holds},
@@ -24,7 +22,8 @@ use crate::{
 #[derive(Debug, Default)]
 #[must_use = "dropping a lease gives its tokens and dollars back"]
 pub struct Lease {
-    held: SmallVec<[Held; 2]>,
+    /// Not inline: a lease is handed on more often than it is made.
+    held: Vec<Held>,
     /// The charges of another replica in the shared store.
     abroad: Option<Box<Holds>>,
 }
@@ -135,7 +134,7 @@ impl Lease {
     }
 
     pub(super) fn held_abroad(holds: Holds) -> Self {
-        Self { held: SmallVec::new(), abroad: Some(Box::new(holds)) }
+        Self { held: Vec::new(), abroad: Some(Box::new(holds)) }
     }
 
     fn give_back_abroad(&mut self) {
@@ -170,7 +169,7 @@ impl Lease {
     pub(super) fn granted(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
-            level: asked.level,
+            level: asked.keys.level,
             key: item.key,
             reserved: item.charge,
             slot: item.answer.slot,
@@ -181,7 +180,7 @@ impl Lease {
             place: None,
             used: item.answer.used,
             resets: item.answer.resets,
-            who: asked.who.cloned(),
+            who: asked.keys.who.clone(),
         });
         Self { held: held.collect(), abroad: None }
     }
@@ -190,7 +189,7 @@ impl Lease {
     pub(super) fn unreserved(rules: &[Asked<'_>], items: &[Item<'_>]) -> Self {
         let held = rules.iter().zip(items).map(|(asked, item)| Held {
             rule: asked.rule.clone(),
-            level: asked.level,
+            level: asked.keys.level,
             key: item.key,
             reserved: 0,
             slot: 0,
@@ -200,7 +199,7 @@ impl Lease {
             place: None,
             used: 0,
             resets: 0,
-            who: asked.who.cloned(),
+            who: asked.keys.who.clone(),
         });
         Self { held: held.collect(), abroad: None }
     }

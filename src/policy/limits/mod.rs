@@ -99,7 +99,7 @@ pub struct LimitSet(Arc<[Arc<Rule>]>);
 pub struct Keyed {
     set: LimitSet,
     /// The keys of each limit; `None`: the limit is skipped, because its caller is unknown.
-    keys: SmallVec<[Option<Keys>; 4]>,
+    keys: SmallVec<[Option<Keys>; 2]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -169,7 +169,8 @@ impl Limits {
     }
 
     fn decide_here<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
-        let (rules, mut items) = gather(asks);
+        let (mut rules, mut items) = Gathered::default();
+        gather(asks, &mut rules, &mut items);
         if items.is_empty() {
             return Ok(Lease::default());
         }
@@ -192,6 +193,12 @@ impl Limits {
         }
     }
 
+    /// As [`Self::admit_in_line`], where nothing has to be waited for; `None`: there is a store, or a limit with a queue.
+    pub fn admit_at_once(&self, asks: &[Question<'_>], now: Instant) -> Option<Result<Lease, Box<Limited>>> {
+        let waits = self.inner.sharing.is_some() || asks.iter().any(|ask| ask.keyed.set.queues());
+        (!waits).then(|| self.admit(asks, now))
+    }
+
     /// As [`Self::admit`], with the limits counted in Redis too: one round trip, after memory has agreed. Without a store, or
     /// with nothing to count, it does not wait.
     pub async fn admit_shared(&self, asks: &[Question<'_>], now: Instant) -> Result<Lease, Box<Limited>> {
@@ -205,7 +212,8 @@ impl Limits {
     /// never refused; an amount above a limit is a debt.
     pub fn charge(&self, keyed: &Keyed, tokens: u64, nano_usd: u64, now: Instant) {
         let asks = [Question { keyed, demand: Demand { requests: 0, ..Demand::moved(0, 0) } }];
-        let (rules, items) = gather(&asks);
+        let (mut rules, mut items) = Gathered::default();
+        gather(&asks, &mut rules, &mut items);
         Lease::unreserved(&rules, &items).settle(tokens, nano_usd, now);
     }
 
@@ -371,28 +379,28 @@ impl Inner {
     }
 }
 
-/// The limits to ask, in the order of the asks, each with its rule.
-type Gathered<'a> = (SmallVec<[Asked<'a>; 4]>, SmallVec<[Item<'a>; 4]>);
+/// The limits to ask, in the order of the asks.
+type Rules<'a> = SmallVec<[Asked<'a>; 4]>;
+/// What each is asked. It is filled where it stands: it is large to be moved.
+type Items<'a> = SmallVec<[Item<'a>; 4]>;
+type Gathered<'a> = (Rules<'a>, Items<'a>);
 
 /// The question to which an [`Item`] belongs.
 #[derive(Debug, Clone, Copy)]
 struct Asked<'a> {
     rule: &'a Arc<Rule>,
-    level: u16,
-    shared: Option<u128>,
-    who: Option<&'a Arc<str>>,
+    keys: &'a Keys,
     /// Whether an admission counts as a decision.
     counts: bool,
 }
 
 impl Asked<'_> {
     fn whose(&self, key: Key) -> alert::Whose<'_> {
-        alert::Whose { key, level: self.level, who: self.who.map(|who| &**who) }
+        alert::Whose { key, level: self.keys.level, who: self.keys.who.as_deref() }
     }
 }
 
-fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
-    let (mut rules, mut items) = Gathered::default();
+fn gather<'a>(asks: &'a [Question<'a>], rules: &mut Rules<'a>, items: &mut Items<'a>) {
     for Question { keyed, demand } in asks {
         for (rule, keys) in keyed.set.0.iter().zip(&keyed.keys) {
             let Some(keys) = keys else { continue };
@@ -403,7 +411,7 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
                 continue;
             }
             let Some((check, charge)) = demand.of(rule.unit) else { continue };
-            rules.push(Asked { rule, level: keys.level, shared: keys.shared(), who: keys.who.as_ref(), counts: !demand.again });
+            rules.push(Asked { rule, keys, counts: !demand.again });
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
@@ -417,7 +425,6 @@ fn gather<'a>(asks: &'a [Question<'a>]) -> Gathered<'a> {
             });
         }
     }
-    (rules, items)
 }
 
 /// Counts an admission in the tallies of its limits. A check is not counted: the reservation that follows it is.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Lease, Limits, Question,
+    Gathered, Lease, Limits, Question,
     denial::Denial,
     gather,
     lines::{Lines, Turn},
@@ -185,7 +185,8 @@ impl Limits {
 
     /// The denial by a limit whose line has requests in it already. No counter is asked.
     fn occupied<'a>(&self, asks: &'a [Question<'_>], now: Instant) -> Option<Box<Denial<'a>>> {
-        let (rules, mut items) = gather(asks);
+        let (mut rules, mut items) = Gathered::default();
+        gather(asks, &mut rules, &mut items);
         let mut found = false;
         for (asked, item) in rules.iter().zip(&mut items) {
             if asked.rule.queue.is_some() && !item.observe && self.inner.lines.is_waiting(item.key) {

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::{
-    Asked, Inner, Question,
+    Asked, Gathered, Inner, Question,
     denial::Denial,
     deny::Denied,
     gather,
@@ -81,7 +81,8 @@ impl Sharing {
     /// Decides in memory, then in Redis. A future dropped half-way gives its reservations in memory back as a cancelled request
     /// does; a charge that Redis may have counted stays for its window.
     pub(super) async fn admit<'a>(&self, inner: &Arc<Inner>, asks: &'a [Question<'_>], now: Instant) -> Result<Lease, Box<Denial<'a>>> {
-        let (rules, mut items) = gather(asks);
+        let (mut rules, mut items) = Gathered::default();
+        gather(asks, &mut rules, &mut items);
         if items.is_empty() {
             return Ok(Lease::default());
         }
@@ -105,7 +106,7 @@ impl Sharing {
         match self.ask(&rules, &items).await {
             Ok(None) => {}
             Ok(Some((admitted, answers))) => {
-                let shared = rules.iter().zip(&mut items).enumerate().filter(|(_, (asked, _))| asked.shared.is_some());
+                let shared = rules.iter().zip(&mut items).enumerate().filter(|(_, (asked, _))| asked.keys.shared().is_some());
                 for ((at, (asked, item)), answer) in shared.zip(answers) {
                     item.answer = answer;
                     let held = &mut lease.held_mut()[at];
@@ -159,7 +160,7 @@ impl Sharing {
     fn known_as_spent(&self, rules: &[Asked<'_>], items: &mut [Item<'_>], now: u64) -> bool {
         let mut spent = false;
         for (asked, item) in rules.iter().zip(items).filter(|(_, item)| !item.observe && !item.force) {
-            if let Some(answer) = asked.shared.and_then(|key| self.denied.find(key, item, now)) {
+            if let Some(answer) = asked.keys.shared().and_then(|key| self.denied.find(key, item, now)) {
                 asked.rule.tally.spared.fetch_add(1, Relaxed);
                 item.answer = answer;
                 spent = true;
@@ -171,7 +172,7 @@ impl Sharing {
     /// Remembers the limits that Redis has refused.
     fn remember(&self, rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         for (asked, item) in rules.iter().zip(items).filter(|(_, item)| item.answer.refused && !item.observe) {
-            if let Some(key) = asked.shared {
+            if let Some(key) = asked.keys.shared() {
                 let stands = asked.rule.door == Door::Inbound && asked.rule.unit == Unit::Requests;
                 self.denied.remember(key, item, stands, now);
             }
@@ -199,7 +200,7 @@ impl Sharing {
     fn key(&self, asked: &Asked<'_>) -> Option<String> {
         // The identity begins with format version, kind, unit and window; the door and the name are in the hash as well.
         let terms = asked.rule.identity.splitn(5, ':').take(4).collect::<Vec<_>>().join(":");
-        asked.shared.map(|hash| self.store.tagged(&format!("{terms}:{hash:032x}")))
+        asked.keys.shared().map(|hash| self.store.tagged(&format!("{terms}:{hash:032x}")))
     }
 
     pub(super) fn hold(&self, asked: &Asked<'_>, slot: u64) -> Option<Hold> {

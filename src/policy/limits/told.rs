@@ -41,12 +41,12 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
     }
     let states = rules.iter().zip(items).map(|(asked, item)| {
         let until = if item.answer.refused { item.answer.wait.unwrap_or(item.answer.resets) } else { item.answer.resets };
-        (&**asked.rule, asked.level, item.answer.used, Duration::from_micros(until))
+        (&**asked.rule, asked.keys.level, item.answer.used, Duration::from_micros(until))
     });
     let mut headers = Fields::new();
     tell(states, &mut headers);
     let (asked, item) = worst.unwrap_or((&rules[0], &items[0]));
-    let remaining = asked.rule.capacity(asked.level).saturating_sub(item.answer.used);
+    let remaining = asked.rule.capacity(asked.keys.level).saturating_sub(item.answer.used);
     match asked.rule.unit {
         // Nobody knows when a request in flight ends.
         Unit::Concurrency => Box::new(Limited { why: Why::InFlight, ..*limited(asked, Some(SOON), 0, headers) }),
@@ -68,7 +68,7 @@ fn act(rules: &[Asked<'_>], items: &[Item<'_>]) -> OnLimit {
 
 /// A refusal by one limit.
 pub(super) fn limited(asked: &Asked<'_>, retry_after: Option<Duration>, remaining: u64, headers: Fields) -> Box<Limited> {
-    let (rule, level) = (asked.rule, asked.rule.level(asked.level));
+    let (rule, level) = (asked.rule, asked.rule.level(asked.keys.level));
     Box::new(Limited {
         limit: rule.name.clone(),
         number: rule.number,
@@ -102,13 +102,13 @@ pub(super) fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u16, u64, Duratio
     if enforced().next().is_none() {
         return;
     }
-    fields.append_with(Id::RatelimitPolicy, |line| {
+    fields.append_plain_with(Id::RatelimitPolicy, |line| {
         for (at, (rule, level, ..)) in enforced().enumerate() {
             line.extend_from_slice(if at > 0 { b", " } else { b"" });
             line.extend_from_slice(rule.level(level).policy.as_bytes());
         }
     });
-    fields.append_with(Id::Ratelimit, |line| {
+    fields.append_plain_with(Id::Ratelimit, |line| {
         for (at, (rule, level, used, until)) in enforced().enumerate() {
             line.extend_from_slice(if at > 0 { b", " } else { b"" });
             line.extend_from_slice(rule.quoted.as_bytes());
