@@ -34,7 +34,7 @@ pub use mode::Mode;
 pub use policy::*;
 pub use secrecy::is_secret_value;
 pub use tls::{Authorities, Identity, Pin};
-pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment};
+pub use values::{Glob, Origin, PathPattern, Scheme, Secret, Segment, next_segment};
 pub use web_origin::{Sent, WebOrigin};
 
 /// One running proxy. Built by [`read`] only.

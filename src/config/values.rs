@@ -215,23 +215,31 @@ impl PathPattern {
 
     /// Whether `path` (from `/`, without query) matches. `/a/**` matches `/a`, `/a/` and all below.
     pub fn matches(&self, path: &str) -> bool {
-        let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        let mut rest = Some(path.strip_prefix('/').unwrap_or(path));
         for segment in &self.segments {
             match segment {
                 Segment::Rest => return true,
-                Segment::One => match parts.next() {
+                Segment::One => match next_segment(&mut rest) {
                     Some(part) if !part.is_empty() => {}
                     _ => return false,
                 },
                 Segment::Literal(literal) => {
-                    if parts.next() != Some(literal.as_str()) {
+                    if next_segment(&mut rest) != Some(literal.as_str()) {
                         return false;
                     }
                 }
             }
         }
-        parts.next().is_none()
+        rest.is_none()
     }
+}
+
+/// Takes the text up to the next `/` off `rest`; `None`: there is no segment left.
+pub fn next_segment<'p>(rest: &mut Option<&'p str>) -> Option<&'p str> {
+    let text = rest.take()?;
+    let Some(slash) = memchr::memchr(b'/', text.as_bytes()) else { return Some(text) };
+    *rest = Some(&text[slash + 1..]);
+    Some(&text[..slash])
 }
 
 #[cfg(test)]

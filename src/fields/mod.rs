@@ -11,6 +11,12 @@ pub use claims::Claims;
 /// # Errors
 /// The flaw of the value.
 pub fn content_length(fields: &Fields) -> Result<Option<u64>, &'static str> {
+    let mut lines = fields.all(Id::ContentLength);
+    match (lines.next(), lines.next()) {
+        (None, _) => return Ok(None),
+        (Some(only), None) if let Some(length) = plain(only.as_bytes()) => return Ok(Some(length)),
+        _ => {}
+    }
     let mut length = None;
     for value in fields.all(Id::ContentLength) {
         for part in value.as_bytes().split(|b| *b == b',') {
@@ -22,6 +28,14 @@ pub fn content_length(fields: &Fields) -> Result<Option<u64>, &'static str> {
         }
     }
     Ok(length)
+}
+
+/// The number that is written as a length usually is: in at most 19 digits.
+fn plain(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 19 {
+        return None;
+    }
+    text.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
 /// A number of decimal digits alone.
@@ -74,6 +88,14 @@ mod tests {
             (&[("transfer-encoding", "chunked")], true),
         ] {
             assert_eq!(announce_body(&fields(list)), announced, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_alone_and_as_a_list_of_itself_is_the_same_number() {
+        for text in ["0", "7", "007", "1024", "9999999999999999999", "18446744073709551615", "18446744073709551616", "1 2", "+1", "", "x"] {
+            let alone = content_length(&fields(&[("content-length", text)]));
+            assert_eq!(alone.ok(), digits(text.as_bytes()).ok().map(Some), "{text}");
         }
     }
 

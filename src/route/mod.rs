@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use http::Method;
 
 use crate::{
-    config::{Match, Operation, Segment},
+    config::{Match, Operation, Segment, next_segment},
     http1::Fields,
     reject::Reject,
 };
@@ -49,6 +49,7 @@ pub struct Table<R> {
     /// All other rows; indexes ascend.
     others: Vec<u32>,
     names_models: bool,
+    names_hosts: bool,
 }
 
 impl<R> Table<R> {
@@ -65,7 +66,13 @@ impl<R> Table<R> {
             }
         }
         let names_models = rows.iter().any(|(matches, _)| !matches.models.is_empty());
-        Self { rows, by_segment, others, names_models }
+        let names_hosts = rows.iter().any(|(matches, _)| !matches.hosts.is_empty());
+        Self { rows, by_segment, others, names_models, names_hosts }
+    }
+
+    /// Whether a row names hosts: otherwise the host of a query is not looked at.
+    pub fn names_hosts(&self) -> bool {
+        self.names_hosts
     }
 
     /// The most specific row that matches.
@@ -75,6 +82,9 @@ impl<R> Table<R> {
 
     /// Like [`Table::find`], but refuses a path whose normal form leads to another route.
     pub fn find_unambiguous(&self, query: &Query<'_>) -> Result<Option<&R>, Reject> {
+        if self.rows.is_empty() {
+            return Ok(None);
+        }
         let found = self.find(query);
         for reading in liberal_readings(query.path) {
             let other = self.find(&Query { path: &reading, ..*query });
@@ -107,7 +117,7 @@ impl<R> Table<R> {
 
     /// Rows whose first segment can match, in order of precedence: two ascending lists, merged.
     fn candidates<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a (Match, R)> + use<'a, R> {
-        let first = path.strip_prefix('/').unwrap_or(path).split('/').next().unwrap_or_default();
+        let first = next_segment(&mut Some(path.strip_prefix('/').unwrap_or(path))).unwrap_or_default();
         let mut named = self.by_segment.get(first).map_or(&[][..], Vec::as_slice).iter().copied().peekable();
         let mut others = self.others.iter().copied().peekable();
         std::iter::from_fn(move || match (named.peek(), others.peek()) {

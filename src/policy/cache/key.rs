@@ -3,8 +3,6 @@
 
 use std::{fmt, str::FromStr};
 
-use smallvec::SmallVec;
-
 use super::CacheQuery;
 use crate::{clock, config, store::memory::TierKey};
 
@@ -194,33 +192,44 @@ struct Parts<'a> {
     secret: &'a [u8; 32],
     hasher: blake3::Hasher,
     /// Short parts that the hasher is to get: each call of it costs more than a few bytes.
-    waiting: SmallVec<[u8; AT_ONCE]>,
+    waiting: [u8; AT_ONCE],
+    /// How much of `waiting` is taken.
+    taken: usize,
     shown: Option<&'a mut Vec<KeyPart>>,
 }
 
 impl<'a> Parts<'a> {
     fn new(secret: &'a [u8; 32], shown: Option<&'a mut Vec<KeyPart>>) -> Self {
-        let waiting = SmallVec::from_slice(b"outrigger cache 1");
-        Self { secret, hasher: blake3::Hasher::new_keyed(secret), waiting, shown }
+        let mut parts = Self { secret, hasher: blake3::Hasher::new_keyed(secret), waiting: [0; AT_ONCE], taken: 0, shown };
+        parts.put(b"outrigger cache 1");
+        parts
     }
 
+    #[inline]
     fn hash(&mut self, bytes: &[u8]) {
         let length = (bytes.len() as u64).to_le_bytes();
-        if self.waiting.len() + length.len() + bytes.len() > AT_ONCE {
+        if self.taken + length.len() + bytes.len() > AT_ONCE {
             self.flush();
         }
-        self.waiting.extend_from_slice(&length);
-        if self.waiting.len() + bytes.len() <= AT_ONCE {
-            self.waiting.extend_from_slice(bytes);
+        self.put(&length);
+        if self.taken + bytes.len() <= AT_ONCE {
+            self.put(bytes);
         } else {
             self.flush();
             self.hasher.update(bytes);
         }
     }
 
+    /// Adds bytes for which there is room.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.waiting[self.taken..][..bytes.len()].copy_from_slice(bytes);
+        self.taken += bytes.len();
+    }
+
     fn flush(&mut self) {
-        self.hasher.update(&self.waiting);
-        self.waiting.clear();
+        self.hasher.update(&self.waiting[..self.taken]);
+        self.taken = 0;
     }
 
     fn text(&mut self, name: &str, value: &str) {

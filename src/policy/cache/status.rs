@@ -98,7 +98,7 @@ pub fn bypassed(reason: &'static str) -> String {
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
 pub fn mark_hit(headers: &mut Fields, entry: &Entry, now: Moment) {
     let ttl = entry.ttl(now);
-    headers.append_with(CACHE_STATUS, |out| {
+    headers.append_plain_with(CACHE_STATUS, |out| {
         out.extend_from_slice(if ttl < 0 { b"outrigger; hit; ttl=-" } else { b"outrigger; hit; ttl=" });
         write_number(out, ttl.unsigned_abs());
     });

@@ -78,8 +78,9 @@ pub(super) fn address(out: &mut Vec<u8>, address: IpAddr) {
 
 /// `value / 10^places` as a decimal number without trailing zeros.
 pub(in crate::telemetry) fn decimal(out: &mut Vec<u8>, value: u64, places: usize) {
-    if value < 10 && places == 0 {
-        return out.push(b'0' + value as u8);
+    if value < 100 && places == 0 {
+        let pair = &PAIRS[value as usize];
+        return out.extend_from_slice(if value < 10 { &pair[1..] } else { pair });
     }
     let mut digits = [b'0'; 32];
     let mut at = digits.len();
