@@ -32,22 +32,17 @@ impl Door {
     }
 }
 
-/// A peer's address in the forms in which it is written. Cheap to clone.
+/// A peer's address as it is written. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PeerText {
     /// As text; an IPv4-mapped address is unmapped.
     pub text: Arc<str>,
-    /// As a field value.
-    pub field: HeaderValue,
 }
 
 impl PeerText {
     /// The text of `peer`'s address.
     pub fn new(peer: SocketAddr) -> Self {
-        let text = peer.ip().to_canonical().to_string();
-        // An address is always valid in a field.
-        let field = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { text: text.into(), field }
+        Self { text: peer.ip().to_canonical().to_string().into() }
     }
 }
 
@@ -64,6 +59,17 @@ impl RequestId {
     /// A fresh unguessable number.
     pub fn fresh() -> Self {
         Self::Own(unguessable_id())
+    }
+
+    /// The id's bytes, which are visible ASCII. The digits of a number are written into `room`.
+    pub fn bytes<'a>(&'a self, room: &'a mut [u8; 32]) -> &'a [u8] {
+        match self {
+            Self::Own(number) => {
+                *room = digits(*number);
+                room
+            }
+            Self::Given(text) => text.as_bytes(),
+        }
     }
 
     /// The id's text. The digits of a number are written into `room`.
@@ -122,7 +128,7 @@ pub struct Arrival {
     pub door: Door,
     /// The TCP peer.
     pub peer: SocketAddr,
-    /// The peer's address as text and as a field value, made once per connection.
+    /// The peer's address as text, made once per connection.
     pub peer_text: PeerText,
     /// Whether the peer's connection uses TLS.
     pub tls: bool,

@@ -73,7 +73,13 @@ impl WorkerPart {
         let alive = Alive(alive);
         std::thread::Builder::new().name(name).spawn(move || {
             let tasks = LocalSet::new();
-            tasks.block_on(&runtime, self.run());
+            // A task of its own: what `block_on` runs itself is polled once more whenever any task is woken.
+            let ended = tasks.block_on(&runtime, async move { tokio::task::spawn_local(self.run()).await });
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
             // Exchanges still in hand end here, and are logged.
             drop(tasks);
             drop(alive);

@@ -31,6 +31,26 @@ pub enum Expect {
     Plenty,
 }
 
+/// Reads once and shows `look` the bytes that have come, before they are kept; `look` gives how many it has used up, and the others are
+/// appended to `input`. Gives the number of all that came, 0 at the end.
+pub fn poll_look<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    input: &mut BytesMut,
+    look: impl FnOnce(&[u8]) -> usize,
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut come = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut come))?;
+        let come = come.filled();
+        let used = if come.is_empty() { 0 } else { look(come) };
+        if used < come.len() {
+            input.extend_from_slice(&come[used..]);
+        }
+        Poll::Ready(Ok(come.len()))
+    })
+}
+
 /// Appends the bytes that have come on `stream` to `input`; gives their number, 0 at the end.
 pub fn poll_fill<S: AsyncRead + Unpin>(
     stream: &mut S,
@@ -39,12 +59,7 @@ pub fn poll_fill<S: AsyncRead + Unpin>(
     expect: Expect,
 ) -> Poll<io::Result<usize>> {
     match expect {
-        Expect::Little => SCRATCH.with_borrow_mut(|scratch| {
-            let mut come = ReadBuf::new(scratch);
-            ready!(Pin::new(stream).poll_read(cx, &mut come))?;
-            input.extend_from_slice(come.filled());
-            Poll::Ready(Ok(come.filled().len()))
-        }),
+        Expect::Little => poll_look(stream, cx, input, |_| 0),
         Expect::Plenty => {
             input.reserve(BULK);
             // The future may be dropped: it holds no bytes.

@@ -54,8 +54,10 @@ impl Outbox {
             self.front =
                 SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_else(|| Vec::with_capacity(2 * SMALL));
         }
-        self.front.extend_from_slice(&std::mem::take(&mut self.piece));
-        self.front.extend_from_slice(std::mem::take(&mut self.back));
+        if !self.piece.is_empty() || !self.back.is_empty() {
+            self.front.extend_from_slice(&std::mem::take(&mut self.piece));
+            self.front.extend_from_slice(std::mem::take(&mut self.back));
+        }
         &mut self.front
     }
 
@@ -96,9 +98,15 @@ impl Outbox {
         if self.written == self.front.len() {
             self.give_back();
         }
-        let of_piece = (sent - of_front).min(self.piece.len());
-        self.piece.advance(of_piece);
-        self.back = &self.back[sent - of_front - of_piece..];
+        if of_front < sent {
+            let of_piece = (sent - of_front).min(self.piece.len());
+            self.piece.advance(of_piece);
+            if self.piece.is_empty() {
+                // An idle connection holds no memory of what it has sent.
+                self.piece = Bytes::new();
+            }
+            self.back = &self.back[sent - of_front - of_piece..];
+        }
     }
 
     fn give_back(&mut self) {

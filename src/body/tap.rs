@@ -21,13 +21,18 @@ use super::{Body, BodyError};
 pub trait Observer {
     /// A piece passed.
     fn data(&mut self, piece: &Bytes);
+    /// The last piece passed, and the body has ended well: [`Self::data`] and [`Self::end`] at once.
+    fn last(&mut self, piece: &Bytes) {
+        self.data(piece);
+        self.end(End::Complete);
+    }
     /// Trailers passed.
     fn trailers(&mut self, _trailers: &HeaderMap) {}
     /// Whether a waiting body must end now, as broken ([`BodyError::Stopping`]).
     fn must_stop(&self) -> bool {
         false
     }
-    /// The body has ended. Called exactly once.
+    /// The body has ended. Called exactly once; [`Self::last`] counts.
     fn end(&mut self, end: End<'_>);
     /// Whether the reader has everything it needs: a break is then no failure, and the body ends well.
     fn is_over(&self) -> bool {
@@ -182,12 +187,17 @@ impl HttpBody for Tap {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(piece) = frame.data_ref() {
-                    this.observer.data(piece);
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    this.observer.trailers(trailers);
+                let ends = this.inner.is_end_stream();
+                match (frame.data_ref(), frame.trailers_ref()) {
+                    (Some(piece), _) if ends => {
+                        this.ended = true;
+                        this.observer.last(piece);
+                    }
+                    (Some(piece), _) => this.observer.data(piece),
+                    (None, Some(trailers)) => this.observer.trailers(trailers),
+                    (None, None) => {}
                 }
-                if this.inner.is_end_stream() {
+                if ends {
                     this.end(End::Complete);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -125,10 +125,18 @@ impl Progress {
         }
     }
 
-    /// Marks a request that has no body, or whose body was read before.
-    pub fn finish(&self) {
+    /// Nothing is left to send.
+    fn finish(&self) {
         self.done.set(true);
         self.changed.notify_waiters();
+    }
+
+    /// The progress of requests that have no body: done. All of a thread share it.
+    pub fn nothing() -> Rc<Self> {
+        thread_local! {
+            static NOTHING: Rc<Progress> = Rc::new(Progress { done: Cell::new(true), ..Progress::default() });
+        }
+        NOTHING.with(Rc::clone)
     }
 }
 

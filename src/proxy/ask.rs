@@ -56,8 +56,8 @@ pub struct Ask {
     pub(super) over: RefCell<Option<Rc<Over>>>,
     /// The cheaper model that a spent limit has sent the call to.
     pub(super) degraded: OnceCell<Degraded>,
-    /// Progress of the request's body.
-    pub upload: Rc<Progress>,
+    /// Progress of the request's body, if there is one.
+    upload: OnceCell<Rc<Progress>>,
     /// Progress of the tries.
     pub tries: TryLog,
     /// The body's room in the process's budget, for as long as a try may send the body.
@@ -132,7 +132,7 @@ impl Ask {
             deadline: OnceCell::new(),
             over: RefCell::default(),
             degraded: OnceCell::new(),
-            upload: Rc::default(),
+            upload: OnceCell::new(),
             tries: TryLog::default(),
             room: RefCell::new(None),
         })
@@ -150,7 +150,6 @@ impl Ask {
         if let Some(call) = self.call() {
             again.understood(Box::new(call.uncaused()));
         }
-        again.upload.finish();
         again
     }
 
@@ -190,6 +189,16 @@ impl Ask {
         let _ = self.request_id.set(running.request_id.clone());
     }
 
+    /// Progress of the request's body; of a request without one: done.
+    pub fn upload(&self) -> &Rc<Progress> {
+        self.upload.get_or_init(Progress::nothing)
+    }
+
+    /// The request has a body, whose progress is told from now on.
+    pub fn uploads(&self) -> &Rc<Progress> {
+        self.upload.get_or_init(Rc::default)
+    }
+
     /// The listener.
     pub fn door(&self) -> Door {
         self.arrival.door
@@ -213,6 +222,11 @@ impl Ask {
     /// Name of the route.
     pub fn route_name(&self) -> Arc<str> {
         self.route().map(|route| route.name.clone()).unwrap_or_default()
+    }
+
+    /// Name of the route, for those who only read it.
+    pub fn route_text(&self) -> &str {
+        self.route().map_or("", |route| &route.name)
     }
 
     /// Metric cells of the route.

@@ -270,7 +270,7 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, ai
     let now = Instant::now();
     ask.tries.begin(&aim.pool.target.name, now);
     ask.tries.key.set(key.and_then(|key| u16::try_from(key).ok()));
-    let (uri, mut headers) = request::addressed(sending, aim, key)?;
+    let (uri, mut headers) = request::addressed(&ask, sending, aim, key)?;
     let mut span = request::begin_span(&ask, aim, &uri, &mut headers, nth);
     let mut bill = match (&mut sending.funds, aim.provider) {
         (Some(funds), Some(provider)) => Some(funds.open_bill(&ask, provider, aim.model)),
@@ -281,7 +281,7 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, ai
         _ => body,
     };
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), ask.deadline(), now);
-    let tried = match forward::send(aim.pool, &ask.arrival, uri, headers, body, &ask.upload, bounds).await {
+    let tried = match forward::send(aim.pool, &ask.arrival, &uri, headers, body, ask.upload(), bounds).await {
         Err(failed) => without_answer(sending, &ask, aim, bill, failed),
         Ok(responded) => {
             ask.tries.last.set(Some(responded.took));
@@ -293,10 +293,14 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, ai
             judged::understand(proxy, sending, route, aim, bill, responded).await
         }
     };
-    let tried = tried.map(|tried| {
-        let refuses_usage = refuses_usage(&ask, aim, &tried);
-        Tried { refuses_usage, ..keyed::judge(&ask, aim, key, tried) }
-    });
+    let tried = match aim.provider {
+        // The app has no keys, and is asked for no usage.
+        None => tried,
+        Some(_) => tried.map(|tried| {
+            let refuses_usage = refuses_usage(&ask, aim, &tried);
+            Tried { refuses_usage, ..keyed::judge(&ask, aim, key, tried) }
+        }),
+    };
     if let Some(span) = &mut span {
         match tried.as_ref().map(|tried| &tried.answer) {
             Ok(Ok(attempted)) => span.status(attempted.head.status.as_u16()),

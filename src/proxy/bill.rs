@@ -232,7 +232,7 @@ impl Bill {
 
     /// Estimated tokens of the prompt. An unread prompt is estimated from its length: it is never free.
     fn prompt(&self, call: &ModelCall) -> u64 {
-        let unread = || provider::by_length(self.ask.upload.bytes.get());
+        let unread = || provider::by_length(self.ask.upload().bytes.get());
         call.facts.as_ref().map_or_else(unread, |facts| self.ratios().of(self.asked(call)).prompt(facts.estimated_input))
     }
 
@@ -351,7 +351,7 @@ impl Bill {
 
     /// The order of this call.
     fn order(&self, call: &ModelCall) -> Order {
-        let unread = || Usage { input: provider::by_length(self.ask.upload.bytes.get()), ..Usage::default() };
+        let unread = || Usage { input: provider::by_length(self.ask.upload().bytes.get()), ..Usage::default() };
         Order {
             provider: self.provider.clone(),
             model: self.model.clone().or_else(|| call.model.clone()),

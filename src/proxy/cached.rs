@@ -223,14 +223,14 @@ pub async fn fetch_and_fill(exchange: &mut Exchange, sending: Sending, fill: Box
 pub fn after(proxy: &Proxy, exchange: &Exchange, route: &LiveRoute, head: &AnswerHead) {
     let ask = &*exchange.ask;
     let arrival = &ask.arrival;
-    let now = proxy.shared.clock.moment();
+    let now = || proxy.shared.clock.moment();
     if arrival.door == Door::Inbound && !arrival.method.is_safe() && !exchange.cache.only_reads && ask.worker.live.caches {
         let query = query(arrival, &route.name, &[], None);
-        proxy.shared.cache.invalidate(query, head.status, &head.headers, now);
+        proxy.shared.cache.invalidate(query, head.status, &head.headers, now());
     }
     if head.status.is_success() || head.status.is_redirection() {
         for tag in &route.policies.purge {
-            proxy.shared.cache.purge_soon(&Purge { which: Which::Tag(tag.clone()), soft: false }, now);
+            proxy.shared.cache.purge_soon(&Purge { which: Which::Tag(tag.clone()), soft: false }, now());
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     arrival::Door,
     cause,
+    clock::http_date,
     config::Mode,
     http1::Id,
     message::AnswerHead,
@@ -43,7 +44,9 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
     super::fields::of_response(exchange, &mut head.headers);
     if !head.headers.has(Id::Date) {
         // RFC 9110 section 6.6.1.
-        head.headers.insert(Id::Date, ask.proxy.date());
+        // The time of the head is known: no clock is looked at.
+        let since = exchange.answer.own.unwrap_or_default() + ask.tries.waited.get();
+        head.headers.append_plain(Id::Date, http_date(ask.at + since));
     }
 }
 
@@ -64,7 +67,9 @@ fn let_pages_read(exchange: &Exchange, head: &mut AnswerHead) {
 
 /// `x-request-id`, if the answer has none: the id finds the line in the log.
 fn name_request(ask: &Ask, head: &mut AnswerHead) {
-    head.headers.add_missing(cause::REQUEST_ID, ask.request_id().text(&mut [0; 32]));
+    if !head.headers.has(cause::REQUEST_ID) {
+        head.headers.append_plain(cause::REQUEST_ID, ask.request_id().bytes(&mut [0; 32]));
+    }
 }
 
 /// `Cache-Status` with the reason, if the cache had no part in the answer.

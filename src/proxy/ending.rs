@@ -120,7 +120,7 @@ fn count(ending: &Ending) {
             ExchangeOutcome::Rejected => "refused",
             _ => "failed",
         };
-        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[ask.door().as_str(), &ask.route_name(), result]).inc();
+        ask.proxy.telemetry.metrics.counter(Family::CacheRefreshes, &[ask.door().as_str(), ask.route_text(), result]).inc();
         return;
     }
     ask.cells().requests.finish(&Finished {
@@ -176,7 +176,7 @@ fn strike(ending: &Ending) {
     ask.proxy.shared.hits.note(Struck {
         at: ask.proxy.shared.clock.moment().steady_millis(),
         door: ask.door().as_str(),
-        route: ask.route_name().as_ref().into(),
+        route: ask.route_text().into(),
         caller: ask.caller_name().unwrap_or_default().into(),
         target: ask.tries.target.borrow().as_deref().unwrap_or_default().into(),
     });
@@ -186,7 +186,7 @@ fn strike(ending: &Ending) {
 fn end_span(ending: &Ending, mut span: Span) {
     let (ask, answer) = (&ending.ask, &ending.answer);
     let Some(tracer) = &ask.proxy.telemetry.tracer else { return };
-    span.route(ask.door().as_str(), &ask.route_name());
+    span.route(ask.door().as_str(), ask.route_text());
     if answer.status != 0 {
         span.status(answer.status);
     }
@@ -276,7 +276,7 @@ impl Ending {
             upstream: ask.tries.last.get(),
             first_byte: answer.first_byte,
             first_token: ask.tries.first_token.get(),
-            bytes_in: answer.bytes_in + ask.upload.bytes.get(),
+            bytes_in: answer.bytes_in + ask.upload().bytes.get(),
             bytes_out: answer.bytes_out,
             // As for the model: the provider that was paid, also if another was asked.
             provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
@@ -286,7 +286,7 @@ impl Ending {
             tokens: tokens(&ending.charged),
             cost: ending.charged.nano_usd,
             outcome: ending.outcome,
-            ..asked(ask, &ask.route_name(), &mut Default::default())
+            ..asked(ask, ask.route_text(), &mut Default::default())
         });
     }
 }

@@ -7,8 +7,7 @@ use std::{
     time::Duration,
 };
 
-use http::{StatusCode, Uri, Version};
-use smallvec::SmallVec;
+use http::{StatusCode, Uri};
 
 use crate::{
     arrival::Arrival,
@@ -16,10 +15,10 @@ use crate::{
     clock::Instant,
     config::{Mode, Timeouts},
     http1::{Fields, Id},
-    message::{AnswerHead, RequestHead},
+    message::AnswerHead,
     policy::timeout::Deadline,
     reject::{Bound, Reject},
-    upstream::{self, Connection, Pool, Received, SendError},
+    upstream::{self, Connection, Outgoing, Pool, Received, SendError},
 };
 
 /// A response head that may go to the client, its body, and the connection it comes over.
@@ -33,7 +32,7 @@ pub struct Responded {
     /// From sending to the head.
     pub took: Duration,
     /// Words for the observed bounds that have passed.
-    pub overran: SmallVec<[&'static str; 2]>,
+    pub overran: Vec<&'static str>,
 }
 
 /// Why a try gave no answer.
@@ -97,10 +96,10 @@ impl TryBounds {
     }
 
     /// The observed bounds that a try of this length has passed.
-    fn overran(&self, took: Duration) -> SmallVec<[&'static str; 2]> {
+    fn overran(&self, took: Duration) -> Vec<&'static str> {
         let bounds = [("observed_response_header", self.response_header), ("observed_per_try", self.per_try)];
         let passed = |(word, bound): (&'static str, Option<Duration>)| bound.filter(|bound| took > *bound).map(|_| word);
-        if self.mode == Mode::Observe { bounds.into_iter().filter_map(passed).collect() } else { SmallVec::new() }
+        if self.mode == Mode::Observe { bounds.into_iter().filter_map(passed).collect() } else { Vec::new() }
     }
 }
 
@@ -110,7 +109,7 @@ impl TryBounds {
 pub async fn send(
     pool: &Rc<Pool>,
     arrival: &Arrival,
-    uri: Uri,
+    uri: &Uri,
     headers: Fields,
     body: Body,
     progress: &Rc<Progress>,
@@ -118,7 +117,7 @@ pub async fn send(
 ) -> Result<Responded, Failed> {
     let method = &arrival.method;
     let upgrade = headers.has(Id::Upgrade);
-    let head = RequestHead { method: method.clone(), uri, version: Version::HTTP_11, headers };
+    let head = Outgoing { method, uri, headers };
     let began = bounds.began;
     let enforced = bounds.enforced();
     // Pinned here and passed by reference: each move of a future by value costs its size twice.

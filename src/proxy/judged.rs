@@ -145,9 +145,12 @@ pub async fn understand(
 fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
     let Responded { mut head, body, connection, .. } = responded;
     let hint = (head.status.as_u16() >= 400).then(|| retry::hint(&head.headers, proxy.shared.clock.wall())).flatten();
-    let streams = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).is_some_and(provider::is_stream);
-    let bounds = ask.body_bounds(streams);
     let connection = Some(connection);
+    if bill.is_none() && ask.enforced_timeouts().is_none() {
+        return (Attempted { head, body, connection, bounds: TimeBounds::default(), reading: None }, hint);
+    }
+    let streams = head.headers.text(Id::ContentType).is_some_and(provider::is_stream);
+    let bounds = ask.body_bounds(streams);
     let Some(mut bill) = bill else { return (Attempted { head, body, connection, bounds, reading: None }, hint) };
     let reading = bill.answered(&head);
     let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(bill))));

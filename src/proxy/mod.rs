@@ -67,7 +67,7 @@ use crate::{
     },
     caller::{Caller, KnownBy, Proof},
     cause::{Join, WorkerCauses},
-    clock::{Chance, Instant, http_date},
+    clock::{Chance, Instant},
     config::{Applies, Bounds, CallerSource},
     in_place,
     message::Response,
@@ -312,7 +312,6 @@ impl Proxy {
 
     fn bound_upload(&self, ask: &Ask, door: &LiveDoor, body: Body) -> Result<Body, Reject> {
         if matches!(body, Body::Empty) {
-            ask.upload.finish();
             return Ok(body);
         }
         if let (Some(max), Some(announced)) = (door.bounds.max_body, body.exact_len())
@@ -325,7 +324,7 @@ impl Proxy {
             true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
             false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
         };
-        Ok(Body::stream(Upload::new(body, ask.upload.clone(), bounds).scrubbed(door.claims.clone())))
+        Ok(Body::stream(Upload::new(body, ask.uploads().clone(), bounds).scrubbed(door.claims.clone())))
     }
 
     /// The caller, from the first source that can be trusted.
@@ -339,11 +338,6 @@ impl Proxy {
             },
             None => caller(&door.caller, &ask.arrival, ask.proof()),
         }
-    }
-
-    /// The present second as a `Date` field.
-    pub fn date(&self) -> impl AsRef<[u8]> + use<> {
-        http_date(self.shared.clock.wall())
     }
 }
 
@@ -458,7 +452,7 @@ fn inbound_at(door: &LiveDoor, arrival: &Arrival, method: &Method) -> Result<usi
     let query = Query {
         path: arrival.path(),
         method,
-        host: arrival.host(),
+        host: if door.table.names_hosts() { arrival.host() } else { "" },
         headers: &arrival.headers,
         provider: None,
         operation: None,

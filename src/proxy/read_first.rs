@@ -107,5 +107,5 @@ async fn collect(ask: &Ask, max: u64, mut body: Body, trailers: bool) -> Result<
 }
 
 fn broken(ask: &Ask, error: &BodyError) -> Reject {
-    ask.upload.failure().map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure)
+    ask.upload().failure().map_or_else(|| Reject::BodyBroken(error.to_string().into()), super::client_failure)
 }

@@ -1,5 +1,7 @@
 //! The outgoing request of a try: fields and target.
 
+use std::borrow::Cow;
+
 use http::Uri;
 
 use super::{
@@ -25,9 +27,8 @@ use crate::{
 ///
 /// # Errors
 /// The request's path and the target's URL make no valid URI, or the path leads out of the base path.
-pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Uri, Fields), Reject> {
+pub(super) fn addressed<'a>(ask: &'a Ask, sending: &Sending, aim: &Aim<'_>, key: Option<usize>) -> Result<(Cow<'a, Uri>, Fields), Reject> {
     let mut fields = sending.fields();
-    let ask = &*sending.ask;
     let target = &aim.pool.target;
     let uri = match (ask.call(), aim.provider) {
         (Some(call), Some(provider)) => {
@@ -41,15 +42,18 @@ pub(super) fn addressed(sending: &Sending, aim: &Aim<'_>, key: Option<usize>) ->
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
             credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)).map(|key| &key.secret));
-            call.uri(provider, aim.model.map(|model| &**model), own)
+            Cow::Owned(call.uri(provider, aim.model.map(|model| &**model), own)?)
         }
         _ => {
             // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.
             fields.add_missing(Id::Host, &target.authority);
-            app_uri(&ask.arrival.uri, &target.origin.base, rewriting(ask, &mut fields))
+            match (rewriting(ask, &mut fields), &*target.origin.base) {
+                (None, "") => Cow::Borrowed(&ask.arrival.uri),
+                (policy, base) => Cow::Owned(app_uri(&ask.arrival.uri, base, policy)?),
+            }
         }
     };
-    Ok((uri?, fields))
+    Ok((uri, fields))
 }
 
 /// The route's policy for the path that the app sees, if it acts on this request; the app is told what it does not see.
@@ -100,7 +104,10 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
     let mut fields = headers::request(&ask.arrival, &forwarding);
     auth::strip(ask, &mut fields);
     if inbound {
-        fields.insert(cause::REQUEST_ID, ask.request_id().text(&mut [0; 32]));
+        match fields.has(cause::REQUEST_ID) {
+            true => fields.insert(cause::REQUEST_ID, ask.request_id().bytes(&mut [0; 32])),
+            false => fields.append_plain(cause::REQUEST_ID, ask.request_id().bytes(&mut [0; 32])),
+        }
     }
     match ask.token() {
         Some(token) => cause::announce(&mut fields, token),

@@ -12,7 +12,7 @@ use http::Method;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
-    headers,
+    Outgoing, headers,
     wire::{self, Unsendable, Wire},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     },
     fields::content_length,
     http1::{self, Framing, Head, Id, Limits, Refusal, Scanner},
-    message::{AnswerHead, RequestHead},
+    message::AnswerHead,
     reject::Fault,
 };
 
@@ -60,7 +60,7 @@ impl From<Refusal> for Lost {
 ///
 /// # Errors
 /// The target gave no answer, or the request's own body failed.
-pub async fn ask(wire: &wire::Shared, request: &RequestHead, body: Body, interim: Option<&Informed>) -> Result<(AnswerHead, Body), Lost> {
+pub async fn ask(wire: &wire::Shared, request: &Outgoing<'_>, body: Body, interim: Option<&Informed>) -> Result<(AnswerHead, Body), Lost> {
     let announced = content_length(&request.headers).ok().flatten();
     let unsent = match announced.or_else(|| body.exact_len()) {
         Some(0) => Unsent::Nothing,
@@ -69,13 +69,13 @@ pub async fn ask(wire: &wire::Shared, request: &RequestHead, body: Body, interim
     };
     wire.borrow_mut().begin(|out| write_head(out, request, unsent, announced.is_some()), body, unsent);
     let upgrade = request.headers.has(Id::Upgrade);
-    let mut asking = Asking { scanner: Scanner::answers(LIMITS), head: Head::new(), asked: &request.method, upgrade, interim, interims: 0 };
+    let mut asking = Asking { scanner: Scanner::answers(LIMITS), head: Head::new(), asked: request.method, upgrade, interim, interims: 0 };
     poll_fn(|cx| asking.poll(&mut wire.borrow_mut(), cx)).await?;
-    answered(wire, asking.head, &request.method, upgrade)
+    answered(wire, asking.head, request.method, upgrade)
 }
 
 /// Writes the request's head.
-fn write_head(out: &mut Vec<u8>, request: &RequestHead, unsent: Unsent, announced: bool) {
+fn write_head(out: &mut Vec<u8>, request: &Outgoing<'_>, unsent: Unsent, announced: bool) {
     out.extend_from_slice(request.method.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
@@ -124,8 +124,20 @@ impl Asking<'_> {
                     continue;
                 }
             }
-            match ready!(wire.poll_fill(cx, false)) {
-                Ok(1..) => {}
+            let mut scanned = Ok(None);
+            let read = wire.poll_look(cx, |come| {
+                scanned = self.scanner.scan(&mut self.head, come);
+                match &scanned {
+                    Ok(whole) => whole.unwrap_or(come.len()),
+                    Err(_) => 0,
+                }
+            });
+            match ready!(read) {
+                Ok(1..) => {
+                    if scanned?.is_some() && self.is_final()? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
                 Ok(0) => return Poll::Ready(Err(self.ended(wire))),
                 Err(error) => return Poll::Ready(Err(Lost::reset(format!("the connection broke: {error}")))),
             }
@@ -173,6 +185,12 @@ fn answered(shared: &wire::Shared, head: Head, asked: &Method, upgrade: bool) ->
         Framing::None | Framing::Length(0) => {
             wire.answer_ended(reusable);
             return Ok((parts, Body::Empty));
+        }
+        // All of it has come with the head: it needs no reader.
+        Framing::Length(length) if wire.input.len() as u64 == length && wire.has_sent_all() => {
+            let whole = std::mem::take(&mut wire.input).freeze();
+            wire.answer_ended(reusable);
+            return Ok((parts, Body::full(whole)));
         }
         Framing::Length(length) => Rest::Length(length),
         Framing::Chunked => Rest::Chunked(Box::default()),

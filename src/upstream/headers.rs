@@ -163,14 +163,18 @@ fn forwarded(arrival: &Arrival, out: &mut Fields) {
         let list = joined(out, Id::XForwardedFor, client);
         out.insert(Id::XForwardedFor, list);
     } else {
-        out.append(Id::XForwardedFor, client);
+        out.append_plain(Id::XForwardedFor, client);
     }
     if let Some(certificate) = &arrival.certificate {
         out.append(Id::XForwardedClientCert, &certificate.forwarded);
     }
-    out.add_missing(Id::XForwardedProto, if arrival.tls { "https" } else { "http" });
-    if let Some(host) = arrival.headers.get(Id::Host) {
-        out.add_missing(Id::XForwardedHost, host);
+    if !out.has(Id::XForwardedProto) {
+        out.append_plain(Id::XForwardedProto, if arrival.tls { "https" } else { "http" });
+    }
+    if let Some(host) = arrival.headers.get(Id::Host)
+        && !out.has(Id::XForwardedHost)
+    {
+        out.append_plain(Id::XForwardedHost, host);
     }
 }
 
@@ -184,7 +188,7 @@ fn via(out: &mut Fields, version: Version, via: &Via) {
         let list = joined(out, Id::Via, &[protocol.as_bytes(), via.name.as_bytes()].concat());
         out.insert(Id::Via, list);
     } else {
-        out.append_with(Id::Via, |line| {
+        out.append_plain_with(Id::Via, |line| {
             line.extend_from_slice(protocol.as_bytes());
             line.extend_from_slice(via.name.as_bytes());
         });

@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    SendError, Stream, Target,
+    Outgoing, SendError, Stream, Target,
     pool::Freed,
     slots::{self, Slot},
 };
@@ -30,7 +30,6 @@ use crate::{
     body::Body,
     config::Protocol,
     http1::{Fields, Id, IdSet, Value},
-    message::RequestHead,
     reject::Fault,
     telemetry::metrics::TargetCells,
 };
@@ -292,7 +291,7 @@ impl Drop for Seat {
 const CREDENTIALS: IdSet = IdSet::of(&[Id::Authorization, Id::ProxyAuthorization, Id::Cookie, Id::ApiKey, Id::XApiKey, Id::XGoogApiKey]);
 
 /// The request in HTTP/2's form: a whole target with its authority, and no `Expect`.
-pub fn request(head: &RequestHead, body: Body, target: &Target, interim: Option<&Informed>) -> Request<Body> {
+pub fn request(head: &Outgoing<'_>, body: Body, target: &Target, interim: Option<&Informed>) -> Request<Body> {
     let host = head.headers.get(Id::Host).map_or(target.authority.as_bytes(), Value::as_bytes);
     let mut parts = uri::Parts::default();
     parts.scheme = Some(if target.tls.is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
@@ -318,8 +317,8 @@ pub fn request(head: &RequestHead, body: Body, target: &Target, interim: Option<
 }
 
 /// Whether this proxy can send the request over HTTP/2.
-pub fn can_carry(head: &RequestHead) -> bool {
-    head.method != Method::CONNECT && head.uri.path() != "*"
+pub fn can_carry(head: &Outgoing<'_>) -> bool {
+    *head.method != Method::CONNECT && head.uri.path() != "*"
 }
 
 /// Whether the target says that it did not process the request: such a stream is safe to retry (RFC 9113 section 8.7).

@@ -18,10 +18,11 @@ use std::sync::{
     atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, Method, Uri};
 
 use crate::{
     config::{Origin, Protocol, Scheme, TargetTls},
+    http1::Fields,
     reject::{Bound, Fault, Reject},
 };
 
@@ -29,6 +30,17 @@ pub use connect::{Dial, Dialer, Stream};
 pub use pool::{Connection, Pool, Received};
 use slots::Slots;
 pub use wire::Tunnel;
+
+/// The head of a request on its way to a target. What it has of the request that came in is lent: nothing of it is copied.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The target, in origin-form.
+    pub uri: &'a Uri,
+    /// The fields.
+    pub headers: Fields,
+}
 
 /// A target of requests. Shared by all workers; the pools are not.
 #[derive(Debug)]

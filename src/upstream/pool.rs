@@ -15,7 +15,7 @@ use hyper::client::conn::TrySendError;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Dial, SendError, Stream, Target, answer,
+    Dial, Outgoing, SendError, Stream, Target, answer,
     http2::{self, Channels, Seat},
     slots::{self, Slot},
     wire::{self, Tunnel, Wire},
@@ -25,7 +25,7 @@ use crate::{
     body::Body,
     config::Protocol,
     http1::{Fields, Id},
-    message::{AnswerHead, RequestHead},
+    message::AnswerHead,
     reject::Fault,
     telemetry::metrics::TargetCells,
 };
@@ -131,7 +131,7 @@ impl Pool {
     /// connection: no byte of it had left. 1xx answers go to `interim`.
     pub async fn send(
         self: &Rc<Self>,
-        mut head: RequestHead,
+        mut head: Outgoing<'_>,
         mut body: Body,
         connect: Option<Duration>,
         now: Instant,
@@ -350,7 +350,7 @@ impl Connection {
 }
 
 /// Sends a request over an HTTP/1.1 connection of its own.
-async fn over_own(own: Own, head: RequestHead, body: Body, interim: Option<&Informed>, reused: bool) -> Result<Received, SendError> {
+async fn over_own(own: Own, head: Outgoing<'_>, body: Body, interim: Option<&Informed>, reused: bool) -> Result<Received, SendError> {
     let Some(wire) = own.wire.as_ref() else { return Err(broken("the connection is gone", reused)) };
     match answer::ask(wire, &head, body, interim).await {
         Ok((head, body)) => Ok(Received { head, body, connection: Connection::Own(own) }),

@@ -119,7 +119,7 @@ impl Wire {
 
     /// Sends the bytes that can be sent now. Ready when nothing is left to send, or nothing can be.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.unsendable.is_some() {
+        if self.unsendable.is_some() || self.has_sent_all() {
             return Poll::Ready(());
         }
         match ready!(self.poll_send_all(cx)) {
@@ -149,7 +149,9 @@ impl Wire {
                     // The end is known by the length: the body may say so too, and is not waited for.
                     let _ = Pin::new(&mut self.body).poll_frame(cx);
                 }
-                self.body = Body::Empty;
+                if !matches!(self.body, Body::Empty) {
+                    self.body = Body::Empty;
+                }
             }
             if self.out.is_empty() {
                 // TLS may hold back written bytes.
@@ -161,6 +163,13 @@ impl Wire {
             let written = self.out.poll_write(&mut self.stream, cx);
             self.sent += ready!(written).map_err(target)? as u64;
         }
+    }
+
+    /// Reads more, and shows `look` what has come before it is kept; `look` gives how much of it it has used up. 0 at the end.
+    pub fn poll_look(&mut self, cx: &mut Context<'_>, look: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
+        let read = ready!(inbox::poll_look(&mut self.stream, cx, &mut self.input, look));
+        self.bulk = read.as_ref().is_ok_and(|bytes| *bytes >= inbox::SMALL);
+        Poll::Ready(read)
     }
 
     /// Reads more; 0 at the end of the target's bytes. `plenty`: much is to come.

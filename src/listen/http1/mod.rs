@@ -153,10 +153,24 @@ impl Wire {
                 }
                 // An idle connection holds no buffer.
                 state.input = bytes::BytesMut::new();
-                match ready!(state.poll_fill(cx)) {
-                    Ok(0) => return Poll::Ready(Ok(Next::Nothing)),
-                    Ok(_) => {}
-                    Err(error) => return Poll::Ready(Err(error)),
+                let mut scanned = Ok(None);
+                let read = state.poll_look(cx, |come| {
+                    if self.session.is_idle() {
+                        self.session.begins();
+                    }
+                    scanned = scanner.scan(head, come);
+                    // A head as a rule comes at once: it is read where it landed, and nothing of it is kept.
+                    match &scanned {
+                        Ok(whole) => whole.unwrap_or(come.len()),
+                        Err(_) => 0,
+                    }
+                });
+                match (ready!(read), scanned) {
+                    (Ok(0), _) => return Poll::Ready(Ok(Next::Nothing)),
+                    (Ok(_), Ok(Some(_))) => return Poll::Ready(Ok(Next::Head)),
+                    (Ok(_), Ok(None)) => {}
+                    (Ok(_), Err(refusal)) => return Poll::Ready(Ok(Next::Refused(refusal))),
+                    (Err(error), _) => return Poll::Ready(Err(error)),
                 }
             }
         })

@@ -247,6 +247,14 @@ impl State {
         Poll::Ready(read)
     }
 
+    /// Reads on, and shows `look` what has come before it is kept; `look` gives how much of it it has used up.
+    pub fn poll_look(&mut self, cx: &mut Context<'_>, look: impl FnOnce(&[u8]) -> usize) -> Poll<io::Result<usize>> {
+        let Some(socket) = &mut self.socket else { return Poll::Ready(Ok(0)) };
+        let read = ready!(inbox::poll_look(socket, cx, &mut self.input, look));
+        self.bulk = read.as_ref().is_ok_and(|bytes| *bytes >= inbox::SMALL);
+        Poll::Ready(read)
+    }
+
     /// Writes what waits, and tells `session` how the client takes it.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, session: &Session) -> Poll<io::Result<()>> {
         let Some(socket) = &mut self.socket else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
