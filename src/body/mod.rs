@@ -14,6 +14,7 @@ pub mod resumed;
 pub mod room;
 pub mod stop;
 pub mod tap;
+pub mod tcp;
 pub mod upload;
 pub mod websocket;
 

@@ -37,7 +37,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
     arrival::{Arrival, ClientCertificate, Door, Informed, PeerText, is_grpc},
-    body::Body,
+    body::{Body, tcp::Tcp},
     clock::Instant,
     config::Bounds,
     http1::{Fields, Id},
@@ -121,7 +121,7 @@ impl Listener {
                     let held = (seat, cells.connections.enter());
                     keep_alive(&stream);
                     match self.terminator.config() {
-                        None => drop(tokio::task::spawn_local(self.clone().serve_clear(stream, peer, Some(held)))),
+                        None => drop(tokio::task::spawn_local(self.clone().serve_clear(Tcp::from(stream), peer, Some(held)))),
                         Some(config) => drop(tokio::task::spawn_local(self.clone().serve_tls(stream, peer, held, config))),
                     }
                 }

@@ -22,6 +22,7 @@ use super::{
     tls::{self, ClientTls},
 };
 use crate::{
+    body::tcp::Tcp,
     pressure::descriptors,
     reject::Fault,
     resolve::{Resolver, Source},
@@ -46,7 +47,7 @@ pub struct Dialer {
 /// A connected byte stream.
 pub enum Stream {
     /// Clear text.
-    Tcp(TcpStream),
+    Tcp(Tcp),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
     /// In memory.
@@ -127,7 +128,7 @@ impl Dial for Dialer {
         Box::pin(async move {
             let tcp = self.tcp(&target.origin.host, target.origin.port).await?;
             match &target.tls {
-                None => Ok(Stream::Tcp(tcp)),
+                None => Ok(Stream::Tcp(tcp.into())),
                 Some(tls) => shake_hands(tcp, &target.origin.host, tls, http1).await,
             }
         })
