@@ -60,8 +60,11 @@ pub enum Found {
 /// `only-if-cached` and no stored answer; the end of the request's time.
 pub async fn look_up(proxy: &Rc<Proxy>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
     let Some(policy) = &route.policies.cache else { return Ok(Found::Forward(None)) };
-    let declared = Box::pin(declared::read(proxy, exchange, route, body)).await?;
     let ask = exchange.ask.clone();
+    let declared = match declared::applies(policy, ask.door(), &ask.arrival.method) {
+        true => Box::pin(declared::read(proxy, exchange, route, body)).await?,
+        false => None,
+    };
     let parts = match KeyParts::of(&Asked::of(&ask, route, body, declared.as_ref()), policy) {
         Ok(parts) => parts,
         Err(reason) => return Ok(bypass(exchange, reason)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::{
+    HitInfo,
     entry::Entry,
     range::{self, Part},
     status, validate,
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) enum Mark {
     /// From the store: the origin was not asked.
-    Hit,
+    Hit(HitInfo),
     /// The origin was asked: the answer gets this member.
     Forwarded(String),
 }
@@ -53,10 +54,10 @@ pub(super) fn answer(entry: &Arc<Entry>, request: &Fields, head: bool, paced: bo
         }
     };
     match mark {
-        Mark::Hit => status::mark_hit(response.headers_mut(), entry, now),
+        Mark::Hit(info) => status::mark_hit(response.headers_mut(), info.ttl, info.age),
         Mark::Forwarded(member) => {
             response.headers_mut().append(status::CACHE_STATUS, member);
-            status::mark_age(response.headers_mut(), &entry.fresh, now);
+            status::mark_age(response.headers_mut(), entry.fresh.age(now));
         }
     }
     response

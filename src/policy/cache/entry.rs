@@ -190,7 +190,12 @@ impl Entry {
 
     /// Remaining lifetime in whole seconds; never above 0 once a soft purge has made the entry stale, negative once it is old.
     pub fn ttl(&self, now: Moment) -> i64 {
-        let ttl = super::status::ttl(&self.fresh, now);
+        self.ttl_at(self.fresh.age(now))
+    }
+
+    /// The same at an age that is known.
+    pub fn ttl_at(&self, age: Duration) -> i64 {
+        let ttl = self.fresh.ttl(age);
         if self.is_softly_purged() { ttl.min(0) } else { ttl }
     }
 

@@ -314,7 +314,7 @@ impl Fill {
         let mark = match said {
             // RFC 9211: `hit` means that the request was not forwarded.
             Some(_) => Mark::Forwarded(Forwarded { status: said, ..self.why.into() }.value()),
-            None => Mark::Hit,
+            None => Mark::Hit(info),
         };
         Some((answer(&entry, &self.request, self.method == Method::HEAD, self.plan.paced, mark, now), info))
     }
@@ -361,11 +361,11 @@ impl Follower {
         *response.headers_mut() = head.headers.clone();
         let member = Forwarded { collapsed: true, ..fill.why.into() };
         response.headers_mut().append(super::status::CACHE_STATUS, member.value());
-        super::status::mark_age(response.headers_mut(), &head.fresh, now);
+        super::status::mark_age(response.headers_mut(), head.fresh.age(now));
         let info = HitInfo {
             outcome: HitKind::Coalesced,
             age: head.fresh.age(now),
-            ttl: super::status::ttl(&head.fresh, now),
+            ttl: head.fresh.ttl(head.fresh.age(now)),
             savings: None,
             content: None,
         };

@@ -124,14 +124,23 @@ impl Freshness {
         self.lifetime > self.age(now)
     }
 
+    /// Remaining lifetime at this age in whole seconds, negative once stale.
+    pub fn ttl(&self, age: Duration) -> i64 {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        match self.lifetime > age {
+            true => seconds(self.lifetime - age),
+            false => -seconds(age.saturating_add(self.overdue).saturating_sub(self.lifetime)),
+        }
+    }
+
     /// The permitted use of the response for a request with the directives `asked`.
     pub fn usable(&self, asked: &RequestDirectives, softly_purged: bool, now: Moment) -> Use {
-        let (age, left) = (self.age(now), self.left(now));
+        let age = self.age(now);
+        let left = self.lifetime.saturating_sub(age);
         if self.no_cache || asked.no_cache || asked.max_age.is_some_and(|max| age > max || max.is_zero()) {
             return Use::Validate;
         }
-        let fresh = self.is_fresh(now) && !softly_purged;
-        if fresh {
+        if self.lifetime > age && !softly_purged {
             return if asked.min_fresh.is_some_and(|wanted| left < wanted) { Use::Validate } else { Use::Fresh };
         }
         if asked.min_fresh.is_some() {

@@ -47,6 +47,7 @@ pub struct HitInfo {
 
 impl HitInfo {
     pub(super) fn of(entry: &Entry, outcome: HitKind, now: Moment) -> Self {
-        Self { outcome, age: entry.fresh.age(now), ttl: entry.ttl(now), savings: entry.savings, content: Some(entry.content) }
+        let age = entry.fresh.age(now);
+        Self { outcome, age, ttl: entry.ttl_at(age), savings: entry.savings, content: Some(entry.content) }
     }
 }

@@ -269,7 +269,7 @@ impl Cache {
     ) -> (Response<Body>, HitInfo) {
         let info = HitInfo::of(entry, outcome, now);
         self.count_hit(key, entry, &info);
-        (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit, now), info)
+        (answer(entry, query.headers, query.method == Method::HEAD, plan.paced, Mark::Hit(info), now), info)
     }
 
     /// Begins a fetch, joins one, or sends the request alone if its answer cannot be shared. `None`: look up again.

@@ -1,12 +1,10 @@
 //! `Cache-Status` (RFC 9211) and `Age`: every answer tells how it came about.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
-use super::{entry::Entry, freshness::Freshness};
-use crate::{
-    clock::Moment,
-    http1::{Fields, Id, write_number},
-};
+use crate::http1::{Fields, Id, write_number};
 
 /// The field's name.
 pub const CACHE_STATUS: Id = Id::CacheStatus;
@@ -96,24 +94,17 @@ pub fn bypassed(reason: &'static str) -> String {
 }
 
 /// Adds the hit's member, with its remaining lifetime in seconds (negative once stale), and sets `Age`.
-pub fn mark_hit(headers: &mut Fields, entry: &Entry, now: Moment) {
-    let ttl = entry.ttl(now);
+pub fn mark_hit(headers: &mut Fields, ttl: i64, age: Duration) {
     headers.append_plain_with(CACHE_STATUS, |out| {
         out.extend_from_slice(if ttl < 0 { b"outrigger; hit; ttl=-" } else { b"outrigger; hit; ttl=" });
         write_number(out, ttl.unsigned_abs());
     });
-    mark_age(headers, &entry.fresh, now);
+    mark_age(headers, age);
 }
 
 /// Sets `Age` (RFC 9111 section 5.1).
-pub fn mark_age(headers: &mut Fields, fresh: &Freshness, now: Moment) {
-    headers.insert_number(Id::Age, fresh.age(now).as_secs().min(super::directives::MAX_DELTA));
-}
-
-/// Remaining lifetime in whole seconds, negative once stale.
-pub fn ttl(fresh: &Freshness, now: Moment) -> i64 {
-    let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    if fresh.is_fresh(now) { seconds(fresh.left(now)) } else { -seconds(fresh.staleness(now)) }
+pub fn mark_age(headers: &mut Fields, age: Duration) {
+    headers.insert_number(Id::Age, age.as_secs().min(super::directives::MAX_DELTA));
 }
 
 #[cfg(test)]

@@ -236,7 +236,7 @@ impl Fill {
         let head = self.method == http::Method::HEAD;
         let info = HitInfo::of(&entry, outcome, now);
         cache.count_hit(self.keys.entry, &entry, &info);
-        let response = answer(&entry, &self.request, head, self.plan.paced, Mark::Hit, now);
+        let response = answer(&entry, &self.request, head, self.plan.paced, Mark::Hit(info), now);
         if outcome == HitKind::Hit {
             if let Some(flight) = self.flight.take() {
                 flight.resolve(head_of(&entry, false), &entry.body, entry.trailers.clone());
