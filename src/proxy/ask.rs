@@ -194,9 +194,12 @@ impl Ask {
         self.upload.get_or_init(Progress::nothing)
     }
 
-    /// The request has a body, whose progress is told from now on.
-    pub fn uploads(&self) -> &Rc<Progress> {
-        self.upload.get_or_init(Rc::default)
+    /// The request has a body, whose progress is told from now on. To be called before anybody asks for it.
+    pub fn uploads(&self) -> Rc<Progress> {
+        let progress = Rc::<Progress>::default();
+        let set = self.upload.set(progress.clone());
+        debug_assert!(set.is_ok(), "nobody has asked for it");
+        progress
     }
 
     /// The listener.

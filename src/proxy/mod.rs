@@ -324,7 +324,7 @@ impl Proxy {
             true => UploadBounds { max: door.bounds.max_body, ..UploadBounds::default() },
             false => UploadBounds { max: door.bounds.max_body, idle: Some(door.bounds.body_idle), rate: door.bounds.min_rate },
         };
-        Ok(Body::stream(Upload::new(body, ask.uploads().clone(), bounds).scrubbed(door.claims.clone())))
+        Ok(Body::stream(Upload::new(body, ask.uploads(), bounds).scrubbed(door.claims.clone())))
     }
 
     /// The caller, from the first source that can be trusted.

@@ -108,7 +108,8 @@ impl Words {
 
     fn inc(&self, word: &'static str) {
         let mut seen = self.seen.borrow_mut();
-        if let Some((_, counter)) = seen.iter().find(|(known, _)| *known == word) {
+        // A word is the same text each time: to compare addresses first leaves the text alone.
+        if let Some((_, counter)) = seen.iter().find(|(known, _)| std::ptr::eq(*known, word) || *known == word) {
             return counter.inc();
         }
         let full = seen.len() >= MAX_WORDS;
