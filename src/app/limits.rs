@@ -84,8 +84,10 @@ pub(super) fn view(app: &App) -> Value {
             })
         })
         .collect();
-    let budgets: Vec<Value> = limits.budgets(Instant::now()).iter().map(|budget| shown(app, budget)).collect();
-    json!({"limits": counts, "budgets": budgets, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+    let now = Instant::now();
+    let shown = |budgets: Vec<Budget>| budgets.iter().map(|budget| shown(app, budget)).collect::<Vec<_>>();
+    let (budgets, near) = (shown(limits.budgets(now)), shown(limits.near(now)));
+    json!({"limits": counts, "budgets": budgets, "near": near, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
 }
 
 fn shown(app: &App, budget: &Budget) -> Value {
@@ -93,9 +95,19 @@ fn shown(app: &App, budget: &Budget) -> Value {
     json!({
         "door": budget.door.as_str(), "limit": &*budget.limit, "who": budget.who.as_deref(), "unit": budget.unit.as_str(),
         "used": amount(budget.unit, budget.used), "amount": amount(budget.unit, budget.amount),
-        "text": format!("{} {}", human::part_of(budget.unit, budget.used, budget.amount), human::per(budget.window)),
+        "text": text(budget),
         "spent_at": spent_at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
     })
+}
+
+/// The use in words: `$0.06 of $25 per day`, `2 of 3 requests in flight`, `4 of 10 requests at once`.
+fn text(budget: &Budget) -> String {
+    let part = human::part_of(budget.unit, budget.used, budget.amount);
+    match (budget.unit, budget.window.is_zero()) {
+        (Unit::Concurrency, _) => part,
+        (_, true) => format!("{part} at once"),
+        _ => format!("{part} {}", human::per(budget.window)),
+    }
 }
 
 /// Dollars as an exact decimal text, other amounts as a number.

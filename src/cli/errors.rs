@@ -42,6 +42,9 @@ pub struct ErrorsArgs {
     /// Only this status: `502`, or `5xx` for all of a class.
     #[arg(long)]
     status: Option<String>,
+    /// Only refusals by the limit of this name.
+    #[arg(long, value_name = "LIMIT")]
+    refused_by: Option<String>,
     /// Only exchanges with this target.
     #[arg(long)]
     target: Option<String>,
@@ -117,6 +120,7 @@ fn question(args: &ErrorsArgs) -> String {
         ("kind", &args.kind),
         ("caller", &args.caller),
         ("status", &args.status),
+        ("refused_by", &args.refused_by),
         ("target", &args.target),
         ("trace", &args.trace),
         ("request", &args.request),
@@ -228,6 +232,7 @@ mod tests {
     #[test]
     fn a_value_of_the_question_is_escaped() {
         let args = ErrorsArgs {
+            refused_by: None,
             since: Some("15m".into()),
             until: None,
             route: Some("a&b".into()),

@@ -49,6 +49,11 @@ impl Flights {
         }
     }
 
+    /// The requests of a key that are in flight.
+    pub(super) fn count(&self, key: Key) -> u64 {
+        self.shard(key).lock().get(&key).copied().unwrap_or_default()
+    }
+
     fn shard(&self, key: Key) -> &Mutex<HashMap<Key, u64>> {
         &self.0[key[0] as usize % SHARDS]
     }

@@ -75,6 +75,11 @@ impl Pace {
         state.div_ceil(1_000)
     }
 
+    /// The requests of the burst that are used at `now` (microseconds), by the key's number.
+    pub fn used(&self, state: u64, now: u64) -> u64 {
+        state.saturating_sub(now.saturating_mul(1_000)).div_ceil(self.interval).min(u64::from(self.burst))
+    }
+
     /// Microseconds between two requests.
     pub fn interval_micros(&self) -> u64 {
         self.interval.div_ceil(1_000)

@@ -7,6 +7,7 @@ use super::{
     abroad::{Abroad, Holds},
     alert,
     flight::Place,
+    near,
     shared::Hold,
     table::{Item, Key},
     told,
@@ -228,6 +229,9 @@ impl Held {
         let mut used = self.used.saturating_sub(self.reserved).saturating_add(actual);
         if self.charged && actual != self.reserved {
             used = used.max(inner.table.correct(micros, self.key, &self.rule.meter, self.slot, self.reserved, actual));
+        }
+        if self.charged && now.is_some() {
+            near::watch(&self.rule, (self.key, self.level), self.who.as_ref(), self.used, used);
         }
         if self.charged && now.is_some() && self.rule.warns {
             // Watched from 0: a share passed while others held reservations is seen by the next lease that settles.

@@ -27,6 +27,7 @@ mod gcra;
 pub mod keys;
 mod lease;
 mod lines;
+mod near;
 mod outlook;
 mod queue;
 pub mod ring;
@@ -110,7 +111,7 @@ struct Keys {
     shared: [u64; 2],
     /// The place of the amount that holds, among the limit's own amount and its tiers' amounts.
     level: u16,
-    /// The owner of the counter in words; only where `alert_at` may have to name it.
+    /// The owner of the counter in words; only where `alert_at` may have to name it, or the key is near and has no name yet.
     who: Option<Arc<str>>,
 }
 
@@ -236,6 +237,7 @@ impl Limits {
         if let Some(sharing) = &self.inner.sharing {
             sharing.denied.sweep(now);
         }
+        self.tidy(now);
         self.inner.table.sweep(now, &mut std::thread::yield_now)
     }
 
@@ -282,6 +284,11 @@ impl LimitSet {
     /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The names of the limits.
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(|rule| &*rule.name).collect()
     }
 
     /// Whether any limit applies at `stage`.
@@ -434,6 +441,7 @@ fn tally(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) {
         let cell = if item.answer.refused { &tally.observed } else { &tally.admitted };
         let counts = item.answer.refused || asked.counts && !item.look;
         cell.fetch_add(u64::from(counts), Relaxed);
+        near::admitted(asked, item);
         let used = item.answer.used;
         if item.answer.refused {
             alert::refused(asked.rule, asked.whose(item.key), used, now);

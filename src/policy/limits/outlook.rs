@@ -32,6 +32,14 @@ pub struct Budget {
     pub spent_in: Option<Duration>,
 }
 
+impl Budget {
+    /// Those with the largest share used first.
+    pub(super) fn sort(budgets: &mut [Self]) {
+        let share = |budget: &Self| u128::from(budget.used) * 1_000_000 / u128::from(budget.amount.max(1));
+        budgets.sort_by(|a, b| share(b).cmp(&share(a)).then_with(|| (&a.limit, &a.who).cmp(&(&b.limit, &b.who))));
+    }
+}
+
 /// A key that is watched.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
@@ -80,10 +88,14 @@ impl Limits {
     /// The budgets that are watched, those with the largest share used first.
     pub fn budgets(&self, now: Instant) -> Vec<Budget> {
         let now = self.inner.micros(now);
-        let rules: Vec<Arc<Rule>> = self.tallies.lock().values().filter_map(|tally| tally.rule.lock().upgrade()).collect();
+        let rules = self.rules();
         let mut budgets: Vec<Budget> = rules.iter().filter(|rule| rule.warns).flat_map(|rule| rule.budgets(now)).collect();
-        let share = |budget: &Budget| u128::from(budget.used) * 1_000_000 / u128::from(budget.amount.max(1));
-        budgets.sort_by(|a, b| share(b).cmp(&share(a)).then_with(|| (&a.limit, &a.who).cmp(&(&b.limit, &b.who))));
+        Budget::sort(&mut budgets);
         budgets
+    }
+
+    /// The newest limit of each name.
+    pub(super) fn rules(&self) -> Vec<Arc<Rule>> {
+        self.tallies.lock().values().filter_map(|tally| tally.rule.lock().upgrade()).collect()
     }
 }

@@ -14,6 +14,7 @@ use super::{
     Inner, KeyFacts, Keys, alert,
     gcra::Pace,
     keys,
+    near::Near,
     outlook::Watched,
     queue::{QueueCounts, QueueTally},
     ring::Shape,
@@ -87,6 +88,7 @@ pub(super) struct Tally {
     pub(super) queues: AtomicBool,
     pub(super) queue: QueueTally,
     pub(super) alerted: alert::Alerted,
+    pub(super) near: Near,
 }
 
 /// The counts of a limit since start, for metrics and the API.
@@ -173,7 +175,12 @@ impl Rule {
             [(key >> 64) as u64, key as u64]
         });
         let local = local.finish();
-        let who = (self.warns && !self.parts.is_empty()).then(|| keys::words(self.door, &self.parts, facts, local).into());
+        let wanted = self.tally.near.wants(local);
+        let named = (self.warns || wanted) && !self.parts.is_empty();
+        let who: Option<Arc<str>> = named.then(|| keys::words(self.door, &self.parts, facts, local).into());
+        if let Some(who) = who.as_ref().filter(|_| wanted) {
+            self.tally.near.name(local, who);
+        }
         Some(Keys { local, shared: shared.unwrap_or_default(), level, who })
     }
 
@@ -194,9 +201,13 @@ impl Rule {
     pub(super) fn put_to_work(self: &Arc<Self>) {
         *self.tally.rule.lock() = Arc::downgrade(self);
         if self.warns && self.parts.is_empty() {
-            let key = keys::Local::new(self.number).finish();
-            self.tally.alerted.board().add(Watched { key, level: 0, who: None });
+            self.tally.alerted.board().add(self.only());
         }
+    }
+
+    /// The only counter of a limit without a key.
+    pub(super) fn only(&self) -> Watched {
+        Watched { key: keys::Local::new(self.number).finish(), level: 0, who: None }
     }
 
     /// The amount by which a request is counted: the place in `levels`.

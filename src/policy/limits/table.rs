@@ -189,6 +189,12 @@ impl Table {
         (ring.used(*shape, now), ring.spent_in(*shape, now, limit))
     }
 
+    /// The requests of a key's burst that are used.
+    pub fn paced(&self, now: u64, key: Key, pace: &Pace) -> u64 {
+        let shard = self.shards[self.shard_index(key)].lock();
+        shard.find(key).map_or(0, |(_, place)| pace.used(shard.entries[place].until_nanos(), now))
+    }
+
     /// Microseconds until `cost` would pass without other requests; `None`: `cost` alone is above the limit.
     pub fn first_fit(&self, now: u64, key: Key, meter: &Meter, limit: u64, cost: u64) -> Option<u64> {
         let mut shard = self.shards[self.shard_index(key)].lock();

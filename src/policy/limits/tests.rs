@@ -302,3 +302,50 @@ async fn what_is_known_to_use_nothing_passes_a_spent_limit_and_what_is_unknown_d
     (0..2).for_each(|_| call(Estimate::Nothing).expect("a request").keep());
     assert_eq!(&*call(Estimate::Nothing).expect_err("the fifth request").limit, "rate");
 }
+
+#[test]
+fn a_key_past_half_of_its_limit_is_near_and_says_its_name_at_its_next_request() {
+    let mut world = World::new();
+    let by_caller = |name, amount| limit(name, Unit::Requests, amount, vec![KeyPart::Caller]);
+    let paced = Limit { algorithm: Algorithm::Gcra { burst: 4 }, ..by_caller("paced", 60) };
+    let flown = limit("flown", Unit::Concurrency, 3, vec![KeyPart::Caller]);
+    let set = world.limits.set(Door::Inbound, [&by_caller("visits", 4), &limit("all", Unit::Requests, 100, Vec::new()), &paced, &flown]);
+    let near = |world: &World| {
+        let rows = world.limits.near(world.now).into_iter();
+        rows.map(|one| format!("{} {} {}/{}", one.limit, one.who.as_deref().unwrap_or("everybody"), one.used, one.amount))
+            .collect::<Vec<_>>()
+    };
+    let mut leases = Vec::new();
+    leases.push(world.admit(&world.keyed(&set, Some("ann")), ARRIVAL).expect("admitted"));
+    assert_eq!(near(&world), Vec::<String>::new());
+    leases.push(world.admit(&world.keyed(&set, Some("ann")), ARRIVAL).expect("admitted"));
+    let _ = world.admit(&world.keyed(&set, Some("bob")), ARRIVAL).expect("admitted");
+    let keyed = world.keyed(&set, Some("bob"));
+    assert!(keyed.keys.iter().flatten().all(|keys| keys.who.is_none()), "bob is not near: no name is made");
+    let _ = world.keyed(&set, Some("ann"));
+    assert_eq!(near(&world), ["flown caller ann 2/3", "paced caller ann 2/4", "visits caller ann 2/4"]);
+    let keyed = world.keyed(&set, Some("ann"));
+    assert!(keyed.keys.iter().flatten().all(|keys| keys.who.is_none()), "a name is made once");
+    drop(leases);
+    world.now += Duration::from_secs(70);
+    assert_eq!(near(&world), Vec::<String>::new());
+    world.limits.sweep(world.now);
+    assert!(world.limits.rules().iter().all(|rule| !rule.tally.near.wants([0, 0])), "nothing is put down any more");
+    let whole = world.limits.set(Door::Inbound, [&limit("all", Unit::Requests, 2, Vec::new())]);
+    let _ = world.admit(&world.keyed(&whole, None), ARRIVAL).expect("admitted");
+    assert_eq!(near(&world), ["all everybody 1/2"]);
+}
+
+#[test]
+fn dollars_are_near_when_the_true_cost_passes_half() {
+    let world = World::new();
+    let set = world.limits.set(Door::Outbound, [&limit("budget", Unit::NanoUsd, 1_000, vec![KeyPart::Caller])]);
+    let lease = world.admit(&world.keyed(&set, Some("ann")), Demand::call(Applies::All, 0, 100)).expect("admitted");
+    assert_eq!(world.limits.near(world.now), []);
+    lease.settle(0, 700, world.now);
+    let near = world.limits.near(world.now);
+    assert_eq!((near.len(), near[0].used), (1, 700));
+    assert!(near[0].who.as_deref().is_some_and(|who| who.starts_with("key #")), "nobody has said the name yet: {near:?}");
+    let _ = world.keyed(&set, Some("ann"));
+    assert_eq!(world.limits.near(world.now)[0].who.as_deref(), Some("caller ann"));
+}

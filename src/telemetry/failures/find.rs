@@ -12,8 +12,8 @@ pub const MAX_ROWS: usize = 1_000;
 /// Failures of a page, unless the question says another number.
 const ROWS: usize = 100;
 /// The words of a question.
-const WORDS: &str =
-    "since, until, door, route, reason, kind, caller, status, target, operation, model, key, trace, request, limit, before, after";
+const WORDS: &str = "since, until, door, route, reason, kind, caller, status, target, operation, model, key, refused_by, trace, request, limit, before, \
+     after";
 
 /// The failures that a question means. Every condition must hold.
 #[derive(Debug, Clone)]
@@ -93,6 +93,7 @@ impl Filter {
             "operation" => self.members.push(written(",\"operation\":", value)),
             "model" => self.members.push(written(",\"model\":", value)),
             "key" => self.members.push(written(",\"key\":", value)),
+            "refused_by" => self.members.push(written(",\"limit\":", value)),
             "request" => self.members.push(written(",\"request_id\":", value)),
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=MAX_ROWS).contains(limit));

@@ -108,6 +108,7 @@ fn every_condition_must_hold() {
             operation: "chat",
             model: "gpt-4o",
             key: "team-a",
+            limit: "visits",
             status: 429,
             at: UNIX_EPOCH + Duration::from_millis(NOW - 60_000),
             ..record("/b", "bob")
@@ -134,6 +135,8 @@ fn every_condition_must_hold() {
         (&[("model", "gpt-4o")], 1),
         (&[("model", "gpt-4")], 0),
         (&[("key", "team-a"), ("target", "app")], 1),
+        (&[("refused_by", "visits")], 1),
+        (&[("refused_by", "visit")], 0),
         (&[("target", "app")], 2),
         (&[("since", "30s")], 1),
         (&[("until", "30s")], 1),
