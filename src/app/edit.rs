@@ -4,6 +4,7 @@
 //! is checked as a reload would check it before a byte is written. It takes the old file's place whole or not at all, and is put to work
 //! the way of SIGHUP. If the reload refuses it all the same, the old text comes back.
 
+mod routes;
 mod write;
 
 use std::{path::Path, sync::Arc};
@@ -35,6 +36,8 @@ struct Planned {
     /// The result of the check.
     check: Result<Reading, Mistakes>,
     restart: Option<&'static str>,
+    /// What stands in the way of new routes.
+    routes: Vec<Value>,
 }
 
 /// Says what a change would do.
@@ -59,6 +62,7 @@ pub async fn plan(app: Arc<App>, change: Change) -> Result<Value, Refused> {
         Ok(json!({
             "base": hash(&planned.old), "file": file, "changed": planned.old != planned.new, "what": planned.what,
             "diff": unified(&name, (&planned.old, &old), (&planned.new, &new)), "text": new, "check": check,
+            "routes": planned.routes,
             "restart": planned.restart.map(|what| format!("{what} cannot change while running; it needs a restart")),
         }))
     };
@@ -136,7 +140,10 @@ impl App {
         let parsed = |text: &str| read::parse_reading(text, file, &self.source.overrides, &|name| std::env::var(name).ok());
         let (new, what) = match change {
             Change::Edits(edits) => {
-                let new = Edit::all(edits, &old, &|text| parsed(text).ok().map(|reading| reading.config)).map_err(Refused::Unclear)?;
+                let meaning = |text: &str| parsed(text).ok().map(|reading| reading.config);
+                let after = |edits: &[Edit]| Edit::all(edits, &old, &meaning);
+                let edits = routes::placed(edits, &|edits| meaning(&after(edits).ok()?));
+                let new = after(&edits).map_err(Refused::Unclear)?;
                 (new, edits.iter().map(Edit::to_string).collect::<Vec<_>>().join("; "))
             }
             Change::Version(number) => {
@@ -151,7 +158,9 @@ impl App {
             Ok(()) => Ok(reading),
             Err(why) => Err(self.mistake(why)),
         });
-        Ok(Planned { old, new, what, check, restart })
+        let routes =
+            check.as_ref().map(|reading| routes::in_the_way(parsed(&old).ok().map(|reading| reading.config).as_ref(), &reading.config));
+        Ok(Planned { routes: routes.unwrap_or_default(), old, new, what, check, restart })
     }
 }
 

@@ -4,6 +4,7 @@
 //! matched as it was sent. A path that a more liberal reading would lead to another route is refused: the app behind might read
 //! it that way.
 
+pub mod cover;
 mod normal;
 mod precedence;
 

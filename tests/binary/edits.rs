@@ -118,3 +118,46 @@ fn whoever_looks_needs_a_token_as_soon_as_there_is_one_for_looking() {
     assert_eq!((&who["name"], &who["role"], &who["can_change"]), (&json!("eye"), &json!("read"), &json!(false)));
     assert!(ask(&proxy, "hunter2-looks", "/api/routes")["inbound"].is_array());
 }
+
+#[test]
+fn a_new_route_is_put_where_it_can_match_and_what_stands_in_its_way_is_said() {
+    let app = App::start();
+    let home = Home::new("");
+    home.write(&commented(&app, &home));
+    let proxy = home.start();
+    let route = |name: &str, methods: &[&str], status: u16| {
+        let value = json!({"name": name, "match": {"path": "/a", "methods": methods}, "respond": {"status": status}});
+        json!([{"op": "append", "path": "inbound.routes", "value": value}])
+    };
+    let plan = |edits: &Value| {
+        let (status, plan) = post(&proxy, EDIT, "/api/config/plan", &json!({ "edits": edits }));
+        assert_eq!((status, &plan["check"]["ok"]), (200, &json!(true)), "{plan:#}");
+        plan
+    };
+    let apply = |edits: &Value| {
+        let (status, done) = post(&proxy, EDIT, "/api/config/apply", &json!({"base": plan(edits)["base"], "edits": edits}));
+        assert_eq!(status, 200, "{done:#}");
+    };
+    let wide = route("wide", &["GET", "POST"], 201);
+    assert_eq!(plan(&wide)["routes"], json!([]), "nothing is in its way");
+    apply(&wide);
+    let narrow = route("narrow", &["GET"], 202);
+    assert_eq!(plan(&narrow)["routes"], json!([]), "it is asked first");
+    apply(&narrow);
+    let written = text(&home);
+    assert!(written.find("narrow").expect("written") < written.find("wide").expect("written"), "{written}");
+    assert_eq!(get(proxy.inbound, "/a").status.as_u16(), 202);
+    let mut posts = route("posts", &["POST"], 203);
+    assert_eq!(plan(&posts)["routes"], json!([]));
+    posts[0]["at"] = 2.into();
+    let said = plan(&posts)["routes"].clone();
+    assert_eq!((&said[0]["route"], &said[0]["taken_by"]), (&json!("posts"), &json!("wide")), "{said:#}");
+    assert!(said[0]["message"].as_str().is_some_and(|why| why.contains("never answers")), "{said:#}");
+    let said = plan(&json!([{"op": "append", "path": "inbound.routes", "value": {"name": "host", "match": {"hosts": ["shop.example"]}}}]));
+    let said = said["routes"].as_array().expect("a list").clone();
+    assert!(said.is_empty(), "a host is asked first, and what it takes away from others is what was asked for: {said:#?}");
+    let all =
+        plan(&json!([{"op": "append", "path": "inbound.routes", "value": {"name": "gets", "match": {"path": "/**", "methods": ["GET"]}}}]));
+    let why = all["routes"][0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(why.contains("`wide` takes the requests that match both it and `gets`: its `path` is more specific"), "{all:#}");
+}

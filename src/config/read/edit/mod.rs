@@ -18,7 +18,11 @@ use std::rc::Rc;
 
 use serde_json::Value;
 
-pub use self::{diff::unified, mask::masked, said::Edit};
+pub use self::{
+    diff::unified,
+    mask::masked,
+    said::{Door, Edit},
+};
 use self::{
     path::{Part, Path},
     place::Source,

@@ -83,11 +83,21 @@ pub enum Door {
 }
 
 impl Door {
-    fn word(self) -> &'static str {
+    /// Its key in the file.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
         }
+    }
+
+    /// The routes of the door, in the order of the file.
+    pub fn routes(self, config: &Config) -> &[Route] {
+        let routes = match self {
+            Self::Inbound => config.inbound.as_ref().map(|door| &door.routes),
+            Self::Outbound => config.outbound.as_ref().map(|door| &door.routes),
+        };
+        routes.map(Vec::as_slice).unwrap_or_default()
     }
 }
 
@@ -171,17 +181,9 @@ impl Moved {
 /// The name of what no route takes.
 const FALLTHROUGH: &str = "default";
 
-fn routes(config: &Config, door: Door) -> &[Route] {
-    let routes = match door {
-        Door::Inbound => config.inbound.as_ref().map(|door| &door.routes),
-        Door::Outbound => config.outbound.as_ref().map(|door| &door.routes),
-    };
-    routes.map(Vec::as_slice).unwrap_or_default()
-}
-
 /// The path of a route's block.
 fn route_path(config: &Config, door: Door, route: &str) -> Result<(usize, String), EditError> {
-    let routes = routes(config, door);
+    let routes = door.routes(config);
     let at = routes.iter().position(|known| *known.name == *route).ok_or_else(|| {
         let names: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
         nowhere(format!(
@@ -197,7 +199,7 @@ fn route_path(config: &Config, door: Door, route: &str) -> Result<(usize, String
 fn policy_path(text: &str, config: &Config, door: Door, route: Option<&str>, policy: &str) -> Result<String, EditError> {
     let defaults = format!("{}.defaults.{policy}", door.word());
     // What no route takes has the policies of the defaults, and this name in /api/routes.
-    let route = route.filter(|route| *route != FALLTHROUGH || routes(config, door).iter().any(|known| *known.name == **route));
+    let route = route.filter(|route| *route != FALLTHROUGH || door.routes(config).iter().any(|known| *known.name == **route));
     let own = match route {
         None => defaults.clone(),
         Some(route) => format!("{}.{policy}", route_path(config, door, route)?.1),
@@ -225,7 +227,7 @@ fn limit_path(text: &str, config: &Config, door: Door, route: Option<&str>, limi
         }
         Some(route) => {
             let (at, path) = route_path(config, door, route)?;
-            (format!("{path}.limits"), &*routes(config, door)[at].policies.limits)
+            (format!("{path}.limits"), &*door.routes(config)[at].policies.limits)
         }
     };
     match value(text, &list) {
