@@ -6,6 +6,7 @@ mod facts;
 mod hit;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -28,6 +29,8 @@ use crate::{
 
 /// Most rows of `/api/alerts`.
 const SHOWN: usize = 200;
+/// Most incidents that are over and remembered.
+const OVER: usize = 50;
 
 /// What alerts hold beside the path of requests.
 pub struct Watch {
@@ -35,6 +38,8 @@ pub struct Watch {
     pub courier: Arc<Courier>,
     /// Incidents that are open, at the last look.
     open: Mutex<Vec<Incident>>,
+    /// Incidents that are over, the newest first: those of this process.
+    over: Mutex<VecDeque<Incident>>,
     /// Wakes the task after a reload.
     pub changed: Arc<Notify>,
 }
@@ -56,7 +61,16 @@ impl Watch {
     pub fn new(config: &config::Config, fetch: &Fetch, clock: Clock) -> Self {
         let channels = config.alerts.as_ref().map(|alerts| alerts.channels.clone());
         let courier = Courier::new(fetch.clone(), clock, channels, config.store.state_dir.as_deref());
-        Self { courier, open: Mutex::default(), changed: Arc::new(Notify::new()) }
+        Self { courier, open: Mutex::default(), over: Mutex::default(), changed: Arc::new(Notify::new()) }
+    }
+
+    /// Remembers the incidents that are over now.
+    fn remember(&self, changes: &[Change]) {
+        let mut over = self.over.lock();
+        for change in changes.iter().filter(|change| change.what == What::Recovered) {
+            over.push_front(change.incident.clone());
+        }
+        over.truncate(OVER);
     }
 
     /// The incidents that are open.
@@ -184,6 +198,7 @@ impl Looking {
         let mut changes = std::mem::take(&mut self.early);
         changes.extend(self.engine.step(&facts));
         changes.iter().for_each(say);
+        app.alerts.remember(&changes);
         *app.alerts.open.lock() = self.engine.open().into_iter().cloned().collect();
         let changes = self.replicas.agree(facts.steady, changes).await;
         let changed = !changes.is_empty();
@@ -259,17 +274,21 @@ pub fn view(app: &App) -> Value {
     let Some(alerts) = &live.config.alerts else { return json!({"on": false}) };
     let time = |millis: u64| humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(millis)).to_string();
     let open = app.alerts.open();
-    let incidents = open.iter().take(SHOWN).map(|incident| {
+    let row = |incident: &Incident| {
         json!({
             "id": incident.id, "rule": &*incident.rule, "subject": &*incident.subject, "severity": incident.severity.as_str(),
-            "since": time(incident.since), "says": incident.says, "what_to_do": runbook::advice(incident.of.as_str()),
+            "since": time(incident.since), "until": incident.until.map(time), "says": incident.says,
+            "what_to_do": runbook::advice(incident.of.as_str()),
             "runbook": alerts.runbooks.as_ref().map(|url| format!("{url}#{}", incident.of.as_str())),
         })
-    });
+    };
+    let incidents = open.iter().take(SHOWN).map(row);
+    let recent: Vec<Value> = app.alerts.over.lock().iter().map(row).collect();
     let channels = app.alerts.courier.channels().into_iter().map(|state| {
         json!({
             "name": state.name, "means": state.means, "delivered": state.delivered, "failed": state.failed, "lost": state.lost,
-            "waiting": state.waiting, "trouble": state.trouble,
+            "waiting": state.waiting, "trouble": state.trouble, "delivered_at": state.delivered_at.map(time),
+            "failed_at": state.failed_at.map(time),
         })
     });
     let rules = alerts.rules.iter().map(|rule| {
@@ -279,7 +298,7 @@ pub fn view(app: &App) -> Value {
         })
     });
     json!({
-        "on": true, "incidents": incidents.collect::<Vec<_>>(), "open": open.len(), "channels": channels.collect::<Vec<_>>(),
+        "on": true, "incidents": incidents.collect::<Vec<_>>(), "recent": recent, "open": open.len(), "channels": channels.collect::<Vec<_>>(),
         "rules": rules.collect::<Vec<_>>(), "kept": app.alerts.courier.is_durable(),
     })
 }

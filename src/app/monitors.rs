@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     config::{self, Measure, Monitor, Severity},
     fetch::Fetch,
-    monitor::{Check, Event, History, State as Health, Track},
+    monitor::{Check, DAY, Days, Event, History, State as Health, Track},
     status::{Row, Site, render},
     store::kept::Kept,
     telemetry::metrics::Family,
@@ -235,20 +235,28 @@ fn times(clock: &Clock) -> (u64, u64) {
     (crate::clock::unix(moment.wall).as_millis() as u64, moment.steady_millis())
 }
 
+/// Days of a monitor in `/api/monitors`.
+const DAYS: u64 = 90;
+/// Most incidents of a monitor in `/api/monitors`.
+const SHOWN: usize = 20;
+
 /// The monitors, for `/api/monitors`.
 pub fn view(app: &App) -> Value {
-    const DAY: u64 = 86_400_000;
     let live = app.live();
     let now = app.shared.clock.unix_millis();
     let tracks = app.monitors.tracks.lock();
     let time = |millis: u64| humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(millis)).to_string();
     let of = |monitor: &Monitor| {
         let track = tracks.get(&monitor.name).cloned().unwrap_or_default();
-        let week = track.history.between(now.saturating_sub(7 * DAY), now);
+        let history = &track.history;
+        let week = history.between(now.saturating_sub(7 * DAY), now);
+        let past = history.incidents.iter().rev().take(SHOWN);
+        let past = past.map(|past| json!({"from": time(past.from), "to": past.to.map(time), "why": past.why}));
         json!({
-            "name": &*monitor.name, "state": track.state().as_str(), "why": track.why(), "since": track.history.open().map(|past| time(past.from)),
+            "name": &*monitor.name, "state": track.state().as_str(), "why": track.why(), "since": history.open().map(|past| time(past.from)),
             "share_7d": week.share(), "down_seconds_7d": week.down as f64 / 1e3, "watched_seconds_7d": week.watched as f64 / 1e3,
-            "incidents": track.history.incidents.len(),
+            "incidents": history.incidents.len(), "days": history.days(now, DAYS).iter().map(Days::share).collect::<Vec<_>>(),
+            "past": past.collect::<Vec<_>>(),
         })
     };
     json!({"monitors": live.config.monitors.as_ref().map(|all| all.iter().map(of).collect::<Vec<_>>())})

@@ -6,5 +6,5 @@
 mod history;
 mod track;
 
-pub use history::{Days, History, Past};
+pub use history::{DAY, Days, History, Past};
 pub use track::{Check, Event, State, Track};

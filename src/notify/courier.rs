@@ -49,6 +49,10 @@ pub struct ChannelState {
     pub waiting: usize,
     /// Why the last try failed; `None`: it did not.
     pub trouble: Option<String>,
+    /// The time of the last delivery, in milliseconds since 1970; `None`: there was none.
+    pub delivered_at: Option<u64>,
+    /// The time of the last try that failed, in milliseconds since 1970; `None`: none has.
+    pub failed_at: Option<u64>,
 }
 
 /// The delivery of notices. Shared by the tasks of the side runtime.
@@ -216,9 +220,11 @@ impl Courier {
     }
 
     fn note(&self, channel: &Channel, outcome: &Outcome, given_up: bool) {
+        let now = Some(self.clock.unix_millis());
         self.count(channel, |state| match outcome {
-            Outcome::Delivered => (state.delivered, state.trouble) = (state.delivered + 1, None),
+            Outcome::Delivered => (state.delivered, state.trouble, state.delivered_at) = (state.delivered + 1, None, now),
             Outcome::Later(_, why) | Outcome::Never(why) => {
+                state.failed_at = now;
                 state.failed += 1;
                 state.lost += u64::from(given_up);
                 state.trouble = Some(why.chars().take(SHOWN).collect());

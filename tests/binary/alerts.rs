@@ -61,6 +61,11 @@ fn an_outage_and_its_end_are_told_in_every_form() {
     if let Some(manager) = &manager {
         until("the alert is over", || manager.alerts().is_empty());
     }
+    let shown = get(proxy.admin, "/api/alerts").json().expect("JSON");
+    let recent = &shown["recent"][0];
+    assert!(recent["rule"] == "error_rate" && recent["until"].is_string(), "{shown:#}");
+    let team = shown["channels"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "team")).expect("the channel");
+    assert!(team["delivered_at"].is_string() && team["failed_at"].is_null(), "{team:#}");
     let said = cli(&home, &["alerts", "test", "team"]);
     assert!(said.contains("team (slack) has taken the test"), "{said}");
     sink.wait_for("/slack/secretpart", "TEST", || {});
@@ -147,6 +152,10 @@ fn a_stopped_app_is_an_incident_an_alert_and_a_line_of_the_status_page_and_its_d
     let listening = app_until(app);
     let started = stopped.elapsed();
     until("it has recovered", || monitor()["state"] == "up");
+    let now = monitor();
+    let days = now["days"].as_array().expect("a list");
+    assert!(days.len() == 90 && days[0].is_null() && days[89].as_f64().is_some_and(|share| share < 1.0), "{now:#}");
+    assert!(now["past"][0]["from"] == since.as_str() && now["past"][0]["to"].is_string(), "{now:#}");
     let down = monitor()["down_seconds_7d"].as_f64().expect("a number");
     assert!((down - started.as_secs_f64()).abs() <= 1.5, "{down} against {started:?}");
     until("the page says it too", || get(page, "/status.json").text().contains("\"state\": \"up\""));
