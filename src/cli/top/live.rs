@@ -108,11 +108,15 @@ async fn look(common: &Common) -> Result<Look, Failure> {
     let metrics = String::from_utf8_lossy(&answer.body).into_owned();
     // `/health` answers 503 where something is down: its body is what is wanted.
     let health = request(&common.socket(), Method::GET, "/health", None).await.map_err(|error| error.to_string())?;
-    let health = health.json().unwrap_or(Value::Null);
-    let limits = get(common, "/api/limits").await?;
-    let breakers = get(common, "/api/breakers").await?;
-    let callers = get(common, "/api/usage?by=caller&from=5m&limit=100").await.unwrap_or(Value::Null);
-    Ok(Look::new(&metrics, health, limits, breakers, callers))
+    Ok(Look {
+        health: health.json().unwrap_or(Value::Null),
+        limits: get(common, "/api/limits").await?,
+        breakers: get(common, "/api/breakers").await?,
+        targets: get(common, "/api/targets").await?,
+        alerts: get(common, "/api/alerts").await?,
+        callers: get(common, "/api/usage?by=caller&from=5m&limit=100").await.unwrap_or(Value::Null),
+        ..Look::new(&metrics)
+    })
 }
 
 /// Columns of the terminal.

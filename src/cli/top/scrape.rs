@@ -13,6 +13,8 @@ pub(super) struct Look {
     pub(super) limits: Value,
     pub(super) breakers: Value,
     pub(super) callers: Value,
+    pub(super) targets: Value,
+    pub(super) alerts: Value,
 }
 
 /// Rates of one door or route.
@@ -32,6 +34,10 @@ pub(super) struct Numbers {
     pub(super) routes: Vec<(String, Rates)>,
     /// Model, dollars a minute, tokens a minute; the dearest first.
     pub(super) models: Vec<(String, f64, f64)>,
+    /// The proxy's own time to the head of an answer: p50, p95 and p99 in seconds; `None`: there was no request.
+    pub(super) own: Option<[f64; 3]>,
+    /// Each target with its tries and the time to the head of its answer, the busiest first.
+    pub(super) targets: Vec<(String, Rates)>,
     /// Share of lookups that the cache answered; `None`: there was none.
     pub(super) hit_rate: Option<f64>,
     /// Dollars a minute: spent, and saved by the cache.
@@ -39,7 +45,10 @@ pub(super) struct Numbers {
     pub(super) look: Look,
 }
 
-const FAMILIES: [&str; 7] = [
+const FAMILIES: [&str; 10] = [
+    "outrigger_own_duration_seconds_bucket",
+    "outrigger_upstream_duration_seconds_bucket",
+    "outrigger_tries_total",
     "outrigger_requests_total",
     "outrigger_request_duration_seconds_bucket",
     "outrigger_cache_requests_total",
@@ -50,9 +59,10 @@ const FAMILIES: [&str; 7] = [
 ];
 
 impl Look {
-    pub(super) fn new(metrics: &str, health: Value, limits: Value, breakers: Value, callers: Value) -> Self {
+    /// The series, without a page yet.
+    pub(super) fn new(metrics: &str) -> Self {
         let series = metrics.lines().filter(|line| FAMILIES.iter().any(|family| line.starts_with(family))).filter_map(series).collect();
-        Self { series, health, limits, breakers, callers }
+        Self { series, ..Self::default() }
     }
 
     /// The sum of a family by one label, with those series that `wanted` says.
@@ -152,7 +162,8 @@ impl Numbers {
         let saved: f64 = grown("outrigger_cache_saved_usd_total", "door", &all).values().sum();
         let spent: f64 = usd.values().sum();
         let hit_rate = (looked > 0.0).then(|| hits / looked);
-        Self { doors, routes, models, hit_rate, usd: (spent * minute, saved * minute), look: now }
+        let (own, targets) = times(&grown, seconds);
+        Self { doors, routes, models, own, targets, hit_rate, usd: (spent * minute, saved * minute), look: now }
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -169,10 +180,32 @@ impl Numbers {
             "doors": self.doors.iter().map(|(name, rates, open)| { let mut row = named(name, rates); row["inflight"] = (*open).into(); row }).collect::<Vec<_>>(),
             "routes": self.routes.iter().map(|(name, rates)| named(name, rates)).collect::<Vec<_>>(),
             "models": self.models.iter().map(|(name, usd, tokens)| json!({"name": name, "usd_per_minute": usd, "tokens_per_minute": tokens})).collect::<Vec<_>>(),
+            "own_seconds": self.own.map(|[p50, p95, p99]| json!({"p50": p50, "p95": p95, "p99": p99})),
+            "upstream": self.targets.iter().map(|(name, rates)| named(name, rates)).collect::<Vec<_>>(),
             "cache_hit_rate": self.hit_rate, "usd_per_minute": self.usd.0, "saved_usd_per_minute": self.usd.1,
             "health": self.look.health, "limits": self.look.limits, "breakers": self.look.breakers["breakers"], "callers": self.look.callers["rows"],
+            "targets": self.look.targets["targets"], "incidents": self.look.alerts["incidents"],
         })
     }
+}
+
+/// The growth of a family between two looks, by a label.
+type Grown<'a> = dyn Fn(&str, &str, &dyn Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, f64> + 'a;
+
+/// The proxy's own times, and those of each target that was tried.
+fn times(grown: &Grown<'_>, seconds: f64) -> (Option<[f64; 3]>, Vec<(String, Rates)>) {
+    let own = quantiles(&grown("outrigger_own_duration_seconds_bucket", "le", &|_| true));
+    let tries = grown("outrigger_tries_total", "target", &|_| true);
+    let failed = grown("outrigger_tries_total", "target", &|labels| labels.get("outcome").is_some_and(|outcome| outcome != "ok"));
+    let of = |(target, count): (String, f64)| {
+        let mine = |labels: &BTreeMap<String, String>| labels.get("target") == Some(&target);
+        let quantiles = quantiles(&grown("outrigger_upstream_duration_seconds_bucket", "le", &mine));
+        let errors = failed.get(&target).copied().unwrap_or_default() / seconds;
+        (target, Rates { requests: count / seconds, errors, quantiles })
+    };
+    let mut targets: Vec<_> = tries.into_iter().filter(|(_, count)| *count > 0.0).map(of).collect();
+    targets.sort_by(|a, b| b.1.requests.total_cmp(&a.1.requests));
+    (own, targets)
 }
 
 /// p50, p95 and p99 of counts by upper bounds, linear within a bucket.
@@ -206,10 +239,16 @@ mod tests {
              outrigger_cache_requests_total{{door=\"inbound\",route=\"r\",result=\"miss\"}} {requests}\n\
              outrigger_cost_usd_total{{route=\"r\",provider=\"p\",model=\"m\"}} {dollars}\n\
              outrigger_tokens_total{{route=\"r\",provider=\"p\",model=\"m\",class=\"input\",source=\"reported\"}} {requests}\n\
+             outrigger_own_duration_seconds_bucket{{door=\"inbound\",route=\"r\",le=\"0.001\"}} {requests}\n\
+             outrigger_own_duration_seconds_bucket{{door=\"inbound\",route=\"r\",le=\"+Inf\"}} {requests}\n\
+             outrigger_tries_total{{target=\"app\",outcome=\"ok\"}} {requests}\n\
+             outrigger_tries_total{{target=\"app\",outcome=\"timeout\"}} {failed}\n\
+             outrigger_upstream_duration_seconds_bucket{{target=\"app\",le=\"0.2\"}} {requests}\n\
+             outrigger_upstream_duration_seconds_bucket{{target=\"app\",le=\"+Inf\"}} {requests}\n\
              outrigger_inflight_requests{{door=\"inbound\"}} 3\n",
             requests / 2
         );
-        Look::new(&text, Value::Null, Value::Null, Value::Null, Value::Null)
+        Look::new(&text)
     }
 
     #[test]
@@ -223,6 +262,10 @@ mod tests {
         assert!((p50 - 0.1).abs() < 1e-9 && (p95 - 0.19).abs() < 1e-9, "{p50} {p95}");
         assert_eq!((now.hit_rate, now.usd.0), (Some(0.5), 15.0));
         assert_eq!(now.models, [("m".to_owned(), 15.0, 6000.0)]);
+        assert!(now.own.is_some_and(|[p50, ..]| (p50 - 0.0005).abs() < 1e-9), "{:?}", now.own);
+        let (name, app) = &now.targets[0];
+        assert_eq!((name.as_str(), app.requests, app.errors), ("app", 110.0, 10.0));
+        assert!(app.quantiles.is_some_and(|[p50, ..]| (p50 - 0.1).abs() < 1e-9), "{app:?}");
     }
 
     #[test]

@@ -15,7 +15,9 @@ const NUMBERS: usize = 50;
 /// The lines; none is wider than `width` columns.
 pub(super) fn lines(now: &Numbers, width: usize) -> Vec<String> {
     let name = width.saturating_sub(NUMBERS).clamp(12, 48);
-    let mut out = vec![head(&now.look.health), String::new()];
+    let mut out = vec![head(&now.look.health)];
+    trouble(now, &mut out);
+    out.push(String::new());
     out.push(format!("{:<name$} {:>9} {:>8} {:>9} {:>9} {:>9}", "door, routes", "req/s", "err/s", "p50", "p95", "p99"));
     for (door, rates, open) in &now.doors {
         out.push(row(&format!("{door} ({open} open)"), rates, name));
@@ -23,6 +25,7 @@ pub(super) fn lines(now: &Numbers, width: usize) -> Vec<String> {
     for (route, rates) in now.routes.iter().take(ROWS) {
         out.push(row(&format!("  {route}"), rates, name));
     }
+    times(now, name, &mut out);
     let rate = now.hit_rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.1}%", rate * 100.0));
     out.push(String::new());
     out.push(format!("cache answers {rate}   spent {}/min   saved {}/min", dollars(now.usd.0), dollars(now.usd.1)));
@@ -33,7 +36,6 @@ pub(super) fn lines(now: &Numbers, width: usize) -> Vec<String> {
         out.extend(models.map(|(model, usd, tokens)| format!("{:<name$} {:>12} {tokens:>12.0}", short(model, name), dollars(*usd))));
     }
     callers(&now.look.callers, name, &mut out);
-    trouble(now, &mut out);
     out.iter().map(|line| short(line, width)).collect()
 }
 
@@ -70,21 +72,71 @@ fn callers(page: &Value, name: usize, out: &mut Vec<String>) {
     }
 }
 
-/// Breakers that are not closed, and limits that are near.
+/// The proxy's own time, and the time and the tries of each target.
+fn times(now: &Numbers, name: usize, out: &mut Vec<String>) {
+    if now.own.is_none() && now.targets.is_empty() {
+        return;
+    }
+    out.push(String::new());
+    out.push(format!("{:<name$} {:>9} {:>8} {:>9} {:>9} {:>9}", "own time, targets", "tries/s", "failed/s", "p50", "p95", "p99"));
+    if let Some([p50, p95, p99]) = now.own.map(|all| all.map(seconds)) {
+        out.push(format!("{:<name$} {:>9} {:>8} {p50:>9} {p95:>9} {p99:>9}", "the proxy", "-", "-"));
+    }
+    out.extend(now.targets.iter().take(ROWS).map(|(target, rates)| row(&format!("  {target}"), rates, name)));
+}
+
+/// What needs somebody first: incidents, breakers that are not closed, keys that do not serve, limits that are near.
 fn trouble(now: &Numbers, out: &mut Vec<String>) {
-    let breakers = now.look.breakers["breakers"].as_array().into_iter().flatten().filter(|one| one["state"] != "closed");
-    let mut found: Vec<String> = breakers
-        .map(|one| format!("breaker {} is {}", one["name"].as_str().unwrap_or("?"), one["state"].as_str().unwrap_or("?").replace('_', " ")))
+    let look = &now.look;
+    let rows = |page: &Value| page.as_array().cloned().unwrap_or_default();
+    let word = |row: &Value, name: &str| row[name].as_str().unwrap_or("?").to_owned();
+    let mut found: Vec<String> = rows(&look.alerts["incidents"])
+        .iter()
+        .map(|one| {
+            format!(
+                "{}: {} {} since {}: {}",
+                word(one, "severity"),
+                word(one, "rule"),
+                word(one, "subject"),
+                word(one, "since"),
+                word(one, "says")
+            )
+        })
         .collect();
-    for budget in now.look.limits["budgets"].as_array().into_iter().flatten() {
+    let open = rows(&look.breakers["breakers"]).into_iter().filter(|one| one["state"] != "closed");
+    found.extend(open.map(|one| format!("breaker {} is {}", word(&one, "name"), word(&one, "state").replace('_', " "))));
+    for target in rows(&look.targets["targets"]) {
+        let keys = rows(&target["keys"]).into_iter();
+        found.extend(keys.filter_map(|key| Some(format!("key {} of {} {}", key_name(&key), word(&target, "name"), rest(&key)?))));
+    }
+    let mut told = Vec::new();
+    for budget in rows(&look.limits["budgets"]).into_iter().chain(rows(&look.limits["near"])) {
         let who = budget["who"].as_str().unwrap_or("everybody");
         let at = budget["spent_at"].as_str().map(|at| format!(", spent at {at}")).unwrap_or_default();
-        found.push(format!("limit {}, {who}: {}{at}", budget["limit"].as_str().unwrap_or("?"), budget["text"].as_str().unwrap_or("?")));
+        let line = format!("limit {}, {who}: {}{at}", word(&budget, "limit"), word(&budget, "text"));
+        if !told.contains(&line) {
+            told.push(line);
+        }
     }
-    if !found.is_empty() {
-        out.push(String::new());
-        out.extend(found.into_iter().take(2 * ROWS));
+    found.extend(told);
+    let more = found.len().saturating_sub(2 * ROWS);
+    out.extend(found.into_iter().take(2 * ROWS));
+    if more > 0 {
+        out.push(format!("and {more} more: `outrigger alerts`, the page of the admin door"));
     }
+}
+
+fn key_name(key: &Value) -> String {
+    key["name"].as_str().map_or_else(|| key["key"].to_string(), str::to_owned)
+}
+
+/// Why a key does not serve, and for how long; `None`: it serves.
+fn rest(key: &Value) -> Option<String> {
+    let rests = human::wait(Duration::from_secs_f64(key["rests_seconds"].as_f64().filter(|rests| *rests > 0.0)?));
+    let why = key["why"].as_str().unwrap_or("?");
+    let how = if why == "bad_key" { "is quarantined" } else { "rests" };
+    let model = key["model"].as_str().map(|model| format!(" for {model}")).unwrap_or_default();
+    Some(format!("{how}{model} for {rests} ({})", why.replace('_', " ")))
 }
 
 fn dollars(usd: f64) -> String {
@@ -121,14 +173,28 @@ mod tests {
         let busy = Rates { requests: 1234.56, errors: 2.0, quantiles: Some([0.0012, 0.25, 3.5]) };
         let look = Look {
             health: json!({"version": "0.1.0", "status": "degraded", "uptime": 3725, "dependencies": {"redis": {"state": "degraded"}, "app": {"state": "ok"}}}),
-            limits: json!({"budgets": [{"limit": "budget", "who": null, "text": "$20 of $25 per day", "spent_at": "2026-11-30T20:00:00Z"}]}),
+            limits: json!({
+                "budgets": [{"limit": "budget", "who": null, "text": "$20 of $25 per day", "spent_at": "2026-11-30T20:00:00Z"}],
+                "near": [
+                    {"limit": "budget", "who": null, "text": "$20 of $25 per day", "spent_at": "2026-11-30T20:00:00Z"},
+                    {"limit": "visits", "who": "caller ann", "text": "2 of 3 requests per minute", "spent_at": null},
+                ],
+            }),
+            alerts: json!({"incidents": [{"severity": "critical", "rule": "error_rate", "subject": "inbound route chat", "since": "2026-11-30T19:00:00Z", "says": "31%"}]}),
+            targets: json!({"targets": [{"name": "openai", "keys": [
+                {"key": 1, "name": "team-a", "rests_seconds": null, "why": null, "model": null},
+                {"key": 2, "name": "team-b", "rests_seconds": 61.0, "why": "bad_key", "model": null},
+                {"key": 3, "name": "team-c", "rests_seconds": 5.0, "why": "throttled", "model": "gpt-4o"},
+            ]}]}),
             breakers: json!({"breakers": [{"name": "openai/gpt\u{1b}[2J", "state": "half_open"}, {"name": "app", "state": "closed"}]}),
             callers: json!({"rows": [{"caller": "u-1", "cost_usd": "0.5", "calls": 3}, {"caller": "u-2", "cost_usd": "1.25", "calls": 1}]}),
             ..Look::default()
         };
         Numbers {
             doors: vec![("inbound".into(), busy.clone(), 7.0)],
-            routes: vec![("inbound /a/very/long/path/that/no/narrow/terminal/shows/in/full".into(), busy)],
+            routes: vec![("inbound /a/very/long/path/that/no/narrow/terminal/shows/in/full".into(), busy.clone())],
+            own: Some([0.0001, 0.0002, 0.004]),
+            targets: vec![("openai".into(), busy)],
             models: vec![("gpt-4o".into(), 0.0012, 900.0)],
             hit_rate: Some(0.755),
             usd: (1.5, 0.0),
@@ -154,9 +220,17 @@ mod tests {
             "$0.001200",
             "breaker openai/gpt?[2J is half open",
             "limit budget, everybody: $20 of $25 per day, spent at 2026-11-30T20:00:00Z",
+            "critical: error_rate inbound route chat since 2026-11-30T19:00:00Z: 31%",
+            "key team-b of openai is quarantined for 1 min 1 s (bad key)",
+            "key team-c of openai rests for gpt-4o for 5 s (throttled)",
+            "limit visits, caller ann: 2 of 3 requests per minute",
+            "the proxy                              -        -    0.1 ms    0.2 ms    4.0 ms",
+            "  openai                          1234.6      2.0    1.2 ms  250.0 ms    3.50 s",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
+        assert_eq!(text.matches("limit budget").count(), 1, "a budget that is near is told once");
+        assert!(!text.contains("team-a"), "a key that serves is no trouble");
         let (dear, cheap) = (text.find("u-2").expect("there"), text.find("u-1").expect("there"));
         assert!(dear < cheap, "the dearest first");
     }
