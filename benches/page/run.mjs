@@ -1,7 +1,7 @@
 // What the page costs the proxy: node benches/page/run.mjs BINARY [SECONDS]
 //
 // 250 routes, 249 callers and the app are 500 nodes of the canvas; 2,000 requests a second touch them in turn. The CPU time of the process
-// is read over windows of SECONDS (15) each, in turn without and with one viewer of `/api/live`. On a busy machine the rate is not the same
+// is read over windows of SECONDS (15) each, in turn without and with one viewer of the Canvas. On a busy machine the rate is not the same
 // in every window: the price is the viewer's part of the least squares of `share = a * rate + price * viewer`, as a share of one core. More
 // than 2% is a failure. App and load share this process, on the other cores.
 
@@ -63,12 +63,14 @@ const spent = () => {
   const fields = fs.readFileSync(`/proc/${proxy.pid}/stat`, "utf8").split(") ")[1].split(" ");
   return (Number(fields[11]) + Number(fields[12])) / 100;
 };
-/** Reads the page's feed, as a browser does; gives the end of it. */
+/** Reads the page's feed and asks what the Canvas asks, as often as it does (`look` in src/admin/page); gives the end of it. */
 const view = () => {
   let ticks = 0;
+  const ask = (page) => http.get(`http://${at.admin}/api/${page}`, (answer) => answer.resume()).on("error", () => {});
+  const asking = [["limits", 3], ["targets", 3], ["routes", 15]].map(([page, every]) => (ask(page), setInterval(() => ask(page), every * 1000)));
   const request = http.get(`http://${at.admin}/api/live`, (answer) => answer.on("data", (piece) => { ticks += String(piece).split("event: ").length - 1; }));
   request.on("error", () => {});
-  return () => { request.destroy(); return ticks; };
+  return () => { asking.forEach(clearInterval); request.destroy(); return ticks; };
 };
 
 await sleep(5000);

@@ -18,8 +18,8 @@ use super::live::Body;
 /// The document around the parts.
 const FRAME: &str = include_str!("page/index.html");
 
-/// The style, in order.
-const STYLE: [&str; 2] = [include_str!("page/vendor/uPlot.min.css"), include_str!("page/bundle.css")];
+/// The style. The chart library's own style is for legends too, which the page has not.
+const STYLE: &str = include_str!("page/bundle.css");
 
 /// The licence of the chart library, the library, and the script.
 const SCRIPT: [&str; 3] =
@@ -33,11 +33,10 @@ struct Page {
 }
 
 static PAGE: LazyLock<Page> = LazyLock::new(|| {
-    let style = STYLE.concat();
     let [licence, library, own] = SCRIPT;
     let script = format!("/*\n{licence}*/\n{library}\n{own}");
-    let policy = policy(&style, &script);
-    let plain = FRAME.replace("{policy}", &policy).replace("{style}", &style).replace("{script}", &script);
+    let policy = policy(STYLE, &script);
+    let plain = FRAME.replace("{policy}", &policy).replace("{style}", STYLE).replace("{script}", &script);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     // A Vec takes every byte.
     let gzip = gzip.write_all(plain.as_bytes()).and_then(|()| gzip.finish()).unwrap_or_default();
@@ -110,7 +109,7 @@ mod tests {
         for place in ["{policy}", "{style}", "{script}"] {
             assert!(!text.contains(place), "{place} is filled in");
         }
-        for part in STYLE.iter().chain(&SCRIPT) {
+        for part in [STYLE].iter().chain(&SCRIPT) {
             assert!(text.contains(part), "each part is in the page as it stands in the source");
             assert!(!part.contains("</script") && !part.contains("</style") && !part.contains("<!--"), "no part ends its element");
         }
@@ -121,7 +120,7 @@ mod tests {
     fn the_bundle_is_that_of_the_source() {
         let parts = parts();
         let mut bundled = BTreeSet::new();
-        for bundle in [STYLE[1], SCRIPT[2]] {
+        for bundle in [STYLE, SCRIPT[2]] {
             let first = bundle.lines().next().expect("a line");
             let (names, said) = first.split_once(" of ").and_then(|(_, said)| said.split_once(": ")).expect("names and a hash");
             let names: Vec<&str> = names.split(' ').collect();

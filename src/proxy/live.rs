@@ -139,7 +139,7 @@ impl LiveRoute {
         // The door's limits hold on the route too.
         let holds = |(name, named): &(&'static str, bool)| *named || (*name == "limits" && !self.limits.is_empty());
         let named: Vec<&str> = self.policies.named().filter(holds).map(|(name, _)| name).collect();
-        serde_json::json!({"name": &*self.name, "policies": named})
+        serde_json::json!({"name": &*self.name, "policies": named, "limits": self.limits.names()})
     }
 
     /// Whether a policy has to understand an answer before it goes to the client.

@@ -2,6 +2,8 @@
 // saved report from a file. What must not happen is counted over all of it: a breach of the Content-Security-Policy, an error on the
 // console, a finding of axe, a request to anywhere else.
 //
+// WATCHED is the admin door of another proxy, at which looking needs a token too; LOOKS is a token that may look and no more.
+//
 // ADMIN, INBOUND, OUTBOUND are the proxy's doors, CONFIG its file, APP the port of the app to start, TOKEN the admin token, SHOTS where pictures go, ONLY a part of
 // the name of the checks to make.
 
@@ -11,14 +13,13 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 import { bundle } from "./page_bundle.mjs";
+import { VIEWS, broken, changes, looking } from "./page_changes.mjs";
 import { hour } from "./page_hour.mjs";
 import { app, traffic, MARKUP } from "./page_traffic.mjs";
 import { check, finish } from "./verdicts.mjs";
 
-const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER, CONFIG } = process.env;
+const { ADMIN, INBOUND, OUTBOUND, APP, TOKEN, SHOTS, SOURCE, BROWSER } = process.env;
 const AXE = fs.readFileSync(new URL(import.meta.resolve("axe-core/axe.min.js")), "utf8");
-const VIEWS = ["canvas", "overview", "money", "errors", "limits", "cache", "targets", "config", "health"];
-
 
 fs.mkdirSync(SHOTS, { recursive: true });
 const server = await app(+APP, OUTBOUND);
@@ -56,7 +57,7 @@ const number = (text) => Number(String(text).replace(/[^\d.]/g, ""));
 
 await check("the chart library is the published one, unchanged", async () => {
   const published = path.dirname(new URL(import.meta.resolve("uplot/package.json")).pathname);
-  for (const [file, from] of [["uPlot.iife.min.js", "dist/uPlot.iife.min.js"], ["uPlot.min.css", "dist/uPlot.min.css"], ["uPlot.LICENSE", "LICENSE"]]) {
+  for (const [file, from] of [["uPlot.iife.min.js", "dist/uPlot.iife.min.js"], ["uPlot.LICENSE", "LICENSE"]]) {
     assert.equal(fs.readFileSync(path.join(SOURCE, "vendor", file), "utf8"), fs.readFileSync(path.join(published, from), "utf8"), file);
   }
 });
@@ -85,7 +86,7 @@ await check("five questions are answered on the first view, each a click away fr
     ["Why was a request refused?", "Last: .* at .*Most often: .*limited \\d", "errors"],
     ["Which provider is slow?", "(anthropic|openai) .*95% of the answers", "targets"],
     ["What would a cache save?", "of claude and saved about [<]?\\$", "cache"],
-    ["Is it safe to deploy now?", "^Better not: .*the breaker of down", "health"],
+    ["Is it safe to deploy now?", "^Better not: .*(down|breaker|incident)", "health"],
   ]) {
     await open(page, "overview");
     await page.waitForFunction(([asked, answer]) => {
@@ -118,10 +119,23 @@ await check("a filter narrows the routes, and a route leads to its errors", asyn
 await check("canvas: every layer has its nodes, a click tells what is known, a find hides the rest", async () => {
   await open(page, "canvas");
   const node = (name) => page.getByRole("button", { name });
-  for (const name of [/^ada /, /^chat .*\$/, /^app /, /^embeddings /, /^anthropic /, /^claude-sonnet/, /^openai key 2 /]) await node(name).first().waitFor({ timeout: 20_000 });
+  for (const name of [/^ada /, /^chat /, /^app /, /^embeddings /, /^anthropic /, /^claude-sonnet.*\$/, /^openai key 2 /]) await node(name).first().waitFor({ timeout: 20_000 });
   assert.ok(await page.locator(".money text").count() > 0, "dollars stand on edges");
   await node(/^down /).click();
   await page.locator(".side", { hasText: "Breaker down/gpt-4o-mini" }).waitFor();
+  await page.locator(".side li", { hasText: /connect_failed|breaker_open/ }).first().waitFor({ timeout: 20_000 }).catch(async () => assert.fail(await page.locator(".side").textContent()));
+  // A key says what the provider has left for it, and an operation what holds of its routes.
+  const said = (id, text) => page.waitForFunction(([id, text]) => new RegExp(text).test(document.querySelector(`g[data-id="${id}"]`)?.getAttribute("aria-description") || ""), [id, text], { timeout: 30_000 }).catch(async () => assert.fail(`${id} ${await page.locator(`g[data-id="${id}"]`).getAttribute("aria-description")}`));
+  await said("key:openai #1", "left");
+  await said("provider:anthropic", "left|used");
+  await said("key:lent #1", "quarantined");
+  await said("op:chat", "used|hits|ref");
+  await page.locator('g[data-id="op:chat"]').click();
+  await page.locator(".side", { hasText: /Policies of gpt(?=.*cache)(?=.*limits)/ }).waitFor();
+  await page.locator(".side h3", { hasText: "Last errors" }).waitFor();
+  await page.locator('g[data-id="key:lent #1"]').click();
+  await page.locator(".side", { hasText: /Key team-b\s*quarantined until .*bad key/ }).waitFor();
+  await axe(page, "canvas with a node's facts");
   await page.getByLabel("Find in the picture").fill("embed");
   await page.waitForFunction(() => !document.querySelector('g[data-id="in:boom"]'));
   await page.getByLabel("Find in the picture").fill("");
@@ -169,21 +183,55 @@ await check("errors: filters, and the whole story of one exchange", async () => 
   assert.match(await page.locator(".story").textContent(), /Request id.*Route.*Tries/s);
   await page.locator(".story").getByRole("button", { name: "This caller" }).click();
   await page.waitForFunction(() => location.hash.includes("caller="));
+  await page.getByLabel("Time").selectOption("own");
+  await page.getByLabel("To (empty: now)").fill("2020-01-01T00:00");
+  await page.getByText("No failure fits").waitFor();
+  assert.match(page.url(), /since=own.*to=2020/);
+  await axe(page, "errors with own times");
+  await page.getByLabel("To (empty: now)").fill("");
+  await page.locator(".story").getByRole("button", { name: "Close" }).or(page.locator("main")).first().waitFor();
+  await rows.first().waitFor();
+  await page.getByLabel("Time").selectOption("");
   await page.getByLabel("Kind").selectOption("client_error");
   await page.getByText("No failure fits").or(rows.first()).first().waitFor();
 });
 
 await check("limits, cache, targets and health say what they should", async () => {
+  const visit = () => fetch(`${INBOUND}/busy`, { headers: { "x-user-id": "nearby" } }).then((answer) => answer.status);
+  const seen = [await visit(), await visit(), await visit(), await visit()];
+  assert.deepEqual(seen, [200, 200, 200, 429]);
   await open(page, "limits");
-  await cell(page, "Limits", "visits", 0).waitFor();
+  await page.locator(".budgets li", { hasText: "caller nearby" }).filter({ hasText: "3 of 3 requests per 10 s" }).waitFor();
+  await page.locator("[aria-label=Limits] tr", { hasText: "visits" }).getByRole("button").click();
+  await page.locator("main.view-errors").waitFor();
+  assert.equal(await page.getByRole("searchbox", { name: "Limit" }).inputValue(), "visits");
+  await page.locator("[aria-label=Errors] tbody tr", { hasText: "nearby" }).first().waitFor();
+  assert.ok(await page.evaluate(() => [...document.querySelectorAll("[aria-label=Errors] tbody tr")].every((row) => row.cells[2].textContent === "limited")));
   await open(page, "cache");
   await page.locator("[aria-label='Keys that save most'] tr", { hasText: "/products/" }).first().waitFor({ timeout: 20_000 });
   await open(page, "targets");
   await page.locator("[aria-label=Breakers] tr", { hasText: "down/gpt-4o-mini" }).waitFor({ timeout: 20_000 });
   assert.match(await cell(page, "Targets", "openai", 10).textContent(), /2 of 2/);
+  const barred = page.locator("[aria-label=Keys] tr", { hasText: "team-b" });
+  await barred.filter({ hasText: "quarantined" }).filter({ hasText: "bad key" }).waitFor({ timeout: 30_000 });
+  assert.match(await barred.textContent(), /\d\d:\d\d:\d\d/, "until when");
   assert.ok(!(await page.content()).includes("sk-"), "no key is in the page");
   await open(page, "health");
   await shown(page, "in memory: a restart begins at zero");
+});
+
+await check("health: incidents, monitors with their days, and who is told", async () => {
+  await open(page, "health");
+  const incident = page.locator("[aria-label=Incidents] tbody tr", { hasText: "monitor gone" });
+  await incident.filter({ hasText: "open" }).first().waitFor({ timeout: 30_000 });
+  await page.locator("[aria-label=Incidents] tbody tr", { hasText: "breaker" }).first().waitFor({ timeout: 30_000 });
+  await page.locator("[aria-label=Monitors] tr", { hasText: "gone" }).filter({ hasText: "down" }).waitFor();
+  await page.locator("[aria-label=Monitors] tr", { hasText: "shop" }).filter({ hasText: "up" }).waitFor();
+  assert.equal(await page.locator("[aria-label=Monitors] tr", { hasText: "shop" }).locator("rect").count(), 90);
+  await page.waitForFunction(() => { const row = [...document.querySelectorAll("[aria-label=Channels] tbody tr")].find((row) => row.cells[0].textContent === "team"); return row && +row.cells[2].textContent > 0; }, null, { timeout: 30_000 });
+  await page.locator("[aria-label=Channels] tr", { hasText: "nowhere" }).locator("[data-tone=bad]").first().waitFor({ timeout: 30_000 });
+  assert.equal(await page.getByRole("button", { name: "Send a test to team" }).count(), 0);
+  clean(page);
 });
 
 await check("without the token nothing can be changed, and the page says what to do", async () => {
@@ -209,6 +257,13 @@ await check("the token signs in, stays out of the address, and allows changes", 
   await page.locator("[aria-label=Breakers] tr", { hasText: breaker }).filter({ hasText: "by hand" }).waitFor();
   await page.getByRole("button", { name: `Close ${breaker}` }).click();
   await page.locator("[aria-label=Breakers] tr", { hasText: breaker }).filter({ hasText: "closed" }).waitFor();
+  await open(page, "health");
+  await page.getByRole("button", { name: "Send a test to team" }).click();
+  await page.locator("#said", { hasText: "Delivered to team" }).waitFor();
+  await open(page, "canvas");
+  if ((await page.locator('g[data-id="op:chat"]').getAttribute("aria-pressed")) !== "true") await page.locator('g[data-id="op:chat"]').click();
+  await page.locator(".terms", { hasText: "What holds on gpt" }).waitFor();
+  assert.match(await page.locator(".terms").textContent(), /limits budget.*\$0\.50 per day.*cache.*ttl10m/s);
   await open(page, "cache");
   await page.getByRole("button", { name: /^Purge GET .*products/ }).first().click();
   await page.locator("#said", { hasText: "1 entries purged" }).waitFor();
@@ -224,33 +279,10 @@ await check("the token signs in, stays out of the address, and allows changes", 
   assert.equal(await page.evaluate((secret) => JSON.stringify(localStorage).includes(secret) || document.documentElement.textContent.includes(secret), TOKEN), false);
 });
 
-const there = (await (await fetch(`${ADMIN}/api`)).json()).pages;
-if (!there.includes("POST /api/config/plan")) console.log("SKIPPED a policy is switched to observe: this proxy takes no changes of its file");
-else await check("a policy is switched to observe: difference, check, history, and back again", async () => {
-  await open(page, "config");
-  const mode = page.getByLabel("Mode of cache on products").or(page.getByLabel("Mode of cache  on products"));
-  await mode.selectOption("observe");
-  const diff = page.getByLabel("Difference");
-  await diff.filter({ hasText: "mode: observe" }).waitFor();
-  assert.match(await diff.locator(".taken").last().textContent(), /ttl: 60s/);
-  await page.getByPlaceholder("Why (kept in the history)").fill("trying it out");
-  await page.getByRole("button", { name: "Apply" }).click();
-  await page.locator("#said", { hasText: "Applied" }).waitFor();
-  await page.locator("main li", { hasText: "trying it out" }).filter({ hasText: "at work" }).waitFor();
-  assert.match(fs.readFileSync(CONFIG, "utf8"), /\{[^{}]*catalog[^{}]*mode: observe[^{}]*\}/);
-  assert.match(fs.readFileSync(CONFIG, "utf8"), /# the catalogue changes rarely/, "comments stay");
-  await page.getByRole("button", { name: "Move the limit user-spend" }).click();
-  await page.getByLabel("Amount").fill("0.75");
-  await page.getByRole("dialog").getByRole("button", { name: "Plan" }).click();
-  await diff.filter({ hasText: "usd: 0.75" }).waitFor();
-  await page.getByRole("button", { name: "Discard" }).click();
-  await page.getByRole("button", { name: "Roll back to version 1" }).click();
-  await diff.filter({ hasText: "mode: observe" }).waitFor();
-  await page.getByRole("button", { name: "Apply" }).click();
-  await page.locator("#said", { hasText: "back to version 1" }).waitFor();
-  assert.doesNotMatch(fs.readFileSync(CONFIG, "utf8"), /\{[^{}]*catalog[^{}]*mode: observe[^{}]*\}/);
-  clean(page);
-});
+const tools = { browser, axe, open, live, clean };
+await changes(page, tools);
+await looking(tools);
+await broken(tools);
 
 await check("by keyboard alone: to a view, along the picture, into a node and back", async () => {
   const keys = await tab();
@@ -342,7 +374,7 @@ await check("a saved report opens from a file, with its numbers and without the 
   const text = fs.readFileSync(file, "utf8");
   assert.ok(!text.includes(TOKEN) && !text.includes("sk-one") && !text.includes("sk-ant"), "no secret is in it");
   const held = JSON.parse(text.match(/<script type="application\/json" id="report">(.*?)<\/script>/s)[1]);
-  const may = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals"];
+  const may = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals", "api/alerts", "api/monitors"];
   assert.deepEqual(Object.keys(held.answers).filter((path) => !may.includes(path) && !path.startsWith("api/usage?")), [], "nothing that the token guards");
   assert.ok(held.answers["api/limits"] && held.answers["api/health"]);
   const report = await tab({ offline: true });
@@ -359,6 +391,8 @@ await check("a saved report opens from a file, with its numbers and without the 
   await report.locator("main", { hasText: "is not part of a saved report" }).waitFor();
   await report.goto(`${pathToFileURL(file).href}#overview`);
   await report.locator("[aria-label=Routes] tbody tr").nth(6).waitFor();
+  await report.goto(`${pathToFileURL(file).href}#health`);
+  await report.locator("[aria-label=Monitors] tr", { hasText: "gone" }).waitFor();
   await report.goto(`${pathToFileURL(file).href}#money`);
   await report.locator("[aria-label='Money by caller'] tr", { hasText: "ada" }).waitFor();
   await report.screenshot({ path: path.join(SHOTS, "report.png"), fullPage: true });

@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { transformSync } from "esbuild";
 
 /** The parts of the script, in their order. They share one scope. */
-const SCRIPT = ["base", "feed", "link", "parts", "overview", "flows", "canvas", "about", "money", "errors", "asked", "state", "config", "main"].map((name) => `${name}.js`);
+const SCRIPT = ["base", "feed", "link", "parts", "overview", "flows", "canvas", "about", "money", "errors", "asked", "state", "health", "config", "main"].map((name) => `${name}.js`);
 const STYLE = ["style.css"];
 // Browsers of the last two years or so.
 const TARGET = ["chrome111", "firefox115", "safari16.4"];

@@ -54,7 +54,7 @@ export function traffic(inbound, rate = 40) {
   const one = () => {
     n += 1;
     const caller = callers[n % 11 < 5 ? 0 : n % callers.length];
-    const path = n % 19 === 0 ? "/boom" : n % 13 === 0 ? "/slow" : n % 29 === 0 ? `/chat?provider=down&q=${n}`
+    const path = n % 19 === 0 ? "/boom" : n % 13 === 0 ? "/slow" : n % 29 === 0 ? `/chat?provider=down&q=${n}` : n % 31 === 0 ? `/chat?provider=lent&q=${n}`
       : n % 7 === 0 ? `/chat?provider=anthropic&q=${n % 70}` : n % 5 === 0 ? `/embed?q=${n}` : n % 3 === 0 ? `/chat?q=${n % 40}` : n % 2 === 0 ? `/products/${n % 4}` : n % 17 === 0 ? "/busy" : "/";
     sent += 1;
     return get(path, caller);
@@ -94,6 +94,7 @@ outbound:
   providers:
     openai: {url: "{mock}", keys: [sk-one-1111, sk-two-2222]}
     anthropic: {url: "{mock}", keys: [sk-ant-3333]}
+    lent: {api: openai, url: "{mock}", keys: [{name: team-b, key: sk-team-invalid}, {name: team-c, key: sk-team-c}]}
     down: {api: openai, url: "http://127.0.0.1:{closed}"}
   limits:
     - {name: budget, key: provider, usd: 0.5, window: 1d, alert_at: [0.01, 0.5, 0.8]}
@@ -106,4 +107,10 @@ outbound:
     - {name: gpt, match: {operation: chat, models: ["gpt-*"]}, cache: {ttl: 10m}}
     - {name: claude, match: {operation: messages}, cache: {ttl: 10m, mode: observe}}
     - {name: vectors, match: {operation: embeddings}}
+monitors:
+  shop: {url: "tcp://127.0.0.1:{app}", every: 1s, timeout: 500ms}
+  gone: {url: "tcp://127.0.0.1:{closed}", every: 1s, timeout: 500ms}
+alerts:
+  group: 0s
+  channels: {team: {webhook: "http://127.0.0.1:{app}/hook"}, nowhere: {webhook: "http://127.0.0.1:{closed}/hook"}}
 `;

@@ -117,8 +117,9 @@ class Proxy:
 
     def __init__(self, config, env=None, **values):
         self.ports = {name: free_port() for name in ("inbound", "outbound", "admin", "probes")}
-        text = config + "\nadmin: {listen: 127.0.0.1:{admin}, probes: 127.0.0.1:{probes}}\nshutdown: {drain_delay: 0s, deadline: 5s}\n"
-        for name, value in {**self.ports, **values}.items():
+        text = config + "\nadmin: {listen: 127.0.0.1:{admin}, probes: 127.0.0.1:{probes}{admin_more}}\nshutdown: {drain_delay: 0s, deadline: 5s}\n"
+        more = f", {values.pop('admin_more')}" if "admin_more" in values else ""
+        for name, value in {**self.ports, **values, "admin_more": more}.items():
             text = text.replace("{%s}" % name, str(value))
         self.file = WORK / f"proxy-{self.ports['admin']}.yaml"
         self.file.write_text(text)
@@ -320,8 +321,12 @@ def part_page():
     config = re.search(r"CONFIG = `(.*?)`", traffic, re.S)[1]
     token, port = f"token-{os.getpid()}", free_port()
     shots = pathlib.Path(BINARY).resolve().parent.parent / "page"
-    with Proxy(config, {"OUTRIGGER_ADMIN_TOKEN": token}, mock=mock(), app=port, closed=free_port()) as proxy:
-        run("The page, Chromium", *node("page.mjs", ADMIN=proxy.url("admin"), INBOUND=proxy.url("inbound"), OUTBOUND=proxy.url("outbound"),
+    # Where there is a token for looking, looking needs one: that is another proxy.
+    watched = "inbound:\n  listen: 127.0.0.1:{inbound}\n  app: http://127.0.0.1:{app}\n  limits: [{name: pace, key: client_ip, requests: 9, window: 1m}]\n"
+    tokens = f"tokens: [{{name: ci, role: operate, token: {token}}}, {{name: eye, role: read, token: look-{token}}}]"
+    with (Proxy(config, {"OUTRIGGER_ADMIN_TOKEN": token}, mock=mock(), app=port, closed=free_port()) as proxy,
+          Proxy(watched, admin_more=tokens, app=port) as other):
+        run("The page, Chromium", *node("page.mjs", ADMIN=proxy.url("admin"), WATCHED=other.url("admin"), LOOKS=f"look-{token}", INBOUND=proxy.url("inbound"), OUTBOUND=proxy.url("outbound"),
                                         APP=str(port), TOKEN=token, CONFIG=str(proxy.file), SHOTS=str(shots), SOURCE=str(HERE.parent.parent / "src/admin/page"), BROWSER=shutil.which("chromium-headless-shell")), seconds=400)
 
 

@@ -39,12 +39,11 @@ function numbersOf(one, all) {
 /** The state of limits, breakers, keys and cache of a node, as pairs. */
 function stateOf(one) {
   const rows = [];
-  const limits = look("api/limits", 3).data;
-  const mine = budgets(limits).filter((row) => (row.who || "").endsWith(" " + one.name));
-  for (const row of mine) rows.push([row.limit, row.text + (row.left !== null ? ", spent in " + span(row.left) : ""), row.share >= 0.8 ? "warn" : null]);
-  const routes = look("api/routes", 15).data;
-  const route = one.column === "in" && routes && (routes.inbound || []).find((route) => route.name === one.name);
-  if (route) rows.push(["Policies", route.policies.length ? route.policies.join(", ") : "none"]);
+  const routes = routesOf(one), holds = (row) => routes.some((route) => route.door === row.door && route.limits.includes(row.limit));
+  const named = (row) => (row.who || "").split(", ").some((part) => ["caller", "provider", "route", "model"].some((kind) => part === kind + " " + (one.column === "model" ? one.label : one.name)));
+  const mine = budgets(true).filter((row) => named(row) || ((one.column === "in" || one.column === "op") && holds(row))).slice(0, 8);
+  for (const row of mine) rows.push([row.limit + (named(row) ? "" : ", " + (row.who || "everybody")), row.text + (row.left !== null ? ", spent in " + span(row.left) : ""), row.share >= 0.8 ? "warn" : null]);
+  for (const route of routes.slice(0, 8)) rows.push([one.column === "in" ? "Policies" : "Policies of " + route.name, route.policies.length ? route.policies.join(", ") : "none"]);
   const targets = look("api/targets", 3).data;
   const target = targets && targets.targets.find((target) => target.name === targetOf(one));
   if (target) {
@@ -55,7 +54,8 @@ function stateOf(one) {
     }
     for (const key of target.keys || []) {
       if (one.column === "key" && !one.name.endsWith(" #" + key.key)) continue;
-      if (one.column === "provider" || one.column === "key") rows.push(["Key " + (key.name || key.key), key.rests_seconds ? (key.why || "rests") + (key.model ? " for " + key.model : "") + ", rests for " + span(key.rests_seconds) : "serves", key.rests_seconds ? "warn" : null]);
+      if (one.column === "provider" || one.column === "key") for (const [name, word] of [["requests_left", "Requests"], ["tokens_left", "Tokens"]]) if (key[name] !== null && key[name] !== undefined) rows.push([word + " left, key " + (key.name || key.key), whole(key[name]), key[name] ? null : "bad"]);
+      if (one.column === "provider" || one.column === "key") rows.push(["Key " + (key.name || key.key), key.rests_seconds ? keyWord(key) + (key.model ? " for " + key.model : "") + " until " + clock(store.at + key.rests_seconds * 1000) + ": " + (key.why || "").replaceAll("_", " ") : "serves", key.rests_seconds ? "warn" : null]);
     }
   }
   return rows;
@@ -63,18 +63,17 @@ function stateOf(one) {
 
 /** The policies of a route with their numbers, as `outrigger explain` says them; for an operator alone: access rules are among them. */
 function termsOf(one) {
-  if (one.column !== "in" || !access.operates || report) return [];
-  const all = look("api/routes/terms", 15).data;
-  const route = all && (all.inbound || []).find((route) => route.name === one.name);
-  if (!route || !route.policies.length) return [];
-  return [h("h3", null, "What holds here"), ...route.policies.map((policy) => h("details", null, h("summary", null, policy.policy + (policy.terms.name ? " " + policy.terms.name : "") + " ", badge(policy.mode === "enforce" ? "ok" : "warn", policy.mode)),
-    editable() && button(policy.mode === "enforce" ? "Only observe …" : "Enforce …", () => go("config", { door: "inbound", route: policy.terms["written on"] === "the door" ? "" : one.name, policy: policy.policy, limit: policy.policy === "limits" ? policy.terms.name : "", mode: policy.mode === "enforce" ? "observe" : "enforce" }), { class: "quiet small" }),
-    pairs(Object.entries(policy.terms).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]))))];
+  if (!access.operates || report) return [];
+  const all = look("api/routes/terms", 15).data || {};
+  const routes = routesOf(one).map((route) => ({ door: route.door, ...(all[route.door] || []).find((known) => known.name === route.name) })).filter((route) => route.policies && route.policies.length);
+  return routes.slice(0, 8).flatMap((route) => [h("h3", null, "What holds " + (one.column === "in" ? "here" : "on " + route.name)), ...route.policies.map((policy) => h("details", null, h("summary", null, policy.policy + (policy.terms.name ? " " + policy.terms.name : "") + " ", badge(policy.mode === "enforce" ? "ok" : "warn", policy.mode)),
+    editable() && button(policy.mode === "enforce" ? "Only observe …" : "Enforce …", () => go("config", { door: route.door, route: policy.terms["written on"] === "the door" ? "" : route.name, policy: policy.policy, limit: policy.policy === "limits" ? policy.terms.name : "", mode: policy.mode === "enforce" ? "observe" : "enforce" }), { class: "quiet small" }),
+    pairs(Object.entries(policy.terms).map(([name, value]) => [name, Array.isArray(value) ? value.join(", ") : String(value)]))))]);
 }
 
 function about(one, all, close) {
   const kind = COLUMNS.find(([column]) => column === one.column)[1].replace(/s$/, "");
-  const numbers = h("div"), state = h("div"), terms = h("div"), joined = h("ul", { class: "joined" }), errors = h("div");
+  const numbers = h("div"), state = h("div"), terms = h("div", { class: "terms" }), joined = h("ul", { class: "joined" }), errors = h("div");
   const links = [];
   if (one.column === "in") links.push(["Errors of this route", () => go("errors", { door: "inbound", route: one.name })], ["What it costs", () => go("money", { by: "caller", inbound: one.name })]);
   if (one.column === "caller") links.push(["Errors of this caller", () => go("errors", { caller: one.name })], ["What this caller costs", () => go("money", { by: "model", caller: one.name })]);
@@ -97,7 +96,7 @@ function about(one, all, close) {
         return h("li", null, (edge.from === now.id ? "→ " : "← ") + other.label, h("span", { class: "n" }, rate(edge.rate) + "/s" + (edge.usd > 0 ? "  " + usd(edge.usd) + "/min" : "")));
       }));
       if (!edges.length) joined.replaceChildren(h("li", { class: "hint" }, "Nothing in the last 30 seconds."));
-      if (views.errors && views.errors.few) errors.replaceChildren(...views.errors.few(now.column === "in" ? { route: now.name } : now.column === "caller" ? { caller: now.name } : now.column === "op" ? { operation: now.name } : now.column === "model" ? { target: targetOf(now), model: now.label } : now.column === "key" ? { target: targetOf(now), key: now.name.split(" #")[1] } : targetOf(now) ? { target: targetOf(now) } : {}));
+      if (views.errors && views.errors.few) errors.replaceChildren(...views.errors.few(now.column === "in" ? { route: now.name } : now.column === "caller" ? { caller: now.name } : now.column === "op" ? { operation: now.name } : now.column === "model" ? { target: targetOf(now), model: now.label } : now.column === "key" ? { target: targetOf(now), key: now.key } : targetOf(now) ? { target: targetOf(now) } : {}));
     },
   };
 }

@@ -137,6 +137,9 @@ function moment(ms) {
   return at.getFullYear() + "-" + two(at.getMonth() + 1) + "-" + two(at.getDate()) + " " + clock(ms);
 }
 
+/** A moment as a field for date and time takes it. */
+const local = (ms) => moment(ms).replace(" ", "T").slice(0, 16);
+
 // ---- memory of the browser: a view, an order, a filter; never a token beyond the tab's life
 
 const PREFIX = "outrigger:";
@@ -168,6 +171,9 @@ function choice(label, words, chosen, choose) {
   box.value = chosen;
   return box;
 }
+
+/** A field for date and time. */
+const timeField = (label, value, change) => h("label", { class: "field" }, label, h("input", { type: "datetime-local", value: value || "", onchange: (event) => change(event.target.value) }));
 
 const button = (text, press, props) => h("button", { type: "button", onclick: press, ...props }, text);
 

@@ -137,7 +137,7 @@ views.canvas = {
       set(drawn.element, "aria-pressed", one.id === chosen ? "true" : "false");
       const letters = Math.floor((width - 16) / 7.1);
       say(drawn.name, one.label.length > letters ? one.label.slice(0, letters - 1) + "…" : one.label);
-      const numbers = one.id.startsWith("fewer:") ? "" : one.idle ? "idle" : rate(one.rate) + "/s" + (one.state ? "" : "  " + cents(one.usd));
+      const numbers = one.id.startsWith("fewer:") ? "" : one.idle ? (one.state ? "" : "idle") : rate(one.rate) + "/s" + (one.state ? "" : "  " + cents(one.usd));
       say(drawn.numbers, " " + numbers); // the texts are read out as one: a space stands between them
       set(drawn.state, "x", (width - 9).toFixed(0));
       set(drawn.state, "class", one.state ? "state " + one.state.how : "state");

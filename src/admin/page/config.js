@@ -79,6 +79,7 @@ views.config = {
         plan.changed ? difference(plan.diff) : h("p", { class: "hint" }, "Nothing would change."),
         plan.check.ok ? h("p", null, badge("ok", "checked"), " The proxy would take this file.", plan.check.notes.map((one) => h("span", { class: "note" }, " Line " + one.line + ": " + one.message)))
           : h("ul", { class: "wrong" }, mistakes.map((one) => h("li", null, (one.line ? "Line " + one.line + ": " : "") + one.message + (one.hint ? " (" + one.hint + ")" : "")))),
+        (plan.routes || []).map((one) => h("p", { class: "wrong" }, badge("warn", "in the way"), " " + one.message + ".")),
         plan.restart && h("p", { class: "wrong" }, plan.restart),
         h("div", { class: "bar" }, noteAt, button("Apply", () => apply(noteAt.value.trim()), { disabled: !ready }), discard)));
       render();

@@ -1,13 +1,20 @@
 // Errors: the last failures and refusals, with filters, and the whole story of one exchange.
 
 const FILTERS = [
-  ["since", "Time", [["", "all that is kept"], ["1m", "1 minute"], ["15m", "15 minutes"], ["1h", "1 hour"], ["24h", "24 hours"]]],
+  ["since", "Time", [["", "all that is kept"], ["1m", "1 minute"], ["15m", "15 minutes"], ["1h", "1 hour"], ["24h", "24 hours"], ["own", "own times"]]],
   ["door", "Door", [["", "both"], "inbound", "outbound"]],
   ["kind", "Kind", [["", "all"], "refused", "timeout", ["client_error", "4xx of a target"], ["server_error", "5xx of a target"], ["upstream_broken", "broken off"], ["client_gone", "client gone"], "stopped", ["rescued", "rescued by a retry"]]],
-  ["route", "Route"], ["reason", "Reason"], ["caller", "Caller"], ["status", "Status", null, "502 or 5xx"], ["target", "Target"], ["operation", "Operation"], ["model", "Model"], ["key", "Key"], ["trace", "Trace id"], ["request", "Request id"],
+  ["route", "Route"], ["reason", "Reason"], ["caller", "Caller"], ["status", "Status", null, "502 or 5xx"], ["target", "Target"], ["operation", "Operation"], ["model", "Model"], ["key", "Key"], ["refused_by", "Limit"], ["trace", "Trace id"], ["request", "Request id"],
 ];
 
-const errorPath = (words, limit) => "api/errors?" + [...Object.entries(words).filter(([name, value]) => value && FILTERS.some(([known]) => known === name)), ["limit", limit]].map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+const utc = (text) => { const at = new Date(text || NaN); return Number.isNaN(at.getTime()) ? "" : at.toISOString(); };
+
+/** The question to the ring of failures, as a path; `from` and `to` are own times, in the reader's zone. */
+function errorPath(words, limit) {
+  const asked = FILTERS.map(([name]) => [name, words[name]]);
+  if (words.since === "own") asked.splice(0, 1, ["since", utc(words.from)], ["until", utc(words.to)]);
+  return "api/errors?" + [...asked.filter(([, value]) => value), ["limit", limit]].map(([name, value]) => name + "=" + encodeURIComponent(value)).join("&");
+}
 
 const ms = (n) => (n === undefined || n === null ? NONE : time(n / 1000));
 
@@ -28,6 +35,7 @@ function story(row) {
   const find = [];
   if (row.trace_id) find.push(button("All of this trace", () => go("errors", { trace: row.trace_id }), { class: "quiet" }));
   if (row.caller) find.push(button("This caller", () => go("errors", { caller: row.caller }), { class: "quiet" }));
+  if (row.limit) find.push(button("This limit", () => go("errors", { refused_by: row.limit, door: row.door }), { class: "quiet" }));
   if (row.reason) find.push(button("This reason", () => go("errors", { reason: row.reason }), { class: "quiet" }));
   if (row.cause) find.push(button("The request that caused it", () => go("errors", { request: row.cause }), { class: "quiet" }));
   return h("div", { class: "story" }, h("h3", null, "What happened"), steps.length ? h("ol", { class: "steps" }, steps) : h("p", { class: "hint" }, row.reason && !row.tries ? "No target was asked: the proxy refused the request itself." : "One try, and nothing was thrown away."), h("h3", null, "Everything known"), pairs(rows), h("div", { class: "bar" }, find));
@@ -59,10 +67,19 @@ views.errors = {
   mount(root, params) {
     const words = Object.keys(params).length ? { ...params } : { since: "" };
     let chosen = "", before = "";
-    const change = (name, value) => { words[name] = value.trim(); before = ""; note(words); render(); };
-    const form = h("form", { class: "bar", role: "search", "aria-label": "Filter errors", onsubmit: (event) => event.preventDefault() }, FILTERS.map(([name, label, among, hint]) => h("label", { class: "field" }, label,
+    const change = (name, value) => { words[name] = value.trim(); before = ""; note(words); ownTimes(); render(); };
+    const times = h("span", { class: "bar" });
+    const ownTimes = () => {
+      times.hidden = words.since !== "own";
+      if (!times.hidden && !times.children.length) {
+        words.from = words.from || local(Date.now() - 3600e3);
+        times.append(timeField("From", words.from, (at) => change("from", at)), timeField("To (empty: now)", words.to, (at) => change("to", at)));
+      }
+    };
+    ownTimes();
+    const form = h("form", { class: "bar", role: "search", "aria-label": "Filter errors", onsubmit: (event) => event.preventDefault() }, FILTERS.map(([name, label, among, hint], at) => [at === 1 && times, h("label", { class: "field" }, label,
       among ? choice(label, among, words[name] || "", (value) => change(name, value))
-        : h("input", { type: "search", size: name === "trace" || name === "request" ? 16 : 10, value: words[name] || "", placeholder: hint || "", onchange: (event) => change(name, event.target.value) }))));
+        : h("input", { type: "search", size: name === "trace" || name === "request" ? 16 : 10, value: words[name] || "", placeholder: hint || "", onchange: (event) => change(name, event.target.value) }))]));
     const wrong = h("p", { class: "wrong", role: "alert", hidden: true }), kept = h("p", { class: "hint" });
     const detail = h("section", { class: "panel side", "aria-label": "One exchange", hidden: true });
     const list = table("errors", "Errors", [

@@ -126,15 +126,17 @@ function take(event) {
   const of = (name) => (event.split("\n").find((line) => line.startsWith(name + ": ")) || "").slice(name.length + 2);
   const [id, data] = [of("id"), JSON.parse(of("data"))];
   const number = (text) => +text.split(".")[1];
-  if (of("event") === "snapshot") {
+  const snapshot = of("event") === "snapshot";
+  if (snapshot) {
     takeSnapshot(data);
     // It may be another process, with other pages and tokens.
     verify().then(render);
   }
-  // A tick that a snapshot has had already.
-  else if (link.last.split(".")[0] === id.split(".")[0] && number(id) <= number(link.last)) return;
-  else takeTick(data);
-  link.last = id;
+  // A tick that came before, or that a snapshot has had already, only shows that the proxy answers.
+  if (snapshot || link.last.split(".")[0] !== id.split(".")[0] || number(id) > number(link.last)) {
+    if (!snapshot) takeTick(data);
+    link.last = id;
+  }
   link.tries = 0;
   link.state = "live";
   render();

@@ -134,7 +134,7 @@ function signOut() {
 // ---- the saved report: this document, with what it knows inside
 
 // What may leave the machine. Everything else stays: the configuration, the terms of the routes, the stories of failures.
-const SAVED = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals"];
+const SAVED = ["api/health", "api/limits", "api/cache", "api/cache/top?by=time", "api/targets", "api/ledger", "api/approvals", "api/alerts", "api/monitors"];
 
 const LEFT_OUT = "the configuration, the terms of the routes, the stories of failures, the token";
 

@@ -56,10 +56,10 @@ views.money = {
     let list = null;
     const place = h("div");
     function build() {
-      const moment_ = (name, label) => h("label", { class: "field" }, label, h("input", { type: "datetime-local", value: state[name].slice(0, 16), onchange: (event) => changed({ [name]: event.target.value && event.target.value + ":00" }) }));
+      const moment_ = (name, label) => timeField(label, state[name].slice(0, 16), (at) => changed({ [name]: at && at + ":00" }));
       asks.replaceChildren(
         h("label", { class: "field" }, "By", choice("By", BY, state.by, (by) => changed({ by }))),
-        h("label", { class: "field" }, "Time", choice("Time", RANGES, state.range, (range) => changed({ range, from: state.from || localDay() }))),
+        h("label", { class: "field" }, "Time", choice("Time", RANGES, state.range, (range) => changed({ range, from: state.from || moment(Date.now()).slice(0, 10) + "T00:00:00" }))),
         ...(state.range === "own" ? [moment_("from", "From"), moment_("to", "To (empty: now)")] : []),
         h("span", { class: "push" }), button("Export CSV", () => exported("csv"), { class: "quiet" }), button("Export JSON", () => exported("json"), { class: "quiet" }));
       filters.replaceChildren(...BY.filter(([name]) => state[name]).map(([name, label]) => button(label + " = " + state[name] + "  ×", () => changed({ [name]: "" }), { class: "quiet", "aria-label": "Remove the filter " + label + " = " + state[name] })));
@@ -88,10 +88,6 @@ views.money = {
       if (kind === "csv") download(name + ".csv", "text/csv", csv(rows));
       else download(name + ".json", "application/json", JSON.stringify(data, null, 2) + "\n");
       tell(whole(rows.length) + " rows exported" + (data.cursor ? ": there are more; `outrigger usage` exports all" : ""), "ok");
-    }
-    function localDay() {
-      const at = new Date();
-      return at.getFullYear() + "-" + two(at.getMonth() + 1) + "-" + two(at.getDate()) + "T00:00:00";
     }
     /** The dearest names of the rows, each a list by part of time; what is left is `others`. */
     function piled(rows) {

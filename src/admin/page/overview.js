@@ -32,17 +32,20 @@ function routes() {
   return [...rows.values()];
 }
 
-/** Budgets as rows: use, amount, and the share at the end of the window if it goes on as lately. */
-function budgets(limits) {
-  return ((limits && limits.budgets) || []).map((one) => {
+/** Budgets as rows: use, amount, and the time until they are spent if it goes on as lately. With `near`: every key that is near its limit too. */
+function budgets(near) {
+  const limits = look("api/limits", 3).data || {};
+  const rows = new Map();
+  for (const one of [...(limits.budgets || []), ...((near && limits.near) || [])]) {
     const left = one.spent_at ? Math.max(0, (Date.parse(one.spent_at) - store.at) / 1000) : null;
-    return { ...one, share: +one.amount ? +one.used / +one.amount : 0, left };
-  });
+    rows.set([one.door, one.limit, one.who].join(), { ...one, share: +one.amount ? +one.used / +one.amount : 0, left });
+  }
+  return [...rows.values()].sort((a, b) => b.share - a.share);
 }
 
-function budgetList() {
+function budgetList(nothing, most) {
   const list = h("ul", { class: "budgets" });
-  const empty = h("p", { class: "empty" }, "No budget is in use. A limit with ", h("code", null, "alert_at"), " is shown here as soon as it is used.");
+  const empty = h("p", { class: "empty" }, nothing);
   let before = "";
   return {
     element: h("div", null, list, empty),
@@ -51,12 +54,12 @@ function budgetList() {
       if (now === before) return;
       before = now;
       empty.hidden = rows.length > 0;
-      list.replaceChildren(...rows.slice(0, 12).map((row) => {
-        const end = row.share >= 1 ? "spent" : row.left !== null ? "spent in " + span(row.left) + " at this rate" : "will last at this rate";
+      list.replaceChildren(...rows.slice(0, most).map((row) => {
+        const end = row.share >= 1 ? ", spent" : row.left !== null ? ", spent in " + span(row.left) + " at this rate" : row.unit === "usd" || row.unit === "tokens" ? ", will last at this rate" : "";
         return h("li", null,
-          h("span", { class: "what" }, h("b", null, row.limit), " ", h("span", { class: "who" }, row.who || "everybody")),
+          h("span", { class: "what" }, button(row.limit, () => go("errors", { refused_by: row.limit, door: row.door }), { class: "opener" }), " ", h("span", { class: "who" }, row.who || "everybody")),
           h("span", { class: "text" }, row.text), meter(row.share, null, row.limit + " " + percent(row.share) + " used"),
-          h("span", { class: "end", "data-tone": row.share >= 1 ? "bad" : row.left !== null ? "warn" : null }, percent(row.share) + ", " + end));
+          h("span", { class: "end", "data-tone": row.share >= 1 ? "bad" : row.left !== null ? "warn" : null }, percent(row.share) + end));
       }));
     },
   };
@@ -82,7 +85,7 @@ views.overview = {
       [chart("Cache lookups a second", [{ name: "lookups", ink: "dim" }, { name: "hits", ink: "ok" }], rate), ["look", "hit"]],
     ];
     const spans = choice("Length of time", [[300, "5 minutes"], [900, "15 minutes"], [3600, "1 hour"]], seconds, (value) => { seconds = +value; keep("span", seconds); render(); });
-    const money = budgetList();
+    const money = budgetList(["No budget is in use. A limit with ", h("code", null, "alert_at"), " is shown here as soon as it is used."], 12);
     const questions = asked();
     let word = "";
     const filter = h("input", { type: "search", placeholder: "Filter routes", "aria-label": "Filter routes", oninput: () => { word = filter.value.toLowerCase(); render(); } });
@@ -130,7 +133,7 @@ views.overview = {
         tiles.usd.update((cents(now("usd")) || usd(now("usd"))) + "/min", usd(total("cost_usd_total")) + " since start");
         tiles.saved.update((cents(now("saved")) || usd(now("saved"))) + "/min", usd(total("cache_saved_usd_total")) + " since start");
         for (const [one, names] of graphs) one.update(lines(names, seconds));
-        money.update(budgets(look("api/limits", 3).data));
+        money.update(budgets());
         list.update(routes().filter((row) => !word || (row.route + " " + row.door).toLowerCase().includes(word)));
       },
       leave: () => graphs.forEach(([one]) => one.drop()),

@@ -1,4 +1,4 @@
-// Limits, Cache, Targets and Health: what the proxy's own pages say, and the changes that an operator may make.
+// Limits, Cache and Targets: what the proxy's own pages say, and the changes that an operator may make.
 
 /** A button for a change; it is there only where changes are allowed. */
 const act = (text, press, props) => (access.operates && !report ? button(text, press, { class: "quiet", ...props }) : null);
@@ -6,7 +6,7 @@ const act = (text, press, props) => (access.operates && !report ? button(text, p
 views.limits = {
   title: "Limits",
   mount(root) {
-    const money = budgetList();
+    const near = budgetList("Nobody has used half of a limit.", 40);
     const held = h("div"), locked = h("div");
     let before = "";
     const list = table("limits", "Limits", [
@@ -18,13 +18,13 @@ views.limits = {
       { name: "Would refuse", number: true, of: (row) => row.observed, show: whole, title: "Requests that a limit with `mode: observe` would have refused", tone: (n) => (n > 0 ? "warn" : null) },
       { name: "Waiting", number: true, of: (row) => row.queue.waiting, show: whole },
       { name: "Store away", number: true, of: (row) => row.store_away, show: whole, tone: (n) => (n > 0 ? "warn" : null) },
-    ], { key: (row) => row.door + row.name, sort: "Refused/s", empty: "No limit is configured.", open: (row) => go("errors", { reason: "limited", door: row.door }) });
+    ], { key: (row) => row.door + row.name, sort: "Refused/s", empty: "No limit is configured.", open: (row) => go("errors", { refused_by: row.name, door: row.door }) });
     const refused = h("div"), keys = h("p", { class: "hint" });
-    fill(root, [held, panel("Near", { note: "budgets that are watched, the fullest first" }, money.element), panel("All limits", { note: "a limit opens who was refused" }, list.element, keys), refused, locked]);
+    fill(root, [held, panel("Near", { note: "who has used half of a limit or more, and the budgets that are watched; the fullest first" }, near.element), panel("All limits", { note: "a limit opens who was refused" }, list.element, keys), refused, locked]);
     return {
       update() {
         const { data } = look("api/limits", 2);
-        money.update(budgets(data));
+        near.update(budgets(true));
         const rates = (row) => Object.fromEntries(["admitted", "refused"].map((decision) => [decision, perSecond("limit_decisions_total", (one) => one.label.door === row.door && one.label.limit === row.name && one.label.decision === decision)]));
         list.update(((data && data.limits) || []).map((row) => ({ ...row, rates: rates(row) })));
         say(keys, data ? whole(data.keys) + " keys in memory, " + whole(data.evictions) + " forgotten because memory was full; " + (data.shared ? "counted together with other replicas." : "counted by this replica alone.") : "");
@@ -40,8 +40,8 @@ views.limits = {
         const last = look(errorPath({ reason: "limited" }, 200), 5).data;
         const by = new Map();
         for (const row of (last && last.failures) || []) {
-          const key = (row.caller || "(unknown)") + "\n" + (row.limit || "");
-          by.set(key, { caller: row.caller || "(unknown)", limit: row.limit || "", n: (by.get(key) || { n: 0 }).n + 1, at: (by.get(key) || row).at || row.timestamp });
+          const key = (row.caller || NOBODY) + "\n" + (row.limit || "");
+          by.set(key, { caller: row.caller || NOBODY, limit: row.limit || "", n: (by.get(key) || { n: 0 }).n + 1 });
         }
         refused.hidden = !by.size;
         if (by.size) {
@@ -49,7 +49,7 @@ views.limits = {
           const text = JSON.stringify(lines);
           if (refused.dataset.of !== text) {
             refused.dataset.of = text;
-            refused.replaceChildren(panel("Who was refused", { note: "of the last 200 refusals" }, h("ul", { class: "joined" }, lines.map((row) => h("li", null, h("span", null, button(row.caller, () => go("errors", { caller: row.caller, reason: "limited" }), { class: "opener" }), " ", h("span", { class: "note" }, row.limit)), h("span", { class: "n" }, whole(row.n)))))));
+            refused.replaceChildren(panel("Who was refused", { note: "of the last 200 refusals" }, h("ul", { class: "joined" }, lines.map((row) => h("li", null, h("span", null, button(row.caller, () => go("errors", { caller: row.caller === NOBODY ? "" : row.caller, refused_by: row.limit }), { class: "opener" }), " ", h("span", { class: "note" }, row.limit)), h("span", { class: "n" }, whole(row.n)))))));
           }
         }
       },
@@ -78,7 +78,7 @@ views.cache = {
     const word = h("input", { type: "text", "aria-label": "Which entries", required: true });
     const soft = h("input", { type: "checkbox", id: "soft" });
     const purge = (which) => make((done) => whole(done.purged) + " entries purged.", "api/cache/purge", { ...which, ...(soft.checked ? { soft: true } : {}) }, "api/cache");
-    const form = h("form", { class: "bar", onsubmit: (event) => {
+    const form = h("form", { class: "bar", hidden: true, onsubmit: (event) => {
       event.preventDefault();
       if (what.value === "all") purge({ all: true }); else purge({ [what.value]: word.value });
     } }, "Purge entries", what, word, h("label", { class: "check", for: "soft" }, soft, "only mark them stale"), h("button", { type: "submit", class: "danger" }, "Purge"));
@@ -106,6 +106,9 @@ views.cache = {
   },
 };
 
+/** How a key does, in a word. */
+const keyWord = (key) => (!key.rests_seconds ? "serves" : key.why === "bad_key" ? "quarantined" : "rests");
+
 views.targets = {
   title: "Targets",
   mount(root) {
@@ -124,13 +127,14 @@ views.targets = {
       { name: "Change", plain: true, number: true, of: () => "", show: (_, row) => (access.operates && !report ? button(row.state === "closed" ? "Hold open" : "Close", () => make(row.state === "closed" ? row.name + " is held open." : row.name + " is closed.", "api/breakers/" + encodeURIComponent(row.name) + "/" + (row.state === "closed" ? "open" : "close"), undefined, "api/targets"), { class: "quiet small", "aria-label": (row.state === "closed" ? "Hold open " : "Close ") + row.name }) : h("span", null, "")) },
     ], { key: (row) => row.name, sort: "State", empty: "No breaker has seen a request. A route gets one with `breaker: {}`." });
     const keys = table("keys", "Keys", [
-      { name: "Provider", of: (row) => row.target, class: "name" }, { name: "Key", number: true, of: (row) => row.key, show: (n) => "no. " + n },
-      { name: "State", of: (row) => row.rests_seconds || 0, show: (n) => (n ? badge("warn", "rests " + span(n)) : badge("ok", "serves")) },
+      { name: "Provider", of: (row) => row.target, class: "name" }, { name: "Key", of: (row) => row.name || String(row.key), class: "name" },
+      { name: "State", of: (row) => row.rests_seconds || 0, show: (n, row) => badge(n ? keyWord(row) === "rests" ? "warn" : "bad" : "ok", keyWord(row)) },
+      { name: "Why", of: (row) => (row.why || "").replaceAll("_", " ") }, { name: "For the model", of: (row) => (row.rests_seconds ? row.model || "all" : "") }, { name: "Until", of: (row) => (row.rests_seconds ? store.at + row.rests_seconds * 1000 : ""), show: (at) => (at ? clock(at) : "") },
       { name: "Calls/s", number: true, of: (row) => row.rate, show: rate }, { name: "$/min", number: true, of: (row) => row.usd, show: usd }, { name: "Requests left", number: true, of: (row) => row.requests_left ?? NaN, show: whole, title: "Of the provider's own quota, as it last said", tone: (n) => (n === 0 ? "bad" : null) }, { name: "Tokens left", number: true, of: (row) => row.tokens_left ?? NaN, show: whole, tone: (n) => (n === 0 ? "bad" : null) },
       { name: "Refusals in a row", number: true, of: (row) => row.refusals, show: whole, tone: (n) => (n > 0 ? "warn" : null) },
     ], { key: (row) => row.target + row.key, sort: "Provider", empty: "No keys are configured: the app's own credentials pass through." });
     const locked = h("div");
-    fill(root, [panel("Targets", { note: "the app and the providers" }, list.element), panel("Breakers", null, breakers.element, locked), panel("Keys", { note: "known by their place in the list; never shown" }, keys.element)]);
+    fill(root, [panel("Targets", { note: "the app and the providers" }, list.element), panel("Breakers", null, breakers.element, locked), panel("Keys", { note: "by name, else by their place in the list; never shown" }, keys.element)]);
     return {
       update() {
         if (locked.dataset.of !== String(access.operates)) { locked.dataset.of = String(access.operates); locked.replaceChildren(...[needsToken("Holding a breaker")].filter(Boolean)); }
@@ -150,39 +154,6 @@ views.targets = {
           const mine = rows.filter((row) => row.target === target.name && row.key === key.key - 1);
           return { ...key, target: target.name, rate: sum(mine, (row) => row.requests) / seconds, usd: (sum(mine, (row) => row.nano) / 1e9 / seconds) * 60 };
         })));
-      },
-    };
-  },
-};
-
-views.health = {
-  title: "Health",
-  mount(root) {
-    const tiles = { status: tile("State"), deploy: tile("Safe to deploy?"), up: tile("Up for"), err: tile("Errors, 24 hours"), cpu: tile("CPU", "Share of one core, now"), mem: tile("Memory"), conn: tile("Connections") };
-    const list = table("health", "Dependencies", [
-      { name: "What", of: (row) => row.name, class: "name" }, { name: "State", of: (row) => ["ok", "degraded", "down"].indexOf(row.state), show: (_, row) => badge(row.state === "ok" ? "ok" : row.state === "down" ? "bad" : "warn", row.state) },
-      { name: "In words", of: (row) => row.detail || "", class: "wide" },
-    ], { key: (row) => row.name, sort: "State", empty: "Nothing is known." });
-    const facts = h("div");
-    fill(root, [h("dl", { class: "tiles" }, Object.values(tiles).map((one) => one.element)), panel("What the proxy depends on", null, list.element), panel("The process", null, facts)]);
-    return {
-      update() {
-        const { data } = look("api/health", 2);
-        tiles.cpu.update(percent(perSecond("process_cpu_seconds_total")), "of one core");
-        tiles.mem.update(bytes(total("process_resident_memory_bytes")), total("memory_bytes", (one) => one.label.kind === "budget") ? "may be " + bytes(total("memory_bytes", (one) => one.label.kind === "budget")) : "no limit is set");
-        tiles.conn.update(whole(total("connections")), whole(total("inflight_requests")) + " requests in flight");
-        const [verdict, tone] = deploy();
-        const [first, ...rest] = verdict.split(/(?<=^Yes\.) |(?<=^Better not:) /);
-        tiles.deploy.update(first.replace(/[.:]$/, ""), rest.join(" "), tone);
-        tiles.up.update(span(store.up), "generation " + store.generation);
-        if (!data) return;
-        tiles.status.update(data.status, "version " + data.version, data.status === "healthy" ? "ok" : data.status === "degraded" ? "warn" : "bad");
-        tiles.err.update(percent(data.error_rate_24h), whole(data.requests_24h) + " requests");
-        list.update(Object.entries(data.dependencies).map(([name, one]) => ({ name, ...one })));
-        const ledger = look("api/ledger", 5).data;
-        facts.replaceChildren(pairs([["Version", data.version + " (" + data.commit + ")"], ["Mean time of a request", data.avg_latency === null ? NONE : ms(data.avg_latency)], ["Hit rate, 24 hours", percent(data.cache_hit_rate)],
-          ledger && !ledger.busy && ["Ledger", ledger.durable ? ledger.file : "in memory: a restart begins at zero"], ledger && !ledger.busy && ["Ledger, last write", ledger.last_commit_millis ? moment(ledger.last_commit_millis) : NONE], ledger && !ledger.busy && ["Ledger, waiting", whole(ledger.waiting)],
-          ["Calls without a known cause", whole(total("unattributed_calls_total"))], ["Calls without a price", whole(total("unpriced_calls_total"))]]));
       },
     };
   },
