@@ -12,7 +12,7 @@ const incidentTable = () => table("incidents", "Incidents", [
   { name: "State", of: (row) => (row.until ? "over" : "open"), show: (word) => badge(word === "open" ? "bad" : "dull", word) },
   { name: "Severity", of: (row) => row.severity, show: (word) => badge({ critical: "bad", warning: "warn" }[word] || "dull", word) },
   { name: "What", of: (row) => row.what, class: "name" }, { name: "Lasts", number: true, of: (row) => row.lasted, show: span },
-  { name: "In words", of: (row) => row.says, class: "wide" },
+  { name: "In words", of: (row) => row.says + (row.what_to_do ? " " + row.what_to_do : ""), class: "wide" },
   { name: "Runbook", plain: true, of: (row) => row.runbook, show: (address) => (/^https?:/.test(address) ? h("a", { href: address, rel: "noreferrer" }, "Runbook") : h("span", null, address || NONE)) },
 ], { key: (row) => row.id + row.since, sort: "Since", most: 100, empty: "No incident is open, and none is known of." });
 
@@ -52,8 +52,8 @@ views.health = {
     return {
       update() {
         const alerts = look("api/alerts", 3).data || {}, monitors = (look("api/monitors", 15).data || {}).monitors;
-        quiet.hidden = alerts.on !== false;
-        say(quiet, "Nobody looks for incidents: the configuration has no `alerts`.");
+        quiet.hidden = alerts.on !== false && alerts.kept !== false;
+        say(quiet, alerts.on === false ? "Nobody looks for incidents: the configuration has no `alerts`." : "Incidents are in memory: a restart forgets them. Set store.state_dir to keep the open ones.");
         unwatched.hidden = monitors !== null;
         say(unwatched, "Nothing is watched: the configuration has no `monitors`.");
         kept.update(incidents(alerts, monitors || []));
