@@ -87,6 +87,9 @@ pub struct Terms {
     pub tier: Tier,
     /// Whether the work was bound to a region, which costs more (Anthropic's `inference_geo`).
     pub regional: bool,
+    /// The usage is a sum of several answers, and each of them had more tokens of input than this; `None`: it is the usage of one answer.
+    /// Long contexts are judged answer by answer.
+    pub each_above: Option<u64>,
 }
 
 /// A part of a call's work with a model of its own: a compaction, an adviser, a fallback inside the provider.
@@ -250,7 +253,7 @@ impl Terms {
     #[must_use]
     pub fn or(self, asked: Self) -> Self {
         match self.tier {
-            Tier::Unsaid => Self { tier: asked.tier, regional: self.regional || asked.regional },
+            Tier::Unsaid => Self { tier: asked.tier, regional: self.regional || asked.regional, ..self },
             _ => self,
         }
     }
@@ -284,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_the_answer_says_wins_over_what_was_asked() {
-        let of = |tier, regional| Terms { tier, regional };
+        let of = |tier, regional| Terms { tier, regional, ..Terms::default() };
         assert_eq!(of(Tier::Standard, false).or(of(Tier::Fast, true)), of(Tier::Standard, false));
         assert_eq!(of(Tier::Unsaid, false).or(of(Tier::Flex, true)), of(Tier::Flex, true));
         assert_eq!(of(Tier::Unsaid, true).or(of(Tier::Unsaid, false)), of(Tier::Unsaid, true));

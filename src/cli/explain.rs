@@ -299,7 +299,9 @@ impl Understood {
         means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
         let facts =
             if shape.reads_body && shape.batch.is_none() { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
-        let batch = if shape.batch == Some(batch::Step::Create) { batch::Expected::of_messages(body) } else { None };
+        let prices = || Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
+        let creates = shape.batch == Some(batch::Step::Create);
+        let batch = if creates { batch::Expected::of_messages(body, prices().steps()) } else { None };
         shape.asks_for(facts.as_ref().and_then(|facts| facts.model.as_deref()));
         Ok(Self {
             provider: provider.name.clone(),

@@ -128,7 +128,7 @@ fn row_text(row: &Row, width: usize) -> String {
 fn charged(prices: &Prices, args: &PricesArgs, text: &[u8]) -> Result<Said, Failure> {
     let mut observed = observed(args, text)?;
     let tier = Tier::ALL.into_iter().find(|tier| Some(tier.as_str()) == args.tier.as_deref());
-    observed.terms = observed.terms.or(Terms { tier: tier.unwrap_or_default(), regional: false });
+    observed.terms = observed.terms.or(Terms { tier: tier.unwrap_or_default(), ..Terms::default() });
     let asked = args.asked.as_deref();
     let Some(model) = observed.model.clone().or_else(|| args.asked.clone()) else {
         return Err("the answer does not name its model: say it with --model".to_owned().into());

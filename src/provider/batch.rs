@@ -6,6 +6,7 @@
 //!
 //! Sources: OpenAI's Batch API (input and output objects, batch object), Anthropic's Message Batches API.
 
+mod results;
 mod state;
 
 use std::collections::BTreeMap;
@@ -15,26 +16,26 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use results::{Group, Results, Used};
 pub use state::{State, id, state, states};
 
 use super::{
     call::recognise,
     expected::expected_usage,
     facts,
-    json::{self, Count, Text},
-    meter::{Meter, Observed},
-    price::Prices,
+    json::{self, Text},
+    price::{Prices, Steps},
 };
 use crate::{
     config::{Api, Operation},
     http1::{Fields, Id},
-    usage::{Terms, Tier, Units, Usage, UsageSource},
+    usage::{Terms, Tier, Usage},
 };
 
 /// Largest line that is read.
 const LINE: usize = 8 << 20;
 /// The terms of a batch's price.
-const TERMS: Terms = Terms { tier: Tier::Batch, regional: false };
+const TERMS: Terms = Terms { tier: Tier::Batch, regional: false, each_above: None };
 /// Most models of one batch.
 const MODELS: usize = 32;
 /// Bytes of a form's part head that are held.
@@ -62,28 +63,29 @@ pub enum Step {
 pub struct Expected {
     /// Requests.
     pub requests: u64,
-    /// Tokens of input and output, by model.
-    pub models: BTreeMap<String, [u64; 2]>,
+    /// Tokens of input and output, by model and by the step of prices that the requests are above.
+    pub models: BTreeMap<String, BTreeMap<u64, [u64; 2]>>,
 }
 
 impl Expected {
     /// All tokens.
     pub fn usage(&self) -> Usage {
-        self.by_model().fold(Usage::default(), |sum, (_, usage)| sum.plus(&usage))
+        self.groups().fold(Usage::default(), |sum, (_, _, usage)| sum.plus(&usage))
     }
 
-    /// The tokens of each model.
-    pub fn by_model(&self) -> impl Iterator<Item = (&str, Usage)> {
-        self.models.iter().map(|(model, [input, output])| (&**model, Usage { input: *input, output: *output, ..Usage::default() }))
+    /// The tokens of each model's requests above each step.
+    fn groups(&self) -> impl Iterator<Item = (&str, u64, Usage)> {
+        let usage = |[input, output]: &[u64; 2]| Usage { input: *input, output: *output, ..Usage::default() };
+        self.models.iter().flat_map(move |(model, steps)| steps.iter().map(move |(step, tokens)| (&**model, *step, usage(tokens))))
     }
 
-    /// Nano-dollars at the batch price.
+    /// Nano-dollars at the batch price. Long contexts are judged request by request.
     ///
     /// # Errors
     /// A model has no price.
     pub fn cost(&self, prices: &Prices) -> Result<u64, &str> {
-        self.by_model().try_fold(0, |sum: u64, (model, usage)| {
-            let cost = prices.cost_under(model, &usage, TERMS).ok_or(model)?;
+        self.groups().try_fold(0, |sum: u64, (model, step, usage)| {
+            let cost = prices.cost_under(model, &usage, Terms { each_above: Some(step), ..TERMS }).ok_or(model)?;
             Ok(sum.saturating_add(cost))
         })
     }
@@ -94,22 +96,22 @@ impl Expected {
     }
 
     /// Adds a request; `None`: it names no model, or there are too many models.
-    fn add(&mut self, api: Api, operation: Operation, body: &[u8]) -> Option<()> {
+    fn add(&mut self, steps: &Steps, api: Api, operation: Operation, body: &[u8]) -> Option<()> {
         let facts = facts::read(api, operation, body).ok()?;
         let usage = expected_usage(operation, &facts);
         let model = facts.model.filter(|model| model.len() <= 256)?;
         if self.models.len() == MODELS && !self.models.contains_key(&model) {
             return None;
         }
-        let sums = self.models.entry(model).or_default();
+        let sums = self.models.entry(model).or_default().entry(steps.below(usage.total_input())).or_default();
         sums[0] = sums[0].saturating_add(usage.total_input());
         sums[1] = sums[1].saturating_add(usage.output);
         self.requests += 1;
         Some(())
     }
 
-    /// Reads the body that creates an Anthropic batch; `None`: one of its requests cannot be read.
-    pub fn of_messages(body: &[u8]) -> Option<Self> {
+    /// Reads the body that creates an Anthropic batch; `None`: one of its requests cannot be read. `steps`: those of the prices.
+    pub fn of_messages(body: &[u8], steps: &Steps) -> Option<Self> {
         #[derive(Deserialize)]
         struct Body<'a> {
             #[serde(borrow)]
@@ -122,13 +124,13 @@ impl Expected {
         }
         let mut expected = Self::default();
         for request in json::lenient::<Body<'_>>(body)?.requests {
-            expected.add(Api::Anthropic, Operation::Messages, request.params.get().as_bytes())?;
+            expected.add(steps, Api::Anthropic, Operation::Messages, request.params.get().as_bytes())?;
         }
         Some(expected)
     }
 
     /// Adds a line of OpenAI's input file; `None`: it cannot be read.
-    fn line(&mut self, line: &[u8]) -> Option<()> {
+    fn line(&mut self, steps: &Steps, line: &[u8]) -> Option<()> {
         #[derive(Deserialize)]
         struct Line<'a> {
             url: Text,
@@ -137,7 +139,7 @@ impl Expected {
         }
         let line: Line<'_> = json::lenient(line)?;
         let shape = recognise(Api::OpenAi, &Method::POST, line.url.as_str());
-        self.add(shape.api, shape.metered_as()?, line.body.get().as_bytes())
+        self.add(steps, shape.api, shape.metered_as()?, line.body.get().as_bytes())
     }
 }
 
@@ -195,6 +197,7 @@ pub struct Upload {
     held: Vec<u8>,
     part: Part,
     lines: Lines,
+    steps: Steps,
     expected: Option<Expected>,
 }
 
@@ -208,8 +211,8 @@ enum Part {
 }
 
 impl Upload {
-    /// The reader of a body with these fields; `None`: it is no form that can be read.
-    pub fn new(headers: &Fields) -> Option<Self> {
+    /// The reader of a body with these fields; `None`: it is no form that can be read. `steps`: those of the prices.
+    pub fn new(headers: &Fields, steps: &Steps) -> Option<Self> {
         let kind = headers.get(Id::ContentType)?.to_str().ok()?;
         if headers.has(Id::ContentEncoding) || !kind.to_ascii_lowercase().starts_with("multipart/form-data") {
             return None;
@@ -219,7 +222,8 @@ impl Upload {
         // The first boundary has no line end before it.
         let held = b"\r\n".to_vec();
         let boundary = [b"\r\n--", boundary.as_bytes()].concat();
-        Some(Self { boundary, held, part: Part::Other, lines: Lines::default(), expected: Some(Expected::default()) })
+        let (lines, steps) = (Lines::default(), steps.clone());
+        Some(Self { boundary, held, part: Part::Other, lines, steps, expected: Some(Expected::default()) })
     }
 
     /// Reads the next bytes.
@@ -259,16 +263,16 @@ impl Upload {
     /// Takes the held bytes up to `end` as content of the part.
     fn give(&mut self, end: usize) {
         if self.part == Part::File {
-            let (lines, expected) = (&mut self.lines, &mut self.expected);
-            lines.feed(&self.held[..end], &mut |line| read(expected, line));
+            let (lines, expected, steps) = (&mut self.lines, &mut self.expected, &self.steps);
+            lines.feed(&self.held[..end], &mut |line| read(expected, steps, line));
         }
         self.held.drain(..end);
     }
 
     fn end_file(&mut self) {
         if self.part == Part::File {
-            let (lines, expected) = (&mut self.lines, &mut self.expected);
-            lines.end(&mut |line| read(expected, line));
+            let (lines, expected, steps) = (&mut self.lines, &mut self.expected, &self.steps);
+            lines.end(&mut |line| read(expected, steps, line));
         }
     }
 
@@ -278,8 +282,8 @@ impl Upload {
     }
 }
 
-fn read(expected: &mut Option<Expected>, line: Option<&[u8]>) {
-    if line.and_then(|line| expected.as_mut()?.line(line)).is_none() {
+fn read(expected: &mut Option<Expected>, steps: &Steps, line: Option<&[u8]>) {
+    if line.and_then(|line| expected.as_mut()?.line(steps, line)).is_none() {
         *expected = None;
     }
 }
@@ -288,140 +292,6 @@ fn read(expected: &mut Option<Expected>, line: Option<&[u8]>) {
 fn kind_of(head: &[u8]) -> Part {
     let is_file = memmem::find(head, b"name=\"file\"").is_some() || memmem::find(head, b"name=file").is_some();
     if is_file { Part::File } else { Part::Other }
-}
-
-/// What a batch has used.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Tokens and units by the model that answered, and whether the work was bound to a region.
-    pub models: BTreeMap<(Option<String>, bool), (Usage, Units)>,
-    /// Lines of results.
-    pub lines: u64,
-    /// Answers that state no usage.
-    pub untold: u64,
-}
-
-/// Reads results line by line while they pass.
-#[derive(Debug)]
-pub struct Results {
-    api: Api,
-    lines: Lines,
-    used: Used,
-}
-
-impl Results {
-    /// The reader of results in the form of `api`.
-    pub fn new(api: Api) -> Self {
-        Self { api, lines: Lines::default(), used: Used::default() }
-    }
-
-    /// Reads the next bytes.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        let (api, used) = (self.api, &mut self.used);
-        self.lines.feed(bytes, &mut |line| result(api, used, line));
-    }
-
-    /// The sum of all lines.
-    pub fn finish(mut self) -> Used {
-        let (api, used) = (self.api, &mut self.used);
-        self.lines.end(&mut |line| result(api, used, line));
-        self.used
-    }
-}
-
-fn result(api: Api, used: &mut Used, line: Option<&[u8]>) {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Line<'a> {
-        #[serde(borrow)]
-        response: Option<Response<'a>>,
-        #[serde(borrow)]
-        result: Option<Outcome<'a>>,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Response<'a> {
-        status_code: Count,
-        #[serde(borrow)]
-        body: Option<&'a RawValue>,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Outcome<'a> {
-        #[serde(rename = "type")]
-        kind: Text,
-        #[serde(borrow)]
-        message: Option<&'a RawValue>,
-    }
-    used.lines += 1;
-    let line = line.and_then(json::lenient::<Line<'_>>);
-    let Some(line) = line else {
-        used.untold += 1;
-        return;
-    };
-    let (operation, answer) = match (api, line.response, line.result) {
-        (Api::Anthropic, _, Some(outcome)) if outcome.kind.as_str() == "succeeded" => (Operation::Messages, outcome.message),
-        (Api::OpenAi, Some(response), _) if response.status_code.0.is_none_or(|status| status < 400) => (Operation::Chat, response.body),
-        // Failed, cancelled, expired.
-        _ => return,
-    };
-    let Some(answer) = answer else { return };
-    let mut meter = Meter::new(api, operation, &Fields::new());
-    meter.feed(answer.get().as_bytes());
-    let observed = meter.finish(true, 0);
-    match observed.source {
-        UsageSource::Provider => {
-            // Beyond the bound a model's name is dropped, not its usage.
-            let regional = observed.terms.regional;
-            let mut add = |model: Option<String>, usage: &Usage, units: &Units| {
-                let known = used.models.len() < MODELS || used.models.contains_key(&(model.clone(), regional));
-                let sum = used.models.entry((model.filter(|_| known), regional)).or_default();
-                *sum = (sum.0.plus(usage), plus(&sum.1, units));
-            };
-            for part in &observed.parts {
-                let model = part.model.as_deref().map(str::to_owned).or_else(|| observed.model.clone());
-                add(model, &part.usage, &Units::default());
-            }
-            let whole = if observed.parts.is_empty() { observed.usage } else { Usage::default() };
-            add(observed.model.clone(), &whole, &observed.units);
-        }
-        _ => used.untold += 1,
-    }
-}
-
-/// The sum of two counts of units.
-fn plus(one: &Units, other: &Units) -> Units {
-    Units {
-        web_searches: one.web_searches.saturating_add(other.web_searches),
-        file_searches: one.file_searches.saturating_add(other.file_searches),
-        containers: one.containers.saturating_add(other.containers),
-        grounding_queries: one.grounding_queries.saturating_add(other.grounding_queries),
-        grounded_answers: one.grounded_answers.saturating_add(other.grounded_answers),
-        audio_millis: one.audio_millis.saturating_add(other.audio_millis),
-    }
-}
-
-impl Used {
-    /// The answers of each model, as the meter would state them, at the batch price.
-    pub fn observed(&self) -> impl Iterator<Item = Observed> {
-        self.models.iter().map(|((model, regional), (usage, units))| Observed {
-            usage: *usage,
-            units: *units,
-            terms: Terms { regional: *regional, ..TERMS },
-            source: UsageSource::Provider,
-            model: model.clone(),
-            terminal: true,
-            ..Observed::default()
-        })
-    }
-
-    /// The estimated usage of answers that state none, from the expected usage of all; `None`: every answer states its usage.
-    pub fn untold(&self, expected: &Usage) -> Option<Observed> {
-        let share = |tokens: u64| tokens.saturating_mul(self.untold) / self.lines.max(1);
-        let usage = Usage { input: share(expected.input), output: share(expected.output), ..Usage::default() };
-        let observed = Observed { usage, terms: TERMS, source: UsageSource::Estimated, terminal: true, ..Observed::default() };
-        (self.untold > 0).then_some(observed)
-    }
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ mod tests {
             (Api::Bedrock, r#"{"serviceTier":{"type":"priority"}}"#, Tier::Unsaid, false),
         ] {
             let facts = read(api, Operation::Chat, body.as_bytes()).expect("readable");
-            assert_eq!(facts.terms, Terms { tier, regional }, "{body}");
+            assert_eq!(facts.terms, Terms { tier, regional, ..Terms::default() }, "{body}");
         }
     }
 

@@ -54,7 +54,7 @@ pub use errors::{
 pub use expected::{expected_at_first, expected_usage};
 pub use facts::{BodyProblem, Facts, by_length, read, read_or_estimate};
 pub use meter::{Finish, Meter, News, Observed, Work};
-pub use price::Prices;
+pub use price::{Prices, Steps};
 pub use ratio::Ratios;
 pub use rewrite::{with_include_usage, with_model, with_model_in_path, without_stream_options};
 pub use sse::is_stream;

@@ -33,7 +33,7 @@ pub(super) fn terms(api: Api, tier_word: &str, speed: &str, geo: &str) -> Terms 
         (_, "fast") => Tier::Fast,
         (tier, _) => tier,
     };
-    Terms { tier, regional: !matches!(geo, "" | "global" | "not_available") }
+    Terms { tier, regional: !matches!(geo, "" | "global" | "not_available"), ..Terms::default() }
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
             (Api::Gemini, ["ON_DEMAND", "", ""], Tier::Standard, false),
             (Api::Bedrock, ["reserved", "", ""], Tier::Standard, false),
         ] {
-            assert_eq!(terms(api, words[0], words[1], words[2]), Terms { tier, regional }, "{api} {words:?}");
+            assert_eq!(terms(api, words[0], words[1], words[2]), Terms { tier, regional, ..Terms::default() }, "{api} {words:?}");
         }
     }
 }

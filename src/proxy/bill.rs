@@ -9,10 +9,12 @@ pub mod forgotten;
 mod kept;
 pub mod late;
 mod of_session;
+mod reading;
 mod watched;
+mod works;
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
 };
@@ -20,16 +22,15 @@ use std::{
 use bytes::Bytes;
 
 use late::Late;
+pub use reading::Reading;
 use watched::Watched;
 
 use super::{
     ask::Ask,
-    book::Owed,
-    demands::Demands,
     ending, enter,
     model::ModelCall,
     payer::{Charge, Payer, Payers},
-    pledge::{Order, Pledge},
+    pledge::Order,
 };
 use crate::{
     body::{
@@ -41,7 +42,7 @@ use crate::{
     http1::Id,
     message::AnswerHead,
     policy::limits::Lease,
-    provider::{self, Billed, Due, ErrorClass, Meter, Observed, Ratios, Work, batch},
+    provider::{self, Billed, Meter, Observed, Ratios, Work, batch},
     telemetry::metrics,
     usage::{Terms, Tier, Usage, UsageSource},
 };
@@ -67,66 +68,6 @@ pub struct Bill {
     settled: bool,
 }
 
-/// The meter's findings about an answer while it passes.
-#[derive(Debug, Default)]
-pub struct Reading {
-    meter: RefCell<Option<Meter>>,
-    streams: Cell<bool>,
-    started: Cell<bool>,
-    ended: Cell<bool>,
-    error: Cell<Option<ErrorClass>>,
-    observed: OnceCell<Observed>,
-}
-
-impl Reading {
-    /// Whether the answer is a stream of events.
-    pub fn streams(&self) -> bool {
-        self.streams.get()
-    }
-
-    /// Whether an event with content has passed.
-    pub fn started(&self) -> bool {
-        self.started.get()
-    }
-
-    /// Whether the protocol's own end has passed.
-    pub fn ended(&self) -> bool {
-        self.ended.get()
-    }
-
-    /// The error inside a 200.
-    pub fn error(&self) -> Option<ErrorClass> {
-        self.error.get()
-    }
-
-    /// Whether the meter can learn nothing from the answer.
-    pub fn is_blind(&self) -> bool {
-        self.meter.borrow().as_ref().is_none_or(Meter::is_blind)
-    }
-
-    /// Whether the body is surely no answer of the API. `false` while the body may still become one.
-    pub fn is_no_answer(&self) -> bool {
-        match self.observed.get() {
-            Some(observed) => !observed.answered,
-            None => self.meter.borrow().as_ref().is_some_and(Meter::is_foreign),
-        }
-    }
-
-    /// The meter's result; `None` before the body has ended.
-    pub fn observed(&self) -> Option<&Observed> {
-        self.observed.get()
-    }
-
-    fn feed(&self, piece: &[u8]) -> bool {
-        let mut meter = self.meter.borrow_mut();
-        let Some(news) = meter.as_mut().map(|meter| meter.feed(piece)) else { return false };
-        self.started.set(self.started.get() || news.first_content);
-        self.ended.set(self.ended.get() || news.ended);
-        self.error.set(self.error.get().or(news.error));
-        news.first_content
-    }
-}
-
 impl Bill {
     /// Opens the bill of a try that is about to be sent to `provider` for `model`.
     pub fn open(ask: Rc<Ask>, payers: Arc<Payers>, lease: Option<Lease>, provider: Arc<str>, model: Option<Arc<str>>) -> Self {
@@ -138,7 +79,8 @@ impl Bill {
     /// Watches the request's body: a target that was not sent all of it has done no work.
     pub fn watch(&mut self, body: Body) -> Body {
         let uploads = self.ask.call().is_some_and(|call| call.shape.batch == Some(batch::Step::Upload));
-        self.upload = uploads.then(|| Rc::new(RefCell::new(batch::Upload::new(&self.ask.arrival.headers))));
+        self.upload =
+            uploads.then(|| Rc::new(RefCell::new(batch::Upload::new(&self.ask.arrival.headers, self.ask.worker.live.prices.steps()))));
         Body::stream(Watched { inner: body, sent: self.sent.clone(), upload: self.upload.clone() })
     }
 
@@ -167,7 +109,8 @@ impl Bill {
             let kind = head.headers.get(Id::ContentType).and_then(|value| value.to_str().ok()).unwrap_or_default();
             self.reading.streams.set(provider::is_stream(kind));
         }
-        self.seen = self.ask.call().and_then(|call| batches::Seen::of(call, &self.ask.arrival.method, head)).map(Box::new);
+        let steps = self.ask.worker.live.prices.steps();
+        self.seen = self.ask.call().and_then(|call| batches::Seen::of(call, &self.ask.arrival.method, head, steps)).map(Box::new);
         self.reading.clone()
     }
 
@@ -239,99 +182,6 @@ impl Bill {
     /// The most tokens that the try is expected to use.
     fn expected(&self, call: &ModelCall) -> Usage {
         call.expected(self.ratios(), self.asked(call))
-    }
-
-    /// Settles an answer whose work goes on, or a poll of such a work. The work's usage is charged once, to the payer who began it, when
-    /// the first answer states it.
-    fn settle_work(&mut self, call: &ModelCall, observed: &mut Observed) {
-        let ask = self.ask.clone();
-        let works = &ask.proxy.shared.works;
-        let now = Instant::now();
-        match &observed.work {
-            Some(Work::GoesOn(id)) if call.shape.billed == Billed::ByAnswer => {
-                let order = self.order(call);
-                let order = Order { expected_cost: self.price_of_expected(&order, observed.terms), ..order };
-                let pledge = Pledge { payers: self.payers.clone(), lease: self.lease.take(), order, id: id.clone() };
-                self.pledge(id, pledge);
-            }
-            // The replicas' book is asked after the request.
-            Some(Work::Ended(_)) if works.is_shared() => ask.proxy.late.put(Late::of(self, observed)),
-            Some(Work::Ended(id)) => {
-                let owed = works.end_here(&self.provider, id, now);
-                self.settle_owed(call, observed, owed);
-            }
-            _ => self.settle_owed(call, observed, Owed::Charged(None)),
-        }
-    }
-
-    /// Notes a work that goes on, with its payers. The request itself is no longer in flight.
-    fn pledge(&self, id: &str, pledge: Pledge) {
-        let pledge = Pledge { lease: pledge.lease.map(Lease::landed), ..pledge };
-        match self.ask.proxy.shared.works.begin(id, pledge, Instant::now()) {
-            Ok(forgotten) => forgotten.into_iter().for_each(|pledge| self.forget(pledge)),
-            // The work has its payer already: a repeated call is the same work.
-            Err(known) => known.lease.map_or((), Lease::refund),
-        }
-    }
-
-    /// Charges an ended work to its payer.
-    fn settle_owed(&mut self, call: &ModelCall, observed: &mut Observed, owed: Owed) {
-        // A poll has reserved only its own request.
-        if let Some(own) = self.lease.take() {
-            own.keep();
-        }
-        match owed {
-            Owed::Here(Due::From(Pledge { payers, lease, order, .. })) => {
-                without_figures(observed, &order);
-                self.conclude(&payers, lease, &order, observed);
-            }
-            Owed::Abroad(said) => {
-                let (payers, lease, order) = self.abroad(call, said);
-                without_figures(observed, &order);
-                self.conclude(&payers, lease, &order, observed);
-            }
-            Owed::Here(Due::FromWhoAsks) => self.conclude(&self.who_asks(call, observed), None, &self.order(call), observed),
-            Owed::Charged(Some(Pledge { lease: Some(lease), order, .. })) => {
-                without_figures(observed, &order);
-                let nano_usd = self.price(&order, observed).unwrap_or(0);
-                lease.settle_here(observed.usage.total(), nano_usd, Instant::now());
-            }
-            Owed::Here(Due::Nothing) | Owed::Charged(_) => {}
-        }
-    }
-
-    /// Moves the bill's reservation into a copy of the bill.
-    fn apart(&mut self) -> Self {
-        let mut apart = self.beside();
-        apart.lease = self.lease.take();
-        apart
-    }
-
-    /// A copy of the bill, settled and without a reservation.
-    fn beside(&self) -> Self {
-        let (ask, payers, provider, model) = (self.ask.clone(), self.payers.clone(), self.provider.clone(), self.model.clone());
-        let (began, first_token) = (self.began, self.first_token);
-        Self {
-            ask,
-            payers,
-            lease: None,
-            provider,
-            model,
-            began,
-            first_token,
-            reading: Rc::default(),
-            sent: Rc::default(),
-            upload: None,
-            seen: None,
-            settled: true,
-        }
-    }
-
-    /// The payer of a work if it is unknown who began it: the caller who polls, under the limits' keys for the work's model.
-    fn who_asks(&self, call: &ModelCall, observed: &Observed) -> Arc<Payers> {
-        let route = self.ask.route();
-        let demands = route.map(|route| Demands::at(&self.ask, route, &self.provider, observed.model.as_deref()));
-        Payers::led_by(Payer::of(&self.ask, call, demands.as_ref().and_then(Demands::own))).0
     }
 
     fn charge_estimate(&mut self) {
@@ -438,16 +288,6 @@ impl Bill {
             unattributed: order.unattributed,
             span: self.ask.within(),
         });
-    }
-}
-
-/// Estimates a work that has ended without figures: it has read its prompt and written its answer.
-fn without_figures(observed: &mut Observed, order: &Order) {
-    if observed.source != UsageSource::Provider && observed.error.is_none() {
-        let output = observed.usage.output.min(order.expected.output);
-        observed.usage = Usage { input: order.expected.input, output, ..Usage::default() };
-        observed.source = UsageSource::Estimated;
-        observed.parts = Vec::new();
     }
 }
 

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::model::ModelCall;
 use crate::{
-    provider::batch::{self, Step},
+    provider::{
+        Steps,
+        batch::{self, Step},
+    },
     store::redis::Redis,
 };
 
@@ -103,15 +106,16 @@ async fn key(redis: &Redis, provider: &str, id: &str) -> Option<String> {
     let secret = redis.joined().await.then(|| redis.secret()).flatten()?;
     let mut hasher = blake3::Hasher::new_keyed(&secret);
     hasher.update(&(provider.len() as u64).to_le_bytes()).update(provider.as_bytes()).update(id.as_bytes());
-    Some(redis.tagged(&format!("file:1:{}", &hasher.finalize().to_hex()[..32])))
+    Some(redis.tagged(&format!("file:2:{}", &hasher.finalize().to_hex()[..32])))
 }
 
-/// Finds out what is known of the batch or the file that a call is about. `body`: the call's text, if it was read.
-pub(super) async fn know(files: &Files, call: &mut ModelCall, body: Option<&[u8]>) {
+/// Finds out what is known of the batch or the file that a call is about. `body`: the call's text, if it was read. `steps`: those of the
+/// prices.
+pub(super) async fn know(files: &Files, call: &mut ModelCall, body: Option<&[u8]>, steps: &Steps) {
     match (&call.shape.batch, body) {
         (Some(Step::Create), Some(body)) => {
             call.batch = match batch::input_file(body) {
-                None => batch::Expected::of_messages(body).map(Arc::new),
+                None => batch::Expected::of_messages(body, steps).map(Arc::new),
                 Some(file) => match files.known(&call.provider, &file).await {
                     Some(FileKind::Requests(expected)) => Some(expected),
                     _ => None,

@@ -179,7 +179,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
             }
         }
     } else {
-        files::know(&proxy.shared.files, &mut call, None).await;
+        files::know(&proxy.shared.files, &mut call, None, live.prices.steps()).await;
         Replay::new(body)
     };
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
@@ -223,7 +223,7 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
             call.read_body(text.as_ref().unwrap_or(&bytes));
             call.text = text;
             let body = call.text.clone().unwrap_or_else(|| bytes.clone());
-            files::know(&ask.proxy.shared.files, call, Some(&body)).await;
+            files::know(&ask.proxy.shared.files, call, Some(&body), ask.worker.live.prices.steps()).await;
             call.keep_prompt(body);
         }
         Err(hidden) if needs_text(door, &query(arrival, call), call) => return Err(hidden),

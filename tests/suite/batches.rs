@@ -229,3 +229,27 @@ fn a_batch_that_did_nothing_gives_everything_back() {
         }
     });
 }
+
+#[test]
+fn many_short_lines_are_no_long_context() {
+    run(async {
+        let world = World::new(&yaml("  limits: [{name: budget, usd: 300, window: 1h}]")).await;
+        upload(&world, "file-1", 4).await;
+        create(&world, "file-1", "batch_1").await;
+        let ended = json!({"model": "gpt-5.4", "output_file_id": "file-2", "request_counts": {"completed": 3},
+            "usage": {"input_tokens": 700_002, "output_tokens": 3_000, "total_tokens": 703_002}});
+        get(&world, "anna", "/batches/batch_1", &batch("batch_1", "completed", ended)).await;
+        assert_eq!(spent(&world), [], "the sum does not tell how long each line was");
+        let line = |input: u64| {
+            let body = json!({"object": "chat.completion", "model": "gpt-5.4", "choices": [], "usage":
+                {"prompt_tokens": input, "completion_tokens": 1_000, "total_tokens": input + 1_000}});
+            json!({"custom_id": "a", "response": {"status_code": 200, "body": body}}).to_string()
+        };
+        let results = [line(200_000), line(200_000), line(300_002)].join("\n");
+        get(&world, "anna", "/files/file-2/content", &results).await;
+        // Half of 2.5 and 15 dollars a million; half of twice and one and a half times that for the line above 272,000.
+        let short = 200_000 * 2_500 + 1_000 * 15_000;
+        let long = 300_002 * 5_000 + 1_000 * 22_500;
+        assert_eq!(spent(&world), [("anna".to_owned(), (2 * short + long) / 2)]);
+    });
+}

@@ -123,7 +123,7 @@ fn unbilled<'a, L: Iterator<Item = &'a Limit>>(
         return Some(reject);
     }
     if call.shape.billed == Billed::AsBatch {
-        return match call.body.and_then(batch::Expected::of_messages) {
+        return match call.body.and_then(|body| batch::Expected::of_messages(body, prices.steps())) {
             // Only the running proxy knows the files that have passed through it.
             None => refuses.unmetered.then(|| Reject::Unmetered(BATCH.into())),
             Some(batch) => batch.cost(prices).err().filter(|_| unpriced).map(|model| Reject::Unpriced(model.into())),

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Used;
+use super::{Group, Used};
 use crate::{
     config::{Api, Operation},
     http1::Fields,
     provider::{
         json::{self, Count, Perhaps, Text},
         meter::Meter,
+        price::Steps,
     },
     usage::{Units, UsageSource},
 };
@@ -37,24 +38,28 @@ pub enum State {
 }
 
 /// Reads the answer that lists batches: OpenAI's and Anthropic's lists have the batches in `data`.
-pub fn states(answer: &[u8]) -> Vec<(String, State)> {
+pub fn states(answer: &[u8], steps: &Steps) -> Vec<(String, State)> {
     #[derive(Deserialize)]
     struct List<'a> {
         #[serde(borrow)]
         data: Vec<&'a RawValue>,
     }
     let list = json::lenient::<List<'_>>(answer).map(|list| list.data).unwrap_or_default();
-    list.iter().filter_map(|batch| state(batch.get().as_bytes())).collect()
+    list.iter().filter_map(|batch| state(batch.get().as_bytes(), steps)).collect()
 }
 
-/// Reads the answer that creates a batch or asks about one: its id and its state.
-pub fn state(answer: &[u8]) -> Option<(String, State)> {
+/// Reads the answer that creates a batch or asks about one: its id and its state. `steps`: those of the prices.
+///
+/// A batch's own usage is the sum of its lines. The sum does not tell the hosted tools of responses, nor how long each line was: where
+/// either may cost, the lines decide.
+pub fn state(answer: &[u8], steps: &Steps) -> Option<(String, State)> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Batch<'a> {
         status: Text,
         processing_status: Text,
         output_file_id: Text,
+        endpoint: Text,
         model: Text,
         request_counts: Perhaps<Counts>,
         #[serde(borrow)]
@@ -76,18 +81,24 @@ pub fn state(answer: &[u8]) -> Option<(String, State)> {
     let mut meter = Meter::new(Api::OpenAi, Operation::Responses, &Fields::new());
     meter.feed(format!("{{\"usage\":{}}}", batch.usage.map_or("null", RawValue::get)).as_bytes());
     let observed = meter.finish(true, 0);
-    if observed.source == UsageSource::Provider && observed.usage.total() > 0 {
-        let model = batch.model.0.filter(|model| !model.is_empty());
-        return Some((
-            id,
-            State::Ended(Used { models: BTreeMap::from([((model, false), (observed.usage, Units::default()))]), ..Used::default() }),
-        ));
-    }
     let counts = batch.request_counts.0.unwrap_or_default();
     let done = counts.completed.0.or(counts.succeeded.0);
+    let file = batch.output_file_id.0.filter(|file| !file.is_empty());
+    if observed.source == UsageSource::Provider && observed.usage.total() > 0 {
+        let input = observed.usage.total_input();
+        let lines_decide = batch.endpoint.as_str().ends_with("/responses") || steps.below(input) > 0;
+        if let Some(file) = file.clone().filter(|_| lines_decide) {
+            return Some((id, State::In(file)));
+        }
+        // Without lines each answer is as long as the average.
+        let above = steps.below(input / done.unwrap_or(1).max(1));
+        let group = Group { model: batch.model.0.filter(|model| !model.is_empty()), regional: false, above };
+        let groups = BTreeMap::from([(group, (observed.usage, Units::default()))]);
+        return Some((id, State::Ended(Used { groups, ..Used::default() })));
+    }
     Some((
         id,
-        match (batch.output_file_id.0.filter(|file| !file.is_empty()), done) {
+        match (file, done) {
             (_, Some(0)) => State::Ended(Used::default()),
             (Some(file), _) => State::In(file),
             (None, None) if batch.status.as_str() == "failed" => State::Ended(Used::default()),

@@ -133,7 +133,7 @@ impl Beside {
             self.passes(said.iterations);
         }
         let tier = terms::tier(api, answer.service_tier().as_str());
-        self.say(Terms { tier, regional: false });
+        self.say(Terms { tier, ..Terms::default() });
         match wire {
             Wire::Responses => self.hosted_tools(answer),
             Wire::Gemini => self.grounding(answer),
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_terms_of_an_answer() {
-        let of = |tier, regional| Terms { tier, regional };
+        let of = |tier, regional| Terms { tier, regional, ..Terms::default() };
         for (wire, answer, expected) in [
             (Wire::Chat, r#"{"service_tier":"priority","usage":{"prompt_tokens":1}}"#, of(Tier::Fast, false)),
             (Wire::Responses, r#"{"service_tier":"ultrafast","usage":{}}"#, of(Tier::Ultrafast, false)),

@@ -5,16 +5,18 @@
 //! not in the table has no price. No price is guessed from a similar name.
 //!
 //! The terms of the answer decide: its tier, its speed, its region. Parts of the work with a model of their own cost their own model's
-//! price. Long contexts are judged part by part.
+//! price. Long contexts are judged answer by answer, and part by part within an answer.
 
 mod lines;
 mod rates;
 mod shelf;
+mod steps;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use lines::{Line, Receipt, Row, usd};
+pub use steps::Steps;
 
 use self::{
     rates::{FEMTO, Factor, Fees, Rates, Tiers},
@@ -33,6 +35,7 @@ pub struct Prices {
     overrides: Shelf,
     /// The built-in prices.
     known: Shelf,
+    steps: Steps,
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +79,10 @@ impl Prices {
     pub fn new(overrides: &[Price]) -> Self {
         let known = Shelf::new(table::known());
         let overrides = overrides.iter().map(|price| configured(price, &known)).collect();
-        Self { overrides: Shelf::new(overrides), known }
+        let overrides = Shelf::new(overrides);
+        let above = |shelf: &Shelf| shelf.rows().iter().filter_map(|entry| Some(entry.long?.0)).collect::<Vec<_>>();
+        let steps = Steps::new(above(&overrides).into_iter().chain(above(&known)));
+        Self { overrides, known, steps }
     }
 
     /// Nano-USD of a call at the standard price by the model that was asked for and the model that answered; `None`: neither has a
@@ -115,6 +121,11 @@ impl Prices {
         Some(nano(self.tariff(Some(model), None, usage, terms)?.femto(usage)))
     }
 
+    /// The numbers of input tokens above which some model has other rates.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
     /// Whether all of the model's rates of tokens and of time are 0. Its hosted tools may cost.
     pub fn is_free(&self, model: &str) -> bool {
         let entry = self.own(model, Tier::Standard).or_else(|| self.known(model));
@@ -137,7 +148,7 @@ impl Prices {
         let known = || answering.and_then(|model| self.known(model)).or_else(|| self.known(asked?));
         let entry = own().or_else(known)?;
         let (rates, is_long) = match entry.long {
-            Some((above, rates)) if usage.total_input() > above => (rates, true),
+            Some((above, rates)) if terms.each_above.map_or(usage.total_input() > above, |least| least >= above) => (rates, true),
             _ => (entry.rates, false),
         };
         let tier = if entry.tier.is_some() { Factor::ONE } else { entry.tiers.factor(terms.tier) };

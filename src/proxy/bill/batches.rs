@@ -14,7 +14,7 @@ use crate::{
     message::AnswerHead,
     policy::limits::Lease,
     provider::{
-        Due, Observed,
+        Due, Observed, Steps,
         batch::{self, Step},
     },
     proxy::{
@@ -63,18 +63,18 @@ impl Form {
 }
 
 impl Seen {
-    /// The reader of a successful answer; `None`: the call has no part in the life of a batch.
-    pub fn of(call: &ModelCall, method: &Method, head: &AnswerHead) -> Option<Self> {
+    /// The reader of a successful answer; `None`: the call has no part in the life of a batch. `steps`: those of the prices.
+    pub fn of(call: &ModelCall, method: &Method, head: &AnswerHead, steps: &Steps) -> Option<Self> {
         // A HEAD, a 304 or a part of the results says nothing of all that was done.
         let is_whole = *method == Method::GET && head.status == StatusCode::OK;
         let form = match call.shape.batch.as_ref()? {
             Step::Results(_) | Step::Content(_) | Step::List if !is_whole => return None,
             Step::List => Form::List(Vec::new()),
             Step::Upload | Step::Create | Step::Ask(_) => Form::Answer(Vec::new()),
-            Step::Results(_) => Form::Results(Box::new(batch::Results::new(Api::Anthropic))),
+            Step::Results(_) => Form::Results(Box::new(batch::Results::new(Api::Anthropic, steps))),
             Step::Content(_) => {
                 call.results_of.as_ref()?;
-                Form::Results(Box::new(batch::Results::new(Api::OpenAi)))
+                Form::Results(Box::new(batch::Results::new(Api::OpenAi, steps)))
             }
         };
         Some(match ContentEncoding::of(&head.headers) {
@@ -102,6 +102,7 @@ impl Seen {
 pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bool) {
     let files = &bill.ask.proxy.shared.files;
     let provider = bill.provider.clone();
+    let steps = bill.ask.worker.live.prices.steps();
     match (call.shape.batch.as_ref(), seen.form) {
         (Some(Step::Upload), Form::Answer(answer)) if complete => {
             let expected = bill.upload.take().and_then(|upload| upload.borrow_mut().take()?.finish());
@@ -110,7 +111,7 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
             }
         }
         (Some(Step::Create), Form::Answer(answer)) if complete => {
-            if let Some((id, _)) = batch::state(&answer) {
+            if let Some((id, _)) = batch::state(&answer, steps) {
                 let expected = call.batch.as_ref().map(|batch| batch.usage()).unwrap_or_default();
                 let prices = &bill.ask.worker.live.prices;
                 let expected_cost = call.batch.as_ref().and_then(|batch| batch.cost(prices).ok());
@@ -119,13 +120,13 @@ pub(super) fn settle(bill: &mut Bill, call: &ModelCall, seen: Seen, complete: bo
                 bill.pledge(&id, Pledge { payers, lease, order, id: id.clone() });
             }
         }
-        (Some(Step::Ask(_)), Form::Answer(answer)) if complete => match batch::state(&answer) {
+        (Some(Step::Ask(_)), Form::Answer(answer)) if complete => match batch::state(&answer, steps) {
             Some((id, batch::State::Ended(used))) => bill.ask.proxy.late.put(Late::batch(bill, &id, used)),
             Some((id, batch::State::In(file))) => files.note(&provider, &file, FileKind::ResultsOf(id.into())),
             Some((_, batch::State::GoesOn)) | None => {}
         },
         (Some(Step::List), Form::List(answer)) if complete => {
-            for (id, state) in batch::states(&answer) {
+            for (id, state) in batch::states(&answer, steps) {
                 match state {
                     batch::State::Ended(used) => bill.ask.proxy.late.put(Late::listed(bill, &id, used)),
                     batch::State::In(file) => files.note(&provider, &file, FileKind::ResultsOf(id.into())),
@@ -176,7 +177,7 @@ impl Bill {
                 self.conclude_batch(&payers, lease, &Order { operation: BATCH, ..order }, used);
             }
             Owed::Here(Due::FromWhoAsks) => {
-                let observed = Observed { model: used.models.keys().find_map(|(model, _)| model.clone()), ..Observed::default() };
+                let observed = Observed { model: used.groups.keys().find_map(|group| group.model.clone()), ..Observed::default() };
                 let order = Order { operation: BATCH, expected: Usage::default(), model: None, ..self.order(call) };
                 self.conclude_batch(&self.who_asks(call, &observed), None, &order, used);
             }
