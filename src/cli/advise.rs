@@ -52,10 +52,12 @@ struct Advice {
 /// The proxy cannot be reached, a time cannot be read, or the configuration has mistakes.
 pub async fn advise(common: &Common, args: AdviseArgs) -> Result<Said, Failure> {
     let prices = Prices::new(&configured(args.config.as_deref())?);
-    let words = |by, bucket| vec![("from", &*args.since), ("to", &*args.until), ("by", by), ("bucket", bucket)];
-    let models = all_pages(common, &words("provider,model,outcome,known", "none")).await?;
-    let routes = all_pages(common, &words("outbound,outcome", "none")).await?;
-    let days = all_pages(common, &words("caller", "day")).await?;
+    let words = |from, to, by, bucket| vec![("from", from), ("to", to), ("by", by), ("bucket", bucket)];
+    let models = all_pages(common, &words(&*args.since, &*args.until, "provider,model,outcome,known", "none")).await?;
+    // The same time for all three: a relative one moves between two questions.
+    let (from, to) = (word(&models, "from"), word(&models, "to"));
+    let routes = all_pages(common, &words(from, to, "outbound,outcome", "none")).await?;
+    let days = all_pages(common, &words(from, to, "caller", "day")).await?;
     let mut all = of_cache(&routes);
     all.extend(of_failures(&models));
     all.push(of_limits(&days));

@@ -92,7 +92,7 @@ impl Question {
         pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>,
         now: u64,
     ) -> Result<Self, AskError> {
-        let (mut from, mut to, mut bucket, mut tz) = (None, None, Bucket::None, TimeZone::UTC);
+        let (mut from, mut to, mut bucket, mut tz, mut page) = (None, None, Bucket::None, TimeZone::UTC, None);
         let mut asked = Self { edges: Vec::new(), by: Vec::new(), filters: Vec::new(), limit: ROWS, after: None, tz: TimeZone::UTC };
         for (key, value) in pairs {
             match &*key {
@@ -112,10 +112,7 @@ impl Question {
                     let limit = value.parse().ok().filter(|limit| (1..=MAX_ROWS).contains(limit));
                     asked.limit = limit.ok_or_else(|| invalid(format!("`limit={value}` is not between 1 and {MAX_ROWS}")))?;
                 }
-                "cursor" => {
-                    let ids = value.split('.').map(str::parse).collect::<Result<_, _>>();
-                    asked.after = Some(ids.map_err(|_| invalid(format!("`cursor={value}` is not one that an answer gave")))?);
-                }
+                "cursor" => page = Some(value.into_owned()),
                 word => {
                     let dim = Dim::of(word).ok_or_else(|| unknown_dim("the question has", word))?;
                     asked.filters.push((dim, value.into_owned()));
@@ -125,7 +122,11 @@ impl Question {
         let now = Timestamp::from_millisecond(i64::try_from(now).unwrap_or(i64::MAX)).map_err(|error| invalid(error.to_string()))?;
         let from = moment("from", from.as_deref().unwrap_or("24h"), now, &tz)?;
         let to = moment("to", to.as_deref().unwrap_or("now"), now, &tz)?;
-        let (from, to) = (minute(from), minute(to.checked_add(59.seconds()).unwrap_or(to)));
+        let (mut from, mut to) = (minute(from), minute(to.checked_add(59.seconds()).unwrap_or(to)));
+        if let Some(page) = page {
+            let (of, until, after) = read_cursor(&page, asked.by.len())?;
+            (from, to, asked.after) = (of, until, Some(after));
+        }
         if from >= to {
             return Err(invalid("`from` is not before `to`"));
         }
@@ -141,6 +142,16 @@ impl Question {
             return format!("{at:.0}");
         }
         at.to_zoned_datetime(self.tz.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+    }
+}
+
+/// Reads a cursor of a question with `dims` dimensions: the time of the first page, which all pages have, and the last row of the page
+/// before. A relative time (`24h`) would move between two pages.
+fn read_cursor(word: &str, dims: usize) -> Result<(u32, u32, Vec<u32>), AskError> {
+    let numbers: Option<Vec<u32>> = word.split('.').map(|number| number.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([from, to, after @ ..]) if after.len() == dims + 1 && i64::from(*to) <= LAST => Ok((*from, *to, after.to_vec())),
+        _ => Err(invalid(format!("`cursor={word}` is not one that an answer to this question gave"))),
     }
 }
 
@@ -273,8 +284,9 @@ impl Answer {
         let mut total = Map::new();
         self.put_sums(&mut total, &self.total);
         let cursor = self.rows.last().filter(|_| self.more).map(|last| {
-            let ids: Vec<String> = last.place.iter().map(u32::to_string).collect();
-            ids.join(".")
+            let time = asked.edges.first().into_iter().chain(asked.edges.last());
+            let numbers: Vec<String> = time.chain(&last.place).map(u32::to_string).collect();
+            numbers.join(".")
         });
         json!({
             "from": asked.time(asked.edges.first().copied().unwrap_or(0)),
@@ -375,7 +387,10 @@ mod tests {
             ("tz=Mars/Base", "no time zone"),
             ("bucket=year", "is none of none, minute"),
             ("limit=0", "between 1 and"),
-            ("cursor=x", "not one that an answer gave"),
+            ("cursor=x", "not one that an answer to this question gave"),
+            ("by=caller&cursor=1.2.3", "not one that an answer"),
+            ("cursor=5.5.5.1&by=caller", "not before"),
+            ("cursor=1.4294967295.5.1&by=caller", "not one that an answer"),
             ("from=now&to=1h", "not before"),
             ("from=30d&bucket=minute", "more than 10000 parts"),
         ] {
