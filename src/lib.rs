@@ -53,3 +53,4 @@ pub mod pressure;
 pub mod condition;
 pub mod http1;
 pub mod in_place;
+pub mod underway;

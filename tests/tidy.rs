@@ -29,11 +29,11 @@ const LAYERS: &[&[&str]] = &[
     &["arrival", "caller", "reject", "usage", "fetch"],
     &["body", "resolve"],
     &["config", "clock", "fields", "message", "pressure"],
-    &["http1", "in_place", "condition"],
+    &["http1", "in_place", "condition", "underway"],
 ];
 
 /// What several policies are made of; policies see it, but not each other.
-const POLICY_PARTS: &[&str] = &["buckets"];
+const POLICY_PARTS: &[&str] = &["buckets", "turns"];
 
 const LONGEST: usize = 500;
 

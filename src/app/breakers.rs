@@ -55,11 +55,19 @@ pub fn steer(app: &App, name: &str, to: State) -> Result<Value, Refused> {
 fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, Refused> {
     let (place, group) = name.split_once('@').map_or((name, None), |(place, group)| (place, Some(group)));
     let (head, model) = place.split_once('/').map_or((place, None), |(head, model)| (head, Some(model)));
-    let (target, key) = head.split_once('#').map_or((head, None), |(target, key)| (target, Some(key)));
+    let (place, key) = head.split_once('#').map_or((head, None), |(target, key)| (target, Some(key)));
+    let (target, member) = place.split_once(':').map_or((place, None), |(target, member)| (target, Some(member)));
     let providers = config.outbound.iter().flat_map(|door| &door.providers);
     let targets: Vec<&str> = config.inbound.iter().map(|_| "app").chain(providers.map(|provider| &*provider.name)).collect();
     if !targets.contains(&target) {
         return Err(Refused::NotFound(format!("no target is called `{target}`; there are: {}", targets.join(", "))));
+    }
+    let members = members(target, config);
+    if let Some(member) = member
+        && !members.contains(&member)
+    {
+        let known = if members.is_empty() { "it has one address".into() } else { format!("there are: {}", members.join(", ")) };
+        return Err(Refused::NotFound(format!("`{target}` has no member `{member}`; {known}")));
     }
     if let Some(key) = key {
         let providers = config.outbound.iter().flat_map(|door| &door.providers);
@@ -79,13 +87,23 @@ fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, 
             format!("no route `{group}` has a breaker with terms of its own; without `@{group}` the breakers of all routes are meant");
         return Err(Refused::NotFound(why));
     }
-    let modes = modes(target, config);
+    let mut modes = modes(target, config);
+    // A member can be left out without a breaker: that is `balance`.
+    modes.extend(if modes.is_empty() && !members.is_empty() { Some(Mode::Enforce) } else { None });
     if modes.is_empty() {
         let door = if target == "app" { "inbound" } else { "outbound" };
         let why = format!("no route to `{target}` has a breaker, so nothing would be refused: write `breaker: {{}}` in `{door}.defaults`");
         return Err(Refused::Conflict(why));
     }
     Ok(modes)
+}
+
+/// The names of a target's members; none: it has one address.
+fn members<'a>(target: &str, config: &'a Config) -> Vec<&'a str> {
+    let app = config.inbound.iter().filter(|_| target == "app").filter_map(|door| door.members.as_ref());
+    let providers = config.outbound.iter().flat_map(|door| &door.providers).filter(|provider| *provider.name == *target);
+    let all = app.chain(providers.filter_map(|provider| provider.members.as_ref()));
+    all.flat_map(|members| members.list.iter().map(|member| &*member.name)).collect()
 }
 
 /// The modes of the breakers of all routes that may lead to a target.
@@ -118,7 +136,7 @@ mod tests {
     use crate::config::read::{self, Overrides};
 
     fn checked(name: &str) -> Result<Vec<Mode>, Refused> {
-        let text = "{inbound: {app: 3000}, outbound: {providers: {openai: {keys: [a, {key: b, name: team-b}]}, groq: {}, anthropic: {}}, routes: [{match: {provider: openai}, \
+        let text = "{inbound: {app: 3000}, outbound: {providers: {openai: {keys: [a, {key: b, name: team-b}]}, groq: {}, anthropic: {}, house: {api: openai, url: [http://a, {url: http://b, name: eu}]}}, routes: [{match: {provider: openai}, \
                     breaker: {mode: observe}, fallback: [{provider: groq, model: m}]}]}}";
         let config = read::parse(text, "proxy.yaml", &Overrides::default(), &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         check(name, &config, &["chat".into()])
@@ -129,8 +147,13 @@ mod tests {
         for name in ["openai", "openai/gpt-4o", "openai/org/model", "openai@chat", "openai#1", "openai#team-b/gpt-4o", "groq", "groq/m"] {
             assert_eq!(checked(name), Ok(vec![Mode::Observe]), "{name}");
         }
+        for name in ["house", "house:eu", "house:a:80", "house:eu/gpt-4o"] {
+            assert_eq!(checked(name), Ok(vec![Mode::Enforce]), "{name}: a member can always be left out");
+        }
         for (name, why) in [
-            ("opnai", "there are: app, openai, groq, anthropic"),
+            ("opnai", "there are: app, openai, groq, anthropic, house"),
+            ("house:us", "`house` has no member `us`; there are: a:80, eu"),
+            ("groq:eu", "it has one address"),
             ("openai/", "write `openai` for all of it"),
             ("openai#3", "there are: 1, team-b"),
             ("groq#1", "it has not several keys"),

@@ -207,9 +207,11 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .iter()
         .map(|target| {
             let open = breakers::open_of(&snapshot, &target.name);
+            // The other members serve on.
+            let down = if target.name.contains(':') { State::Degraded } else { State::Down };
             let (state, detail) = match target.reached() {
-                _ if !open.is_empty() => (State::Down, format!("breaker open: {}", open.join(", "))),
-                Reached::No => (State::Down, format!("{} could not be reached when it was last tried", target.origin)),
+                _ if !open.is_empty() => (down, format!("breaker open: {}", open.join(", "))),
+                Reached::No => (down, format!("{} could not be reached when it was last tried", target.origin)),
                 Reached::Yes => (State::Ok, target.origin.to_string()),
                 Reached::Untried => (State::Ok, format!("{}, not asked for anything yet", target.origin)),
             };

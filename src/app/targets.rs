@@ -47,7 +47,8 @@ pub(super) fn view(app: &App) -> Value {
     let breakers = app.shared.breakers.snapshot(now);
     let shown = |at: usize| {
         let target = &live.targets[at];
-        let provider = live.providers.iter().find(|provider| provider.target == at);
+        let provider = live.provider_at(at);
+        let member = live.members().find_map(|members| members.state(at));
         let of_target = breakers.iter().filter(|b| breaker::belongs(&b.name, &target.name));
         let states: Vec<Value> = of_target
             .map(|b| {
@@ -69,7 +70,8 @@ pub(super) fn view(app: &App) -> Value {
         json!({
             "name": &*target.name, "origin": target.origin.to_string(), "api": provider.map(|provider| provider.api.to_string()),
             "reached": match target.reached() { Reached::Yes => "yes", Reached::No => "no", Reached::Untried => "untried" },
-            "breakers": states, "keys": keys,
+            "breakers": states, "keys": keys, "underway": member.map(|member| member.underway()),
+            "latency_seconds": member.map(|member| member.latency(now)),
         })
     };
     json!({"targets": (0..live.targets.len()).map(shown).collect::<Vec<_>>()})

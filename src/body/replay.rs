@@ -48,10 +48,19 @@ impl Replay {
         }
     }
 
-    /// Keeps up to `limit` bytes, in `room`, of a body that has not been sent; 0 keeps nothing.
+    /// Keeps up to `limit` bytes, in `room`, of a body that has not been sent; 0 keeps nothing. A body that is known to be longer is not
+    /// kept.
     pub fn keeping(self, limit: u64, room: impl FnOnce() -> Room) -> Self {
+        match &self {
+            Self::Once(Some(body)) if limit > 0 && body.exact_len().is_none_or(|len| len <= limit) => self.keeping_begin(limit, room),
+            _ => self,
+        }
+    }
+
+    /// As [`Replay::keeping`], whatever the body's length: it can be repeated until more than `limit` bytes of it were read.
+    pub fn keeping_begin(self, limit: u64, room: impl FnOnce() -> Room) -> Self {
         match self {
-            Self::Once(Some(body)) if limit > 0 && body.exact_len().is_none_or(|len| len <= limit) => {
+            Self::Once(Some(body)) => {
                 let kept = Kept { pieces: Vec::new(), size: 0, limit, room: room(), overflowed: false, rest: Some(body) };
                 Self::Kept(Rc::new(RefCell::new(kept)))
             }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::said::{Failure, Said};
 use crate::config::{
-    ClientAuth, Config, Limit, ListenerTls, Mode, Policies, Provider, Route,
+    ClientAuth, Config, Limit, ListenerTls, Members, Mode, Policies, Provider, Route,
     error::Mistakes,
     human,
     read::{self, Note, Overrides, Reading},
@@ -54,6 +54,9 @@ struct DoorReport {
     listen: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     app: Option<String>,
+    /// The addresses of the app, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<String>,
     certificates: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     providers: Vec<ProviderReport>,
@@ -72,6 +75,9 @@ struct ProviderReport {
     /// The version that the url ends in, such as `v1`.
     #[serde(skip)]
     version: Option<String>,
+    /// The addresses, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,6 +108,7 @@ impl Report {
         let config = &reading.config;
         let inbound = config.inbound.as_ref().map(|door| DoorReport {
             app: Some(door.app.to_string()),
+            members: door.members.as_ref().map(Members::told),
             ..DoorReport::of(door.listen.to_string(), door.tls.as_ref(), &door.routes, &door.fallthrough, &door.limits, config)
         });
         let outbound = config.outbound.as_ref().map(|door| DoorReport {
@@ -135,6 +142,7 @@ impl DoorReport {
             listen,
             app: None,
             certificates: certificates(tls),
+            members: None,
             providers: Vec::new(),
             routes: routes
                 .iter()
@@ -146,9 +154,10 @@ impl DoorReport {
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.certificates.iter().try_for_each(|line| writeln!(f, "  {line}"))?;
+        self.members.iter().chain(&self.certificates).try_for_each(|line| writeln!(f, "  {line}"))?;
         for provider in &self.providers {
             writeln!(f, "  /{:<12} {} ({}; {})", provider.name, provider.url, provider.api, provider.credential)?;
+            provider.members.iter().try_for_each(|line| writeln!(f, "  {:<13} {line}", ""))?;
             // Many clients write it too.
             if let Some(version) = &provider.version {
                 writeln!(f, "  {:<13} the app's base URL ends in /{}, without /{version}: the url has it", "", provider.name)?;
@@ -183,6 +192,7 @@ impl ProviderReport {
             api: provider.api.to_string(),
             credential,
             version: provider.version(),
+            members: provider.members.as_ref().map(Members::told),
         }
     }
 }

@@ -84,6 +84,8 @@ pub struct Explained {
     door: &'static str,
     door_because: String,
     target: String,
+    /// The addresses of the target, if there are several.
+    members: Option<String>,
     client: String,
     caller: Option<String>,
     call: Option<Call>,
@@ -217,6 +219,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
             || config.inbound.as_ref().map(|inbound| target::of(policies, &inbound.app, path)).unwrap_or_default(),
             |call| format!("{}{}", call.url, call.rest),
         ),
+        members: target::members(config, understood.as_ref().map(|call| &*call.provider)),
         client: client.to_string(),
         caller: who.as_deref().map(str::to_owned),
         call: understood.as_ref().map(|call| call.shown(&arrival.headers, config)),
@@ -443,6 +446,7 @@ impl fmt::Display for Explained {
         writeln!(f, "{}\n", self.request)?;
         writeln!(f, "door      {} ({})", self.door, self.door_because)?;
         writeln!(f, "target    {}", self.target)?;
+        self.members.iter().try_for_each(|members| writeln!(f, "          one of {members}"))?;
         writeln!(f, "client    {}, caller {}", self.client, self.caller.as_deref().unwrap_or("unknown"))?;
         if let Some(call) = &self.call {
             let model = call.model.as_deref().unwrap_or("not named");

@@ -78,6 +78,12 @@ impl Origin {
         Ok(Self { scheme, host, port, base: uri.path().trim_end_matches('/').to_owned() })
     }
 
+    /// Host and port, brackets around IPv6.
+    pub fn authority_with_port(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// The `Host` field: port only where it is not the scheme's default, brackets around IPv6.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -23,6 +23,7 @@ use std::{
 
 use parking_lot::Mutex;
 
+use super::turns::turns;
 use crate::{clock::Instant, usage::Quota};
 use quota::Bucket;
 
@@ -423,26 +424,6 @@ fn of_model<'m>(models: &'m mut HashMap<Box<str>, OfModel>, name: &str, now: Ins
         models.insert(name.into(), OfModel::default());
     }
     models.get_mut(name)
-}
-
-/// The places in the order of use: each as often as its weight says, as evenly spread as can be (smooth weighted round robin).
-fn turns(weights: &[u32]) -> Box<[u8]> {
-    let divisor = weights.iter().copied().filter(|weight| *weight > 0).reduce(gcd).unwrap_or(1);
-    let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight.max(&1) / divisor).max(1)).collect();
-    let total: i64 = weights.iter().sum();
-    let mut current = vec![0_i64; weights.len()];
-    let mut turns = Vec::new();
-    for _ in 0..total {
-        current.iter_mut().zip(&weights).for_each(|(current, weight)| *current += weight);
-        let Some(best) = (0..current.len()).rev().max_by_key(|place| current[*place]) else { break };
-        current[best] -= total;
-        turns.push(best as u8);
-    }
-    turns.into()
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]

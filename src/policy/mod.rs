@@ -1,8 +1,9 @@
-//! The policies: each one is pure where it can be, and none imports another. [`buckets`] holds the code that two of them share;
+//! The policies: each one is pure where it can be, and none imports another. [`buckets`] and [`turns`] hold the code that two of them share;
 //! `proxy` tells the order in which they run.
 
 pub mod access;
 pub mod auth;
+pub mod balance;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;
@@ -18,3 +19,4 @@ pub mod preflight;
 pub mod retry;
 pub mod rewrite;
 pub mod timeout;
+pub mod turns;

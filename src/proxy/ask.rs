@@ -222,6 +222,14 @@ impl Ask {
         self.live_door().and_then(|door| door.routes.get(self.route_at()))
     }
 
+    /// Whether the target that is asked first has several members.
+    pub fn has_members(&self) -> bool {
+        match self.call() {
+            None => self.worker.live.app_members.is_some(),
+            Some(call) => self.worker.live.providers[call.provider_at].members.is_some(),
+        }
+    }
+
     /// Name of the route.
     pub fn route_name(&self) -> Arc<str> {
         self.route().map(|route| route.name.clone()).unwrap_or_default()

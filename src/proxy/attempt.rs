@@ -17,6 +17,7 @@ use super::{
     judged::{self, Tried},
     keyed::{self, Chosen},
     live::{LiveRoute, Worker},
+    members::{self, MemberTries},
     request,
     sending::{Aim, Attempted, Sending, call_id},
     steps,
@@ -37,6 +38,7 @@ use crate::{
         failures::{RECONNECT, Then},
         metrics::TargetCells,
     },
+    underway::InHand,
 };
 
 /// Sends the request until an answer can be kept or no target is left to try.
@@ -65,7 +67,7 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     let mut last = try_target(proxy, sending, route, &first, rest).await?;
     if let (Some(degraded), Ok(attempted)) = (ask.degraded.get(), &mut last.answer) {
         attempted.head.instead = Some(Instead::Target);
-        let to = first.pool.target.name.clone();
+        let to = first.name().clone();
         ask.tries.fallback.replace(Some(Fallen { to, model: Some(degraded.model.clone()) }));
     }
     while let Some(onward) = last.move_on {
@@ -74,7 +76,7 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
         last = match step {
             Fallback::Provider { provider, model, .. } => {
                 let provider = &worker.live.providers[*provider];
-                let aim = Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: model.as_ref() };
+                let aim = Aim::at(worker, provider, model.as_ref());
                 fall_back(proxy, sending, route, &aim, (rest, onward.failure)).await?
             }
             Fallback::Respond { status, body, content_type, .. } => {
@@ -110,7 +112,7 @@ async fn fall_back(
         steps::passed_over(&ask, aim, None, &reject, next);
         return Ok(Last { answer: Err(reject), move_on });
     }
-    let name = &aim.pool.target.name;
+    let name = aim.name();
     ask.cells().policies.fallback(name);
     let mut last = try_target(proxy, sending, route, aim, rest).await?;
     if let Ok(attempted) = &mut last.answer {
@@ -125,38 +127,36 @@ async fn fall_back(
 /// Makes all tries at one target. `Err`: the client is at fault or its time is over; no further target may be tried.
 async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, rest: &[Fallback]) -> Result<Last, Reject> {
     let ask = sending.ask.clone();
-    let cells = &aim.pool.cells;
-    let mut guards = Guards::of(proxy, &ask, route, aim, sending.was_given_up);
+    let (mut aim, mut members) = (*aim, MemberTries::default());
+    let mut guards = Guards::of(proxy, &ask, route, &aim, sending.was_given_up);
     // From the second try on, an end from outside (the caller's time, a limit) comes after the policy has begun its work.
     ask.tries.policy_ran.set(guards.retries && ask.tries.made.get() > 0);
-    let mut free = FreeTries::at(aim);
+    let mut free = FreeTries::at(&aim);
     let mut made = 0;
     loop {
-        let Chosen { permit, key } = match keyed::choose(proxy, &ask, route, aim, &mut guards) {
+        made += 1;
+        let Chosen { permit, key } = match members::choose(proxy, &ask, route, &mut aim, &mut guards, &mut members) {
             Ok(chosen) => chosen,
-            Err(reject) => {
-                made += 1;
-                match not_tried(proxy, sending, route, aim, &guards, (reject, made, rest)).await {
-                    Some(last) => return Ok(last),
-                    None => continue,
-                }
-            }
+            Err(reject) => match not_tried(proxy, sending, route, &aim, &guards, (reject, made, rest)).await {
+                Some(last) => return Ok(last),
+                None => continue,
+            },
         };
-        let Some(body) = sending.next_body(aim) else {
+        let Some(body) = sending.next_body(&aim) else {
             return Err(Reject::Internal("the request's body can be sent only once".into()));
         };
-        made += 1;
-        let tried = one_try(proxy, sending, route, aim, OneTry { body, key, nth: made }).await;
-        let mut tried = tried.inspect_err(|reject| steps::ended(&ask, aim, &guards, reject))?;
+        let own = OneTry { body, key, nth: made, work: members.begin(&aim) };
+        let tried = one_try(proxy, sending, route, &aim, own).await;
+        let mut tried = tried.inspect_err(|reject| steps::ended(&ask, &aim, &guards, reject))?;
+        members::judge(&ask, &aim, &mut members, &mut tried);
+        let cells = &aim.pool.cells;
         let again = free.next(sending, &tried, &guards);
-        if let Some(permit) = permit {
-            settle(proxy, &ask, aim, &guards, permit, &tried, again);
-        }
+        settle(proxy, &ask, &aim, &guards, permit, (&tried, again, &members));
         cells.tried(tried.word);
         if let Some(why) = again {
             made -= 1;
             cells.retried(why);
-            steps::tried(&ask, aim, &guards, &tried, Then::Free(why));
+            steps::tried(&ask, &aim, &guards, &tried, Then::Free(why));
             continue;
         }
         let (next, onward) = falls::onward(rest, falls::failure(&tried));
@@ -165,19 +165,19 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         ask.tries.policy_ran.set(judgement.ran);
         count(cells, &judgement);
         match judgement.verdict {
-            Verdict::TryAgain { pause } if may_pay_again(sending, &ask, route, aim).await => {
+            Verdict::TryAgain { pause } if may_pay_again(sending, &ask, route, &aim).await => {
                 cells.retried(tried.word);
-                steps::tried(&ask, aim, &guards, &tried, Then::Retried(pause));
+                steps::tried(&ask, &aim, &guards, &tried, Then::Retried(pause));
                 drop(tried);
                 tokio::time::sleep(pause).await;
                 ask.tries.wait(pause);
             }
             Verdict::NextTarget => {
-                steps::tried(&ask, aim, &guards, &tried, Then::NextTarget);
+                steps::tried(&ask, &aim, &guards, &tried, Then::NextTarget);
                 return Ok(Last { answer: tried.answer, move_on: onward });
             }
             Verdict::TryAgain { .. } | Verdict::Keep => {
-                steps::kept(&ask, aim, &guards, &tried);
+                steps::kept(&ask, &aim, &guards, &tried);
                 return Ok(Last { answer: tried.answer, move_on: None });
             }
         }
@@ -226,10 +226,18 @@ fn count(cells: &TargetCells, judgement: &Judgement) {
 }
 
 /// Tells the breaker how a try ended. `again`: the reason of the free try that follows.
-fn settle(proxy: &Proxy, ask: &Ask, aim: &Aim<'_>, guards: &Guards, permit: Permit, tried: &Tried, again: Option<&'static str>) {
+fn settle(
+    proxy: &Proxy,
+    ask: &Ask,
+    aim: &Aim<'_>,
+    guards: &Guards,
+    permit: Option<Permit>,
+    (tried, again, members): (&Tried, Option<&'static str>, &MemberTries),
+) {
     // A connection that was closed while idle says nothing about the target's health.
     let vote = if again == Some(RECONNECT) { breaker::Outcome::Cancelled } else { tried.for_breaker() };
-    if let Some(state) = permit.settle(vote, Instant::now(), &proxy.chance) {
+    if let Some(state) = permit.and_then(|permit| permit.settle(vote, Instant::now(), &proxy.chance)) {
+        members::turned(aim, members, state);
         turned(ask, state, &aim.pool.target.name, guards, tried.word);
     }
 }
@@ -261,11 +269,13 @@ struct OneTry {
     key: Option<usize>,
     /// Its number at its target, from 1.
     nth: u32,
+    /// Counts at the member that is asked, until the exchange with it is over.
+    work: Option<InHand>,
 }
 
 /// Makes one try. `Err`: the client is at fault or its time is over.
 async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, aim: &Aim<'_>, own: OneTry) -> Result<Tried, Reject> {
-    let OneTry { body, key, nth } = own;
+    let OneTry { body, key, nth, work } = own;
     let ask = sending.ask.clone();
     let now = Instant::now();
     ask.tries.begin(&aim.pool.target.name, now);
@@ -283,7 +293,10 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, ai
     let bounds = TryBounds::new(route.policies.timeouts.as_ref(), ask.deadline(), now);
     let tried = match forward::send(aim.pool, &ask.arrival, &uri, headers, body, ask.upload(), bounds).await {
         Err(failed) => without_answer(sending, &ask, aim, bill, failed),
-        Ok(responded) => {
+        Ok(mut responded) => {
+            if let Some(work) = work {
+                responded.connection.carry(work);
+            }
             ask.tries.last.set(Some(responded.took));
             ask.tries.wait(responded.took);
             aim.pool.cells.duration.observe_duration_within(responded.took, ask.within());
@@ -377,14 +390,11 @@ fn without_answer(sending: &mut Sending, ask: &Ask, aim: &Aim<'_>, bill: Option<
 fn first_aim<'w>(worker: &'w Worker, ask: &'w Ask) -> Aim<'w> {
     if let Some(degraded) = ask.degraded.get() {
         let provider = &worker.live.providers[degraded.provider_at];
-        return Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: Some(&degraded.model) };
+        return Aim::at(worker, provider, Some(&degraded.model));
     }
     match ask.call() {
-        None => Aim { pool: worker.app(), provider: None, model: None },
-        Some(call) => {
-            let provider = &worker.live.providers[call.provider_at];
-            Aim { pool: &worker.pools[provider.target], provider: Some(provider), model: None }
-        }
+        None => Aim::at_app(worker),
+        Some(call) => Aim::at(worker, &worker.live.providers[call.provider_at], None),
     }
 }
 

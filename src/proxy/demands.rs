@@ -100,6 +100,22 @@ pub(super) fn tell_unmetered_work(ask: &Ask, what: &'static str) {
     }
 }
 
+/// The facts of which keys are built.
+pub(super) fn facts<'a>(ask: &'a Ask, route: &'a LiveRoute, provider: Option<&'a str>, model: Option<&'a str>) -> KeyFacts<'a> {
+    let arrival = &ask.arrival;
+    KeyFacts {
+        client_ip: arrival.client,
+        caller: ask.caller_name(),
+        proof: ask.proof(),
+        headers: &arrival.headers,
+        query: arrival.uri.query(),
+        trusted: arrival.trusted,
+        route: &route.name,
+        provider,
+        model,
+    }
+}
+
 /// A request's demands on the limits at one target, and the keys that it counts under.
 pub struct Demands {
     /// Limits of the door and the route; `None`: there are none.
@@ -130,19 +146,8 @@ impl Demands {
         let arrival = &ask.arrival;
         // Limits count a page's own request, not the browser's preflight before it.
         let preflight = !route.counts_preflights && preflight::is_preflight(&arrival.method, &arrival.headers);
-        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming && !preflight).then(|| {
-            route.limits.keyed(&KeyFacts {
-                client_ip: arrival.client,
-                caller: ask.caller_name(),
-                proof: ask.proof(),
-                headers: &arrival.headers,
-                query: arrival.uri.query(),
-                trusted: arrival.trusted,
-                route: &route.name,
-                provider,
-                model,
-            })
-        });
+        let own = (!route.limits.is_empty() && ask.origin != Origin::Warming && !preflight)
+            .then(|| route.limits.keyed(&facts(ask, route, provider, model)));
         let mut demands = Self { own, tokens: Estimate::Unknown, nano_usd: Estimate::Unknown, unpriced: None };
         let Some(call) = ask.call() else { return demands };
         if call.shape.orders_nothing() && !headers::wants_websocket(arrival) {

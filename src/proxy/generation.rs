@@ -26,7 +26,7 @@ impl Live {
         // The name of a breaker or budget is its target's, perhaps followed by model and route.
         let is_of_a_target = |name: &str| {
             let target = name.split(['#', '/', '@']).next().unwrap_or_default();
-            fresh.targets.iter().any(|known| *known.name == *target)
+            fresh.targets.iter().any(|known| *known.name == *target) || fresh.wholes().any(|whole| **whole == *target)
         };
         // Before the swap: no request of the generation before may put its terms back.
         shared.breakers.retain(fresh.generation, is_of_a_target);

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     arrival::Door,
     clock::Instant,
-    config::Mode,
+    config::{self, Mode},
     policy::{
         breaker::{Breaker, Permit},
         retry::{self, Budget, Judgement, Next, Standing},
@@ -38,16 +38,16 @@ pub(super) struct Guards {
 impl Guards {
     /// The guards of the tries at `aim`.
     pub(super) fn of(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, was_given_up: bool) -> Self {
-        let (arrival, target, policy) = (&ask.arrival, &aim.pool.target, route.policies.retry.as_ref());
+        let (arrival, target, policy) = (&ask.arrival, aim.name(), route.policies.retry.as_ref());
         let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref()));
         let group = route.group.as_deref();
-        // A provider with several keys has a breaker for each.
-        let pools = aim.provider.is_some_and(|provider| provider.keyring.is_pool());
+        // A target with several members or keys has a breaker for each.
+        let pools = aim.among.is_some() || aim.provider.is_some_and(|provider| provider.keyring.is_pool());
         let breaker = route.policies.breaker.as_ref().filter(|_| !pools).map(|terms| {
-            let of = BreakerOf { target: &target.name, key: None, model: model.map(|model| &**model) };
+            let of = BreakerOf { target, key: None, model: model.map(|model| &**model) };
             ask.worker.breaker(&proxy.shared.breakers, terms, group, &of)
         });
-        let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, &target.name);
+        let budget = ask.worker.budget(&proxy.shared.budgets, policy, group, target);
         let repeats = policy.is_some() && ask.door() == Door::Outbound && (retry::is_repeat(&arrival.headers) || was_given_up);
         if policy.is_some() {
             budget.deposit(Instant::now());
@@ -72,6 +72,27 @@ impl Guards {
         let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref())).map(|model| &**model);
         let of = BreakerOf { target: &aim.pool.target.name, key: Some(key), model };
         self.breaker = Some(ask.worker.breaker(&proxy.shared.breakers, terms, route.group.as_deref(), &of));
+    }
+
+    /// From now on the breaker is that of the aim's member; where the route has none, one with the terms of `health`.
+    pub(super) fn turn_to_member(&mut self, proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, health: &config::Breaker) {
+        let target = &*aim.pool.target.name;
+        let breakers = &proxy.shared.breakers;
+        let pools_keys = aim.provider.is_some_and(|provider| provider.keyring.is_pool());
+        self.breaker = match &route.policies.breaker {
+            // Each key there has a breaker of its own.
+            Some(_) if pools_keys => None,
+            Some(terms) => {
+                let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref())).map(|model| &**model);
+                Some(ask.worker.breaker(breakers, terms, route.group.as_deref(), &BreakerOf { target, key: None, model }))
+            }
+            None => Some(ask.worker.breaker(breakers, health, None, &BreakerOf { target, key: None, model: None })),
+        };
+    }
+
+    /// From now on there is no breaker.
+    pub(super) fn without_breaker(&mut self) {
+        self.breaker = None;
     }
 
     /// The breaker's permit for a try; `None`: there is no breaker.
@@ -115,12 +136,14 @@ impl Guards {
 pub(super) struct FreeTries {
     reconnected: bool,
     keys: usize,
+    members: usize,
 }
 
 impl FreeTries {
     /// The free tries at `aim`, before the first try.
     pub(super) fn at(aim: &Aim<'_>) -> Self {
-        Self { reconnected: false, keys: aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1)) }
+        let keys = aim.provider.map_or(0, |provider| provider.keys.len().saturating_sub(1));
+        Self { reconnected: false, keys, members: aim.among.map_or(0, |among| among.others()) }
     }
 
     /// The reason of a free try after this one; `None`: no free try follows.
@@ -134,6 +157,10 @@ impl FreeTries {
         if tried.another_key && self.keys > 0 {
             self.keys -= 1;
             return Some("another_key");
+        }
+        if tried.another_member && self.members > 0 {
+            self.members -= 1;
+            return Some("another_member");
         }
         if !self.reconnected && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent)) {
             self.reconnected = true;

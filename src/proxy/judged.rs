@@ -45,6 +45,8 @@ pub struct Tried {
     pub(super) class: Option<ErrorClass>,
     /// Whether the key was refused and another key may serve.
     pub(super) another_key: bool,
+    /// Whether the member was not reached and another may serve.
+    pub(super) another_member: bool,
     /// Whether the target does not know the `stream_options` that the proxy has added.
     pub(super) refuses_usage: bool,
 }
@@ -52,7 +54,16 @@ pub struct Tried {
 impl Tried {
     /// A try that gave no answer.
     pub fn rejected(reject: Reject, outcome: TryOutcome) -> Self {
-        Self { word: reject.reason(), answer: Err(reject), outcome, broke: None, class: None, another_key: false, refuses_usage: false }
+        Self {
+            word: reject.reason(),
+            answer: Err(reject),
+            outcome,
+            broke: None,
+            class: None,
+            another_key: false,
+            another_member: false,
+            refuses_usage: false,
+        }
     }
 
     /// How long the target asks to wait.
@@ -188,7 +199,16 @@ fn answered(attempted: Attempted, answer: Answer, class: Option<ErrorClass>) -> 
         (None, 400..=499) => "status_4xx",
         (None, _) => "ok",
     };
-    Tried { answer: Ok(attempted), outcome: TryOutcome::Answer(answer), word, broke: None, class, another_key: false, refuses_usage: false }
+    Tried {
+        answer: Ok(attempted),
+        outcome: TryOutcome::Answer(answer),
+        word,
+        broke: None,
+        class,
+        another_key: false,
+        another_member: false,
+        refuses_usage: false,
+    }
 }
 
 fn of_class(status: StatusCode, class: ErrorClass, hint: Option<Duration>, advice: Option<bool>) -> Answer {

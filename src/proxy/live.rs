@@ -14,7 +14,10 @@ use std::{
 
 use http::Method;
 
-use super::Shared;
+use super::{
+    Shared,
+    members::{LiveMembers, Places},
+};
 use crate::{
     arrival::Door,
     config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, ProviderKey, Strict, Unit},
@@ -29,7 +32,7 @@ use crate::{
     provider::Prices,
     route::Table,
     telemetry::metrics::{DoorCells, RequestCells, RouteCells, WorkerMetrics},
-    upstream::{Dial, Pool, Target, TargetTerms, tls},
+    upstream::{Dial, Pool, Target, TargetTerms},
 };
 
 /// One generation of the configuration.
@@ -46,6 +49,8 @@ pub struct Live {
     pub targets: Vec<Arc<Target>>,
     /// Providers in the order of the configuration.
     pub providers: Vec<LiveProvider>,
+    /// The members of the app, if it has several addresses.
+    pub app_members: Option<LiveMembers>,
     /// The models' prices.
     pub prices: Prices,
     /// Whether any route has a cache.
@@ -158,9 +163,11 @@ pub struct LiveProvider {
     pub name: Arc<str>,
     /// Wire format.
     pub api: Api,
-    /// Index into [`Live::targets`].
+    /// Index into [`Live::targets`]: that of the first, if it has several members.
     pub target: usize,
-    /// The prefix of its paths.
+    /// The members, if it has several addresses.
+    pub members: Option<LiveMembers>,
+    /// The prefix of its paths; that of the first member.
     pub base: String,
     /// The keys that replace the app's credential.
     pub keys: Vec<ProviderKey>,
@@ -173,27 +180,20 @@ pub struct LiveProvider {
 impl Live {
     /// Resolves `config`. State that lives on (limits) is found in `shared` by name. The error says which setting cannot be applied.
     pub fn new(generation: u64, config: Arc<Config>, shared: &Shared) -> Result<Self, String> {
-        let mut targets = Vec::new();
-        let mut system_roots = tls::SystemRoots::default();
-        let mut add = |name: Arc<str>, terms: TargetTerms<'_>| -> Result<usize, String> {
-            let known = shared.reached.lock().entry(format!("{name} {}", terms.origin)).or_default().clone();
-            targets.push(Arc::new(Target::new(name, terms, &mut system_roots)?.known_as(known)));
-            Ok(targets.len() - 1)
-        };
+        let mut places = Places::new(shared);
+        let mut app_members = None;
         let inbound = match &config.inbound {
             None => None,
             Some(inbound) => {
                 let (origin, protocol) = (&inbound.app, inbound.app_protocol);
-                add(
-                    "app".into(),
-                    TargetTerms {
-                        origin,
-                        tls: &inbound.app_tls,
-                        protocol,
-                        keep_idle: APP_KEEP_IDLE,
-                        max_connections: inbound.app_max_connections,
-                    },
-                )?;
+                let terms = TargetTerms {
+                    origin,
+                    tls: &inbound.app_tls,
+                    protocol,
+                    keep_idle: APP_KEEP_IDLE,
+                    max_connections: inbound.app_max_connections,
+                };
+                (_, app_members) = places.add(&"app".into(), terms, inbound.members.as_ref())?;
                 let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
                 Some(LiveDoor {
                     port: inbound.listen.port(),
@@ -222,10 +222,12 @@ impl Live {
                         keep_idle: PROVIDER_KEEP_IDLE,
                         max_connections: provider.max_connections,
                     };
+                    let (target, members) = places.add(&provider.name, terms, provider.members.as_ref())?;
                     providers.push(LiveProvider {
                         name: provider.name.clone(),
                         api: provider.api,
-                        target: add(provider.name.clone(), terms)?,
+                        target,
+                        members,
                         base: provider.url.base.clone(),
                         keys: provider.keys.clone(),
                         keyring: shared.keyring(&provider.name, &provider.keys),
@@ -247,7 +249,8 @@ impl Live {
         let caches = [&inbound, &outbound].into_iter().flatten().any(|door| door.routes.iter().any(|route| route.policies.cache.is_some()));
         let counts = |route: &LiveRoute| route.limits.counts(Unit::Tokens) || route.limits.counts(Unit::NanoUsd);
         let limits_callers = inbound.as_ref().is_some_and(|door| door.routes.iter().any(counts));
-        Ok(Self { limits_callers, generation, inbound, outbound, targets, providers, prices, caches, config })
+        let targets = places.targets;
+        Ok(Self { limits_callers, generation, inbound, outbound, targets, providers, app_members, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.

@@ -32,6 +32,7 @@ mod hold;
 mod judged;
 mod keyed;
 pub mod live;
+pub mod members;
 pub mod model;
 pub mod payer;
 pub mod pledge;
@@ -214,8 +215,7 @@ impl Proxy {
 
         // Tries last: fallback, retry, breaker and timeouts guard a request that is sent.
         let websocket = upgradable && headers::wants_websocket(arrival);
-        let kept = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
-        let body = body.keeping(kept, || self.shared.bodies.room());
+        let body = self.kept(&ask, route, body);
         let funds = Funds::of(exchange, &demands);
         let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
         let attempted = match fill {
@@ -225,6 +225,14 @@ impl Proxy {
         // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);
         attempted.into_served(exchange)
+    }
+
+    /// The body, kept for tries after the first one.
+    fn kept(&self, ask: &Ask, route: &LiveRoute, body: Replay) -> Replay {
+        let most = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
+        let room = || self.shared.bodies.room();
+        // Another member is asked where one was not reached: that needs the beginning alone.
+        if ask.has_members() { body.keeping_begin(most.max(members::KEPT), room) } else { body.keeping(most, room) }
     }
 
     /// The answer that needs no target: the route's own, else one from the cache.

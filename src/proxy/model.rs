@@ -116,15 +116,15 @@ impl ModelCall {
         })
     }
 
-    /// The URI at `provider`. `model` replaces the model in the path, if it stands there.
+    /// The URI at `provider`, whose paths begin with `base`. `model` replaces the model in the path, if it stands there.
     /// `own`: the app asked this provider; the app's credential for it may stand in the query.
-    pub fn uri(&self, provider: &LiveProvider, model: Option<&str>, own: bool) -> Result<Uri, Reject> {
+    pub fn uri(&self, provider: &LiveProvider, base: &str, model: Option<&str>, own: bool) -> Result<Uri, Reject> {
         let (path, query) = self.rest.split_at(self.rest.find('?').unwrap_or(self.rest.len()));
         let query = if own && provider.keys.is_empty() { query.to_owned() } else { credential::without_credentials(query) };
         let swapped = model
             .filter(|_| self.shape.model_in_path.is_some())
             .and_then(|model| provider::with_model_in_path(self.shape.api, path, model));
-        request::below(&provider.base, swapped.as_deref().unwrap_or(path), &query)
+        request::below(base, swapped.as_deref().unwrap_or(path), &query)
     }
 }
 

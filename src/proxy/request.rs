@@ -42,7 +42,7 @@ pub(super) fn addressed<'a>(ask: &'a Ask, sending: &Sending, aim: &Aim<'_>, key:
             }
             let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
             credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)).map(|key| &key.secret));
-            Cow::Owned(call.uri(provider, aim.model.map(|model| &**model), own)?)
+            Cow::Owned(call.uri(provider, &target.origin.base, aim.model.map(|model| &**model), own)?)
         }
         _ => {
             // An HTTP/1.0 request may have no `Host`; the outgoing HTTP/1.1 request must have one.

@@ -2,7 +2,14 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use super::{ask::Ask, bill::Reading, funds::Funds, live::LiveProvider, request};
+use super::{
+    ask::Ask,
+    bill::Reading,
+    funds::Funds,
+    live::{LiveProvider, Worker},
+    members::Among,
+    request,
+};
 use crate::{
     body::{Body, replay::Replay, tap::TimeBounds},
     clock::Instant,
@@ -43,11 +50,33 @@ pub struct Attempted {
 }
 
 /// One place to try.
+#[derive(Clone, Copy)]
 pub struct Aim<'a> {
+    /// Of several members the one that is asked now.
     pub(super) pool: &'a Rc<Pool>,
+    /// The members, if the target has several.
+    pub(super) among: Option<Among<'a>>,
     pub(super) provider: Option<&'a LiveProvider>,
     /// The model that replaces the one in the request.
     pub(super) model: Option<&'a Arc<str>>,
+}
+
+impl<'a> Aim<'a> {
+    /// At a provider.
+    pub(super) fn at(worker: &'a Worker, provider: &'a LiveProvider, model: Option<&'a Arc<str>>) -> Self {
+        let among = Among::of(provider.members.as_ref(), &worker.pools);
+        Self { pool: &worker.pools[provider.target], among, provider: Some(provider), model }
+    }
+
+    /// At the app.
+    pub(super) fn at_app(worker: &'a Worker) -> Self {
+        Self { pool: worker.app(), among: Among::of(worker.live.app_members.as_ref(), &worker.pools), provider: None, model: None }
+    }
+
+    /// The name of the target, all members together.
+    pub(super) fn name(&self) -> &'a Arc<str> {
+        self.among.map_or(&self.pool.target.name, |among| among.name())
+    }
 }
 
 impl Sending {

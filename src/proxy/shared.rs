@@ -17,6 +17,7 @@ use crate::{
     config::{Config, ProviderKey},
     policy::{
         auth::{forward::Rulings, issuer::Issuers, slow::SlowAddresses},
+        balance::MemberState,
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
@@ -47,6 +48,8 @@ pub struct Shared {
     pub budgets: Budgets,
     /// Whether targets could be reached, by name and origin.
     pub reached: Mutex<HashMap<String, Arc<AtomicU8>>>,
+    /// The states of targets' members, by the target's name and the member's URL.
+    pub members: Mutex<HashMap<String, Arc<MemberState>>>,
     /// The states of the providers' keys.
     pub keys: Mutex<KeyStates>,
     /// Background responses and their payers.
@@ -105,6 +108,7 @@ impl Shared {
             breakers: Breakers::default(),
             budgets: Budgets::default(),
             reached: Mutex::default(),
+            members: Mutex::default(),
             keys: Mutex::default(),
             works: Book::default(),
             files: Files::default(),

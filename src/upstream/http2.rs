@@ -32,6 +32,7 @@ use crate::{
     http1::{Fields, Id, IdSet, Value},
     reject::Fault,
     telemetry::metrics::TargetCells,
+    underway::InHand,
 };
 
 /// Most streams of one connection, even if the target allows more.
@@ -85,7 +86,7 @@ pub struct Channel {
 }
 
 /// A place among a connection's streams.
-pub struct Seat(Rc<Channel>);
+pub struct Seat(Rc<Channel>, Option<InHand>);
 
 /// A connection that is being opened.
 #[derive(Default)]
@@ -249,7 +250,7 @@ impl Channel {
             self.cells.idle.dec();
             self.cells.active.inc();
         }
-        Seat(self.clone())
+        Seat(self.clone(), None)
     }
 
     /// Takes the connection out of the pool's counts; its streams may end.
@@ -261,6 +262,11 @@ impl Channel {
 }
 
 impl Seat {
+    /// The stream carries `work`, which is over with the stream.
+    pub fn carry(&mut self, work: InHand) {
+        self.1 = Some(work);
+    }
+
     /// Notes that a request goes out. Gives whether the connection has served before.
     pub fn begin(&self) -> bool {
         self.0.served.replace(true)

@@ -28,6 +28,7 @@ use crate::{
     message::AnswerHead,
     reject::Fault,
     telemetry::metrics::TargetCells,
+    underway::InHand,
 };
 
 /// A worker's connections to one target.
@@ -107,6 +108,7 @@ async fn over_stream(seat: Seat, request: Request<Body>) -> Result<Received, Try
 pub struct Own {
     wire: Option<wire::Shared>,
     pool: Rc<Pool>,
+    work: Option<InHand>,
 }
 
 /// The bound on getting a connection, the wait for a slot included.
@@ -210,7 +212,7 @@ impl Pool {
             self.cells.idle.dec();
             if now.duration_since(top.since) < self.target.keep_idle && top.wire.borrow_mut().is_fresh() {
                 self.cells.active.inc();
-                return Some((Connection::Own(Own { wire: Some(top.wire), pool: self.clone() }), true));
+                return Some((Connection::Own(Own { wire: Some(top.wire), pool: self.clone(), work: None }), true));
             }
         }
         None
@@ -294,7 +296,7 @@ impl Pool {
                 self.channels.learn(false);
             }
             self.cells.active.inc();
-            Ok(Connection::Own(Own { wire: Some(Wire::new(stream, Some(slot))), pool: self.clone() }))
+            Ok(Connection::Own(Own { wire: Some(Wire::new(stream, Some(slot))), pool: self.clone(), work: None }))
         };
         let opened = match within {
             None => dialled.await,
@@ -323,6 +325,14 @@ impl Pool {
 }
 
 impl Connection {
+    /// The connection carries `work`, which is over when the connection is released or dropped, or its tunnel ends.
+    pub fn carry(&mut self, work: InHand) {
+        match self {
+            Self::Own(own) => own.work = Some(work),
+            Self::Stream(seat) => seat.carry(work),
+        }
+    }
+
     /// The response has ended well: the connection may serve again, unless it is closing or still busy with an upload.
     pub fn release(self, now: Instant) {
         let Self::Own(mut own) = self else { return };
@@ -345,7 +355,7 @@ impl Connection {
         let Self::Own(mut own) = self else { return None };
         let wire = own.wire.take()?;
         own.pool.cells.active.dec();
-        Tunnel::of(wire)
+        Tunnel::of(wire, own.work.take())
     }
 }
 

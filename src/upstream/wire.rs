@@ -24,6 +24,7 @@ use crate::body::{
     inbox::{self, Expect},
     outbox::Outbox,
 };
+use crate::underway::InHand;
 
 /// A connection, the request on its way out, and the bytes read ahead of the answer.
 pub struct Wire {
@@ -231,13 +232,14 @@ fn target(error: io::Error) -> Unsendable {
 pub struct Tunnel {
     stream: Ahead<Stream>,
     _slot: Option<Slot>,
+    _work: Option<InHand>,
 }
 
 impl Tunnel {
     /// Takes the connection out of its wire; `None`: the wire is still in use elsewhere.
-    pub fn of(wire: Shared) -> Option<Self> {
+    pub fn of(wire: Shared, work: Option<InHand>) -> Option<Self> {
         let wire = Rc::into_inner(wire)?.into_inner();
-        Some(Self { stream: Ahead::new(wire.stream, wire.input), _slot: wire._slot })
+        Some(Self { stream: Ahead::new(wire.stream, wire.input), _slot: wire._slot, _work: work })
     }
 
     /// The tunnel's byte stream.

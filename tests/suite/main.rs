@@ -110,6 +110,7 @@ mod warming;
 mod reload;
 
 /// Memory presses, and no longer.
+mod members;
 mod memory;
 
 /// Policies that only look.

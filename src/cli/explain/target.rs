@@ -1,7 +1,7 @@
-//! Where an inbound request goes, in words.
+//! Where a request goes, in words.
 
 use crate::{
-    config::{Mode, Origin, Policies},
+    config::{Config, Members, Mode, Origin, Policies},
     policy::rewrite,
 };
 
@@ -19,4 +19,13 @@ pub fn of(policies: &Policies, app: &Origin, asked: &str) -> String {
         Some(seen) => format!("{app}{seen}{query}"),
         None => format!("{app}{asked}"),
     }
+}
+
+/// The members of a provider, or (`None`) of the app, if there are several.
+pub fn members(config: &Config, provider: Option<&str>) -> Option<String> {
+    let members = match provider {
+        None => config.inbound.as_ref()?.members.as_ref(),
+        Some(name) => config.outbound.as_ref()?.providers.iter().find(|provider| *provider.name == *name)?.members.as_ref(),
+    };
+    members.map(Members::told)
 }

@@ -6,9 +6,9 @@ use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{SERVER_TIMING, bounds, net_list, route, target, tls, warm};
+use super::{SERVER_TIMING, bounds, members, net_list, route, target, tls, warm};
 use crate::config::{
-    Bounds, KeyPart, Limit, ListenerTls, Match, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
+    Bounds, KeyPart, Limit, ListenerTls, Match, Members, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
     build::{Build, Door, whole},
     policy::{Block, Place, Policy, limits},
     scalars::{Count, Nets, W, Word, unknown},
@@ -26,8 +26,10 @@ pub struct Inbound {
     pub listen: SocketAddr,
     /// TLS with clients. `None`: clear text.
     pub tls: Option<ListenerTls>,
-    /// The only target of the door.
+    /// The only target of the door; the first address, if it has several.
     pub app: Origin,
+    /// The addresses of the app, if it has several.
+    pub members: Option<Members>,
     /// TLS with the app. It has an effect where the URL is https.
     pub app_tls: TargetTls,
     /// Version of HTTP that is spoken with the app.
@@ -103,7 +105,9 @@ pub enum CallerSource {
 pub(in crate::config) struct Written {
     listen: W<SocketAddr>,
     tls: Option<tls::WrittenListener>,
-    app: Option<W<Origin>>,
+    #[serde(default)]
+    app: Items<members::Written>,
+    app_balance: Option<members::WrittenBalance>,
     app_tls: Option<tls::WrittenTarget>,
     app_protocol: W<Protocol>,
     app_max_connections: W<Count>,
@@ -150,10 +154,6 @@ const CALLER: Kind = Kind::Scalar(&Scalar::new::<CallerSource>(
     Json::Pattern("^(client_ip|client_cert|auth|api_key|jwt|jwt:.+|header:.+)$"),
     "client_ip",
 ));
-const APP: Kind = Kind::Scalar(
-    &Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000")
-        .no_dollar(),
-);
 
 static TABLE: Table = Table::new(
     "inbound",
@@ -161,8 +161,14 @@ static TABLE: Table = Table::new(
     &[
         Key::new("listen", ADDRESS, "Where clients connect.").default("0.0.0.0:8080"),
         tls::TLS,
-        Key::new("app", APP, "The app: a URL, or a port of this machine (at 127.0.0.1 or ::1, whichever answers).")
-            .says("required, unless `--app` is given"),
+        Key::new(
+            "app",
+            members::ADDRESSES,
+            "The app: a URL, or a port of this machine (at 127.0.0.1 or ::1, whichever answers). A list: several instances of it.",
+        )
+        .says("required, unless `--app` is given")
+        .eg("http://127.0.0.1:3000"),
+        members::balance("app_balance"),
         tls::target_tls("app_tls"),
         target::protocol("app_protocol"),
         target::max_connections("app_max_connections"),
@@ -231,6 +237,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
             tls: None,
             warm: warm::build(build, None, &app),
             app,
+            members: None,
             app_tls: TargetTls::default(),
             app_protocol: Protocol::Auto,
             app_max_connections: target::MAX_CONNECTIONS,
@@ -244,7 +251,12 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
             server_timing: false,
         });
     };
-    let app = app.or_else(|| written.app.map(|app| app.0));
+    let asked = members::Asked { urls: "inbound.app", balance: "inbound.app_balance", inbound: true };
+    let (listed, several) = members::build(build, &asked, written.app, written.app_balance);
+    let (app, members) = match app {
+        Some(app) => (Some(app), None),
+        None => (listed, several),
+    };
     if app.is_none() && !build.seen.broken("inbound.app") {
         build.fault(
             build.seen.key("inbound"),
@@ -270,6 +282,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
         tls,
         warm: warm::build(build, written.warm, &app),
         app,
+        members,
         app_tls,
         app_protocol: written.app_protocol.0,
         app_max_connections: whole(&written.app_max_connections),

@@ -237,9 +237,18 @@ pub(in crate::config) fn build(
 ) -> Option<Vec<Monitor>> {
     let written = written?;
     let own: Vec<(Arc<str>, &crate::config::Origin)> = inbound
-        .map(|door| (Arc::from("app"), &door.app))
+        .map(|door| (Arc::from("app"), &door.app, door.members.as_ref()))
         .into_iter()
-        .chain(outbound.into_iter().flat_map(|door| &door.providers).map(|provider| (provider.name.clone(), &provider.url)))
+        .chain(
+            outbound
+                .into_iter()
+                .flat_map(|door| &door.providers)
+                .map(|provider| (provider.name.clone(), &provider.url, provider.members.as_ref())),
+        )
+        .flat_map(|(name, url, members)| match members {
+            None => vec![(name, url)],
+            Some(members) => members.list.iter().map(|member| (format!("{name}:{}", member.name).into(), &member.url)).collect(),
+        })
         .collect();
     let named: Vec<String> = written.iter().map(|(name, _)| name.clone()).collect();
     let mut monitors = Vec::new();
@@ -247,7 +256,9 @@ pub(in crate::config) fn build(
         let Some(WrittenOrOff::On(one)) = one else { continue };
         monitors.extend(monitor(build, &name, *one, &own, outbound));
     }
-    for (name, origin) in own.iter().filter(|(name, _)| !named.iter().any(|other| **other == **name)) {
+    let is_named =
+        |name: &str| named.iter().any(|other| other == name || name.strip_prefix(&**other).is_some_and(|rest| rest.starts_with(':')));
+    for (name, origin) in own.iter().filter(|(name, _)| !is_named(name)) {
         let probe = Probe::Connect { host: origin.host.clone(), port: origin.port, tls: origin.scheme == Scheme::Https };
         monitors.push(Monitor { passive: Some(name.clone()), ..Monitor::of(name.clone(), probe) });
     }

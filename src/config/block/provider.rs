@@ -4,13 +4,13 @@ use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 
-use super::{keys, target, tls};
+use super::{keys, members, target, tls};
 use crate::config::{
-    Operation, Origin, Protocol, ProviderKey, Scheme, TargetTls,
+    Members, Operation, Origin, Protocol, ProviderKey, Scheme, TargetTls,
     build::{Build, whole},
     error::{Fault, did_you_mean, nearest, quoted},
     scalars::{Count, W, Word, words},
-    schema::{Json, Key, Kind, Scalar, Table, kinds::URL},
+    schema::{Json, Key, Kind, Scalar, Table},
     written::{Items, Pairs},
 };
 
@@ -23,6 +23,8 @@ pub struct Provider {
     pub api: Api,
     /// Base URL. Its path is a prefix of every request.
     pub url: Origin,
+    /// The addresses, if there are several; `url` is the first.
+    pub members: Option<Members>,
     /// TLS with the provider. It has an effect where the URL is https.
     pub tls: TargetTls,
     /// Version of HTTP that is spoken with the provider.
@@ -70,7 +72,9 @@ impl fmt::Display for Api {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Written {
     api: Option<W<Api>>,
-    url: Option<W<Origin>>,
+    #[serde(default)]
+    url: Items<members::Written>,
+    balance: Option<members::WrittenBalance>,
     #[serde(default)]
     keys: Items<keys::Written>,
     tls: Option<tls::WrittenTarget>,
@@ -109,7 +113,14 @@ pub(in crate::config) static TABLE: Table = Table::new(
     "One place to send model calls; its name is the first path segment of the app's base URL, such as http://127.0.0.1:8081/openai/v1.",
     &[
         Key::new("api", API, "The wire format.").says("known for known names, else required"),
-        Key::new("url", URL, "Base URL; its path is a prefix of every request.").says("known for known names, else required"),
+        Key::new(
+            "url",
+            members::ADDRESSES,
+            "Base URL; its path is a prefix of every request. A list: several endpoints with the same keys and models.",
+        )
+        .says("known for known names, else required")
+        .eg("\"http://models.internal/v1\""),
+        members::balance("balance"),
         keys::ROW,
         tls::target_tls("tls"),
         target::protocol("protocol"),
@@ -133,8 +144,9 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -
         let known = known_provider(&name);
         let api = provider.api.map(|api| api.0).or(known.map(|(api, _)| api));
         let api = if name == "bedrock" { api.or(Some(Api::Bedrock)) } else { api };
-        let url =
-            provider.url.map(|url| url.0).or_else(|| known.and_then(|(_, url)| Origin::parse(url).ok())).or_else(|| bedrock(build, &name));
+        let asked = members::Asked { urls: &format!("{path}.url"), balance: &format!("{path}.balance"), inbound: false };
+        let (listed, members) = members::build(build, &asked, provider.url, provider.balance);
+        let url = listed.or_else(|| known.and_then(|(_, url)| Origin::parse(url).ok())).or_else(|| bedrock(build, &name));
         let mut missing = Vec::new();
         if api.is_none() && !build.seen.broken(&format!("{path}.api")) {
             missing.push("`api`");
@@ -167,6 +179,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -
             name: Arc::from(name.as_str()),
             api: api.unwrap_or(Api::Plain),
             url: url.unwrap_or_else(placeholder),
+            members,
             keys,
             tls,
             protocol: provider.protocol.0,

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 use super::{Json, Kind, Scalar};
 use crate::config::{
-    Glob, Origin, Secret, WebOrigin,
+    Glob, Secret, WebOrigin,
     scalars::{Bytes, Count, Field, Host, Name, Nets, OrOff, Share, Usd},
 };
 
@@ -39,7 +39,6 @@ scalars! {
     DOLLARS = Scalar::new::<Usd>("an amount of dollars", Json::NumberOr(MONEY), "0.50");
     SHARE = Scalar::new::<Share>("a fraction", Json::Number, "0.5");
     ADDRESS = Scalar::new::<SocketAddr>("an address to listen on", Json::Pattern(LISTEN), "127.0.0.1:8081");
-    URL = Scalar::new::<Origin>("a URL", Json::Pattern(r"^https?://[^ ]+$"), "\"http://models.internal/v1\"").no_dollar();
     NETS = Scalar::new::<Nets>("a CIDR, `private` or `loopback`", Json::Text, "private");
     HOST = Scalar::new::<Host>("a host name", Json::Text, "example.com");
     WEB_ORIGIN = Scalar::new::<WebOrigin>("a web origin", Json::Pattern(r"^(\*|null|[A-Za-z0-9+.-]+://[^/ ]+)$"), "\"https://app.example\"");

@@ -12,7 +12,7 @@ use super::{Breaker, Snapshot, State};
 use crate::{clock::Instant, config};
 
 /// The breakers of the process, by name. `openai/gpt-4o` is that of a model, `openai` that of the rest of the target. `openai#team-a`
-/// stands in the place of `openai` where the provider has several keys. `@route` at the end is that of a route with terms of its own. The breakers live on across reloads.
+/// stands in the place of `openai` where the provider has several keys, `openai:eu` where it has several members. `@route` at the end is that of a route with terms of its own. The breakers live on across reloads.
 #[derive(Debug, Default)]
 pub struct Breakers(Mutex<Known>);
 
@@ -123,10 +123,10 @@ impl Known {
 }
 
 /// Whether a breaker of this name is one of `to`: `openai#team-a/gpt-4o@chat` is one of `openai#team-a`, of `openai/gpt-4o` and of
-/// `openai`.
+/// `openai`; `app:blue`, the breaker of a member, is one of `app`.
 pub fn belongs(name: &str, to: &str) -> bool {
     let (((name, key), rest), ((to, to_key), to_rest)) = (parts(name), parts(to));
-    name == to
+    (name == to || name.split_once(':').is_some_and(|(whole, _)| whole == to))
         && (to_key.is_none() || to_key == key)
         && rest.strip_prefix(to_rest).is_some_and(|rest| rest.is_empty() || to_rest.is_empty() || rest.starts_with(['/', '@']))
 }

@@ -83,6 +83,13 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
     true
 }
 
+/// A number for the same key, the same in every process; `None`: the key names nobody. It says nothing about the values, and whoever
+/// chooses a value can foresee it.
+pub fn stable(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> Option<u64> {
+    let mut sink = Shared::new(&[0; 32], &[]);
+    feed(&mut sink, door, parts, facts).then(|| sink.finish() as u64)
+}
+
 /// The tier that `source` names. An empty value names none.
 pub(super) fn tier<'a>(source: &'a KeyPart, facts: &KeyFacts<'a>) -> Option<&'a [u8]> {
     let named = match source {

@@ -102,7 +102,10 @@ impl World {
         let live = Live::new(1, config.clone(), &shared).unwrap_or_else(|error| panic!("{error}"));
         let live = Arc::new(ArcSwap::from_pointee(live));
         let app = Origin::default();
-        let names = config.outbound.iter().flat_map(|outbound| &outbound.providers).map(|provider| provider.name.to_string());
+        let names = config.outbound.iter().flat_map(|outbound| &outbound.providers).flat_map(|provider| match &provider.members {
+            None => vec![provider.name.to_string()],
+            Some(members) => members.list.iter().map(|member| format!("{}:{}", provider.name, member.name)).collect(),
+        });
         let names = names.filter(|name| !name.starts_with("scripted"));
         let dials = Dials::new(app.clone(), names);
         let proxy = Proxy::new(shared.clone(), live.clone(), telemetry.worker(), Chance::seeded(7), Rc::new(dials.clone()));
@@ -139,6 +142,11 @@ impl World {
     /// The app as a client of its providers, at the outbound door.
     pub fn caller(&self) -> Client {
         Client::new(self.outbound.clone(), "127.0.0.1")
+    }
+
+    /// One member of the app, which answers as it is told.
+    pub fn member(&self, name: &str) -> Origin {
+        self.dials.member(&format!("app:{name}"))
     }
 
     /// A provider's mock.

@@ -21,6 +21,7 @@ pub struct Dials(Rc<Inner>);
 struct Inner {
     app: Origin,
     providers: HashMap<String, Mock>,
+    members: RefCell<HashMap<String, Origin>>,
     failing: RefCell<HashMap<String, VecDeque<Failing>>>,
 }
 
@@ -39,7 +40,12 @@ impl Dials {
     /// Leads to `app` and a mock for each name.
     pub fn new(app: Origin, names: impl Iterator<Item = String>) -> Self {
         let mock = |name| (name, Mock::unbound(Options { idle_close: None, ..Options::default() }));
-        Self(Rc::new(Inner { app, providers: names.map(mock).collect(), failing: RefCell::default() }))
+        Self(Rc::new(Inner { app, providers: names.map(mock).collect(), members: RefCell::default(), failing: RefCell::default() }))
+    }
+
+    /// The scripted server behind the name of one member of the app.
+    pub fn member(&self, target: &str) -> Origin {
+        self.0.members.borrow_mut().entry(target.into()).or_default().clone()
     }
 
     /// The next connections to `target` fail so.
@@ -73,6 +79,7 @@ impl Dial for Dials {
                     let mock = mock.clone();
                     tokio::task::spawn_local(async move { mock.serve(theirs).await });
                 }
+                None if name.contains(':') => self.member(name).accept(theirs),
                 None => self.0.app.accept(theirs),
             }
             Ok(Stream::Pipe(ours))
