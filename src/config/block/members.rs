@@ -377,10 +377,10 @@ mod tests {
         says("inbound: {app: [\"http://a\", \"http://a\"]}\n", "1:29", "two members are called `a:80`");
         says("inbound: {app: 3000, app_balance: {}}\n", "1:22", "`app` has one address");
         says(&text("{choose: stiky}"), "1:64", "did you mean `sticky`");
-        says(&text("{key: caller}"), "1:55", "`choose: sticky` alone");
-        says(&text("{choose: sticky, key: model}"), "1:76", "has no `model`");
-        says(&text("{rest: 2m}"), "1:61", "longer than `longest_rest`");
-        says(&text("{lb_policy: random}"), "1:55", "write `choose`");
+        says(&text("{key: caller}"), "1:56", "`choose: sticky` alone");
+        says(&text("{choose: sticky, key: model}"), "1:77", "has no `model`");
+        says(&text("{rest: 2m}"), "1:62", "longer than `longest_rest`");
+        says(&text("{lb_policy: random}"), "1:56", "write `choose`");
         says(
             "inbound: {app: [{url: \"http://a\", backup: true}, {url: \"http://b\", backup: true}]}\n",
             "1:16",

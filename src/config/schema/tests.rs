@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 36] = [
+const APART: [(&str, &str); 38] = [
     ("inbound route", "auth"),
     ("outbound route", "auth"),
     ("inbound.defaults", "auth"),
@@ -29,6 +29,8 @@ const APART: [(&str, &str); 36] = [
     ("inbound limit", "on_limit"),
     ("outbound limit", "on_limit"),
     ("inbound", "tls"),
+    ("inbound", "app_balance"),
+    ("provider", "balance"),
     ("inbound", "app_tls"),
     ("outbound", "tls"),
     ("provider", "tls"),
