@@ -17,9 +17,11 @@ const MOST_SPARE_FIELDS: usize = 64;
 /// Most that the thread's store has.
 const MOST_SPARES: usize = 128;
 
+/// A head is moved by its address: what it is made of stays where it is.
+type Spare = Box<Lines>;
+
 thread_local! {
-    // Boxes: a head is moved by its address, and so is what it is made of.
-    static SPARES: RefCell<Vec<Box<Lines>>> = const { RefCell::new(Vec::new()) };
+    static SPARES: RefCell<Vec<Spare>> = const { RefCell::new(Vec::new()) };
 }
 
 static NOTHING: Lines = Lines { bytes: Vec::new(), fields: Vec::new(), seen: IdSet::EMPTY };

@@ -108,7 +108,7 @@ impl Lease {
 
     /// Takes over the reservations of another lease.
     pub fn join(&mut self, mut other: Self) {
-        self.held.extend(other.held.drain(..));
+        self.held.append(&mut other.held);
     }
 
     /// Gives the places among the requests in flight back: the answer has ended, the work goes on.
