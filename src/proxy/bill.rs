@@ -9,7 +9,7 @@ pub mod forgotten;
 mod kept;
 pub mod late;
 mod of_session;
-mod reading;
+pub mod reading;
 mod watched;
 mod works;
 
@@ -22,7 +22,7 @@ use std::{
 use bytes::Bytes;
 
 use late::Late;
-pub use reading::Reading;
+use reading::Reading;
 use watched::Watched;
 
 use super::{

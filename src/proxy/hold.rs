@@ -8,7 +8,7 @@ use http::StatusCode;
 use http_body::Frame;
 use http_body_util::BodyExt;
 
-use super::{ask::Ask, bill::Reading, sending::Attempted};
+use super::{ask::Ask, bill::reading::Reading, sending::Attempted};
 use crate::{
     body::{Body, BodyError, resumed::Resumed, room::Room},
     clock::Instant,

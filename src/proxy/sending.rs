@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use super::{
     ask::Ask,
-    bill::Reading,
+    bill::reading::Reading,
     funds::Funds,
     live::{LiveProvider, Worker},
     members::Among,

@@ -7,7 +7,7 @@ use http::Method;
 use super::{
     Proxy,
     ask::{Ask, Origin},
-    bill::Reading,
+    bill::reading::Reading,
     enter,
 };
 use crate::{

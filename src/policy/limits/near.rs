@@ -84,7 +84,7 @@ pub(super) fn admitted(asked: &Asked<'_>, item: &Item<'_>) {
     let used = item.answer.used;
     // A place in flight is taken beside the table: the table charges nothing.
     let charge = if matches!(item.meter, Meter::Flight) { 1 } else { item.charge };
-    watch(asked.rule, (item.key, asked.level), asked.who, used.saturating_sub(charge), used);
+    watch(asked.rule, (item.key, asked.keys.level), asked.keys.who.as_ref(), used.saturating_sub(charge), used);
 }
 
 impl Rule {
