@@ -21,9 +21,9 @@ use crate::{
     clock::Instant,
     config::Limit,
     policy::{breaker, cache::Event},
-    proxy::live::{LiveDoor, LiveRoute},
+    proxy::live::{Live, LiveDoor, LiveRoute},
     telemetry::metrics::{Exposition, Family, Reading},
-    upstream::Reached,
+    upstream::{Reached, Target},
 };
 
 /// The admin door's view of the process. It does not keep the process alive: an ended process has nothing to show.
@@ -203,20 +203,8 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
 fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
     let live = app.live();
     let snapshot = app.shared.breakers.snapshot(now);
-    live.targets
-        .iter()
-        .map(|target| {
-            let open = breakers::open_of(&snapshot, &target.name);
-            // The other members serve on.
-            let down = if target.name.contains(':') { State::Degraded } else { State::Down };
-            let (state, detail) = match target.reached() {
-                _ if !open.is_empty() => (down, format!("breaker open: {}", open.join(", "))),
-                Reached::No => (down, format!("{} could not be reached when it was last tried", target.origin)),
-                Reached::Yes => (State::Ok, target.origin.to_string()),
-                Reached::Untried => (State::Ok, format!("{}, not asked for anything yet", target.origin)),
-            };
-            Dependency { name: target.name.to_string(), state, detail }
-        })
+    targets_of(&live, &snapshot)
+        .into_iter()
         .chain(redis(app))
         .chain([ledger::dependency(app)])
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
@@ -224,6 +212,34 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .chain(memory::dependency(&app.shared.pressure))
         .chain([reload::dependency(app)])
         .collect()
+}
+
+/// The app and the providers.
+fn targets_of(live: &Live, snapshot: &[breaker::Snapshot]) -> Vec<Dependency> {
+    let of = |target: &Arc<Target>| {
+        let open = breakers::open_of(snapshot, &target.name);
+        let (state, detail) = match target.reached() {
+            _ if !open.is_empty() => (State::Down, format!("breaker open: {}", open.join(", "))),
+            Reached::No => (State::Down, format!("{} could not be reached when it was last tried", target.origin)),
+            Reached::Yes => (State::Ok, target.origin.to_string()),
+            Reached::Untried => (State::Ok, format!("{}, not asked for anything yet", target.origin)),
+        };
+        Dependency { name: target.name.to_string(), state, detail }
+    };
+    let mut all: Vec<Dependency> = live.targets.iter().map(of).collect();
+    soften(&mut all);
+    all
+}
+
+/// A member that is down is degraded service while another member of its target serves.
+fn soften(all: &mut [Dependency]) {
+    let whole = |one: &Dependency| one.name.split_once(':').map(|(whole, _)| whole.to_owned());
+    let serve: Vec<String> = all.iter().filter(|one| one.state == State::Ok).filter_map(whole).collect();
+    for one in all.iter_mut().filter(|one| one.state == State::Down) {
+        if whole(one).is_some_and(|whole| serve.contains(&whole)) {
+            one.state = State::Degraded;
+        }
+    }
 }
 
 /// Redis away is degraded service, never an outage.
@@ -300,4 +316,22 @@ fn spend(app: &App) -> Value {
         })
         .collect();
     json!({ "callers": callers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_down_where_none_of_its_members_serves() {
+        let shown = |states: &[(&str, State)]| {
+            let one = |(name, state): &(&str, State)| Dependency { name: (*name).to_owned(), state: *state, detail: String::new() };
+            let mut all: Vec<Dependency> = states.iter().map(one).collect();
+            soften(&mut all);
+            all.into_iter().map(|one| one.state).collect::<Vec<_>>()
+        };
+        use State::{Degraded, Down, Ok};
+        assert_eq!(shown(&[("app:a", Down), ("app:b", Ok), ("openai", Down)]), [Degraded, Ok, Down]);
+        assert_eq!(shown(&[("app:a", Down), ("app:b", Down), ("openai", Ok)]), [Down, Down, Ok]);
+    }
 }
