@@ -63,7 +63,8 @@ if ! cat "${lists[@]}" | cmp -s - "$tools/requirements.stamp"; then
 fi
 # The validator of FOCUS rows is left out where no Python is new enough: its test then says so.
 if ! cmp -s tests/focus.txt "$tools/focus.stamp"; then
-    for python in python3 python3.14 python3.13 python3.12; do
+    # 3.12 first: the older numpy has no wheel for a newer one. pyenv's stand beside the path: its word works only where a version is chosen.
+    for python in python3.12 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12*/bin/python3 python3 python3.13 python3.14; do
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2> /dev/null || continue
         "$python" -m venv --clear "$tools/focus"
         "$tools/focus/bin/pip" install -q --disable-pip-version-check -r tests/focus.txt
