@@ -248,7 +248,7 @@ fn passed_over(limit: &Limit, door: Door, methods: &[Method], asked: &Asked<'_>,
     if door == Door::Inbound {
         return (preflight && !methods.contains(&Method::OPTIONS)).then_some("it is a browser's preflight");
     }
-    if limit.key.contains(&KeyPart::Caller) && asked.caller.is_none() {
+    if limit.key.contains(&KeyPart::Caller) && asked.caller.is_none() && !limit.counts_unknown {
         return Some("its caller is unknown (the running proxy knows it where an inbound request caused the call)");
     }
     let call = asked.call.as_ref().filter(|_| matches!(limit.unit, Unit::Tokens | Unit::NanoUsd))?;

@@ -305,7 +305,7 @@ impl Understood {
         let prices = || Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
         let creates = shape.batch == Some(batch::Step::Create);
         let batch = if creates { batch::Expected::of_messages(body, prices().steps()) } else { None };
-        shape.asks_for(facts.as_ref().and_then(|facts| facts.model.as_deref()));
+        shape.asks_for(facts.as_ref().unwrap_or(&Facts::default()), |model| prices().is_free(model));
         Ok(Self {
             provider: provider.name.clone(),
             url: provider.url.to_string(),
@@ -340,6 +340,11 @@ impl Understood {
         let free = self.shape.is_free() && !headers.has(Id::Upgrade);
         let facts = self.facts.as_ref().filter(|_| !free);
         let usage = facts.map(|facts| provider::expected_at_first(self.shape.operation, facts, self.model.as_deref()));
+        let charge = |(facts, usage)| prices.charge(Some(model), &provider::expected_answer(usage, facts));
+        let cost = match &self.batch {
+            Some(batch) => batch.cost(&prices).ok(),
+            None => facts.zip(usage).and_then(charge),
+        };
         Call {
             provider: self.provider.to_string(),
             api: self.shape.api.to_string(),
@@ -350,14 +355,7 @@ impl Understood {
             estimated_input_tokens: self.facts.as_ref().map(|facts| facts.estimated_input),
             max_output_tokens: self.facts.as_ref().and_then(|facts| facts.max_output),
             expected_output_tokens: usage.as_ref().map(|usage| usage.output),
-            price_usd: match free {
-                true => Some("0".to_owned()),
-                false => match &self.batch {
-                    Some(batch) => batch.cost(&prices).ok(),
-                    None => facts.zip(usage.as_ref()).and_then(|(facts, usage)| prices.cost_under(model, usage, facts.terms)),
-                }
-                .map(human::usd),
-            },
+            price_usd: if free { Some("0".to_owned()) } else { cost.map(human::usd) },
             price: usage.as_ref().and_then(|usage| prices.in_words(model, usage)),
         }
     }

@@ -11,6 +11,7 @@ mod keys;
 pub(super) mod ledger;
 mod members;
 pub(super) mod monitors;
+pub(super) mod on_cut;
 pub(super) mod outbound;
 pub(super) mod price;
 pub(super) mod provider;
@@ -23,6 +24,7 @@ mod target;
 pub(super) mod telemetry;
 pub(super) mod tls;
 mod tokens;
+pub(super) mod unattributed;
 pub(super) mod warm;
 
 use ipnet::IpNet;
@@ -36,8 +38,9 @@ pub use keys::ProviderKey;
 pub use ledger::Ledger;
 pub use members::{Choose, Member, Members};
 pub use monitors::{Monitor, Probe};
+pub use on_cut::{DrainBounds, OnCut};
 pub use outbound::Outbound;
-pub use price::{Metering, Price, PriceTier};
+pub use price::{LongPrice, Metering, Price, PriceTier};
 pub use provider::{Api, Provider};
 pub use route::{Match, Operation, Route};
 pub use sentry::Sentry;
@@ -48,6 +51,7 @@ pub use target::Protocol;
 pub use telemetry::{LogFormat, SentLogs, Telemetry};
 pub use tls::{ClientAuth, ListenerTls, RedisTls, TargetTls, TlsVersion};
 pub use tokens::{Role, Token};
+pub use unattributed::Unattributed;
 pub use warm::Warm;
 
 use super::{

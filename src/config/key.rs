@@ -23,6 +23,10 @@ pub enum KeyPart {
     Route,
     Provider,
     Model,
+    /// A claim of the request's verified token.
+    Claim(String),
+    /// The tier of the request's verified credential. Only a source of tiers.
+    VerifiedTier,
 }
 
 /// A word of `key:`: a part, or `global`, which is one counter for all.
@@ -32,8 +36,8 @@ pub(super) enum KeyWord {
     Part(KeyPart),
 }
 
-const WORDS: [&str; 10] =
-    ["client_ip", "caller", "api_key", "route", "provider", "model", "global", "header:NAME", "cookie:NAME", "query:NAME"];
+const WORDS: [&str; 11] =
+    ["client_ip", "caller", "api_key", "route", "provider", "model", "global", "header:NAME", "cookie:NAME", "query:NAME", "jwt:CLAIM"];
 
 impl Word for KeyWord {
     fn word(text: &str) -> Result<Self, String> {
@@ -50,6 +54,7 @@ impl Word for KeyWord {
                 Some(("header", name)) => KeyPart::Header(HeaderName::word(name)?),
                 Some(("cookie", name)) if token(name) => KeyPart::Cookie(name.to_owned()),
                 Some(("query", name)) if !name.is_empty() => KeyPart::Query(name.to_owned()),
+                Some(("jwt", claim)) if !claim.is_empty() => KeyPart::Claim(claim.to_owned()),
                 Some(("jwt", _)) => return Err(no_jwt()),
                 Some(("cookie" | "query", name)) => return Err(format!("{} is not a name", quoted(name))),
                 _ => return Err(unknown(text, &WORDS)),
@@ -61,7 +66,7 @@ impl Word for KeyWord {
 
 const KEY: Kind = Kind::Scalar(&Scalar::new::<KeyWord>(
     "a key part",
-    Json::Pattern("^(client_ip|caller|api_key|route|provider|model|global|header:.+|cookie:.+|query:.+)$"),
+    Json::Pattern("^(client_ip|caller|api_key|route|provider|model|global|header:.+|cookie:.+|query:.+|jwt:.+)$"),
     "client_ip",
 ));
 
@@ -93,6 +98,8 @@ impl KeyPart {
             Self::Route => "route".to_owned(),
             Self::Provider => "provider".to_owned(),
             Self::Model => "model".to_owned(),
+            Self::Claim(name) => format!("jwt:{name}"),
+            Self::VerifiedTier => "verified".to_owned(),
         }
     }
 }
@@ -109,7 +116,8 @@ mod tests {
         assert_eq!(KeyWord::word("header:X-User"), Ok(KeyWord::Part(KeyPart::Header(HeaderName::from_static("x-user")))));
         assert_eq!(KeyWord::word("global"), Ok(KeyWord::Global));
         refused::<KeyWord>("x-user-id", "did you mean `header:x-user-id`");
-        refused::<KeyWord>("jwt:sub", "`key: caller`");
+        refused::<KeyWord>("jwt", "`jwt:CLAIM`");
+        refused::<KeyWord>("jwt:", "`jwt:CLAIM`");
         refused::<KeyWord>("cookie:", "is not a name");
         refused::<KeyWord>("clientip", "did you mean `client_ip`");
     }

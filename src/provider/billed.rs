@@ -27,7 +27,10 @@ pub enum Billed {
 pub fn words(shape: &Shape, opens: bool) -> String {
     match if opens { &WEBSOCKET } else { &shape.billed } {
         _ if opens && shape.session.is_some() => "by the usage that its events state, response by response".into(),
-        Billed::ByAnswer => "by the usage that its answer states".into(),
+        Billed::ByAnswer => match shape.silent {
+            Some(silent) => format!("no answer says the cost of {}; {}", silent.work, silent.remedy),
+            None => "by the usage that its answer states".into(),
+        },
         Billed::Never if shape.api == Api::Plain => "not as a model call: the provider has no model API".into(),
         Billed::Never | Billed::AsForgotten(_) => "free: it starts no work".into(),
         Billed::AsPolled(_) => "once, to who began the work, by the answer that says that the work has ended".into(),
@@ -45,7 +48,7 @@ mod tests {
     use http::Method;
 
     use super::{super::paths, *};
-    use crate::provider::recognise;
+    use crate::provider::{Facts, recognise};
 
     fn billed(api: Api, method: &Method, path: &str) -> Billed {
         recognise(api, method, path).billed
@@ -183,7 +186,7 @@ mod tests {
             (Some("mistral-moderation-latest"), Billed::Unknown),
         ] {
             let mut shape = recognise(Api::OpenAi, &Method::POST, "/v1/moderations");
-            shape.asks_for(model);
+            shape.asks_for(&Facts { model: model.map(str::to_owned), ..Facts::default() }, |_| false);
             assert_eq!(shape.billed, expected, "{model:?}");
         }
     }

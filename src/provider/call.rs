@@ -10,10 +10,12 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use super::{
+    Facts,
     batch::Step,
     billed::Billed,
     paths::{self, Means},
     session::Session,
+    sound::{Silent, Sound},
 };
 use crate::config::{Api, Operation};
 
@@ -30,6 +32,10 @@ pub struct Shape {
     pub stream_in_path: Option<bool>,
     /// Whether the body has further facts, and is worth reading before routing.
     pub reads_body: bool,
+    /// What the call does with sound.
+    pub sound: Option<Sound>,
+    /// The answer that the body asks for does not say what it has cost.
+    pub silent: Option<Silent>,
     /// Whether the request has text judged: the body's model decides whether the judgement is free.
     pub judges: bool,
     /// The session whose events are known, if the request opens a WebSocket.
@@ -52,8 +58,12 @@ impl Shape {
 }
 
 impl Shape {
-    /// Takes the model that the body names. A judgement of text by OpenAI's models is free: other vendors bill theirs.
-    pub fn asks_for(&mut self, model: Option<&str>) {
+    /// Takes the facts of the body. A judgement of text by OpenAI's models is free: other vendors bill theirs. `is_free`: whether a model's
+    /// price is 0: an answer of such a model has nothing to say of its cost.
+    pub fn asks_for(&mut self, facts: &Facts, is_free: impl FnOnce(&str) -> bool) {
+        let model = facts.model.as_deref();
+        let asked = self.model_in_path.as_deref().or(model);
+        self.silent = self.sound.and_then(|sound| sound.silent(facts)).filter(|_| !asked.is_some_and(is_free));
         let openai = |model: &str| ["omni-moderation", "text-moderation"].iter().any(|family| model.starts_with(family));
         if self.judges && !model.is_none_or(openai) {
             self.billed = Billed::Unknown;
@@ -81,6 +91,8 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         model_in_path: None,
         stream_in_path: None,
         reads_body: false,
+        sound: None,
+        silent: None,
         judges: false,
         session: None,
         batch: None,
@@ -107,6 +119,12 @@ pub fn recognise(api: Api, method: &Method, path: &str) -> Shape {
         Means::Call(wire, operation) | Means::Stream(wire, operation) => {
             let mut shape = Shape { api: wire, operation, reads_body: true, ..none(Billed::ByAnswer) };
             place_model(&mut shape, row.path, matches!(row.means, Means::Stream(..)), &tail);
+            shape.sound = match row.path {
+                "audio/speech" => Some(Sound::Speaks),
+                "audio/transcriptions" => Some(Sound::Transcribes),
+                "audio/translations" => Some(Sound::Translates),
+                _ => None,
+            };
             shape
         }
         Means::Counts(wire) => Shape { api: wire, reads_body: true, ..none(Billed::Never) },

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    form,
     json::{self, Count, Text},
     terms,
     text::{self, BYTES_PER_TOKEN},
@@ -36,6 +37,10 @@ pub struct Facts {
     pub terms: Terms,
     /// Estimated tokens of input, as [`super::text`] counts them, before a model's [`ratio`](super::ratio).
     pub estimated_input: u64,
+    /// The form of an answer in sound, or about sound, that the body asks for: `response_format` of a form, `stream_format` of speech.
+    pub format: Option<Box<str>>,
+    /// Thousandths of a second of sound in the body's file, by its length: about 32 kbit/s, which few files are below.
+    pub expected_millis: u64,
     /// The body of a call whose prompt can be counted by the model's own tokenizer.
     pub prompt: Option<Bytes>,
 }
@@ -77,13 +82,18 @@ pub fn read_or_estimate(api: Api, operation: Operation, body: &[u8]) -> Option<F
     }
 }
 
-/// Reads a whole body. A multipart form (audio, images) gives its model alone.
-pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
+/// Bytes of a file of sound in a thousandth of a second.
+const SOUND: u64 = 4;
+/// Thousandths of a second of sound that are one token.
+const SPOKEN: u64 = 100;
+
+/// Reads a whole body. Of a multipart form (audio, images) the fields are read.
+pub fn read(api: Api, operation: Operation, body: &[u8]) -> Result<Facts, BodyProblem> {
     if body.trim_ascii().is_empty() {
         return Err(BodyProblem::Empty);
     }
     if body.starts_with(b"--") {
-        return Ok(Facts { model: multipart_model(body), n: 1, ..Facts::default() });
+        return Ok(of_form(operation, body));
     }
     let members = json::members::<Key>(body).ok_or(BodyProblem::NotJson)?;
     let mut facts = Facts { n: 1, estimated_input: text::prompt(body), ..Facts::default() };
@@ -106,6 +116,7 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
             Key::ServiceTier => tier = json::lenient(raw).unwrap_or_default(),
             Key::Speed => speed = json::lenient(raw).unwrap_or_default(),
             Key::InferenceGeo => geo = json::lenient(raw).unwrap_or_default(),
+            Key::StreamFormat => facts.format = json::lenient::<Text>(raw).and_then(|word| word.0).map(Into::into),
             Key::Config => {
                 let config = json::lenient::<GenerationConfig>(raw).unwrap_or_default();
                 plain = config.max_output_tokens.0.or(config.max_tokens.0).or(plain);
@@ -119,13 +130,22 @@ pub fn read(api: Api, _operation: Operation, body: &[u8]) -> Result<Facts, BodyP
     Ok(facts)
 }
 
-/// The value of the form field `model` (RFC 7578).
-fn multipart_model(body: &[u8]) -> Option<String> {
-    let field = memchr::memmem::find(body, b"name=\"model\"")?;
-    let value = field + memchr::memmem::find(&body[field..], b"\r\n\r\n")? + 4;
-    let len = memchr::memchr(b'\r', &body[value..])?;
-    let model = std::str::from_utf8(&body[value..value + len]).ok()?.trim();
-    (!model.is_empty() && model.len() <= 256).then(|| model.to_owned())
+/// The facts of a form. If a field occurs twice the last one counts.
+fn of_form(operation: Operation, body: &[u8]) -> Facts {
+    let mut facts = Facts { n: 1, ..Facts::default() };
+    for field in form::fields(body) {
+        let word = field.word();
+        match field.name {
+            "file" if field.is_file && operation == Operation::Audio => facts.expected_millis = field.value.len() as u64 / SOUND,
+            "model" => facts.model = word.map(str::to_owned),
+            "response_format" if operation == Operation::Audio => facts.format = word.map(Into::into),
+            "stream" => facts.stream = word.is_some_and(|word| word.eq_ignore_ascii_case("true") || word == "1"),
+            "n" => facts.n = word.and_then(|word| word.parse().ok()).unwrap_or(1).max(1),
+            _ => {}
+        }
+    }
+    facts.estimated_input = facts.expected_millis / SPOKEN;
+    facts
 }
 
 fn count(raw: &[u8]) -> Option<u64> {
@@ -152,6 +172,7 @@ enum Key {
     ServiceTier,
     Speed,
     InferenceGeo,
+    StreamFormat,
     #[serde(rename = "generationConfig", alias = "generation_config", alias = "inferenceConfig")]
     Config,
 }
@@ -270,6 +291,16 @@ mod tests {
     fn a_form_gives_its_model() {
         let body = b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--x\r\n\r\n";
         assert_eq!(read(Api::OpenAi, Operation::Audio, body).expect("readable").model.as_deref(), Some("whisper-1"));
+        let part = |name: &str, value: &str| format!("--x\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n");
+        let sound = part("name=\"file\"; filename=\"a.mp3\"", &"s".repeat(4_000_000));
+        let body = part("name=\"response_format\"", "srt") + &part("name=\"stream\"", "true") + &sound + &part("name=\"n\"", "2") + "--x--";
+        let facts = read(Api::OpenAi, Operation::Audio, body.as_bytes()).expect("readable");
+        assert_eq!((facts.format.as_deref(), facts.stream, facts.n), (Some("srt"), true, 2));
+        assert_eq!((facts.expected_millis, facts.estimated_input), (1_000_000, 10_000));
+        let picture = read(Api::OpenAi, Operation::Images, body.as_bytes()).expect("readable");
+        assert_eq!((picture.expected_millis, picture.format, picture.n), (0, None, 2));
+        let speech = read(Api::OpenAi, Operation::Audio, br#"{"model":"gpt-4o-mini-tts","input":"hi","stream_format":"sse"}"#);
+        assert_eq!(speech.expect("readable").format.as_deref(), Some("sse"));
     }
 
     #[test]

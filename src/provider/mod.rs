@@ -24,6 +24,7 @@ pub mod canonical;
 pub mod errors;
 pub mod expected;
 pub mod facts;
+mod form;
 #[cfg(test)]
 mod golden;
 mod json;
@@ -33,6 +34,7 @@ pub mod price;
 pub mod ratio;
 pub mod rewrite;
 pub mod session;
+pub mod sound;
 pub mod sse;
 pub mod strip;
 mod terms;
@@ -51,7 +53,7 @@ pub use errors::{
     hint::{hint, quotas, should_retry},
     render::{LimitState, limit_headers, render, request_id_field, stream_error},
 };
-pub use expected::{expected_at_first, expected_usage};
+pub use expected::{expected_answer, expected_at_first, expected_units, expected_usage};
 pub use facts::{BodyProblem, Facts, by_length, read, read_or_estimate};
 pub use meter::{Finish, Meter, News, Observed, Work};
 pub use price::{Prices, Steps};

@@ -9,6 +9,7 @@ pub mod forgotten;
 mod kept;
 pub mod late;
 mod of_session;
+pub mod read_on;
 pub mod reading;
 mod watched;
 mod works;
@@ -156,6 +157,7 @@ impl Bill {
             // The work was very likely done. A stream without content has cost its prompt; any other answer is charged as reserved.
             let streamed = self.reading.streams() || call.facts.is_none();
             observed.usage = if streamed { Usage { input: prompt, ..Usage::default() } } else { self.expected(call) };
+            observed.units.audio_millis = call.facts.as_ref().map_or(0, |facts| facts.expected_millis);
             observed.source = UsageSource::Estimated;
         }
         let lease = self.lease.take();
@@ -194,8 +196,7 @@ impl Bill {
             }
             return;
         };
-        let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
-        let observed = Observed { usage: self.expected(call), terms, source: UsageSource::Estimated, ..Observed::default() };
+        let observed = call.expecting(self.ratios(), self.asked(call));
         self.conclude(&self.payers, lease, &self.order(call), &observed);
     }
 

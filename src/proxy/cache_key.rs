@@ -232,6 +232,8 @@ pub fn part_of(part: &KeyPart, asked: &Asked<'_>) -> (String, String) {
         KeyPart::Route => asked.route.to_string(),
         KeyPart::Provider => asked.call.as_ref().map(|call| call.provider.to_string()).unwrap_or_default(),
         KeyPart::Model => asked.call.as_ref().and_then(|call| call.model).unwrap_or_default().to_owned(),
+        KeyPart::Claim(name) => asked.proof.and_then(|proof| proof.claim(name)).unwrap_or_default().to_owned(),
+        KeyPart::VerifiedTier => asked.proof.and_then(|proof| proof.tier.as_deref()).unwrap_or_default().to_owned(),
     };
     (part.written(), value)
 }

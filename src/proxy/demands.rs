@@ -12,16 +12,15 @@ use super::{
 use crate::{
     arrival::{Arrival, Door},
     clock::Instant,
-    config::{Api, Applies, OnLimit, Unit},
+    config::{Api, Applies, OnLimit, Unattributed, Unit},
     policy::{
         limits::{Demand, Estimate, KeyFacts, Keyed, Lease, LimitSet, Over, Question},
         preflight,
     },
-    provider::{self, Billed, Shape, batch},
+    provider::{self, Billed, Observed, Shape, batch},
     reject::Reject,
     telemetry::metrics::Family,
     upstream::headers,
-    usage::{Terms, Usage},
 };
 
 /// A batch whose requests are not known.
@@ -40,6 +39,9 @@ pub(crate) struct Refuses {
 pub(crate) fn unmetered(arrival: &Arrival, shape: &Shape, rest: &str, refuses: Refuses) -> Option<Reject> {
     match billed(arrival, shape) {
         Billed::Elsewhere(what) if refuses.unmetered => Some(Reject::Unmetered((*what).into())),
+        Billed::ByAnswer if refuses.unmetered => {
+            shape.silent.map(|silent| Reject::Unmetered(format!("{} ({})", silent.work, silent.remedy).into()))
+        }
         // A call of unknown cost may be free.
         Billed::Unknown if refuses.unknown => {
             let path = rest.split('?').next().unwrap_or_default();
@@ -71,6 +73,15 @@ fn caused(call: &ModelCall) -> Option<&LimitSet> {
     call.join.sure().and_then(|cause| cause.charge.as_ref()).map(Keyed::set)
 }
 
+const UNATTRIBUTED: &str = "no caller is known for this model call, and `outbound.unattributed: refuse` asks for one: pass the x-request-id, the \
+                            traceparent or the baggage of the inbound request on, or send outrigger-caller from the app's own host";
+
+/// Whether a call is refused because no caller is known for it. The proxy's own calls have the proxy as their caller.
+fn refuses_unattributed(ask: &Ask, call: &ModelCall) -> bool {
+    let refuses = ask.worker.live.config.outbound.as_ref().is_some_and(|outbound| outbound.unattributed == Unattributed::Refuse);
+    refuses && ask.caller_name().is_none() && call.join.sure().is_none() && ask.origin == Origin::Client
+}
+
 /// Whether a limit counts the tokens or dollars of a call.
 pub(super) fn spends(ask: &Ask) -> bool {
     let counts = |set: &LimitSet| set.counts(Unit::Tokens) || set.counts(Unit::NanoUsd);
@@ -85,8 +96,10 @@ pub(super) fn refuses_unmetered(ask: &Ask) -> bool {
 
 /// Counts a call that passes although no answer states its cost, and logs it if a limit would have had to count the cost.
 pub fn tell_unmetered(ask: &Ask, call: &ModelCall) {
-    if let Billed::Elsewhere(what) = billed(&ask.arrival, &call.shape) {
-        tell_unmetered_work(ask, what);
+    match (billed(&ask.arrival, &call.shape), call.shape.silent) {
+        (Billed::Elsewhere(what), _) => tell_unmetered_work(ask, what),
+        (Billed::ByAnswer, Some(silent)) => tell_unmetered_work(ask, silent.work),
+        _ => {}
     }
 }
 
@@ -154,6 +167,10 @@ impl Demands {
             (demands.tokens, demands.nano_usd) = (Estimate::Nothing, Estimate::Nothing);
             return demands;
         }
+        if refuses_unattributed(ask, call) {
+            demands.unpriced = Some(Reject::Forbidden(UNATTRIBUTED.into()));
+            return demands;
+        }
         let caused = caused(call);
         let any = |refuses: fn(&LimitSet) -> bool| refuses(&route.limits) || caused.is_some_and(refuses);
         let refuses = Refuses { unmetered: any(LimitSet::refuses_unmetered), unknown: any(LimitSet::refuses_unknown) };
@@ -170,22 +187,21 @@ impl Demands {
                 None => {}
             },
             model if call.shape.billed == Billed::ByAnswer && call.facts.is_some() => {
-                let terms = call.facts.as_ref().map_or_else(Terms::default, |facts| facts.terms);
-                demands.expect(ask, route, model, call.expected(&ask.proxy.shared.ratios, model), terms);
+                demands.expect(ask, route, model, &call.expecting(&ask.proxy.shared.ratios, model));
             }
             _ => {}
         }
         demands
     }
 
-    /// Demands room for this usage, under these terms.
-    pub fn expect(&mut self, ask: &Ask, route: &LiveRoute, model: Option<&str>, usage: Usage, terms: Terms) {
+    /// Demands room for an answer like this.
+    pub fn expect(&mut self, ask: &Ask, route: &LiveRoute, model: Option<&str>, answer: &Observed) {
         let caused = ask.call().and_then(caused);
-        self.tokens = usage.total().into();
+        self.tokens = answer.usage.total().into();
         if route.limits.counts(Unit::NanoUsd) || caused.is_some_and(|set| set.counts(Unit::NanoUsd)) {
             let model = model.unwrap_or_default();
             let prices = &ask.worker.live.prices;
-            match prices.cost_under(model, &usage, terms) {
+            match prices.charge(Some(model), answer) {
                 Some(_) if prices.is_free(model) => self.nano_usd = Estimate::Nothing,
                 Some(cost) => self.nano_usd = cost.into(),
                 None if route.limits.refuses_unpriced() || caused.is_some_and(LimitSet::refuses_unpriced) => {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::{
     Proxy,
     ask::Ask,
-    bill::Bill,
+    bill::{Bill, read_on::ReadOn},
     forward::Responded,
     hold,
     live::LiveRoute,
@@ -153,7 +153,7 @@ pub async fn understand(
 }
 
 /// The answer for its readers: metered by its bill, without the usage that the meter alone has asked for.
-fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
+fn open(proxy: &Proxy, ask: &Rc<Ask>, bill: Option<Bill>, responded: Responded) -> (Attempted, Option<Duration>) {
     let Responded { mut head, body, connection, .. } = responded;
     let hint = (head.status.as_u16() >= 400).then(|| retry::hint(&head.headers, proxy.shared.clock.wall())).flatten();
     let connection = Some(connection);
@@ -164,7 +164,8 @@ fn open(proxy: &Proxy, ask: &Ask, bill: Option<Bill>, responded: Responded) -> (
     let bounds = ask.body_bounds(streams);
     let Some(mut bill) = bill else { return (Attempted { head, body, connection, bounds, reading: None }, hint) };
     let reading = bill.answered(&head);
-    let mut body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(bill))));
+    let body = Body::Tapped(Box::new(Tap::new(body, bounds, Box::new(bill))));
+    let mut body = ReadOn::wrap(body, &reading, ask);
     if streams && ask.call().is_some_and(|call| call.asks_usage) {
         head.headers.remove(Id::ContentLength);
         body = Body::stream(Stripped::new(body));

@@ -37,6 +37,7 @@ pub mod model;
 pub mod payer;
 pub mod pledge;
 mod read_first;
+mod report;
 pub mod request;
 mod route_answer;
 mod sending;
@@ -81,7 +82,7 @@ use crate::{
 };
 use ask::Ask;
 use attempt::attempt;
-use bill::late::Lates;
+use bill::{late::Lates, read_on::Leavings};
 use cached::Found;
 use demands::Demands;
 use exchange::Exchange;
@@ -116,6 +117,8 @@ pub struct Proxy {
     causes: WorkerCauses<Keyed>,
     /// Ended works, until [`sweep`](Self::sweep) asks the replicas' book about them.
     late: Lates,
+    /// Answers whose readers have left.
+    read_on: Leavings,
     /// The worker's batch of entries for the ledger.
     journal: Arc<Journal>,
     /// Tokens that the worker has verified.
@@ -129,6 +132,7 @@ impl Proxy {
         let causes = shared.causes.worker();
         Rc::new(Self {
             late: Lates::default(),
+            read_on: Leavings::default(),
             journal: shared.ledger.worker(),
             tokens: RefCell::default(),
             shared,
@@ -224,6 +228,7 @@ impl Proxy {
         };
         // Invalidation after the answer: only a change that succeeded makes a stored answer invalid.
         cached::after(self, exchange, route, &attempted.head);
+        let attempted = if report::is_asked(&ask) { Box::pin(report::onto(&ask, attempted)).await } else { attempted };
         attempted.into_served(exchange)
     }
 
@@ -300,6 +305,10 @@ impl Proxy {
                     self.late.settle().await;
                     continue;
                 }
+                () = self.read_on.some() => {
+                    self.read_on.begin();
+                    continue;
+                }
             };
             for pool in &self.worker().pools {
                 pool.sweep(now);
@@ -315,6 +324,7 @@ impl Proxy {
 
     /// Makes the charges that wait for the replicas' book. To be called when the worker ends: each waits with its exchange, and would be lost.
     pub fn charge_what_waits(&self) {
+        self.read_on.give_up();
         self.late.give_up();
     }
 

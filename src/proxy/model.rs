@@ -31,7 +31,7 @@ use crate::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, Billed, Facts, Ratios, Shape, batch},
+    provider::{self, Billed, Facts, Observed, Prices, Ratios, Shape, batch},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::Family,
@@ -82,6 +82,12 @@ impl ModelCall {
         let ratio = ratios.of(model.or(self.model.as_deref()));
         // Vectors and pictures are bounded by their own estimates: the prompt alone is text.
         Usage { input: ratio.prompt(usage.input), ..usage }
+    }
+
+    /// The answer that the call is expected to get, by which it is reserved, and charged if the answer says nothing.
+    pub fn expecting(&self, ratios: &Ratios, model: Option<&str>) -> Observed {
+        let facts = self.facts.as_ref();
+        facts.map(|facts| provider::expected_answer(self.expected(ratios, model), facts)).unwrap_or_default()
     }
 
     /// The same call without a cause: the proxy itself asks and pays.
@@ -220,7 +226,7 @@ async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body)
     let bytes = read_first::read(ask, door, body).await?;
     match read_first::text_of(ask, door, &bytes) {
         Ok(text) => {
-            call.read_body(text.as_ref().unwrap_or(&bytes));
+            call.read_body(text.as_ref().unwrap_or(&bytes), &ask.worker.live.prices);
             call.text = text;
             let body = call.text.clone().unwrap_or_else(|| bytes.clone());
             files::know(&ask.proxy.shared.files, call, Some(&body), ask.worker.live.prices.steps()).await;
@@ -353,12 +359,12 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 impl ModelCall {
-    fn read_body(&mut self, body: &[u8]) {
+    fn read_body(&mut self, body: &[u8], prices: &Prices) {
         if let Some(facts) = provider::read_or_estimate(self.shape.api, self.shape.operation, body) {
             if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
                 self.model = Some(model.into());
             }
-            self.shape.asks_for(facts.model.as_deref());
+            self.shape.asks_for(&facts, |model| prices.is_free(model));
             self.streams = self.shape.stream_in_path.unwrap_or(facts.stream);
             self.facts = Some(facts);
         }

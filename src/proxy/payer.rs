@@ -80,6 +80,11 @@ impl Account {
         charged.clone()
     }
 
+    /// The charges so far.
+    pub fn so_far(&self) -> Charged {
+        self.0.lock().clone()
+    }
+
     /// Adds a charge; `false`: the exchange is over.
     fn add(&self, charge: &Charge) -> bool {
         let mut charged = self.0.lock();

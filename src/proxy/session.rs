@@ -255,7 +255,7 @@ impl Watch {
         let ask = &*self.ask;
         let mut demands = Demands::at(ask, ask.route()?, &self.provider(), model);
         if let Some(facts) = facts {
-            demands.expect(ask, ask.route()?, model, self.expected(model, facts), facts.terms);
+            demands.expect(ask, ask.route()?, model, &provider::expected_answer(self.expected(model, facts), facts));
         }
         Some(demands)
     }

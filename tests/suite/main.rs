@@ -37,6 +37,7 @@ mod queues;
 mod acts;
 
 /// Tokens and dollars: reserved, settled, and charged to the user whose request caused the call.
+mod sound;
 mod spend;
 
 /// Who pays for a try.
@@ -58,12 +59,15 @@ mod seams;
 mod causes;
 
 /// Trying again: when, how long after, how often, and when not.
+mod repeated;
+mod report;
 mod retry;
 
 /// What an operator expects of calls that do not fail, case by case.
 mod promises;
 
 /// Every time bound, from when it counts, and what it does not touch.
+mod tiers;
 mod timeouts;
 
 /// A target that fails is left alone, and asked again by a probe.
@@ -82,6 +86,7 @@ mod background;
 mod handed_on;
 
 /// Work whose cost no answer says.
+mod unattributed;
 mod unmetered;
 
 /// Batches: reserved at creation, charged by their results.
@@ -91,6 +96,7 @@ mod batches;
 mod sessions;
 
 /// A 200 that is no answer: tried again, passed over, never stored.
+mod drain;
 mod empty;
 
 /// Request bodies in a content coding: read on the side, or refused where a policy must read them.

@@ -5,11 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{SERVER_TIMING, bounds, net_list, price, provider, route, tls};
+use super::{SERVER_TIMING, bounds, net_list, on_cut, price, provider, route, tls, unattributed};
 use crate::config::{
-    Auth, Bounds, ClientAuth, Limit, ListenerTls, Match, Metering, Policies, Price, Provider, Route,
+    Auth, Bounds, ClientAuth, DrainBounds, Limit, ListenerTls, Match, Metering, OnCut, Policies, Price, Provider, Route, Unattributed,
     build::{Build, Door},
-    policy::{Block, NOT_YET, Place, Policy, limits},
+    policy::{Block, Place, Policy, limits},
     scalars::{Host, Nets, W},
     schema::{
         Key, Kind, Table,
@@ -43,6 +43,12 @@ pub struct Outbound {
     pub server_timing: bool,
     /// How exactly model calls are metered.
     pub metering: Metering,
+    /// How a stream is charged whose reader has left.
+    pub on_cut: OnCut,
+    /// The bounds of `on_cut: drain`.
+    pub drain: DrainBounds,
+    /// What becomes of a call that no caller is known for.
+    pub unattributed: Unattributed,
     /// Longest time between the end of an inbound request and a call that is still charged to it.
     pub join_within: Duration,
     /// Prices that override or extend the built-in table.
@@ -68,6 +74,9 @@ pub(in crate::config) struct Written {
     bounds: bounds::Written,
     server_timing: W<bool>,
     metering: W<Metering>,
+    on_cut: W<OnCut>,
+    drain: on_cut::Written,
+    unattributed: W<Unattributed>,
     join_within: W<Duration>,
     #[serde(default)]
     prices: Items<price::Written>,
@@ -107,6 +116,9 @@ static TABLE: Table = Table::new(
         Key::new("bounds", Kind::Table(&bounds::OUTBOUND), bounds::TEXT).default("{}"),
         SERVER_TIMING,
         price::METERING_KEY,
+        on_cut::KEY,
+        on_cut::BOUNDS_KEY,
+        unattributed::KEY,
         Key::new("join_within", TIME_OF, "A call counts for the inbound request that caused it until this long after that request ended.")
             .within("0", "1d")
             .default("5m"),
@@ -116,7 +128,6 @@ static TABLE: Table = Table::new(
 )
 .foreign(&[
     ("auth", "policies of every route are written in `defaults`: `defaults: {auth: {api_keys: {file: keys.json}}}`"),
-    ("unattributed", NOT_YET),
     ("max_body", "it is written in `bounds: {max_body: ...}`"),
     ("timeouts", "policies of every route are written in `defaults`"),
     ("retry", "policies of every route are written in `defaults`"),
@@ -145,9 +156,13 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
         trusting: true,
         tls: false,
     };
-    let limits = Policy::build(build, &door, written.limits, &Vec::new());
-    let fallthrough = Policies::build(build, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
-    let routes = route::build(build, &door, written.routes, &fallthrough);
+    let mut limits: Vec<Limit> = Policy::build(build, &door, written.limits, &Vec::new());
+    let mut fallthrough = Policies::build(build, &Place { path: "outbound.defaults", ..door }, written.defaults, &Policies::default());
+    let mut routes = route::build(build, &door, written.routes, &fallthrough);
+    let of_routes = routes.iter_mut().map(|route| &mut route.policies).chain([&mut fallthrough]).flat_map(|policies| &mut policies.limits);
+    for limit in limits.iter_mut().chain(of_routes) {
+        limit.counts_unknown = written.unattributed.0 == Unattributed::Shared;
+    }
     provider::say_strangers(build);
     let proves =
         routes.iter().map(|route| &route.policies).chain([&fallthrough]).all(|policies| policies.auth.as_ref().is_some_and(Auth::guards));
@@ -171,6 +186,9 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
         bounds: bounds::build(&written.bounds),
         server_timing: written.server_timing.0,
         metering: written.metering.0,
+        on_cut: written.on_cut.0,
+        drain: on_cut::build(&written.drain),
+        unattributed: written.unattributed.0,
         join_within: written.join_within.0,
         prices: price::build(build, written.prices, written.prices_file.as_ref().map(|file| file.0.as_path())),
         providers,

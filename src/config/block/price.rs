@@ -9,10 +9,10 @@ use crate::config::{
     build::Build,
     error::{Fault, quoted},
     read::rows_of,
-    scalars::{Usd, W, words},
+    scalars::{Count, Usd, W, words},
     schema::{
         Json, Key, Kind, Scalar, Table,
-        kinds::{DOLLARS, MODEL},
+        kinds::{COUNT_OF, DOLLARS, MODEL},
     },
     written::Items,
 };
@@ -42,6 +42,21 @@ pub struct Price {
     pub code_container: Option<u64>,
     /// Nano-dollars for a second of sound.
     pub audio_second: Option<u64>,
+    /// The prices of a long context; `None`: as much dearer as in the built-in table.
+    pub long: Option<LongPrice>,
+}
+
+/// The prices of a whole answer with more tokens of input than a step: nano-dollars for a million tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct LongPrice {
+    /// The step, in tokens of input.
+    pub above: u64,
+    pub input: u64,
+    pub output: u64,
+    pub cached_input: Option<u64>,
+    pub cache_write: Option<u64>,
+    pub cache_write_1h: Option<u64>,
 }
 
 /// A class of service with a price of its own.
@@ -79,6 +94,7 @@ impl Price {
             grounding: None,
             code_container: None,
             audio_second: None,
+            long: None,
         }
     }
 }
@@ -112,6 +128,18 @@ pub(in crate::config) struct Written {
     grounding: Option<W<Usd>>,
     code_container: Option<W<Usd>>,
     audio_minute: Option<W<Usd>>,
+    long: Option<WrittenLong>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLong {
+    above: Option<W<Count>>,
+    input: Option<W<Usd>>,
+    output: Option<W<Usd>>,
+    cached_input: Option<W<Usd>>,
+    cache_write: Option<W<Usd>>,
+    cache_write_1h: Option<W<Usd>>,
 }
 
 words! {
@@ -130,6 +158,22 @@ const PRICE_FILE: Kind = Kind::Scalar(&Scalar::new::<PathBuf>("the path of a fil
 const fn dollars(name: &'static str, doc: &'static str) -> Key {
     Key::new(name, DOLLARS, doc).within("0", "1000000")
 }
+
+static LONG: Table = Table::new(
+    "long",
+    "The prices of a whole answer with a long context, in US dollars per million tokens.",
+    &[
+        Key::new("above", COUNT_OF, "The most tokens of input, cached or not, that are no long context.")
+            .within("1", "1G")
+            .required()
+            .eg("200k"),
+        dollars("input", "Input tokens.").required().eg("0.30"),
+        dollars("output", "Output tokens.").required().eg("0.90"),
+        dollars("cached_input", "Input tokens the provider had cached.").says("as `input`").eg("0.15"),
+        dollars("cache_write", "Input tokens written to the provider's cache.").says("as `input`").eg("0.375"),
+        dollars("cache_write_1h", "The same, kept for long.").says("as `cache_write`").eg("0.60"),
+    ],
+);
 
 pub(in crate::config) static TABLE: Table = Table::new(
     "price",
@@ -157,6 +201,9 @@ pub(in crate::config) static TABLE: Table = Table::new(
             .eg("14"),
         dollars("code_container", "One container in which the provider runs code.").within("0", "1000").says("as in the built-in table, else 0.03").eg("0.03"),
         dollars("audio_minute", "A minute of sound, where the answer tells its length and no tokens.").says("as in the built-in table, else 0").eg("0.006"),
+        Key::new("long", Kind::Table(&LONG), "The prices of a long context.")
+            .says("as much dearer as the model's long context in the built-in table, else none")
+            .eg("{above: 200k, input: 0.30, output: 0.90}"),
     ],
 );
 
@@ -243,6 +290,19 @@ fn meaning(price: Written) -> Option<Price> {
         code_container: nano(price.code_container).map(|each| each.saturating_mul(1_000)),
         // Rounded up, so that a limit never admits more than its money.
         audio_second: nano(price.audio_minute).map(|minute| minute.div_ceil(60)),
+        long: price.long.and_then(long),
+    })
+}
+
+fn long(price: WrittenLong) -> Option<LongPrice> {
+    let nano = |usd: Option<W<Usd>>| usd.map(|usd| usd.0.0);
+    Some(LongPrice {
+        above: price.above?.0.0,
+        input: price.input?.0.0,
+        output: price.output?.0.0,
+        cached_input: nano(price.cached_input),
+        cache_write: nano(price.cache_write),
+        cache_write_1h: nano(price.cache_write_1h),
     })
 }
 

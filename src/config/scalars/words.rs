@@ -48,7 +48,7 @@ pub(in crate::config) fn unknown(text: &str, choices: &[&str]) -> String {
 
 /// The message of a word about JWT.
 pub(in crate::config) fn no_jwt() -> String {
-    "claims name callers, not keys: write `caller: [jwt:CLAIM]` in `inbound`, and `key: caller` here".into()
+    "name the claim, as in `jwt:org`: `jwt:CLAIM`".into()
 }
 
 /// Whether the text is a token (RFC 9110 section 5.6.2).

@@ -2,7 +2,8 @@
 //! hashes: foldhash with a secret of the process for counters in memory, BLAKE3 keyed with the store's secret for shared ones.
 //!
 //! A part that the request lacks is a value of its own: all requests without the header share one counter. The caller is the
-//! exception: an outbound call of an unknown caller is not counted by limits per caller, and an inbound one is counted by its address.
+//! exception: an outbound call of an unknown caller is not counted by limits per caller, unless `unattributed: shared` gives all of them one
+//! counter, and an inbound one is counted by its address.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -53,13 +54,16 @@ pub(super) trait Sink {
 }
 
 /// Feeds the key's parts into `sink`; `false`: the limit is skipped, because its caller is unknown.
-pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> bool {
+///
+/// `counts_unknown`: outbound calls of unknown callers are not skipped; they share a value.
+pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, counts_unknown: bool) -> bool {
     for part in parts {
         match part {
             KeyPart::ClientIp => feed_ip(sink, 1, facts.client_ip),
             KeyPart::Caller => match (facts.caller, door) {
                 (Some(caller), _) => sink.part(2, Some(caller.as_bytes())),
                 (None, Door::Inbound) => feed_ip(sink, 3, facts.client_ip),
+                (None, Door::Outbound) if counts_unknown => sink.part(15, None),
                 (None, Door::Outbound) => return false,
             },
             KeyPart::Header(name) => {
@@ -78,6 +82,8 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
             KeyPart::Route => sink.part(9, Some(facts.route.as_bytes())),
             KeyPart::Provider => sink.part(10, facts.provider.map(str::as_bytes)),
             KeyPart::Model => sink.part(11, facts.model.map(str::as_bytes)),
+            KeyPart::Claim(name) => sink.part(13, claim(facts, name)),
+            KeyPart::VerifiedTier => sink.part(14, verified_tier(facts)),
         }
     }
     true
@@ -87,7 +93,7 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
 /// chooses a value can foresee it.
 pub fn stable(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> Option<u64> {
     let mut sink = Shared::new(&[0; 32], &[]);
-    feed(&mut sink, door, parts, facts).then(|| sink.finish() as u64)
+    feed(&mut sink, door, parts, facts, false).then(|| sink.finish() as u64)
 }
 
 /// The tier that `source` names. An empty value names none.
@@ -102,9 +108,21 @@ pub(super) fn tier<'a>(source: &'a KeyPart, facts: &KeyFacts<'a>) -> Option<&'a 
         KeyPart::Route => Some(facts.route.as_bytes()),
         KeyPart::Provider => facts.provider.map(str::as_bytes),
         KeyPart::Model => facts.model.map(str::as_bytes),
+        KeyPart::Claim(name) => claim(facts, name),
+        KeyPart::VerifiedTier => verified_tier(facts),
         _ => None,
     };
     named.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty())
+}
+
+/// A claim of the verified token.
+fn claim<'a>(facts: &KeyFacts<'a>, name: &str) -> Option<&'a [u8]> {
+    facts.proof?.claim(name).map(str::as_bytes)
+}
+
+/// The tier of the verified credential.
+fn verified_tier<'a>(facts: &KeyFacts<'a>) -> Option<&'a [u8]> {
+    facts.proof?.tier.as_deref().map(str::as_bytes)
 }
 
 /// The same key in words, for people: `caller ann, route chat`. Values that may hold a credential are told apart by digits of `key`.
@@ -124,6 +142,8 @@ pub(super) fn words(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>, key: Ke
         (KeyPart::Route, ..) => format!("route {}", facts.route),
         (KeyPart::Provider, ..) => format!("provider {}", facts.provider.unwrap_or("none")),
         (KeyPart::Model, ..) => format!("model {}", facts.model.unwrap_or("none")),
+        (KeyPart::Claim(name), ..) => hidden("claim ", name),
+        (KeyPart::VerifiedTier, ..) => hidden("tier", ""),
     });
     words.collect::<Vec<_>>().join(", ")
 }
@@ -230,7 +250,7 @@ mod tests {
 
     fn key(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> Option<Key> {
         let mut sink = Local::new(1);
-        feed(&mut sink, door, parts, facts).then(|| sink.finish())
+        feed(&mut sink, door, parts, facts, false).then(|| sink.finish())
     }
 
     fn facts<'a>(ip: &str, headers: &'a Fields) -> KeyFacts<'a> {
@@ -267,6 +287,34 @@ mod tests {
         assert_ne!(anonymous, key(Door::Inbound, &parts, &facts("192.0.2.2", &none)));
         let named = KeyFacts { caller: Some("192.0.2.1"), ..facts("192.0.2.1", &none) };
         assert_ne!(anonymous, key(Door::Inbound, &parts, &named), "nobody can take an address's counter by his name");
+    }
+
+    #[test]
+    fn a_claim_and_a_tier_count_only_if_they_are_verified() {
+        let none = Fields::new();
+        let proof = |claims: &[(&str, &str)], tier: Option<&str>| Proof {
+            name: "ann".into(),
+            by: crate::caller::KnownBy::Token,
+            key: None,
+            tier: tier.map(Into::into),
+            scopes: [].into(),
+            claims: Some(claims.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()),
+            copied: [].into(),
+        };
+        let (one, other) = (proof(&[("org", "o-1")], Some("gold")), proof(&[("org", "o-2")], None));
+        let of = |proof| KeyFacts { proof, ..facts("192.0.2.1", &none) };
+        let parts = [KeyPart::Claim("org".into())];
+        let keys = [Some(&one), Some(&other), None].map(|proof| key(Door::Inbound, &parts, &of(proof)));
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        for (source, proof, named) in [
+            (KeyPart::VerifiedTier, Some(&one), Some(&b"gold"[..])),
+            (KeyPart::VerifiedTier, Some(&other), None),
+            (KeyPart::VerifiedTier, None, None),
+            (KeyPart::Claim("org".into()), Some(&one), Some(b"o-1")),
+            (KeyPart::Claim("plan".into()), Some(&one), None),
+        ] {
+            assert_eq!(tier(&source, &of(proof)), named, "{source:?}");
+        }
     }
 
     #[test]

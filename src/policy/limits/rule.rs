@@ -34,6 +34,7 @@ pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) mode: Mode,
     pub(super) parts: Vec<KeyPart>,
+    counts_unknown: bool,
     pub(super) unit: Unit,
     pub(super) window: Duration,
     pub(super) applies: Applies,
@@ -139,6 +140,7 @@ impl Rule {
             name: limit.name.clone(),
             mode: limit.mode,
             parts: limit.key.clone(),
+            counts_unknown: limit.counts_unknown,
             unit: limit.unit,
             window: limit.window,
             applies: limit.applies,
@@ -164,13 +166,13 @@ impl Rule {
         let level = self.level_of(facts);
         self.level(level).amount?;
         let mut local = keys::Local::new(self.number);
-        if !keys::feed(&mut local, self.door, &self.parts, facts) {
+        if !keys::feed(&mut local, self.door, &self.parts, facts, self.counts_unknown) {
             self.tally.skipped.fetch_add(1, Relaxed);
             return None;
         }
         let shared = secret.filter(|_| matches!(self.meter, Meter::Window(_))).map(|secret| {
             let mut shared = keys::Shared::new(secret, self.identity.as_bytes());
-            keys::feed(&mut shared, self.door, &self.parts, facts);
+            keys::feed(&mut shared, self.door, &self.parts, facts, self.counts_unknown);
             let key = shared.finish();
             [(key >> 64) as u64, key as u64]
         });

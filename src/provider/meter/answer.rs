@@ -63,6 +63,9 @@ pub(super) struct Answer<'a> {
     tool_usage: Option<&'a RawValue>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    /// The length of the sound that a transcript or a translation is about, in seconds.
+    #[serde(borrow)]
+    duration: Option<&'a RawValue>,
 }
 
 impl<'a> Answer<'a> {
@@ -121,6 +124,11 @@ impl<'a> Answer<'a> {
         }
         let Some(raw) = self.service_tier else { return Text::default() };
         object::<Typed>(raw).map(|typed| typed.kind).or_else(|| json::lenient(raw.get().as_bytes())).unwrap_or_default()
+    }
+
+    /// The length of the sound that the answer is about, in seconds.
+    pub fn duration(&self) -> Option<&'a RawValue> {
+        self.duration
     }
 
     /// OpenAI's usage of hosted tools.

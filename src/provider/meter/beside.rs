@@ -137,6 +137,10 @@ impl Beside {
         match wire {
             Wire::Responses => self.hosted_tools(answer),
             Wire::Gemini => self.grounding(answer),
+            // Without usage the length of the sound is what is billed, to the nearest second.
+            Wire::Media if said.is_none() => {
+                self.units.audio_millis = answer.duration().and_then(millis).map_or(0, |millis| (millis + 500) / 1_000 * 1_000);
+            }
             _ => {}
         }
     }
@@ -279,7 +283,9 @@ fn units([web_searches, file_searches, containers, grounding_queries, grounded_a
 
 /// A decimal number of seconds in thousandths, rounded up.
 fn millis(raw: &RawValue) -> Option<u64> {
-    let (whole, fraction) = raw.get().split_once('.').unwrap_or((raw.get(), ""));
+    // Some answers have the number as a text.
+    let text = raw.get().trim_matches('"');
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole: u64 = whole.parse().ok()?;
     if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

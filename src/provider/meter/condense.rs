@@ -25,7 +25,7 @@ const USUAL: usize = 1_024;
 const WORD: usize = 64;
 
 /// Members that are kept while there is room, [`RESERVE`] included.
-const ESSENTIAL: [&str; 24] = [
+const ESSENTIAL: [&str; 25] = [
     "usage",
     "usageMetadata",
     "usage_metadata",
@@ -50,6 +50,7 @@ const ESSENTIAL: [&str; 24] = [
     "service_tier",
     "serviceTier",
     "tool_usage",
+    "duration",
 ];
 
 /// Members whose strings are the answer's own words.

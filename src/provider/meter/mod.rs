@@ -201,6 +201,12 @@ impl Meter {
         }
     }
 
+    /// Tokens of output that have passed, estimated from words and events.
+    pub fn spoken(&self) -> u64 {
+        let tally = &self.reader.tally;
+        tally.spoken.tokens().max(tally.content_events)
+    }
+
     /// Whether an event of the stream has begun and not ended: an error event must end it first.
     pub fn mid_event(&self) -> bool {
         matches!(&self.reader.form, Form::Events(splitter) if splitter.mid_event())

@@ -19,12 +19,12 @@ pub use lines::{Line, Receipt, Row, usd};
 pub use steps::Steps;
 
 use self::{
-    rates::{FEMTO, Factor, Fees, Rates, Tiers},
+    rates::{FEMTO, Factor, Fees, INPUT, OUTPUT, Rates, Tiers},
     shelf::Shelf,
 };
 use super::Observed;
 use crate::{
-    config::{Glob, Price, PriceTier},
+    config::{Glob, LongPrice, Price, PriceTier},
     usage::{CLASSES, Part, Terms, Tier, UNITS, Units, Usage},
 };
 
@@ -75,7 +75,8 @@ impl Prices {
     ///
     /// The default of a configured model's cache prices is its input price; long writes cost the same as other writes. The default of
     /// its prices for sound and pictures is the price of text. A tier without a row of its own costs the model's standard row times
-    /// the built-in model's factor, else times the usual one.
+    /// the built-in model's factor, else times the usual one. A long context without prices of its own costs as much more as the built-in
+    /// model's.
     pub fn new(overrides: &[Price]) -> Self {
         let known = Shelf::new(table::known());
         let overrides = overrides.iter().map(|price| configured(price, &known)).collect();
@@ -210,6 +211,7 @@ fn configured(price: &Price, table: &Shelf) -> Entry {
     let fees = model.map_or(table::OTHER_FEES, |entry| entry.fees);
     let [web, files, containers, queries, answers, millis] = fees;
     let grounding = |fee: u64| price.grounding.unwrap_or(fee);
+    let long = price.long.as_ref().map(|long| (long.above, written_long(long))).or_else(|| dearer(model?, rates));
     Entry {
         model: price.model.clone(),
         tier: price.tier.map(|tier| match tier {
@@ -220,7 +222,7 @@ fn configured(price: &Price, table: &Shelf) -> Entry {
             PriceTier::Ultrafast => Tier::Ultrafast,
         }),
         rates,
-        long: None,
+        long,
         tiers: model.map_or(table::OTHER_TIERS, |entry| entry.tiers),
         regional: model.map_or(Factor::ONE, |entry| entry.regional),
         fees: [
@@ -234,6 +236,19 @@ fn configured(price: &Price, table: &Shelf) -> Entry {
         ],
         origin: Origin::Configured,
     }
+}
+
+/// An operator's rates of a long context.
+fn written_long(long: &LongPrice) -> Rates {
+    let write = long.cache_write.unwrap_or(long.input);
+    Rates::text(long.input, long.cached_input.unwrap_or(long.input), write, long.cache_write_1h.unwrap_or(write), long.output)
+}
+
+/// An operator's rates of a long context that the row does not name: as much dearer as the model's own in the table.
+fn dearer(model: &Entry, rates: Rates) -> Option<(u64, Rates)> {
+    let (above, long) = model.long?;
+    let factor = |at: usize| Factor(long.0[at], model.rates.0[at]);
+    Some((above, rates.times(factor(INPUT), factor(OUTPUT))))
 }
 
 /// The row of the table for a model, by its [`plain`] name.

@@ -8,6 +8,10 @@ use crate::usage::{CLASSES, Tier, UNITS};
 /// Femto-USD in a nano-USD.
 pub(super) const FEMTO: u128 = 1_000_000;
 
+/// The places of text in [`Rates`].
+pub(super) const INPUT: usize = 0;
+pub(super) const OUTPUT: usize = 4;
+
 /// Nano-USD for a million tokens, by class, in the order of [`Usage::NAMES`](crate::usage::Usage::NAMES).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rates(pub [u64; CLASSES]);

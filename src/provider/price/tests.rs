@@ -102,3 +102,22 @@ proptest! {
         prop_assert!(prices.cost("gpt-4o", &usage) <= prices.cost("gpt-4o", &more));
     }
 }
+
+#[test]
+fn your_own_row_keeps_the_step_of_a_long_context_and_may_write_its_own() {
+    use crate::config::LongPrice;
+    let of = |model: &str, long: Option<LongPrice>| Prices::new(&[Price { long, ..Price::new(Glob::new(model), USD, 10 * USD) }]);
+    let usage = |input: u64| Usage { input, output: 1_000, ..Usage::default() };
+    let cost = |prices: &Prices, model: &str, tokens: u64| prices.cost(model, &usage(tokens)).expect("priced");
+    let inherited = of("gpt-5.4", None);
+    assert_eq!(cost(&inherited, "gpt-5.4", 272_000), 272_000 * 1_000 + 1_000 * 10_000);
+    assert_eq!(cost(&inherited, "gpt-5.4", 272_001), 272_001 * 2_000 + 1_000 * 15_000, "twice the input, one and a half times the output");
+    assert_eq!(cost(&of("gpt-4o", None), "gpt-4o", 900_000), 900_000 * 1_000 + 1_000 * 10_000, "the table has none");
+    let long = LongPrice { above: 50_000, input: 3 * USD, output: 20 * USD, cached_input: None, cache_write: None, cache_write_1h: None };
+    let own = of("house", Some(long.clone()));
+    assert_eq!(cost(&own, "house", 50_000), 50_000 * 1_000 + 1_000 * 10_000);
+    assert_eq!(cost(&own, "house", 50_001), 50_001 * 3_000 + 1_000 * 20_000);
+    assert_eq!(own.steps().below(60_000), 50_000, "a batch is judged by it, too");
+    let flat = of("gpt-5.4", Some(LongPrice { above: 272_000, input: USD, output: 10 * USD, ..long }));
+    assert_eq!(cost(&flat, "gpt-5.4", 300_000), 300_000 * 1_000 + 1_000 * 10_000);
+}

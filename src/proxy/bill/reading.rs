@@ -36,6 +36,11 @@ impl Reading {
         self.error.get()
     }
 
+    /// Tokens of output that have passed, by the meter's own count.
+    pub(super) fn spoken(&self) -> u64 {
+        self.meter.borrow().as_ref().map_or(0, Meter::spoken)
+    }
+
     /// Whether the meter can learn nothing from the answer.
     pub fn is_blind(&self) -> bool {
         self.meter.borrow().as_ref().is_none_or(Meter::is_blind)

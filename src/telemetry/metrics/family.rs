@@ -220,6 +220,7 @@ families! {
     Cost = Counter, Nano, "outrigger_cost_usd_total", ["route", "provider", "model"], "Dollars of model calls.";
     UnpricedCalls = Counter, One, "outrigger_unpriced_calls_total", ["provider", "model"], "Model calls whose model, or whose tier, has no known price.";
     UnmeteredCalls = Counter, One, "outrigger_unmetered_calls_total", ["provider", "work"], "Work that was let through although no answer says what it costs: a batch, a video, a WebSocket.";
+    DrainedAnswers = Counter, One, "outrigger_drained_answers_total", ["provider", "result"], "Answers that were read on after their reader had left (on_cut: drain): exact (the usage was stated), unknown (the end came without it), time, size, usd (a bound was reached), too_many (64 a worker), stopped.";
     CauseEntries = Gauge, One, "outrigger_cause_entries", ["kind"], "What calls can be joined to: payee, running exchange, ended exchange, name (given request id, trace id).";
     CauseBytes = Gauge, One, "outrigger_cause_bytes", [], "Bytes of all that calls can be joined to.";
     CauseForgotten = Counter, One, "outrigger_cause_forgotten_total", ["kind"], "Forgotten before its time because memory for it was full: payee, ended, name; turned_away: a request whose payee found no room.";

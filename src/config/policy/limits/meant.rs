@@ -13,6 +13,8 @@ pub struct Limit {
     pub mode: Mode,
     /// The parts by which counters are kept. Empty: one counter for all.
     pub key: Vec<KeyPart>,
+    /// Outbound calls of unknown callers share one counter, where `key` has the caller; else they are not counted.
+    pub counts_unknown: bool,
     pub unit: Unit,
     /// The amount per window: requests, tokens or nano-dollars.
     pub amount: u64,
@@ -61,6 +63,7 @@ impl Limit {
             name: name.into(),
             mode: Mode::Enforce,
             key: Vec::new(),
+            counts_unknown: false,
             unit,
             amount,
             tiers: None,

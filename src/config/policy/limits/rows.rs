@@ -18,7 +18,7 @@ const TIER_AMOUNT: Kind =
     Kind::Scalar(&Scalar::new::<Amount>("an amount or `off`", Json::NumberOr(r"^off$|^[0-9][0-9_]*(\.[0-9]{1,9})?[kKmMgG]?$"), "100"));
 const SOURCE: Kind = Kind::Scalar(&Scalar::new::<Source>(
     "the source of a tier",
-    Json::Pattern("^(caller|route|provider|model|header:.+)$"),
+    Json::Pattern("^(verified|jwt:.+|caller|route|provider|model|header:.+)$"),
     "header:x-plan",
 ));
 
@@ -33,7 +33,7 @@ const NAME_KEY: Key = Key::new("name", NAME, "Label of metrics and of the RateLi
     .says("made from place and terms")
     .eg("per-user");
 const LIMIT_KEY: Key =
-    Key::new("key", KEYS, "Whose counter: `client_ip` (IPv6: its /64), `caller`, `api_key`, `route`, `provider`, `model`, `header:NAME`, `cookie:NAME`, `query:NAME`, or a list whose combination counts. `global` is one counter for all.")
+    Key::new("key", KEYS, "Whose counter: `client_ip` (IPv6: its /64), `caller`, `api_key`, `route`, `provider`, `model`, `header:NAME`, `cookie:NAME`, `query:NAME`, `jwt:CLAIM` (a claim of a verified token), or a list whose combination counts. `global` is one counter for all.")
         .default("global")
         .eg("[caller, route]");
 const REQUESTS: Key = Key::new("requests", COUNT_OF, "Requests in a window.").within("1", "1000G").eg("1000");
@@ -49,7 +49,7 @@ const CONCURRENCY: Key = Key::new(
 const TIER: Key = Key::new(
     "tier",
     SOURCE,
-    "The attribute of the caller that `tiers` go by: `header:NAME` (inbound, believed only from `trusted_proxies`), `caller`, `route`, and outbound `provider` or `model`.",
+    "The attribute of the caller that `tiers` go by: `verified` (the tier of the credential that `auth` has verified), `jwt:CLAIM` (a claim of its token), `header:NAME` (inbound, believed only from `trusted_proxies`), `caller`, `route`, and outbound `provider` or `model`.",
 )
 .eg("header:x-plan");
 const TIERS: Key = Key::new(

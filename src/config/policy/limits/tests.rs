@@ -29,7 +29,7 @@ fn mistakes_in_limits() {
     says(&(limit("usd: 1, window: 1m, algorithm: gcra, burst: 1") + OUT), "4:39", "counts requests only");
     says(&limit("requests: 1, window: 1m, algorithm: gcra"), "4:44", "needs `burst`");
     says(&limit("requests: 1, window: 1m, burst: 3"), "4:33", "`burst` is for");
-    says(&limit("requests: 1, window: 1m, key: jwt:sub"), "4:38", "claims name callers, not keys");
+    says(&limit("requests: 1, window: 1m, key: jwt"), "4:38", "`jwt:CLAIM`");
     says(&limit("requests: 1, window: 1m, key: model"), "4:38", "has no model");
     says(&limit("requests: 1, window: 1m, key: [client_ip, client_ip]"), "4:50", "already part of the key");
     says(&limit("requests: 1, window: 1m, unpriced: allow"), "4:33", "is for a `usd` limit");
@@ -119,7 +119,12 @@ fn amounts_may_go_by_a_tier_of_the_caller() {
     let text = |tier: &str, tiers: &str| limit(&format!("requests: 1, tier: {tier}, tiers: {tiers}, window: 1m"));
     says(&text("header:x-plan", "{free: 1}"), "4:27", "would never be believed");
     says(&text("client_ip", "{free: 1}"), "4:27", "a client chooses its own `client_ip`");
-    says(&text("jwt:plan", "{free: 1}"), "4:27", "claims name callers, not keys");
+    says(&text("jwt", "{free: 1}"), "4:27", "`jwt:CLAIM`");
+    for source in ["verified", "jwt:plan"] {
+        let config = good(&text(source, "{free: 1}"));
+        let inbound = config.inbound.expect("open");
+        assert_eq!(inbound.limits[0].tiers.as_ref().expect("written").source.written(), source);
+    }
     says(&text("model", "{free: 1}"), "4:27", "tiers by model are written in `outbound`");
     says(&text("caller", "{ann: 0}"), "4:48", "lets nobody in");
     says(&text("caller", "{ann: 1.5}"), "4:48", "is not a count");

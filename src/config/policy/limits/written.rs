@@ -149,16 +149,18 @@ impl Amount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Source(pub(super) KeyPart);
 
-const SOURCES: [&str; 5] = ["header:NAME", "caller", "route", "provider", "model"];
+const SOURCES: [&str; 7] = ["verified", "jwt:CLAIM", "header:NAME", "caller", "route", "provider", "model"];
 
 impl Word for Source {
     fn word(text: &str) -> Result<Self, String> {
+        use KeyPart::{Caller, Claim, Header, Model, Provider, Route};
+        if text == KeyPart::VerifiedTier.written() {
+            return Ok(Self(KeyPart::VerifiedTier));
+        }
         match KeyWord::word(text) {
-            Ok(KeyWord::Part(part @ (KeyPart::Header(_) | KeyPart::Caller | KeyPart::Route | KeyPart::Provider | KeyPart::Model))) => {
-                Ok(Self(part))
-            }
+            Ok(KeyWord::Part(part @ (Header(_) | Caller | Claim(_) | Route | Provider | Model))) => Ok(Self(part)),
             Ok(KeyWord::Part(part)) => Err(format!(
-                "a client chooses its own `{}`, and with it any tier; write `header:NAME` of a trusted proxy, or `caller`",
+                "a client chooses its own `{}`, and with it any tier; write `verified`, `jwt:CLAIM`, `header:NAME` of a trusted proxy, or `caller`",
                 part.written()
             )),
             Ok(KeyWord::Global) => Err(unknown(text, &SOURCES)),
