@@ -5,6 +5,7 @@
 
 mod alerts;
 mod approvals;
+mod audit;
 mod auth;
 mod breakers;
 mod cache;
@@ -143,6 +144,8 @@ pub struct App {
     monitors: monitors::Monitors,
     /// The ledger's thread; `None` at the end of the process.
     keeper: Mutex<Option<Keeper>>,
+    /// The audit log's thread; `None`: there is no log, or the process ends.
+    auditor: Mutex<Option<JoinHandle<()>>>,
     /// Keeps who pays for works that go on.
     works: Arc<works::WorksKeeper>,
 }
@@ -181,6 +184,7 @@ impl App {
         });
         ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;
+        let auditor = audit::keep(&shared.audit, &telemetry, &config, source.file.as_deref())?;
         let works = works::WorksKeeper::start(config.store.state_dir.as_deref(), &shared, &telemetry);
         works.stand_before(&shared.ledger);
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
@@ -260,6 +264,7 @@ impl App {
                 monitors: checked,
                 keeper: Mutex::new(Some(keeper)),
                 works,
+                auditor: Mutex::new(auditor),
             }
         });
         operator::register(&app);

@@ -30,6 +30,7 @@ pub mod status;
 pub mod upstream;
 
 pub mod alert;
+pub mod audit;
 pub mod monitor;
 pub mod sentry;
 pub mod store;

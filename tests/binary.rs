@@ -6,6 +6,8 @@ mod alerts;
 mod channels;
 #[path = "binary/dashboards.rs"]
 mod dashboards;
+#[path = "binary/audit.rs"]
+mod audit;
 #[path = "binary/edits.rs"]
 mod edits;
 #[path = "binary/incidents.rs"]

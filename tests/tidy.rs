@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["proxy"],
     &["route"],
     &["policy", "cause", "provider", "upstream", "notify", "status"],
-    &["store", "telemetry", "alert", "monitor", "sentry"],
+    &["store", "telemetry", "alert", "audit", "monitor", "sentry"],
     &["arrival", "caller", "reject", "usage", "fetch"],
     &["body", "resolve"],
     &["config", "clock", "fields", "message", "pressure"],

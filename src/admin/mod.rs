@@ -78,8 +78,24 @@ pub trait Operator: Send + Sync + 'static {
     /// Begins to count flows, or ends it: somebody looks, or nobody does.
     fn watch(&self, on: bool);
 
+    /// Is told of every change that was asked for, and of every visitor who was turned away: who, what, and whether it was done.
+    fn asked(&self, _who: &str, _what: &str, _outcome: VisitEnd) {}
+
     /// Makes a change that is already allowed. Gives the result, or why the change was not made.
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>>;
+}
+
+/// How the request for a change, or for a page that is not for everybody, ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisitEnd {
+    /// The change was made.
+    Done,
+    /// The change was not made.
+    Refused,
+    /// The configuration was shown.
+    Shown,
+    /// The visitor may not do this.
+    Forbidden,
 }
 
 /// A page of state.

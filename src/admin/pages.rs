@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{
-    About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View,
+    About, Action, Entrance, MAX_BODY, Purge, READ, Refused, Shared, View, VisitEnd,
     access::{self, Visitor},
     live::Body,
     page, scrape,
@@ -253,9 +253,13 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             Page::Ask(About::Errors) => "the stories of failures are shown",
             _ => "this page is shown",
         };
+        shared.operator.asked(visitor.who(), request.uri().path(), VisitEnd::Forbidden);
         return forbidden(shared, &visitor, role, what);
     }
     let operator = &shared.operator;
+    if page.is_confidential() {
+        operator.asked(visitor.who(), request.uri().path(), VisitEnd::Shown);
+    }
     let action = match page {
         Page::Live => return json_answer(StatusCode::OK, &json!({"status": "live"})),
         Page::Ready => {
@@ -330,8 +334,14 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
     let done = operator.act(action).await;
     match &done {
         _ if is_question => {}
-        Ok(_) => tracing::info!(action = about, who = visitor.who(), "done through the admin door"),
-        Err(_) => tracing::info!(action = about, who = visitor.who(), "refused at the admin door"),
+        Ok(_) => {
+            operator.asked(visitor.who(), &about, VisitEnd::Done);
+            tracing::info!(action = about, who = visitor.who(), "done through the admin door");
+        }
+        Err(_) => {
+            operator.asked(visitor.who(), &about, VisitEnd::Refused);
+            tracing::info!(action = about, who = visitor.who(), "refused at the admin door");
+        }
     }
     match done {
         Ok(done) => json_answer(StatusCode::OK, &done),

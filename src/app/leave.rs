@@ -151,6 +151,7 @@ impl App {
         self.alerts.courier.save().await;
         self.monitors.save().await;
         self.close_ledger(FLUSH / 2).await;
+        self.close_audit(FLUSH / 4).await;
         let left = deadline.saturating_duration_since(Instant::now()).clamp(Duration::from_millis(200), FLUSH);
         self.telemetry.clone().shutdown(left).await;
     }
@@ -160,6 +161,7 @@ impl App {
         self.until_workers_end(Instant::now() + AT_ONCE).await;
         self.works.clone().close(AT_ONCE).await;
         self.close_ledger(AT_ONCE).await;
+        self.close_audit(AT_ONCE / 2).await;
         self.telemetry.clone().shutdown(AT_ONCE / 2).await;
     }
 

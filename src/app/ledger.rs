@@ -145,11 +145,14 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
                 let in_works = app.works.erase(&name.0).map_err(Refused::Conflict)?;
                 // Files of processes that live are theirs: this process cannot look into them.
                 let others = ledger.state().others;
-                match in_ledger || in_spend || in_errors || in_works {
+                let in_audit = app.erase_from_audit(&name.0).map_err(Refused::Conflict)?;
+                match in_ledger || in_spend || in_errors || in_works || in_audit {
                     true => {
                         Ok(json!({"erased": true, "ledgers_of_other_processes": others, "each_replica": app.shared.works.is_in_redis()}))
                     }
-                    false => Err(Refused::NotFound("neither the ledger nor the last failures have a caller of this name".to_owned())),
+                    false => Err(Refused::NotFound(
+                        "neither the ledger nor the last failures nor the audit log have a caller of this name".to_owned(),
+                    )),
                 }
             }
             Action::Snapshot(to) => Ok(json!({"file": to, "bytes": ledger.snapshot(&to).map_err(failed)?})),

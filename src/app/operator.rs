@@ -9,12 +9,12 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    App, Phase, alerts, approvals, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload, targets,
-    terms::applied, warm,
+    App, Phase, alerts, approvals, audit, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload,
+    targets, terms::applied, warm,
 };
 use crate::{
     admin::{
-        About, Action, Dependency, Health, Operator, Refused, State, View,
+        About, Action, Dependency, Health, Operator, Refused, State, View, VisitEnd,
         live::{Minutes, Numbers, PAST},
     },
     arrival::Door,
@@ -60,6 +60,7 @@ pub fn register(app: &Arc<App>) {
         all.map(|(kind, n)| (vec![kind.to_owned()], n as f64)).into()
     });
     asks(Family::BackgroundUnderWay, |app| vec![(Vec::new(), app.shared.works.under_way() as f64)]);
+    audit::register(app);
     cache::register(app);
     certificates::register(app);
     ledger::register(app);
@@ -168,6 +169,12 @@ impl Operator for Desk {
         }
     }
 
+    fn asked(&self, who: &str, what: &str, outcome: VisitEnd) {
+        if let Some(app) = self.0.upgrade() {
+            audit::asked(&app.shared.audit, who, what, outcome);
+        }
+    }
+
     fn act(&self, action: Action) -> Pin<Box<dyn Future<Output = Result<Value, Refused>> + Send + '_>> {
         let app = self.0.upgrade().ok_or_else(|| Refused::Conflict("the process is ending".into()));
         Box::pin(async move { act(app?, action).await })
@@ -209,6 +216,7 @@ fn dependencies(app: &App, now: Instant) -> Vec<Dependency> {
         .chain([ledger::dependency(app)])
         .chain(certificates::health(&live.config, app.shared.clock.wall()))
         .chain(limits::health(app))
+        .chain(audit::dependency(app))
         .chain(memory::dependency(&app.shared.pressure))
         .chain([reload::dependency(app)])
         .collect()

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{App, certificates};
+use super::{App, audit, certificates};
 use crate::{
     admin::{Dependency, State},
     clock::unix,
@@ -60,6 +60,8 @@ impl LastReload {
 struct Checked {
     live: Arc<Live>,
     doors: certificates::Ready,
+    /// The hash of the file's text.
+    text: Option<String>,
 }
 
 impl App {
@@ -88,6 +90,7 @@ impl App {
             }
             Err(why) => {
                 counter("refused").inc();
+                audit::refused(&self.shared.audit, &why.to_string());
                 self.last_reload.lock().refused = Some(why.to_string());
                 tracing::error!("the configuration was not reloaded, the running one is kept:\n{why}");
             }
@@ -114,7 +117,10 @@ impl App {
         self.prepare(reloading, &fresh).await;
         checked.doors.apply(&self.terminators);
         certificates::say(&fresh.config, self.shared.clock.wall());
-        reloading.old.push(Live::put_to_work(fresh, &self.live, &self.shared, self.telemetry.metrics()));
+        let (now, generation) = (fresh.config.clone(), fresh.generation);
+        let before = Live::put_to_work(fresh, &self.live, &self.shared, self.telemetry.metrics());
+        audit::reloaded(&self.shared.audit, &before.config, (&now, generation), checked.text);
+        reloading.old.push(before);
         Ok(true)
     }
 
@@ -151,7 +157,7 @@ impl App {
             return Err(format!("{what} cannot change while running; it needs a restart"));
         }
         let live = Arc::new(Live::new(running.generation + 1, config.clone(), &self.shared)?);
-        Ok(Checked { live, doors: certificates::prepare(config)? })
+        Ok(Checked { live, doors: certificates::prepare(config)?, text: audit::text_hash(self.source.file.as_deref()) })
     }
 
     fn check_config(&self, config: Config) -> Result<Checked, String> {
@@ -210,6 +216,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     }
     if running.store.state_dir != wanted.store.state_dir || running.store.ledger != wanted.store.ledger {
         return Some("the ledger");
+    }
+    if running.audit != wanted.audit {
+        return Some("the audit log");
     }
     None
 }

@@ -3,6 +3,7 @@
 mod advise;
 mod alerts;
 mod approve;
+mod audit;
 pub mod check;
 pub mod client;
 mod config;
@@ -86,6 +87,8 @@ enum Verb {
     Approve(approve::ApproveArgs),
     /// Show the incidents and channels of a running proxy, or send a test to a channel.
     Alerts(alerts::AlertsArgs),
+    /// Verify the audit log of a proxy, or show its last lines.
+    Audit(audit::AuditArgs),
     /// Print the JSON Schema of proxy.yaml, for editors.
     Schema,
     /// Print the reference in Markdown: every key of proxy.yaml with its values and default, and how each model path is billed.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
         Verb::Approve(args) => common.tell(block_on(approve::approve(&common, args))),
         Verb::Alerts(args) => common.tell(block_on(alerts::alerts(&common, args))),
+        Verb::Audit(args) => common.tell(audit::said(&args)),
         Verb::Schema => {
             let schema = schema::json_schema();
             let text = format!("{schema:#}\n");

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Origin, Policies,
-    block::{admin, alerts, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
+    block::{admin, alerts, audit, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -91,11 +91,13 @@ impl<'a> Build<'a> {
         let telemetry = telemetry::build(self, root.telemetry);
         let shutdown = shutdown::build(self, &root.shutdown);
         let alerts = alerts::build(self, root.alerts);
+        let audit = audit::build(self, root.audit, store.state_dir.is_some());
         let monitors = monitors::build(self, root.monitors, inbound.as_ref(), outbound.as_ref());
         let status_page = status_page::page(self, root.status_page, inbound.as_ref());
         let sentry = sentry::build(self, root.sentry);
         let config = Config {
             alerts,
+            audit,
             sentry,
             monitors,
             status_page,

@@ -52,6 +52,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// What is watched, and who is told. `None`: nothing is watched.
     pub alerts: Option<Alerts>,
+    /// The log of what matters for security. `None`: there is none.
+    pub audit: Option<Audit>,
     /// What is checked. `None`: nothing.
     pub monitors: Option<Vec<Monitor>>,
     /// Where failures are reported. `None`: nowhere.

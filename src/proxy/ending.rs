@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     ask::{Ask, Origin},
-    enter,
+    audited, enter,
     exchange::AnswerNotes,
     model::ModelCall,
     payer::{Charge, Charged, Payer},
@@ -58,6 +58,7 @@ impl Ending {
         if self.ask.proxy.shared.hits.is_on() {
             strike(self);
         }
+        audited::note(self);
         if let Some(span) = span {
             end_span(self, span);
         }

@@ -6,6 +6,7 @@
 pub mod acts;
 pub mod ask;
 pub mod attempt;
+mod audited;
 mod auth;
 pub mod bill;
 pub mod book;

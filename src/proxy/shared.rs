@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{book::Book, files::Files, spend::Spend};
 use crate::{
     alert::Hits,
+    audit::Audit,
     body::room::BodyBudget,
     cause::Causes,
     clock::Clock,
@@ -74,6 +75,8 @@ pub struct Shared {
     pub spend: Spend,
     /// The books: sums by time, caller, route, provider and model.
     pub ledger: Ledger,
+    /// The log of what matters for security.
+    pub audit: Arc<Audit>,
     /// The status page, as it was last rendered.
     pub status: Arc<ArcSwap<Site>>,
     /// Failed exchanges of late, while alerts want to know.
@@ -121,6 +124,7 @@ impl Shared {
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
+            audit: Arc::new(Audit::new(clock)),
             status: Arc::default(),
             hits: Hits::default(),
             refreshes: Gauge::default(),

@@ -9,9 +9,14 @@ pub mod metrics;
 pub mod otlp;
 pub mod trace;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::runtime::Handle;
+use tracing::Level;
 
 pub use log::{end_process_log, init_process_log, say_repeats};
 pub use otlp::Tracer;
@@ -23,7 +28,11 @@ use crate::{
 };
 use failures::Failures;
 use flows::{Flows, WorkerFlows};
-use log::{Log, Output, WorkerLog, lines_lost, send_process_log, standard_output};
+use log::{
+    Log, Output, WorkerLog, lines_lost,
+    queue::{LineKind, LogLine},
+    send_process_log, standard_output,
+};
 use metrics::{Family, Metrics, WorkerMetrics};
 use otlp::{Otlp, OtlpError};
 use trace::Sampler;
@@ -135,6 +144,13 @@ impl Telemetry {
     /// Who talks to whom, while somebody looks.
     pub fn flows(&self) -> &Flows {
         &self.flows
+    }
+
+    /// Sends a line of the audit log to the collector, if logs go there.
+    pub fn audited(&self, at: SystemTime, line: &str) {
+        if let Some(lines) = self.otlp.as_ref().and_then(|otlp| otlp.lines.as_ref()) {
+            lines.push(LogLine { kind: LineKind::Audit, at, level: Level::INFO, trace: None, json: line.as_bytes().into() });
+        }
     }
 
     /// Exports and writes what is left; takes at most `within` (and a moment for the log). Works on any runtime with time, also

@@ -178,6 +178,8 @@ fn every_verb_says_one_document_of_json() {
     assert_eq!(said(&["key", "list", "--file", &keys, "--json"], true)["keys"][0]["scopes"][0], "read");
     assert_eq!(said(&["key", "revoke", "web", "--file", &keys, "--json"], true)["revoked"], "web");
     said(&["key", "revoke", "web", "--file", &keys, "--json"], false);
+    said(&["audit", "verify", "--config", &home.text("proxy.yaml"), "--json"], false);
+    said(&["audit", "show", "--dir", &home.text("nowhere"), "--json"], false);
     assert_eq!(said(&["demo", "--once", "--json"], true)["as_expected"], true);
     mock();
     // The process log is JSON whatever is asked; so is what ends it.
@@ -211,6 +213,7 @@ fn every_verb_says_one_document_of_json() {
         "breaker",
         "approve",
         "alerts",
+        "audit",
         "schema",
         "reference",
     ];

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::super::{App, certificates};
+use super::super::{App, audit, certificates};
 use crate::{
     alert::{Counts, Facts, Gauge, Route, Standing, Totals},
     clock::{Instant, unix},
@@ -146,6 +146,9 @@ fn standing(app: &App, now: Instant, out: &mut Vec<Standing>) {
     if let Some(trouble) = app.shared.ledger.state().trouble {
         let says = format!("the ledger cannot be written: {trouble}");
         out.push(Standing { of: Measure::Ledger, subject: "ledger".into(), says, most: None });
+    }
+    if let Some(says) = audit::trouble(app) {
+        out.push(Standing { of: Measure::Audit, subject: "audit".into(), says, most: None });
     }
     if let Some(why) = &app.last_reload.lock().refused {
         let first = why.lines().next().unwrap_or_default();

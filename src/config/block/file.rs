@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{admin, alerts, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry};
+use super::{admin, alerts, audit, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry};
 use crate::config::{
     scalars::{Bytes, Count, OrOff, W},
     schema::{
@@ -22,6 +22,7 @@ pub(in crate::config) struct Written {
     pub(in crate::config) telemetry: telemetry::Written,
     pub(in crate::config) shutdown: shutdown::Written,
     pub(in crate::config) alerts: Option<alerts::Written>,
+    pub(in crate::config) audit: Option<audit::Written>,
     pub(in crate::config) monitors: Option<Pairs<monitors::WrittenOrOff>>,
     pub(in crate::config) status_page: Option<status_page::Written>,
     pub(in crate::config) sentry: Option<sentry::Written>,
@@ -41,6 +42,7 @@ pub(in crate::config) static TABLE: Table = Table::new(
         Key::new("store", Kind::Table(&store::TABLE), "Shared state of cache and limits.").default("{}").eg("{memory: 64MiB}"),
         Key::new("telemetry", Kind::Table(&telemetry::TABLE), "Logs, traces, metrics.").default("{}"),
         Key::new("alerts", Kind::Table(&alerts::TABLE), "Tells somebody when it matters.").eg("{}"),
+        Key::new("audit", Kind::Table(&audit::TABLE), "A log of what matters for security, which shows when it was changed.").eg("{}"),
         monitors::ROW,
         Key::new("status_page", Kind::Table(&status_page::TABLE), "A public page of what `monitors` found out.")
             .eg("{listen: 0.0.0.0:9903}"),

@@ -28,6 +28,8 @@ pub(in crate::telemetry) enum LineKind {
     Access,
     /// The process log.
     Process,
+    /// The audit log.
+    Audit,
 }
 
 /// A line for a collector.

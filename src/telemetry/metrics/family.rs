@@ -237,6 +237,10 @@ families! {
     LedgerLastCommit = Gauge, One, "outrigger_ledger_last_commit_timestamp_seconds", [], "When the ledger was last written, in seconds since 1970.";
     LedgerNames = Gauge, One, "outrigger_ledger_names", ["dimension"], "Names that the ledger tells apart.";
     LedgerOther = Counter, One, "outrigger_ledger_other_calls_total", ["dimension"], "Calls that count as `other`, because there are too many names.";
+    AuditUp = Gauge, One, "outrigger_audit_up", [], "Whether the audit log can be written, and was whole when it was last opened: 1 or 0.";
+    AuditLines = Counter, One, "outrigger_audit_lines_total", [], "Lines of the audit log.";
+    AuditLost = Counter, One, "outrigger_audit_lost_total", [], "Incidents that have no line in the audit log: it could not be written for too long.";
+    AuditWaiting = Gauge, One, "outrigger_audit_waiting_incidents", [], "Incidents that wait for their line in the audit log.";
     Connections = Gauge, One, "outrigger_connections", ["door"], "Open client connections.";
     AcceptErrors = Counter, One, "outrigger_accept_errors_total", ["door"], "Connections that could not be accepted (out of descriptors, for one).";
     TlsHandshakes = Counter, One, "outrigger_tls_handshakes_total", ["door", "outcome"], "Handshakes with clients: ok, failed, timeout, or clear_text (the client did not speak TLS).";

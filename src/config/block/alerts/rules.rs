@@ -115,6 +115,7 @@ measures! {
     Certificate = "certificate", Time, false, [None, Some(14.0 * DAY), Some(3.0 * DAY)], 0, "Time until a listener's certificate expires.";
     Redis = "redis", Time, true, [None, Some(5.0), Some(600.0)], 0, "Time for which Redis has not answered.";
     Ledger = "ledger", Time, true, [None, Some(5.0), Some(600.0)], 0, "Time for which the ledger cannot be written.";
+    Audit = "audit", Time, true, [None, Some(5.0), Some(600.0)], 0, "Time for which the audit log cannot be written, or has been known to be changed.";
     Reload = "reload", Time, true, [None, Some(0.0), None], 0, "Time for which the configuration on disk has been refused.";
     Dropped = "dropped", Number, true, [None, Some(1.0), None], 0, "Log lines, spans and notices that were lost in the last minute.";
     Monitor = "monitor", Time, true, [None, Some(0.0), Some(0.0)], 0, "Time for which a monitor has been down; a slow one is a warning at most.";
@@ -238,6 +239,7 @@ const MEASURE: Kind = Kind::Scalar(&Scalar::new::<MeasureWord>(
         "certificate",
         "redis",
         "ledger",
+        "audit",
         "reload",
         "dropped",
         "monitor",
