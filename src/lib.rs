@@ -3,7 +3,7 @@
 //! # The way of a request
 //!
 //! ```text
-//! accept -> arrival -> route (path; then operation and model) -> access, cors, auth, csrf
+//! accept -> arrival -> route (path; then operation and model) -> access, cors, auth, csrf, validate
 //!        -> limits that count every request -> redirect, respond -> cache: hit? -> limits that count only misses
 //!        -> for each target (fallback): for each try (retry): breaker permit -> timeout -> upstream
 //!        -> tap: usage, first token, cache fill -> dress -> compression -> the last byte: settle, metrics, span, log

@@ -3,6 +3,8 @@
 //! A reject is not an upstream's own error. Metrics, retry and the caller tell them apart by `Proxy-Status` (RFC 9209) and by
 //! the `reason` in the body.
 
+mod coded;
+mod invalid;
 mod limited;
 mod unproved;
 
@@ -17,6 +19,8 @@ use crate::{
     message::Response,
 };
 
+pub use coded::Coded;
+pub use invalid::{Invalid, InvalidFault, Violation};
 pub use limited::{Limited, Why};
 pub use unproved::{ProofFault, Unproved};
 
@@ -45,6 +49,8 @@ pub enum Reject {
     },
     /// `auth`: the request has not proved what its route asks for.
     Unproved(Box<Unproved>),
+    /// `validate`: the request is not as its route says.
+    Invalid(Box<Invalid>),
     /// The method is not proxied (CONNECT, TRACE).
     MethodNotAllowed,
     /// The request came from the proxy itself.
@@ -123,17 +129,6 @@ impl GatePolicy {
     }
 }
 
-/// Why a body in a content coding cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Coded {
-    /// A coding that the proxy cannot decode, as `Content-Encoding` names it.
-    Unknown(Box<str>),
-    /// The body is not in the coding that it names, or it is cut.
-    Broken,
-    /// The decoded text has more than this number of bytes.
-    TooLarge(u64),
-}
-
 /// A fault between the proxy and a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -200,6 +195,7 @@ impl Reject {
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
             Self::Unproved(unproved) => unproved.fault.status(),
+            Self::Invalid(invalid) => invalid.fault.status(),
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::BodyTooLarge(_) | Self::BodyCoded(Coded::TooLarge(_)) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -228,6 +224,7 @@ impl Reject {
             Self::Gate { policy: GatePolicy::Cors, .. } => "cors_refused",
             Self::Gate { policy: GatePolicy::Csrf, .. } => "csrf_refused",
             Self::Unproved(unproved) => unproved.fault.reason(),
+            Self::Invalid(invalid) => invalid.fault.reason(),
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Loop => "loop",
             Self::BodyTooLarge(_) => "body_too_large",
@@ -273,6 +270,7 @@ impl Reject {
             | Self::BodyBroken(_)
             | Self::BodyTooLarge(_)
             | Self::BodyCoded(_)
+            | Self::Invalid(_)
             | Self::MethodNotAllowed => "http_request_error",
             Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Gate { .. } | Self::Unproved(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => {
@@ -305,6 +303,7 @@ impl Reject {
             }
             Self::Gate { why, .. } | Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
             Self::Unproved(unproved) => unproved.why.to_string(),
+            Self::Invalid(invalid) => invalid.detail(),
             Self::Unreadable(refusal) => refusal.text().into(),
             Self::Stopping => "the proxy is shutting down and cannot wait for this answer (shutdown.deadline)".into(),
             Self::MethodNotAllowed => "this method is not proxied".into(),
@@ -410,6 +409,9 @@ impl Reject {
             "detail": self.detail(),
             "reason": self.reason(),
         });
+        if let Self::Invalid(invalid) = self {
+            invalid.add_to(&mut problem);
+        }
         if let Some(id) = request_id {
             problem["request_id"] = id.into();
         }
@@ -466,26 +468,16 @@ impl Reject {
         }
         match self {
             Self::Limited(limited) => headers.extend(&limited.headers),
+            Self::Invalid(invalid) => {
+                // RFC 9110 section 15.5.6.
+                if let InvalidFault::Method(allowed) = &invalid.fault {
+                    headers.insert("allow", allowed);
+                }
+            }
             Self::Unproved(unproved) => unproved.challenges.iter().for_each(|one| headers.append(Id::WwwAuthenticate, one)),
             _ => {}
         }
         response
-    }
-}
-
-impl Coded {
-    fn detail(&self) -> String {
-        match self {
-            Self::Unknown(name) => format!(
-                "a policy of this route must read the body, and its content coding `{name}` is unknown: send it as gzip, deflate, zstd or br, or without a coding"
-            ),
-            Self::Broken => "a policy of this route must read the body, and it is not what its Content-Encoding says, or it is cut: \
-                             send it again, or without a coding"
-                .into(),
-            Self::TooLarge(most) => format!(
-                "a policy of this route must read the body, and its decoded text has more than {most} bytes: send it without a coding, send less, or raise bounds.max_body"
-            ),
-        }
     }
 }
 

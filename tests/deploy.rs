@@ -138,7 +138,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 22] = [
+const DOCUMENTS: [&str; 23] = [
     "../README.md",
     "guide/alerts.md",
     "guide/attribution.md",
@@ -154,6 +154,7 @@ const DOCUMENTS: [&str; 22] = [
     "guide/redis.md",
     "guide/targets.md",
     "guide/telemetry.md",
+    "guide/validate.md",
     "guide/web.md",
     "runbooks/alerts.md",
     "runbooks/deploy.md",

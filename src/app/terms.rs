@@ -1,6 +1,7 @@
 //! Policies in words and numbers for a person: those of a route, or those that apply to one request.
 
 mod auth;
+mod validate;
 
 use std::{
     fmt::{self, Display},
@@ -107,6 +108,9 @@ pub fn applied(
     }
     if let Some(policy) = &policies.csrf {
         add("csrf", policy.mode, csrf_terms(policy));
+    }
+    if let Some(policy) = &policies.validate {
+        add("validate", policy.mode, validate::terms(policy));
     }
     if let Some(policy) = &policies.headers {
         add("headers", policy.mode, headers_terms(policy));

@@ -20,6 +20,7 @@ mod respond;
 mod retry;
 mod rewrite;
 mod timeouts;
+mod validate;
 
 use std::{fmt, sync::Arc};
 
@@ -40,6 +41,7 @@ pub use respond::StaticAnswer;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
 pub use rewrite::Rewrite;
 pub use timeouts::Timeouts;
+pub use validate::{BodyTerms, Documented, Found, OpenApi, Parameter, ParameterPlace, Schema, SchemaFault, Undocumented, Validate};
 
 use super::{
     Config, Match, Provider,
@@ -112,6 +114,8 @@ policies! {
     auth: Option<Auth>,
     /// Requests that pages of other origins may not make.
     csrf: Option<Csrf>,
+    /// What a request may look like.
+    validate: Option<Validate>,
     /// Fields of requests and answers.
     headers: Option<Headers>,
     /// Limits of the route. The limits of a door come first and stand in the door.
@@ -140,7 +144,6 @@ policies! {
 
 /// Policies that the design names and this version does not have.
 pub(super) const PLANNED: &[Advice] = &[
-    ("validate", NOT_YET),
     ("queue", "a limit holds requests in line: write `limits: [{key: caller, concurrency: 5, queue: {max: 100, wait: 10s}}]`"),
     ("concurrency", "it is a limit: write `limits: [{key: caller, concurrency: 5}]`"),
 ];

@@ -20,3 +20,4 @@ pub mod retry;
 pub mod rewrite;
 pub mod timeout;
 pub mod turns;
+pub mod validate;

@@ -33,6 +33,7 @@ fn event(reason: &str) -> Option<&'static str> {
         "auth_missing" | "auth_invalid" | "auth_insufficient" | "auth_slowed" | "auth_unknown" => "auth.refused",
         "cors_refused" => "cors.refused",
         "csrf_refused" => "csrf.refused",
+        "invalid_method" | "undocumented" | "invalid_type" | "invalid_size" | "invalid_json" | "invalid_content" => "validate.refused",
         "misdirected" => "host.refused",
         _ => return None,
     })

@@ -63,16 +63,17 @@ impl Live {
     }
 }
 
-/// The series of `cors` and `csrf` on a route.
+/// The series of `cors`, `csrf` and `validate` on a route.
 fn gate(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) {
     let modes = [
-        (GatePolicy::Cors, "cors_refused", route.policies.cors.as_ref().map(|cors| cors.mode)),
-        (GatePolicy::Csrf, "csrf_refused", route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
+        (GatePolicy::Cors.as_str(), "cors_refused", route.policies.cors.as_ref().map(|cors| cors.mode)),
+        (GatePolicy::Csrf.as_str(), "csrf_refused", route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
+        ("validate", "invalid_content", route.policies.validate.as_ref().map(|validate| validate.mode)),
     ];
     for (policy, reason, mode) in modes {
         match mode {
             Some(Mode::Enforce) => drop(metrics.counter(Family::Rejects, &[door.as_str(), &route.name, reason])),
-            Some(Mode::Observe) => drop(metrics.counter(Family::GateObserved, &[door.as_str(), &route.name, policy.as_str()])),
+            Some(Mode::Observe) => drop(metrics.counter(Family::GateObserved, &[door.as_str(), &route.name, policy])),
             None => {}
         }
     }

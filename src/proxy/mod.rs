@@ -50,6 +50,7 @@ mod steps;
 mod strip;
 mod timing;
 pub mod tunnel;
+mod validated;
 pub mod warm;
 mod worth;
 
@@ -188,7 +189,7 @@ impl Proxy {
         let body = self.bound_upload(&ask, door, body)?;
         // Route before every policy: the route has the policies. Outbound the model decides too, so the body may be read first.
         let mut speaker = None;
-        let mut body = match arrival.door {
+        let body = match arrival.door {
             Door::Inbound => {
                 let (at, pages) = route_inbound(door, arrival)?;
                 ask.routed(at);
@@ -199,10 +200,11 @@ impl Proxy {
         };
         let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
 
-        // The gate before every policy that counts: what it refuses uses up no limit, and preflights are the browser's own.
+        // The gate and `validate` before every policy that counts: what they refuse uses up no limit, and preflights are the browser's own.
         if let Some(response) = gate::pass(exchange, &route.policies, speaker).await? {
             return Ok(Served::Response(response, TimeBounds::default()));
         }
+        let mut body = validated::pass(exchange, door, body).await?;
         // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
         exchange.trace(door);

@@ -18,11 +18,13 @@ use crate::{
 /// Largest body that is read first if the door sets no `max_body`.
 const MAX_READ: u64 = 32 << 20;
 
-const TOO_LARGE: &str = "request body too large";
-const NO_ROOM: &str = "no room for the request body";
+/// Why a body was not read: it is too large.
+pub(super) const TOO_LARGE: &str = "request body too large";
+/// Why a body was not read: the budget is full.
+pub(super) const NO_ROOM: &str = "no room for the request body";
 
 /// The largest body that is read first at `door`, and the largest text of one in a content coding.
-fn most(door: &LiveDoor) -> u64 {
+pub(super) fn most(door: &LiveDoor) -> u64 {
     door.bounds.max_body.unwrap_or(MAX_READ).min(MAX_READ)
 }
 
@@ -44,7 +46,8 @@ pub fn text_of(ask: &Ask, door: &LiveDoor, body: &[u8]) -> Result<Option<Bytes>,
     }
 }
 
-fn no_room() -> Reject {
+/// The refusal where the budget is full.
+pub(super) fn no_room() -> Reject {
     Reject::Overloaded("request bodies in flight fill the process's budget (body_budget)".into())
 }
 

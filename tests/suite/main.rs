@@ -122,6 +122,10 @@ mod memory;
 /// Policies that only look.
 mod observe;
 
+/// Requests that are not as their route says.
+mod json_schema;
+mod validate;
+
 /// Metrics, the access log, traces.
 mod telemetry;
 
