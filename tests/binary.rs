@@ -2,12 +2,12 @@
 
 #[path = "binary/alerts.rs"]
 mod alerts;
+#[path = "binary/audit.rs"]
+mod audit;
 #[path = "binary/channels.rs"]
 mod channels;
 #[path = "binary/dashboards.rs"]
 mod dashboards;
-#[path = "binary/audit.rs"]
-mod audit;
 #[path = "binary/edits.rs"]
 mod edits;
 #[path = "binary/incidents.rs"]

@@ -1,5 +1,6 @@
 //! Policies in words and numbers for a person: those of a route, or those that apply to one request.
 
+mod access;
 mod auth;
 mod validate;
 
@@ -14,11 +15,11 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Access, Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Compress, Config, Cookies, Cors, Csrf, Fallback, Glob, Headers,
-        KeyPart, Limit, Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Compress, Config, Cookies, Cors, Csrf, Fallback, Glob, Headers, KeyPart,
+        Limit, Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
-    policy::{access, preflight, rewrite},
+    policy::{preflight, rewrite},
     provider::Prices,
     proxy::cache_key::{Asked, part_of},
 };
@@ -98,7 +99,7 @@ pub fn applied(
     let mut all = Vec::new();
     let mut add = |policy, mode: Mode, terms| all.push(Applied { policy, mode: word(mode), terms });
     if let Some(policy) = &policies.access {
-        add("access", policy.mode, access_terms(policy, asked));
+        add("access", policy.mode, access::terms(policy, asked));
     }
     if let Some(policy) = &policies.cors {
         add("cors", policy.mode, cors_terms(policy, asked));
@@ -171,22 +172,6 @@ fn word(mode: Mode) -> &'static str {
         Mode::Enforce => "enforce",
         Mode::Observe => "observe",
     }
-}
-
-fn access_terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
-    let list = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let mut terms = Terms::default();
-    if !policy.allow.is_empty() {
-        terms.add("allow", list(&policy.allow));
-    }
-    if !policy.deny.is_empty() {
-        terms.add("deny", list(&policy.deny));
-    }
-    if let Some(asked) = asked {
-        let word = if access::allows(policy, asked.arrival.client) { "is let in" } else { "is refused" };
-        terms.add("this address", word);
-    }
-    terms
 }
 
 fn cors_terms(policy: &Cors, asked: Option<&Asked<'_>>) -> Terms {

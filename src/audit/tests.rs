@@ -122,11 +122,12 @@ fn every_other_order_and_every_cut_is_found_and_the_line_is_named() {
             assert!(!try_with(&doubled).is_whole(), "line {} once more at {}", at + 1, to + 1);
         }
         let mut foreign = lines.clone();
-        foreign[at] = strangers[at];
+        let stranger = *strangers.get(at).expect("as many lines");
+        foreign[at] = stranger;
         let found = try_with(&foreign);
         assert!(!found.is_whole(), "line {} of another log", at + 1);
         foreign = lines.clone();
-        foreign.insert(at, strangers[at]);
+        foreign.insert(at, stranger);
         assert!(!try_with(&foreign).is_whole(), "line {} of another log put in", at + 1);
     }
     for end in 0..whole.len() {

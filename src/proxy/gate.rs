@@ -5,7 +5,7 @@
 
 use http::{Method, StatusCode, header};
 
-use super::{NOT_LET_IN, ask::Ask, auth, exchange::Exchange};
+use super::{ask::Ask, auth, exchange::Exchange};
 use crate::{
     arrival::Arrival,
     body::Body,
@@ -79,11 +79,12 @@ pub async fn pass(
 ) -> Result<Option<Response<Body>>, Reject> {
     let arrival = &exchange.ask.arrival;
     // The address before every other step: who is not let in uses up no limit, and learns nothing.
-    if !access::lets_in(policies.access.as_ref(), arrival.client) {
-        return Err(Reject::Forbidden(NOT_LET_IN.into()));
+    if let Some(why) = access::turns_away(policies.access.as_ref(), arrival) {
+        return Err(Reject::Forbidden(why.into()));
     }
-    if access::would_refuse(policies.access.as_ref(), arrival.client) {
+    if access::would_refuse(policies.access.as_ref(), arrival) {
         exchange.ask.cells().policies.access_observed();
+        name_in(&mut exchange.answer.would_refuse, "access");
     }
     if let Some((at, pages)) = speaker {
         match (preflight_fields(pages, arrival), answers(pages)) {
@@ -136,7 +137,11 @@ pub fn dressing(ask: &Ask) -> Option<&Cors> {
 /// Notes that a policy of the route at `at` would have refused the request.
 pub(super) fn observed(exchange: &mut Exchange, at: usize, policy: &'static str) {
     exchange.ask.worker.route(exchange.ask.door(), at).policies.gate_observed(policy);
-    let names = &mut exchange.answer.would_refuse;
+    name_in(&mut exchange.answer.would_refuse, policy);
+}
+
+/// Adds a policy to the names of those that would have refused.
+fn name_in(names: &mut String, policy: &str) {
     if !names.is_empty() {
         names.push(' ');
     }

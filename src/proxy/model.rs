@@ -1,7 +1,6 @@
 //! Outbound: the model call of a request, from its provider to the usage of its answer.
 
 use std::{
-    net::IpAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
@@ -219,7 +218,7 @@ pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> 
 /// Reads the body, and its facts into `call`. Gives the bytes as they came.
 async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Bytes, Reject> {
     let arrival = &ask.arrival;
-    if !lets_in(door, &query(arrival, call), arrival.client) {
+    if !lets_in(door, &query(arrival, call), arrival) {
         return Err(Reject::Forbidden(NOT_LET_IN.into()));
     }
     auth::before_body(ask, possible(door, &query(arrival, call)))?;
@@ -286,8 +285,8 @@ fn counts(set: &LimitSet) -> bool {
 }
 
 /// Whether one of the call's possible routes lets its address in. If none does, the body need not be read.
-fn lets_in(door: &LiveDoor, query: &Query<'_>, client: IpAddr) -> bool {
-    possible(door, query).any(|route| access::lets_in(route.policies.access.as_ref(), client))
+fn lets_in(door: &LiveDoor, query: &Query<'_>, arrival: &Arrival) -> bool {
+    possible(door, query).any(|route| access::turns_away(route.policies.access.as_ref(), arrival).is_none())
 }
 
 /// The routes that may answer the call, as far as it is understood.

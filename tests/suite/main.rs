@@ -122,6 +122,9 @@ mod memory;
 /// Policies that only look.
 mod observe;
 
+/// Who may come in: files, countries, programs.
+mod access;
+
 /// Requests that are not as their route says.
 mod json_schema;
 mod validate;

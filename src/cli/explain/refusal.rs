@@ -14,7 +14,6 @@ use crate::{
     },
     provider::{Billed, Prices, batch, expected_usage},
     proxy::{
-        NOT_LET_IN,
         cache_key::{Asked, AskedCall},
         cached::asked_ttl,
         demands::{BATCH, Refuses, unmetered},
@@ -48,8 +47,8 @@ pub fn before_route(arrival: &Arrival, config: &Config) -> Result<(), Reject> {
 
 /// The refusal by the route's policies or the target's URL, in the order of the proxy. `preflight`: the route answers this preflight.
 pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, preflight: bool, config: &Config) -> Option<Reject> {
-    if !access::lets_in(policies.access.as_ref(), asked.arrival.client) {
-        return Some(Reject::Forbidden(NOT_LET_IN.into()));
+    if let Some(why) = access::turns_away(policies.access.as_ref(), asked.arrival) {
+        return Some(Reject::Forbidden(why.into()));
     }
     if let Some(refusal) = gate(policies, preflight, asked.arrival) {
         return Some(refusal);

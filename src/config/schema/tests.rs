@@ -17,11 +17,14 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 42] = [
+const APART: [(&str, &str); 45] = [
     ("proxy.yaml", "audit"),
     ("validate", "schema"),
     ("validate", "query"),
     ("validate", "openapi"),
+    ("access", "allow_files"),
+    ("access", "deny_files"),
+    ("access", "countries"),
     ("inbound route", "auth"),
     ("outbound route", "auth"),
     ("inbound.defaults", "auth"),

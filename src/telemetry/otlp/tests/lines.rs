@@ -186,3 +186,15 @@ async fn what_a_collector_refuses_for_good_and_what_finds_no_room_is_counted() {
     assert!(otlp.shutdown(soon()).await);
     assert_eq!(exports(&metrics, "logs", "dropped"), 3, "what is left at the end is lost, and counted");
 }
+
+#[tokio::test]
+async fn a_line_of_the_audit_log_arrives_byte_for_byte() {
+    let collector = Collector::default();
+    let (telemetry, _) = start(&collector, SentLogs::Access).await;
+    let line = r#"{"seq":7,"time":"2026-12-01T00:00:00.000Z","event":"auth.refused","caller":"ab12","prev":"00","hash":"ff"}"#;
+    telemetry.audited(UNIX_EPOCH, line);
+    assert!(telemetry.shutdown(Duration::from_secs(20)).await);
+    let arrived = &lines(&collector)[0];
+    let event = text(&arrived.attributes, "outrigger.event");
+    assert_eq!((said(arrived).as_str(), arrived.event_name.as_str(), event.as_str()), (line, "outrigger.audit", "auth.refused"));
+}
