@@ -230,10 +230,9 @@ impl Walk<'_> {
             // What stood before the first line is looked at in the end.
             _ if first => {}
             None => {}
-            Some((before, hash)) if seq == before + 1 => {
-                if line.prev != hash {
-                    self.verdict.fault(path, nth, format!("line {seq} does not follow line {before} as it stands here"));
-                }
+            Some((before, hash)) if seq == before + 1 && line.prev == hash => {}
+            Some((before, _)) if seq == before + 1 => {
+                self.verdict.fault(path, nth, format!("line {seq} does not follow line {before} as it stands here"));
             }
             Some((before, _)) if seq > before + 1 => {
                 let missing = seq - before - 1;
