@@ -8,8 +8,8 @@ use super::{
     yaml,
 };
 
-/// There only where a store is configured; an alert on a gauge misses nothing before.
-const SOMETIMES: [&str; 1] = ["outrigger_store_up"];
+/// There only where a store, or the audit log, is configured; an alert on a gauge misses nothing before.
+const SOMETIMES: [&str; 2] = ["outrigger_store_up", "outrigger_audit_up"];
 
 const RULES: &str = "deploy/prometheus/rules.yml";
 const PANELS: &str = "deploy/grafana/dashboards/outrigger.json";
