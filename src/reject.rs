@@ -4,6 +4,7 @@
 //! the `reason` in the body.
 
 mod coded;
+mod gate;
 mod invalid;
 mod limited;
 mod unproved;
@@ -20,6 +21,7 @@ use crate::{
 };
 
 pub use coded::Coded;
+pub use gate::GatePolicy;
 pub use invalid::{Invalid, InvalidFault, Violation};
 pub use limited::{Limited, Why};
 pub use unproved::{ProofFault, Unproved};
@@ -109,24 +111,6 @@ pub enum Reject {
     NotCached,
     /// A fault of the proxy itself.
     Internal(Cow<'static, str>),
-}
-
-/// A policy of the gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum GatePolicy {
-    Cors,
-    Csrf,
-}
-
-impl GatePolicy {
-    /// The policy's key in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Cors => "cors",
-            Self::Csrf => "csrf",
-        }
-    }
 }
 
 /// A fault between the proxy and a target.
@@ -221,8 +205,7 @@ impl Reject {
             Self::NotFound(_) => "no_route",
             Self::Misdirected(_) => "misdirected",
             Self::Forbidden(_) => "access_denied",
-            Self::Gate { policy: GatePolicy::Cors, .. } => "cors_refused",
-            Self::Gate { policy: GatePolicy::Csrf, .. } => "csrf_refused",
+            Self::Gate { policy, .. } => policy.reason(),
             Self::Unproved(unproved) => unproved.fault.reason(),
             Self::Invalid(invalid) => invalid.fault.reason(),
             Self::MethodNotAllowed => "method_not_allowed",

@@ -138,7 +138,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 23] = [
+const DOCUMENTS: [&str; 24] = [
     "../README.md",
     "guide/alerts.md",
     "guide/attribution.md",
@@ -150,6 +150,7 @@ const DOCUMENTS: [&str; 23] = [
     "guide/page.md",
     "guide/monitors.md",
     "guide/prices.md",
+    "guide/privacy.md",
     "guide/protocol.md",
     "guide/redis.md",
     "guide/targets.md",

@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod privacy;
 mod validate;
 
 use std::{
@@ -115,6 +116,9 @@ pub fn applied(
     }
     if let Some(policy) = &policies.headers {
         add("headers", policy.mode, headers_terms(policy));
+    }
+    if let Some(policy) = &policies.privacy {
+        add("privacy", policy.mode, privacy::terms(policy, asked));
     }
     for (place, one) in of_door.iter().map(|one| ("the door", one)).chain(policies.limits.iter().map(|one| ("the route", one))) {
         let mut terms = limit(one, place, door, asked, config);

@@ -6,6 +6,7 @@ pub mod coding;
 pub mod dechunk;
 pub mod enclose;
 pub mod encode;
+pub mod events;
 pub mod inbox;
 pub mod outbox;
 pub mod pieces;

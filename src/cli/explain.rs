@@ -4,6 +4,7 @@
 mod given;
 mod refusal;
 mod target;
+mod which;
 mod who;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use serde::Serialize;
 
 use self::given::{body, door, field};
@@ -37,6 +38,7 @@ use crate::{
         declared::{self, Declared},
         gate,
         model::{means_one_thing, split},
+        privacy,
     },
     reject::Reject,
     route::{Precedence, Query, Table, why_not},
@@ -151,7 +153,7 @@ struct Place<'a> {
 pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Explained, String> {
     let url = refusal::url(&args.url)?;
     let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let (door, door_because) = which_door(args, &url, path, config)?;
+    let (door, door_because) = which::door(args, &url, path, config)?;
     let place = place(door, config)?;
     let mut headers: Fields = args.headers.iter().cloned().collect();
     let host = url.authority().map_or_else(|| format!("localhost:{}", place.listen.port()), |authority| authority.as_str().to_owned());
@@ -211,6 +213,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     let call = understood.as_ref().map(|call| call.asked(body));
     let (proof, auth) = (proof.as_ref(), policies.auth.as_ref());
     let asked = Asked { arrival: &arrival, caller: who.as_deref(), proof, auth, route: name, call, declared: declared.as_ref() };
+    let sent = policies.privacy.as_ref().and_then(|policy| privacy::leaves(policy, body)).map(String::into_bytes);
     Ok(Explained {
         request: format!("{} {}", args.method, args.url),
         door: door.as_str(),
@@ -227,36 +230,18 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         candidates: candidates(&table, place.routes, found.copied(), &query),
         refused: refusal::after_route(&asked, place.limits, policies, behind.is_some(), config).map(refused),
         policies: applied(door, place.limits, policies, methods, Some(&asked), config),
-        key: cache_key(&asked, policies, config),
+        // The cache sees what leaves.
+        key: cache_key(
+            &Asked { call: understood.as_ref().map(|call| call.asked(sent.as_deref().unwrap_or(body))), ..asked },
+            policies,
+            config,
+        ),
     })
 }
 
 /// The refusal in words.
 fn refused(reject: Reject) -> String {
     format!("{}: {}", reject.status(), reject.detail())
-}
-
-fn which_door(args: &ExplainArgs, url: &Uri, path: &str, config: &Config) -> Result<(Door, String), String> {
-    if let Some(door) = args.door {
-        return Ok((door, "as asked".into()));
-    }
-    let ports = [
-        (Door::Inbound, config.inbound.as_ref().map(|inbound| inbound.listen.port())),
-        (Door::Outbound, config.outbound.as_ref().map(|outbound| outbound.listen.port())),
-    ];
-    let port = url.port_u16().filter(|port| *port != 0);
-    if let Some((door, _)) = ports.into_iter().find(|(_, listens)| port.is_some() && *listens == port) {
-        return Ok((door, format!("it listens on port {}", port.unwrap_or_default())));
-    }
-    let first = split(path).0;
-    if config.outbound.as_ref().is_some_and(|outbound| outbound.providers.iter().any(|provider| &*provider.name == first)) {
-        return Ok((Door::Outbound, format!("`{first}` is a provider")));
-    }
-    match (&config.inbound, &config.outbound) {
-        (Some(_), _) => Ok((Door::Inbound, "no provider is named first in the path".into())),
-        (None, Some(_)) => Ok((Door::Outbound, "the file opens no other".into())),
-        (None, None) => Err("the file opens neither an inbound nor an outbound door".into()),
-    }
 }
 
 fn place(door: Door, config: &Config) -> Result<Place<'_>, String> {

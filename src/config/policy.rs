@@ -14,6 +14,7 @@ mod csrf;
 mod fallback;
 mod headers;
 pub(super) mod limits;
+mod privacy;
 mod purge;
 mod redirect;
 mod respond;
@@ -36,6 +37,7 @@ pub use csrf::Csrf;
 pub use fallback::{Fallback, FallsOn};
 pub use headers::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable};
 pub use limits::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use privacy::{NameSource, PersonalKind, PersonalPattern, Privacy, PrivacyAction};
 pub use redirect::Redirect;
 pub use respond::StaticAnswer;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn};
@@ -118,6 +120,8 @@ policies! {
     validate: Option<Validate>,
     /// Fields of requests and answers.
     headers: Option<Headers>,
+    /// Personal data in model calls.
+    privacy: Option<Privacy>,
     /// Limits of the route. The limits of a door come first and stand in the door.
     limits: Vec<Limit>,
     /// Where clients are sent in place of the app.

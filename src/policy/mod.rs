@@ -16,6 +16,7 @@ pub mod headers;
 pub mod keyring;
 pub mod limits;
 pub mod preflight;
+pub mod privacy;
 pub mod retry;
 pub mod rewrite;
 pub mod timeout;

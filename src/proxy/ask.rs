@@ -26,6 +26,7 @@ use crate::{
     config::{Mode, Timeouts},
     policy::{
         limits::{Keyed, Over},
+        privacy::Vault,
         timeout::{self, Deadline},
     },
     telemetry::{failures::TryStep, metrics::SpanPoint, trace::Trace},
@@ -60,6 +61,8 @@ pub struct Ask {
     upload: OnceCell<Rc<Progress>>,
     /// Progress of the tries.
     pub tries: TryLog,
+    /// The values that were taken out of the call, and are put into its answer.
+    vault: OnceCell<Box<Vault>>,
     /// The body's room in the process's budget, for as long as a try may send the body.
     pub(super) room: RefCell<Option<Room>>,
 }
@@ -134,6 +137,7 @@ impl Ask {
             degraded: OnceCell::new(),
             upload: OnceCell::new(),
             tries: TryLog::default(),
+            vault: OnceCell::new(),
             room: RefCell::new(None),
         })
     }
@@ -176,6 +180,16 @@ impl Ask {
     /// Records the model call.
     pub fn understood(&self, call: Box<ModelCall>) {
         let _ = self.call.set(call);
+    }
+
+    /// Records the values that were taken out of the call.
+    pub fn guards(&self, vault: Vault) {
+        let _ = self.vault.set(Box::new(vault));
+    }
+
+    /// The values that were taken out of the call; `None`: none were.
+    pub fn vault(&self) -> Option<&Vault> {
+        self.vault.get().map(|vault| &**vault)
     }
 
     /// Records the trace, begun or continued.

@@ -13,6 +13,7 @@ use super::{
     model::ModelCall,
     payer::{Charge, Charged, Payer},
     pledge::Order,
+    privacy::{self, Shown},
     steps,
 };
 use crate::{
@@ -228,13 +229,14 @@ fn tokens(charged: &Charged) -> Option<Tokens> {
 /// Keeps the story of a failure for the admin door.
 fn keep(ending: &Ending, record: &Record<'_>, kind: FailureKind) {
     let (ask, said) = (&ending.ask, ending.answer.said.as_deref());
+    let clean = said.and_then(|said| privacy::scrubbed(ask, &said.detail));
     let came_with = || TraceContext::from_headers(&ask.arrival.headers).map(|context| u128::from_be_bytes(context.trace_id.to_bytes()));
     ask.proxy.telemetry.failures.keep(
         record,
         &FailureFacts {
             kind,
             reason: ending.answer.reject,
-            said: said.map(|said| &*said.detail).unwrap_or_default(),
+            said: clean.as_deref().or(said.map(|said| &*said.detail)).unwrap_or_default(),
             retry_after: said.and_then(|said| said.retry_after),
             cache_bypass: ending.bypass.unwrap_or_default(),
             steps: &steps::of(ending),
@@ -287,7 +289,7 @@ impl Ending {
             tokens: tokens(&ending.charged),
             cost: ending.charged.nano_usd,
             outcome: ending.outcome,
-            ..asked(ask, ask.route_text(), &mut Default::default())
+            ..asked(ask, &Shown::of(ask), ask.route_text(), &mut Default::default())
         });
     }
 }
@@ -308,12 +310,12 @@ pub(super) fn charged_late(ask: &Ask, payer: &Payer, order: &Order, charge: &Cha
         tokens: Some(Tokens { usage: charge.usage, source: charge.source }),
         cost: charge.nano_usd,
         outcome: ExchangeOutcome::ChargedLate,
-        ..asked(ask, &order.route, &mut Default::default())
+        ..asked(ask, &Shown::of(ask), &order.route, &mut Default::default())
     });
 }
 
 /// The part of a log line that the request alone determines. The digits of its ids go into `room`.
-fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Record<'a> {
+fn asked<'a>(ask: &'a Ask, shown: &'a Shown, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Record<'a> {
     let arrival = &ask.arrival;
     let call = ask.call();
     let cause = call.and_then(|call| call.join.cause()?.request_id.as_ref());
@@ -329,8 +331,8 @@ fn asked<'a>(ask: &'a Ask, route: &'a str, room: &'a mut [[u8; 32]; 3]) -> Recor
         client: arrival.client,
         method: &arrival.method,
         host: arrival.host(),
-        path: arrival.path(),
-        query: arrival.uri.query().unwrap_or_default(),
+        path: shown.path(ask),
+        query: shown.query(ask),
         status: 0,
         reason: None,
         detail: "",

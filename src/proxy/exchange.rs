@@ -17,6 +17,7 @@ use super::{
     live::{LiveDoor, Worker},
     model,
     payer::Seat,
+    privacy,
     session::Watch,
 };
 use crate::{
@@ -164,13 +165,14 @@ impl Exchange {
         }
         let arrival = &self.ask.arrival;
         let trace = Trace::begin(TraceContext::from_headers(&arrival.headers), telemetry.sampler, &self.ask.proxy.chance);
+        let shown = privacy::Shown::of(&self.ask);
         let start = ServerStart {
             method: &arrival.method,
             tls: arrival.tls,
             version: arrival.version,
             host: arrival.host(),
             port: door.port,
-            path: arrival.path(),
+            path: shown.path(&self.ask),
             client: arrival.client,
             user_agent: arrival.header(Id::UserAgent),
         };
@@ -233,6 +235,7 @@ impl Exchange {
     /// Dresses `response` and gives the exchange to its body. The body's end is the exchange's end.
     pub fn end_with(mut self: Box<Self>, response: Response<Body>, bounds: TimeBounds) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        let body = privacy::restore(&self.ask, &mut head, body);
         self.head_is(head.status);
         self.answer.streams = self.ask.call().map(|_| head.headers.text(Id::ContentType).is_some_and(crate::provider::is_stream));
         dress(&self, &mut head);

@@ -63,11 +63,18 @@ impl Live {
     }
 }
 
-/// The series of `cors`, `csrf` and `validate` on a route.
+/// The series of `cors`, `csrf`, `validate` and `privacy` on a route.
 fn gate(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) {
+    let privacy = route.policies.privacy.as_ref();
     let modes = [
-        (GatePolicy::Cors.as_str(), "cors_refused", route.policies.cors.as_ref().map(|cors| cors.mode)),
-        (GatePolicy::Csrf.as_str(), "csrf_refused", route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
+        (GatePolicy::Privacy.as_str(), GatePolicy::Privacy.reason(), privacy.map(|privacy| privacy.mode)),
+        (
+            GatePolicy::Unreadable.as_str(),
+            GatePolicy::Unreadable.reason(),
+            privacy.filter(|privacy| !privacy.passes_unreadable).map(|privacy| privacy.mode),
+        ),
+        (GatePolicy::Cors.as_str(), GatePolicy::Cors.reason(), route.policies.cors.as_ref().map(|cors| cors.mode)),
+        (GatePolicy::Csrf.as_str(), GatePolicy::Csrf.reason(), route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
         ("validate", "invalid_content", route.policies.validate.as_ref().map(|validate| validate.mode)),
     ];
     for (policy, reason, mode) in modes {

@@ -17,10 +17,11 @@ use http::Method;
 use super::{
     Shared,
     members::{LiveMembers, Places},
+    privacy,
 };
 use crate::{
     arrival::Door,
-    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, ProviderKey, Strict, Unit},
+    config::{self, Api, Bounds, CallerSource, Config, Fallback, Match, PathPattern, Policies, Privacy, ProviderKey, Strict, Unit},
     fields::Claims,
     policy::{
         auth::issuer::Issuer,
@@ -53,6 +54,8 @@ pub struct Live {
     pub app_members: Option<LiveMembers>,
     /// The models' prices.
     pub prices: Prices,
+    /// Finds personal data in paths and queries that are logged; `None`: no route takes any out of its calls.
+    pub scrubs: Option<Privacy>,
     /// Whether any route has a cache.
     pub caches: bool,
     /// Whether an inbound limit counts the usage of calls: a call that cannot be attributed escapes such a limit.
@@ -128,6 +131,7 @@ impl LiveRoute {
             || self.limits.counts(Unit::Tokens)
             || self.limits.counts(Unit::NanoUsd)
             || self.limits.degrades()
+            || policies.privacy.is_some()
     }
 
     /// Whether a policy has to understand the body: a request whose body cannot be read is refused.
@@ -250,7 +254,8 @@ impl Live {
         let counts = |route: &LiveRoute| route.limits.counts(Unit::Tokens) || route.limits.counts(Unit::NanoUsd);
         let limits_callers = inbound.as_ref().is_some_and(|door| door.routes.iter().any(counts));
         let targets = places.targets;
-        Ok(Self { limits_callers, generation, inbound, outbound, targets, providers, app_members, prices, caches, config })
+        let scrubs = privacy::scrubbing(outbound.iter().flat_map(|door| &door.routes));
+        Ok(Self { limits_callers, scrubs, generation, inbound, outbound, targets, providers, app_members, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.

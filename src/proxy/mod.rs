@@ -37,9 +37,11 @@ pub mod members;
 pub mod model;
 pub mod payer;
 pub mod pledge;
+pub mod privacy;
 mod read_first;
 mod report;
 pub mod request;
+mod restored;
 mod route_answer;
 mod sending;
 mod session;
@@ -208,6 +210,7 @@ impl Proxy {
         // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
         exchange.trace(door);
+        body = in_place::pinned(|| privacy::guard(exchange, route, body)).await?;
         let demands = Demands::of(&ask, route);
         // Limits on all requests before the cache: a hit counts too.
         demands.admit(self, exchange, Applies::All).await?;

@@ -1,6 +1,9 @@
 //! Outbound: the model call of a request, from its provider to the usage of its answer.
 
+mod expected;
+
 use std::{
+    cell::Cell,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
@@ -23,19 +26,18 @@ use crate::{
     caller::{Caller, KnownBy},
     cause::Join,
     clock::Instant,
-    config::{Api, Metering, Operation, Unit},
+    config::{Api, Metering, Operation, Privacy, Unit},
     http1::Id,
     message::Response,
     policy::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, Billed, Facts, Observed, Prices, Ratios, Shape, batch},
+    provider::{self, Billed, Facts, Prices, Shape, batch},
     reject::Reject,
     route::{self, Query},
     telemetry::metrics::Family,
     upstream::headers,
-    usage::Usage,
 };
 
 /// A model call, as the outbound door understands a request.
@@ -67,26 +69,23 @@ pub struct ModelCall {
     request_id: RequestId,
     /// Whether the proxy has asked for the stream's usage. The client does not see that usage.
     pub asks_usage: bool,
+    /// Whether personal data may be taken out of the call and put into its answer.
+    pub guarded: bool,
+    /// Whether other bytes are sent than came: without a content coding, and of another length.
+    pub rewritten: Cell<bool>,
 }
 
 impl ModelCall {
-    /// The most tokens that the call is expected to use. Limits reserve that much.
-    pub fn estimate(&self) -> Usage {
-        self.facts.as_ref().map(|facts| provider::expected_usage(self.shape.operation, facts)).unwrap_or_default()
-    }
-
-    /// [`estimate`](Self::estimate) in the tokens of `model`, as far as its calls have taught.
-    pub fn expected(&self, ratios: &Ratios, model: Option<&str>) -> Usage {
-        let usage = self.estimate();
-        let ratio = ratios.of(model.or(self.model.as_deref()));
-        // Vectors and pictures are bounded by their own estimates: the prompt alone is text.
-        Usage { input: ratio.prompt(usage.input), ..usage }
-    }
-
-    /// The answer that the call is expected to get, by which it is reserved, and charged if the answer says nothing.
-    pub fn expecting(&self, ratios: &Ratios, model: Option<&str>) -> Observed {
-        let facts = self.facts.as_ref();
-        facts.map(|facts| provider::expected_answer(self.expected(ratios, model), facts)).unwrap_or_default()
+    /// Prepares the call for a route that takes personal data out of it. The text alone goes on: nothing that was read before the policy
+    /// has done its work may be sent.
+    fn guard(&mut self, route: &LiveRoute, body: &mut Replay) {
+        self.guarded = route.policies.privacy.as_ref().is_some_and(Privacy::changes);
+        if self.guarded
+            && let Some(text) = self.text.take()
+        {
+            self.rewritten.set(true);
+            *body = Replay::Whole(text);
+        }
     }
 
     /// The same call without a cause: the proxy itself asks and pays.
@@ -103,6 +102,7 @@ impl ModelCall {
             join: Join::Unattributed,
             account: Arc::default(),
             request_id: self.request_id.clone(),
+            rewritten: self.rewritten.clone(),
             ..*self
         }
     }
@@ -169,13 +169,15 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         account: Arc::default(),
         request_id: ask.request_id().clone(),
         asks_usage: false,
+        guarded: false,
+        rewritten: Cell::new(false),
     });
     if let Err(reject) = means_one_thing(provider.api, &call.shape, &arrival.method, path) {
         ask.understood(call);
         return Err(reject);
     }
     let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
-    let replay = if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
+    let mut replay = if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
         match read_call(ask, door, &mut call, body).await {
             Ok(bytes) => Replay::Whole(ask_for_usage(&mut call, live, bytes)),
             Err(reject) => {
@@ -188,6 +190,7 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         Replay::new(body)
     };
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
+    call.guard(&door.routes[at], &mut replay);
     ask.understood(call);
     ask.routed(at);
     Ok(replay)

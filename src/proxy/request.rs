@@ -80,12 +80,13 @@ pub(super) fn begin_span(ask: &Ask, aim: &Aim<'_>, uri: &Uri, fields: &mut Field
     let context = trace.child(&ask.proxy.chance);
     context.write(fields);
     let origin = &aim.pool.target.origin;
+    let path = super::privacy::scrubbed(ask, uri.path());
     let start = ClientStart {
         method: &ask.arrival.method,
         scheme: if aim.pool.target.tls.is_some() { "https" } else { "http" },
         host: &origin.host,
         port: origin.port,
-        path: uri.path(),
+        path: path.as_deref().unwrap_or(uri.path()),
         resend: nth - 1,
     };
     let mut span = Span::client(&context, trace.context.span_id, &start, ask.proxy.shared.clock.wall());
@@ -121,7 +122,7 @@ pub(super) fn fields(ask: &Ask, websocket: bool, codings: AnswerCodings) -> Fiel
     }
     super::fields::of_request(ask, &mut fields);
     narrow(&mut fields, codings);
-    if codings == AnswerCodings::Identity {
+    if ask.call().is_some_and(|call| call.asks_usage || call.rewritten.get()) {
         // The body was changed: it has another length and no coding.
         fields.remove(Id::ContentLength);
         fields.remove(Id::ContentEncoding);
@@ -136,7 +137,7 @@ pub(super) enum AnswerCodings {
     Any,
     /// Gzip or none: decoded on the side, for metering.
     Gzip,
-    /// None: an event may have to be taken out.
+    /// None: an event may have to be taken out, or values put in.
     Identity,
 }
 
@@ -144,7 +145,7 @@ impl AnswerCodings {
     /// The codings of the answer to `ask`. `looks_inside`: the answer is looked into before it is stored.
     pub(super) fn of(ask: &Ask, looks_inside: bool) -> Self {
         match ask.call() {
-            Some(call) if call.asks_usage => Self::Identity,
+            Some(call) if call.asks_usage || call.guarded => Self::Identity,
             Some(call) if call.shape.reads_body => Self::Gzip,
             None if looks_inside => Self::Gzip,
             _ => Self::Any,

@@ -10,6 +10,7 @@ use super::read;
 fn every_reject_reason_has_its_line() {
     let sources = [
         include_str!("../../src/reject.rs"),
+        include_str!("../../src/reject/gate.rs"),
         include_str!("../../src/reject/invalid.rs"),
         include_str!("../../src/reject/limited.rs"),
         include_str!("../../src/reject/unproved.rs"),

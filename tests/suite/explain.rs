@@ -39,8 +39,12 @@ struct Line {
 }
 
 fn tried(line: &[&str], body: &str) -> Result<Explained, String> {
+    tried_with(YAML, line, body)
+}
+
+fn tried_with(yaml: &str, line: &[&str], body: &str) -> Result<Explained, String> {
     let overrides = Overrides { memory_limit: Some(512 << 20), ..Overrides::default() };
-    let config = read::parse(YAML, "proxy.yaml", &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let config = read::parse(yaml, "proxy.yaml", &overrides, &|_| None).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let line = Line::try_parse_from([&["explain"], line].concat()).unwrap_or_else(|error| panic!("{error}"));
     explain(&line.args, body.as_bytes(), &config)
 }
@@ -53,6 +57,35 @@ fn explained(line: &[&str], body: &str) -> Value {
 /// The keys of all that was answered from the cache.
 fn keys(world: &World) -> Vec<String> {
     world.shared.cache.top().rows(By::ALL[0].0, 10).iter().map(|row| row.key.to_string()).collect()
+}
+
+#[test]
+fn personal_data_is_told_by_kind_and_the_key_is_that_of_what_leaves() {
+    run(async {
+        let yaml = "
+outbound: {providers: {openai: {url: 'http://o.test'}}, defaults: {privacy: {refuse: [card]}, cache: {ttl: 1h}}}
+store: {secret: s}
+";
+        let call = |text: &str| json!({"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}).to_string();
+        let world = World::new(yaml).await;
+        for _ in 0..2 {
+            let request = crate::world::json(CHAT).header("authorization", "Bearer sk-app");
+            assert_eq!(world.caller().ask(request, call("ann@example.org")).await.status, StatusCode::OK);
+        }
+        let url = format!("http://localhost{CHAT}");
+        let line = ["POST", &url, "--door", "outbound", "-H", "authorization: Bearer sk-app"];
+        let told = |body: &str| {
+            let said = tried_with(yaml, &line, body).unwrap_or_else(|error| panic!("{error}"));
+            serde_json::to_value(said).expect("JSON")
+        };
+        let of_ann = told(&call("ann@example.org"));
+        assert_eq!(keys(&world), [of_ann["cache_key"].as_str().expect("a key")]);
+        let terms = &of_ann["policies"][0]["terms"];
+        assert_eq!(terms["this request"], "email 1, placeholder", "{terms}");
+        assert!(of_ann["refused"].is_null() && !of_ann.to_string().contains("ann@example.org"));
+        assert!(told(&call("4111111111111111"))["refused"].as_str().expect("refused").contains("card (1)"));
+        assert!(told("no JSON")["refused"].as_str().expect("refused").contains("not JSON"));
+    });
 }
 
 #[test]

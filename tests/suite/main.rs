@@ -24,6 +24,9 @@ mod gate;
 /// Who may come in by what they can prove, and what becomes of a credential.
 mod auth;
 
+/// Personal data in model calls: what leaves, and what comes back.
+mod privacy;
+
 /// Tokens of an issuer: which count, and what happens while the issuer changes its keys or is away.
 mod tokens;
 

@@ -17,7 +17,7 @@ use crate::{
         cache_key::{Asked, AskedCall},
         cached::asked_ttl,
         demands::{BATCH, Refuses, unmetered},
-        gate, guard_outbound, request,
+        gate, guard_outbound, privacy, request,
     },
     reject::Reject,
 };
@@ -51,6 +51,10 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, pr
         return Some(Reject::Forbidden(why.into()));
     }
     if let Some(refusal) = gate(policies, preflight, asked.arrival) {
+        return Some(refusal);
+    }
+    let body = asked.call.as_ref().and_then(|call| call.body);
+    if let Some(refusal) = policies.privacy.as_ref().and_then(|policy| privacy::refusal(policy, asked.arrival, body)) {
         return Some(refusal);
     }
     match (&asked.call, &config.inbound, &config.outbound) {

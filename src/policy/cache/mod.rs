@@ -239,6 +239,12 @@ impl Cache {
         &self.persisted
     }
 
+    /// A key for `purpose`, made from the store's secret: the same for the same `owner` in every process that shares the secret.
+    pub fn key_for(&self, purpose: &str, owner: &[u8]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret());
+        *hasher.update(purpose.as_bytes()).update(&[0]).update(owner).finalize().as_bytes()
+    }
+
     /// The store's secret where replicas share one.
     fn secret(&self) -> [u8; 32] {
         self.tier.as_ref().and_then(|tier| tier.secret()).map_or(self.secret, |shared| *shared)
