@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use super::{
-    Config, Origin, Policies,
+    Config, Members, Origin, Policies,
     block::{admin, alerts, audit, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
@@ -160,15 +160,16 @@ fn listeners(build: &mut Build<'_>, config: &Config) {
             url.host == "localhost" || host.is_some_and(|ip| ip == listen.ip() || (ip.is_loopback() && listen.ip().is_unspecified()));
         url.port == listen.port() && (here || host.is_some_and(|ip| ip.is_unspecified()))
     };
-    if let Some(door) = &config.inbound
-        && is_self(&door.app, door.listen)
-    {
-        build.fault(build.seen.value("inbound.app"), format!("`{}` is the proxy's own inbound listener; it would call itself", door.app));
+    if let Some(door) = &config.inbound {
+        for url in Members::urls(&door.app, door.members.as_ref()).filter(|url| is_self(url, door.listen)) {
+            build.fault(build.seen.value("inbound.app"), format!("`{url}` is the proxy's own inbound listener; it would call itself"));
+        }
     }
     for provider in config.outbound.iter().flat_map(|door| &door.providers) {
-        if config.outbound.as_ref().is_some_and(|door| is_self(&provider.url, door.listen)) {
+        let Some(door) = &config.outbound else { continue };
+        for url in Members::urls(&provider.url, provider.members.as_ref()).filter(|url| is_self(url, door.listen)) {
             let at = build.seen.value(&format!("outbound.providers.{}.url", provider.name));
-            build.fault(at, format!("`{}` is the proxy's own outbound listener; it would call itself", provider.url));
+            build.fault(at, format!("`{url}` is the proxy's own outbound listener; it would call itself"));
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::{
 pub const DECAY: Duration = Duration::from_secs(10);
 /// Least latency that a failed try counts with: a member that fails fast must not look like the fastest.
 const FAILED: Duration = Duration::from_secs(1);
-/// Latency of a member with work under way that has answered nothing yet.
+/// Latency of a member that is asked and has answered nothing yet, in seconds.
 const UNKNOWN: f64 = 0.1;
 /// Least share of its weight that a member begins with.
 const FIRST_SHARE: f64 = 0.1;
@@ -56,6 +56,8 @@ pub struct MemberState {
     /// Tells it from the others for `sticky`: the same in every process.
     mark: u64,
     underway: Underway,
+    /// Tries that wait for the head of an answer.
+    waiting: Underway,
     inner: Mutex<Inner>,
 }
 
@@ -65,6 +67,17 @@ struct Inner {
     latency: (f64, Instant),
     /// When it began to serve.
     began: Instant,
+    /// Since when some try waits there, if any does.
+    waits_since: Instant,
+}
+
+/// An exchange with a member that begins.
+#[derive(Debug)]
+pub struct Begun {
+    /// Counts until the exchange is over.
+    pub work: InHand,
+    /// Counts until the head of the answer.
+    _waits: InHand,
 }
 
 impl MemberState {
@@ -75,7 +88,8 @@ impl MemberState {
         Self {
             mark: u64::from_le_bytes(bytes),
             underway: Underway::default(),
-            inner: Mutex::new(Inner { latency: (0.0, now), began: now }),
+            waiting: Underway::default(),
+            inner: Mutex::new(Inner { latency: (0.0, now), began: now, waits_since: now }),
         }
     }
 
@@ -89,10 +103,18 @@ impl MemberState {
         self.underway.count()
     }
 
-    /// Latency times work: the time that one more request waits, if all wait for each other.
-    fn load(&self, now: Instant) -> f64 {
-        let (work, latency) = (f64::from(self.underway.count()), self.latency(now));
-        if work > 0.0 { latency.max(UNKNOWN / 1_000.0) * (work + 1.0) } else { latency }
+    /// Latency times work by weight: the time that one more request waits, if all wait for each other. A member that answers nothing
+    /// is as slow as its silence is long.
+    fn load(&self, weight: u32, now: Instant) -> f64 {
+        let work = f64::from(self.underway.count()) / f64::from(weight);
+        let inner = self.inner.lock();
+        let mut latency = inner.latency_at(now);
+        if self.waiting.count() > 0 {
+            let (seen, at) = inner.latency;
+            let silence = now.saturating_duration_since(at.max(inner.waits_since)).as_secs_f64();
+            latency = latency.max(silence).max(if seen > 0.0 { 0.0 } else { UNKNOWN });
+        }
+        latency * (1.0 + work)
     }
 }
 
@@ -156,8 +178,12 @@ impl Balancer {
     }
 
     /// An exchange begins at this place; it is under way until the work is dropped.
-    pub fn begin(&self, place: usize) -> Option<InHand> {
-        self.state(place).map(|state| state.underway.begin())
+    pub fn begin(&self, place: usize, now: Instant) -> Option<Begun> {
+        let state = self.state(place)?;
+        if state.waiting.count() == 0 {
+            state.inner.lock().waits_since = now;
+        }
+        Some(Begun { work: state.underway.begin(), _waits: state.waiting.begin() })
     }
 
     /// A try has taken this long to its answer or its failure.
@@ -202,7 +228,7 @@ impl Balancer {
         }
         let load = |place: usize| {
             let (state, weight) = &self.members[place];
-            state.load(now) / f64::from(*weight)
+            state.load(*weight, now)
         };
         Some(if load(other) < load(one) { other } else { one })
     }

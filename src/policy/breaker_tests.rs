@@ -162,7 +162,7 @@ async fn breakers_live_on_with_new_terms() {
     let second = breakers.get(&name, &config::Breaker { consecutive: 3, ..terms() }, 1, now);
     assert!(second.permit(now).is_err(), "still open");
     assert_eq!(breakers.snapshot(now)[0].transitions, [0, 0, 1]);
-    breakers.retain(2, |name| name != "openai");
+    breakers.retain(2, |name| name != "openai", |name| name != "openai");
     assert!(breakers.find("openai").is_none());
 }
 
@@ -171,7 +171,7 @@ async fn a_request_of_an_older_generation_changes_nothing() {
     let (breakers, now) = (Breakers::default(), Instant::now());
     let (name, gone): (Arc<str>, Arc<str>) = ("openai".into(), "gone".into());
     let other = config::Breaker { consecutive: 3, ..terms() };
-    breakers.retain(2, |_| true);
+    breakers.retain(2, |_| true, |_| true);
     let newest = breakers.get(&name, &other, 2, now);
     assert!(Arc::ptr_eq(&newest, &breakers.get(&name, &terms(), 1, now)), "its terms are not put back");
     assert!(Arc::ptr_eq(&newest, &breakers.get(&name, &other, 2, now)));
@@ -349,6 +349,6 @@ async fn a_target_is_held_open_with_all_its_breakers_those_to_come_included() {
     breakers.release("openai", now);
     assert!(open("openai/gpt-4o").is_none(), "the whole target includes it");
     breakers.hold("gone", now);
-    breakers.retain(2, |name| name != "gone");
+    breakers.retain(2, |name| name != "gone", |name| name != "gone");
     assert!(!breakers.snapshot(now).iter().any(|breaker| &*breaker.name == "gone"));
 }

@@ -30,6 +30,7 @@ use crate::{
     http1::Id,
     message::{Instead, Response},
     policy::{
+        balance::Begun,
         breaker::{self, Permit},
         retry::{self, Judgement, TryOutcome, Verdict},
     },
@@ -38,7 +39,6 @@ use crate::{
         failures::{RECONNECT, Then},
         metrics::TargetCells,
     },
-    underway::InHand,
 };
 
 /// Sends the request until an answer can be kept or no target is left to try.
@@ -148,7 +148,8 @@ async fn try_target(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute,
         let own = OneTry { body, key, nth: made, work: members.begin(&aim) };
         let tried = one_try(proxy, sending, route, &aim, own).await;
         let mut tried = tried.inspect_err(|reject| steps::ended(&ask, &aim, &guards, reject))?;
-        members::judge(&ask, &aim, &mut members, &mut tried);
+        let reconnects = sending.body.can_repeat() && free.reconnects(&tried, &guards);
+        members::judge(&ask, &aim, &mut members, &mut tried, reconnects);
         let cells = &aim.pool.cells;
         let again = free.next(sending, &tried, &guards);
         settle(proxy, &ask, &aim, &guards, permit, (&tried, again, &members));
@@ -270,7 +271,7 @@ struct OneTry {
     /// Its number at its target, from 1.
     nth: u32,
     /// Counts at the member that is asked, until the exchange with it is over.
-    work: Option<InHand>,
+    work: Option<Begun>,
 }
 
 /// Makes one try. `Err`: the client is at fault or its time is over.
@@ -294,8 +295,8 @@ async fn one_try(proxy: &Rc<Proxy>, sending: &mut Sending, route: &LiveRoute, ai
     let tried = match forward::send(aim.pool, &ask.arrival, &uri, headers, body, ask.upload(), bounds).await {
         Err(failed) => without_answer(sending, &ask, aim, bill, failed),
         Ok(mut responded) => {
-            if let Some(work) = work {
-                responded.connection.carry(work);
+            if let Some(begun) = work {
+                responded.connection.carry(begun.work);
             }
             ask.tries.last.set(Some(responded.took));
             ask.tries.wait(responded.took);

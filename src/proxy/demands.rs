@@ -280,8 +280,9 @@ impl Demands {
             return Ok(());
         }
         let questions: smallvec::SmallVec<[Question<'_>; 2]> = own.into_iter().chain(caused).collect();
-        // Inbound the time of the arrival serves: it saves a clock read.
-        let now = if ask.door() == Door::Inbound { ask.arrival.at } else { Instant::now() };
+        // The time of the arrival serves where nothing can have waited: it saves a clock read.
+        let at_once = ask.door() == Door::Inbound && stage == Applies::All && ask.tries.waited.get().is_zero();
+        let now = if at_once { ask.arrival.at } else { Instant::now() };
         let until = ask.deadline().next(now).map(|(at, ..)| at);
         let limits = &proxy.shared.limits;
         let (lease, waited) = match limits.admit_at_once(&questions, now) {

@@ -45,8 +45,7 @@ pub fn dress(exchange: &Exchange, head: &mut AnswerHead) {
     if !head.headers.has(Id::Date) {
         // RFC 9110 section 6.6.1.
         // The time of the head is known: no clock is looked at.
-        let since = exchange.answer.own.unwrap_or_default() + ask.tries.waited.get();
-        head.headers.append_plain(Id::Date, http_date(ask.at + since));
+        head.headers.append_plain(Id::Date, http_date(ask.at + exchange.answer.head_after));
     }
 }
 

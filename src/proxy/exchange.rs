@@ -113,6 +113,8 @@ pub struct AnswerNotes {
     pub streams: Option<bool>,
     /// The proxy's own time up to the head.
     pub own: Option<Duration>,
+    /// Time from the arrival to the head of the answer.
+    pub head_after: Duration,
     /// Time from the arrival to the first byte of the body.
     pub first_byte: Option<Duration>,
     /// Body bytes from the client through a tunnel.
@@ -279,7 +281,8 @@ impl Exchange {
 
     fn head_is(&mut self, status: StatusCode) {
         self.answer.status = status.as_u16();
-        self.answer.own = Some(self.ask.arrival.at.elapsed().saturating_sub(self.ask.tries.waited.get()));
+        self.answer.head_after = self.ask.arrival.at.elapsed();
+        self.answer.own = Some(self.answer.head_after.saturating_sub(self.ask.tries.waited.get()));
     }
 
     fn finish(&mut self, outcome: ExchangeOutcome, at: Instant) {

@@ -24,12 +24,14 @@ impl Live {
     /// Makes `fresh` the newest generation, and forgets the state of targets that it does not have. Gives back the one before.
     pub fn put_to_work(fresh: Arc<Self>, newest: &ArcSwap<Self>, shared: &Shared, metrics: &Metrics) -> Arc<Self> {
         // The name of a breaker or budget is its target's, perhaps followed by model and route.
+        let target_of = |name: &str| name.split(['#', '/', '@']).next().unwrap_or_default().to_owned();
+        let is_one = |target: &str| fresh.targets.iter().any(|known| *known.name == *target);
         let is_of_a_target = |name: &str| {
-            let target = name.split(['#', '/', '@']).next().unwrap_or_default();
-            fresh.targets.iter().any(|known| *known.name == *target) || fresh.wholes().any(|whole| **whole == *target)
+            let target = target_of(name);
+            is_one(&target) || fresh.wholes().any(|whole| **whole == *target)
         };
         // Before the swap: no request of the generation before may put its terms back.
-        shared.breakers.retain(fresh.generation, is_of_a_target);
+        shared.breakers.retain(fresh.generation, |name| is_one(&target_of(name)), is_of_a_target);
         shared.budgets.retain(fresh.generation, is_of_a_target);
         metrics.forget("target", |name| name != CLIENT && !is_of_a_target(name));
         fresh.announce(metrics.shared());

@@ -22,9 +22,14 @@ use crate::{
     telemetry::failures::RECONNECT,
 };
 
+/// Stands in the place of a route in the name of a member's breaker, where no route has one. It is no name of a route.
+const BALANCE: &str = "(balance)";
+
 /// The guards of the tries at one target.
 pub(super) struct Guards {
     breaker: Option<Arc<Breaker>>,
+    /// Whether the breaker was asked for this try already.
+    permitted: bool,
     budget: Arc<Budget>,
     repeatable: bool,
     /// Whether an unanswered request may be sent again without a policy.
@@ -58,6 +63,7 @@ impl Guards {
         let repeatable = retry::repeatable(arrival.door, &arrival.method, &arrival.headers, policy);
         Self {
             breaker,
+            permitted: false,
             budget,
             repeatable,
             idempotent: retry::repeatable(Door::Inbound, &arrival.method, &arrival.headers, None),
@@ -79,6 +85,7 @@ impl Guards {
         let target = &*aim.pool.target.name;
         let breakers = &proxy.shared.breakers;
         let pools_keys = aim.provider.is_some_and(|provider| provider.keyring.is_pool());
+        self.permitted = false;
         self.breaker = match &route.policies.breaker {
             // Each key there has a breaker of its own.
             Some(_) if pools_keys => None,
@@ -86,13 +93,19 @@ impl Guards {
                 let model = aim.model.or_else(|| ask.call().and_then(|call| call.model.as_ref())).map(|model| &**model);
                 Some(ask.worker.breaker(breakers, terms, route.group.as_deref(), &BreakerOf { target, key: None, model }))
             }
-            None => Some(ask.worker.breaker(breakers, health, None, &BreakerOf { target, key: None, model: None })),
+            // A name of its own: a route's breaker on the same member has other terms.
+            None => Some(ask.worker.breaker(breakers, health, Some(BALANCE), &BreakerOf { target, key: None, model: None })),
         };
     }
 
-    /// From now on there is no breaker.
-    pub(super) fn without_breaker(&mut self) {
-        self.breaker = None;
+    /// The permit of the member's breaker, once for all the keys that may be chosen there. `force`: whatever the breaker says.
+    ///
+    /// # Errors
+    /// The breaker is open.
+    pub(super) fn permit_once(&mut self, target: &Arc<str>, force: bool) -> Result<Option<Permit>, Reject> {
+        let permit = if force { None } else { self.permit(target)? };
+        self.permitted = true;
+        Ok(permit)
     }
 
     /// The breaker's permit for a try; `None`: there is no breaker.
@@ -100,7 +113,7 @@ impl Guards {
     /// # Errors
     /// The breaker is open.
     pub(super) fn permit(&self, target: &Arc<str>) -> Result<Option<Permit>, Reject> {
-        let permit = self.breaker.as_ref().map(|breaker| breaker.permit(Instant::now())).transpose();
+        let permit = self.breaker.as_ref().filter(|_| !self.permitted).map(|breaker| breaker.permit(Instant::now())).transpose();
         permit.map_err(|open| Reject::BreakerOpen { target: target.clone(), retry_after: open.retry_after })
     }
 
@@ -146,6 +159,11 @@ impl FreeTries {
         Self { reconnected: false, keys, members: aim.among.map_or(0, |among| among.others()) }
     }
 
+    /// Whether the connection was closed while it was idle, so that the same request is sent once more over another one.
+    pub(super) fn reconnects(&self, tried: &Tried, guards: &Guards) -> bool {
+        !self.reconnected && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent))
+    }
+
     /// The reason of a free try after this one; `None`: no free try follows.
     pub(super) fn next(&mut self, sending: &mut Sending, tried: &Tried, guards: &Guards) -> Option<&'static str> {
         if !sending.body.can_repeat() {
@@ -158,13 +176,13 @@ impl FreeTries {
             self.keys -= 1;
             return Some("another_key");
         }
+        if self.reconnects(tried, guards) {
+            self.reconnected = true;
+            return Some(RECONNECT);
+        }
         if tried.another_member && self.members > 0 {
             self.members -= 1;
             return Some("another_member");
-        }
-        if !self.reconnected && tried.broke.is_some_and(|broke| retry::safe_reconnect(broke, guards.idempotent)) {
-            self.reconnected = true;
-            return Some(RECONNECT);
         }
         None
     }

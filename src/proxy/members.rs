@@ -20,13 +20,12 @@ use crate::{
     clock::Instant,
     config::{self, Choose},
     policy::{
-        balance::{Balancer, MemberState},
+        balance::{Balancer, Begun, MemberState},
         breaker::{self, State},
         limits::keys,
         retry::TryOutcome,
     },
     reject::{Bound, Reject},
-    underway::InHand,
     upstream::{Pool, Target, TargetTerms, tls::SystemRoots},
 };
 
@@ -158,12 +157,14 @@ pub(super) struct MemberTries {
     key: Option<Option<u64>>,
     /// The place of the member that is tried now; `None`: the target has one address.
     place: Option<usize>,
+    /// Whether the next try is at the same member.
+    stays: bool,
 }
 
 impl MemberTries {
     /// The try at the member begins; it counts there until the exchange with the member is over.
-    pub(super) fn begin(&self, aim: &Aim<'_>) -> Option<InHand> {
-        aim.among?.live.balancer.begin(self.place?)
+    pub(super) fn begin(&self, aim: &Aim<'_>) -> Option<Begun> {
+        aim.among?.live.balancer.begin(self.place?, Instant::now())
     }
 }
 
@@ -186,15 +187,18 @@ pub(super) fn choose<'a>(
     }
     let key = *tries.key.get_or_insert_with(|| sticky_key(ask, route, aim, balancer));
     let now = Instant::now();
-    let (mut passed, mut soonest) = (tries.failed, None);
-    while let Some(place) = balancer.next(passed, key, now, &proxy.chance) {
+    let (mut passed, mut held, mut soonest) = (tries.failed, 0, None);
+    // A connection that was closed while idle says nothing of its member.
+    let mut same = tries.place.filter(|_| std::mem::take(&mut tries.stays));
+    while let Some(place) = same.take().or_else(|| balancer.next(passed, key, now, &proxy.chance)) {
         aim.pool = &pools[place];
         tries.place = Some(place);
         guards.turn_to_member(proxy, ask, route, aim, &live.health);
-        match keyed::choose(proxy, ask, route, aim, guards) {
+        match with_key(proxy, ask, route, aim, guards, false) {
             Ok(chosen) => return Ok(chosen),
             Err(Reject::BreakerOpen { retry_after, .. }) => {
                 passed |= 1 << place;
+                held |= if retry_after.is_none() { 1 << place } else { 0 };
                 // The soonest; held open by hand is the latest.
                 soonest = Some(soonest.map_or(retry_after, |least: Option<Duration>| [least, retry_after].into_iter().flatten().min()));
             }
@@ -205,12 +209,22 @@ pub(super) fn choose<'a>(
     if route.policies.breaker.is_some() {
         return Err(refused);
     }
-    // All are left out: better a member that may fail than none.
-    let place = balancer.next(tries.failed, key, now, &proxy.chance).ok_or(refused)?;
+    // All are left out: better a member that may fail than none. What a person holds open stays out.
+    let place = balancer.next(tries.failed | held, key, now, &proxy.chance).ok_or(refused)?;
     aim.pool = &pools[place];
     tries.place = Some(place);
-    guards.without_breaker();
-    keyed::choose(proxy, ask, route, aim, guards)
+    guards.turn_to_member(proxy, ask, route, aim, &live.health);
+    with_key(proxy, ask, route, aim, guards, true)
+}
+
+/// The key for a try at the member, and its breaker's permit. The breaker of a member is asked before a key is taken: each key that is
+/// taken draws on its quota. `force`: whatever the member's breaker says.
+fn with_key(proxy: &Proxy, ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, guards: &mut Guards, force: bool) -> Result<Chosen, Reject> {
+    if route.policies.breaker.is_some() {
+        return keyed::choose(proxy, ask, route, aim, guards);
+    }
+    let permit = guards.permit_once(&aim.pool.target.name, force)?;
+    Ok(Chosen { permit, ..keyed::choose(proxy, ask, route, aim, guards)? })
 }
 
 /// The key of a sticky choice; `None`: the choice is another, or nobody is named.
@@ -221,9 +235,14 @@ fn sticky_key(ask: &Ask, route: &LiveRoute, aim: &Aim<'_>, balancer: &Balancer) 
     keys::stable(ask.door(), parts, &demands::facts(ask, route, call.map(|call| &*call.provider), model))
 }
 
-/// Notes how a try at a member has ended. Another member may be tried at once if this one was not reached.
-pub(super) fn judge(ask: &Ask, aim: &Aim<'_>, tries: &mut MemberTries, tried: &mut Tried) {
+/// Notes how a try at a member has ended. Another member may be tried at once if this one was not reached. `reconnects`: the same
+/// member is asked once more, and the try says nothing of it.
+pub(super) fn judge(ask: &Ask, aim: &Aim<'_>, tries: &mut MemberTries, tried: &mut Tried, reconnects: bool) {
     let (Some(among), Some(place)) = (aim.among, tries.place) else { return };
+    tries.stays = reconnects;
+    if reconnects {
+        return;
+    }
     let failed = matches!(tried.for_breaker(), breaker::Outcome::Failure { .. });
     let now = Instant::now();
     let began = ask.tries.began.get().unwrap_or(now);

@@ -224,10 +224,7 @@ impl Proxy {
         demands.admit(self, exchange, Applies::Misses).await?;
 
         // Tries last: fallback, retry, breaker and timeouts guard a request that is sent.
-        let websocket = upgradable && headers::wants_websocket(arrival);
-        let body = self.kept(&ask, route, body);
-        let funds = Funds::of(exchange, &demands);
-        let mut sending = Sending::new(ask.clone(), body, websocket, exchange.cache.looks_inside, funds);
+        let mut sending = self.sending(exchange, route, &demands, body, upgradable);
         let attempted = match fill {
             None => attempt(self, &mut sending).await?,
             Some(fill) => in_place::pinned(|| cached::fetch_and_fill(exchange, sending, fill)).await?,
@@ -238,12 +235,16 @@ impl Proxy {
         attempted.into_served(exchange)
     }
 
-    /// The body, kept for tries after the first one.
-    fn kept(&self, ask: &Ask, route: &LiveRoute, body: Replay) -> Replay {
+    /// The request for its tries: its body is kept for those after the first one.
+    fn sending(&self, exchange: &mut Exchange, route: &LiveRoute, demands: &Demands, body: Replay, upgradable: bool) -> Sending {
+        let ask = exchange.ask.clone();
         let most = route.policies.retry.as_ref().map_or(0, |retry| retry.replay_buffer);
         let room = || self.shared.bodies.room();
         // Another member is asked where one was not reached: that needs the beginning alone.
-        if ask.has_members() { body.keeping_begin(most.max(members::KEPT), room) } else { body.keeping(most, room) }
+        let body = if ask.has_members() { body.keeping_begin(most.max(members::KEPT), room) } else { body.keeping(most, room) };
+        let websocket = upgradable && headers::wants_websocket(&ask.arrival);
+        let funds = Funds::of(exchange, demands);
+        Sending::new(ask, body, websocket, exchange.cache.looks_inside, funds)
     }
 
     /// The answer that needs no target: the route's own, else one from the cache.

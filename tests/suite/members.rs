@@ -47,7 +47,7 @@ fn a_member_that_is_down_costs_no_client_a_request_and_is_left_out() {
             assert_eq!(answer.status, StatusCode::OK, "{n}");
         }
         assert_eq!(served(&world, "a"), 20);
-        assert_eq!(world.breaker("app:b"), Some(State::Open));
+        assert_eq!(world.breaker("app:b@(balance)"), Some(State::Open));
         let tried = world.count("outrigger_tries_total", &[("target", "app:b"), ("outcome", "connect_failed")]);
         assert_eq!(tried, 3.0, "left out after three failures");
         assert_eq!(world.count("outrigger_retries_total", &[("target", "app:b"), ("reason", "another_member")]), 3.0);
@@ -89,7 +89,7 @@ fn a_member_that_comes_back_is_asked_again_and_serves_its_share() {
         for _ in 0..8 {
             assert_eq!(world.client().get("/").await.status, StatusCode::OK);
         }
-        assert_eq!((served(&world, "a"), world.breaker("app:a")), (4, Some(State::Closed)));
+        assert_eq!((served(&world, "a"), world.breaker("app:a@(balance)")), (4, Some(State::Closed)));
     });
 }
 
@@ -102,7 +102,8 @@ fn where_every_member_is_left_out_they_are_all_asked_unless_the_route_has_a_brea
             world.dials.fail("app:b", [Failing::Refused]);
             let first = world.client().get("/").await;
             assert_eq!(first.status, StatusCode::BAD_GATEWAY, "neither was reached: {rest}");
-            assert_eq!((world.breaker("app:a"), world.breaker("app:b")), (Some(State::Open), Some(State::Open)), "{rest}");
+            let name = |member: &str| if rest.is_empty() { format!("app:{member}@(balance)") } else { format!("app:{member}") };
+            assert_eq!(["a", "b"].map(|member| world.breaker(&name(member))), [Some(State::Open); 2], "{rest}");
             let second = world.client().get("/").await;
             assert_eq!(second.status, status, "{rest}: {}", second.text());
             if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -121,7 +122,7 @@ fn a_retry_avoids_the_member_that_has_failed() {
         for _ in 0..10 {
             assert_eq!(world.client().get("/").await.status, StatusCode::OK);
         }
-        assert_eq!(world.breaker("app:a"), Some(State::Open), "three answers of 503");
+        assert_eq!(world.breaker("app:a@(balance)"), Some(State::Open), "three answers of 503");
         assert_eq!(served(&world, "a"), 3);
     });
 }
@@ -210,7 +211,7 @@ fn a_member_is_taken_out_by_hand_and_back() {
         let world = two("{choose: in_turn}", "").await;
         world.client().get("/").await;
         let now = tokio::time::Instant::now();
-        assert_eq!(world.shared.breakers.hold("app:a", now), ["app:a".into()]);
+        assert_eq!(world.shared.breakers.hold("app:a", now), ["app:a@(balance)".into()]);
         for _ in 0..6 {
             world.client().get("/").await;
         }
@@ -232,16 +233,16 @@ fn a_reload_keeps_what_is_known_of_a_member_and_takes_in_another() {
         for _ in 0..3 {
             world.client().get("/").await;
         }
-        assert_eq!(world.breaker("app:b"), Some(State::Open));
+        assert_eq!(world.breaker("app:b@(balance)"), Some(State::Open));
         let three = "{url: 'http://10.0.0.3:80', name: c}";
         world.reload(&format!("inbound:\n  app: [{ONE}, {TWO}, {three}]\n  app_balance: {{choose: in_turn, failures: 1}}")).expect("valid");
         for _ in 0..4 {
             assert_eq!(world.client().get("/").await.status, StatusCode::OK);
         }
-        assert_eq!((served(&world, "b"), world.breaker("app:b")), (0, Some(State::Open)));
+        assert_eq!((served(&world, "b"), world.breaker("app:b@(balance)")), (0, Some(State::Open)));
         assert!(served(&world, "c") >= 1);
         world.reload("inbound: {app: 'http://10.0.0.1'}").expect("valid");
-        assert_eq!(world.breaker("app:b"), None, "it is forgotten with its target");
+        assert_eq!(world.breaker("app:b@(balance)"), None, "it is forgotten with its target");
         assert_eq!(world.client().get("/").await.status, StatusCode::OK);
     });
 }
@@ -270,5 +271,105 @@ fn endpoints_of_a_provider_are_members_and_share_its_keys() {
         assert_eq!(world.shared.breakers.hold("openai", now).len(), 4, "a whole target with its members and keys");
         let line = world.log().await.pop().expect("a line");
         assert_eq!((&line["target"], &line["provider"]), (&json!("openai:us"), &json!("openai")), "{line}");
+    });
+}
+
+#[test]
+fn what_a_person_holds_open_stays_out_and_a_whole_target_can_be_held() {
+    run(async {
+        let world = two("{choose: in_turn, failures: 1}", "").await;
+        let now = tokio::time::Instant::now();
+        world.client().get("/").await;
+        world.client().get("/").await;
+        world.shared.breakers.hold("app:a", now);
+        world.member("b").always(Reply::status(503));
+        let before = served(&world, "a");
+        for _ in 0..4 {
+            assert_eq!(world.client().get("/").await.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+        assert_eq!(served(&world, "a"), before, "it is under maintenance, whatever the other one does");
+        world.shared.breakers.hold("app", now);
+        let before = (served(&world, "a"), served(&world, "b"));
+        let refused = world.client().get("/").await;
+        assert_eq!((refused.status, (served(&world, "a"), served(&world, "b"))), (StatusCode::SERVICE_UNAVAILABLE, before));
+        assert!(refused.text().contains("breaker_open"), "{}", refused.text());
+    });
+}
+
+#[test]
+fn a_member_without_a_breaker_and_one_with_a_breaker_of_its_route_are_told_apart() {
+    run(async {
+        let routes = "routes: [{match: {path: /guarded}, breaker: {consecutive: 9}}]";
+        let world = two("{choose: in_turn, failures: 1}", routes).await;
+        for path in ["/guarded", "/guarded", "/", "/"] {
+            world.client().get(path).await;
+        }
+        world.member("a").always(Reply::status(503));
+        for _ in 0..2 {
+            world.client().get("/").await;
+        }
+        assert_eq!((world.breaker("app:a@(balance)"), world.breaker("app:a")), (Some(State::Open), Some(State::Closed)));
+        assert_eq!(world.shared.breakers.hold("app:a", tokio::time::Instant::now()).len(), 2, "an order by hand means both");
+    });
+}
+
+#[test]
+fn a_connection_that_was_closed_while_idle_does_not_move_a_sticky_request() {
+    run(async {
+        let world = two("{choose: sticky, key: 'header:x-session', failures: 1}", "").await;
+        let ask = async || world.client().ask(http::Request::get("/").header("host", "h").header("x-session", "7"), "").await;
+        assert_eq!(ask().await.status, StatusCode::OK);
+        let mine = if served(&world, "a") == 1 { "a" } else { "b" };
+        world.member(mine).script([Reply::close()]);
+        assert_eq!(ask().await.status, StatusCode::OK, "sent once more over another connection");
+        assert_eq!(served(&world, mine), 3, "to the same member");
+        assert_ne!(world.breaker(&format!("app:{mine}@(balance)")), Some(State::Open));
+    });
+}
+
+#[test]
+fn a_member_that_is_left_out_takes_no_key() {
+    run(async {
+        let url = "[{url: 'http://o1', name: near}, {url: 'http://o2', name: far, backup: true}]";
+        let world = World::new(&format!(
+            "outbound:\n  providers:\n    openai: {{url: {url}, balance: {{failures: 1, rest: 1h, longest_rest: 1h}}, keys: [k1, k2]}}"
+        ))
+        .await;
+        let call = async || world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await.status;
+        world.dials.fail("openai:near", [Failing::Refused; 9]);
+        assert_eq!(call().await, StatusCode::OK, "the other region serves");
+        world.provider("openai:far").script(["quota", "429;retry-after=600"]);
+        call().await;
+        // One key rests for ten minutes, the other one is tried again after its quarantine: at the member that serves.
+        pass(secs(62)).await;
+        for _ in 0..3 {
+            assert_eq!(call().await, StatusCode::OK);
+        }
+    });
+}
+
+#[test]
+fn a_provider_that_is_overloaded_in_its_own_words_is_left_out_without_any_policy() {
+    run(async {
+        let url = "[{url: 'http://o1', name: one}, {url: 'http://o2', name: two, backup: true}]";
+        let world = World::new(&format!("outbound: {{providers: {{openai: {{url: {url}, balance: {{failures: 2}}}}}}}}")).await;
+        world.provider("openai:one").script(["500"; 9]);
+        for _ in 0..5 {
+            world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+        }
+        assert_eq!((world.provider("openai:one").seen().len(), world.provider("openai:two").seen().len()), (2, 3));
+    });
+}
+
+#[test]
+fn from_one_address_to_several_the_breaker_of_the_one_is_forgotten() {
+    run(async {
+        let world = World::new("inbound: {app: 'http://10.0.0.1', defaults: {breaker: {consecutive: 1}}}").await;
+        world.app.always(Reply::status(503));
+        world.client().get("/").await;
+        assert_eq!(world.breaker("app"), Some(State::Open));
+        world.reload(&format!("inbound: {{app: [{ONE}, {TWO}], defaults: {{breaker: {{consecutive: 1}}}}}}")).expect("valid");
+        assert_eq!(world.breaker("app"), None);
+        assert_eq!(world.client().get("/").await.status, StatusCode::OK);
     });
 }

@@ -1,6 +1,6 @@
 //! The numbers of a running process as the rules of alerts see them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::super::{App, audit, certificates};
 use crate::{
@@ -128,8 +128,15 @@ fn of_budget(budget: &Budget, out: &mut Vec<Gauge>) {
     }
 }
 
+/// Whether a breaker has been open for long past its time, because nobody asks its target any more: a backup, for one.
+fn is_forgotten(one: &breaker::Snapshot) -> bool {
+    const LONG: Duration = Duration::from_secs(600);
+    one.state == breaker::State::Open && !one.forced && one.retry_after == Some(Duration::ZERO) && one.since > LONG
+}
+
 fn standing(app: &App, now: Instant, out: &mut Vec<Standing>) {
-    for one in app.shared.breakers.snapshot(now).into_iter().filter(|one| one.state != breaker::State::Closed) {
+    let stands = |one: &breaker::Snapshot| one.state != breaker::State::Closed && !is_forgotten(one);
+    for one in app.shared.breakers.snapshot(now).into_iter().filter(stands) {
         // What somebody holds open by hand is known.
         let most = one.forced.then_some(Severity::Low);
         let by = if one.forced { "held open by hand" } else { one.state.as_str() };

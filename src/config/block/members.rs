@@ -50,6 +50,12 @@ pub struct Members {
 }
 
 impl Members {
+    /// Every address of a target: the one, or those of its members.
+    pub fn urls<'a>(one: &'a Origin, members: Option<&'a Self>) -> impl Iterator<Item = &'a Origin> {
+        let several = members.into_iter().flat_map(|members| members.list.iter().map(|member| &member.url));
+        members.is_none().then_some(one).into_iter().chain(several)
+    }
+
     /// The members and the choice in words.
     pub fn told(&self) -> String {
         let choose = match &self.choose {
@@ -237,6 +243,9 @@ pub(in crate::config) fn build(
     let list = members(build, asked.urls, written);
     let first = list.first().map(|member| member.url.clone());
     let several = list.len() > 1;
+    if list.is_empty() && build.seen.written(asked.urls) && !build.seen.broken(asked.urls) {
+        build.fault(build.seen.value(asked.urls), "no address is left");
+    }
     if balance.is_some() && count < 2 && !build.seen.broken(asked.urls) {
         let message = format!("there is nothing to choose: `{}` has one address; write a list of several", last(asked.urls));
         build.fault(build.seen.key(asked.balance), message);
@@ -260,6 +269,15 @@ fn members(build: &mut Build<'_>, path: &str, written: Items<Written>) -> Vec<Me
         let name = name.map_or_else(|| url.authority_with_port(), |name| name.0.0).into();
         if list.iter().any(|member| member.name == name) {
             build.fault(build.seen.value(&at), format!("two members are called {}; give each its own `name`", quoted(&name)));
+        }
+        if let Some(twin) = list.iter().find(|member| member.url == url && member.name != name) {
+            build.fault(
+                build.seen.value(&at),
+                format!("this address is that of {} too; write it once, with a `weight`", quoted(&twin.name)),
+            );
+        }
+        if list.first().is_some_and(|first| first.url.scheme != url.scheme) {
+            build.fault(build.seen.value(&at), "http and https in one list: TLS and its pins hold for all addresses or for none");
         }
         list.push(Member { name, url, weight, zone: zone.map(|zone| zone.0.0.into()), backup });
     }
@@ -294,6 +312,9 @@ fn meant(build: &mut Build<'_>, asked: &Asked<'_>, list: Vec<Member>, written: O
     let outbound_only = |part: &KeyPart| matches!(part, KeyPart::Provider | KeyPart::Model);
     if let Some(part) = key.iter().find(|part| asked.inbound && outbound_only(part)) {
         build.fault(build.seen.value(&format!("{path}.key")), format!("a request to the app has no `{}`", part.written()));
+    }
+    if build.seen.written(&format!("{path}.slow_start")) && written.choose.0 != ChooseWord::LeastLoaded {
+        build.fault(build.seen.key(&format!("{path}.slow_start")), "`slow_start` has an effect with `choose: least_loaded` alone");
     }
     if written.rest.0 > written.longest_rest.0 {
         build.fault(build.seen.value(&format!("{path}.rest")), "`rest` is longer than `longest_rest`");
@@ -351,15 +372,10 @@ mod tests {
 
     #[test]
     fn the_choice_has_terms() {
-        let (_, members) = app(
-            "{app: [\"http://a\", \"http://b\"], app_balance: {choose: sticky, key: [caller], slow_start: 30s, failures: 1, rest: 2s}}",
-        );
+        let (_, members) = app("{app: [\"http://a\", \"http://b\"], app_balance: {choose: sticky, key: [caller], failures: 1, rest: 2s}}");
         let members = members.expect("several");
         assert_eq!(members.choose, Choose::Sticky(vec![KeyPart::Caller]));
-        assert_eq!(
-            (members.slow_start, members.health.consecutive, members.health.open_base),
-            (Duration::from_secs(30), 1, Duration::from_secs(2))
-        );
+        assert_eq!((members.health.consecutive, members.health.open_base), (1, Duration::from_secs(2)));
         assert_eq!(members.list[1].name.as_ref(), "b:80");
     }
 
@@ -379,6 +395,11 @@ mod tests {
         says(&text("{choose: stiky}"), "1:64", "did you mean `sticky`");
         says(&text("{key: caller}"), "1:56", "`choose: sticky` alone");
         says(&text("{choose: sticky, key: model}"), "1:77", "has no `model`");
+        says(&text("{choose: in_turn, slow_start: 9s}"), "1:73", "`choose: least_loaded` alone");
+        says("inbound: {app: [\"http://a\", \"https://b\"]}\n", "1:29", "http and https in one list");
+        says("inbound: {app: [{url: \"http://a\", name: x}, {url: \"http://a\", name: y}]}\n", "1:45", "is that of `x` too");
+        says("outbound: {providers: {openai: {url: []}}}\n", "1:38", "no address is left");
+        says("inbound: {listen: \"127.0.0.1:80\", app: [\"http://a\", \"http://127.0.0.1:80\"]}\n", "1:41", "own inbound listener");
         says(&text("{rest: 2m}"), "1:62", "longer than `longest_rest`");
         says(&text("{lb_policy: random}"), "1:56", "write `choose`");
         says(

@@ -169,7 +169,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -
         }
         let keys = keys::build(build, &format!("{path}.keys"), provider.keys);
         if let (Some(url), false) = (&url, keys.is_empty())
-            && is_exposed(url)
+            && Members::urls(url, members.as_ref()).any(is_exposed)
         {
             build.note(build.seen.key(&path), format!("the keys of `{name}` travel in the clear: its URL is http and not on this machine"));
         }

@@ -68,7 +68,7 @@ fn idle_members_share_by_weight_and_a_busy_one_gets_less() {
     assert!((500..1_500).contains(&seldom), "a tenth: {seldom}");
     let even = balancer(&members(Choose::LeastLoaded, &equal(4)), now);
     (0..4).for_each(|place| even.took(place, Duration::from_millis(10), false, now));
-    let works: Vec<_> = (0..20).filter_map(|_| even.begin(2)).collect();
+    let works: Vec<_> = (0..20).filter_map(|_| even.begin(2, now)).collect();
     let busy = shares(&even, 10_000, now, &chance);
     assert!(busy[2] < 1_000, "only where chance names it twice: {busy:?}");
     assert_eq!(even.state(2).map(|state| state.underway()), Some(20));
@@ -86,6 +86,29 @@ fn a_slow_member_is_avoided_until_its_slowness_is_forgotten() {
     let later = now + DECAY * 5;
     [0, 2].into_iter().for_each(|place| of.took(place, Duration::from_millis(20), false, later));
     assert!(shares(&of, 9_000, later, &chance)[1] > 2_500, "it is asked again");
+}
+
+#[test]
+fn a_member_that_has_answered_nothing_yet_or_hangs_is_not_taken_for_a_fast_one() {
+    let (start, chance) = (Instant::now(), Chance::seeded(9));
+    let of = balancer(&members(Choose::LeastLoaded, &equal(2)), start);
+    of.took(0, Duration::from_millis(10), false, start);
+    let hangs = of.begin(1, start);
+    assert!(shares(&of, 1_000, start, &chance)[1] < 350, "one answers in 10 ms, of the other nothing is known");
+    let later = start + Duration::from_secs(60);
+    of.took(0, Duration::from_secs(2), false, later);
+    assert!(shares(&of, 1_000, later, &chance)[1] < 350, "a minute of silence is worse than two seconds");
+    drop(hangs);
+    assert!(shares(&of, 1_000, later, &chance)[1] > 650, "nobody waits there");
+}
+
+#[test]
+fn measured_members_that_idle_share_by_weight() {
+    let (now, chance) = (Instant::now(), Chance::seeded(10));
+    let of = balancer(&members(Choose::LeastLoaded, &[(9, None, false), (1, None, false)]), now);
+    [0, 1].into_iter().for_each(|place| of.took(place, Duration::from_millis(20), false, now));
+    let seldom = shares(&of, 10_000, now, &chance)[1];
+    assert!((800..1_200).contains(&seldom), "a tenth: {seldom}");
 }
 
 #[test]

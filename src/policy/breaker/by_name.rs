@@ -72,11 +72,12 @@ impl Breakers {
     }
 
     /// Begins a generation of the configuration: forgets the breakers of targets that no longer exist, and the orders by hand for them.
-    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool) {
+    /// `keep` is asked about breakers, `means` about orders: an order may name a target of several members.
+    pub fn retain(&self, generation: u64, keep: impl Fn(&str) -> bool, means: impl Fn(&str) -> bool) {
         let mut known = self.0.lock();
         known.generation = known.generation.max(generation);
         known.all.retain(|name, _| keep(name));
-        known.by_hand.retain(|name, _| keep(name));
+        known.by_hand.retain(|name, _| means(name));
     }
 
     /// All breakers, by name, and the names held open without a breaker of that very name.

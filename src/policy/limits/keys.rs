@@ -89,11 +89,24 @@ pub(super) fn feed(sink: &mut impl Sink, door: Door, parts: &[KeyPart], facts: &
     true
 }
 
-/// A number for the same key, the same in every process; `None`: the key names nobody. It says nothing about the values, and whoever
+/// A number for the same key, the same in every process; `None`: the key names nobody, or the request has none of its parts. It says nothing about the values, and whoever
 /// chooses a value can foresee it.
 pub fn stable(door: Door, parts: &[KeyPart], facts: &KeyFacts<'_>) -> Option<u64> {
-    let mut sink = Shared::new(&[0; 32], &[]);
-    feed(&mut sink, door, parts, facts, false).then(|| sink.finish() as u64)
+    let mut sink = Noted { sink: Shared::new(&[0; 32], &[]), any: false };
+    (feed(&mut sink, door, parts, facts, false) && sink.any).then(|| sink.sink.finish() as u64)
+}
+
+/// Notes whether any part had a value.
+struct Noted<S> {
+    sink: S,
+    any: bool,
+}
+
+impl<S: Sink> Sink for Noted<S> {
+    fn part(&mut self, kind: u8, value: Option<&[u8]>) {
+        self.any |= value.is_some();
+        self.sink.part(kind, value);
+    }
 }
 
 /// The tier that `source` names. An empty value names none.
@@ -315,6 +328,17 @@ mod tests {
         ] {
             assert_eq!(tier(&source, &of(proof)), named, "{source:?}");
         }
+    }
+
+    #[test]
+    fn a_request_without_any_part_of_a_key_has_no_number() {
+        let none = Fields::new();
+        let mut with = Fields::new();
+        with.insert("cookie", "sid=1");
+        let of = |headers: &Fields| stable(Door::Inbound, &[KeyPart::Cookie("sid".into())], &facts("192.0.2.1", headers));
+        assert_eq!(of(&none), None, "strangers must not all go to one member");
+        assert!(of(&with).is_some() && of(&with) == of(&with.clone()));
+        assert_eq!(stable(Door::Outbound, &[KeyPart::Caller], &facts("192.0.2.1", &none)), None);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl LeftAnswer {
     /// Reads to the end, or to the first bound; gives the result in the word of the metric.
     async fn read(mut self) -> &'static str {
         let time = self.bounds.time;
-        let ended = tokio::time::timeout(time, self.to_its_end()).await.unwrap_or("time");
+        let ended = tokio::time::timeout(time, self.read_all()).await.unwrap_or("time");
         let Self { body, reading, .. } = self;
         // The bill is settled when its body is dropped.
         drop(body);
@@ -146,7 +146,7 @@ impl LeftAnswer {
         }
     }
 
-    async fn to_its_end(&mut self) -> &'static str {
+    async fn read_all(&mut self) -> &'static str {
         let mut bytes = 0u64;
         while let Some(Ok(frame)) = self.body.frame().await {
             bytes += frame.data_ref().map_or(0, |piece| piece.len() as u64);
