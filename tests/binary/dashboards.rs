@@ -248,6 +248,8 @@ fn every_panel_is_answered_by_a_prometheus_that_scrapes_a_proxy_at_work() {
         if round % 5 == 0 {
             proxy.signal("HUP");
         }
+        let seen = format!("count_over_time(up[10m]) > {round}");
+        until("Prometheus has looked after the round", || prometheus.answers(&seen));
         left.retain(|(_, query)| !prometheus.answers(query));
         if left.is_empty() {
             return;

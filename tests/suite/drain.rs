@@ -54,7 +54,8 @@ fn each_bound_ends_it() {
         for (bounds, result) in [("time: 1s", "time"), ("size: 1KiB", "size"), ("usd: 0.001", "usd")] {
             let (ours, theirs, counted) = left_early(&format!("on_cut: drain\n  drain: {{{bounds}}}"), 30, result).await;
             assert_eq!(counted, 1.0, "{bounds}");
-            assert!(ours > 0 && ours <= theirs, "{bounds}: {ours} as a cut stream, {theirs}");
+            // What was streamed is estimated: within 10%.
+            assert!(ours > 0 && ours * 10 <= theirs * 11, "{bounds}: {ours} as a cut stream, {theirs}");
         }
     });
 }

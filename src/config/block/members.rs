@@ -243,7 +243,7 @@ pub(in crate::config) fn build(
     let list = members(build, asked.urls, written);
     let first = list.first().map(|member| member.url.clone());
     let several = list.len() > 1;
-    if list.is_empty() && build.seen.written(asked.urls) && !build.seen.broken(asked.urls) {
+    if list.is_empty() && build.seen.written(&format!("{}[0]", asked.urls)) && !build.seen.broken(asked.urls) {
         build.fault(build.seen.value(asked.urls), "no address is left");
     }
     if balance.is_some() && count < 2 && !build.seen.broken(asked.urls) {
@@ -398,8 +398,8 @@ mod tests {
         says(&text("{choose: in_turn, slow_start: 9s}"), "1:73", "`choose: least_loaded` alone");
         says("inbound: {app: [\"http://a\", \"https://b\"]}\n", "1:29", "http and https in one list");
         says("inbound: {app: [{url: \"http://a\", name: x}, {url: \"http://a\", name: y}]}\n", "1:45", "is that of `x` too");
-        says("outbound: {providers: {openai: {url: []}}}\n", "1:38", "no address is left");
-        says("inbound: {listen: \"127.0.0.1:80\", app: [\"http://a\", \"http://127.0.0.1:80\"]}\n", "1:41", "own inbound listener");
+        says("outbound: {providers: {openai: {url: [\"${NO_SUCH:-}\"]}}}\n", "1:38", "no address is left");
+        says("inbound: {listen: \"127.0.0.1:80\", app: [\"http://a\", \"http://127.0.0.1:80\"]}\n", "1:40", "own inbound listener");
         says(&text("{rest: 2m}"), "1:62", "longer than `longest_rest`");
         says(&text("{lb_policy: random}"), "1:56", "write `choose`");
         says(

@@ -397,7 +397,8 @@ mod tests {
             ("1.0010", Some(1_001)),
             ("1e3", None),
             ("-1", None),
-            ("\"9\"", None),
+            ("\"9\"", Some(9_000)),
+            ("\"9s\"", None),
         ] {
             let raw: Box<RawValue> = serde_json::from_str(text).expect("JSON");
             assert_eq!(millis(&raw), expected, "{text}");

@@ -241,22 +241,22 @@ impl RouteCells {
 
     /// `privacy` has found personal data of a kind, so many times, and has done this with it.
     pub fn personal(&self, kind: &str, action: &str, times: u64) {
-        self.worker.counter(Family::PrivacyFound, &[&self.route, kind, action]).add(times);
+        self.worker.counter(Family::PrivacyFound, &[self.door.as_str(), &self.route, kind, action]).add(times);
     }
 
     /// `privacy` could not read a request, for this reason.
     pub fn privacy_unread(&self, why: &str) {
-        self.worker.counter(Family::PrivacyUnread, &[&self.route, why]).inc();
+        self.worker.counter(Family::PrivacyUnread, &[self.door.as_str(), &self.route, why]).inc();
     }
 
     /// `privacy` has put so many values back into an answer.
     pub fn privacy_restored(&self, values: u64) {
-        self.worker.counter(Family::PrivacyRestored, &[&self.route]).add(values);
+        self.worker.counter(Family::PrivacyRestored, &[self.door.as_str(), &self.route]).add(values);
     }
 
     /// An answer went out with the placeholders that it has, for this reason.
     pub fn privacy_unrestored(&self, why: &str) {
-        self.worker.counter(Family::PrivacyUnrestored, &[&self.route, why]).inc();
+        self.worker.counter(Family::PrivacyUnrestored, &[self.door.as_str(), &self.route, why]).inc();
     }
 
     /// The cache had no part in a request, for this reason.
