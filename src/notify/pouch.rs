@@ -92,13 +92,12 @@ impl Pouch {
         displaced
     }
 
-    /// What a channel gets of a notice: the incidents that matter enough for it. The end of an incident goes to those who were told of
-    /// it, whatever the channel wants now.
+    /// What a channel gets of a notice: the incidents that matter enough for it. The end of an incident goes also to those who were told of
+    /// it, whatever the channel wants now. Another replica, or a channel's earlier name, may have told more than is known here: the end
+    /// of an incident that a receiver does not know does no harm.
     fn part_for(&self, notice: &Notice, channel: &Channel) -> Option<Notice> {
-        let wants = |item: &&Item| match self.told.get(&item.id).filter(|_| notice.kind == Kind::Resolved) {
-            Some(told) => told.contains(&*channel.name),
-            None => item.severity >= channel.severity,
-        };
+        let was_told = |item: &Item| self.told.get(&item.id).is_some_and(|told| told.contains(&*channel.name));
+        let wants = |item: &&Item| item.severity >= channel.severity || (notice.kind == Kind::Resolved && was_told(item));
         let items: Vec<Item> = notice.items.iter().filter(wants).cloned().collect();
         let severity = items.iter().map(|item| item.severity).max()?;
         Some(Notice { severity, items, ..notice.clone() })
@@ -138,10 +137,12 @@ mod tests {
         assert_eq!(waiting(&mut pouch), [("all".into(), ids(&["id0", "id1"])), ("pager".into(), ids(&["id0"]))]);
         let text = serde_json::to_string(&pouch).expect("writes");
         let mut pouch: Pouch = serde_json::from_str(&text).expect("reads");
-        // The channel is for less from now on, and another one is new: who was told hears of the end.
+        // The channel is for less from now on, and another one is new, or has a new name: who was told hears of the end, and so does
+        // who may have been told by another replica.
         let fewer = [channel("all", Severity::Critical), channel("pager", Severity::Low), channel("new", Severity::Low)];
         pouch.post(&notice(Kind::Resolved, 2), &fewer, 0);
-        assert_eq!(waiting(&mut pouch), [("all".into(), ids(&["id0", "id1"])), ("pager".into(), ids(&["id0"]))]);
+        let both = || ids(&["id0", "id1"]);
+        assert_eq!(waiting(&mut pouch), [("all".into(), both()), ("pager".into(), both()), ("new".into(), both())]);
         // What another replica has told: severity decides.
         pouch.post(&notice(Kind::Resolved, 2), &fewer, 0);
         assert_eq!(waiting(&mut pouch).len(), 3);

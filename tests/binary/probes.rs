@@ -63,6 +63,8 @@ fn a_request_is_judged_by_its_conditions() {
     well.store(true, SeqCst);
     becomes(&proxy, "health", "up");
     assert_eq!(monitor(&proxy, "health")["incidents"], 1);
+    // A monitor is up until its second failed check: many checks later it still is.
+    assert_eq!(monitor(&proxy, "echo")["incidents"], 0, "method, field and body went along");
 }
 
 #[test]
@@ -95,6 +97,9 @@ fn a_tls_probe_trusts_the_systems_authorities_and_knows_when_a_certificate_expir
         assert!(why.to_lowercase().contains("certificate"), "{name}: {why}");
     }
     becomes(&proxy, "clear", "down");
+    for name in ["handshake", "long"] {
+        assert_eq!(monitor(&proxy, name)["incidents"], 0, "{name}");
+    }
 }
 
 #[test]
@@ -127,7 +132,10 @@ fn a_model_is_called_with_one_token_through_the_outbound_door_and_it_is_in_the_b
     let proxy = home.start();
     becomes(&proxy, "model", "up");
     becomes(&proxy, "plain", "up");
-    until("a second call", || calls.load(SeqCst) > 1);
+    until("more calls of both", || calls.load(SeqCst) > 5);
+    for name in ["model", "plain"] {
+        assert_eq!(monitor(&proxy, name)["incidents"], 0, "{name}");
+    }
     let rows = || get(proxy.admin, "/api/usage?from=1h&by=model").json().expect("JSON")["rows"].clone();
     until("it is in the books", || rows()[0]["tokens"]["output"].as_u64() > Some(0));
     broken.store(true, SeqCst);
