@@ -135,7 +135,7 @@ impl Rule {
 }
 
 impl Limits {
-    /// The keys that are near, of every limit at most [`TOLD`], those with the largest share used first. A window of zero: the amount
+    /// The keys that are near, of every limit at most `TOLD`, those with the largest share used first. A window of zero: the amount
     /// is one that may be used at once.
     pub fn near(&self, now: Instant) -> Vec<Budget> {
         let now = self.inner.micros(now);

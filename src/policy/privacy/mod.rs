@@ -1,7 +1,7 @@
 //! Personal data in model calls: found, replaced by placeholders, and put back into the answer. Pure.
 //!
 //! In the order of a call: [`mask`](mod@mask) walks over the strings of a JSON body; [`detect`](mod@detect) finds the data in each of them,
-//! with [`numbers`], [`letters`] and [`ids`] for the numbers and [`checks`] for their check digits; [`vault`] names the placeholders and
+//! with `numbers`, `letters` and `ids` for the numbers and `checks` for their check digits; [`vault`] names the placeholders and
 //! holds the values; [`restore`] puts them back into a whole answer and [`stream`] into a stream.
 
 mod checks;

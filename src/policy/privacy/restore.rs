@@ -1,6 +1,6 @@
 //! Puts the values back in the place of their placeholders: in a whole body, and in texts that come in pieces.
 //!
-//! A document waits in [`Joined`] for as long as the end of one of its texts may be the beginning of a placeholder; then it goes on with its
+//! A document waits in `Joined` for as long as the end of one of its texts may be the beginning of a placeholder; then it goes on with its
 //! changes. A placeholder in pieces gives its value to the first of them and nothing to the others. What turns out to be no placeholder
 //! passes as it came.
 
