@@ -210,7 +210,7 @@ impl Proxy {
         // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
         exchange.trace(door);
-        body = in_place::pinned(|| privacy::guard(exchange, route, body)).await?;
+        body = privacy::guard(exchange, route, body).await?;
         let demands = Demands::of(&ask, route);
         // Limits on all requests before the cache: a hit counts too.
         demands.admit(self, exchange, Applies::All).await?;

@@ -12,6 +12,7 @@ use crate::{
     arrival::Arrival,
     body::{Body, replay::Replay},
     config::{Mode, NameSource, Operation, PersonalKind, Privacy, PrivacyAction},
+    in_place,
     policy::{
         limits::keys,
         privacy::{self, CallerName, Masked, Unmaskable},
@@ -25,6 +26,14 @@ use crate::{
 /// # Errors
 /// The call has data that must not leave, or its body cannot be read.
 pub(super) async fn guard(exchange: &mut Exchange, route: &LiveRoute, body: Replay) -> Result<Replay, Reject> {
+    match route.policies.privacy.is_some() {
+        false => Ok(body),
+        // Long: it would be memory of every request.
+        true => in_place::pinned(|| guarded(exchange, route, body)).await,
+    }
+}
+
+async fn guarded(exchange: &mut Exchange, route: &LiveRoute, body: Replay) -> Result<Replay, Reject> {
     let Some(policy) = &route.policies.privacy else { return Ok(body) };
     let ask = exchange.ask.clone();
     if headers::wants_websocket(&ask.arrival) {
