@@ -1,11 +1,13 @@
 //! Requests in flight, and requests that wait in line for a limit: who gets in, in which order, and who is told to go.
 
+use std::time::UNIX_EPOCH;
+
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use outrigger::policy::limits::QueueCounts;
 use tokio::time::{Duration, Instant};
 
-use crate::world::{Answer, Client, Reply, World, chat, ms, pass, run, secs, settle};
+use crate::world::{Answer, BEGIN, Client, Failing, Reply, World, chat, ms, pass, run, secs, settle};
 
 fn door(limit: &str) -> String {
     format!("inbound: {{app: 'http://app.test', limits: [{{name: busy, key: client_ip, {limit}}}]}}")
@@ -234,5 +236,23 @@ fn a_leaky_bucket_with_a_queue_spreads_requests_evenly() {
         for (at, time) in times[..4].iter().enumerate() {
             assert!((at as u64 * 1_000..at as u64 * 1_000 + 10).contains(time), "{times:?}");
         }
+    });
+}
+
+#[test]
+fn a_second_line_begins_where_the_first_one_has_ended() {
+    run(async {
+        let limit = |name: &str, more: &str| format!("{{name: {name}, key: global, requests: 1, {more}}}");
+        let first = limit("first", "window: 3s, queue: {max: 9, wait: 10s}");
+        let second = limit("second", "window: 5s, applies: misses, queue: {max: 9, wait: 2500ms}");
+        let world = World::new(&format!("inbound: {{app: 'http://app.test', limits: [{first}, {second}]}}")).await;
+        assert_eq!(world.client().get("/").await.status, StatusCode::OK);
+        world.dials.fail("app", [Failing::Refused; 2]);
+        let last = world.client().get("/").await;
+        // Three seconds in the first line, two in the second, whose bound is two and a half. The answer is the proxy's own, and so is its Date.
+        assert_eq!(last.status, StatusCode::BAD_GATEWAY, "{}", last.text());
+        assert!((secs(4)..secs(6)).contains(&last.took), "{:?}", last.took);
+        let date = httpdate::parse_http_date(last.header("date")).expect("a date");
+        assert_eq!(date.duration_since(UNIX_EPOCH).expect("after").as_secs(), BEGIN + last.took.as_secs());
     });
 }
