@@ -14,7 +14,7 @@ const IBANS: &str = "AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28
     LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 \
     SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30";
 
-/// A number by the classes of its characters: `A` a letter, `9` a digit, `X` either, `?` a blank, a dot or a hyphen that may stand there,
+/// A number by the classes of its characters: `A` a letter, `9` a digit, `*` either, `?` a blank, a dot or a hyphen that may stand there,
 /// `S` a hyphen or `+`; and its check over the characters that count, in capitals.
 struct LetterForm {
     kind: PersonalKind,
@@ -26,12 +26,12 @@ const FORMS: &[LetterForm] = &[
     LetterForm { kind: UkNino, shape: "AA?99?99?99?A", check: uk_nino },
     LetterForm { kind: EsDni, shape: "99?999?999?A", check: |c| es_letter(number(&digits(&c[..8])), c[8]) },
     LetterForm { kind: EsDni, shape: "A?9999999?A", check: es_nie },
-    LetterForm { kind: ItCodiceFiscale, shape: "AAAAAA?XXAXX?AXXXA", check: it_codice_fiscale },
-    LetterForm { kind: FiHetu, shape: "999999S999X", check: fi_hetu },
-    LetterForm { kind: FiHetu, shape: "999999A999X", check: fi_hetu },
+    LetterForm { kind: ItCodiceFiscale, shape: "AAAAAA?**A**?A***A", check: it_codice_fiscale },
+    LetterForm { kind: FiHetu, shape: "999999S999*", check: fi_hetu },
+    LetterForm { kind: FiHetu, shape: "999999A999*", check: fi_hetu },
     LetterForm { kind: InPan, shape: "AAAAA9999A", check: |c| c[3] == b'P' },
-    LetterForm { kind: MxCurp, shape: "AAAA999999AAAAAAX9", check: mx_curp },
-    LetterForm { kind: CnId, shape: "99999999999999999X", check: cn_id },
+    LetterForm { kind: MxCurp, shape: "AAAA999999AAAAAA*9", check: mx_curp },
+    LetterForm { kind: CnId, shape: "99999999999999999*", check: cn_id },
     LetterForm { kind: SgNric, shape: "A9999999A", check: sg_nric },
 ];
 
