@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail like the test itself")]
 
+#[path = "deploy/package.rs"]
+mod package;
 #[path = "deploy/runbooks.rs"]
 mod runbooks;
 
