@@ -1,6 +1,7 @@
 //! Policies in words and numbers for a person: those of a route, or those that apply to one request.
 
 mod access;
+mod answers;
 mod auth;
 mod privacy;
 mod validate;
@@ -16,8 +17,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::{
     arrival::Door,
     config::{
-        Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Compress, Config, Cookies, Cors, Csrf, Fallback, Glob, Headers, KeyPart,
-        Limit, Mode, OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
+        Algorithm, Applies, Backoff, Breaker, Cache, CacheBody, Config, Cookies, Cors, Csrf, Fallback, Headers, KeyPart, Limit, Mode,
+        OnLimit, OnStoreError, Policies, Retry, RetryOn, Timeouts, Unit, Unpriced, human,
     },
     http1::Id,
     policy::{preflight, rewrite},
@@ -166,7 +167,10 @@ pub fn applied(
         add("fallback", Mode::Enforce, terms);
     }
     if let Some(policy) = &policies.compress {
-        add("compress", policy.mode, compress_terms(policy));
+        add("compress", policy.mode, answers::compress(policy));
+    }
+    if let Some(policy) = &policies.log {
+        add("log", Mode::Enforce, answers::log(policy));
     }
     all
 }
@@ -194,14 +198,6 @@ fn cors_terms(policy: &Cors, asked: Option<&Asked<'_>>) -> Terms {
     if preflight && policy.mode == Mode::Enforce {
         terms.add("this request", "is a browser's preflight: the proxy answers it");
     }
-    terms
-}
-
-fn compress_terms(policy: &Compress) -> Terms {
-    let mut terms = Terms::default();
-    terms.add("codings", policy.codings.iter().map(|coding| coding.as_str()).collect::<Vec<_>>().join(" "));
-    terms.add("types", policy.types.iter().map(Glob::as_str).collect::<Vec<_>>().join(" "));
-    terms.add("min_size", format!("{} bytes", policy.min_size));
     terms
 }
 

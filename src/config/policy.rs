@@ -14,6 +14,7 @@ mod csrf;
 mod fallback;
 mod headers;
 pub(super) mod limits;
+mod log;
 mod privacy;
 mod purge;
 mod redirect;
@@ -37,6 +38,7 @@ pub use csrf::Csrf;
 pub use fallback::{Fallback, FallsOn};
 pub use headers::{FieldEdits, Headers, Secure, Template, TemplatePart, Variable};
 pub use limits::{Algorithm, Applies, AskHook, AskPerson, Degrade, Limit, OnLimit, OnStoreError, Queue, Tier, Tiers, Unit, Unpriced};
+pub use log::LogTerms;
 pub use privacy::{NameSource, PersonalKind, PersonalPattern, Privacy, PrivacyAction};
 pub use redirect::Redirect;
 pub use respond::StaticAnswer;
@@ -144,6 +146,8 @@ policies! {
     fallback: Vec<Fallback>,
     /// Answers that are compressed.
     compress: Option<Compress>,
+    /// Exchanges that have a line in the access log. Absent: all.
+    log: Option<LogTerms>,
 }
 
 /// Policies that the design names and this version does not have.

@@ -65,9 +65,12 @@ impl Ending {
         }
         let telemetry = &self.ask.proxy.telemetry;
         let failed = if telemetry.failures.is_on() { self.failure() } else { None };
-        if telemetry.log.enabled() || failed.is_some() {
+        let has_line = telemetry.log.enabled() && self.has_line();
+        if has_line || failed.is_some() {
             self.record(|record| {
-                telemetry.log.write(record);
+                if has_line {
+                    telemetry.log.write(record);
+                }
                 if let Some(kind) = failed {
                     keep(self, record, kind);
                 }
@@ -79,6 +82,19 @@ impl Ending {
     pub fn failure(&self) -> Option<FailureKind> {
         let answer = &self.answer;
         FailureKind::of(self.outcome, answer.status, answer.reject, &self.ask.tries.steps.borrow())
+    }
+
+    /// Whether the access log has a line of the exchange. What is left out is counted.
+    fn has_line(&self) -> bool {
+        let (ask, answer) = (&self.ask, &self.answer);
+        let Some(terms) = ask.route().and_then(|route| route.policies.log.as_ref()) else { return true };
+        let is_well = answer.status < 400 && answer.reject.is_none() && self.outcome != ExchangeOutcome::UpstreamBroken;
+        let share = terms.share(answer.status, is_well, self.charged.nano_usd.is_some_and(|cost| cost > 0));
+        let has = share >= 1.0 || share > 0.0 && ask.proxy.chance.unit() < share;
+        if !has {
+            ask.cells().policies.log_left_out();
+        }
+        has
     }
 
     /// Time from the arrival to the last byte.

@@ -132,6 +132,9 @@ mod access;
 mod json_schema;
 mod validate;
 
+/// Which exchanges have a line in the access log.
+mod log;
+
 /// Metrics, the access log, traces.
 mod telemetry;
 

@@ -68,7 +68,7 @@ const WORDS: &[Elsewhere] = &[
     (&["http2", "grpc", "h2c"], "HTTP/2 and gRPC pass without a word; towards a target write `app_protocol: http2` or `protocol: http2`"),
     (
         &["middlewares", "middleware", "plugins", "plugin", "filters", "handlers", "policies"],
-        "policies are written by name in a route or in the door's `defaults`: access, cors, auth, csrf, validate, headers, limits, redirect, respond, cache, rewrite, timeouts, retry, breaker, fallback, compress",
+        "policies are written by name in a route or in the door's `defaults`: access, cors, auth, csrf, validate, headers, limits, redirect, respond, cache, rewrite, timeouts, retry, breaker, fallback, compress, log",
     ),
     (
         &["global", "settings", "config", "general_settings", "litellm_settings", "router_settings", "http", "spec"],

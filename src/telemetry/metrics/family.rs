@@ -254,6 +254,7 @@ families! {
     ConfigLastReloadSuccessful = Gauge, One, "outrigger_config_last_reload_successful", [], "Whether what was last read of the configuration is at work: 1 or 0 (it was refused, the one before serves on).";
     ConfigLastReloadSuccess = Gauge, One, "outrigger_config_last_reload_success_timestamp_seconds", [], "When the configuration at work was read, in seconds since 1970.";
     Draining = Gauge, One, "outrigger_draining", [], "Whether the proxy is leaving: 1 or 0.";
+    LogLeftOut = Counter, One, "outrigger_log_left_out_total", ["door", "route"], "Exchanges without a line in the access log, because `log` of their route leaves them out.";
     LogDropped = Counter, One, "outrigger_log_dropped_total", ["log"], "Lines of the access log and of the process log that were lost: their reader is too slow or gone, or a disk is full.";
     ErrorsBytes = Gauge, One, "outrigger_errors_bytes", [], "Bytes of the last failures, kept for /api/errors (telemetry.errors).";
     ErrorsDisplaced = Counter, One, "outrigger_errors_displaced_total", [], "Failures that newer ones have displaced from /api/errors.";

@@ -234,6 +234,11 @@ impl RouteCells {
         self.worker.counter(Family::GateObserved, &[self.door.as_str(), &self.route, policy]).inc();
     }
 
+    /// `log` has left an exchange out of the access log.
+    pub fn log_left_out(&self) {
+        self.worker.counter(Family::LogLeftOut, &[self.door.as_str(), &self.route]).inc();
+    }
+
     /// `compress` has coded an answer (its coding), or has left it (the reason).
     pub fn compressed(&self, result: &str) {
         self.worker.counter(Family::Compressed, &[self.door.as_str(), &self.route, result]).inc();
