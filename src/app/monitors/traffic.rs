@@ -1,4 +1,5 @@
-//! What real traffic says of each target: its tries since the last check.
+//! What real traffic says of each target: its tries since the last check. A target with several addresses has a count for each, `app:NAME`;
+//! whoever asks for `app` gets their sum.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,9 +11,13 @@ use crate::{
 /// Failed tries from which on traffic alone proves that a target is down. With fewer a probe decides.
 const PROOF: u64 = 3;
 
-/// Tries by target: those at the last check, and those now.
+/// Tries by target.
 #[derive(Default)]
-pub(super) struct Traffic(BTreeMap<Arc<str>, [Tries; 2]>);
+pub(super) struct Traffic {
+    now: BTreeMap<Arc<str>, Tries>,
+    /// The tries at the last check, by what was asked for: a target, or all its addresses.
+    checked: BTreeMap<Arc<str>, Tries>,
+}
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tries {
@@ -47,16 +52,17 @@ impl Traffic {
                 }
             }
         }
-        for (target, tries) in now {
-            self.0.entry(target).or_insert([tries; 2])[1] = tries;
-        }
+        self.now = now;
     }
 
     /// What the tries since the last time prove; `None`: nothing.
-    pub(super) fn take(&mut self, target: &str) -> Option<Check> {
-        let [before, now] = self.0.get_mut(target)?;
+    pub(super) fn take(&mut self, target: &Arc<str>) -> Option<Check> {
+        let is_of = |name: &str| name.strip_prefix(&**target).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+        let of_it = self.now.iter().filter(|(name, _)| is_of(name)).map(|(_, tries)| tries);
+        let now = of_it.fold(Tries::default(), |sum, tries| Tries { good: sum.good + tries.good, bad: sum.bad + tries.bad });
+        // What was before the first check proves nothing.
+        let before = self.checked.insert(target.clone(), now)?;
         let (good, bad) = (now.good.saturating_sub(before.good), now.bad.saturating_sub(before.bad));
-        *before = *now;
         match (good, bad) {
             (good, bad) if good > 0 && good >= bad => Some(Check::Up),
             (good, bad) if bad >= PROOF => Some(Check::Down(format!("{bad} of {} requests to it failed", good + bad))),
@@ -74,20 +80,42 @@ mod tests {
     fn traffic_proves_health_and_silence_proves_nothing() {
         let metrics = Metrics::new(Clock::system());
         let mut traffic = Traffic::default();
-        let count = |outcome: &str, n: u64| metrics.shared().counter(Family::Tries, &["app", outcome]).add(n);
+        let of = |target: &str, outcome: &str, n: u64| metrics.shared().counter(Family::Tries, &[target, outcome]).add(n);
+        let (app, count) = (Arc::from("app"), |outcome: &str, n: u64| of("app", outcome, n));
         count("ok", 5);
         traffic.look(&metrics);
-        assert_eq!((traffic.take("app"), traffic.take("other")), (None, None), "what was before counts for nothing");
+        assert_eq!((traffic.take(&app), traffic.take(&"other".into())), (None, None), "what was before counts for nothing");
         count("ok", 1);
         traffic.look(&metrics);
-        assert_eq!((traffic.take("app"), traffic.take("app")), (Some(Check::Up), None));
+        assert_eq!((traffic.take(&app), traffic.take(&app)), (Some(Check::Up), None));
         count("connect_failed", 2);
         traffic.look(&metrics);
-        assert_eq!(traffic.take("app"), None, "a probe decides");
+        assert_eq!(traffic.take(&app), None, "a probe decides");
         count("status_5xx", 4);
         count("ok", 1);
         count("status_404", 50);
         traffic.look(&metrics);
-        assert_eq!(traffic.take("app"), Some(Check::Down("4 of 5 requests to it failed".into())));
+        assert_eq!(traffic.take(&app), Some(Check::Down("4 of 5 requests to it failed".into())));
+    }
+
+    #[test]
+    fn an_app_of_several_addresses_is_proved_by_all_of_them_together() {
+        let metrics = Metrics::new(Clock::system());
+        let mut traffic = Traffic::default();
+        let count = |target: &str, outcome: &str, n: u64| metrics.shared().counter(Family::Tries, &[target, outcome]).add(n);
+        let (app, one): (Arc<str>, Arc<str>) = ("app".into(), "app:one".into());
+        count("app:one", "ok", 5);
+        traffic.look(&metrics);
+        assert_eq!((traffic.take(&app), traffic.take(&one)), (None, None));
+        count("app:two", "ok", 3);
+        count("app:one", "connect_failed", 3);
+        count("apple", "connect_failed", 50);
+        traffic.look(&metrics);
+        let failed = |n: u64, of: u64| Some(Check::Down(format!("{n} of {of} requests to it failed")));
+        assert_eq!((traffic.take(&app), traffic.take(&one)), (Some(Check::Up), failed(3, 3)), "each asks for itself");
+        count("app:one", "status_5xx", 2);
+        count("app:two", "status_5xx", 2);
+        traffic.look(&metrics);
+        assert_eq!((traffic.take(&app), traffic.take(&app)), (failed(4, 4), None));
     }
 }

@@ -331,6 +331,9 @@ fn monitor(
             format!("`{}` needs an answer of HTTP, and this is only connected to; write an http:// or https:// URL", condition.as_str());
         build.fault(build.seen.value(&format!("{path}.conditions[{n}]")), message);
     }
+    // A target of several addresses has a count for each; its own name means all of them.
+    let is_own = |known: &str| known.strip_prefix(&*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'));
+    let passive = one.passive.0 && own.iter().any(|(known, _)| is_own(known));
     let windows = one.maintenance.into_iter().flatten();
     let window = |window: WrittenWindow| Quiet {
         from: window.from.0.0,
@@ -342,7 +345,7 @@ fn monitor(
         timeout: one.timeout.0,
         conditions,
         failures: small(&one.failures),
-        passive: own.iter().find(|(known, _)| **known == *name).map(|(known, _)| known.clone()).filter(|_| one.passive.0),
+        passive: passive.then(|| Arc::from(&*name)),
         maintenance: windows.map(window).collect(),
         tz: one.tz.0.0,
         public: one.public.0,
@@ -366,6 +369,16 @@ mod tests {
         assert_eq!(of("app").probe, Probe::Connect { host: "127.0.0.1".into(), port: 3000, tls: false });
         assert_eq!((of("openai").passive.as_deref(), of("app").every), (Some("openai"), Duration::from_secs(30)));
         assert_eq!(monitors("{app: off, openai: off}"), []);
+        // The app has two addresses: a monitor of that name has the traffic of both for a proof, and stands for both.
+        let several = |text: &str| {
+            let app = "inbound: {app: [{url: 'http://127.0.0.1:3000', name: one}, {url: 'http://127.0.0.1:3001', name: two}]}";
+            good(&format!("{app}\nmonitors: {text}\n")).monitors.expect("named")
+        };
+        let passive = |text: &str| several(text).into_iter().map(|one| (one.name, one.passive)).collect::<Vec<_>>();
+        let pair = |name: &str| (Arc::<str>::from(name), Some(Arc::<str>::from(name)));
+        assert_eq!(passive("{app: {url: 'tcp://127.0.0.1:3000'}}"), [pair("app")]);
+        assert_eq!(passive("{app: {url: 'tcp://127.0.0.1:3000', passive: false}}"), [("app".into(), None)]);
+        assert_eq!(passive("{}"), [pair("app:one"), pair("app:two")]);
         assert!(good(IN).monitors.is_none());
     }
 
