@@ -87,6 +87,44 @@ fn unattributed_is_a_share_of_the_calls() {
     assert_eq!(told(0, 0.0), [], "no call is no share");
 }
 
+/// A share of `rate` a second: `bad` from second 100 on, `near` from 400 on, `good` before and after 700.
+fn shares(rate: u64, [good, bad, near]: [f64; 3], second: u64) -> (u64, u64) {
+    let part = |from, to, share: f64| (within(second, from..to) * rate) as f64 * share;
+    let some = part(0, 100, good) + part(100, 400, bad) + part(400, 700, near) + part(700, 1_000, good);
+    (second * rate, some.round() as u64)
+}
+
+#[test]
+fn a_hit_rate_begins_an_incident_only_if_chance_cannot_explain_it_and_ends_it_when_it_is_good_itself() {
+    let play_with = |rate: u64, of: [f64; 3]| {
+        let facts = move |second: u64| {
+            let (lookups, hits) = shares(rate, of, second);
+            let counts = Counts { requests: lookups, lookups, hits, ..Counts::default() };
+            Facts { routes: vec![Route { door: "inbound".into(), name: "a".into(), counts }], ..Facts::default() }
+        };
+        play(&mut Engine::new(vec![rule(Measure::HitRate, Some(0.5))]), 0..1_000, facts)
+    };
+    assert_eq!(play_with(1, [0.9, 0.4, 0.4]), [], "two in five of sixty may be chance");
+    let told = play_with(10, [0.9, 0.1, 0.45]);
+    let [(began, What::Opened, _), (over, What::Recovered, _)] = told[..] else { panic!("{told:?}") };
+    assert!((130..150).contains(&began) && (730..750).contains(&over), "45% begin nothing, and end nothing: {told:?}");
+}
+
+#[test]
+fn an_unattributed_share_begins_an_incident_only_if_chance_cannot_explain_it_and_ends_it_when_it_is_good_itself() {
+    let play_with = |rate: u64, of: [f64; 3]| {
+        let facts = move |second: u64| {
+            let (calls, unattributed) = shares(rate, of, second);
+            Facts { totals: Totals { calls, unattributed, ..Totals::default() }, ..Facts::default() }
+        };
+        play(&mut Engine::new(vec![rule(Measure::Unattributed, None)]), 0..1_000, facts)
+    };
+    assert_eq!(play_with(1, [0.1, 0.6, 0.6]), [], "three in five of sixty may be chance");
+    let told = play_with(10, [0.1, 0.9, 0.55]);
+    let [(began, What::Opened, Severity::Low), (over, What::Recovered, _)] = told[..] else { panic!("{told:?}") };
+    assert!((160..180).contains(&began) && (730..750).contains(&over), "55% begin nothing, and end nothing: {told:?}");
+}
+
 #[test]
 fn certificate_and_projection_are_times_that_are_left() {
     const DAY: f64 = 86_400.0;
@@ -114,7 +152,8 @@ fn certificate_and_projection_are_times_that_are_left() {
     let told = |scope, most| play(&mut Engine::new(vec![rule(Measure::Projection, None)]), 0..600, left(scope, most));
     assert_eq!(told(DAY, None), [(160, What::Opened, Severity::Warning), (430, What::Recovered, Severity::Warning)]);
     assert_eq!(told(DAY, Some(Severity::Low))[0], (160, What::Opened, Severity::Low), "a user's own limit");
-    assert_eq!(told(3.0 * 3_600.0, None), [], "an hour is nothing special for a limit of three hours");
+    assert_eq!(told(3.9 * 3_600.0, None), [], "an hour is nothing special for a limit of less than four hours");
+    assert_eq!(told(4.0 * 3_600.0, None).len(), 2);
 }
 
 #[test]
