@@ -72,6 +72,8 @@ async fn a_viewer_that_comes_back_gets_what_it_has_missed() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_when_nobody_looks() {
     let (fake, hub) = hub();
+    tokio::time::sleep(LINGER * 100).await;
+    assert_eq!((*fake.ticks.lock(), fake.watched.lock().len()), (0, 0), "nobody has looked yet");
     let mut viewer = look(&hub, None);
     let (id, ..) = event(&mut viewer).await;
     drop(viewer);
