@@ -23,6 +23,9 @@ pub struct Kept {
     path: PathBuf,
     /// Hash of what was written last.
     written: Mutex<Option<blake3::Hash>>,
+    /// The files of processes that are gone, with their locks. They stay until what they hold stands in this process's file: a process
+    /// that dies before its first writing loses nothing.
+    taken: Mutex<Vec<(PathBuf, File)>>,
     /// Held for as long as the process lives.
     _lock: File,
 }
@@ -35,6 +38,7 @@ impl Kept {
     pub fn open<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<(Self, Vec<T>)> {
         fs::create_dir_all(dir)?;
         let mut own: Option<Self> = None;
+        let mut taken = Vec::new();
         let mut found = Vec::new();
         for at in 0..PROCESSES {
             let path = dir.join(format!("{name}-{at}.json"));
@@ -53,11 +57,12 @@ impl Kept {
                 Err(error) => return Err(error),
             }
             match own {
-                None => own = Some(Self { path, written: Mutex::default(), _lock: lock }),
-                Some(_) => fs::remove_file(&path)?,
+                None => own = Some(Self { path, written: Mutex::default(), taken: Mutex::default(), _lock: lock }),
+                Some(_) => taken.push((path, lock)),
             }
         }
-        let own = own.ok_or_else(|| io::Error::other(format!("{PROCESSES} processes use {}", dir.display())))?;
+        let mut own = own.ok_or_else(|| io::Error::other(format!("{PROCESSES} processes use {}", dir.display())))?;
+        own.taken = Mutex::new(taken);
         Ok((own, found))
     }
 
@@ -79,6 +84,8 @@ impl Kept {
         if let Some(dir) = self.path.parent() {
             File::open(dir)?.sync_all()?;
         }
+        // One that cannot be removed is tried again with the next writing.
+        self.taken.lock().retain(|(path, _)| fs::remove_file(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
         *written = Some(blake3::hash(&text));
         Ok(())
     }
@@ -101,6 +108,10 @@ mod tests {
         drop((first, second));
         let (third, held) = open();
         assert_eq!(held, [vec![1], vec![2]]);
+        assert!(open().1.is_empty(), "they are the third's, though it has written nothing yet");
+        drop(third);
+        let (third, held) = open();
+        assert_eq!(held, [vec![1], vec![2]], "it died before it wrote: nothing is lost");
         third.save(&vec![1, 2]).expect("saves");
         drop(third);
         assert_eq!(open().1, [vec![1, 2]], "taken in once");
