@@ -96,6 +96,12 @@ impl Condition {
         time(&self.left) || time(&self.right)
     }
 
+    /// Whether it is about the connection itself: it may hold where there is none.
+    pub fn is_about_connection(&self) -> bool {
+        let names = |side: &Side| *side == Side::Fact(Fact::Connected);
+        names(&self.left) || names(&self.right)
+    }
+
     /// What the condition says of `subject`.
     pub fn judge(&self, subject: &Subject) -> Verdict {
         eval::judge(self, subject)

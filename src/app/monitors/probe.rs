@@ -104,9 +104,41 @@ fn judged(monitor: &Monitor, (subject, error): (Subject, Option<String>)) -> Che
         .collect();
     let words = |broken: &[(&Condition, String)]| broken.iter().map(|(_, why)| why.as_str()).collect::<Vec<_>>().join("; ");
     match (broken.is_empty(), error) {
+        // Where nothing answers no time is too long, and no body too big.
+        (true, Some(why)) if !monitor.conditions.iter().any(Condition::is_about_connection) => Check::Down(why),
         (true, _) => Check::Up,
         (false, Some(why)) => Check::Down(format!("{why}: {}", words(&broken))),
         (false, None) if broken.iter().all(|(condition, _)| condition.is_about_time()) => Check::Slow(words(&broken)),
         (false, None) => Check::Down(words(&broken)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, read};
+
+    fn with(conditions: &str) -> Monitor {
+        let text = format!(
+            "inbound: {{app: 'http://127.0.0.1:3000'}}\nmonitors: {{x: {{url: 'http://h', conditions: [{conditions}]}}, app: off}}\n"
+        );
+        let config: config::Config = read::parse(&text, "proxy.yaml", &Default::default(), &|_| None).expect("no mistakes");
+        config.monitors.expect("named").remove(0)
+    }
+
+    #[test]
+    fn what_does_not_answer_is_down_whatever_holds_of_nothing() {
+        let refused = || (Subject::default(), Some("refused".to_owned()));
+        let answered =
+            |millis| (Subject { status: Some(200), took: Duration::from_millis(millis), connected: true, ..Subject::default() }, None);
+        let quick = with("'[RESPONSE_TIME] < 500'");
+        assert_eq!(judged(&quick, refused()), Check::Down("refused".into()), "it took no time");
+        assert_eq!(judged(&quick, answered(10)), Check::Up);
+        assert!(matches!(judged(&quick, answered(900)), Check::Slow(_)));
+        assert_eq!(judged(&with("'len([BODY]) < 10', '[STATUS] != 500'"), refused()), Check::Down("refused".into()));
+        assert_eq!(judged(&with("'[CONNECTED] == false'"), refused()), Check::Up, "that is what is wanted");
+        assert!(matches!(judged(&with("'[CONNECTED] == true'"), refused()), Check::Down(_)));
+        assert!(matches!(judged(&with("'[CONNECTED] == false'"), answered(1)), Check::Down(_)));
+        assert_eq!(judged(&with(""), refused()), Check::Down("refused".into()));
     }
 }
