@@ -52,17 +52,25 @@ fn overlap(a: (u64, u64), b: (u64, u64)) -> u64 {
 }
 
 impl History {
-    /// A check was made at `now`. A pause longer than `gap` since the one before was not watched.
-    pub(super) fn seen(&mut self, now: u64, gap: u64) {
-        match self.watched.last_mut() {
-            Some((_, to)) if *to + gap >= now && *to <= now => *to = now,
-            _ => self.watched.push((now, now)),
+    /// A check was made at `now`. A pause longer than `gap` since the one before was not watched. Gives whether there was no such pause.
+    pub(super) fn seen(&mut self, now: u64, gap: u64) -> bool {
+        let goes_on = match self.watched.last_mut() {
+            // A clock that was set back does not watch the same time twice.
+            Some((from, to)) if *from <= now && now <= to.saturating_add(gap) => {
+                *to = now.max(*to);
+                true
+            }
+            _ => false,
+        };
+        if !goes_on {
+            self.watched.push((now, now));
         }
         let old = now.saturating_sub(KEPT);
         self.watched.retain(|(_, to)| *to >= old);
         self.incidents.retain(|past| past.to.is_none_or(|to| to >= old));
         let over = self.watched.len().saturating_sub(STRETCHES);
         self.watched.drain(..over);
+        goes_on
     }
 
     /// The incident that is open.
@@ -120,7 +128,9 @@ mod tests {
             }
         }
         // The process was away for an hour, and then watched for an hour.
-        (0..=3_600).for_each(|n| history.seen(start + 7_200_000 + n * second, 30_000));
+        (0..=3_600).for_each(|n| {
+            history.seen(start + 7_200_000 + n * second, 30_000);
+        });
         let now = start + 10_800_000;
         let week = history.between(now - 7 * DAY, now);
         assert_eq!(week, Days { watched: 7_200_000, down: 123_000 });
@@ -128,5 +138,18 @@ mod tests {
         assert_eq!(history.between(now - 2 * DAY, now - DAY).share(), None);
         history.seen(now + 2 * KEPT, 30_000);
         assert_eq!((history.incidents.len(), history.watched.len()), (0, 1), "the past is forgotten");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_watches_nothing_twice() {
+        let mut history = History::default();
+        let start = 100 * DAY;
+        (0..=3_600_u64).for_each(|n| {
+            history.seen(start + n * 1_000, 30_000);
+        });
+        (0..=3_600_u64).for_each(|n| {
+            history.seen(start + 1_800_000 + n * 1_000, 30_000);
+        });
+        assert_eq!(history.between(start, start + DAY).watched, 5_400_000);
     }
 }

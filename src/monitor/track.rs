@@ -64,13 +64,17 @@ pub struct Track {
 impl Track {
     /// With what a process before has seen.
     pub fn with(history: History) -> Self {
-        Self { history, ..Self::default() }
+        let why = history.open().map(|past| past.why.clone());
+        Self { history, why, ..Self::default() }
     }
 
     /// Takes the result of a check at `now` (wall time in milliseconds). `failures` in a row open an incident; a pause longer than `gap`
     /// was not watched.
     pub fn note(&mut self, now: u64, check: Check, failures: u32, gap: u64) -> Option<Event> {
-        self.history.seen(now, gap);
+        if !self.history.seen(now, gap) && self.history.open().is_none() {
+            // What failed before a pause is not in a row with what fails after it.
+            (self.failing, self.slow) = (None, 0);
+        }
         self.known = true;
         match check {
             Check::Down(why) => {
@@ -154,7 +158,19 @@ mod tests {
         track.note(1_000, down(), 1, 30_000);
         let text = serde_json::to_string(&track.history).expect("writes");
         let mut track = Track::with(serde_json::from_str(&text).expect("reads"));
-        assert_eq!(track.state(), State::Down);
+        assert_eq!((track.state(), track.why()), (State::Down, Some("refused")));
         assert_eq!(track.note(9_000, Check::Up, 1, 30_000), Some(Event::Closed));
+    }
+
+    #[test]
+    fn failures_around_a_pause_are_not_in_a_row() {
+        let mut track = Track::default();
+        let mut note = |second: u64, check| (track.note(second * 1_000, check, 2, 30_000), track.state());
+        assert_eq!(note(0, down()), (None, State::Up));
+        // A night of maintenance.
+        assert_eq!(note(30_000, down()), (None, State::Up));
+        assert_eq!(note(30_010, down()), (Some(Event::Opened), State::Down));
+        assert_eq!(note(60_000, down()), (None, State::Down), "one that is open stays open");
+        assert_eq!(track.history.incidents[0].from, 30_000_000);
     }
 }
