@@ -90,7 +90,10 @@ pub fn render(title: &str, rows: &[Row], now: u64) -> Site {
 fn html(title: &str, rows: &[Row], now: u64) -> String {
     let down = rows.iter().filter(|row| row.state == State::Down).count();
     let slow = rows.iter().any(|row| row.state == State::Slow);
+    let unknown = rows.iter().filter(|row| row.state == State::Unknown).count();
     let (class, banner) = match (down, slow) {
+        (0, _) if unknown == rows.len() => ("unknown", "Nothing was checked yet".to_owned()),
+        (0, false) if unknown > 0 => ("up", format!("All that was checked is up; {unknown} of {} were not yet", rows.len())),
         (0, false) => ("up", "Everything is up".to_owned()),
         (0, true) => ("slow", "Everything is up; some of it is slow".to_owned()),
         (n, _) if n == rows.len() => ("down", "Everything is down".to_owned()),
@@ -141,7 +144,8 @@ fn incidents(rows: &[Row], now: u64) -> String {
     }
     let mut table = "<h2>Incidents</h2><table><thead><tr><th>What</th><th>From (UTC)</th><th>Lasted</th></tr></thead><tbody>".to_owned();
     for (name, from, to) in all.iter().take(INCIDENTS) {
-        let length = to.map_or_else(|| format!("{}, and goes on", lasted(now.saturating_sub(*from))), |to| lasted(to - from));
+        let length =
+            to.map_or_else(|| format!("{}, and goes on", lasted(now.saturating_sub(*from))), |to| lasted(to.saturating_sub(*from)));
         table += &format!("<tr><td>{}</td><td>{}</td><td>{length}</td></tr>", escaped(name), time(*from));
     }
     table + "</tbody></table>"
@@ -187,5 +191,20 @@ mod tests {
         assert!(site.0.contains_key("/badge/app <script>.svg"));
         let json = as_json("t", &[row], start + 3_600_000);
         assert_eq!(json["monitors"][0]["7d"]["down_seconds"], 123.0);
+    }
+
+    #[test]
+    fn what_was_not_checked_yet_is_not_said_to_be_up() {
+        let row = |state| Row { name: "a".into(), state, history: History::default() };
+        let says = |states: &[State], words: &str| {
+            let page = html("t", &states.iter().map(|state| row(*state)).collect::<Vec<_>>(), 1_800_000_000_000);
+            assert!(page.contains(&format!("<strong>{words}</strong>")), "{states:?}: {page}");
+        };
+        says(&[State::Unknown, State::Unknown], "Nothing was checked yet");
+        says(&[], "Nothing was checked yet");
+        says(&[State::Up, State::Unknown], "All that was checked is up; 1 of 2 were not yet");
+        says(&[State::Up, State::Up], "Everything is up");
+        says(&[State::Up, State::Slow], "Everything is up; some of it is slow");
+        says(&[State::Down, State::Unknown], "1 of 2 are down");
     }
 }
