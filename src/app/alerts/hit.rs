@@ -49,12 +49,17 @@ fn failures(app: &App, item: &Item, since: u64) -> Hit {
     let target = item.subject.split(['/', '@', '#']).next().unwrap_or_default();
     let (mut callers, mut routes) = app.shared.hits.since(since, |struck| match route {
         Some((door, name)) => struck.door == door && *struck.route == *name,
-        None => *struck.target == *target,
+        None => is_of(&struck.target, target),
     });
     let caller_count = callers.len();
     callers.truncate(NAMED);
     routes.truncate(NAMED);
     Hit { callers, caller_count, routes, nano_usd: None }
+}
+
+/// Whether a target is this one, or one of its addresses (`app:NAME`).
+fn is_of(target: &str, subject: &str) -> bool {
+    target.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// Nano-dollars, and callers with their calls.
@@ -100,6 +105,13 @@ fn money(ledger: &Ledger, filters: Filters, now: u64) -> Option<Money> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_app_of_several_addresses_is_hit_where_one_of_them_is() {
+        let of_app = ["app", "app:one", "apple", "ap"].map(|target| is_of(target, "app"));
+        assert_eq!(of_app, [true, true, false, false]);
+        assert!(!is_of("app", "app:one"));
+    }
 
     #[test]
     fn a_budget_is_the_money_of_its_own_users_whatever_the_rule_is_called() {
