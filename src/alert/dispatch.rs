@@ -1,9 +1,10 @@
 //! Which changes become which notices, and when: grouping, quiet hours, reminders, the day's digest, and a bound on all of it.
 //!
-//! A change is told within [`Terms::group`]. More than [`BURST`] notices a minute are not sent: what happens meanwhile becomes one
-//! notice of the next minute.
+//! A change is told within [`Terms::group`]. Each beginning and each end is in a notice: receivers that keep incidents open have to hear
+//! of all of them. A notice has at most [`LONGEST`] incidents; what happens together becomes several. More than [`BURST`] notices a
+//! minute are not sent: what is left waits for the next minute, the worst first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{Timestamp, civil::Weekday, tz::TimeZone};
 
@@ -16,8 +17,10 @@ use crate::config::{Alerts, Quiet, Severity};
 
 /// Most notices of a minute.
 pub const BURST: usize = 10;
-/// Most incidents of a notice; the others are counted.
+/// Most incidents of a notice. A reminder and a digest count the others; beginnings and ends become further notices.
 pub const LONGEST: usize = 20;
+/// Notices of a minute that are kept for critical incidents.
+const SPARE: usize = 2;
 /// Most low incidents that a digest remembers.
 const DIGEST: usize = 200;
 const MINUTE: u64 = 60_000;
@@ -112,10 +115,16 @@ impl Dispatch {
 
     /// Goes on at `now` (wall time in milliseconds) with what a process before has left. What was told is not told again.
     pub fn resume(&mut self, now: u64, carry: Carry) {
-        let untold = carry.open.iter().filter(|one| one.at.is_none() && !one.elsewhere && one.incident.severity > Severity::Low);
-        self.firing.extend(untold.map(|one| (now, one.incident.id.clone())));
         self.open.extend(carry.open.into_iter().map(|one| (one.incident.id.clone(), one)));
-        self.resolved.extend(carry.over.into_iter().map(|incident| (now, incident)));
+        for incident in carry.over {
+            match self.open.get_mut(&incident.id) {
+                // Another process has seen it come back: for those who were told it has never ended.
+                Some(back) => back.at = back.at.or(Some(now)),
+                None => self.resolved.push((now, incident)),
+            }
+        }
+        let untold = self.open.values().filter(|one| one.at.is_none() && !one.elsewhere && one.incident.severity > Severity::Low);
+        self.firing.extend(untold.map(|one| (now, one.incident.id.clone())));
         self.low.extend(carry.low);
         self.low_more += carry.low_more + self.low.len().saturating_sub(DIGEST);
         self.low.truncate(DIGEST);
@@ -135,31 +144,49 @@ impl Dispatch {
         notices
     }
 
-    fn take(&mut self, now: u64, change: Change) {
-        let Change { what, incident } = change;
+    fn take(&mut self, now: u64, Change { what, incident }: Change) {
+        let id = incident.id.clone();
         match what {
-            What::Opened | What::Worse => {
-                let id = incident.id.clone();
-                let at = self.open.remove(&id).and_then(|told| told.at);
+            What::Opened => {
                 let tells = incident.severity > Severity::Low;
-                self.open.insert(id.clone(), OpenIncident { incident, at, elsewhere: false });
-                if tells && !self.firing.iter().any(|(_, other)| *other == id) {
-                    self.firing.push((now, id));
+                // It is back before its end was told: for those who were told it has never ended.
+                let end = self.take_end(&id);
+                let at = self.open.remove(&id).and_then(|held| held.at).or(end.as_ref().map(|_| now));
+                if tells && end.is_none_or(|end| incident.severity > end.severity) {
+                    self.wait(now, &id);
                 }
+                self.open.insert(id, OpenIncident { incident, at, elsewhere: false });
+            }
+            What::Worse => {
+                if incident.severity > Severity::Low {
+                    self.wait(now, &id);
+                }
+                // Who tells that it is worse need not be who reminds.
+                let (at, elsewhere) = self.open.remove(&id).map_or((None, false), |held| (held.at, held.elsewhere));
+                self.open.insert(id, OpenIncident { incident, at, elsewhere });
             }
             What::Elsewhere if incident.until.is_some() => {
-                self.open.remove(&incident.id);
-            }
-            What::Taken => {
-                self.open.entry(incident.id.clone()).or_insert(OpenIncident { incident, at: Some(now), elsewhere: false }).elsewhere =
-                    false;
+                self.open.remove(&id);
             }
             What::Elsewhere => {
-                self.open.insert(incident.id.clone(), OpenIncident { incident, at: Some(now), elsewhere: true });
+                self.take_end(&id);
+                self.firing.retain(|(_, other)| *other != id);
+                // A low incident waits for the digest, here as there.
+                let at = Some(now).filter(|_| incident.severity > Severity::Low);
+                let elsewhere = self.open.get(&id).is_none_or(|held| held.elsewhere);
+                self.open.insert(id, OpenIncident { incident, at, elsewhere });
+            }
+            What::Taken => {
+                let at = Some(now).filter(|_| incident.severity > Severity::Low);
+                self.open.entry(id).or_insert(OpenIncident { incident, at, elsewhere: false }).elsewhere = false;
+            }
+            What::Left => {
+                self.firing.retain(|(_, other)| *other != id);
+                self.open.entry(id).and_modify(|held| held.elsewhere = true);
             }
             What::Recovered => {
-                let told = self.open.remove(&incident.id);
-                self.firing.retain(|(_, id)| *id != incident.id);
+                let told = self.open.remove(&id);
+                self.firing.retain(|(_, other)| *other != id);
                 match told.and_then(|told| told.at) {
                     Some(_) => self.resolved.push((now, incident)),
                     None if self.low.len() < DIGEST => self.low.push(incident),
@@ -169,38 +196,69 @@ impl Dispatch {
         }
     }
 
-    /// Whether a change has waited long enough and may be told.
+    /// Puts the beginning, or the worsening, of an incident in line.
+    fn wait(&mut self, now: u64, id: &str) {
+        if !self.firing.iter().any(|(_, other)| other == id) {
+            self.firing.push((now, id.to_owned()));
+        }
+    }
+
+    /// Takes an end that waits out of the line.
+    fn take_end(&mut self, id: &str) -> Option<Incident> {
+        let at = self.resolved.iter().position(|(_, incident)| incident.id == id)?;
+        Some(self.resolved.remove(at).1)
+    }
+
+    /// Notices that may still be sent in this minute.
+    fn room(&self) -> usize {
+        BURST.saturating_sub(self.sent.len())
+    }
+
+    /// Whether a change has waited long enough and may be told. The room is for a beginning and an end.
     fn due(&self, now: u64, quiet: bool) -> bool {
         let may = |severity: Severity| !quiet || severity == Severity::Critical;
         let firing = self.firing.iter().filter(|(_, id)| self.open.get(id).is_some_and(|told| may(told.incident.severity)));
         let resolved = self.resolved.iter().filter(|(_, incident)| may(incident.severity));
         let oldest = firing.map(|(at, _)| at).chain(resolved.map(|(at, _)| at)).min();
-        oldest.is_some_and(|at| at + self.terms.group <= now) && self.sent.len() + 1 < BURST
+        oldest.is_some_and(|at| at + self.terms.group <= now) && self.room() >= 2
     }
 
-    /// What waits, as at most two notices.
+    /// What waits, the worst first, as far as there is room. The rest waits on.
     fn flush(&mut self, now: u64, quiet: bool) -> Vec<Notice> {
         let may = |severity: Severity| !quiet || severity == Severity::Critical;
-        let mut incidents = Vec::new();
-        let open = &mut self.open;
-        self.firing.retain(|(_, id)| match open.get_mut(id) {
-            Some(told) if may(told.incident.severity) => {
-                told.at = Some(now);
-                incidents.push(told.incident.clone());
-                false
-            }
-            told => told.is_some(),
-        });
-        let (over, waits) = std::mem::take(&mut self.resolved).into_iter().partition(|(_, incident)| may(incident.severity));
-        self.resolved = waits;
-        let over: Vec<Incident> = over.into_iter().map(|(_, incident)| incident).collect();
-        let firing = self.notice(Kind::Firing, now, incidents, 0);
-        firing.into_iter().chain(self.notice(Kind::Resolved, now, over, 0)).collect()
+        let mut notices = Vec::new();
+        self.firing.retain(|(_, id)| self.open.contains_key(id));
+        let begun = self.firing.iter().filter_map(|(_, id)| self.open.get(id)).map(|told| told.incident.clone());
+        let begun = worst_first(begun.filter(|incident| may(incident.severity)).collect());
+        let over: Vec<Incident> = self.resolved.iter().map(|(_, over)| over).filter(|over| may(over.severity)).cloned().collect();
+        // A long list of beginnings does not hold up the ends.
+        for part in self.parts(&begun, usize::from(!over.is_empty())) {
+            let told: BTreeSet<&str> = part.iter().map(|incident| &*incident.id).collect();
+            self.firing.retain(|(_, id)| !told.contains(&**id));
+            self.open.values_mut().filter(|one| told.contains(&*one.incident.id)).for_each(|one| one.at = Some(now));
+            notices.extend(self.notice(Kind::Firing, now, part.to_vec(), 0));
+        }
+        let over = worst_first(over);
+        for part in self.parts(&over, 0) {
+            self.resolved.retain(|(_, over)| part.iter().all(|told| told.id != over.id));
+            notices.extend(self.notice(Kind::Resolved, now, part.to_vec(), 0));
+        }
+        notices
+    }
+
+    /// The incidents of each notice that there is room for, beside `kept` further ones. What is not critical leaves the last ones free.
+    fn parts<'a>(&self, incidents: &'a [Incident], kept: usize) -> Vec<&'a [Incident]> {
+        let room = self.room().saturating_sub(kept);
+        let fits = |(nth, part): &(usize, &[Incident])| match part.first().map(|worst| worst.severity) {
+            Some(Severity::Critical) => *nth < room,
+            _ => *nth < room.saturating_sub(SPARE),
+        };
+        incidents.chunks(LONGEST).enumerate().take_while(fits).map(|(_, part)| part).collect()
     }
 
     fn remind(&mut self, now: u64, quiet: bool) -> Option<Notice> {
         let after = self.terms.remind?;
-        if self.sent.len() >= BURST {
+        if self.room() <= SPARE {
             return None;
         }
         let may = |severity: Severity| severity == Severity::Critical || (!quiet && severity == Severity::Warning);
@@ -227,7 +285,7 @@ impl Dispatch {
             self.digested = if minute >= at { Some(date) } else { date.yesterday().ok() };
             return None;
         };
-        if date <= last || minute < at {
+        if date <= last || minute < at || self.room() == 0 {
             return None;
         }
         self.digested = Some(date);
@@ -238,8 +296,8 @@ impl Dispatch {
         self.notice(Kind::Digest, now, incidents, more)
     }
 
-    fn notice(&mut self, kind: Kind, now: u64, mut incidents: Vec<Incident>, more: usize) -> Option<Notice> {
-        incidents.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.since));
+    fn notice(&mut self, kind: Kind, now: u64, incidents: Vec<Incident>, more: usize) -> Option<Notice> {
+        let incidents = worst_first(incidents);
         let severity = incidents.first()?.severity;
         let more = more + incidents.len().saturating_sub(LONGEST);
         let items = incidents.iter().take(LONGEST).map(|incident| Item::of(incident, self.terms.runbooks.as_deref())).collect();
@@ -253,10 +311,20 @@ impl Dispatch {
         local(&self.terms.tz, now)
     }
 
+    /// The incidents that go on, of those that somebody was told of.
+    pub fn told(&self) -> impl Iterator<Item = &Incident> {
+        self.open.values().filter(|one| one.at.is_some()).map(|one| &one.incident)
+    }
+
     /// Whether only critical incidents are told at `now`.
     pub fn is_quiet(&self, now: u64) -> bool {
         in_window(&self.terms.quiet, &self.terms.tz, now)
     }
+}
+
+fn worst_first(mut incidents: Vec<Incident>) -> Vec<Incident> {
+    incidents.sort_by_key(|incident| (std::cmp::Reverse(incident.severity), incident.since));
+    incidents
 }
 
 /// The day, the minute of the day and the day of the week at `now`.
@@ -281,127 +349,4 @@ pub fn in_window(windows: &[Quiet], tz: &TimeZone, now: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Measure;
-
-    /// 2027-01-15T08:00:00Z, a Friday.
-    const BEGIN: u64 = 1_800_000_000_000;
-    const HOUR: u64 = 3_600_000;
-
-    fn terms() -> Terms {
-        Terms {
-            group: 2_000,
-            remind: Some(4 * HOUR),
-            quiet: vec![Quiet { from: 22 * 60, to: 7 * 60, days: Vec::new() }],
-            digest: Some(9 * 60),
-            tz: TimeZone::UTC,
-            service: "shop".into(),
-            runbooks: None,
-            instance: "i".into(),
-        }
-    }
-
-    fn change(what: What, subject: &str, severity: Severity, at: u64) -> Change {
-        let incident = Incident {
-            id: subject.into(),
-            rule: "breaker".into(),
-            of: Measure::Breaker,
-            subject: subject.into(),
-            severity,
-            since: at,
-            until: (what == What::Recovered).then_some(at),
-            says: "s".into(),
-        };
-        Change { what, incident }
-    }
-
-    /// Every second from `from` on; the changes come at their seconds.
-    fn play(dispatch: &mut Dispatch, from: u64, seconds: u64, changes: &[(u64, Change)]) -> Vec<(u64, Kind, usize)> {
-        let mut told = Vec::new();
-        for second in 0..seconds {
-            let now = from + second * 1_000;
-            let due = changes.iter().filter(|(at, _)| *at == second).map(|(_, change)| change.clone()).collect();
-            told.extend(dispatch.step(now, due).into_iter().map(|notice| (second, notice.kind, notice.items.len() + notice.more)));
-        }
-        told
-    }
-
-    #[test]
-    fn what_begins_together_is_told_together_and_a_long_incident_again() {
-        let mut dispatch = Dispatch::new(terms());
-        let changes: Vec<(u64, Change)> = (0..30)
-            .map(|n| (10 + n % 2, change(What::Opened, &format!("s{n}"), Severity::Critical, BEGIN)))
-            .chain((0..30).map(|n| (5 * 3_600, change(What::Recovered, &format!("s{n}"), Severity::Critical, BEGIN))))
-            .collect();
-        let told = play(&mut dispatch, BEGIN, 6 * 3_600, &changes);
-        assert_eq!(told, [(12, Kind::Firing, 30), (4 * 3_600 + 12, Kind::Reminder, 30), (5 * 3_600 + 2, Kind::Resolved, 30)]);
-    }
-
-    #[test]
-    fn a_quiet_night_hears_of_critical_incidents_alone_and_the_morning_of_what_is_left() {
-        let mut dispatch = Dispatch::new(terms());
-        let night = BEGIN + 14 * HOUR;
-        let changes = [
-            (60, change(What::Opened, "gone by morning", Severity::Warning, night)),
-            (90, change(What::Opened, "bad", Severity::Critical, night)),
-            (120, change(What::Opened, "stays", Severity::Warning, night)),
-            (3_600, change(What::Recovered, "gone by morning", Severity::Warning, night)),
-        ];
-        let told = play(&mut dispatch, night, 12 * 3_600, &changes);
-        let nine = 9 * 3_600;
-        assert_eq!(told[0], (92, Kind::Firing, 1));
-        assert!(told.contains(&(nine, Kind::Firing, 1)), "at the end of the quiet hours: {told:?}");
-        assert!(told.contains(&(11 * 3_600, Kind::Digest, 1)), "{told:?}");
-        assert!(told.iter().all(|(at, kind, _)| *at >= nine || *kind != Kind::Firing || *at == 92));
-    }
-
-    #[test]
-    fn low_incidents_are_told_once_a_day() {
-        let mut dispatch = Dispatch::new(terms());
-        let changes = [
-            (10, change(What::Opened, "a", Severity::Low, BEGIN)),
-            (900, change(What::Recovered, "a", Severity::Low, BEGIN)),
-            (20, change(What::Opened, "b", Severity::Low, BEGIN)),
-        ];
-        let told = play(&mut dispatch, BEGIN, 30 * 3_600, &changes);
-        assert_eq!(told, [(3_600, Kind::Digest, 2), (25 * 3_600, Kind::Digest, 1)]);
-    }
-
-    #[test]
-    fn there_are_never_more_than_ten_notices_in_a_minute() {
-        let mut dispatch = Dispatch::new(terms());
-        let changes: Vec<(u64, Change)> =
-            (0..600).map(|n| (n, change(What::Opened, &format!("s{n}"), Severity::Critical, BEGIN))).collect();
-        let told = play(&mut dispatch, BEGIN, 700, &changes);
-        for minute in 0..11 {
-            assert!(told.iter().filter(|(at, ..)| at / 60 == minute).count() <= BURST);
-        }
-        assert_eq!(told.iter().map(|(_, _, n)| n).sum::<usize>(), 600, "each is told");
-    }
-
-    #[test]
-    fn a_process_goes_on_where_the_one_before_has_ended() {
-        let night = BEGIN + 15 * HOUR;
-        let mut before = Dispatch::new(terms());
-        let changes = [
-            (0, change(What::Opened, "bad", Severity::Critical, night)),
-            (0, change(What::Opened, "waits for the morning", Severity::Warning, night)),
-            (0, change(What::Opened, "over", Severity::Low, night)),
-            (5, change(What::Recovered, "over", Severity::Low, night)),
-            (10, change(What::Opened, "is told by another", Severity::Critical, night)),
-            (10, change(What::Elsewhere, "is told by another", Severity::Critical, night)),
-        ];
-        assert_eq!(play(&mut before, night, 11, &changes), [(2, Kind::Firing, 1)]);
-        let text = serde_json::to_string(&before.carry()).expect("writes");
-        let carry: Carry = serde_json::from_str(&text).expect("reads");
-        assert_eq!(carry, before.carry());
-        let mut after = Dispatch::new(terms());
-        after.resume(night + 60_000, carry);
-        let over = [(30, change(What::Recovered, "bad", Severity::Critical, night))];
-        let told = play(&mut after, night + 60_000, 11 * 3_600, &over);
-        assert_eq!(told[0], (32, Kind::Resolved, 1), "the end is told, the beginning is not: {told:?}");
-        assert_eq!(told[1], (8 * 3_600 - 60, Kind::Firing, 1), "{told:?}");
-        assert_eq!(told[2], (10 * 3_600 - 60, Kind::Digest, 1), "{told:?}");
-    }
-}
+mod tests;

@@ -65,6 +65,8 @@ pub enum What {
     Elsewhere,
     /// This replica reminds of it from now on, in the place of one that is gone. The engine gives no such change.
     Taken,
+    /// It is over here, and others may still see it: they tell and remind from now on. The engine gives no such change.
+    Left,
 }
 
 /// A change of an incident.

@@ -121,9 +121,11 @@ async fn watch(app: Weak<App>, changed: Arc<Notify>) {
         held.shared.hits.watch(config.alerts.is_some());
         let every = match &config.alerts {
             None => {
-                if looking.take().is_some() {
-                    // The channels went with the block: nobody is left to be told.
+                if let Some(looking) = looking.take() {
+                    // The channels went with the block: they hear that nobody watches any more.
+                    held.alerts.courier.set_channels(Vec::new());
                     held.alerts.courier.post(&[], Carry::default());
+                    looking.replicas.leave().await;
                 }
                 held.alerts.open.lock().clear();
                 None
@@ -200,9 +202,13 @@ impl Looking {
         changes.iter().for_each(say);
         app.alerts.remember(&changes);
         *app.alerts.open.lock() = self.engine.open().into_iter().cloned().collect();
-        let changes = self.replicas.agree(facts.steady, changes).await;
+        let mut changes = self.replicas.agree(facts.steady, changes).await;
+        // What another replica has seen, and nobody sees any more, is over now.
+        let over = changes.iter_mut().filter(|change| change.what == What::Recovered);
+        over.for_each(|change| change.incident.until = change.incident.until.or(Some(facts.wall)));
         let changed = !changes.is_empty();
         let mut notices = self.dispatch.step(facts.wall, changes);
+        self.replicas.post(&mut notices).await;
         for notice in &mut notices {
             hit::enrich(app, notice, facts.wall, facts.steady).await;
         }
@@ -215,9 +221,9 @@ impl Looking {
         }
     }
 
-    /// Repeats to Alertmanagers what goes on.
+    /// Repeats to Alertmanagers what goes on and was told: what waits for the morning, or for the digest, is no alert.
     fn renew(&self, app: &App, wall: u64) {
-        let items: Vec<Item> = self.engine.open().into_iter().map(|incident| Item::of(incident, self.terms.runbooks.as_deref())).collect();
+        let items: Vec<Item> = self.dispatch.told().map(|incident| Item::of(incident, self.terms.runbooks.as_deref())).collect();
         let Some(worst) = items.iter().map(|item| item.severity).max() else { return };
         let service = app.live().config.telemetry.service.clone();
         let notice = Notice { id: String::new(), kind: Kind::Reminder, severity: worst, at: wall, service, items, more: 0 };

@@ -60,6 +60,8 @@ pub struct Courier {
     fetch: Fetch,
     clock: Clock,
     channels: ArcSwap<Vec<Channel>>,
+    /// Channels that are gone, until they have heard that nobody watches for them any more.
+    leaving: Mutex<Vec<Channel>>,
     pouch: Mutex<Pouch>,
     /// Where notices and open incidents outlive the process.
     dir: Option<PathBuf>,
@@ -77,6 +79,7 @@ impl Courier {
             fetch,
             clock,
             channels: ArcSwap::default(),
+            leaving: Mutex::default(),
             pouch: Mutex::default(),
             dir: dir.map(Path::to_owned),
             state: OnceLock::new(),
@@ -87,12 +90,53 @@ impl Courier {
         courier
     }
 
-    /// Other channels from now on. Notices for channels that are gone are given up.
+    /// Other channels from now on. Notices for channels that are gone are given up. Such a channel hears that its open incidents are no
+    /// longer watched; the same is true of a service that keeps incidents open, if its address or key is another one.
     pub fn set_channels(&self, channels: Vec<Channel>) {
         self.state.get_or_init(|| self.open());
-        self.channels.store(Arc::new(channels));
-        self.count_gone();
+        let before = self.channels.swap(Arc::new(channels));
+        let channels = self.channels.load();
+        let named = |name: &str| channels.iter().find(|channel| *channel.name == *name);
+        let now = self.clock.unix_millis();
+        let (mut leaving, mut pouch) = (self.leaving.lock(), self.pouch.lock());
+        leaving.retain(|channel| named(&channel.name).is_none());
+        for channel in before.iter() {
+            let goes_by: Arc<str> = match named(&channel.name) {
+                None => channel.name.clone(),
+                Some(same) if same.means == channel.means || !keeps_open(&channel.means) => continue,
+                Some(_) => format!("{} (before)", channel.name).into(),
+            };
+            let (given_up, told) = pouch.leave(&channel.name, &goes_by, now);
+            if given_up > 0 {
+                tracing::warn!(notices = given_up, channel = &*channel.name, "notices for a channel that is gone are given up");
+            }
+            if told > 0 {
+                tracing::info!(
+                    incidents = told,
+                    channel = &*channel.name,
+                    "a channel that is gone hears that its incidents are not watched"
+                );
+                leaving.retain(|other| other.name != goes_by);
+                leaving.push(Channel { name: goes_by, ..channel.clone() });
+            }
+        }
+        // What a process before has left for channels that this one never knew.
+        let known = |name: &str| named(name).is_some() || leaving.iter().any(|channel| *channel.name == *name);
+        let gone = pouch.queue.keep(known);
+        if gone > 0 {
+            tracing::warn!(notices = gone, "notices for channels that are gone are given up");
+        }
+        for name in pouch.forget(known) {
+            tracing::warn!(channel = name, "a channel of the process before is gone: what is open there has to be closed by hand");
+        }
+        drop((leaving, pouch));
         self.wake.notify_one();
+    }
+
+    /// The channel of this name, also one that is gone and still hears of it.
+    fn channel(&self, name: &str) -> Option<Channel> {
+        let found = self.channels.load().iter().find(|channel| *channel.name == *name).cloned();
+        found.or_else(|| self.leaving.lock().iter().find(|channel| *channel.name == *name).cloned())
     }
 
     /// Opens the file, and takes in what it and those of processes that are gone hold.
@@ -120,36 +164,31 @@ impl Courier {
         self.pouch.lock().carry.clone()
     }
 
-    fn count_gone(&self) {
-        let channels = self.channels.load();
-        let gone = self.pouch.lock().queue.keep(|name| channels.iter().any(|channel| *channel.name == *name));
-        if gone > 0 {
-            tracing::warn!(notices = gone, "notices for channels that are gone are given up");
-        }
-    }
-
     /// Puts notices in line for each channel that wants them. From now on these incidents are open. Both are written together.
     pub fn post(&self, notices: &[Notice], carry: Carry) {
         let now = self.clock.unix_millis();
         let channels = self.channels.load_full();
         let mut pouch = self.pouch.lock();
-        let displaced: Vec<(&Channel, usize)> = notices.iter().flat_map(|notice| pouch.post(notice, &channels, now)).collect();
+        let displaced: Vec<String> = notices.iter().flat_map(|notice| pouch.post(notice, &channels, now)).collect();
         pouch.set_carry(carry);
         drop(pouch);
-        for (channel, dropped) in displaced {
-            self.count(channel, |state| state.lost += dropped as u64);
-            tracing::error!(channel = &*channel.name, "too many notices wait; the oldest is given up");
+        for channel in displaced {
+            self.count(&channel, |state| state.lost += 1);
+            tracing::error!(channel, "too many notices wait; the oldest is given up");
         }
         self.wake.notify_one();
     }
 
-    /// Tells every Alertmanager that these incidents go on: it forgets what is not repeated. Not tried again.
+    /// Tells every Alertmanager that these incidents go on, as far as it wants to hear of them: it forgets what is not repeated. Not
+    /// tried again.
     pub async fn renew(&self, notice: &Notice) {
         let channels = self.channels.load_full();
         for channel in channels.iter().filter(|channel| matches!(channel.means, Means::Alertmanager(_))) {
-            let outcome = self.deliver(channel, notice).await;
+            let part = self.pouch.lock().part_for(notice, channel);
+            let Some(part) = part else { continue };
+            let outcome = self.deliver(channel, &part).await;
             if let Outcome::Later(_, why) | Outcome::Never(why) = outcome {
-                self.count(channel, |state| (state.failed, state.trouble) = (state.failed + 1, Some(why)));
+                self.count(&channel.name, |state| (state.failed, state.trouble) = (state.failed + 1, Some(why)));
             }
         }
     }
@@ -183,9 +222,8 @@ impl Courier {
             for parcel in self.pouch.lock().queue.due(now) {
                 let this = self.clone();
                 work.spawn(async move {
-                    let channels = this.channels.load_full();
-                    let outcome = match channels.iter().find(|channel| *channel.name == parcel.channel) {
-                        Some(channel) => this.deliver(channel, &parcel.notice).await,
+                    let outcome = match this.channel(&parcel.channel) {
+                        Some(channel) => this.deliver(&channel, &parcel.notice).await,
                         None => Outcome::Never("the channel is gone".to_owned()),
                     };
                     (parcel, outcome)
@@ -208,7 +246,13 @@ impl Courier {
     fn settle(&self, parcel: &Parcel, outcome: &Outcome) {
         let chance = (clock::unguessable_id() % 1_000) as f64 / 1_000.0;
         let now = self.clock.unix_millis();
-        let given_up = self.pouch.lock().queue.done(&parcel.notice.id, &parcel.channel, outcome, now, chance);
+        let mut pouch = self.pouch.lock();
+        let given_up = pouch.queue.done(&parcel.notice.id, &parcel.channel, outcome, now, chance);
+        let waiting = pouch.queue.waiting(&parcel.channel).0;
+        drop(pouch);
+        if waiting == 0 {
+            self.leaving.lock().retain(|channel| *channel.name != parcel.channel);
+        }
         let channels = self.channels.load();
         if let Some(channel) = channels.iter().find(|channel| *channel.name == parcel.channel) {
             self.note(channel, outcome, given_up);
@@ -221,7 +265,7 @@ impl Courier {
 
     fn note(&self, channel: &Channel, outcome: &Outcome, given_up: bool) {
         let now = Some(self.clock.unix_millis());
-        self.count(channel, |state| match outcome {
+        self.count(&channel.name, |state| match outcome {
             Outcome::Delivered => (state.delivered, state.trouble, state.delivered_at) = (state.delivered + 1, None, now),
             Outcome::Later(_, why) | Outcome::Never(why) => {
                 state.failed_at = now;
@@ -232,8 +276,8 @@ impl Courier {
         });
     }
 
-    fn count(&self, channel: &Channel, change: impl FnOnce(&mut ChannelState)) {
-        change(self.counts.lock().entry(channel.name.to_string()).or_default());
+    fn count(&self, channel: &str, change: impl FnOnce(&mut ChannelState)) {
+        change(self.counts.lock().entry(channel.to_owned()).or_default());
     }
 
     /// The channels of the configuration, in its order.
@@ -277,13 +321,16 @@ impl Courier {
                 self.http(Errand::new(Method::POST, url).json(&alerts.into())).await
             }
             Means::PagerDuty { key, url } => {
+                // An event that is refused is no reason to leave out the others.
+                let mut whole = Outcome::Delivered;
                 for event in pagerduty::events(notice, key.reveal()) {
-                    let outcome = self.http(Errand::new(Method::POST, url.reveal()).json(&event)).await;
-                    if outcome != Outcome::Delivered {
-                        return outcome;
+                    match self.http(Errand::new(Method::POST, url.reveal()).json(&event)).await {
+                        Outcome::Delivered => {}
+                        later @ Outcome::Later(..) => return later,
+                        never @ Outcome::Never(_) => whole = never,
                     }
                 }
-                Outcome::Delivered
+                whole
             }
             Means::Webhook { url, secret } => self.http(self.webhook(url, secret.as_ref(), notice)).await,
             Means::Email(mail) => mail::send(mail, notice).await,
@@ -310,6 +357,11 @@ impl Courier {
             }
         }
     }
+}
+
+/// Whether the receiver keeps an incident open until it hears of its end.
+fn keeps_open(means: &Means) -> bool {
+    matches!(means, Means::PagerDuty { .. } | Means::Alertmanager(_))
 }
 
 impl std::fmt::Debug for Courier {

@@ -10,6 +10,7 @@ mod mail;
 mod pouch;
 mod queue;
 mod replicas;
+mod shelf;
 pub mod standard;
 
 pub use courier::{ChannelState, Courier};

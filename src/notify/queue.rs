@@ -48,12 +48,11 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Puts a notice in line for a channel. Gives how many old ones had to go.
-    pub fn push(&mut self, notice: Notice, channel: &str, now: u64) -> usize {
+    /// Puts a notice in line for a channel. Gives the channel of each old one that had to go.
+    pub fn push(&mut self, notice: Notice, channel: &str, now: u64) -> Vec<String> {
         self.parcels.push(Parcel { notice, channel: channel.to_owned(), tries: 0, begun: now, next: now, under_way: false });
         let over = self.parcels.len().saturating_sub(MOST);
-        self.parcels.drain(..over);
-        over
+        self.parcels.drain(..over).map(|parcel| parcel.channel).collect()
     }
 
     /// The notices of a process before, in front of those of this one.
@@ -154,7 +153,7 @@ mod tests {
     #[test]
     fn a_receiver_that_is_away_for_a_day_gets_all_in_order() {
         let mut queue = Queue::default();
-        (0..3).for_each(|n| assert_eq!(queue.push(numbered(n), "hook", n as u64), 0));
+        (0..3).for_each(|n| assert!(queue.push(numbered(n), "hook", n as u64).is_empty()));
         let away = PATIENCE - 3_600_000;
         let (mut now, mut tries, mut got) = (10, 0, Vec::new());
         while let Some(next) = queue.next() {
@@ -190,8 +189,8 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_outlives_its_process() {
         let mut queue = Queue::default();
-        let dropped: usize = (0..MOST + 5).map(|n| queue.push(numbered(n), "a", 0)).sum();
-        assert_eq!((dropped, queue.len()), (5, MOST));
+        let dropped: Vec<String> = (0..MOST + 5).flat_map(|n| queue.push(numbered(n), if n < 2 { "old" } else { "a" }, 0)).collect();
+        assert_eq!((dropped, queue.len()), (vec!["old".into(), "old".into(), "a".into(), "a".into(), "a".into()], MOST));
         assert_eq!(queue.due(0).len(), 1);
         let text = serde_json::to_string(&queue).expect("writes");
         let mut read: Queue = serde_json::from_str(&text).expect("reads");

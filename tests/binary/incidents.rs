@@ -1,7 +1,11 @@
 //! Open incidents of a real process that is killed: the next process knows them, tells nobody twice, and tells the end; with a real Redis,
 //! two replicas.
 
-use std::fs;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
 
 use serde_json::Value;
 
@@ -31,6 +35,15 @@ fn watching(home: &Home, sink: &Sink, app: std::net::SocketAddr) -> String {
 
 fn event(line: &Value) -> Value {
     serde_json::from_str(line["body"].as_str().expect("text")).expect("JSON")
+}
+
+/// What Redis answers to a command, in a line.
+fn redis_says(redis: &Server, command: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", redis.port)).expect("connects");
+    stream.write_all(format!("{command}\r\n").as_bytes()).expect("asks");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("is answered");
+    line.trim_end().to_owned()
 }
 
 fn is_open(admin: Option<std::net::SocketAddr>) -> bool {
@@ -132,6 +145,7 @@ fn with_redis_a_replica_that_is_killed_and_comes_back_tells_nothing_twice() {
     let mut proxies = [homes[0].start(), homes[1].start()];
     let first = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {}));
     until("both have written that it is open", || homes.iter().all(|home| open(home) == Some(1)));
+    until("it stands in the book that the replicas share", || redis_says(&redis, "HLEN {test}:alert:book") == ":1");
     let telling = || homes.iter().position(|home| kept(home)["told"].as_object().is_some_and(|told| !told.is_empty()));
     let teller = telling().expect("one of them has told");
     proxies[teller].signal("KILL");
@@ -141,6 +155,63 @@ fn with_redis_a_replica_that_is_killed_and_comes_back_tells_nothing_twice() {
     let last = event(&sink.wait_for("/pagerduty/v2/enqueue", "resolve", || {}));
     assert_eq!(last["dedup_key"], first["dedup_key"]);
     until("both have ended it", || homes.iter().all(|home| open(home) == Some(0)));
-    assert_eq!(sink.more("/pagerduty/v2/enqueue", ""), 0, "one beginning and one end");
+    let (begun, over) = (sink.more("/pagerduty/v2/enqueue", "trigger"), sink.more("/pagerduty/v2/enqueue", "resolve"));
+    assert_eq!((begun, over), (0, 0), "one beginning and one end");
+    assert_eq!(redis_says(&redis, "EXISTS {test}:alert:book"), ":0", "its end is told");
+    drop(listening);
+}
+
+#[test]
+fn what_a_reload_takes_away_leaves_nothing_open() {
+    let Some(mut sink) = Sink::start(None) else { return };
+    let home = Home::new("");
+    let whole = watching(&home, &sink, free());
+    home.write(&whole);
+    let proxy = home.start();
+    let first = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {}));
+    sink.wait_for("/slack", "CRITICAL", || {});
+    // The channel goes: its incident is over there, and goes on for the other one.
+    let without: String = whole.lines().filter(|line| !line.contains("oncall")).map(|line| format!("{line}\n")).collect();
+    assert!(without.len() < whole.len());
+    home.write(&without);
+    proxy.signal("HUP");
+    let last = event(&sink.wait_for("/pagerduty/v2/enqueue", "resolve", || {}));
+    assert_eq!(last["dedup_key"], first["dedup_key"]);
+    assert!(last["payload"]["summary"].as_str().is_some_and(|text| text.contains("no longer watched")), "{last:#}");
+    assert!(is_open(proxy.admin));
+    // The block goes, in what would be quiet hours if there were any.
+    let (before, _) = without.split_once("alerts:").expect("a block");
+    home.write(before);
+    proxy.signal("HUP");
+    sink.wait_for("/slack", "no longer watched", || {});
+    until("no alerts are on", || get(proxy.admin, "/api/alerts").json().expect("JSON")["on"] == false);
+    until("nothing is kept", || {
+        let file: Value = serde_json::from_str(&fs::read_to_string(home.path("state/notices-0.json")).expect("a file")).expect("JSON");
+        file["told"] == serde_json::json!({}) && file["carry"]["open"] == serde_json::json!([]) && file["parcels"] == serde_json::json!([])
+    });
+    // It comes back, and is told anew.
+    home.write(&whole);
+    proxy.signal("HUP");
+    let again = event(&sink.wait_for("/pagerduty/v2/enqueue", "trigger", || {}));
+    assert_eq!(again["dedup_key"], first["dedup_key"]);
+}
+
+#[test]
+fn pagerduty_hears_of_each_incident_of_a_storm_and_of_each_end() {
+    const STORM: usize = 45;
+    let Some(mut sink) = Sink::start(None) else { return };
+    let (home, app) = (Home::new(""), free());
+    let monitors: Vec<String> = (0..STORM).map(|n| format!("m{n}: {{url: 'tcp://{app}', every: 1s, timeout: 500ms}}")).collect();
+    let whole = watching(&home, &sink, app);
+    home.write(&whole.replace("monitors: {app:", &format!("monitors: {{{}, app:", monitors.join(", "))));
+    let _proxy = home.start();
+    let mut heard = |action: &str| -> std::collections::BTreeSet<String> {
+        let events = (0..=STORM).map(|_| event(&sink.wait_for("/pagerduty/v2/enqueue", action, || {})));
+        events.map(|event| event["dedup_key"].as_str().expect("a key").to_owned()).collect()
+    };
+    let begun = heard("trigger");
+    assert_eq!(begun.len(), STORM + 1, "each has its own");
+    let listening = app_until(app);
+    assert_eq!(heard("resolve"), begun);
     drop(listening);
 }
