@@ -7,6 +7,7 @@ mod alerts;
 mod approvals;
 mod audit;
 mod auth;
+mod bans;
 mod breakers;
 mod cache;
 pub mod certificates;
@@ -55,7 +56,7 @@ use crate::{
     },
     fetch::Fetch,
     listen::{self, Census, Terminator},
-    policy::limits::Limits,
+    policy::{bans::Bans, limits::Limits},
     proxy::{Shared, book::Book, files::Files, live::Live},
     resolve::Resolver,
     status,
@@ -177,10 +178,12 @@ impl App {
         let redis = store::start(&config.store).map_err(StartError::Invalid)?;
         let limits = Limits::new(config.store.max_keys, &clock, redis.clone());
         let cache = store::cache(&config.store, redis.as_ref(), clock).map_err(StartError::Invalid)?;
+        let base = Shared::over(&config, clock, limits, cache);
         let shared = Arc::new(Shared {
+            bans: Bans::new(clock, redis.clone(), base.audit.clone()),
             works: Book::new(redis.clone()),
             files: Files::new(redis.clone()),
-            ..Shared::over(&config, clock, limits, cache)
+            ..base
         });
         ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;

@@ -1,6 +1,8 @@
 //! Whole proxies that share a real redis-server: what one fetched answers all, what one purges is gone from all, limits hold over
 //! all of them, and no way in which Redis can be away is an error for a client.
 
+#[path = "redis/bans.rs"]
+mod bans;
 #[path = "redis/batches.rs"]
 mod batches;
 #[path = "redis/ledger.rs"]

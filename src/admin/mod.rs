@@ -120,6 +120,8 @@ pub enum View {
     Ledger,
     /// Requests that wait for a yes.
     Approvals,
+    /// Clients that are out for a while.
+    Bans,
     /// Incidents, channels and rules of alerts.
     Alerts,
     /// States and figures of monitors.
@@ -163,6 +165,8 @@ pub enum Action {
     Snapshot(PathBuf),
     /// Put a copy in the place of the ledger.
     Restore(PathBuf),
+    /// Let a client in again that is out.
+    LiftBan(String),
     /// Send a test to this channel of alerts.
     TestAlert(String),
     /// Say what a change of the configuration would do. Changes nothing.

@@ -50,11 +50,12 @@ enum Page {
         id: String,
         yes: bool,
     },
+    LiftBan(String),
     TestAlert(String),
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 41] = [
+const LIST: [(&str, &str); 43] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -79,6 +80,7 @@ const LIST: [(&str, &str); 41] = [
     ("GET", "/api/usage?by=caller&from=24h"),
     ("GET", "/api/errors?since=15m"),
     ("GET", "/api/approvals"),
+    ("GET", "/api/bans"),
     ("GET", "/api/alerts"),
     ("GET", "/api/monitors"),
     ("POST", "/api/reload"),
@@ -94,6 +96,7 @@ const LIST: [(&str, &str); 41] = [
     ("POST", "/api/ledger/snapshot"),
     ("POST", "/api/ledger/restore"),
     ("POST", "/api/alerts/{channel}/test"),
+    ("POST", "/api/bans/{who}/lift"),
     ("POST", "/api/approvals/{id}"),
     ("POST", "/api/approvals/{id}/decline"),
 ];
@@ -136,6 +139,7 @@ impl Page {
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
             "/api/approvals" => Self::View(View::Approvals),
+            "/api/bans" => Self::View(View::Bans),
             "/api/monitors" => Self::View(View::Monitors),
             "/api/alerts" => Self::View(View::Alerts),
             "/api/reload" => Self::Reload,
@@ -150,11 +154,8 @@ impl Page {
                 }
                 Self::Approve { id: id.to_owned(), yes }
             }
-            _ if path.starts_with("/api/alerts/") => {
-                let name = path.strip_prefix("/api/alerts/")?.strip_suffix("/test")?;
-                let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?.into_owned();
-                Self::TestAlert(Some(name).filter(|name| !name.is_empty())?)
-            }
+            _ if path.starts_with("/api/bans/") => Self::LiftBan(named(path.strip_prefix("/api/bans/")?.strip_suffix("/lift")?)?),
+            _ if path.starts_with("/api/alerts/") => Self::TestAlert(named(path.strip_prefix("/api/alerts/")?.strip_suffix("/test")?)?),
             _ => {
                 // a target's name may hold slashes
                 let (name, verb) = path.strip_prefix("/api/breakers/")?.rsplit_once('/')?;
@@ -196,8 +197,14 @@ impl Page {
         changes_ledger
             || operates
             || edits
-            || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::TestAlert(_))
+            || matches!(self, Self::OpenBreaker(_) | Self::CloseBreaker(_) | Self::Approve { .. } | Self::LiftBan(_) | Self::TestAlert(_))
     }
+}
+
+/// A name in a path; `None`: it is empty, or no text.
+fn named(part: &str) -> Option<String> {
+    let name = percent_encoding::percent_decode_str(part).decode_utf8().ok()?.into_owned();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// Answers one request.
@@ -319,6 +326,7 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             }
         }
         Page::Approve { id, yes } => Action::Approve { id, yes },
+        Page::LiftBan(who) => Action::LiftBan(who),
         Page::TestAlert(name) => Action::TestAlert(name),
         Page::Purge => match purge(request).await {
             Ok((which, soft)) => Action::Purge { which, soft },

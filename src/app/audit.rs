@@ -118,7 +118,7 @@ pub fn asked(audit: &Audit, who: &str, what: &str, outcome: VisitEnd) {
 
 /// The word of a change, from the words of the admin door.
 fn event(what: &str) -> &'static str {
-    let words: [(&str, &str); 7] = [
+    let words: [(&str, &str); 8] = [
         ("Reload", "config.reload_asked"),
         ("Drain", "process.drained"),
         ("Purge", "cache.purged"),
@@ -126,6 +126,7 @@ fn event(what: &str) -> &'static str {
         ("Change", "config.changed"),
         ("Erase", "caller.erase_asked"),
         ("Restore", "ledger.restored"),
+        ("LiftBan", "ban.lifted"),
     ];
     words.into_iter().find(|(word, _)| what.starts_with(word)).map_or("admin.acted", |(_, event)| event)
 }
@@ -206,6 +207,7 @@ mod tests {
             (Action::Approve { id: "a".into(), yes: true }, "limit.decided"),
             (Action::Erase(Erased("u-17".into())), "caller.erase_asked"),
             (Action::Restore("x".into()), "ledger.restored"),
+            (Action::LiftBan("192.0.2.1".into()), "ban.lifted"),
             (Action::OpenBreaker("app".into()), "admin.acted"),
         ] {
             let what = format!("{action:?}");

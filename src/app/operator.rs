@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    App, Phase, alerts, approvals, audit, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors, reload,
-    targets, terms::applied, warm,
+    App, Phase, alerts, approvals, audit, bans, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors,
+    reload, targets, terms::applied, warm,
 };
 use crate::{
     admin::{
@@ -61,6 +61,7 @@ pub fn register(app: &Arc<App>) {
     });
     asks(Family::BackgroundUnderWay, |app| vec![(Vec::new(), app.shared.works.under_way() as f64)]);
     audit::register(app);
+    bans::register(app);
     cache::register(app);
     certificates::register(app);
     ledger::register(app);
@@ -132,6 +133,7 @@ impl Operator for Desk {
             View::Terms => terms(&app),
             View::Limits => limits::view(&app),
             View::Approvals => approvals::view(&app),
+            View::Bans => bans::view(&app),
             View::Breakers => breakers::view(&app, now),
             View::Cache => cache::view(&app),
             View::CacheTop(by) => cache::top(&app, by),
@@ -196,6 +198,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             .await
             .unwrap_or_else(|error| Err(Refused::Conflict(error.to_string()))),
         Action::Approve { id, yes } => approvals::answer(&app, &id, yes),
+        Action::LiftBan(who) => bans::lift(&app, &who),
         Action::TestAlert(name) => alerts::test(app, &name).await,
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),

@@ -4,6 +4,7 @@ mod advise;
 mod alerts;
 mod approve;
 mod audit;
+mod bans;
 pub mod check;
 pub mod client;
 mod config;
@@ -85,6 +86,8 @@ enum Verb {
     Breaker(control::BreakerArgs),
     /// Show the requests that wait for a yes because a limit is spent, and answer one.
     Approve(approve::ApproveArgs),
+    /// Show the clients that are out by `access.bans`, and let one in again.
+    Bans(bans::BansArgs),
     /// Show the incidents and channels of a running proxy, or send a test to a channel.
     Alerts(alerts::AlertsArgs),
     /// Verify the audit log of a proxy, or show its last lines.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
         Verb::Approve(args) => common.tell(block_on(approve::approve(&common, args))),
+        Verb::Bans(args) => common.tell(block_on(bans::bans(&common, args))),
         Verb::Alerts(args) => common.tell(block_on(alerts::alerts(&common, args))),
         Verb::Audit(args) => common.tell(audit::said(&args)),
         Verb::Schema => {

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod auth;
 pub mod balance;
+pub mod bans;
 pub mod breaker;
 pub mod buckets;
 pub mod cache;

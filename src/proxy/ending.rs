@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     ask::{Ask, Origin},
-    audited, enter,
+    audited, banned, enter,
     exchange::AnswerNotes,
     model::ModelCall,
     payer::{Charge, Charged, Payer},
@@ -60,6 +60,7 @@ impl Ending {
             strike(self);
         }
         audited::note(self);
+        banned::count(self);
         if let Some(span) = span {
             end_span(self, span);
         }

@@ -5,7 +5,7 @@
 
 use http::{Method, StatusCode, header};
 
-use super::{ask::Ask, auth, exchange::Exchange};
+use super::{ask::Ask, auth, banned, exchange::Exchange};
 use crate::{
     arrival::Arrival,
     body::Body,
@@ -77,6 +77,7 @@ pub async fn pass(
     policies: &Policies,
     speaker: Option<(usize, &Policies)>,
 ) -> Result<Option<Response<Body>>, Reject> {
+    banned::address(exchange, policies)?;
     let arrival = &exchange.ask.arrival;
     // The address before every other step: who is not let in uses up no limit, and learns nothing.
     if let Some(why) = access::turns_away(policies.access.as_ref(), arrival) {

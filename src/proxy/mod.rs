@@ -8,6 +8,7 @@ pub mod ask;
 pub mod attempt;
 mod audited;
 mod auth;
+mod banned;
 pub mod bill;
 pub mod book;
 pub mod cache_key;
@@ -209,6 +210,7 @@ impl Proxy {
         let mut body = validated::pass(exchange, door, body).await?;
         // The caller before the limits: limits are keyed by the caller.
         ask.named(self.identify(&ask, door));
+        banned::caller(exchange, &route.policies)?;
         exchange.trace(door);
         body = privacy::guard(exchange, route, body).await?;
         let demands = Demands::of(&ask, route);

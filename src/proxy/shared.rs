@@ -19,6 +19,7 @@ use crate::{
     policy::{
         auth::{forward::Rulings, issuer::Issuers, slow::SlowAddresses},
         balance::MemberState,
+        bans::Bans,
         breaker::Breakers,
         cache::Cache,
         coded::CodedForms,
@@ -67,6 +68,8 @@ pub struct Shared {
     pub issuers: Issuers,
     /// Addresses that show bad credentials.
     pub slow: SlowAddresses,
+    /// Clients that are out for a while.
+    pub bans: Bans,
     /// What services have decided about requests.
     pub rulings: Rulings,
     /// Requests that wait for a person's yes.
@@ -104,6 +107,7 @@ impl Shared {
 
     /// Fresh state over limits and a cache that other replicas may share.
     pub fn over(config: &Config, clock: Clock, limits: Limits, cache: Arc<Cache>) -> Self {
+        let audit = Arc::new(Audit::new(clock));
         Self {
             clock,
             limits,
@@ -120,11 +124,12 @@ impl Shared {
             ratios: Ratios::default(),
             issuers: Issuers::default(),
             slow: SlowAddresses::new(clock.now()),
+            bans: Bans::new(clock, None, audit.clone()),
             rulings: Rulings::default(),
             approvals: Arc::default(),
             spend: Spend::default(),
             ledger: Ledger::configured(&config.store, clock),
-            audit: Arc::new(Audit::new(clock)),
+            audit,
             status: Arc::default(),
             hits: Hits::default(),
             refreshes: Gauge::default(),

@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum GatePolicy {
+    Bans,
     Cors,
     Csrf,
     Privacy,
@@ -15,6 +16,7 @@ impl GatePolicy {
     /// The policy's key in the file, and its label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Bans => "bans",
             Self::Cors => "cors",
             Self::Csrf => "csrf",
             Self::Privacy => "privacy",
@@ -25,6 +27,7 @@ impl GatePolicy {
     /// The reason of its refusals.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::Bans => "banned",
             Self::Cors => "cors_refused",
             Self::Csrf => "csrf_refused",
             Self::Privacy => "privacy_refused",

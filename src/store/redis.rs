@@ -11,6 +11,7 @@
 //!
 //! A command without an answer may have run: see [`StoreError::Silent`].
 
+pub mod bans;
 mod driver;
 pub mod journal;
 mod ledger;

@@ -189,6 +189,9 @@ inbound:
       cache: {{tags: [things]}}
     - match: {{path: /keyed/**}}
       cache: {{key: ["header:x-kind"]}}
+    - match: {{path: /guarded}}
+      validate: {{methods: [GET]}}
+      access: {{bans: {{after: 4, window: 1m, for: 10m, on: [validate]}}}}
     - match: {{path: /limited}}
       limits:
         - {{name: hundred, key: caller, requests: 100, window: 1m, alert_at: [0.5]}}

@@ -24,6 +24,9 @@ mod gate;
 /// Who may come in by what they can prove, and what becomes of a credential.
 mod auth;
 
+/// Who is refused too often.
+mod bans;
+
 /// Personal data in model calls: what leaves, and what comes back.
 mod privacy;
 

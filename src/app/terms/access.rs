@@ -1,7 +1,11 @@
 //! Whom `access` lets in, as `outrigger explain` and the admin door tell it.
 
 use super::{Asked, Terms};
-use crate::{config::Access, http1::Id, policy::access};
+use crate::{
+    config::{Access, Mode},
+    http1::Id,
+    policy::access,
+};
 
 /// The terms of the policy.
 pub(super) fn terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
@@ -27,6 +31,16 @@ pub(super) fn terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
     }
     if !policy.deny_agents.is_empty() {
         terms.add("deny agents", policy.deny_agents.iter().map(|glob| glob.as_str()).collect::<Vec<_>>().join(" "));
+    }
+    if let Some(bans) = &policy.bans {
+        let time = |time| humantime::format_duration(time).to_string();
+        let who = match (bans.by_address, bans.by_caller) {
+            (true, true) => "addresses and callers",
+            (false, true) => "callers",
+            _ => "addresses",
+        };
+        let remark = if policy.mode == Mode::Enforce { bans.mode.remark() } else { "" };
+        terms.add("bans", format!("{who} after {} refusals in {} for {}{remark}", bans.after, time(bans.window), time(bans.time)));
     }
     if let Some(asked) = asked {
         let arrival = asked.arrival;

@@ -1,5 +1,6 @@
 //! `access`: who may come in, by address, country and program.
 
+mod bans;
 mod countries;
 mod lists;
 
@@ -8,6 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use bans::{BanCause, Bans};
 pub use countries::{Countries, Country, CountryFile};
 pub use lists::AddressSet;
 
@@ -18,7 +20,7 @@ use crate::config::{
     mode::{MODE_KEY, Mode, ModeWord},
     scalars::{Nets, W},
     schema::{
-        Elsewhere, Json, Key, Kind, Scalar, Table,
+        Elsewhere, Json, Key, Kind, Scalar, Table, join,
         kinds::{GLOB, NETS},
     },
     written::Items,
@@ -38,6 +40,7 @@ pub struct Access {
     pub countries: Option<Countries>,
     /// Programs by their `User-Agent`, in lower case.
     pub deny_agents: Vec<Glob>,
+    pub bans: Option<Bans>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +58,8 @@ pub(in crate::config) struct Written {
     countries: Option<countries::Written>,
     #[serde(default)]
     deny_agents: Items<W<Glob>>,
+    #[serde(default)]
+    bans: Option<bans::Written>,
 }
 
 /// Largest file of addresses.
@@ -62,39 +67,56 @@ const MAX_FILE: u64 = 64 << 20;
 
 const FILE: Kind = Kind::Scalar(&Scalar::new::<PathBuf>("a file", Json::Text, "blocked.txt"));
 
-static TABLE: Table = Table::new(
+const KEYS: [Key; 7] = [
+    MODE_KEY,
+    Key::new("allow", Kind::OneOrMany(&NETS), "Only these; without it, everybody who is not denied.").eg("[private]"),
+    Key::new("deny", Kind::OneOrMany(&NETS), "Never these.").eg("[192.0.2.0/24]"),
+    Key::new("allow_files", Kind::OneOrMany(&FILE), "Files with one net or address a line, as `allow`. A change in one is a reload.")
+        .eg("[offices.txt]"),
+    Key::new("deny_files", Kind::OneOrMany(&FILE), "The same, as `deny`: a block list, however long.").eg("[blocked.txt]"),
+    Key::new("countries", Kind::Table(&countries::TABLE), "Who may come in, by country.").eg("{file: GeoLite2-Country.mmdb, deny: [XX]}"),
+    Key::new(
+        "deny_agents",
+        Kind::OneOrMany(&GLOB),
+        "Programs that may not, by `User-Agent`, whatever its case; `-` is a request without one.",
+    )
+    .eg("[\"*sqlmap*\", \"*masscan*\"]"),
+];
+const INBOUND_OWN: [Key; 1] = [bans::ROW];
+
+static INBOUND_TABLE: Table = Table::new(
     "access",
     "Who may come in: by address, country and program. What is denied wins; where something is allowed, nothing else is. Beyond a trusted \
      proxy the address is the client's.",
-    &[
-        MODE_KEY,
-        Key::new("allow", Kind::OneOrMany(&NETS), "Only these; without it, everybody who is not denied.").eg("[private]"),
-        Key::new("deny", Kind::OneOrMany(&NETS), "Never these.").eg("[192.0.2.0/24]"),
-        Key::new("allow_files", Kind::OneOrMany(&FILE), "Files with one net or address a line, as `allow`. A change in one is a reload.")
-            .eg("[offices.txt]"),
-        Key::new("deny_files", Kind::OneOrMany(&FILE), "The same, as `deny`: a block list, however long.").eg("[blocked.txt]"),
-        Key::new("countries", Kind::Table(&countries::TABLE), "Who may come in, by country.")
-            .eg("{file: GeoLite2-Country.mmdb, deny: [XX]}"),
-        Key::new(
-            "deny_agents",
-            Kind::OneOrMany(&GLOB),
-            "Programs that may not, by `User-Agent`, whatever its case; `-` is a request without one.",
-        )
-        .eg("[\"*sqlmap*\", \"*masscan*\"]"),
-    ],
+    &join::<Key, { KEYS.len() + INBOUND_OWN.len() }>(&KEYS, &INBOUND_OWN),
 )
-.at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents"]]);
-const ROW: Key = Key::new("access", Kind::Table(&TABLE), "Who may come in, by address, country and program.");
+.at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents", "bans"]]);
+static OUTBOUND_TABLE: Table = Table::new(
+    "outbound access",
+    "Who may come in: by address, country and program. What is denied wins; where something is allowed, nothing else is.",
+    &KEYS,
+)
+.at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents"]])
+.foreign(&[("bans", "bans are for the inbound door: here the client is the app itself")]);
+const TEXT: &str = "Who may come in, by address, country and program.";
+const INBOUND: Key = Key::new("access", Kind::Table(&INBOUND_TABLE), TEXT);
+const OUTBOUND: Key = Key::new("access", Kind::Table(&OUTBOUND_TABLE), TEXT);
 
-const ELSEWHERE: &[Elsewhere] = &[(
-    &["ip_allow", "ip_deny", "allowlist", "denylist", "whitelist", "blacklist", "ip_filter", "ip_restriction", "acl", "allowed_ips"],
-    "write `access: {allow: [private]}` in a route or in the door's `defaults`",
-)];
+const ELSEWHERE: &[Elsewhere] = &[
+    (
+        &["ip_allow", "ip_deny", "allowlist", "denylist", "whitelist", "blacklist", "ip_filter", "ip_restriction", "acl", "allowed_ips"],
+        "write `access: {allow: [private]}` in a route or in the door's `defaults`",
+    ),
+    (
+        &["ban", "fail2ban", "autoban", "throttle_bans"],
+        "write `access: {bans: {after: 20, window: 1m, for: 15m}}` in a route or in the door's `defaults`",
+    ),
+];
 
 impl Policy for Option<Access> {
     type Written = Option<Written>;
 
-    const ROWS: Rows = Rows { inbound: Some(ROW), outbound: Some(ROW), defaults: InDefaults::Taken };
+    const ROWS: Rows = Rows { inbound: Some(INBOUND), outbound: Some(OUTBOUND), defaults: InDefaults::Taken };
 
     const ELSEWHERE: &'static [Elsewhere] = ELSEWHERE;
 
@@ -107,7 +129,9 @@ impl Policy for Option<Access> {
         let countries = written.countries.and_then(|countries| countries::build(build, &format!("{here}.countries"), countries));
         let deny_agents = written.deny_agents.into_iter().flatten().map(|glob| Glob::new(glob.0.as_str().to_ascii_lowercase())).collect();
         let (allow, deny) = (nets(written.allow), nets(written.deny));
-        Some(Access { mode: written.mode.0.meant()?, allow, deny, allow_listed, deny_listed, countries, deny_agents })
+        let mode = written.mode.0.meant()?;
+        let bans = written.bans.and_then(|bans| bans::build(bans, mode));
+        Some(Access { mode, allow, deny, allow_listed, deny_listed, countries, deny_agents, bans })
     }
 
     fn told(&self, _: &Config) -> Vec<String> {

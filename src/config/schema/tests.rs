@@ -17,7 +17,7 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 45] = [
+const APART: [(&str, &str); 48] = [
     ("proxy.yaml", "audit"),
     ("validate", "schema"),
     ("validate", "query"),
@@ -25,6 +25,9 @@ const APART: [(&str, &str); 45] = [
     ("access", "allow_files"),
     ("access", "deny_files"),
     ("access", "countries"),
+    ("outbound access", "allow_files"),
+    ("outbound access", "deny_files"),
+    ("outbound access", "countries"),
     ("inbound route", "auth"),
     ("outbound route", "auth"),
     ("inbound.defaults", "auth"),

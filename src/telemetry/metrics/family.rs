@@ -195,12 +195,14 @@ families! {
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["door", "limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["door", "route", "result"], "Requests on routes with a cache, by result.";
     AccessObserved = Counter, One, "outrigger_access_observed_total", ["door", "route"], "Requests that `access` would have refused, had it not only observed.";
-    GateObserved = Counter, One, "outrigger_gate_observed_total", ["door", "route", "policy"], "Requests and answers that a policy would have refused or changed, had it not only observed: `cors` (preflights), `auth`, `csrf`, `validate`, `headers`, `compress`, `privacy`.";
+    GateObserved = Counter, One, "outrigger_gate_observed_total", ["door", "route", "policy"], "Requests and answers that a policy would have refused or changed, had it not only observed: `bans`, `cors` (preflights), `auth`, `csrf`, `validate`, `headers`, `compress`, `privacy`.";
     Compressed = Counter, One, "outrigger_compressed_total", ["door", "route", "result"], "Answers that `compress` looked after: by coding, kept (coded before), or why they went out as they are: no_gain, busy (memory, or too many encoders at work).";
     PrivacyFound = Counter, One, "outrigger_privacy_found_total", ["door", "route", "kind", "action"], "Personal data that `privacy` has found in model calls, by kind and what became of it: placeholder, mask, refuse, observed.";
     PrivacyUnread = Counter, One, "outrigger_privacy_unread_total", ["door", "route", "reason"], "Requests that `privacy` could not read, by reason. They are refused, or pass where `unreadable: pass` is set.";
     PrivacyRestored = Counter, One, "outrigger_privacy_restored_total", ["door", "route"], "Placeholders of `privacy` that answers have got their values back for.";
     PrivacyUnrestored = Counter, One, "outrigger_privacy_unrestored_total", ["door", "route", "reason"], "Answers that went out with the placeholders they may have, by reason: binary stream, content coding, too large.";
+    Bans = Gauge, One, "outrigger_bans", ["mode"], "Clients that are out by `access.bans`: enforce, or observe (they would be).";
+    BansMade = Counter, One, "outrigger_bans_total", ["event"], "Bans of `access.bans`: made, observed (would have been made), lifted by hand, forgotten (there were too many).";
     AuthKeySets = Counter, One, "outrigger_auth_key_sets_total", ["issuer", "outcome"], "Questions for the keys of an issuer of tokens: ok, failed (the last ones count).";
     CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["door", "route", "reason"], "Requests in which the route's cache had no part, by reason.";
     CacheFills = Counter, One, "outrigger_cache_fills_total", ["door", "route", "result"], "Answers that were fetched to be kept: stored, or why not.";
