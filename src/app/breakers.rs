@@ -58,7 +58,9 @@ fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, 
     let (place, key) = head.split_once('#').map_or((head, None), |(target, key)| (target, Some(key)));
     let (target, member) = place.split_once(':').map_or((place, None), |(target, member)| (target, Some(member)));
     let providers = config.outbound.iter().flat_map(|door| &door.providers);
-    let targets: Vec<&str> = config.inbound.iter().map(|_| "app").chain(providers.map(|provider| &*provider.name)).collect();
+    let apps = config.inbound.iter().flat_map(|door| std::iter::once("app").chain(door.apps.iter().map(|app| &*app.name)));
+    let apps: Vec<&str> = apps.collect();
+    let targets: Vec<&str> = apps.iter().copied().chain(providers.map(|provider| &*provider.name)).collect();
     if !targets.contains(&target) {
         return Err(Refused::NotFound(format!("no target is called `{target}`; there are: {}", targets.join(", "))));
     }
@@ -78,8 +80,9 @@ fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, 
             return Err(Refused::NotFound(format!("`{target}` has no key `{key}` in a pool; {known}")));
         }
     }
-    if model.is_some_and(|model| model.is_empty() || target == "app") {
-        let why = if target == "app" { "the app has no models" } else { "no model is named" };
+    let is_app = apps.contains(&target);
+    if model.is_some_and(|model| model.is_empty() || is_app) {
+        let why = if is_app { "the app has no models" } else { "no model is named" };
         return Err(Refused::NotFound(format!("there can be no breaker `{name}`: {why}; write `{target}` for all of it")));
     }
     if let Some(group) = group.filter(|group| !groups.iter().any(|known| **known == **group)) {
@@ -91,7 +94,7 @@ fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, 
     // A member can be left out without a breaker: that is `balance`.
     modes.extend(if modes.is_empty() && !members.is_empty() { Some(Mode::Enforce) } else { None });
     if modes.is_empty() {
-        let door = if target == "app" { "inbound" } else { "outbound" };
+        let door = if is_app { "inbound" } else { "outbound" };
         let why = format!("no route to `{target}` has a breaker, so nothing would be refused: write `breaker: {{}}` in `{door}.defaults`");
         return Err(Refused::Conflict(why));
     }
@@ -102,15 +105,17 @@ fn check(name: &str, config: &Config, groups: &[Arc<str>]) -> Result<Vec<Mode>, 
 fn members<'a>(target: &str, config: &'a Config) -> Vec<&'a str> {
     let app = config.inbound.iter().filter(|_| target == "app").filter_map(|door| door.members.as_ref());
     let providers = config.outbound.iter().flat_map(|door| &door.providers).filter(|provider| *provider.name == *target);
-    let all = app.chain(providers.filter_map(|provider| provider.members.as_ref()));
+    let named = config.inbound.iter().flat_map(|door| &door.apps).filter(|app| *app.name == *target).filter_map(|app| app.members.as_ref());
+    let all = app.chain(named).chain(providers.filter_map(|provider| provider.members.as_ref()));
     all.flat_map(|members| members.list.iter().map(|member| &*member.name)).collect()
 }
 
 /// The modes of the breakers of all routes that may lead to a target.
 fn modes(target: &str, config: &Config) -> Vec<Mode> {
     let mode = |policies: &Policies| policies.breaker.as_ref().map(|breaker| breaker.mode);
-    let (routes, fallthrough) = match (target, &config.inbound, &config.outbound) {
-        ("app", Some(door), _) => (&door.routes, &door.fallthrough),
+    let is_app = target == "app" || config.inbound.iter().flat_map(|door| &door.apps).any(|app| *app.name == *target);
+    let (routes, fallthrough) = match (is_app, &config.inbound, &config.outbound) {
+        (true, Some(door), _) => (&door.routes, &door.fallthrough),
         (_, _, Some(door)) => (&door.routes, &door.fallthrough),
         _ => return Vec::new(),
     };
@@ -122,12 +127,18 @@ fn modes(target: &str, config: &Config) -> Vec<Mode> {
             Fallback::Respond { .. } => false,
         };
         let providers = &route.matches.providers;
-        target == "app"
-            || providers.is_empty()
-            || providers.iter().any(|name| **name == *target)
-            || route.policies.fallback.iter().any(named)
+        if is_app {
+            return route.policies.app.as_deref().unwrap_or("app") == target;
+        }
+        providers.is_empty() || providers.iter().any(|name| **name == *target) || route.policies.fallback.iter().any(named)
     };
-    routes.iter().filter(leads).map(|route| &route.policies).chain([fallthrough]).filter_map(mode).collect()
+    routes
+        .iter()
+        .filter(leads)
+        .map(|route| &route.policies)
+        .chain((target == "app" || !is_app).then_some(fallthrough))
+        .filter_map(mode)
+        .collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::said::{Failure, Said};
 use crate::config::{
-    ClientAuth, Config, Limit, ListenerTls, Members, Mode, Policies, Provider, Route,
+    ClientAuth, Config, Limit, ListenerTls, Members, Mode, NamedApp, Policies, Provider, Route,
     error::Mistakes,
     human,
     read::{self, Note, Overrides, Reading},
@@ -58,6 +58,9 @@ struct DoorReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     members: Option<String>,
     certificates: Vec<String>,
+    /// Further apps, each with its URL and its members.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    apps: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     providers: Vec<ProviderReport>,
     routes: Vec<RouteReport>,
@@ -109,6 +112,7 @@ impl Report {
         let inbound = config.inbound.as_ref().map(|door| DoorReport {
             app: Some(door.app.to_string()),
             members: door.members.as_ref().map(Members::told),
+            apps: door.apps.iter().map(app).collect(),
             ..DoorReport::of(door.listen.to_string(), door.tls.as_ref(), &door.routes, &door.fallthrough, &door.limits, config)
         });
         let outbound = config.outbound.as_ref().map(|door| DoorReport {
@@ -143,6 +147,7 @@ impl DoorReport {
             app: None,
             certificates: certificates(tls),
             members: None,
+            apps: Vec::new(),
             providers: Vec::new(),
             routes: routes
                 .iter()
@@ -154,7 +159,7 @@ impl DoorReport {
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.members.iter().chain(&self.certificates).try_for_each(|line| writeln!(f, "  {line}"))?;
+        self.members.iter().chain(&self.apps).chain(&self.certificates).try_for_each(|line| writeln!(f, "  {line}"))?;
         for provider in &self.providers {
             writeln!(f, "  /{:<12} {} ({}; {})", provider.name, provider.url, provider.api, provider.credential)?;
             provider.members.iter().try_for_each(|line| writeln!(f, "  {:<13} {line}", ""))?;
@@ -233,6 +238,12 @@ impl fmt::Display for Report {
 }
 
 /// The certificates that clients will see, with their ends.
+/// A further app in words.
+fn app(app: &NamedApp) -> String {
+    let members = app.members.as_ref().map(|members| format!(", {}", members.told())).unwrap_or_default();
+    format!("app {}: {}{members}", app.name, app.url)
+}
+
 fn certificates(tls: Option<&ListenerTls>) -> Vec<String> {
     let Some(tls) = tls else { return Vec::new() };
     let now = crate::clock::Clock::system().wall();

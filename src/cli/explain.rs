@@ -212,17 +212,26 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     });
     let call = understood.as_ref().map(|call| call.asked(body));
     let (proof, auth) = (proof.as_ref(), policies.auth.as_ref());
-    let asked = Asked { arrival: &arrival, caller: who.as_deref(), proof, auth, route: name, call, declared: declared.as_ref() };
+    let asked = Asked {
+        arrival: &arrival,
+        caller: who.as_deref(),
+        proof,
+        auth,
+        route: name,
+        app: policies.app.as_ref(),
+        call,
+        declared: declared.as_ref(),
+    };
     let sent = policies.privacy.as_ref().and_then(|policy| privacy::leaves(policy, body)).map(String::into_bytes);
     Ok(Explained {
         request: format!("{} {}", args.method, args.url),
         door: door.as_str(),
         door_because,
         target: understood.as_ref().map_or_else(
-            || config.inbound.as_ref().map(|inbound| target::of(policies, &inbound.app, path)).unwrap_or_default(),
+            || config.inbound.as_ref().map(|inbound| target::of(policies, inbound, path)).unwrap_or_default(),
             |call| format!("{}{}", call.url, call.rest),
         ),
-        members: target::members(config, understood.as_ref().map(|call| &*call.provider)),
+        members: target::members(config, policies, understood.as_ref().map(|call| &*call.provider)),
         client: client.to_string(),
         caller: who.as_deref().map(str::to_owned),
         call: understood.as_ref().map(|call| call.shown(&arrival.headers, config)),

@@ -3,6 +3,7 @@
 
 pub(super) mod admin;
 pub(super) mod alerts;
+pub(super) mod apps;
 pub(super) mod audit;
 pub(super) mod bounds;
 mod errors;
@@ -32,6 +33,7 @@ use ipnet::IpNet;
 
 pub use admin::{ADMIN_PORT, Admin, temporary, usual_socket};
 pub use alerts::{AlertRule, Alerts, Channel, Mail, MailSecurity, Means, Measure, Quiet, Severity, UnitOf, channels::signing_key};
+pub use apps::NamedApp;
 pub use audit::Audit;
 pub use bounds::Bounds;
 pub use errors::FailureBounds;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use super::{
     Config, Members, Origin, Policies,
-    block::{admin, alerts, audit, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
+    block::{admin, alerts, apps, audit, file, inbound, monitors, outbound, sentry, shutdown, status_page, store, telemetry, warm},
     error::Fault,
     read::{Files, Mark, Overrides, Seen},
     scalars::W,
@@ -113,6 +113,9 @@ impl<'a> Build<'a> {
         };
         listeners(self, &config);
         warm::check(self, &config);
+        if let (Some(inbound), Some(outbound)) = (&config.inbound, &config.outbound) {
+            apps::check(self, &inbound.apps, &outbound.providers);
+        }
         Policies::check(self, &config);
         self.faults.is_empty().then_some(config)
     }
@@ -163,6 +166,12 @@ fn listeners(build: &mut Build<'_>, config: &Config) {
     if let Some(door) = &config.inbound {
         for url in Members::urls(&door.app, door.members.as_ref()).filter(|url| is_self(url, door.listen)) {
             build.fault(build.seen.value("inbound.app"), format!("`{url}` is the proxy's own inbound listener; it would call itself"));
+        }
+    }
+    for (app, door) in config.inbound.iter().flat_map(|door| door.apps.iter().map(move |app| (app, door))) {
+        for url in Members::urls(&app.url, app.members.as_ref()).filter(|url| is_self(url, door.listen)) {
+            let at = build.seen.value(&format!("inbound.apps.{}", app.name));
+            build.fault(at, format!("`{url}` is the proxy's own inbound listener; it would call itself"));
         }
     }
     for provider in config.outbound.iter().flat_map(|door| &door.providers) {

@@ -5,6 +5,7 @@
 //! are read, are printed and are built.
 
 mod access;
+mod app;
 mod auth;
 mod breaker;
 mod cache;
@@ -134,6 +135,8 @@ policies! {
     cache: Option<Cache>,
     /// Tags whose entries are purged after a success.
     purge: Vec<Arc<str>>,
+    /// The app that answers; `None`: the one of the door.
+    app: Option<Arc<str>>,
     /// The path that the app sees.
     rewrite: Option<Rewrite>,
     /// Time bounds. Absent: none.

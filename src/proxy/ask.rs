@@ -239,7 +239,7 @@ impl Ask {
     /// Whether the target that is asked first has several members.
     pub fn has_members(&self) -> bool {
         match self.call() {
-            None => self.worker.live.app_members.is_some(),
+            None => self.route().and_then(|route| self.worker.live.apps.get(route.app)).is_some_and(|app| app.members.is_some()),
             Some(call) => self.worker.live.providers[call.provider_at].members.is_some(),
         }
     }

@@ -394,7 +394,7 @@ fn first_aim<'w>(worker: &'w Worker, ask: &'w Ask) -> Aim<'w> {
         return Aim::at(worker, provider, Some(&degraded.model));
     }
     match ask.call() {
-        None => Aim::at_app(worker),
+        None => Aim::at_app(worker, ask.route().map_or(0, |route| route.app)),
         Some(call) => Aim::at(worker, &worker.live.providers[call.provider_at], None),
     }
 }

@@ -34,6 +34,8 @@ pub struct Asked<'a> {
     pub auth: Option<&'a config::Auth>,
     /// Name of the route.
     pub route: &'a Arc<str>,
+    /// The app, if it is not the door's own: two apps have other answers to one URL.
+    pub app: Option<&'a Arc<str>>,
     /// Outbound.
     pub call: Option<AskedCall<'a>>,
     /// A POST that may only read.
@@ -66,7 +68,16 @@ impl<'a> Asked<'a> {
             body: call.text.as_deref().or(body),
         });
         let auth = route.policies.auth.as_ref();
-        Self { arrival: &ask.arrival, caller: ask.caller_name(), proof: ask.proof(), auth, route: &route.name, call, declared }
+        Self {
+            arrival: &ask.arrival,
+            caller: ask.caller_name(),
+            proof: ask.proof(),
+            auth,
+            route: &route.name,
+            app: route.policies.app.as_ref(),
+            call,
+            declared,
+        }
     }
 }
 
@@ -95,7 +106,8 @@ impl KeyParts {
     /// The reason why the cache has no part in the request: a model call whose answer is not for storing or whose body is not
     /// understood, or a POST that may change something.
     pub fn of(asked: &Asked<'_>, policy: &config::Cache) -> Result<Self, &'static str> {
-        let extra = policy.key.iter().map(|part| part_of(part, asked)).collect();
+        let app = asked.app.map(|app| ("app".to_owned(), app.to_string()));
+        let extra = app.into_iter().chain(policy.key.iter().map(|part| part_of(part, asked))).collect();
         let model = match &asked.call {
             Some(call) if matches!(call.shape.billed, Billed::AsPolled(_)) => return Err("a poll of what may be under way"),
             Some(call) if call.shape.reads_body => Some(ModelParts::of(call, asked, policy)?),

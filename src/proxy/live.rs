@@ -16,6 +16,7 @@ use http::Method;
 
 use super::{
     Shared,
+    apps::{self, LiveApp},
     members::{LiveMembers, Places},
     privacy,
 };
@@ -50,8 +51,8 @@ pub struct Live {
     pub targets: Vec<Arc<Target>>,
     /// Providers in the order of the configuration.
     pub providers: Vec<LiveProvider>,
-    /// The members of the app, if it has several addresses.
-    pub app_members: Option<LiveMembers>,
+    /// The apps; the first is the one of every route that names no other.
+    pub apps: Vec<LiveApp>,
     /// The models' prices.
     pub prices: Prices,
     /// Finds personal data in paths and queries that are logged; `None`: no route takes any out of its calls.
@@ -110,6 +111,8 @@ pub struct LiveRoute {
     pub group: Option<Arc<str>>,
     /// The issuer of its tokens, if its keys are at a URL.
     pub issuer: Option<Arc<Issuer>>,
+    /// Inbound: the place of its app among [`Live::apps`].
+    pub app: usize,
     /// The targets of a request, in order. Outbound the first is the provider that was asked for.
     pub fallback: Vec<Fallback>,
 }
@@ -185,20 +188,13 @@ impl Live {
     /// Resolves `config`. State that lives on (limits) is found in `shared` by name. The error says which setting cannot be applied.
     pub fn new(generation: u64, config: Arc<Config>, shared: &Shared) -> Result<Self, String> {
         let mut places = Places::new(shared);
-        let mut app_members = None;
+        let mut apps = Vec::new();
         let inbound = match &config.inbound {
             None => None,
             Some(inbound) => {
-                let (origin, protocol) = (&inbound.app, inbound.app_protocol);
-                let terms = TargetTerms {
-                    origin,
-                    tls: &inbound.app_tls,
-                    protocol,
-                    keep_idle: APP_KEEP_IDLE,
-                    max_connections: inbound.app_max_connections,
-                };
-                (_, app_members) = places.add(&"app".into(), terms, inbound.members.as_ref())?;
-                let parts = DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough };
+                apps = apps::resolve(&mut places, inbound)?;
+                let parts =
+                    DoorParts { limits: &inbound.limits, routes: &inbound.routes, fallthrough: &inbound.fallthrough, apps: &inbound.apps };
                 Some(LiveDoor {
                     port: inbound.listen.port(),
                     bounds: inbound.bounds.clone(),
@@ -239,7 +235,8 @@ impl Live {
                     });
                 }
                 prices = Prices::new(&outbound.prices);
-                let parts = DoorParts { limits: &outbound.limits, routes: &outbound.routes, fallthrough: &outbound.fallthrough };
+                let (limits, routes) = (&outbound.limits, &outbound.routes);
+                let parts = DoorParts { limits, routes, fallthrough: &outbound.fallthrough, apps: &[] };
                 Some(LiveDoor {
                     port: outbound.listen.port(),
                     bounds: outbound.bounds.clone(),
@@ -255,7 +252,7 @@ impl Live {
         let limits_callers = inbound.as_ref().is_some_and(|door| door.routes.iter().any(counts));
         let targets = places.targets;
         let scrubs = privacy::scrubbing(outbound.iter().flat_map(|door| &door.routes));
-        Ok(Self { limits_callers, scrubs, generation, inbound, outbound, targets, providers, app_members, prices, caches, config })
+        Ok(Self { limits_callers, scrubs, generation, inbound, outbound, targets, providers, apps, prices, caches, config })
     }
 
     /// The door's routes; `None` if the configuration does not open it.
@@ -271,6 +268,7 @@ struct DoorParts<'a> {
     limits: &'a [config::Limit],
     routes: &'a [config::Route],
     fallthrough: &'a Policies,
+    apps: &'a [config::NamedApp],
 }
 
 fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
@@ -280,6 +278,7 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         counts_preflights: door == Door::Outbound || matches.methods.contains(&Method::OPTIONS),
         group: None,
         issuer: policies.auth.as_ref().and_then(|auth| shared.issuers.of(&auth.sources)),
+        app: apps::place(parts.apps, policies),
         fallback: policies.fallback.clone(),
         policies: policies.clone(),
         name,
@@ -319,8 +318,6 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
     }
 }
 
-/// How long an idle connection to the app is kept. Below Node's five seconds: the app's close must not cross a request.
-const APP_KEEP_IDLE: Duration = Duration::from_secs(3);
 /// How long an idle connection to a provider is kept. Providers announce longer times; a close is noticed before reuse.
 const PROVIDER_KEEP_IDLE: Duration = Duration::from_secs(55);
 
@@ -471,11 +468,6 @@ impl Worker {
         let budget = all.get(&name, policy.budget, self.live.generation, crate::clock::Instant::now());
         known.insert(name, budget.clone());
         budget
-    }
-
-    /// The app's pool. The app is the first target, if there is an inbound door.
-    pub fn app(&self) -> &Rc<Pool> {
-        &self.pools[0]
     }
 
     /// The cells of a route.

@@ -52,7 +52,7 @@ impl LiveMembers {
 }
 
 impl Live {
-    /// The provider whose address, or one of whose members, this target is; `None`: the app.
+    /// The provider whose address, or one of whose members, this target is; `None`: an app.
     pub fn provider_at(&self, target: usize) -> Option<&LiveProvider> {
         let is_its = |provider: &&LiveProvider| {
             provider.target == target || provider.members.as_ref().is_some_and(|members| members.state(target).is_some())
@@ -67,7 +67,10 @@ impl Live {
 
     /// The targets with several members.
     pub fn members(&self) -> impl Iterator<Item = &LiveMembers> {
-        self.app_members.iter().chain(self.providers.iter().filter_map(|provider| provider.members.as_ref()))
+        self.apps
+            .iter()
+            .filter_map(|app| app.members.as_ref())
+            .chain(self.providers.iter().filter_map(|provider| provider.members.as_ref()))
     }
 }
 

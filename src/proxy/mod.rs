@@ -4,6 +4,7 @@
 //! can store, only a breaker yields the permit that records an outcome.
 
 pub mod acts;
+pub mod apps;
 pub mod ask;
 pub mod attempt;
 mod audited;

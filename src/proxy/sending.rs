@@ -68,11 +68,6 @@ impl<'a> Aim<'a> {
         Self { pool: &worker.pools[provider.target], among, provider: Some(provider), model }
     }
 
-    /// At the app.
-    pub(super) fn at_app(worker: &'a Worker) -> Self {
-        Self { pool: worker.app(), among: Among::of(worker.live.app_members.as_ref(), &worker.pools), provider: None, model: None }
-    }
-
     /// The name of the target, all members together.
     pub(super) fn name(&self) -> &'a Arc<str> {
         self.among.map_or(&self.pool.target.name, |among| among.name())

@@ -15,6 +15,9 @@ mod listening;
 /// Which route answers: precedence at both doors, unknown providers, paths that could be read in two ways.
 mod routing;
 
+/// Several apps behind one door.
+mod apps;
+
 /// Header fields that change on the way, and those that never leave.
 mod headers;
 

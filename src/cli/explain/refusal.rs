@@ -60,7 +60,7 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, pr
     match (&asked.call, &config.inbound, &config.outbound) {
         (None, Some(inbound), _) => {
             let rewrite = policies.rewrite.as_ref().filter(|policy| policy.mode == Mode::Enforce);
-            request::app_uri(&asked.arrival.uri, &inbound.app.base, rewrite).err()
+            request::app_uri(&asked.arrival.uri, &super::target::app(policies, inbound).base, rewrite).err()
         }
         (Some(call), _, Some(outbound)) => {
             if let (true, Err(reject)) = (policies.cache.is_some(), asked_ttl(asked.arrival)) {

@@ -6,9 +6,9 @@ use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{SERVER_TIMING, bounds, members, net_list, route, target, tls, warm};
+use super::{SERVER_TIMING, apps, bounds, members, net_list, route, target, tls, warm};
 use crate::config::{
-    Bounds, KeyPart, Limit, ListenerTls, Match, Members, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
+    Bounds, KeyPart, Limit, ListenerTls, Match, Members, NamedApp, Origin, Policies, ProofKind, Protocol, Route, TargetTls, Warm,
     build::{Build, Door, whole},
     policy::{Block, Place, Policy, limits},
     scalars::{Count, Nets, W, Word, unknown},
@@ -16,7 +16,7 @@ use crate::config::{
         Json, Key, Kind, Scalar, Table,
         kinds::{ADDRESS, BOOL, NETS},
     },
-    written::Items,
+    written::{Items, Pairs},
 };
 
 /// The door in front of the app.
@@ -26,7 +26,7 @@ pub struct Inbound {
     pub listen: SocketAddr,
     /// TLS with clients. `None`: clear text.
     pub tls: Option<ListenerTls>,
-    /// The only target of the door; the first address, if it has several.
+    /// The app of every route that names no other; the first address, if it has several.
     pub app: Origin,
     /// The addresses of the app, if it has several.
     pub members: Option<Members>,
@@ -36,6 +36,8 @@ pub struct Inbound {
     pub app_protocol: Protocol,
     /// Most connections to the app, over all workers.
     pub app_max_connections: usize,
+    /// Further apps, by name.
+    pub apps: Vec<NamedApp>,
     /// Peers whose `X-Forwarded-*` and caller headers are believed. Empty: no peer.
     pub trusted_proxies: Vec<IpNet>,
     /// Sources of the caller, in order: the first that can be trusted wins.
@@ -112,6 +114,8 @@ pub(in crate::config) struct Written {
     app_protocol: W<Protocol>,
     app_max_connections: W<Count>,
     #[serde(default)]
+    apps: Pairs<apps::Written>,
+    #[serde(default)]
     trusted_proxies: Items<W<Nets>>,
     #[serde(default)]
     caller: Items<W<CallerSource>>,
@@ -172,6 +176,7 @@ static TABLE: Table = Table::new(
         tls::target_tls("app_tls"),
         target::protocol("app_protocol"),
         target::max_connections("app_max_connections"),
+        apps::ROW,
         Key::new(
             "trusted_proxies",
             Kind::OneOrMany(&NETS),
@@ -241,6 +246,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
             app_tls: TargetTls::default(),
             app_protocol: Protocol::Auto,
             app_max_connections: target::MAX_CONNECTIONS,
+            apps: Vec::new(),
             trusted_proxies: Vec::new(),
             caller: vec![CallerSource::ClientIp],
             limits: Vec::new(),
@@ -268,6 +274,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
     let tls = tls::listener(build, "inbound.tls", written.tls);
     let verifies = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()) || build.seen.broken("inbound.tls");
     let app_tls = tls::target(build, "inbound.app_tls", written.app_tls, app.as_ref());
+    let apps = apps::build(build, written.apps);
     let every = Match::default();
     let ends_tls = tls.is_some() || build.seen.broken("inbound.tls");
     let door = Place { door: Door::Inbound, path: "inbound", name: "inbound", matches: &every, providers: &[], trusting, tls: ends_tls };
@@ -286,6 +293,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Option<Written>) 
         app_tls,
         app_protocol: written.app_protocol.0,
         app_max_connections: whole(&written.app_max_connections),
+        apps,
         trusted_proxies,
         caller,
         limits,

@@ -156,7 +156,7 @@ const CHOOSE: Kind = Kind::Scalar(&Scalar::new::<ChooseWord>(
 ));
 
 /// The URL of an app: a port is one too.
-const APP: Kind = Kind::Scalar(
+pub(in crate::config) const APP: Kind = Kind::Scalar(
     &Scalar::new::<Origin>("a URL or a port of this machine", Json::NumberOr(r"^https?://[^ ]+$|^[0-9]+$"), "http://127.0.0.1:3000")
         .no_dollar(),
 );

@@ -237,8 +237,11 @@ pub(in crate::config) fn build(
 ) -> Option<Vec<Monitor>> {
     let written = written?;
     let own: Vec<(Arc<str>, &crate::config::Origin)> = inbound
-        .map(|door| (Arc::from("app"), &door.app, door.members.as_ref()))
         .into_iter()
+        .flat_map(|door| {
+            let named = door.apps.iter().map(|app| (app.name.clone(), &app.url, app.members.as_ref()));
+            std::iter::once((Arc::from("app"), &door.app, door.members.as_ref())).chain(named)
+        })
         .chain(
             outbound
                 .into_iter()

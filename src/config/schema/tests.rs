@@ -17,8 +17,9 @@ fn load(text: &str) -> Result<String, String> {
 }
 
 /// Keys whose examples contradict each other, or need something that is not beside them; they have tests of their own.
-const APART: [(&str, &str); 48] = [
+const APART: [(&str, &str); 49] = [
     ("proxy.yaml", "audit"),
+    ("inbound route", "app"),
     ("validate", "schema"),
     ("validate", "query"),
     ("validate", "openapi"),

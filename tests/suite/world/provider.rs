@@ -79,7 +79,7 @@ impl Dial for Dials {
                     let mock = mock.clone();
                     tokio::task::spawn_local(async move { mock.serve(theirs).await });
                 }
-                None if name.contains(':') => self.member(name).accept(theirs),
+                None if name != "app" && !name.starts_with("scripted") => self.member(name).accept(theirs),
                 None => self.0.app.accept(theirs),
             }
             Ok(Stream::Pipe(ours))
