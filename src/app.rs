@@ -60,7 +60,7 @@ use crate::{
     proxy::{Shared, book::Book, files::Files, live::Live},
     resolve::Resolver,
     status,
-    store::{ledger::Keeper, redis::Redis, versions::Versions},
+    store::{ledger::Keeper, redis::Redis, seal::AtRest, versions::Versions},
     telemetry::Telemetry,
 };
 
@@ -188,7 +188,8 @@ impl App {
         ledger::share(&shared.ledger, &config.store, redis.as_ref());
         let keeper = shared.ledger.keep()?;
         let auditor = audit::keep(&shared.audit, &telemetry, &config, source.file.as_deref())?;
-        let works = works::WorksKeeper::start(config.store.state_dir.as_deref(), &shared, &telemetry);
+        let at_rest = AtRest::new(&config.store.encryption_keys).map_err(StartError::Invalid)?;
+        let works = works::WorksKeeper::start(config.store.state_dir.as_deref(), at_rest.clone(), &shared, &telemetry);
         works.stand_before(&shared.ledger);
         let live = Live::new(1, config.clone(), &shared).map_err(StartError::Invalid)?;
         live.announce(telemetry.metrics().shared());
@@ -234,8 +235,8 @@ impl App {
             workers.push(part.start(format!("worker-{at}"), alive.clone())?);
         }
         auth::employ(&shared, &fetch, &telemetry);
-        let watched = alerts::Watch::new(&config, &fetch, clock);
-        let checked = monitors::Monitors::new(&config, shared.status.clone());
+        let watched = alerts::Watch::new(&config, &fetch, clock, &at_rest);
+        let checked = monitors::Monitors::new(&config, shared.status.clone(), &at_rest);
         if let Some(listen) = config.status_page.as_ref().and_then(|page| page.listen) {
             let listener = status::bind(listen).await;
             let listener = listener.map_err(|error| StartError::Bind { address: listen, door: "status_page", error })?;
@@ -259,7 +260,7 @@ impl App {
                 next,
                 reloading: tokio::sync::Mutex::new(Reloading { watched: reading.watched, prepared, old: Vec::new() }),
                 last_reload: Mutex::new(LastReload::started(clock.wall())),
-                versions: Arc::new(tokio::sync::Mutex::new(Versions::new(config.store.state_dir.as_deref()))),
+                versions: Arc::new(tokio::sync::Mutex::new(Versions::new(config.store.state_dir.as_deref(), at_rest.clone()))),
                 addresses,
                 admin: Mutex::new(Some(server)),
                 alerts: watched,

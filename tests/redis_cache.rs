@@ -13,6 +13,8 @@ mod notices;
 mod oracle;
 #[path = "redis/random.rs"]
 mod random;
+#[path = "redis/sealed.rs"]
+mod sealed;
 #[path = "redis/server.rs"]
 mod server;
 #[path = "redis/works.rs"]

@@ -23,7 +23,7 @@ use crate::{
     config::{self, Alerts, Severity},
     fetch::Fetch,
     notify::{Courier, Replicas, format::alertmanager::RENEW},
-    store::redis::Redis,
+    store::{redis::Redis, seal::AtRest},
     telemetry::metrics::Family,
 };
 
@@ -58,9 +58,9 @@ struct Looking {
 
 impl Watch {
     /// Nothing is looked at yet. Notices and incidents of the process before are taken from `store.state_dir`, if there are alerts.
-    pub fn new(config: &config::Config, fetch: &Fetch, clock: Clock) -> Self {
+    pub fn new(config: &config::Config, fetch: &Fetch, clock: Clock, seal: &AtRest) -> Self {
         let channels = config.alerts.as_ref().map(|alerts| alerts.channels.clone());
-        let courier = Courier::new(fetch.clone(), clock, channels, config.store.state_dir.as_deref());
+        let courier = Courier::new(fetch.clone(), clock, channels, config.store.state_dir.as_deref(), seal);
         Self { courier, open: Mutex::default(), over: Mutex::default(), changed: Arc::new(Notify::new()) }
     }
 

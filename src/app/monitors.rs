@@ -24,7 +24,7 @@ use crate::{
     fetch::Fetch,
     monitor::{Check, DAY, Days, Event, History, State as Health, Track},
     status::{Row, Site, render},
-    store::kept::Kept,
+    store::{kept::Kept, seal::AtRest},
     telemetry::metrics::Family,
 };
 use traffic::Traffic;
@@ -58,11 +58,11 @@ struct Due {
 
 impl Monitors {
     /// Nothing is checked yet. What a process before has seen is taken from `store.state_dir`.
-    pub fn new(config: &config::Config, site: Arc<ArcSwap<Site>>) -> Self {
+    pub fn new(config: &config::Config, site: Arc<ArcSwap<Site>>, seal: &AtRest) -> Self {
         let dir = config.store.state_dir.as_deref().filter(|_| config.monitors.is_some());
         let mut tracks = BTreeMap::new();
         let kept = dir.and_then(|dir| {
-            let opened = Kept::open::<BTreeMap<String, History>>(dir, "monitors");
+            let opened = Kept::open::<BTreeMap<String, History>>(dir, "monitors", seal);
             let opened = opened.inspect_err(|error| tracing::error!(%error, "the history of monitors does not outlive a restart"));
             let (kept, held) = opened.ok()?;
             for (name, history) in held.into_iter().flatten() {

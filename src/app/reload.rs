@@ -214,6 +214,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Option<&'static str> {
     if redis(running) != redis(wanted) || running.store.memory != wanted.store.memory || running.store.secret != wanted.store.secret {
         return Some("the store");
     }
+    if running.store.encryption_keys != wanted.store.encryption_keys {
+        return Some("a key of the store");
+    }
     if running.store.state_dir != wanted.store.state_dir || running.store.ledger != wanted.store.ledger {
         return Some("the ledger");
     }

@@ -24,7 +24,7 @@ use self::slots::{Found, Text, WorksFile};
 use crate::{
     clock::{self, Instant},
     proxy::{Shared, book::pays},
-    store::ledger::Ledger,
+    store::{ledger::Ledger, seal::AtRest},
     telemetry::{Telemetry, metrics::Family},
 };
 
@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Keeps the book in the file.
 pub struct WorksKeeper {
     dir: Option<PathBuf>,
+    /// The keys of the files.
+    seal: AtRest,
     file: Mutex<Kept>,
     shared: Arc<Shared>,
     telemetry: Arc<Telemetry>,
@@ -60,10 +62,11 @@ struct Kept {
 impl WorksKeeper {
     /// Takes over what earlier processes have kept in `dir`, and keeps the book there from now on; `None`: nothing is kept. A file that cannot
     /// be read is put aside, and said. Must be called on a runtime.
-    pub fn start(dir: Option<&Path>, shared: &Arc<Shared>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
+    pub fn start(dir: Option<&Path>, seal: AtRest, shared: &Arc<Shared>, telemetry: &Arc<Telemetry>) -> Arc<Self> {
         let (shared, telemetry) = (shared.clone(), telemetry.clone());
         let keeper = Arc::new(Self {
             dir: dir.map(Path::to_owned),
+            seal,
             file: Mutex::default(),
             shared,
             telemetry,
@@ -87,7 +90,7 @@ impl WorksKeeper {
                 let found = file.scan();
                 Ok((file, found))
             }
-            None => WorksFile::open(dir),
+            None => WorksFile::open(dir, &self.seal),
         };
         match opened.and_then(|(file, found)| Ok((self.take_over(file, &found)?, found))) {
             Ok((file, found)) => {
@@ -306,7 +309,7 @@ mod tests {
         let clock = Clock::fixed(std::time::UNIX_EPOCH + Duration::from_secs(2));
         let side = Handle::current();
         let telemetry = Telemetry::start_into(&config.telemetry, clock, &side, &Resolver::default(), Box::new(std::io::sink()));
-        WorksKeeper::start(Some(dir), &Arc::new(Shared::new(&config, clock)), &telemetry.expect("telemetry starts"))
+        WorksKeeper::start(Some(dir), AtRest::default(), &Arc::new(Shared::new(&config, clock)), &telemetry.expect("telemetry starts"))
     }
 
     async fn until(what: impl Fn() -> bool) {
@@ -323,7 +326,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_works_of_a_process_that_ends_are_known_a_minute_later() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mut draining, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut draining, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         draining.write(A.as_bytes()).expect("written");
         let here = keeper(dir.path());
         sleep(2 * LOOK).await;
@@ -339,9 +342,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_living_process_has_charged_is_not_taken_over_as_open() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mut ended, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut ended, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         ended.write(A.as_bytes()).expect("written");
-        let (mut lives, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut lives, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         lives.write(B.as_bytes()).expect("written");
         drop(ended);
         let here = keeper(dir.path());
@@ -351,8 +354,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_name_leaves_the_files_of_the_dead_and_is_told_of_those_who_live() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (mut lives, _) = WorksFile::open(dir.path()).expect("a free file");
-        let (mut ends, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut lives, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
+        let (mut ends, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         let here = keeper(dir.path());
         lives.write(A.as_bytes()).expect("written");
         ends.write(A.replace("resp_1", "resp_2").as_bytes()).expect("written");

@@ -24,7 +24,7 @@ use crate::{
     clock::{self, Clock},
     config::{Channel, Means, Secret},
     fetch::{Errand, Fetch},
-    store::kept::Kept,
+    store::{kept::Kept, seal::AtRest},
 };
 
 /// Longest pause between two looks at the queue.
@@ -65,6 +65,8 @@ pub struct Courier {
     pouch: Mutex<Pouch>,
     /// Where notices and open incidents outlive the process.
     dir: Option<PathBuf>,
+    /// The keys of the file.
+    seal: AtRest,
     /// The file; opened with the first block of alerts. `None` inside: there is none, or it cannot be used.
     state: OnceLock<Option<Arc<Kept>>>,
     wake: Notify,
@@ -72,9 +74,9 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// `None`: there are no alerts. With the first ones the notices and incidents of processes before are taken from `dir`. Without a
+    /// `None`: there are no alerts. With the first ones the notices and incidents of processes before are taken from `dir`, whose file `seal` has sealed. Without a
     /// directory, or with one that cannot be used, all is in memory, which the log says.
-    pub fn new(fetch: Fetch, clock: Clock, channels: Option<Vec<Channel>>, dir: Option<&Path>) -> Arc<Self> {
+    pub fn new(fetch: Fetch, clock: Clock, channels: Option<Vec<Channel>>, dir: Option<&Path>, seal: &AtRest) -> Arc<Self> {
         let courier = Arc::new(Self {
             fetch,
             clock,
@@ -82,6 +84,7 @@ impl Courier {
             leaving: Mutex::default(),
             pouch: Mutex::default(),
             dir: dir.map(Path::to_owned),
+            seal: seal.clone(),
             state: OnceLock::new(),
             wake: Notify::new(),
             counts: Mutex::default(),
@@ -145,7 +148,7 @@ impl Courier {
             tracing::info!("open incidents and notices that wait are in memory: a restart forgets them (store.state_dir keeps them)");
             return None;
         };
-        let opened = Kept::open::<Pouch>(dir, "notices").inspect_err(|error| {
+        let opened = Kept::open::<Pouch>(dir, "notices", &self.seal).inspect_err(|error| {
             let dir = dir.display();
             tracing::error!(%error, %dir, "open incidents and notices that wait do not outlive a restart: the directory cannot be used");
         });

@@ -14,6 +14,8 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::seal::AtRest;
+
 /// Most processes with one directory.
 const PROCESSES: usize = 32;
 
@@ -21,6 +23,9 @@ const PROCESSES: usize = 32;
 #[derive(Debug)]
 pub struct Kept {
     path: PathBuf,
+    /// The kind of its content.
+    name: String,
+    seal: AtRest,
     /// Hash of what was written last.
     written: Mutex<Option<blake3::Hash>>,
     /// The files of processes that are gone, with their locks. They stay until what they hold stands in this process's file: a process
@@ -31,11 +36,11 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Takes the first free file. Gives what it and the files of processes that are gone hold.
+    /// Takes the first free file. Gives what it and the files of processes that are gone hold. `seal`: the keys of its content.
     ///
     /// # Errors
-    /// The directory cannot be written.
-    pub fn open<T: DeserializeOwned>(dir: &Path, name: &str) -> io::Result<(Self, Vec<T>)> {
+    /// The directory cannot be written, or a file is sealed with another key: it stays as it is.
+    pub fn open<T: DeserializeOwned>(dir: &Path, name: &str, seal: &AtRest) -> io::Result<(Self, Vec<T>)> {
         fs::create_dir_all(dir)?;
         let mut own: Option<Self> = None;
         let mut taken = Vec::new();
@@ -50,14 +55,27 @@ impl Kept {
             if lock.try_lock().is_err() {
                 continue;
             }
-            match fs::read(&path).map(|text| serde_json::from_slice(&text)) {
+            let text = fs::read(&path).and_then(|text| {
+                let shown = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+                seal.open(name, text).map_err(shown)
+            });
+            match text.map(|text| serde_json::from_slice(&text)) {
                 Ok(Ok(held)) => found.push(held),
                 Ok(Err(error)) => tracing::error!(file = %path.display(), %error, "a file of the state is not readable and is left out"),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
             match own {
-                None => own = Some(Self { path, written: Mutex::default(), taken: Mutex::default(), _lock: lock }),
+                None => {
+                    own = Some(Self {
+                        path,
+                        name: name.to_owned(),
+                        seal: seal.clone(),
+                        written: Mutex::default(),
+                        taken: Mutex::default(),
+                        _lock: lock,
+                    });
+                }
                 Some(_) => taken.push((path, lock)),
             }
         }
@@ -78,7 +96,8 @@ impl Kept {
         }
         let beside = self.path.with_extension("new");
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
-        file.write_all(&text)?;
+        let hash = blake3::hash(&text);
+        file.write_all(&self.seal.seal(&self.name, text)?)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
         if let Some(dir) = self.path.parent() {
@@ -86,7 +105,7 @@ impl Kept {
         }
         // One that cannot be removed is tried again with the next writing.
         self.taken.lock().retain(|(path, _)| fs::remove_file(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
-        *written = Some(blake3::hash(&text));
+        *written = Some(hash);
         Ok(())
     }
 }
@@ -98,7 +117,7 @@ mod tests {
     #[test]
     fn each_process_has_a_file_and_takes_in_those_of_the_dead() {
         let dir = tempfile::tempdir().expect("a directory");
-        let open = || Kept::open::<Vec<u32>>(dir.path(), "notices").expect("opens");
+        let open = || Kept::open::<Vec<u32>>(dir.path(), "notices", &AtRest::default()).expect("opens");
         let (first, held) = open();
         assert!(held.is_empty());
         first.save(&vec![1]).expect("saves");
@@ -117,5 +136,26 @@ mod tests {
         assert_eq!(open().1, [vec![1, 2]], "taken in once");
         fs::write(dir.path().join("notices-0.json"), "half").expect("writes");
         assert!(open().1.is_empty());
+    }
+
+    #[test]
+    fn a_file_is_sealed_and_one_of_another_key_is_neither_read_nor_overwritten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = |all: &[&str]| AtRest::new(&all.iter().map(|one| crate::config::Secret::new(*one)).collect::<Vec<_>>()).expect("keys");
+        let open = |all: &[&str]| Kept::open::<Vec<String>>(dir.path(), "notices", &keys(all));
+        open(&[]).expect("opens").0.save(&vec!["u-17"]).expect("saves");
+        let (kept, held) = open(&["old"]).expect("opens");
+        assert_eq!(held, [["u-17"]], "what was written without a key");
+        kept.save(&vec!["u-17", "u-18"]).expect("saves");
+        drop(kept);
+        let bytes = || fs::read(dir.path().join("notices-0.json")).expect("there");
+        let sealed = bytes();
+        assert!(memchr::memmem::find(&sealed, b"u-17").is_none());
+        assert!(open(&[]).is_err() && open(&["new"]).is_err() && bytes() == sealed);
+        let (kept, held) = open(&["new", "old"]).expect("opens");
+        assert_eq!(held, [["u-17", "u-18"]]);
+        kept.save(&vec!["u-18"]).expect("saves");
+        drop(kept);
+        assert_eq!(open(&["new"]).expect("the new key alone").1, [["u-18"]]);
     }
 }

@@ -4,6 +4,7 @@ pub mod kept;
 pub mod ledger;
 pub mod memory;
 pub mod redis;
+pub mod seal;
 pub mod versions;
 
 /// Why a store gave no answer.

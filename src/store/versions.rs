@@ -12,6 +12,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::AtRest;
+
 /// Most versions that are kept.
 pub const MOST: usize = 50;
 /// Longest note that somebody gives a version, in bytes.
@@ -43,16 +45,20 @@ pub struct Version {
 pub struct Versions {
     /// `None`: in memory.
     dir: Option<PathBuf>,
+    /// The keys of the files.
+    seal: AtRest,
     memory: Vec<(Version, String)>,
 }
 
 /// What stands in a version's file: the version on the first line as JSON, then its text.
 const EXTENSION: &str = "version";
+/// What the files are, for their seal.
+const PLACE: &str = "config";
 
 impl Versions {
-    /// The versions below `state_dir`, or in memory.
-    pub fn new(state_dir: Option<&Path>) -> Self {
-        Self { dir: state_dir.map(|dir| dir.join("config")), memory: Vec::new() }
+    /// The versions below `state_dir`, or in memory. `seal`: the keys of their files.
+    pub fn new(state_dir: Option<&Path>, seal: AtRest) -> Self {
+        Self { seal, dir: state_dir.map(|dir| dir.join("config")), memory: Vec::new() }
     }
 
     /// Whether the versions outlive the process.
@@ -67,7 +73,7 @@ impl Versions {
     pub fn list(&self, file: &str) -> io::Result<Vec<Version>> {
         let mut all: Vec<Version> = match &self.dir {
             None => self.memory.iter().map(|(version, _)| version.clone()).collect(),
-            Some(dir) => numbers(dir)?.into_iter().filter_map(|number| Some(read(dir, number).ok()?.0)).collect(),
+            Some(dir) => numbers(dir)?.into_iter().filter_map(|number| Some(read(dir, number, &self.seal).ok()?.0)).collect(),
         };
         all.retain(|version| version.file == file);
         all.sort_by_key(|version| std::cmp::Reverse(version.version));
@@ -81,7 +87,7 @@ impl Versions {
     pub fn get(&self, file: &str, number: u64) -> io::Result<Option<(Version, String)>> {
         let found = match &self.dir {
             None => self.memory.iter().find(|(version, _)| version.version == number).cloned(),
-            Some(dir) => match read(dir, number) {
+            Some(dir) => match read(dir, number, &self.seal) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 read => Some(read?),
             },
@@ -105,7 +111,7 @@ impl Versions {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         version.version = numbers(dir)?.last().map_or(0, |last| *last) + 1;
         loop {
-            match write(dir, &version, text) {
+            match write(dir, &version, text, &self.seal) {
                 // Another process has taken the number.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => version.version += 1,
                 written => {
@@ -139,22 +145,23 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     Ok(all)
 }
 
-fn read(dir: &Path, number: u64) -> io::Result<(Version, String)> {
-    let whole = fs::read_to_string(path(dir, number))?;
+fn read(dir: &Path, number: u64, seal: &AtRest) -> io::Result<(Version, String)> {
+    let opened = seal.open(PLACE, fs::read(path(dir, number))?)?;
+    let whole = String::from_utf8(opened).map_err(|_| io::ErrorKind::InvalidData)?;
     let (head, text) = whole.split_once('\n').ok_or(io::ErrorKind::InvalidData)?;
     let version: Version = serde_json::from_str(head)?;
     Ok((Version { version: number, ..version }, text.to_owned()))
 }
 
 /// Writes a version under its number; the number must be free.
-fn write(dir: &Path, version: &Version, text: &str) -> io::Result<()> {
+fn write(dir: &Path, version: &Version, text: &str, seal: &AtRest) -> io::Result<()> {
     let mut head = serde_json::to_string(version)?;
     head.push('\n');
+    let sealed = seal.seal(PLACE, [head.as_bytes(), text.as_bytes()].concat())?;
     let whole = path(dir, version.version);
     let part = whole.with_extension("part");
     let made = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).and_then(|mut file| {
-        file.write_all(head.as_bytes())?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(&sealed)?;
         file.sync_all()
     });
     // A link refuses a name that is taken; a rename would not.
@@ -179,7 +186,7 @@ mod tests {
     fn versions_are_numbered_bounded_and_read_again() {
         let home = tempfile::tempdir().expect("a directory");
         for dir in [None, Some(home.path())] {
-            let mut versions = Versions::new(dir);
+            let mut versions = Versions::new(dir, AtRest::default());
             assert_eq!(versions.list("proxy.yaml").expect("read"), []);
             for nth in 1..=MOST as u64 + 3 {
                 assert_eq!(versions.keep(version(&format!("edit {nth}")), &format!("a: {nth}\n")).expect("kept"), nth);
@@ -194,8 +201,24 @@ mod tests {
         let dir = home.path().join("config");
         assert_eq!(fs::metadata(&dir).expect("there").permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(path(&dir, 10)).expect("there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(Versions::new(Some(home.path())).list("proxy.yaml").expect("read").len(), MOST, "after a restart");
+        assert_eq!(Versions::new(Some(home.path()), AtRest::default()).list("proxy.yaml").expect("read").len(), MOST, "after a restart");
         fs::write(path(&dir, 99), "torn").expect("written");
-        assert_eq!(Versions::new(Some(home.path())).list("proxy.yaml").expect("read").len(), MOST, "a torn one is left out");
+        assert_eq!(
+            Versions::new(Some(home.path()), AtRest::default()).list("proxy.yaml").expect("read").len(),
+            MOST,
+            "a torn one is left out"
+        );
+    }
+
+    #[test]
+    fn a_sealed_version_shows_nothing_and_is_read_with_its_key_alone() {
+        let home = tempfile::tempdir().expect("a directory");
+        let keys = |key: &str| AtRest::new(&[crate::config::Secret::new(key)]).expect("a key");
+        Versions::new(Some(home.path()), keys("k")).keep(version("edit"), "token: hunter2\n").expect("kept");
+        let bytes = fs::read(path(&home.path().join("config"), 1)).expect("there");
+        assert!(memchr::memmem::find(&bytes, b"hunter2").is_none());
+        let get = |key| Versions::new(Some(home.path()), keys(key)).get("proxy.yaml", 1);
+        assert_eq!(get("k").expect("read").expect("there").1, "token: hunter2\n");
+        assert!(get("other").is_err() && Versions::new(Some(home.path()), keys("other")).list("proxy.yaml").expect("read").is_empty());
     }
 }

@@ -8,8 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::store::seal::AtRest;
+
 /// Files that processes with the same directory may hold.
 const SLOTS: usize = 16;
+/// What the files are, for their seal.
+const PLACE: &str = "works";
 
 /// The text of a file, with the file's name.
 pub type Text = (PathBuf, Vec<u8>);
@@ -32,6 +36,7 @@ pub struct WorksFile {
     path: PathBuf,
     /// Files that were taken over; removed after the next write.
     taken_over: Vec<(PathBuf, File)>,
+    seal: AtRest,
     _lock: File,
 }
 
@@ -44,18 +49,18 @@ enum Slot {
 }
 
 impl WorksFile {
-    /// Takes a free file in `dir`, and the files of processes that have ended.
+    /// Takes a free file in `dir`, and the files of processes that have ended. `seal`: the keys of the texts.
     ///
     /// # Errors
     /// The disk refuses, or 16 processes hold files.
-    pub fn open(dir: &Path) -> io::Result<(Self, Found)> {
+    pub fn open(dir: &Path, seal: &AtRest) -> io::Result<(Self, Found)> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut found = Found::default();
         for path in paths(dir) {
-            match look(&path) {
+            match look(&path, seal) {
                 Ok(Slot::Ours(lock, text)) => {
                     found.free.extend(text.map(|text| (path.clone(), text)));
-                    let mut file = Self { dir: dir.to_owned(), path, taken_over: Vec::new(), _lock: lock };
+                    let mut file = Self { dir: dir.to_owned(), path, taken_over: Vec::new(), seal: seal.clone(), _lock: lock };
                     file.find(&mut found);
                     return Ok((file, found));
                 }
@@ -81,7 +86,7 @@ impl WorksFile {
             if is_ours || known(&path, &found.held) || found.failed.iter().any(|(failed, _)| *failed == path) || !path.exists() {
                 continue;
             }
-            match look(&path) {
+            match look(&path, &self.seal) {
                 Ok(Slot::Ours(lock, Some(text))) => {
                     found.free.push((path.clone(), text));
                     self.taken_over.push((path, lock));
@@ -101,7 +106,7 @@ impl WorksFile {
     pub fn write(&mut self, text: &[u8]) -> io::Result<()> {
         let beside = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(text)?;
+        file.write_all(&self.seal.seal(PLACE, text.to_vec())?)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
         File::open(&self.dir)?.sync_all()
@@ -159,7 +164,7 @@ fn paths(dir: &Path) -> impl Iterator<Item = PathBuf> {
     (0..SLOTS).map(move |slot| dir.join(format!("works-{slot}.json")))
 }
 
-fn look(path: &Path) -> io::Result<Slot> {
+fn look(path: &Path, seal: &AtRest) -> io::Result<Slot> {
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.with_extension("lock"))?;
     let is_ours = match lock.try_lock() {
         Ok(()) => true,
@@ -167,7 +172,7 @@ fn look(path: &Path) -> io::Result<Slot> {
         Err(fs::TryLockError::Error(error)) => return Err(error),
     };
     // Read under the lock: before it, the file's process may still have written or removed the file.
-    let text = match fs::read(path) {
+    let text = match fs::read(path).and_then(|text| seal.open(PLACE, text)) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -187,7 +192,7 @@ mod tests {
     fn a_process_takes_over_the_files_of_those_that_have_ended_and_no_others() {
         let dir = tempfile::tempdir().expect("a directory");
         let dir = dir.path().join("state");
-        let open = || WorksFile::open(&dir).expect("a free file");
+        let open = || WorksFile::open(&dir, &AtRest::default()).expect("a free file");
         let (mut one, none) = open();
         let (mut two, nothing) = open();
         assert_eq!((texts(&none.free), texts(&nothing.free)), (vec![], vec![]));
@@ -214,7 +219,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_removed_stays_locked_and_holds_up_no_other() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut all: Vec<_> = (0..5).map(|_| WorksFile::open(dir.path()).expect("a free file").0).collect();
+        let mut all: Vec<_> = (0..5).map(|_| WorksFile::open(dir.path(), &AtRest::default()).expect("a free file").0).collect();
         let path = |slot: usize| dir.path().join(format!("works-{slot}.json"));
         all.iter_mut().for_each(|file| file.write(b"text").expect("written"));
         drop(all.split_off(1));
@@ -235,11 +240,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("works-0.json");
         fs::create_dir(&path).expect("made");
-        let (file, found) = WorksFile::open(dir.path()).expect("a free file");
+        let (file, found) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         assert_eq!((file.path(), found.failed.len()), (dir.path().join("works-1.json").as_path(), 1));
         drop(file);
         fs::remove_dir(&path).expect("removed");
-        let (mut file, _) = WorksFile::open(dir.path()).expect("a free file");
+        let (mut file, _) = WorksFile::open(dir.path(), &AtRest::default()).expect("a free file");
         for text in ["first", "second", "third"] {
             fs::write(&path, text).expect("written");
             let name = file.put_aside(&path).expect("moved");

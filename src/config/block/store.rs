@@ -14,6 +14,7 @@ use crate::config::{
         Json, Key, Kind, Scalar, Table,
         kinds::{BOOL, COUNT_OF, SECRET, SIZE_OF, TIME_OF},
     },
+    written::Items,
 };
 
 /// Shared state.
@@ -25,6 +26,8 @@ pub struct Store {
     pub redis: Option<Redis>,
     /// Secret of cache and limit keys. `None`: a process makes one, with Redis once per namespace.
     pub secret: Option<Secret>,
+    /// Keys of cached answers in Redis and of files in `state_dir`: the first seals, all open.
+    pub encryption_keys: Vec<Secret>,
     /// Most limit keys held in memory.
     pub max_keys: usize,
     /// The directory of files that outlive the process. `None`: the ledger is in memory.
@@ -66,6 +69,8 @@ pub(in crate::config) struct Written {
     secret: Option<W<Secret>>,
     timeout: W<Duration>,
     encrypt: Option<W<bool>>,
+    #[serde(default)]
+    encryption_keys: Items<W<Secret>>,
     max_keys: W<Count>,
     state_dir: Option<W<PathBuf>>,
     ledger: ledger::Written,
@@ -105,6 +110,13 @@ pub(in crate::config) static TABLE: Table = Table::new(
             .says("made at start, with Redis once per namespace"),
         Key::new("timeout", TIME_OF, "Deadline of every Redis command.").within("1ms", "10s").default("50ms"),
         Key::new("encrypt", BOOL, "Cached answers are encrypted in Redis, with a key made from `secret`."),
+        Key::new(
+            "encryption_keys",
+            Kind::OneOrMany(&SECRET),
+            "Encrypts cached answers in Redis, and files in `state_dir` but those of the ledger and of the audit log. The first key seals, every key \
+             opens: to change it, write the new one first and leave the old one behind it for a while.",
+        )
+        .eg("[\"${OUTRIGGER_KEY:-0123456789abcdef}\"]"),
         Key::new("max_keys", COUNT_OF, "Most limit counters held in memory; the least used go first.").within("1k", "100M").default("100k"),
         Key::new(
             "state_dir",
@@ -142,20 +154,61 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written, memory_l
         let message = format!("`{}` is not an absolute path: where it is would depend on where the proxy was started", dir.display());
         build.fault(build.seen.value("store.state_dir"), message);
     }
+    let encryption_keys = keys(build, written.encryption_keys);
+    if !encryption_keys.is_empty() && redis.is_none() && state_dir.is_none() {
+        let message = "`encryption_keys` has nothing to encrypt: without `redis` and `state_dir` all is in memory";
+        build.note(build.seen.key("store.encryption_keys"), message);
+    }
     let ledger = ledger::build(build, &written.ledger, state_dir.as_deref(), redis.is_some());
     Store {
         memory: written.memory.map_or_else(|| quarter(memory_limit), |size| size.0.0),
         redis,
         secret: written.secret.map(|secret| secret.0),
+        encryption_keys,
         max_keys: whole(&written.max_keys),
         state_dir,
         ledger,
     }
 }
 
+/// Fewest characters of a key: it must not be guessed.
+const SHORTEST: usize = 16;
+
+/// The keys as meant. An empty one is an absent one: so the old key can leave through its variable.
+fn keys(build: &mut Build<'_>, written: Items<W<Secret>>) -> Vec<Secret> {
+    let mut keys: Vec<Secret> = Vec::new();
+    for (nth, key) in written.into_iter().enumerate().filter_map(|(nth, key)| Some((nth, key?.0))) {
+        // The only item of a list may stand without one.
+        let nth = format!("store.encryption_keys[{nth}]");
+        let at = build.seen.value(if build.seen.written(&nth) { &nth } else { "store.encryption_keys" });
+        if key.reveal().is_empty() {
+            continue;
+        }
+        if key.reveal().len() < SHORTEST {
+            let message = format!("the key has fewer than {SHORTEST} characters: it could be guessed (`openssl rand -hex 32` makes one)");
+            build.fault(at, message);
+        }
+        if keys.contains(&key) {
+            build.fault(at, "this key is written twice");
+        }
+        keys.push(key);
+    }
+    keys
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::testing::{IN, good, says};
+
+    #[test]
+    fn keys_are_long_different_and_of_use() {
+        let store = |terms: &str| format!("{IN}store: {{state_dir: /tmp/x, encryption_keys: {terms}}}\n");
+        let two = good(&store("[0123456789abcdef, fedcba9876543210, '${EMPTY}']")).store.encryption_keys;
+        assert!(two.len() == 2 && !format!("{two:?}").contains("0123456789"));
+        assert_eq!(good(&store("0123456789abcdef")).store.encryption_keys.len(), 1);
+        says(&store("[short]"), "2:46", "fewer than 16 characters");
+        says(&store("[0123456789abcdef, 0123456789abcdef]"), "2:64", "written twice");
+    }
 
     #[test]
     fn redis_needs_a_namespace_and_what_belongs_to_it_needs_redis() {

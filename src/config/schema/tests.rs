@@ -85,7 +85,11 @@ fn document(table: &Table, pick: &mut dyn FnMut() -> bool) -> String {
             chosen.contains(key.name)
         } else {
             let needed = table.needs.iter().any(|(a, b)| *b == key.name && chosen.contains(a));
-            matches!(key.default, Default::Required) || needed || first || key.name == "app" || (!apart && pick())
+            matches!(key.default, Default::Required)
+                || needed
+                || first
+                || (table.name, key.name) == ("inbound", "app")
+                || (!apart && pick())
         };
         // Pairs: the first only where the second is.
         let lonely = table

@@ -138,7 +138,8 @@ impl Cache {
         let (records, waiting) = mpsc::channel(UNSAID);
         let tier = Arc::new(Tier {
             redis: redis.clone(),
-            seal: Seal::new(store.secret.as_ref().filter(|_| encrypt))?,
+            // The secret last: it opens what was sealed before there were keys.
+            seal: Seal::new(store.encryption_keys.iter().chain(store.secret.as_ref().filter(|_| encrypt)))?,
             known: RwLock::new(None),
             heard: watch::Sender::new(None),
             records,

@@ -15,19 +15,19 @@ const SEALED: u8 = 1;
 const NONCE: usize = 12;
 
 /// Wraps and unwraps values, encrypted or not.
-pub struct Seal(Option<RandomizedNonceKey>);
+pub struct Seal(Vec<RandomizedNonceKey>);
 
 impl Seal {
-    /// A seal with a key made from `secret`; without a secret, values are not encrypted.
+    /// A seal with keys made from `secrets`: the first seals, all open. Without a secret, values are not encrypted.
     ///
     /// # Errors
     /// The library refuses a key of 32 bytes; it never does.
-    pub fn new(secret: Option<&Secret>) -> Result<Self, String> {
-        let key = secret.map(|secret| {
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Result<Self, String> {
+        let key = |secret: &Secret| {
             let key = blake3::derive_key("outrigger cache values v1", secret.reveal().as_bytes());
             RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| "no key for cache values can be made".to_owned())
-        });
-        key.transpose().map(Self)
+        };
+        secrets.into_iter().map(key).collect::<Result<_, _>>().map(Self)
     }
 
     /// The value of `key`; `None` if it would be larger than `largest`.
@@ -54,7 +54,7 @@ impl Seal {
             }
         }
         let mut value = Vec::with_capacity(contents.len() + 32);
-        match &self.0 {
+        match self.0.first() {
             None => value.extend([VERSION, PLAIN]),
             Some(cipher) => {
                 let nonce = cipher.seal_in_place_append_tag(Aad::from(key.as_bytes()), &mut contents).ok()?;
@@ -69,15 +69,17 @@ impl Seal {
     /// The value that [`wrap`](Self::wrap) has wrapped for the same key; `None` for other bytes, an older format or another secret.
     pub fn unwrap(&self, key: &str, value: &[u8], now: Moment) -> Option<(Stamp, Vec<Entry>)> {
         let opened;
-        let contents = match (&self.0, value.split_at_checked(2)?) {
-            (None, ([VERSION, PLAIN], contents)) => contents,
-            (Some(cipher), ([VERSION, SEALED], sealed)) => {
+        let contents = match (&self.0[..], value.split_at_checked(2)?) {
+            ([], ([VERSION, PLAIN], contents)) => contents,
+            (ciphers, ([VERSION, SEALED], sealed)) => {
                 let (nonce, sealed) = sealed.split_at_checked(NONCE)?;
-                let mut sealed = sealed.to_vec();
-                let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-                let length = cipher.open_in_place(nonce, Aad::from(key.as_bytes()), &mut sealed).ok()?.len();
-                sealed.truncate(length);
-                opened = sealed;
+                opened = ciphers.iter().find_map(|cipher| {
+                    let mut text = sealed.to_vec();
+                    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+                    let length = cipher.open_in_place(nonce, Aad::from(key.as_bytes()), &mut text).ok()?.len();
+                    text.truncate(length);
+                    Some(text)
+                })?;
                 &opened[..]
             }
             _ => return None,
@@ -162,6 +164,13 @@ mod tests {
         }
         let value = seals()[1].wrap("k", STAMP, std::iter::once(&entry("one")), 4096, NOW).expect("fits");
         assert!(Seal::new(Some(&Secret::new("t"))).expect("a key").unwrap("k", &value, NOW).is_none(), "another secret");
+        let both = Seal::new([&Secret::new("t"), &Secret::new("s")]).expect("keys");
+        assert!(both.unwrap("k", &value, NOW).is_some(), "the old key opens");
+        let value = both.wrap("k", STAMP, std::iter::once(&entry("one")), 4096, NOW).expect("fits");
+        assert!(
+            seals()[1].unwrap("k", &value, NOW).is_none()
+                && Seal::new([&Secret::new("t")]).expect("a key").unwrap("k", &value, NOW).is_some()
+        );
     }
 
     proptest! {
