@@ -38,6 +38,8 @@ pub enum Reject {
     Unreadable(Refusal),
     /// No target for this path.
     NotFound(Cow<'static, str>),
+    /// No provider takes a call that names none: its model is unknown, or speaks another API than the path.
+    NoModel(Cow<'static, str>),
     /// `Host` names another server.
     Misdirected(Cow<'static, str>),
     /// The address is not let in.
@@ -175,7 +177,7 @@ impl Reject {
         match self {
             Self::BadRequest(_) | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Unreadable(refusal) => StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST),
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoModel(_) => StatusCode::NOT_FOUND,
             Self::Misdirected(_) => StatusCode::MISDIRECTED_REQUEST,
             Self::Forbidden(_) | Self::Gate { .. } | Self::Unpriced(_) | Self::Unmetered(_) => StatusCode::FORBIDDEN,
             Self::Unproved(unproved) => unproved.fault.status(),
@@ -203,6 +205,7 @@ impl Reject {
         match self {
             Self::BadRequest(_) | Self::Unreadable(_) => "bad_request",
             Self::NotFound(_) => "no_route",
+            Self::NoModel(_) => "unknown_model",
             Self::Misdirected(_) => "misdirected",
             Self::Forbidden(_) => "access_denied",
             Self::Gate { policy, .. } => policy.reason(),
@@ -255,7 +258,7 @@ impl Reject {
             | Self::BodyCoded(_)
             | Self::Invalid(_)
             | Self::MethodNotAllowed => "http_request_error",
-            Self::NotFound(_) | Self::Misdirected(_) => "destination_not_found",
+            Self::NotFound(_) | Self::NoModel(_) | Self::Misdirected(_) => "destination_not_found",
             Self::Forbidden(_) | Self::Gate { .. } | Self::Unproved(_) | Self::Unpriced(_) | Self::Unmetered(_) | Self::Limited(_) => {
                 "http_request_denied"
             }
@@ -284,7 +287,7 @@ impl Reject {
             Self::BadRequest(why) | Self::NotFound(why) | Self::Misdirected(why) | Self::Forbidden(why) | Self::BodyBroken(why) => {
                 why.to_string()
             }
-            Self::Gate { why, .. } | Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
+            Self::NoModel(why) | Self::Gate { why, .. } | Self::Overloaded(why) | Self::Internal(why) => why.to_string(),
             Self::Unproved(unproved) => unproved.why.to_string(),
             Self::Invalid(invalid) => invalid.detail(),
             Self::Unreadable(refusal) => refusal.text().into(),

@@ -140,7 +140,7 @@ fn the_sidecar_is_native_and_probed_where_it_listens() {
 // ---- commands -----------------------------------------------------------------------------------
 
 /// Documents that speak of the command line.
-const DOCUMENTS: [&str; 24] = [
+const DOCUMENTS: [&str; 25] = [
     "../README.md",
     "guide/alerts.md",
     "guide/attribution.md",
@@ -150,6 +150,7 @@ const DOCUMENTS: [&str; 24] = [
     "guide/ledger.md",
     "guide/limits.md",
     "guide/page.md",
+    "guide/models.md",
     "guide/monitors.md",
     "guide/prices.md",
     "guide/privacy.md",

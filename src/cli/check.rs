@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::said::{Failure, Said};
 use crate::config::{
-    ClientAuth, Config, Limit, ListenerTls, Members, Mode, NamedApp, Policies, Provider, Route,
+    ClientAuth, Config, Limit, ListenerTls, Members, Mode, ModelAim, ModelRule, NamedApp, Outbound, Policies, Provider, Route,
     error::Mistakes,
     human,
     read::{self, Note, Overrides, Reading},
@@ -63,6 +63,9 @@ struct DoorReport {
     apps: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     providers: Vec<ProviderReport>,
+    /// Where calls go whose path names no provider.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<String>,
     routes: Vec<RouteReport>,
     /// The treatment of requests that match no route.
     otherwise: String,
@@ -117,6 +120,7 @@ impl Report {
         });
         let outbound = config.outbound.as_ref().map(|door| DoorReport {
             providers: door.providers.iter().map(ProviderReport::of).collect(),
+            models: models(door),
             ..DoorReport::of(door.listen.to_string(), door.tls.as_ref(), &door.routes, &door.fallthrough, &door.limits, config)
         });
         let at = |address: Option<std::net::SocketAddr>| address.map_or_else(|| "closed".to_owned(), |at| at.to_string());
@@ -149,6 +153,7 @@ impl DoorReport {
             members: None,
             apps: Vec::new(),
             providers: Vec::new(),
+            models: Vec::new(),
             routes: routes
                 .iter()
                 .map(|route| RouteReport { name: route.name.to_string(), policies: route.policies.told(config) })
@@ -168,6 +173,7 @@ impl DoorReport {
                 writeln!(f, "  {:<13} the app's base URL ends in /{}, without /{version}: the url has it", "", provider.name)?;
             }
         }
+        self.models.iter().try_for_each(|line| writeln!(f, "  /v1           {line}"))?;
         match self.routes.len() {
             0 => writeln!(f, "  no routes: everything goes through")?,
             1 => writeln!(f, "  1 route")?,
@@ -182,6 +188,17 @@ impl DoorReport {
         }
         Ok(())
     }
+}
+
+/// The names of models and the places that they lead to, then the default providers.
+fn models(door: &Outbound) -> Vec<String> {
+    let place = |aim: &ModelAim| match &aim.model {
+        Some(model) => format!("{} {model}", door.providers[aim.provider].name),
+        None => door.providers[aim.provider].name.to_string(),
+    };
+    let rule = |rule: &ModelRule| format!("{}: {}", rule.name.as_str(), rule.aims.iter().map(place).collect::<Vec<_>>().join(", else "));
+    let default = |at: &usize| format!("any other {} call: {}", door.providers[*at].api, door.providers[*at].name);
+    door.models.rules.iter().map(rule).chain(door.models.defaults.iter().map(default)).collect()
 }
 
 impl ProviderReport {
@@ -269,7 +286,7 @@ mod tests {
         std::fs::write(
             &file,
             "inbound:\n  app: 3000\n  limits: [{key: client_ip, requests: 100, window: 1m}]\n  routes:\n    - {match: {path: /a}, cache: {ttl: 60s, mode: observe}}\n\
-             outbound:\n  providers: {openai: {keys: [sk-hunter2]}}\n  limits: [{name: budget, usd: 2.50, window: 1d}]\n  defaults: {retry: {}, fallback: [{provider: openai, model: m}, {respond: {}}]}\n",
+             outbound:\n  providers: {openai: {keys: [sk-hunter2]}}\n  models: {fast: [openai/gpt-4o-mini, openai/gpt-4.1-mini]}\n  default_provider: openai\n  limits: [{name: budget, usd: 2.50, window: 1d}]\n  defaults: {retry: {}, fallback: [{provider: openai, model: m}, {respond: {}}]}\n",
         )
         .expect("written");
         let overrides = Overrides { memory_limit: Some(1 << 28), ..Overrides::default() };
@@ -281,6 +298,8 @@ mod tests {
             "cache 1m (observes only)",
             "limit inbound/client_ip/100-requests/1m: 100 requests per minute, the whole door",
             "/openai       https://api.openai.com (openai; 1 key replaces the app's)",
+            "  /v1           fast: openai gpt-4o-mini, else openai gpt-4.1-mini\n",
+            "  /v1           any other openai call: openai\n",
             "limit budget: $2.50 per day",
             "retry 2, else openai m, else answer 503",
             "64.0 MiB of memory; shared with: this process alone",

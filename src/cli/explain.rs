@@ -4,6 +4,7 @@
 mod given;
 mod refusal;
 mod target;
+mod understood;
 mod which;
 mod who;
 
@@ -17,28 +18,28 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, Version};
 use serde::Serialize;
 
-use self::given::{body, door, field};
+use self::{
+    given::{body, door, field},
+    understood::Understood,
+};
 use super::said::{Failure, Said};
 use crate::{
     app::terms::{Applied, applied},
     arrival::{Arrival, Door, PeerText},
     clock::Instant,
     config::{
-        Config, Limit, Policies, Route, human,
+        Config, Limit, Policies, Route,
         read::{self, Overrides},
     },
     http1::{Fields, Id},
     listen::client,
     policy::cache::{CacheQuery, directives::RequestDirectives, graphql::Persisted, key, plan},
     policy::cors,
-    provider::{self, Facts, Prices, Shape, batch},
     proxy::{
-        cache_key::{Asked, AskedCall, KeyParts},
+        cache_key::{Asked, KeyParts},
         cached::asked_ttl,
         declared::{self, Declared},
-        gate,
-        model::{means_one_thing, split},
-        privacy,
+        gate, privacy,
     },
     reject::Reject,
     route::{Precedence, Query, Table, why_not},
@@ -104,6 +105,10 @@ pub struct Explained {
 #[derive(Debug, Serialize)]
 struct Call {
     provider: String,
+    /// Why it is that provider, if the path names none.
+    chosen: Option<String>,
+    /// The places that follow where it fails, of the model's name.
+    then: Vec<String>,
     api: String,
     operation: &'static str,
     /// How the provider bills it.
@@ -178,6 +183,8 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
     };
     refusal::before_route(&arrival, config).map_err(refused)?;
     let understood = if door == Door::Outbound { Some(Understood::of(&arrival, body, config)?) } else { None };
+    // The provider's own name for the model stands in what is sent.
+    let body = understood.as_ref().and_then(|call| call.renamed.as_deref()).unwrap_or(body);
     let query = Query {
         path: understood.as_ref().map_or(arrival.path(), |call| call.rest.split('?').next().unwrap_or_default()),
         method: &arrival.method,
@@ -229,7 +236,7 @@ pub fn explain(args: &ExplainArgs, body: &[u8], config: &Config) -> Result<Expla
         door_because,
         target: understood.as_ref().map_or_else(
             || config.inbound.as_ref().map(|inbound| target::of(policies, inbound, path)).unwrap_or_default(),
-            |call| format!("{}{}", call.url, call.rest),
+            |call| call.target.clone(),
         ),
         members: target::members(config, policies, understood.as_ref().map(|call| &*call.provider)),
         client: client.to_string(),
@@ -269,90 +276,6 @@ fn place(door: Door, config: &Config) -> Result<Place<'_>, String> {
         }),
     };
     place.ok_or_else(|| format!("the file does not open the {} door: it has no `{}` block", door.as_str(), door.as_str()))
-}
-
-/// The call as [`crate::proxy::model::understand`] reads it.
-struct Understood {
-    provider: Arc<str>,
-    url: String,
-    shape: Shape,
-    model: Option<String>,
-    facts: Option<Facts>,
-    batch: Option<batch::Expected>,
-    streams: bool,
-    rest: String,
-}
-
-impl Understood {
-    fn of(arrival: &Arrival, body: &[u8], config: &Config) -> Result<Self, String> {
-        let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |path| path.as_str()));
-        let providers = config.outbound.as_ref().map_or(&[][..], |outbound| &outbound.providers);
-        let provider = providers.iter().find(|provider| &*provider.name == name).ok_or_else(|| {
-            let known: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
-            format!("no provider is called `{name}`; one of: {}", known.join(", "))
-        })?;
-        let path = rest.split('?').next().unwrap_or_default();
-        let mut shape = provider::recognise(provider.api, &arrival.method, path);
-        means_one_thing(provider.api, &shape, &arrival.method, path).map_err(refused)?;
-        let facts =
-            if shape.reads_body && shape.batch.is_none() { provider::read_or_estimate(shape.api, shape.operation, body) } else { None };
-        let prices = || Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
-        let creates = shape.batch == Some(batch::Step::Create);
-        let batch = if creates { batch::Expected::of_messages(body, prices().steps()) } else { None };
-        shape.asks_for(facts.as_ref().unwrap_or(&Facts::default()), |model| prices().is_free(model));
-        Ok(Self {
-            provider: provider.name.clone(),
-            url: provider.url.to_string(),
-            model: shape
-                .model_in_path
-                .clone()
-                .or_else(|| facts.as_ref().and_then(|facts| facts.model.clone()))
-                .or_else(|| batch.as_ref().and_then(|batch| batch.model()).map(str::to_owned)),
-            streams: shape.stream_in_path.unwrap_or_else(|| facts.as_ref().is_some_and(|facts| facts.stream)),
-            rest: rest.to_owned(),
-            facts,
-            batch,
-            shape,
-        })
-    }
-
-    fn asked<'a>(&'a self, body: &'a [u8]) -> AskedCall<'a> {
-        AskedCall {
-            provider: &self.provider,
-            shape: &self.shape,
-            model: self.model.as_deref(),
-            facts: self.facts.as_ref(),
-            streams: self.streams,
-            rest: &self.rest,
-            body: (!body.is_empty()).then_some(body),
-        }
-    }
-
-    fn shown(&self, headers: &Fields, config: &Config) -> Call {
-        let prices = Prices::new(config.outbound.as_ref().map_or(&[], |outbound| &outbound.prices));
-        let model = self.model.as_deref().unwrap_or_default();
-        let free = self.shape.is_free() && !headers.has(Id::Upgrade);
-        let facts = self.facts.as_ref().filter(|_| !free);
-        let usage = facts.map(|facts| provider::expected_at_first(self.shape.operation, facts, self.model.as_deref()));
-        let charge = |(facts, usage)| prices.charge(Some(model), &provider::expected_answer(usage, facts));
-        let cost = match &self.batch {
-            Some(batch) => batch.cost(&prices).ok(),
-            None => facts.zip(usage).and_then(charge),
-        };
-        Call {
-            provider: self.provider.to_string(),
-            api: self.shape.api.to_string(),
-            operation: self.shape.operation.as_str(),
-            billed: provider::billed::words(&self.shape, headers.has(Id::Upgrade)),
-            model: self.model.clone(),
-            stream: self.streams,
-            estimated_input_tokens: self.facts.as_ref().map(|facts| facts.estimated_input),
-            max_output_tokens: self.facts.as_ref().and_then(|facts| facts.max_output),
-            expected_output_tokens: usage.as_ref().map(|usage| usage.output),
-            price_usd: if free { Some("0".to_owned()) } else { cost.map(human::usd) },
-            price: usage.as_ref().and_then(|usage| prices.in_words(model, usage)),
-        }
-    }
 }
 
 impl Call {
@@ -444,6 +367,8 @@ impl fmt::Display for Explained {
             let model = call.model.as_deref().unwrap_or("not named");
             let stream = if call.stream { ", streamed" } else { "" };
             writeln!(f, "call      {} of {} (speaks {}), model {model}{stream}", call.operation, call.provider, call.api)?;
+            call.chosen.iter().try_for_each(|why| writeln!(f, "          {}: {why}", call.provider))?;
+            call.then.iter().try_for_each(|then| writeln!(f, "          then {then}"))?;
             writeln!(f, "billed    {}", call.billed)?;
             call.figures().iter().try_for_each(|figures| writeln!(f, "          {figures}"))?;
         }

@@ -40,6 +40,21 @@ pub fn fields(body: &[u8]) -> impl Iterator<Item = Field<'_>> {
     })
 }
 
+/// The form with another value in each field of this name that is no file; `None`: there is no such field.
+pub fn with_field(body: &[u8], name: &str, value: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(body.len() + value.len());
+    let mut at = 0;
+    for field in fields(body).filter(|field| field.name == name && !field.is_file) {
+        // A field's value is a part of the body.
+        let start = field.value.as_ptr().addr() - body.as_ptr().addr();
+        out.extend_from_slice(&body[at..start]);
+        out.extend_from_slice(value.as_bytes());
+        at = start + field.value.len();
+    }
+    out.extend_from_slice(&body[at..]);
+    (at > 0).then_some(out)
+}
+
 fn field(part: &[u8]) -> Option<Field<'_>> {
     let end = memmem::find(part, b"\r\n\r\n")?;
     let head = std::str::from_utf8(&part[..end]).ok()?;
@@ -109,10 +124,18 @@ mod tests {
         assert_eq!(fields(b"--").count() + fields(b"").count() + fields(b"--x\r\n").count(), 0);
     }
 
+    #[test]
+    fn one_field_is_written_anew_and_no_other_byte() {
+        let out = with_field(FORM, "model", "whisper-2").expect("a model");
+        let text = String::from_utf8_lossy(&out);
+        assert_eq!(text, String::from_utf8_lossy(FORM).replace(" gpt-4o-transcribe ", "whisper-2"));
+        assert_eq!((with_field(FORM, "file", "x"), with_field(b"{}", "model", "x")), (None, None));
+    }
+
     proptest! {
         #[test]
         fn reading_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..300) {
-            let _ = fields(&bytes).count();
+            let _ = (fields(&bytes).count(), with_field(&bytes, "model", "m"));
             let _ = fields(&FORM[..cut.min(FORM.len())]).count();
         }
     }

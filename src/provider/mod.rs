@@ -4,6 +4,7 @@
 //!
 //! 1. [`call`]: the operation and wire format, from method and path. The later steps go by [`call::Shape::api`]: providers
 //!    offer each other's APIs. [`billed`]: how the provider bills the request; [`paths`]: the table of all paths.
+//!    [`choice`]: the provider of a call whose path names none.
 //! 2. [`facts`]: the body's facts (model, stream, bounds); [`mod@canonical`]: the body's part of a cache key.
 //! 3. [`rewrite`]: the changes that may be made to a call, as splices.
 //! 4. [`meter`]: the answer's usage, model, end and hidden errors, read while it passes; [`sse`] splits streams,
@@ -21,6 +22,7 @@ pub mod batch;
 pub mod billed;
 pub mod call;
 pub mod canonical;
+pub mod choice;
 pub mod errors;
 pub mod expected;
 pub mod facts;
@@ -48,6 +50,7 @@ pub mod works;
 pub use billed::Billed;
 pub use call::{Shape, recognise};
 pub use canonical::{cacheable, canonical, canonical_json};
+pub use choice::{Choice, choose};
 pub use errors::{
     ErrorClass, classify,
     hint::{hint, quotas, should_retry},

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::{call::recognise, json};
+use super::{call::recognise, form, json};
 use crate::config::Api;
 
 /// The body with another model: only the value of the top-level `model` changes. If the key occurs twice both values change:
-/// no reader may see the old one. `None`: the body is not a JSON object, or has no `model` that is a string.
+/// no reader may see the old one. The same for the field of a multipart form. `None`: the body is neither, or has no `model` that is a string.
 pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
     #[derive(Deserialize)]
     #[serde(field_identifier, rename_all = "snake_case")]
@@ -20,6 +20,9 @@ pub fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
         Model,
     }
 
+    if body.starts_with(b"--") {
+        return form::with_field(body, "model", model).map(Bytes::from);
+    }
     let places = json::members::<Key>(body)?.into_iter().map(|member| match member.key {
         Key::Model => member.value,
     });

@@ -5,6 +5,7 @@
 //! outlives the client holds the same record.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
@@ -23,7 +24,7 @@ use crate::{
     caller::{Caller, Proof},
     cause::{self, Running},
     clock::Instant,
-    config::{Mode, Timeouts},
+    config::{Fallback, Mode, Timeouts},
     policy::{
         limits::{Keyed, Over},
         privacy::Vault,
@@ -234,6 +235,19 @@ impl Ask {
     /// The route; `None` if its door is not open.
     pub fn route(&self) -> Option<&LiveRoute> {
         self.live_door().and_then(|door| door.routes.get(self.route_at()))
+    }
+
+    /// The targets that come after the first one, in order: those of the model's name, then those of the route.
+    pub(super) fn then<'a>(&self, route: &'a LiveRoute) -> Cow<'a, [Fallback]> {
+        match self.call().and_then(|call| call.by_model.as_ref()).filter(|by| !by.rest.is_empty()) {
+            None => Cow::Borrowed(&route.fallback),
+            Some(by) => by.rest.iter().chain(&route.fallback).cloned().collect(),
+        }
+    }
+
+    /// Whether a target comes after the first one.
+    pub(super) fn has_next(&self, route: &LiveRoute) -> bool {
+        !route.fallback.is_empty() || self.call().and_then(|call| call.by_model.as_ref()).is_some_and(|by| !by.rest.is_empty())
     }
 
     /// Whether the target that is asked first has several members.

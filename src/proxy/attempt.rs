@@ -63,7 +63,8 @@ async fn try_targets(proxy: &Rc<Proxy>, sending: &mut Sending) -> Result<Attempt
     let worker = &ask.worker;
     let route = ask.route().ok_or_else(|| Reject::Internal("the route is gone".into()))?;
     let first = first_aim(worker, &ask);
-    let mut rest = &route.fallback[..];
+    let steps = ask.then(route);
+    let mut rest = &steps[..];
     let mut last = try_target(proxy, sending, route, &first, rest).await?;
     if let (Some(degraded), Ok(attempted)) = (ask.degraded.get(), &mut last.answer) {
         attempted.head.instead = Some(Instead::Target);

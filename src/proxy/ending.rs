@@ -301,7 +301,7 @@ impl Ending {
             // As for the model: the provider that was paid, also if another was asked.
             provider: ending.charged.provider.as_deref().or(call.map(|call| &*call.provider)).unwrap_or_default(),
             model,
-            asked_model: if model == asked_model { "" } else { asked_model },
+            asked_model: call.and_then(ModelCall::alias).unwrap_or(if model == asked_model { "" } else { asked_model }),
             stream: call.map(|call| answer.streams.unwrap_or(call.streams)),
             tokens: tokens(&ending.charged),
             cost: ending.charged.nano_usd,

@@ -125,7 +125,8 @@ pub async fn understand(
     };
     let pools_keys = aim.provider.is_some_and(|provider| provider.keys.len() > 1);
     let asks_usage = ask.call().is_some_and(|call| call.asks_usage);
-    let judges = ask.call().is_some() && (route.judges_answers() || failed && (pools_keys || asks_usage || aim.among.is_some()));
+    let judges = ask.call().is_some()
+        && (route.judges_answers() || ask.has_next(route) || failed && (pools_keys || asks_usage || aim.among.is_some()));
     if failed && judges {
         return Ok(Box::pin(error(proxy, &ask, responded)).await);
     }

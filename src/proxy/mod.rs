@@ -12,6 +12,7 @@ mod auth;
 mod banned;
 pub mod bill;
 pub mod book;
+mod by_model;
 pub mod cache_key;
 pub(crate) mod cached;
 mod compression;
@@ -252,7 +253,7 @@ impl Proxy {
 
     /// The answer that needs no target: the route's own, else one from the cache.
     async fn answered_here(self: &Rc<Self>, exchange: &mut Exchange, route: &LiveRoute, body: &mut Replay) -> Result<Found, Reject> {
-        match route_answer::of(exchange, route) {
+        match route_answer::of(exchange, route).or_else(|| by_model::answer(exchange)) {
             Some(response) => Ok(Found::Answer(response, TimeBounds::default())),
             None => cached::look_up(self, exchange, route, body).await,
         }

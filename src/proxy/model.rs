@@ -1,6 +1,7 @@
 //! Outbound: the model call of a request, from its provider to the usage of its answer.
 
 mod expected;
+mod meaning;
 
 use std::{
     cell::Cell,
@@ -10,12 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Uri};
+use http::Uri;
+pub use meaning::means_one_thing;
 
 use super::{
     Exchange, NOT_LET_IN, Proxy,
     ask::Ask,
-    auth, credential, files,
+    auth,
+    by_model::{self, ByModel},
+    credential, files,
     live::{Live, LiveDoor, LiveProvider, LiveRoute},
     payer::Account,
     read_first, request, session,
@@ -33,9 +37,9 @@ use crate::{
         access,
         limits::{Keyed, LimitSet},
     },
-    provider::{self, Billed, Facts, Prices, Shape, batch},
+    provider::{self, Billed, Facts, Prices, Shape, batch, choice},
     reject::Reject,
-    route::{self, Query},
+    route::Query,
     telemetry::metrics::Family,
     upstream::headers,
 };
@@ -73,6 +77,8 @@ pub struct ModelCall {
     pub guarded: bool,
     /// Whether other bytes are sent than came: without a content coding, and of another length.
     pub rewritten: Cell<bool>,
+    /// How it got its provider, if its path names none.
+    pub by_model: Option<Arc<ByModel>>,
 }
 
 impl ModelCall {
@@ -103,6 +109,7 @@ impl ModelCall {
             account: Arc::default(),
             request_id: self.request_id.clone(),
             rewritten: self.rewritten.clone(),
+            by_model: self.by_model.clone(),
             ..*self
         }
     }
@@ -112,13 +119,18 @@ impl ModelCall {
         let provider = live.providers.get(self.provider_at)?;
         let (twice, name) = (provider.base.rsplit('/').next().filter(|last| !last.is_empty())?, &self.provider);
         let path = self.rest.split(['?', '#']).next().unwrap_or_default();
-        let is_doubled = path.split('/').nth(1) == Some(twice);
+        let is_doubled = self.by_model.is_none() && path.split('/').nth(1) == Some(twice);
         is_doubled.then(|| {
             format!(
                 "the provider was asked for {}{path}: both the url of `{name}` and the app's base URL end in /{twice}; end the app's in /{name}",
                 provider.base
             )
         })
+    }
+
+    /// The provider for whom the app's own credential is meant.
+    pub fn owner(&self) -> Option<usize> {
+        self.by_model.as_ref().map_or(Some(self.provider_at), |by| by.owner)
     }
 
     /// The URI at `provider`, whose paths begin with `base`. `model` replaces the model in the path, if it stands there.
@@ -129,7 +141,9 @@ impl ModelCall {
         let swapped = model
             .filter(|_| self.shape.model_in_path.is_some())
             .and_then(|model| provider::with_model_in_path(self.shape.api, path, model));
-        request::below(base, swapped.as_deref().unwrap_or(path), &query)
+        let path = swapped.as_deref().unwrap_or(path);
+        let path = if self.by_model.is_some() { choice::below(base, path) } else { path };
+        request::below(base, path, &query)
     }
 }
 
@@ -140,8 +154,7 @@ impl ModelCall {
 pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor, body: Body) -> Result<Replay, Reject> {
     let ask = &*exchange.ask;
     let (arrival, live) = (&ask.arrival, &ask.worker.live);
-    let (name, rest) = split(arrival.uri.path_and_query().map_or("/", |p| p.as_str()));
-    let provider_at = position(live, name)?;
+    let (provider_at, rest) = addressed(live, arrival)?;
     let provider = &live.providers[provider_at];
     let path = rest.split('?').next().unwrap_or_default();
     let shape = provider::recognise(provider.api, &arrival.method, path);
@@ -171,23 +184,20 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
         asks_usage: false,
         guarded: false,
         rewritten: Cell::new(false),
+        by_model: std::ptr::eq(rest, whole(arrival)).then(Arc::default),
     });
     if let Err(reject) = means_one_thing(provider.api, &call.shape, &arrival.method, path) {
         ask.understood(call);
         return Err(reject);
     }
-    let needed = needs_body(door, &query(arrival, &call)) || spends(&call) || is_metered_exactly(live, &call) || provider.keys.len() > 1;
-    let mut replay = if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
-        match read_call(ask, door, &mut call, body).await {
-            Ok(bytes) => Replay::Whole(ask_for_usage(&mut call, live, bytes)),
-            Err(reject) => {
-                ask.understood(call);
-                return Err(reject);
-            }
+    let mut replay = match read_as_needed(ask, door, &mut call, body).await {
+        Ok(replay) => replay,
+        // Nobody's call: no provider takes it.
+        Err(reject @ Reject::NoModel(_)) => return Err(reject),
+        Err(reject) => {
+            ask.understood(call);
+            return Err(reject);
         }
-    } else {
-        files::know(&proxy.shared.files, &mut call, None, live.prices.steps()).await;
-        Replay::new(body)
     };
     let at = door.table.find(&query(arrival, &call)).copied().unwrap_or(door.fallthrough());
     call.guard(&door.routes[at], &mut replay);
@@ -196,45 +206,50 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
     Ok(replay)
 }
 
-/// Refuses a path that a provider may read as another call than `shape`: that call would be limited and metered wrongly.
-///
-/// # Errors
-/// A dot segment in any spelling; a path that becomes a call, or another call, when it is normalised or decoded again.
-pub fn means_one_thing(api: Api, shape: &Shape, method: &Method, path: &str) -> Result<(), Reject> {
-    if api == Api::Plain {
-        return Ok(());
+/// Reads the body if the call's way depends on it, and gives the call its provider if the path names none.
+async fn read_as_needed(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Replay, Reject> {
+    let live = &ask.worker.live;
+    let needed = call.by_model.is_some()
+        || needs_body(door, &query(&ask.arrival, call))
+        || spends(call)
+        || is_metered_exactly(live, call)
+        || live.providers[call.provider_at].keys.len() > 1;
+    if needed && call.shape.reads_body && !matches!(body, Body::Empty) {
+        let bytes = read_call(ask, door, call, body).await?;
+        return Ok(Replay::Whole(ask_for_usage(call, live, bytes)));
     }
-    if route::has_dot_segments(path) {
-        let text = "the path has a dot segment in some spelling: it leads out of the base path or means another call when it is normalised";
-        return Err(Reject::BadRequest(text.into()));
+    if call.by_model.is_some() {
+        by_model::settle(live, &ask.arrival, call, Bytes::new())?;
     }
-    let another = |reading: &String| {
-        let read = provider::recognise(api, method, reading);
-        matches!(read.billed, Billed::ByAnswer | Billed::AsBatch | Billed::Elsewhere(_)) && read != *shape
-    };
-    if route::careless_readings(path).iter().any(another) {
-        return Err(Reject::BadRequest("the path means another call when it is normalised or decoded once more".into()));
-    }
-    Ok(())
+    files::know(&ask.proxy.shared.files, call, None, live.prices.steps()).await;
+    Ok(Replay::new(body))
 }
 
-/// Reads the body, and its facts into `call`. Gives the bytes as they came.
+/// Reads the body, and its facts into `call`. Gives the bytes as they came, but for the model's name where it is another.
 async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Bytes, Reject> {
-    let arrival = &ask.arrival;
-    if !lets_in(door, &query(arrival, call), arrival) {
-        return Err(Reject::Forbidden(NOT_LET_IN.into()));
+    let (arrival, live) = (&ask.arrival, &ask.worker.live);
+    if call.by_model.is_some() {
+        by_model::before_body(ask, door, call)?;
+    } else {
+        if !lets_in(door, &query(arrival, call), arrival) {
+            return Err(Reject::Forbidden(NOT_LET_IN.into()));
+        }
+        auth::before_body(ask, possible(door, &query(arrival, call)))?;
     }
-    auth::before_body(ask, possible(door, &query(arrival, call)))?;
-    let bytes = read_first::read(ask, door, body).await?;
+    let mut bytes = read_first::read(ask, door, body).await?;
     match read_first::text_of(ask, door, &bytes) {
         Ok(text) => {
-            call.read_body(text.as_ref().unwrap_or(&bytes), &ask.worker.live.prices);
+            call.read_body(text.as_ref().unwrap_or(&bytes));
             call.text = text;
+            if call.by_model.is_some() {
+                bytes = by_model::settle(live, arrival, call, bytes)?;
+            }
+            call.shape_by_facts(&live.prices);
             let body = call.text.clone().unwrap_or_else(|| bytes.clone());
-            files::know(&ask.proxy.shared.files, call, Some(&body), ask.worker.live.prices.steps()).await;
+            files::know(&ask.proxy.shared.files, call, Some(&body), live.prices.steps()).await;
             call.keep_prompt(body);
         }
-        Err(hidden) if needs_text(door, &query(arrival, call), call) => return Err(hidden),
+        Err(hidden) if call.by_model.is_some() || needs_text(door, &query(arrival, call), call) => return Err(hidden),
         // The body passes unread: the cache has no part in the call.
         Err(_) => {}
     }
@@ -250,17 +265,27 @@ fn escaped(proxy: &Proxy) {
     );
 }
 
-/// The provider that the path begins with.
-fn position(live: &Live, name: &str) -> Result<usize, Reject> {
-    live.providers.iter().position(|provider| &*provider.name == name).ok_or_else(|| {
-        let known: Vec<&str> = live.providers.iter().map(|provider| &*provider.name).collect();
-        let text = format!(
-            "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}",
-            known.first().unwrap_or(&"openai"),
-            known.join(", ")
-        );
-        Reject::NotFound(text.into())
-    })
+/// The provider that the path names, and the rest of the path; or one that speaks the path's API, and the whole path.
+fn addressed<'a>(live: &Live, arrival: &'a Arrival) -> Result<(usize, &'a str), Reject> {
+    let (name, rest) = split(whole(arrival));
+    if let Some(at) = live.providers.iter().position(|provider| &*provider.name == name) {
+        return Ok((at, rest));
+    }
+    if by_model::is_bare(name) {
+        return Ok((by_model::provisional(live, arrival)?, whole(arrival)));
+    }
+    let known: Vec<&str> = live.providers.iter().map(|provider| &*provider.name).collect();
+    let text = format!(
+        "no provider is called `{name}`; the path begins with the provider's name, as in /{}/..., one of: {}; or with /v1, and the model \
+         says the provider",
+        known.first().unwrap_or(&"openai"),
+        known.join(", ")
+    );
+    Err(Reject::NotFound(text.into()))
+}
+
+fn whole(arrival: &Arrival) -> &str {
+    arrival.uri.path_and_query().map_or("/", |path| path.as_str())
 }
 
 /// Whether the route depends on the model, or one of its policies needs the body.
@@ -300,10 +325,11 @@ fn possible<'a>(door: &'a LiveDoor, query: &'a Query<'_>) -> impl Iterator<Item 
 /// A refusal before the call is understood, in the words of the provider that the path names.
 pub fn refuse_early(live: &Live, arrival: &Arrival, reject: Reject, request_id: &RequestId) -> Response<Body> {
     let (name, _) = split(arrival.path());
-    match live.providers.iter().find(|provider| &*provider.name == name) {
-        Some(provider) => {
-            let (content_type, body) = provider::render(provider.api, &reject, request_id.text(&mut [0; 32]));
-            named(provider.api, reject.respond(content_type, body), request_id)
+    let named_api = live.providers.iter().find(|provider| &*provider.name == name).map(|provider| provider.api);
+    match named_api.or_else(|| by_model::told_in(arrival, name)) {
+        Some(api) => {
+            let (content_type, body) = provider::render(api, &reject, request_id.text(&mut [0; 32]));
+            named(api, reject.respond(content_type, body), request_id)
         }
         None => reject.into_response(Some(request_id.text(&mut [0; 32]))),
     }
@@ -339,7 +365,7 @@ fn is_metered_exactly(live: &Live, call: &ModelCall) -> bool {
     exact && call.shape.api == Api::OpenAi && matches!(call.shape.operation, Operation::Chat | Operation::Completions)
 }
 
-fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
+pub(super) fn query<'a>(arrival: &'a Arrival, call: &'a ModelCall) -> Query<'a> {
     Query {
         path: call.rest.split('?').next().unwrap_or_default(),
         method: &arrival.method,
@@ -361,14 +387,20 @@ pub fn split(path: &str) -> (&str, &str) {
 }
 
 impl ModelCall {
-    fn read_body(&mut self, body: &[u8], prices: &Prices) {
+    fn read_body(&mut self, body: &[u8]) {
         if let Some(facts) = provider::read_or_estimate(self.shape.api, self.shape.operation, body) {
             if let Some(model) = facts.model.as_deref().filter(|_| self.shape.model_in_path.is_none()) {
                 self.model = Some(model.into());
             }
-            self.shape.asks_for(&facts, |model| prices.is_free(model));
             self.streams = self.shape.stream_in_path.unwrap_or(facts.stream);
             self.facts = Some(facts);
+        }
+    }
+
+    /// Takes what the body's facts say of the call's shape.
+    fn shape_by_facts(&mut self, prices: &Prices) {
+        if let Some(facts) = &self.facts {
+            self.shape.asks_for(facts, |model| prices.is_free(model));
         }
     }
 
@@ -429,58 +461,3 @@ impl ModelCall {
 
 /// All words of [`ModelCall::flavor`].
 pub(super) const FLAVORS: [&str; 5] = ["openai", "anthropic", "gcp.gemini", "aws.bedrock", "_OTHER"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_arn_with_an_escaped_slash_means_one_call() {
-        let arn = "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Ainference-profile%2Feu.anthropic.claude";
-        for verb in ["converse", "invoke-with-response-stream", "count-tokens"] {
-            let path = format!("{arn}/{verb}");
-            let shape = provider::recognise(Api::Bedrock, &Method::POST, &path);
-            assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &path).is_ok(), "{verb}");
-            assert!(means_one_thing(Api::Bedrock, &shape, &Method::POST, &format!("{path}/.")).is_err(), "{verb}");
-        }
-    }
-
-    #[test]
-    fn a_path_that_some_provider_reads_as_another_call_is_refused() {
-        let means = |api, path: &str| means_one_thing(api, &provider::recognise(api, &Method::POST, path), &Method::POST, path).is_ok();
-        for path in [
-            "/v1/threads/t_1%2Fruns",
-            "/v1/threads/t_1%252Fruns",
-            "/v1/threads/t_1%25252fruns",
-            "/v1/threads/t_1%255Cruns",
-            "/v1/threads/t_1%c0%afruns",
-            "/v1/chat%2Fcompletions",
-            "/v1/chat%252Fcompletions",
-            "/v1/chat/completions;v=1",
-            "/v1/chat/completions%253b",
-            "/v1/something%252Fbatches",
-            "/v1/files%2500/v1/responses%253B",
-            "/openai/deployments/cheap%252Fchat/completions",
-            "/openai/deployments/my%2520gpt/embeddings",
-        ] {
-            assert!(!means(Api::OpenAi, path), "{path}");
-        }
-        for path in [
-            "/v1/chat/completions",
-            "//v1//chat/completions/",
-            "/v1/threads/t%251",
-            "/v1/files/100%2525",
-            "/openai/deployments/my%20gpt/chat/completions",
-        ] {
-            assert!(means(Api::OpenAi, path), "{path}");
-        }
-        for (path, one) in [
-            ("/v1beta/models/gemini-x%3AgenerateContent", true),
-            ("/v1/models/org%2Fmodel-1.5:generateContent", true),
-            ("/v1beta/models/gemini-x:countTokens%252F..", false),
-            ("/v1beta/models/gemini-x:countTokens%3Bx:generateContent", true),
-        ] {
-            assert_eq!(means(Api::Gemini, path), one, "{path}");
-        }
-    }
-}

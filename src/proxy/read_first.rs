@@ -34,6 +34,10 @@ pub(super) fn most(door: &LiveDoor) -> u64 {
 /// # Errors
 /// A coding that is unknown or broken, a text over the bound, no room for it.
 pub fn text_of(ask: &Ask, door: &LiveDoor, body: &[u8]) -> Result<Option<Bytes>, Reject> {
+    if ask.call().is_some_and(|call| call.asks_usage || call.rewritten.get()) {
+        // The text was changed, and has no coding any more.
+        return Ok(None);
+    }
     match coding::decode(&ask.arrival.headers, body, most(door)) {
         Text::Plain => Ok(None),
         Text::Decoded(text) => match ask.room.borrow_mut().as_mut().is_none_or(|room| room.take(text.len() as u64)) {

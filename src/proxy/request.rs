@@ -40,7 +40,7 @@ pub(super) fn addressed<'a>(ask: &'a Ask, sending: &Sending, aim: &Aim<'_>, key:
                     fields.remove(Id::ContentEncoding);
                 }
             }
-            let own = std::ptr::eq(provider, &ask.worker.live.providers[call.provider_at]);
+            let own = call.owner().is_some_and(|owner| std::ptr::eq(provider, &ask.worker.live.providers[owner]));
             credential::fit(&mut fields, provider.api, own, key.and_then(|key| provider.keys.get(key)).map(|key| &key.secret));
             Cow::Owned(call.uri(provider, &target.origin.base, aim.model.map(|model| &**model), own)?)
         }

@@ -311,6 +311,31 @@ outbound:
         promtool(proxy)
 
 
+def part_one_url():
+    """One base URL: the name of the model says which of three providers is asked."""
+    mocks = {name: mock() for name in ("openai", "azure", "anthropic")}
+    config = """
+outbound:
+  listen: 127.0.0.1:{outbound}
+  providers:
+    openai: {url: "{openai}", keys: [sk-own-openai]}
+    azure: {api: openai, url: "{azure}/v1", keys: [sk-own-azure]}
+    anthropic: {url: "{anthropic}", keys: [sk-own-anthropic]}
+  models:
+    fast: openai/gpt-4o-mini
+    big: azure/gpt-4.1
+    smart: [anthropic/claude-opus-4-5, azure/gpt-4o, openai/gpt-4.1]
+    vectors: openai/text-embedding-3-small
+    "gpt-*": openai
+    "claude-*": anthropic
+"""
+    with Proxy(config, **mocks) as proxy:
+        urls = {f"{name.upper()}_URL": url for name, url in mocks.items()}
+        run("one base URL, Python SDKs", *python("one_url.py", OPENAI_BASE_URL=proxy.url("outbound") + "/v1", ANTHROPIC_BASE_URL=proxy.url("outbound"),
+                                                 OPENAI_API_KEY="sk-app", ANTHROPIC_API_KEY="sk-app", **urls))
+        promtool(proxy)
+
+
 def part_grpc():
     run("gRPC", [PYTHON / "python", HERE / "grpc_calls.py", BINARY])
 

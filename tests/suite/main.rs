@@ -18,6 +18,9 @@ mod routing;
 /// Several apps behind one door.
 mod apps;
 
+/// Calls whose path names no provider: the model's name says where they go.
+mod by_model;
+
 /// Header fields that change on the way, and those that never leave.
 mod headers;
 

@@ -127,7 +127,7 @@ fn an_unknown_provider_is_told_with_the_names_of_the_known_ones() {
     run(async {
         let world =
             World::new("outbound: {providers: {openai: {url: 'http://openai.test'}, house: {api: openai, url: 'http://h.test'}}}").await;
-        for path in ["/opnai/v1/chat/completions", "/", "/v1/chat/completions"] {
+        for path in ["/opnai/v1/chat/completions", "/", "/chat/completions"] {
             let answer = world.caller().call(path, &chat("gpt-4o")).await;
             assert_eq!((answer.status, answer.json()["reason"].as_str()), (StatusCode::NOT_FOUND, Some("no_route")));
             let detail = answer.json()["detail"].to_string();

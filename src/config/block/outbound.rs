@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{SERVER_TIMING, bounds, net_list, on_cut, price, provider, route, tls, unattributed};
+use super::{SERVER_TIMING, bounds, models, net_list, on_cut, price, provider, route, tls, unattributed};
 use crate::config::{
-    Auth, Bounds, ClientAuth, DrainBounds, Limit, ListenerTls, Match, Metering, OnCut, Policies, Price, Provider, Route, Unattributed,
+    Auth, Bounds, ClientAuth, DrainBounds, Limit, ListenerTls, Match, Metering, Models, OnCut, Policies, Price, Provider, Route,
+    Unattributed,
     build::{Build, Door},
     policy::{Block, Place, Policy, limits},
     scalars::{Host, Nets, W},
@@ -31,6 +32,8 @@ pub struct Outbound {
     pub hosts: Vec<String>,
     /// Providers. The first path segment of a call names one.
     pub providers: Vec<Provider>,
+    /// Where a call goes whose path names no provider.
+    pub models: Models,
     /// Limits of the whole door.
     pub limits: Vec<Limit>,
     /// Routes in the order of the file, with `defaults` merged in.
@@ -66,6 +69,10 @@ pub(in crate::config) struct Written {
     hosts: Items<W<Host>>,
     #[serde(default)]
     providers: Pairs<provider::Written>,
+    #[serde(default)]
+    models: Pairs<Items<W<models::Aim>>>,
+    #[serde(default)]
+    default_provider: Items<W<String>>,
     #[serde(default)]
     limits: <Vec<Limit> as Policy>::Written,
     defaults: Block,
@@ -110,6 +117,8 @@ static TABLE: Table = Table::new(
         )
         .required()
         .eg("{openai: {}}"),
+        models::KEY,
+        models::DEFAULT_KEY,
         limits::OUTBOUND,
         Key::new("defaults", Kind::Table(&route::OUTBOUND_DEFAULTS), "Policies of every route.").default("{}"),
         Key::new("routes", Kind::List(&Kind::Table(&route::OUTBOUND_ROUTE)), "Matches with their policies."),
@@ -142,6 +151,7 @@ pub(in crate::config) const ROW: Key =
 
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbound {
     let providers = provider::build(build, written.providers);
+    let models = models::build(build, (written.models, written.default_provider), &providers);
     let allow = net_list(written.allow);
     let listen = written.listen.0;
     let tls = tls::listener(build, "outbound.tls", written.tls);
@@ -180,6 +190,7 @@ pub(in crate::config) fn build(build: &mut Build<'_>, written: Written) -> Outbo
         tls,
         allow,
         hosts: written.hosts.into_iter().flatten().map(|host| host.0.0.as_str().to_owned()).collect(),
+        models,
         limits,
         routes,
         fallthrough,

@@ -127,7 +127,11 @@ pub(in crate::config) static TABLE: Table = Table::new(
         target::max_connections("max_connections"),
     ],
 )
-.foreign(&[("key", "write `keys`"), ("base_url", "write `url`"), ("models", "models are matched in routes")]);
+.foreign(&[
+    ("key", "write `keys`"),
+    ("base_url", "write `url`"),
+    ("models", "models are matched in routes; names for calls are written in `outbound.models`"),
+]);
 
 /// The providers as meant. A provider with a mistake keeps its place: routes and fallbacks are checked against it.
 pub(in crate::config) fn build(build: &mut Build<'_>, written: Pairs<Written>) -> Vec<Provider> {

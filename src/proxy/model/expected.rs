@@ -7,6 +7,11 @@ use crate::{
 };
 
 impl ModelCall {
+    /// The app's word for the model, if another name was written in its place.
+    pub fn alias(&self) -> Option<&str> {
+        self.by_model.as_ref()?.asked.as_deref()
+    }
+
     /// The most tokens that the call is expected to use. Limits reserve that much.
     pub fn estimate(&self) -> Usage {
         self.facts.as_ref().map(|facts| provider::expected_usage(self.shape.operation, facts)).unwrap_or_default()
