@@ -46,6 +46,7 @@ mod report;
 pub mod request;
 mod restored;
 mod route_answer;
+mod routed;
 mod sending;
 mod session;
 mod shared;
@@ -62,7 +63,7 @@ mod worth;
 use std::{cell::RefCell, pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::{
@@ -82,7 +83,6 @@ use crate::{
     message::Response,
     policy::{auth::VerifiedTokens, limits::Keyed},
     reject::{Bound, Reject},
-    route::Query,
     store::ledger::Journal,
     telemetry::WorkerTelemetry,
     upstream::{Connection, Dial, Tunnel, headers},
@@ -196,7 +196,7 @@ impl Proxy {
         let mut speaker = None;
         let body = match arrival.door {
             Door::Inbound => {
-                let (at, pages) = route_inbound(door, arrival)?;
+                let (at, pages) = routed::inbound(door, arrival)?;
                 ask.routed(at);
                 speaker = pages.map(|at| (at, &door.routes[at].policies));
                 Replay::new(body)
@@ -460,34 +460,6 @@ pub fn guard_outbound(allow: &[IpNet], hosts: Option<&[String]>, arrival: &Arriv
         return Ok(());
     }
     Err(Reject::Misdirected(format!("this door holds keys and does not answer to the name `{host}`; list it under outbound.hosts").into()))
-}
-
-/// The route of a request; of a preflight, also the route that says which pages may send the request behind it. A policy that enforces
-/// has the preflight on its own route.
-fn route_inbound(door: &LiveDoor, arrival: &Arrival) -> Result<(usize, Option<usize>), Reject> {
-    let asks_pages = |at: &usize| door.routes[*at].policies.cors.is_some();
-    let speaker = match door.answers_preflights {
-        true => gate::of_preflight(arrival, |method| inbound_at(door, arrival, method), asks_pages)?,
-        false => None,
-    };
-    match speaker.filter(|at| gate::answers(&door.routes[*at].policies)) {
-        Some(at) => Ok((at, speaker)),
-        None => Ok((inbound_at(door, arrival, &arrival.method)?, speaker)),
-    }
-}
-
-/// The inbound route of the request, if it had this method.
-fn inbound_at(door: &LiveDoor, arrival: &Arrival, method: &Method) -> Result<usize, Reject> {
-    let query = Query {
-        path: arrival.path(),
-        method,
-        host: if door.table.names_hosts() { arrival.host() } else { "" },
-        headers: &arrival.headers,
-        provider: None,
-        operation: None,
-        model: None,
-    };
-    Ok(door.table.find_unambiguous(&query)?.copied().unwrap_or(door.fallthrough()))
 }
 
 /// The refusal for a client that failed while it sent its body.
