@@ -12,6 +12,8 @@ mod dashboards;
 mod edits;
 #[path = "binary/incidents.rs"]
 mod incidents;
+#[path = "binary/init.rs"]
+mod init;
 #[path = "binary/ledger.rs"]
 mod ledger;
 #[path = "binary/logs.rs"]

@@ -12,6 +12,7 @@ pub mod control;
 pub mod demo;
 mod errors;
 pub mod explain;
+mod init;
 mod key;
 pub mod ledger;
 pub mod mock;
@@ -48,6 +49,8 @@ enum Verb {
         #[arg(default_value = "proxy.yaml", env = "OUTRIGGER_CONFIG")]
         file: PathBuf,
     },
+    /// Look at this machine, and write a proxy.yaml for the app and the providers that are found.
+    Init(init::InitArgs),
     /// Say which route answers a request, which policies apply, and the cache key part by part.
     Explain(explain::ExplainArgs),
     /// Make, list and revoke the keys of clients, in a file that `auth.api_keys` names.
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
     match verb {
         Verb::Run(args) => run::run(&args),
         Verb::Check { file } => common.tell(check::said(&file)),
+        Verb::Init(args) => common.tell(block_on(init::init(&common, args))),
         Verb::Explain(args) => common.tell(explain::said(&args)),
         Verb::Key(args) => common.tell(key::said(&args)),
         Verb::Prices(args) => common.tell(prices::said(&args)),

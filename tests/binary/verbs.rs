@@ -121,6 +121,10 @@ fn every_verb_says_one_document_of_json() {
     let explained = said(&["explain", "-c", &file, "--json", "POST", "/openai/v1/chat/completions", "-d", call], true);
     let fallback = explained["policies"].as_array().expect("a list").last().expect("the last")["terms"]["then"].clone();
     assert_eq!(fallback.as_array().map(Vec::len), Some(3), "{explained:#}");
+    let written = home.text("written.yaml");
+    let port = app.address.port().to_string();
+    assert_eq!(said(&["init", "--app", &port, "--config", &written, "--json"], true)["answers"], true);
+    said(&["init", "--app", &port, "--config", &written, "--json"], false);
     said(&["explain", "-c", &file, "--json", "GET", "/c"], true);
     said(&["explain", "-c", &bad, "--json", "GET", "/c"], false);
     assert!(said(&["schema", "--json"], true)["$defs"].is_object());
@@ -195,6 +199,7 @@ fn every_verb_says_one_document_of_json() {
     let tried = [
         "run",
         "check",
+        "init",
         "explain",
         "key",
         "demo",
