@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{
@@ -148,7 +148,7 @@ fn renamed(call: &mut ModelCall, body: Bytes, model: &Arc<str>) -> Result<Bytes,
         call.model = Some(model.clone());
         return Ok(renamed);
     } else if let Some(start) = path.find("/models/").filter(|_| call.model.is_none()) {
-        call.rest = format!("{}/models/{model}{query}", &path[..start]);
+        call.rest = format!("{}/models/{}{query}", &path[..start], segments(model).ok_or_else(cannot)?);
         return Ok(body);
     } else {
         let named = |pair: &&str| matches!(pair.split('=').next(), Some("model" | "deployment"));
@@ -160,10 +160,31 @@ fn renamed(call: &mut ModelCall, body: Bytes, model: &Arc<str>) -> Result<Bytes,
     Ok(body)
 }
 
+/// A model's name as segments of a path. It was decoded, so that it may hold anything; `None`: a segment would lead elsewhere.
+fn segments(model: &str) -> Option<String> {
+    /// The characters that RFC 3986 section 3.3 allows in a segment.
+    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@').remove(b':');
+    let segments = model.split('/');
+    let written = segments.map(|segment| (!matches!(segment, "" | "." | "..")).then(|| utf8_percent_encode(segment, SEGMENT).to_string()));
+    Some(written.collect::<Option<Vec<_>>>()?.join("/"))
+}
+
 /// The proxy's own answer: the models that there are, or one of them.
 pub(super) fn answer(exchange: &Exchange) -> Option<Response<Body>> {
     let listed = exchange.ask.call()?.by_model.as_ref()?.listed.as_ref()?;
     let mut response = Response::new(Body::full(listed.to_string()));
     response.headers_mut().insert(header::CONTENT_TYPE, "application/json");
     Some(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segments;
+
+    #[test]
+    fn a_decoded_name_stays_a_name_in_a_path() {
+        assert_eq!(segments("org/gpt-4.1:free").as_deref(), Some("org/gpt-4.1:free"));
+        assert_eq!(segments("a?b#c d\r\nx: y").as_deref(), Some("a%3Fb%23c%20d%0D%0Ax:%20y"));
+        assert_eq!((segments("../files"), segments("a/./b"), segments("a//b")), (None, None, None));
+    }
 }

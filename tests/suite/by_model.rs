@@ -168,6 +168,10 @@ fn the_list_of_models_is_in_the_shape_of_each_api() {
         // One that is not in the list: its provider knows it.
         world.caller().get("/v1/models/azure/gpt-9").await;
         assert_eq!(world.provider("azure").seen()[0].path, "/v1/models/gpt-9");
+        // The name is decoded to be known, and encoded again.
+        world.provider("azure").reset();
+        world.caller().get("/v1/models/azure/a%3Fb%20c").await;
+        assert_eq!(world.provider("azure").seen()[0].path, "/v1/models/a%3Fb%20c");
         assert_eq!(world.caller().get("/v1/models/fsat").await.status, StatusCode::NOT_FOUND);
     });
 }
