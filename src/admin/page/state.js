@@ -19,12 +19,14 @@ views.limits = {
       { name: "Waiting", number: true, of: (row) => row.queue.waiting, show: whole },
       { name: "Store away", number: true, of: (row) => row.store_away, show: whole, tone: (n) => (n > 0 ? "warn" : null) },
     ], { key: (row) => row.door + row.name, sort: "Refused/s", empty: "No limit is configured.", open: (row) => go("errors", { refused_by: row.name, door: row.door }) });
-    const refused = h("div"), keys = h("p", { class: "hint" });
-    fill(root, [held, panel("Near", { note: "who has used half of a limit or more, and the budgets that are watched; the fullest first" }, near.element), panel("All limits", { note: "a limit opens who was refused" }, list.element, keys), refused, locked]);
+    const refused = h("div"), keys = h("p", { class: "hint" }), own = h("p", { class: "hint" });
+    fill(root, [held, panel("Near", { note: "who has used half of a limit or more, and the budgets that are watched; the fullest first" }, near.element, own), panel("All limits", { note: "a limit opens who was refused" }, list.element, keys), refused, locked]);
     return {
       update() {
         const { data } = look("api/limits", 2);
         near.update(budgets(true));
+        own.hidden = !(data && data.shared);
+        say(own, own.hidden ? "" : "Limits count together with other replicas; this list has what this replica has seen itself.");
         const rates = (row) => Object.fromEntries(["admitted", "refused"].map((decision) => [decision, perSecond("limit_decisions_total", (one) => one.label.door === row.door && one.label.limit === row.name && one.label.decision === decision)]));
         list.update(((data && data.limits) || []).map((row) => ({ ...row, rates: rates(row) })));
         say(keys, data ? whole(data.keys) + " keys in memory, " + whole(data.evictions) + " forgotten because memory was full; " + (data.shared ? "counted together with other replicas." : "counted by this replica alone.") : "");
