@@ -135,6 +135,8 @@ pub enum About {
     Usage,
     /// The last failures, for `/api/errors`.
     Errors,
+    /// Requests that policies in `observe` would have refused, for `/api/observed`.
+    Observed,
     /// The earlier versions of the configuration, for `/api/config/history`.
     History,
 }

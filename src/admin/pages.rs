@@ -55,7 +55,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 43] = [
+const LIST: [(&str, &str); 44] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -79,6 +79,7 @@ const LIST: [(&str, &str); 43] = [
     ("GET", "/api/ledger"),
     ("GET", "/api/usage?by=caller&from=24h"),
     ("GET", "/api/errors?since=15m"),
+    ("GET", "/api/observed?since=1h"),
     ("GET", "/api/approvals"),
     ("GET", "/api/bans"),
     ("GET", "/api/alerts"),
@@ -135,6 +136,7 @@ impl Page {
             "/api/ledger" => Self::View(View::Ledger),
             "/api/usage" => Self::Ask(About::Usage),
             "/api/errors" => Self::Ask(About::Errors),
+            "/api/observed" => Self::Ask(About::Observed),
             "/api/ledger/erase" => Self::Erase,
             "/api/ledger/snapshot" => Self::Snapshot,
             "/api/ledger/restore" => Self::Restore,
@@ -177,7 +179,7 @@ impl Page {
     /// Whether the page is not for strangers of a network: a story of a failure tells who asked for what. On this machine it is shown as
     /// other pages are.
     fn tells_a_network(&self, entrance: Entrance) -> bool {
-        matches!(self, Self::Ask(About::Errors)) && entrance.is_of_a_network()
+        matches!(self, Self::Ask(About::Errors | About::Observed)) && entrance.is_of_a_network()
     }
 
     /// What a visitor must be allowed to; `None`: everybody may.
@@ -257,7 +259,7 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         let what = match page {
             _ if page.changes() => "changes are made",
             _ if page.is_confidential() => "the configuration is shown",
-            Page::Ask(About::Errors) => "the stories of failures are shown",
+            Page::Ask(About::Errors | About::Observed) => "the stories of failures are shown",
             _ => "this page is shown",
         };
         shared.operator.asked(visitor.who(), request.uri().path(), VisitEnd::Forbidden);
@@ -288,7 +290,9 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
             let role = visitor.role.map(Role::as_str);
             let mut pages = list(entrance);
             // The page asks for what it finds here: the configuration is named to everybody, so that it can be signed in for.
-            pages.retain(|page| visitor.name.is_some() || !entrance.is_of_a_network() || !page.contains("/api/errors"));
+            pages.retain(|page| {
+                visitor.name.is_some() || !entrance.is_of_a_network() || !page.contains("/api/errors") && !page.contains("/api/observed")
+            });
             return json_answer(StatusCode::OK, &json!({"name": visitor.name, "role": role, "pages": pages}));
         }
         Page::HealthShown => return json_answer(StatusCode::OK, &operator.health().answer().1),

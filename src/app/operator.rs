@@ -152,6 +152,7 @@ impl Operator for Desk {
             match about {
                 About::Usage => ledger::ask(app?, words).await,
                 About::Errors => failures::ask(app?, words).await,
+                About::Observed => failures::observed(&*app?, &words),
                 About::History => edit::history(app?).await,
             }
         })

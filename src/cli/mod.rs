@@ -16,6 +16,7 @@ mod init;
 mod key;
 pub mod ledger;
 pub mod mock;
+mod observed;
 pub mod prices;
 pub mod run;
 pub mod said;
@@ -75,6 +76,8 @@ enum Verb {
     Top(top::TopArgs),
     /// Show the last failures of a running proxy, each with its tries, pauses, limits and cost.
     Errors(errors::ErrorsArgs),
+    /// Show the requests that policies in `observe` would have refused, and why.
+    Observed(observed::ObservedArgs),
     /// Show who has spent what, from the ledger of a running proxy.
     Usage(usage::UsageArgs),
     /// Say what caching, limiting or a cheaper model would have saved, from the ledger of a running proxy.
@@ -150,6 +153,7 @@ pub fn main() -> ExitCode {
         Verb::Purge(args) => common.tell(block_on(control::purge(&common, args))),
         Verb::Top(args) => common.tell(block_on(top::top(&common, args))),
         Verb::Errors(args) => common.tell(block_on(errors::errors(&common, args))),
+        Verb::Observed(args) => common.tell(block_on(observed::observed(&common, args))),
         Verb::Usage(args) => common.tell(block_on(usage::usage(&common, args))),
         Verb::Advise(args) => common.tell(block_on(advise::advise(&common, args))),
         Verb::Ledger(args) => common.tell(block_on(ledger::ledger(&common, args))),

@@ -29,7 +29,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-pub use access::{Access, AddressSet, BanCause, Bans, Countries, Country, CountryFile};
+pub use access::{Access, AddressSet, AttackKind, Attacks, BanCause, Bans, Countries, Country, CountryFile};
 pub use auth::{ApiKey, ApiKeys, Auth, AuthSources, ForwardAuth, Jwks, JwsAlgorithm, Jwt, JwtKeys, KeyFile, KeyRow, ProofKind};
 pub use breaker::{Breaker, BreakerRatio};
 pub use cache::{Cache, CacheBody, Cookies, FieldPath};

@@ -57,9 +57,9 @@ pub fn turns_away(policy: Option<&config::Access>, arrival: &Arrival) -> Option<
     policy.filter(|policy| policy.mode == Mode::Enforce).and_then(|policy| verdict(policy, arrival))
 }
 
-/// Whether a policy that only observes would have refused the request.
-pub fn would_refuse(policy: Option<&config::Access>, arrival: &Arrival) -> bool {
-    policy.is_some_and(|policy| policy.mode == Mode::Observe && verdict(policy, arrival).is_some())
+/// Why a policy that only observes would have refused the request.
+pub fn would_refuse(policy: Option<&config::Access>, arrival: &Arrival) -> Option<&'static str> {
+    policy.filter(|policy| policy.mode == Mode::Observe).and_then(|policy| verdict(policy, arrival))
 }
 
 #[cfg(test)]

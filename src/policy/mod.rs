@@ -2,6 +2,7 @@
 //! `proxy` tells the order in which they run.
 
 pub mod access;
+pub mod attacks;
 pub mod auth;
 pub mod balance;
 pub mod bans;

@@ -29,7 +29,7 @@ pub(super) fn note(ending: &Ending) {
 /// The word of the log for a refusal; `None`: it is none of security.
 fn event(reason: &str) -> Option<&'static str> {
     Some(match reason {
-        "access_denied" | "banned" => "access.refused",
+        "access_denied" | "attack_refused" | "banned" => "access.refused",
         "auth_missing" | "auth_invalid" | "auth_insufficient" | "auth_slowed" | "auth_unknown" => "auth.refused",
         "cors_refused" => "cors.refused",
         "csrf_refused" => "csrf.refused",

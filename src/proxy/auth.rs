@@ -45,8 +45,8 @@ pub(super) async fn pass(exchange: &mut Exchange) -> Result<(), Reject> {
             Ok(())
         }
         (Err(refusal), Mode::Enforce) => Err(refusal),
-        (Err(_), Mode::Observe) => {
-            gate::observed(exchange, ask.route_at(), "auth");
+        (Err(refusal), Mode::Observe) => {
+            gate::observed(exchange, ask.route_at(), "auth", refusal.detail());
             Ok(())
         }
     }

@@ -41,7 +41,7 @@ fn turn_away(exchange: &mut Exchange, out: Option<Mode>) -> Result<(), Reject> {
         None => Ok(()),
         Some(Mode::Enforce) => Err(Reject::Gate { policy: GatePolicy::Bans, why: OUT.into() }),
         Some(Mode::Observe) => {
-            gate::observed(exchange, exchange.ask.route_at(), GatePolicy::Bans.as_str());
+            gate::observed(exchange, exchange.ask.route_at(), GatePolicy::Bans.as_str(), OUT);
             Ok(())
         }
     }
@@ -64,6 +64,11 @@ pub(super) fn count(ending: &Ending) {
         route: &ask.route_name(),
     };
     ask.proxy.shared.bans.count(terms, &offence, ending.at);
+}
+
+/// Whether a route has bans.
+pub(super) fn are_named(policies: &Policies) -> bool {
+    terms(policies).is_some()
 }
 
 fn terms(policies: &Policies) -> Option<&config::Bans> {

@@ -301,6 +301,7 @@ impl Demands {
                 names.push(' ');
             }
             names.push_str(name);
+            exchange.answer.would_because.push((name.to_string().into(), "this limit is spent".into()));
         }
         match &mut exchange.lease {
             Some(held) => held.join(lease),

@@ -25,6 +25,7 @@ use crate::{
         flows::{Flow, Sums},
         log::{ExchangeOutcome, Record, Tokens},
         metrics::{CacheOutcome, Family, Finished},
+        observed::WouldRefuse,
         trace::{GenAi, Span, TraceContext},
     },
     usage::UsageSource,
@@ -61,6 +62,9 @@ impl Ending {
         }
         audited::note(self);
         banned::count(self);
+        if !self.answer.would_because.is_empty() && self.ask.origin == Origin::Client {
+            self.record(|record| observed(self, record));
+        }
         if let Some(span) = span {
             end_span(self, span);
         }
@@ -152,6 +156,12 @@ fn count(ending: &Ending) {
         at: ending.at,
         span: ask.trace().and_then(|trace| trace.within(|| ask.at + ending.total())),
     });
+}
+
+/// Keeps what policies that observe would have refused, and why.
+fn observed(ending: &Ending, record: &Record<'_>) {
+    let clean = |(policy, why): &WouldRefuse| (policy.clone(), privacy::scrubbed(&ending.ask, why).map_or_else(|| why.clone(), Into::into));
+    ending.ask.proxy.shared.observed.keep(record, ending.answer.would_because.iter().map(clean).collect());
 }
 
 /// The flow of the exchange, for the page. The proxy's own refreshes are no flow.

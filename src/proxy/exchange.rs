@@ -36,6 +36,7 @@ use crate::{
     telemetry::{
         log::ExchangeOutcome,
         metrics::CacheOutcome,
+        observed::WouldRefuse,
         trace::{ServerStart, Span, Trace, TraceContext},
     },
     upstream::Connection,
@@ -106,6 +107,8 @@ pub struct AnswerNotes {
     pub limit: Option<Arc<str>>,
     /// Observing limits that would have refused, separated by spaces.
     pub would_refuse: String,
+    /// Why, in the same order.
+    pub would_because: Vec<WouldRefuse>,
     /// Whether a time bound (neither `connect` nor one of the client's body) or the process's end has refused the request: a sent try
     /// may have been billed.
     pub timed_out: bool,

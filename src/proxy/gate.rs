@@ -9,10 +9,10 @@ use super::{ask::Ask, auth, banned, exchange::Exchange};
 use crate::{
     arrival::Arrival,
     body::Body,
-    config::{Cors, Csrf, Mode, Policies},
+    config::{Attacks, Cors, Csrf, Mode, Policies},
     http1::{Fields, Id},
     message::Response,
-    policy::{access, cors, csrf, preflight},
+    policy::{access, attacks, cors, csrf, preflight},
     reject::{GatePolicy, Reject},
     route::careless_readings,
     upstream::headers,
@@ -78,16 +78,19 @@ pub async fn pass(
     speaker: Option<(usize, &Policies)>,
 ) -> Result<Option<Response<Body>>, Reject> {
     banned::address(exchange, policies)?;
-    let arrival = &exchange.ask.arrival;
     // The address before every other step: who is not let in uses up no limit, and learns nothing.
-    if let Some(why) = access::turns_away(policies.access.as_ref(), arrival) {
+    if let Some(why) = access::turns_away(policies.access.as_ref(), &exchange.ask.arrival) {
         return Err(Reject::Forbidden(why.into()));
     }
-    if access::would_refuse(policies.access.as_ref(), arrival) {
+    if let Some(why) = access::would_refuse(policies.access.as_ref(), &exchange.ask.arrival) {
         exchange.ask.cells().policies.access_observed();
-        name_in(&mut exchange.answer.would_refuse, "access");
+        name_in(exchange, "access", why.into());
+    }
+    if let Some(terms) = policies.access.as_ref().and_then(|access| access.attacks.as_ref()) {
+        attacked(exchange, terms)?;
     }
     if let Some((at, pages)) = speaker {
+        let arrival = &exchange.ask.arrival;
         match (preflight_fields(pages, arrival), answers(pages)) {
             (Some(Ok(fields)), true) => {
                 let mut response = Response::new(Body::Empty);
@@ -96,7 +99,7 @@ pub async fn pass(
                 return Ok(Some(response));
             }
             (Some(Err(refusal)), true) => return Err(refusal),
-            (Some(Err(_)), false) => observed(exchange, at, GatePolicy::Cors.as_str()),
+            (Some(Err(refusal)), false) => observed(exchange, at, GatePolicy::Cors.as_str(), refusal.detail()),
             (Some(Ok(_)) | None, _) => {}
         }
     }
@@ -106,10 +109,29 @@ pub async fn pass(
     }
     match (check_origin(policies, &exchange.ask.arrival), policies.csrf.as_ref().map(|csrf| csrf.mode)) {
         (Err(refusal), Some(Mode::Enforce)) => return Err(refusal),
-        (Err(_), _) => observed(exchange, exchange.ask.route_at(), GatePolicy::Csrf.as_str()),
+        (Err(refusal), _) => observed(exchange, exchange.ask.route_at(), GatePolicy::Csrf.as_str(), refusal.detail()),
         (Ok(()), _) => {}
     }
     Ok(None)
+}
+
+/// The refusal of a request that looks like an attack, whatever the mode; `None`: it looks like none.
+pub fn attack(terms: &Attacks, arrival: &Arrival) -> Option<Reject> {
+    let kind = attacks::find(&terms.kinds, arrival.path(), arrival.uri.query())?;
+    let why = format!("the request looks like an attack: {} (access.attacks)", kind.as_str());
+    Some(Reject::Gate { policy: GatePolicy::Attacks, why: why.into() })
+}
+
+/// Turns away a request that looks like an attack, or notes it.
+fn attacked(exchange: &mut Exchange, terms: &Attacks) -> Result<(), Reject> {
+    match (attack(terms, &exchange.ask.arrival), terms.mode) {
+        (None, _) => Ok(()),
+        (Some(refusal), Mode::Enforce) => Err(refusal),
+        (Some(refusal), Mode::Observe) => {
+            observed(exchange, exchange.ask.route_at(), GatePolicy::Attacks.as_str(), refusal.detail());
+            Ok(())
+        }
+    }
 }
 
 /// Whether the route's policy answers preflights, and does not only observe.
@@ -135,16 +157,18 @@ pub fn dressing(ask: &Ask) -> Option<&Cors> {
     ask.route()?.policies.cors.as_ref().filter(|policy| policy.mode == Mode::Enforce)
 }
 
-/// Notes that a policy of the route at `at` would have refused the request.
-pub(super) fn observed(exchange: &mut Exchange, at: usize, policy: &'static str) {
+/// Notes that a policy of the route at `at` would have refused the request, and why.
+pub(super) fn observed(exchange: &mut Exchange, at: usize, policy: &'static str, why: impl Into<Box<str>>) {
     exchange.ask.worker.route(exchange.ask.door(), at).policies.gate_observed(policy);
-    name_in(&mut exchange.answer.would_refuse, policy);
+    name_in(exchange, policy, why.into());
 }
 
 /// Adds a policy to the names of those that would have refused.
-fn name_in(names: &mut String, policy: &str) {
+fn name_in(exchange: &mut Exchange, policy: &'static str, why: Box<str>) {
+    let names = &mut exchange.answer.would_refuse;
     if !names.is_empty() {
         names.push(' ');
     }
     names.push_str(policy);
+    exchange.answer.would_because.push((policy.into(), why));
 }

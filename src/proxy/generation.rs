@@ -78,6 +78,11 @@ fn gate(metrics: &WorkerMetrics, door: Door, route: &LiveRoute) {
         (GatePolicy::Cors.as_str(), GatePolicy::Cors.reason(), route.policies.cors.as_ref().map(|cors| cors.mode)),
         (GatePolicy::Csrf.as_str(), GatePolicy::Csrf.reason(), route.policies.csrf.as_ref().map(|csrf| csrf.mode)),
         (
+            GatePolicy::Attacks.as_str(),
+            GatePolicy::Attacks.reason(),
+            route.policies.access.as_ref().and_then(|access| access.attacks.as_ref()).map(|attacks| attacks.mode),
+        ),
+        (
             GatePolicy::Bans.as_str(),
             GatePolicy::Bans.reason(),
             route.policies.access.as_ref().and_then(|access| access.bans.as_ref()).map(|bans| bans.mode),

@@ -17,6 +17,7 @@ use http::Method;
 use super::{
     Shared,
     apps::{self, LiveApp},
+    banned,
     members::{LiveMembers, Places},
     privacy,
 };
@@ -283,6 +284,9 @@ fn door(door: Door, parts: DoorParts<'_>, shared: &Shared) -> LiveDoor {
         policies: policies.clone(),
         name,
     };
+    if parts.routes.iter().map(|route| &route.policies).chain([parts.fallthrough]).any(banned::are_named) {
+        shared.bans.needed();
+    }
     let mut routes: Vec<LiveRoute> =
         parts.routes.iter().map(|route| resolve(route.name.clone(), &route.policies, &route.matches)).collect();
     routes.push(resolve("default".into(), parts.fallthrough, &Match::default()));

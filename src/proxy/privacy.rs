@@ -62,7 +62,7 @@ async fn guarded(exchange: &mut Exchange, route: &LiveRoute, body: Replay) -> Re
     count(&ask, policy, &masked);
     if policy.mode == Mode::Observe {
         if !masked.found.is_empty() {
-            gate::observed(exchange, ask.route_at(), GatePolicy::Privacy.as_str());
+            gate::observed(exchange, ask.route_at(), GatePolicy::Privacy.as_str(), seen(policy, &masked));
         }
         return Ok(body);
     }
@@ -161,7 +161,7 @@ fn unread(exchange: &mut Exchange, policy: &Privacy, why: &'static str) -> Resul
     match policy.mode {
         Mode::Observe => {
             if !policy.passes_unreadable {
-                gate::observed(exchange, ask.route_at(), GatePolicy::Unreadable.as_str());
+                gate::observed(exchange, ask.route_at(), GatePolicy::Unreadable.as_str(), unreadable(why).detail());
             }
             Ok(())
         }
@@ -202,6 +202,15 @@ fn count(ask: &Ask, policy: &Privacy, masked: &Masked) {
 
 fn word(policy: &Privacy, kind: PersonalKind, pattern: Option<usize>) -> &str {
     pattern.and_then(|at| policy.patterns.get(at)).map_or(kind.as_str(), |pattern| &pattern.name)
+}
+
+/// The kinds that were found. Their values stand nowhere.
+fn seen(policy: &Privacy, masked: &Masked) -> String {
+    let mut text = String::from("the call has personal data:");
+    for (at, ((kind, pattern), times)) in masked.found.iter().enumerate() {
+        let _ = write!(text, "{} {} ({times})", if at == 0 { "" } else { "," }, word(policy, *kind, *pattern));
+    }
+    text
 }
 
 /// The kinds for which a call is refused. Their values stand nowhere.

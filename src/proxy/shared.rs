@@ -32,7 +32,7 @@ use crate::{
     provider::Ratios,
     status::Site,
     store::ledger::Ledger,
-    telemetry::metrics::Gauge,
+    telemetry::{metrics::Gauge, observed::Observed},
     upstream::headers,
 };
 
@@ -70,6 +70,8 @@ pub struct Shared {
     pub slow: SlowAddresses,
     /// Clients that are out for a while.
     pub bans: Bans,
+    /// Requests that policies in `observe` would have refused.
+    pub observed: Observed,
     /// What services have decided about requests.
     pub rulings: Rulings,
     /// Requests that wait for a person's yes.
@@ -125,6 +127,7 @@ impl Shared {
             issuers: Issuers::default(),
             slow: SlowAddresses::new(clock.now()),
             bans: Bans::new(clock, None, audit.clone()),
+            observed: Observed::default(),
             rulings: Rulings::default(),
             approvals: Arc::default(),
             spend: Spend::default(),

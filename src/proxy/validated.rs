@@ -56,8 +56,8 @@ async fn checked(exchange: &mut Exchange, door: &LiveDoor, mut body: Replay) -> 
     match (found, policy.mode) {
         (Ok(()), _) => Ok(body),
         (Err(invalid), Mode::Enforce) => Err(Reject::Invalid(Box::new(invalid))),
-        (Err(_), Mode::Observe) => {
-            gate::observed(exchange, ask.route_at(), "validate");
+        (Err(invalid), Mode::Observe) => {
+            gate::observed(exchange, ask.route_at(), "validate", Reject::Invalid(Box::new(invalid)).detail());
             Ok(body)
         }
     }

@@ -4,6 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum GatePolicy {
+    Attacks,
     Bans,
     Cors,
     Csrf,
@@ -16,6 +17,7 @@ impl GatePolicy {
     /// The policy's key in the file, and its label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Attacks => "attacks",
             Self::Bans => "bans",
             Self::Cors => "cors",
             Self::Csrf => "csrf",
@@ -27,6 +29,7 @@ impl GatePolicy {
     /// The reason of its refusals.
     pub fn reason(self) -> &'static str {
         match self {
+            Self::Attacks => "attack_refused",
             Self::Bans => "banned",
             Self::Cors => "cors_refused",
             Self::Csrf => "csrf_refused",

@@ -6,6 +6,7 @@ pub mod failures;
 pub mod flows;
 pub mod log;
 pub mod metrics;
+pub mod observed;
 pub mod otlp;
 pub mod trace;
 

@@ -142,6 +142,8 @@ fn every_verb_says_one_document_of_json() {
     assert_eq!(said(&["approve", "--socket", &socket, "--json"], true)["held"].as_array().map(Vec::len), Some(0));
     said(&["approve", "nobody", "--decline", "--socket", &socket, "--json"], false);
     assert_eq!(said(&["bans", "list", "--socket", &socket, "--json"], true)["bans"].as_array().map(Vec::len), Some(0));
+    assert_eq!(said(&["observed", "--since", "1h", "--socket", &socket, "--json"], true)["found"], 0);
+    said(&["observed", "--since", "soon", "--socket", &socket, "--json"], false);
     said(&["bans", "lift", "192.0.2.1", "--socket", &socket, "--json"], false);
     said(&["purge", "--tag", "t", "--socket", &socket, "--json"], true);
     said(&["purge", "--key", "no-key", "--socket", &socket, "--json"], false);
@@ -212,6 +214,7 @@ fn every_verb_says_one_document_of_json() {
         "purge",
         "top",
         "errors",
+        "observed",
         "usage",
         "advise",
         "ledger",

@@ -127,3 +127,24 @@ fn a_thousand_guessers_leave_good_callers_alone_and_memory_bounded() {
         assert_eq!(world.app.asked(), 7, "the app has seen good callers alone");
     });
 }
+
+#[test]
+fn what_looks_like_an_attack_is_told_or_refused_and_counts_for_a_ban() {
+    run(async {
+        let yaml = "inbound:\n  app: http://app.test\n  trusted_proxies: [203.0.113.0/24]\n  routes:\n    \
+                    - {name: watched, match: {path: /watched/**}, access: {attacks: {}}}\n    \
+                    - {name: shut, match: {path: /shut/**}, access: {attacks: {mode: enforce, kinds: [sql, traversal]}, bans: {after: 3, on: [attacks]}}}\n";
+        let world = World::new(yaml).await;
+        let sql = "x?id=1'%20or%20'1'='1";
+        assert_eq!(ask(&world, &format!("/watched/{sql}"), "192.0.2.1", &[]).await.0, 200);
+        assert_eq!(world.count("outrigger_gate_observed_total", &[("route", "watched"), ("policy", "attacks")]), 1.0);
+        assert_eq!(ask(&world, "/shut/x?q=o'clock", "192.0.2.1", &[]).await.0, 200);
+        assert_eq!(ask(&world, "/shut/x?q=%3Cscript%3E", "192.0.2.1", &[]).await.0, 200, "a kind that is not named");
+        for _ in 0..3 {
+            assert_eq!(ask(&world, &format!("/shut/{sql}"), "192.0.2.1", &[]).await, (403, "attack_refused".into()));
+        }
+        assert_eq!(ask(&world, "/shut/x", "192.0.2.1", &[]).await, (403, "banned".into()));
+        assert_eq!(ask(&world, "/shut/x", "192.0.2.2", &[]).await.0, 200);
+        assert_eq!(world.app.asked(), 4);
+    });
+}

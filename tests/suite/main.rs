@@ -30,6 +30,9 @@ mod gate;
 /// Who may come in by what they can prove, and what becomes of a credential.
 mod auth;
 
+/// What would have been refused.
+mod observed;
+
 /// Who is refused too often.
 mod bans;
 

@@ -32,6 +32,10 @@ pub(super) fn terms(policy: &Access, asked: Option<&Asked<'_>>) -> Terms {
     if !policy.deny_agents.is_empty() {
         terms.add("deny agents", policy.deny_agents.iter().map(|glob| glob.as_str()).collect::<Vec<_>>().join(" "));
     }
+    if let Some(attacks) = &policy.attacks {
+        let kinds = attacks.kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" ");
+        terms.add("attacks", format!("{kinds}{}", if policy.mode == Mode::Enforce { attacks.mode.remark() } else { "" }));
+    }
     if let Some(bans) = &policy.bans {
         let time = |time| humantime::format_duration(time).to_string();
         let who = match (bans.by_address, bans.by_caller) {

@@ -50,6 +50,10 @@ pub fn after_route(asked: &Asked<'_>, of_door: &[Limit], policies: &Policies, pr
     if let Some(why) = access::turns_away(policies.access.as_ref(), asked.arrival) {
         return Some(Reject::Forbidden(why.into()));
     }
+    let attacks = policies.access.as_ref().and_then(|access| access.attacks.as_ref()).filter(|attacks| attacks.mode == Mode::Enforce);
+    if let Some(refusal) = attacks.and_then(|terms| gate::attack(terms, asked.arrival)) {
+        return Some(refusal);
+    }
     if let Some(refusal) = gate(policies, preflight, asked.arrival) {
         return Some(refusal);
     }

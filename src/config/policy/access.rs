@@ -1,5 +1,6 @@
 //! `access`: who may come in, by address, country and program.
 
+mod attacks;
 mod bans;
 mod countries;
 mod lists;
@@ -9,6 +10,7 @@ use std::{path::PathBuf, sync::Arc};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use attacks::{AttackKind, Attacks};
 pub use bans::{BanCause, Bans};
 pub use countries::{Countries, Country, CountryFile};
 pub use lists::AddressSet;
@@ -40,6 +42,7 @@ pub struct Access {
     pub countries: Option<Countries>,
     /// Programs by their `User-Agent`, in lower case.
     pub deny_agents: Vec<Glob>,
+    pub attacks: Option<Attacks>,
     pub bans: Option<Bans>,
 }
 
@@ -58,6 +61,8 @@ pub(in crate::config) struct Written {
     countries: Option<countries::Written>,
     #[serde(default)]
     deny_agents: Items<W<Glob>>,
+    #[serde(default)]
+    attacks: Option<attacks::Written>,
     #[serde(default)]
     bans: Option<bans::Written>,
 }
@@ -82,7 +87,7 @@ const KEYS: [Key; 7] = [
     )
     .eg("[\"*sqlmap*\", \"*masscan*\"]"),
 ];
-const INBOUND_OWN: [Key; 1] = [bans::ROW];
+const INBOUND_OWN: [Key; 2] = [attacks::ROW, bans::ROW];
 
 static INBOUND_TABLE: Table = Table::new(
     "access",
@@ -90,14 +95,17 @@ static INBOUND_TABLE: Table = Table::new(
      proxy the address is the client's.",
     &join::<Key, { KEYS.len() + INBOUND_OWN.len() }>(&KEYS, &INBOUND_OWN),
 )
-.at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents", "bans"]]);
+.at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents", "attacks", "bans"]]);
 static OUTBOUND_TABLE: Table = Table::new(
     "outbound access",
     "Who may come in: by address, country and program. What is denied wins; where something is allowed, nothing else is.",
     &KEYS,
 )
 .at_least_one(&[&["allow", "deny", "allow_files", "deny_files", "countries", "deny_agents"]])
-.foreign(&[("bans", "bans are for the inbound door: here the client is the app itself")]);
+.foreign(&[
+    ("attacks", "attacks are looked for at the inbound door: here the client is the app itself"),
+    ("bans", "bans are for the inbound door: here the client is the app itself"),
+]);
 const TEXT: &str = "Who may come in, by address, country and program.";
 const INBOUND: Key = Key::new("access", Kind::Table(&INBOUND_TABLE), TEXT);
 const OUTBOUND: Key = Key::new("access", Kind::Table(&OUTBOUND_TABLE), TEXT);
@@ -130,8 +138,9 @@ impl Policy for Option<Access> {
         let deny_agents = written.deny_agents.into_iter().flatten().map(|glob| Glob::new(glob.0.as_str().to_ascii_lowercase())).collect();
         let (allow, deny) = (nets(written.allow), nets(written.deny));
         let mode = written.mode.0.meant()?;
+        let attacks = written.attacks.and_then(|attacks| attacks::build(attacks, mode));
         let bans = written.bans.and_then(|bans| bans::build(bans, mode));
-        Some(Access { mode, allow, deny, allow_listed, deny_listed, countries, deny_agents, bans })
+        Some(Access { mode, allow, deny, allow_listed, deny_listed, countries, deny_agents, attacks, bans })
     }
 
     fn told(&self, _: &Config) -> Vec<String> {

@@ -55,6 +55,11 @@ impl Bans {
         Self { table, sharing, audit, clock }
     }
 
+    /// A route has bans: from now on those of other replicas are looked for.
+    pub fn needed(&self) {
+        self.table.need();
+    }
+
     /// Whether the client of this address is out, in which mode, and for how long yet.
     pub fn address_is_out(&self, terms: &config::Bans, address: IpAddr, now: Instant) -> Option<(Mode, Duration)> {
         let may_be = terms.by_address && self.table.is_any();
@@ -149,6 +154,7 @@ fn cause(reason: &str) -> Option<BanCause> {
     Some(match reason {
         "auth_invalid" | "auth_slowed" => BanCause::Auth,
         "access_denied" => BanCause::Access,
+        "attack_refused" => BanCause::Attacks,
         "csrf_refused" | "cors_refused" => BanCause::Csrf,
         "limited" | "too_many_in_flight" | "queue_full" | "queue_too_long" => BanCause::Limits,
         "invalid_method" | "undocumented" | "invalid_type" | "invalid_size" | "invalid_json" | "invalid_content" => BanCause::Validate,

@@ -54,6 +54,8 @@ impl Sharing {
 
 async fn share(redis: Arc<Redis>, table: Weak<Table>, audit: Arc<Audit>, clock: Clock, mut words: mpsc::Receiver<Told>) {
     let mut look = interval(LOOK);
+    // Told once Redis is there.
+    let mut lifted: Vec<Who> = Vec::new();
     loop {
         let word = tokio::select! {
             word = words.recv() => match word {
@@ -63,12 +65,19 @@ async fn share(redis: Arc<Redis>, table: Weak<Table>, audit: Arc<Audit>, clock: 
             _ = look.tick() => None,
         };
         let Some(table) = table.upgrade() else { return };
-        if !redis.is_up() {
+        let word = match word {
+            Some(Told::Lifted(who)) => {
+                lifted.extend((lifted.len() < WAITING).then_some(who));
+                None
+            }
+            word => word,
+        };
+        if !redis.is_up() || !table.is_needed() {
             continue;
         }
         match word {
-            None => catch_up(&redis, &table, clock).await,
-            Some(Told::Lifted(who)) => drop(redis.change_bans(&[ban(&who, Mode::Enforce, None), ban(&who, Mode::Observe, None)]).await),
+            None => catch_up(&redis, &table, &mut lifted, clock).await,
+            Some(Told::Lifted(_)) => {}
             Some(Told::Strike(strike, true, _)) => {
                 if redis.change_bans(&[ban(&strike.who, strike.mode, Some(strike.time))]).await.is_ok() {
                     table.is_shared(&strike.who);
@@ -93,12 +102,15 @@ async fn together(redis: &Redis, table: &Table, audit: &Audit, clock: Clock, str
     }
 }
 
-/// Tells Redis of the bans that it does not know, and takes over those that it has.
-async fn catch_up(redis: &Redis, table: &Table, clock: Clock) {
+/// Tells Redis of the bans that it does not know and of those that were lifted, and takes over those that it has.
+async fn catch_up(redis: &Redis, table: &Table, lifted: &mut Vec<Who>, clock: Clock) {
     let asked = Instant::now();
     let own = table.unshared(asked);
-    let words: Vec<Ban> = own.iter().map(|(who, mode, left)| ban(who, *mode, Some(*left))).collect();
+    let gone = lifted.iter().flat_map(|who| [ban(who, Mode::Enforce, None), ban(who, Mode::Observe, None)]);
+    // Somebody who was let in and is out again is told last.
+    let words: Vec<Ban> = gone.chain(own.iter().map(|(who, mode, left)| ban(who, *mode, Some(*left)))).collect();
     let Ok(all) = redis.change_bans(&words).await else { return };
+    lifted.clear();
     own.iter().for_each(|(who, ..)| table.is_shared(who));
     let known = all.into_iter().take(MOST_BANS).filter_map(|known| {
         let (mode, who) = known.member.split_once(' ')?;

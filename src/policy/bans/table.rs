@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
@@ -139,6 +139,8 @@ pub(super) struct Table {
     bans: RwLock<HashMap<Who, Standing>>,
     /// The number of `bans`: most requests need to know no more.
     any: AtomicUsize,
+    /// Whether a route has bans: other replicas are asked about theirs.
+    needed: AtomicBool,
     made: AtomicU64,
     observed: AtomicU64,
     lifted: AtomicU64,
@@ -152,11 +154,20 @@ impl Table {
             counted: Mutex::new(Cache::new(MOST_COUNTED)),
             bans: RwLock::default(),
             any: AtomicUsize::new(0),
+            needed: AtomicBool::new(false),
             made: AtomicU64::new(0),
             observed: AtomicU64::new(0),
             lifted: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn is_needed(&self) -> bool {
+        self.needed.load(Relaxed)
+    }
+
+    pub(super) fn need(&self) {
+        self.needed.store(true, Relaxed);
     }
 
     pub(super) fn is_any(&self) -> bool {

@@ -143,7 +143,7 @@ fn status(word: &str) -> Option<(u16, u16)> {
 }
 
 /// A time: `now`, a length of time before now, a date, or a date and time; in UTC unless the time says another zone.
-fn moment(word: &str, now: u64) -> Option<u64> {
+pub fn moment(word: &str, now: u64) -> Option<u64> {
     if word == "now" {
         return Some(now);
     }

@@ -20,7 +20,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-pub use find::{Filter, MAX_ROWS};
+pub use find::{Filter, MAX_ROWS, moment};
 pub use step::{RECONNECT, Then, TryStep};
 
 use self::ring::{Numbered, Ring};

@@ -195,7 +195,7 @@ families! {
     LimitAlerts = Counter, One, "outrigger_limit_alerts_total", ["door", "limit", "at"], "Keys of a limit whose use has passed a share of it (alert_at), once per window.";
     CacheRequests = Counter, One, "outrigger_cache_requests_total", ["door", "route", "result"], "Requests on routes with a cache, by result.";
     AccessObserved = Counter, One, "outrigger_access_observed_total", ["door", "route"], "Requests that `access` would have refused, had it not only observed.";
-    GateObserved = Counter, One, "outrigger_gate_observed_total", ["door", "route", "policy"], "Requests and answers that a policy would have refused or changed, had it not only observed: `bans`, `cors` (preflights), `auth`, `csrf`, `validate`, `headers`, `compress`, `privacy`.";
+    GateObserved = Counter, One, "outrigger_gate_observed_total", ["door", "route", "policy"], "Requests and answers that a policy would have refused or changed, had it not only observed: `attacks`, `bans`, `cors` (preflights), `auth`, `csrf`, `validate`, `headers`, `compress`, `privacy`.";
     Compressed = Counter, One, "outrigger_compressed_total", ["door", "route", "result"], "Answers that `compress` looked after: by coding, kept (coded before), or why they went out as they are: no_gain, busy (memory, or too many encoders at work).";
     PrivacyFound = Counter, One, "outrigger_privacy_found_total", ["door", "route", "kind", "action"], "Personal data that `privacy` has found in model calls, by kind and what became of it: placeholder, mask, refuse, observed.";
     PrivacyUnread = Counter, One, "outrigger_privacy_unread_total", ["door", "route", "reason"], "Requests that `privacy` could not read, by reason. They are refused, or pass where `unreadable: pass` is set.";

@@ -47,6 +47,8 @@ pub enum BanCause {
     Auth,
     /// `access` has refused.
     Access,
+    /// The request looks like an attack, and was refused.
+    Attacks,
     /// `csrf` or `cors` has refused.
     Csrf,
     /// `validate` has refused.
@@ -72,6 +74,7 @@ impl Word for BanCause {
         Ok(match text {
             "auth" => Self::Auth,
             "access" => Self::Access,
+            "attacks" => Self::Attacks,
             "csrf" => Self::Csrf,
             "validate" => Self::Validate,
             "limits" => Self::Limits,
@@ -83,7 +86,7 @@ impl Word for BanCause {
     }
 }
 
-const CAUSES: &str = "auth, access, csrf, validate, limits, or a status from 400 to 499";
+const CAUSES: &str = "auth, access, attacks, csrf, validate, limits, or a status from 400 to 499";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,8 +104,8 @@ pub(super) struct Written {
 }
 
 const CAUSE: Kind = Kind::Scalar(&Scalar::new::<BanCause>(
-    "`auth`, `access`, `csrf`, `validate`, `limits` or a status of 400 to 499",
-    Json::NumberOr("^(auth|access|csrf|validate|limits)$"),
+    "`auth`, `access`, `attacks`, `csrf`, `validate`, `limits` or a status of 400 to 499",
+    Json::NumberOr("^(auth|access|attacks|csrf|validate|limits)$"),
     "auth",
 ));
 const BAN_KEY: Kind = Kind::Scalar(&Scalar::new::<BanKey>("`client_ip` or `caller`", Json::Words(&["client_ip", "caller"]), "client_ip"));
@@ -119,7 +122,7 @@ static TABLE: Table = Table::new(
         Key::new(
             "on",
             Kind::OneOrMany(&CAUSE),
-            "What counts: `auth` (bad credentials, not absent ones), `access`, `csrf` (and `cors`), `validate`, `limits`; a number is an answer \
+            "What counts: `auth` (bad credentials, not absent ones), `access`, `attacks`, `csrf` (and `cors`), `validate`, `limits`; a number is an answer \
              with this status, the app's too.",
         )
         .default("[auth]"),
