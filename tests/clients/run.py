@@ -405,6 +405,9 @@ def part_webapp():
         with Proxy("inbound: {listen: 127.0.0.1:{inbound}, app: {app}}\n", app=port) as proxy:
             run(f"{name}, direct and proxied", [PYTHON / "python", HERE / "webapp/compare.py", name, f"http://127.0.0.1:{port}", proxy.url("inbound")])
             promtool(proxy)
+        with Proxy("inbound: {listen: 127.0.0.1:{inbound}, app: {app}, defaults: {access: {attacks: {}}}}\n", app=port) as proxy:
+            run(f"{name}, looked at for attacks", [PYTHON / "python", HERE / "webapp/compare.py", name, f"http://127.0.0.1:{port}", proxy.url("inbound")])
+            innocent(proxy)
         if name == "httpbin":
             config = "inbound: {listen: 127.0.0.1:{inbound}, app: {app}, defaults: {compress: {min_size: 1KiB}}}\n"
             with Proxy(config, app=port) as proxy:
@@ -480,6 +483,16 @@ def part_trace():
         promtool(proxy)
         run("a scrape as OpenMetrics, with exemplars", [PYTHON / "python", HERE / "openmetrics.py", proxy.url("probes") + "/metrics"])
         stop(app)
+
+
+def innocent(proxy):
+    """No request of a real client to a real app looks like an attack."""
+    def total(family, *labels):
+        lines = (line for line in get(proxy.url("probes") + "/metrics").splitlines() if line.startswith(family + "{"))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in labels))
+
+    asked, found = total("outrigger_requests_total", 'door="inbound"'), total("outrigger_gate_observed_total", 'policy="attacks"')
+    count("failed" if found or not asked else "passed", f"{found:.0f} of {asked:.0f} requests look like an attack (access.attacks)")
 
 
 def promtool(proxy):
