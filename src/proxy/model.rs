@@ -209,6 +209,10 @@ pub async fn understand(proxy: &Rc<Proxy>, exchange: &Exchange, door: &LiveDoor,
 /// Reads the body if the call's way depends on it, and gives the call its provider if the path names none.
 async fn read_as_needed(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Replay, Reject> {
     let live = &ask.worker.live;
+    if call.by_model.is_some() {
+        // Before the names of models: who is not let in learns none.
+        by_model::before_body(ask, door, call)?;
+    }
     let needed = call.by_model.is_some()
         || needs_body(door, &query(&ask.arrival, call))
         || spends(call)
@@ -228,9 +232,7 @@ async fn read_as_needed(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: 
 /// Reads the body, and its facts into `call`. Gives the bytes as they came, but for the model's name where it is another.
 async fn read_call(ask: &Ask, door: &LiveDoor, call: &mut ModelCall, body: Body) -> Result<Bytes, Reject> {
     let (arrival, live) = (&ask.arrival, &ask.worker.live);
-    if call.by_model.is_some() {
-        by_model::before_body(ask, door, call)?;
-    } else {
+    if call.by_model.is_none() {
         if !lets_in(door, &query(arrival, call), arrival) {
             return Err(Reject::Forbidden(NOT_LET_IN.into()));
         }

@@ -280,7 +280,9 @@ fn whom_no_route_lets_in_learns_no_names() {
         let answer = world.caller().call(CHAT, &chat("fsat")).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text());
         assert!(!answer.text().contains("fast"), "{}", answer.text());
-        let list = world.caller().get("/v1/models").await;
-        assert_eq!(list.status, StatusCode::UNAUTHORIZED, "{}", list.text());
+        for path in ["/v1/models", "/v1/models/fsat", "/v1/files"] {
+            let answer = world.caller().get(path).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}: {}", answer.text());
+        }
     });
 }

@@ -172,3 +172,31 @@ fn a_poll_is_explained_as_the_limits_take_it() {
     let told = explained(&["GET", "/openai/v1/models"], "");
     assert!(told.to_string().contains("no provider bills it"), "{told:#}");
 }
+
+#[test]
+fn a_name_of_a_model_is_explained_as_the_call_that_it_becomes() {
+    const NAMED: &str = "
+store: {secret: of-all-replicas}
+outbound:
+  providers: {openai: {url: 'http://o.test'}, house: {api: openai, url: 'http://h.test/v1'}, anthropic: {}}
+  models: {big: [house/gpt-4.1, openai/gpt-4o]}
+  defaults: {cache: {ttl: 1h}}
+";
+    let body = |model: &str| json!({"model": model, "messages": []}).to_string();
+    let of = |path: &str, model: &str| {
+        let said = tried_with(NAMED, &["POST", path, "--door", "outbound"], &body(model)).unwrap_or_else(|error| panic!("{error}"));
+        (said.to_string(), serde_json::to_value(said).expect("JSON"))
+    };
+    let (text, bare) = of("/v1/chat/completions", "big");
+    let (_, named) = of("/house/chat/completions", "gpt-4.1");
+    assert_eq!((&bare["target"], &bare["call"]["model"]), (&json!("http://h.test/v1/chat/completions"), &json!("gpt-4.1")));
+    assert_eq!((&bare["call"]["then"], &bare["call"]["provider"]), (&json!(["openai gpt-4o"]), &named["call"]["provider"]));
+    assert!(text.contains("house: `big` of outbound.models") && text.contains("then openai gpt-4o"), "{text}");
+    assert_eq!(bare["call"]["price"], named["call"]["price"]);
+    for (path, model, why) in
+        [("/v1/chat/completions", "bigg", "`big`"), ("/v1/messages", "big", "POST /v1/chat/completions"), ("/v2x/y", "big", "names")]
+    {
+        let refused = tried_with(NAMED, &["POST", path, "--door", "outbound"], &body(model)).expect_err(path);
+        assert!(refused.contains("404 Not Found") && refused.contains(why), "{refused}");
+    }
+}
