@@ -161,6 +161,15 @@ pub enum Action {
     OpenBreaker(String),
     /// Close a breaker and forget its failures.
     CloseBreaker(String),
+    /// Change a limit while it counts.
+    Limit {
+        /// Its name; `None`: every limit that has a counter of this key.
+        limit: Option<String>,
+        /// Whose counter; `None`: the only one, or each.
+        key: Option<String>,
+        /// What becomes of it.
+        order: LimitOrder,
+    },
     /// Erase a caller's name from the ledger.
     Erase(Erased),
     /// Write a copy of the ledger to a new file.
@@ -181,6 +190,20 @@ pub enum Action {
         id: String,
         /// The answer.
         yes: bool,
+    },
+}
+
+/// What becomes of a limit's counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitOrder {
+    /// It begins anew.
+    Reset,
+    /// Its amount is larger for a while.
+    Raise {
+        /// In hundredths of the amount.
+        percent: u32,
+        /// How long.
+        time: Duration,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod edits;
 mod ledger;
+mod limits;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -46,6 +47,8 @@ enum Page {
     Erase,
     Snapshot,
     Restore,
+    ResetLimit,
+    RaiseLimit,
     Approve {
         id: String,
         yes: bool,
@@ -55,7 +58,7 @@ enum Page {
 }
 
 /// Every page with its method; the answer to an unknown path lists them.
-const LIST: [(&str, &str); 44] = [
+const LIST: [(&str, &str); 46] = [
     ("GET", "/live"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -93,6 +96,8 @@ const LIST: [(&str, &str); 44] = [
     ("POST", "/api/cache/warm"),
     ("POST", "/api/breakers/{name}/open"),
     ("POST", "/api/breakers/{name}/close"),
+    ("POST", "/api/limits/reset"),
+    ("POST", "/api/limits/raise"),
     ("POST", "/api/ledger/erase"),
     ("POST", "/api/ledger/snapshot"),
     ("POST", "/api/ledger/restore"),
@@ -127,6 +132,8 @@ impl Page {
             "/api/routes" => Self::View(View::Routes),
             "/api/routes/terms" => Self::View(View::Terms),
             "/api/limits" => Self::View(View::Limits),
+            "/api/limits/reset" => Self::ResetLimit,
+            "/api/limits/raise" => Self::RaiseLimit,
             "/api/breakers" => Self::View(View::Breakers),
             "/api/targets" => Self::View(View::Targets),
             "/api/cache" => Self::View(View::Cache),
@@ -194,7 +201,7 @@ impl Page {
 
     fn changes(&self) -> bool {
         let changes_ledger = matches!(self, Self::Erase | Self::Snapshot | Self::Restore);
-        let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm);
+        let operates = matches!(self, Self::Reload | Self::Drain | Self::Purge | Self::Warm | Self::ResetLimit | Self::RaiseLimit);
         let edits = matches!(self, Self::PlanConfig | Self::ApplyConfig | Self::RollBack);
         changes_ledger
             || operates
@@ -320,6 +327,11 @@ async fn settled(request: Request<Incoming>, entrance: Entrance, shared: &Shared
         Page::Erase | Page::Snapshot | Page::Restore => match body(request).await.map(|body| ledger::action(&page, &body)) {
             Ok(Ok(action)) => action,
             Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, why),
+            Err(response) => return response,
+        },
+        Page::ResetLimit | Page::RaiseLimit => match body(request).await.map(|body| limits::action(&page, &body)) {
+            Ok(Ok(action)) => action,
+            Ok(Err(why)) => return problem(StatusCode::BAD_REQUEST, &why),
             Err(response) => return response,
         },
         Page::PlanConfig | Page::ApplyConfig | Page::RollBack => {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::App;
 use crate::{
-    admin::{Dependency, State},
+    admin::{Dependency, LimitOrder, Refused, State},
     clock::Instant,
     config::{Unit, human},
-    policy::limits::{Budget, LimitCounts, QueueCounts},
+    policy::limits::{Budget, ByHand, Handled, LimitCounts, QueueCounts, Raised},
     telemetry::metrics::{Family, Reading},
 };
 
@@ -87,7 +87,26 @@ pub(super) fn view(app: &App) -> Value {
     let now = Instant::now();
     let shown = |budgets: Vec<Budget>| budgets.iter().map(|budget| shown(app, budget)).collect::<Vec<_>>();
     let (budgets, near) = (shown(limits.budgets(now)), shown(limits.near(now)));
-    json!({"limits": counts, "budgets": budgets, "near": near, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+    let raised: Vec<Value> = limits.raised(now).iter().map(raised).collect();
+    json!({"limits": counts, "budgets": budgets, "near": near, "raised": raised, "keys": limits.keys(), "evictions": limits.evictions(), "shared": limits.is_shared()})
+}
+
+fn raised(raised: &Raised) -> Value {
+    json!({
+        "door": raised.door.as_str(), "limit": &*raised.limit, "who": raised.who.as_deref(), "times": f64::from(raised.percent) / 100.0,
+        "left_seconds": raised.left.as_secs_f64(),
+    })
+}
+
+/// Obeys an operator's order for limits.
+pub(super) fn by_hand(app: &App, limit: Option<&str>, key: Option<&str>, order: LimitOrder) -> Result<Value, Refused> {
+    let order = match order {
+        LimitOrder::Reset => ByHand::Reset,
+        LimitOrder::Raise { percent, time } => ByHand::Raise { percent, time },
+    };
+    let done = app.shared.limits.by_hand(limit, key, order, Instant::now()).map_err(Refused::Conflict)?;
+    let told = |one: &Handled| json!({"door": one.door.as_str(), "limit": &*one.limit, "counted": one.counted});
+    Ok(json!({"done": done.iter().map(told).collect::<Vec<_>>()}))
 }
 
 fn shown(app: &App, budget: &Budget) -> Value {

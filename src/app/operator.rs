@@ -201,6 +201,7 @@ async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
         Action::Approve { id, yes } => approvals::answer(&app, &id, yes),
         Action::LiftBan(who) => bans::lift(&app, &who),
         Action::TestAlert(name) => alerts::test(app, &name).await,
+        Action::Limit { limit, key, order } => limits::by_hand(&app, limit.as_deref(), key.as_deref(), order),
         Action::Warm(paths) => warm::want(&app, &paths),
         Action::OpenBreaker(name) => breakers::steer(&app, &name, breaker::State::Open),
         Action::CloseBreaker(name) => breakers::steer(&app, &name, breaker::State::Closed),

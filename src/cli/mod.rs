@@ -15,6 +15,7 @@ pub mod explain;
 mod init;
 mod key;
 pub mod ledger;
+mod limits;
 pub mod mock;
 mod observed;
 pub mod prices;
@@ -90,6 +91,8 @@ enum Verb {
     Warm(control::WarmArgs),
     /// Show a running proxy's breakers, hold one open, or close it.
     Breaker(control::BreakerArgs),
+    /// Show how a running proxy's limits stand, begin a counter anew, or let it go further for a while.
+    Limits(limits::LimitsArgs),
     /// Show the requests that wait for a yes because a limit is spent, and answer one.
     Approve(approve::ApproveArgs),
     /// Show the clients that are out by `access.bans`, and let one in again.
@@ -160,6 +163,7 @@ pub fn main() -> ExitCode {
         Verb::Erase(args) => common.tell(block_on(ledger::erase(&common, args))),
         Verb::Warm(args) => common.tell(block_on(control::warm(&common, args))),
         Verb::Breaker(args) => common.tell(block_on(control::breaker(&common, args))),
+        Verb::Limits(args) => common.tell(block_on(limits::limits(&common, args))),
         Verb::Approve(args) => common.tell(block_on(approve::approve(&common, args))),
         Verb::Bans(args) => common.tell(block_on(bans::bans(&common, args))),
         Verb::Alerts(args) => common.tell(block_on(alerts::alerts(&common, args))),

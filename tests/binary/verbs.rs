@@ -140,6 +140,12 @@ fn every_verb_says_one_document_of_json() {
     assert!(said(&["top", "--every", "0.1", "--socket", &socket, "--json"], true)["doors"].is_array());
     said(&["top", "--by", "usd", "--socket", &socket, "--json"], true);
     assert_eq!(said(&["approve", "--socket", &socket, "--json"], true)["held"].as_array().map(Vec::len), Some(0));
+    assert_eq!(said(&["limits", "--key", "openai", "--socket", &socket, "--json"], true)["limits"][0]["name"], "budget");
+    let raise = ["limits", "--key", "openai", "--raise", "2x", "--for", "1h", "--socket", &socket, "--json"];
+    assert_eq!(said(&raise, true)["done"][0]["limit"], "budget");
+    assert_eq!(said(&["limits", "--socket", &socket, "--json"], true)["raised"][0]["times"], 2.0);
+    assert_eq!(said(&["limits", "--key", "openai", "--reset", "--socket", &socket, "--json"], true)["done"][0]["counted"], false);
+    said(&["limits", "--limit", "nope", "--reset", "--socket", &socket, "--json"], false);
     said(&["approve", "nobody", "--decline", "--socket", &socket, "--json"], false);
     assert_eq!(said(&["bans", "list", "--socket", &socket, "--json"], true)["bans"].as_array().map(Vec::len), Some(0));
     assert_eq!(said(&["observed", "--since", "1h", "--socket", &socket, "--json"], true)["found"], 0);
@@ -221,6 +227,7 @@ fn every_verb_says_one_document_of_json() {
         "erase",
         "warm",
         "breaker",
+        "limits",
         "approve",
         "bans",
         "alerts",

@@ -43,6 +43,7 @@ mod privacy;
 mod tokens;
 
 /// Requests per window: never more than the limit in any window, never refused below it, and a `Retry-After` that is true.
+mod by_hand;
 mod limits;
 
 /// Requests in flight, and requests that wait in line for a limit.

@@ -19,6 +19,7 @@
 mod abroad;
 mod alert;
 mod approvals;
+mod by_hand;
 mod demand;
 mod denial;
 mod deny;
@@ -47,6 +48,7 @@ use smallvec::SmallVec;
 
 pub use abroad::Abroad;
 pub use approvals::{About, Approvals, Plea};
+pub use by_hand::{ByHand, Handled, Raised};
 pub use demand::{Demand, Estimate, Over};
 pub use keys::KeyFacts;
 pub use lease::{Lease, LimitState};
@@ -422,7 +424,7 @@ fn gather<'a>(asks: &'a [Question<'a>], rules: &mut Rules<'a>, items: &mut Items
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
-                limit: rule.level(keys.level).amount.unwrap_or(u64::MAX),
+                limit: rule.tally.raises.amount(rule.level(keys.level).amount.unwrap_or(u64::MAX), keys.local),
                 check,
                 charge,
                 observe: rule.mode == Mode::Observe,

@@ -60,6 +60,11 @@ impl Near {
         self.nameless.load(Relaxed) > 0 && self.keys.lock().iter().any(|known| known.key == key && known.who.is_none())
     }
 
+    /// The key of this name, if it is put down.
+    pub(super) fn find(&self, who: &str) -> Option<Key> {
+        self.keys.lock().iter().find(|known| known.who.as_deref() == Some(who)).map(|known| known.key)
+    }
+
     /// Takes the name of a key.
     pub(super) fn name(&self, key: Key, who: &Arc<str>) {
         self.change(|keys| keys.iter_mut().filter(|known| known.key == key).for_each(|known| known.who = Some(who.clone())));

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::{
     Inner, KeyFacts, Keys, alert,
+    by_hand::Raises,
     gcra::Pace,
     keys,
     near::Near,
@@ -90,6 +91,7 @@ pub(super) struct Tally {
     pub(super) queue: QueueTally,
     pub(super) alerted: alert::Alerted,
     pub(super) near: Near,
+    pub(super) raises: Raises,
 }
 
 /// The counts of a limit since start, for metrics and the API.

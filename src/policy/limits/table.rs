@@ -5,8 +5,11 @@
 //! of one not used lately: a full table forgets, it never refuses. A key takes 64 bytes, about 8 of index, and 144 more while
 //! it has charges in more than one slot. Of a million keys each took 91, because lists grow by doubling, and 115 more (benches/policies.rs).
 
+mod meter;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+pub use meter::Meter;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
@@ -30,17 +33,6 @@ const EMPTY: u32 = u32::MAX;
 
 /// A keyed hash of a limit's identity and its key parts.
 pub type Key = [u64; 2];
-
-/// How a limit counts.
-#[derive(Debug)]
-pub enum Meter {
-    /// A window.
-    Window(Shape),
-    /// A leaky bucket.
-    Pace(Pace),
-    /// Requests in flight: counted beside the table.
-    Flight,
-}
 
 /// One limit's question, and the answer to it.
 #[derive(Debug)]
@@ -187,6 +179,14 @@ impl Table {
         let Some((_, place)) = shard.find(key) else { return (0, None) };
         let ring = &mut shard.entries[place].ring;
         (ring.used(*shape, now), ring.spent_in(*shape, now, limit))
+    }
+
+    /// Drops a key's counter; `false`: it has none.
+    pub fn forget(&self, key: Key) -> bool {
+        let mut shard = self.shards[self.shard_index(key)].lock();
+        let found = shard.find(key).map(|(_, place)| shard.remove(place)).is_some();
+        self.keys.fetch_sub(usize::from(found), Relaxed);
+        found
     }
 
     /// The requests of a key's burst that are used.
