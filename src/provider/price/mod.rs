@@ -7,6 +7,8 @@
 //! The terms of the answer decide: its tier, its speed, its region. Parts of the work with a model of their own cost their own model's
 //! price. Long contexts are judged answer by answer, and part by part within an answer.
 
+#[cfg(test)]
+mod book;
 mod lines;
 mod rates;
 mod shelf;
