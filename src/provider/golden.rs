@@ -23,8 +23,10 @@ const CHAT: (Api, Operation) = (Api::OpenAi, Operation::Chat);
 const RESPONSES: (Api, Operation) = (Api::OpenAi, Operation::Responses);
 const MESSAGES: (Api, Operation) = (Api::Anthropic, Operation::Messages);
 const GEMINI: (Api, Operation) = (Api::Gemini, Operation::Chat);
+const COMPLETIONS: (Api, Operation) = (Api::OpenAi, Operation::Completions);
 const BEDROCK: (Api, Operation) = (Api::Bedrock, Operation::Chat);
 const SONNET: &str = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0";
+const INSTRUCT: &str = "gpt-3.5-turbo-instruct";
 const NO_FEES: u64 = 0;
 
 fn meter((api, operation): (Api, Operation), content_type: &str) -> Meter {
@@ -252,6 +254,31 @@ const GOLDEN: &[Golden] = &[
         (1, 1),
         NO_FEES,
     ),
+    // Input 200, read 20,000 at a tenth, written for five minutes 3,000 at 1.25 and for an hour 2,000 at 2, output 60.
+    of(
+        "invoke, tool calls, cached",
+        BEDROCK,
+        FRAMES,
+        golden!("invoke_tools.eventstream"),
+        "eu.anthropic.claude-haiku-4-5-20251001-v1:0",
+        &[(200, 1_000), (20_000, 100), (3_000, 1_250), (2_000, 2_000), (60, 5_000)],
+        (1, 1),
+        NO_FEES,
+    ),
+    // Embeddings bill their input alone.
+    of(
+        "embeddings",
+        (Api::OpenAi, Operation::Embeddings),
+        JSON,
+        golden!("embeddings.json"),
+        "text-embedding-3-large",
+        &[(229, 130)],
+        (1, 1),
+        NO_FEES,
+    ),
+    // The answer's own name has a date behind a colon, which no page of prices has: the model that was asked for decides.
+    of("completions, whole", COMPLETIONS, JSON, golden!("completions.json"), INSTRUCT, &[(41, 1_500), (21, 2_000)], (1, 1), NO_FEES),
+    of("completions, streamed", COMPLETIONS, SSE, golden!("completions.sse"), INSTRUCT, &[(41, 1_500), (21, 2_000)], (1, 1), NO_FEES),
     of(
         "images",
         (Api::OpenAi, Operation::Images),
@@ -310,14 +337,20 @@ fn an_error_inside_a_success_costs_nothing() {
         ("responses", RESPONSES, SSE, golden!("responses_error.sse")),
         ("gemini", GEMINI, JSON, golden!("gemini_error.json")),
         ("converse", BEDROCK, FRAMES, golden!("converse_error.eventstream")),
+        ("completions", COMPLETIONS, SSE, golden!("completions_error.sse")),
     ] {
         let seen = observe(call, content_type, text);
         assert!(seen.error.is_some() && !seen.answered, "{name}: {seen:?}");
         assert_eq!((seen.source, seen.usage), (UsageSource::Missing, Usage::default()), "{name}");
     }
     // Anthropic has told the prompt before it failed: the prompt is estimated to be billed.
-    let seen = observe(MESSAGES, SSE, golden!("messages_error.sse"));
-    assert_eq!((seen.error.is_some(), seen.source, seen.usage.input, seen.usage.output), (true, UsageSource::Estimated, 229, 1));
+    for (call, content_type, text) in
+        [(MESSAGES, SSE, golden!("messages_error.sse")), (BEDROCK, FRAMES, golden!("invoke_error.eventstream"))]
+    {
+        let seen = observe(call, content_type, text);
+        let told = (seen.error.is_some(), seen.source, seen.usage.input, seen.usage.output);
+        assert_eq!(told, (true, UsageSource::Estimated, 229, 1), "{content_type}");
+    }
 }
 
 /// Tokens of the deltas of a stream, in turn.

@@ -29,6 +29,8 @@ pub mod facts;
 mod form;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_lines;
 mod json;
 pub mod meter;
 pub mod paths;
