@@ -146,9 +146,9 @@ impl Plan {
         );
         if !providers.0.is_empty() {
             let port = self.outbound;
-            let _ = write!(
+            let _ = writeln!(
                 text,
-                "  export OPENAI_BASE_URL=http://127.0.0.1:{port}/v1 ANTHROPIC_BASE_URL=http://127.0.0.1:{port}   # for the app\n"
+                "  export OPENAI_BASE_URL=http://127.0.0.1:{port}/v1 ANTHROPIC_BASE_URL=http://127.0.0.1:{port}   # for the app"
             );
         }
         text
