@@ -32,7 +32,7 @@ use crate::{
     provider::Ratios,
     status::Site,
     store::ledger::Ledger,
-    telemetry::{metrics::Gauge, observed::Observed},
+    telemetry::{metrics::Gauge, observed::ObservedLog},
     upstream::headers,
 };
 
@@ -71,7 +71,7 @@ pub struct Shared {
     /// Clients that are out for a while.
     pub bans: Bans,
     /// Requests that policies in `observe` would have refused.
-    pub observed: Observed,
+    pub observed: ObservedLog,
     /// What services have decided about requests.
     pub rulings: Rulings,
     /// Requests that wait for a person's yes.
@@ -127,7 +127,7 @@ impl Shared {
             issuers: Issuers::default(),
             slow: SlowAddresses::new(clock.now()),
             bans: Bans::new(clock, None, audit.clone()),
-            observed: Observed::default(),
+            observed: ObservedLog::default(),
             rulings: Rulings::default(),
             approvals: Arc::default(),
             spend: Spend::default(),

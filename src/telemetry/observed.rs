@@ -44,7 +44,7 @@ struct Row {
 
 /// The last such requests.
 #[derive(Debug, Default)]
-pub struct Observed {
+pub struct ObservedLog {
     rows: Mutex<(VecDeque<Arc<Row>>, u64)>,
 }
 
@@ -96,7 +96,7 @@ impl ObservedFilter {
     }
 }
 
-impl Observed {
+impl ObservedLog {
     /// Keeps a request, and lets the oldest go.
     pub fn keep(&self, record: &Record<'_>, by: Vec<WouldRefuse>) {
         let row = Row {
@@ -167,7 +167,7 @@ mod tests {
         ObservedFilter::read(pairs.iter().copied(), 100_000).expect("read")
     }
 
-    fn keep(ring: &Observed, at: u64, route: &'static str, caller: &'static str, policy: &'static str) {
+    fn keep(ring: &ObservedLog, at: u64, route: &'static str, caller: &'static str, policy: &'static str) {
         let row = Row {
             at,
             number: at,
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_condition_must_hold_and_the_newest_come_first() {
-        let ring = Observed::default();
+        let ring = ObservedLog::default();
         keep(&ring, 10_000, "api", "ann", "csrf");
         keep(&ring, 50_000, "api", "bob", "auth");
         keep(&ring, 90_000, "web", "ann", "auth");
