@@ -276,7 +276,7 @@ impl App {
         monitors::start(&app, &fetch);
         sentry::start(&app);
         approvals::start(&app, &fetch);
-        store::say(app.redis.as_ref());
+        store::say(&app);
         ledger::say(&app);
         tokio::spawn(cache::finish_purges(Arc::downgrade(&app.shared.cache), clock));
         memory::watch(&app.shared.pressure);

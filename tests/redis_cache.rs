@@ -5,6 +5,8 @@
 mod bans;
 #[path = "redis/batches.rs"]
 mod batches;
+#[path = "redis/eviction.rs"]
+mod eviction;
 #[path = "redis/ledger.rs"]
 mod ledger;
 #[path = "redis/notices.rs"]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     App, Phase, alerts, approvals, audit, bans, breakers, cache, certificates, edit, failures, ledger, limits, live, memory, monitors,
-    reload, targets, terms::applied, warm,
+    reload, store, targets, terms::applied, warm,
 };
 use crate::{
     admin::{
@@ -270,7 +270,10 @@ fn redis(app: &App) -> Option<Dependency> {
         (true, _) if shared.is_some_and(|shared| !shared.ready) => {
             (State::Degraded, "answers, but purges of the other replicas are still being caught up with; limits are shared".to_owned())
         }
-        (true, _) => (State::Ok, "limits and cached answers are shared".to_owned()),
+        (true, _) => match store::forgets(redis, &app.live().config) {
+            Some(why) => (State::Degraded, why),
+            None => (State::Ok, "limits and cached answers are shared".to_owned()),
+        },
     };
     Some(Dependency { name: "redis".to_owned(), state, detail })
 }

@@ -13,6 +13,7 @@
 
 pub mod bans;
 mod driver;
+mod eviction;
 pub mod journal;
 mod ledger;
 pub mod scripts;
@@ -100,6 +101,7 @@ pub struct Redis {
     /// `None` if the URL does not ask for TLS.
     tls: Option<Arc<Tls>>,
     trouble: ArcSwapOption<String>,
+    evicts: ArcSwapOption<String>,
     /// The thread of the connection.
     driver: Driver,
     /// The runtime for work behind requests.
@@ -128,6 +130,7 @@ impl Redis {
             fred: url::parse(config.url.reveal(), tls.as_ref())?,
             tls,
             trouble: ArcSwapOption::empty(),
+            evicts: ArcSwapOption::empty(),
             driver: Driver::start().map_err(|error| format!("no thread for it: {error}"))?,
             behind: behind.clone(),
             client: ArcSwapOption::empty(),
@@ -411,6 +414,9 @@ async fn keep(store: Weak<Redis>) {
             Ok(()) => {
                 failed = 0;
                 this.misses.store(0, Relaxed);
+                if let (false, Some(client)) = (this.is_up(), this.client.load_full()) {
+                    this.learn_eviction(&client).await;
+                }
                 this.turn(true);
             }
             Err(StoreError::Refused(why)) => {
