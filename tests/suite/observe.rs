@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::world::{Reply, World, ms, run, secs};
+use crate::world::{Reply, World, chat, ms, run, secs};
 
 fn door(rest: &str) -> String {
     format!("inbound: {{app: 'http://app.test', {rest}}}")
@@ -19,6 +19,54 @@ fn a_limit_counts_refusals_and_refuses_nobody() {
         assert_eq!(world.limit("pace"), (3, 0, 7), "what it would have refused is not counted as use");
         let named: Vec<bool> = world.log().await.iter().map(|line| line["would_refuse"] == "pace").collect();
         assert_eq!((named.len(), named.iter().filter(|named| **named).count()), (10, 7), "its name stands in the log");
+    });
+}
+
+#[test]
+fn a_queue_of_a_limit_that_observes_holds_nobody() {
+    run(async {
+        for (limit, reply) in [("requests: 2, window: 1m", Reply::ok("a")), ("concurrency: 2", Reply::paced(secs(60), &["a", "b"]))] {
+            let limits = format!("limits: [{{name: pace, mode: observe, key: client_ip, {limit}, queue: {{max: 5, wait: 30s}}}}]");
+            let world = World::new(&door(&limits)).await;
+            world.app.always(reply);
+            let mut open = Vec::new();
+            for _ in 0..5 {
+                let begun = tokio::time::Instant::now();
+                let answer = world.client().open(http::Request::get("/"), "").await;
+                assert!(
+                    answer.status == StatusCode::OK && begun.elapsed() < ms(5),
+                    "{limit}: {} after {:?}",
+                    answer.status,
+                    begun.elapsed()
+                );
+                open.push(answer);
+            }
+            let counts = world.shared.limits.counts();
+            let count = counts.iter().find(|count| &*count.name == "pace").expect("counted");
+            assert_eq!((count.refused, count.observed, count.queue), (0, 3, Default::default()), "{limit}");
+        }
+    });
+}
+
+#[test]
+fn a_limit_that_observes_does_nothing_else_once_it_is_spent() {
+    run(async {
+        for act in ["{degrade: {model: gpt-4o-mini}}", "cache_only", "ask"] {
+            let world = World::new(&format!(
+                "outbound: {{providers: {{openai: {{url: 'http://o.test'}}}},
+                  limits: [{{name: budget, mode: observe, key: global, requests: 1, window: 1h, on_limit: {act}}}]}}"
+            ))
+            .await;
+            for _ in 0..3 {
+                let answer = world.caller().call("/openai/v1/chat/completions", &chat("gpt-4o")).await;
+                assert!(answer.status == StatusCode::OK && answer.took < secs(60), "{act}: {}", answer.text());
+                assert_eq!(answer.header("outrigger-answered-by"), "", "{act}");
+            }
+            let seen = world.provider("openai").seen();
+            assert!(seen.len() == 3 && seen.iter().all(|seen| seen.body.contains(r#""gpt-4o""#)), "{act}");
+            assert_eq!(world.limit("budget"), (1, 0, 2), "{act}");
+            assert_eq!(world.shared.approvals.list().len(), 0, "{act}");
+        }
     });
 }
 
