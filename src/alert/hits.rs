@@ -69,7 +69,7 @@ impl Hits {
 
     /// Notes a failure. The oldest makes room.
     pub fn note(&self, struck: Struck) {
-        let short = |name: Arc<str>| if name.len() <= LONGEST { name } else { name[..name.floor_char_boundary(LONGEST)].into() };
+        let short = |name: Arc<str>| if name.len() <= LONGEST { name } else { shortened(&name).into() };
         let struck = Struck { caller: short(struck.caller), route: short(struck.route), target: short(struck.target), ..struck };
         let mut memory = self.memory.lock();
         let key = (struck.door, struck.route.clone());
@@ -80,6 +80,16 @@ impl Hits {
             memory.last.pop_front();
         }
         memory.last.push_back(struck);
+    }
+
+    /// Forgets a caller's name: its failures stay, as those of nobody known. `false`: there is no such caller.
+    pub fn erase(&self, caller: &str) -> bool {
+        let (mut memory, name, mut erased) = (self.memory.lock(), shortened(caller), false);
+        for struck in memory.last.iter_mut().filter(|struck| !name.is_empty() && &*struck.caller == name) {
+            struck.caller = Arc::default();
+            erased = true;
+        }
+        erased
     }
 
     /// The callers and the routes of the failures since `since` that `which` lets through.
@@ -93,6 +103,11 @@ impl Hits {
         }
         (ranked(callers), ranked(routes))
     }
+}
+
+/// The part of a name that is remembered.
+fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(LONGEST)]
 }
 
 fn ranked(counts: HashMap<Arc<str>, u64>) -> Ranking {
@@ -120,5 +135,18 @@ mod tests {
         assert_eq!(hits.memory.lock().last.len(), MOST);
         assert_eq!(hits.failed(), [("inbound", "chat".into(), 2_000)]);
         assert!(hits.since(0, |struck| &*struck.target == "openai").0.is_empty());
+    }
+
+    #[test]
+    fn an_erased_caller_is_named_by_no_failure_and_its_failures_stay() {
+        let hits = Hits::default();
+        let long = "é".repeat(LONGEST);
+        for caller in ["ann", "bob", "ann", "", &long] {
+            hits.note(Struck { at: 1, door: "inbound", route: "chat".into(), caller: caller.into(), target: "app".into() });
+        }
+        assert!(hits.erase("ann") && !hits.erase("ann") && !hits.erase("an") && !hits.erase(""));
+        assert!(hits.erase(&long), "it is remembered in part");
+        let (callers, routes) = hits.since(0, |_| true);
+        assert_eq!((callers, routes), (vec![("bob".into(), 1)], vec![("inbound chat".into(), 5)]));
     }
 }

@@ -141,7 +141,9 @@ pub async fn act(app: Arc<App>, action: Action) -> Result<Value, Refused> {
             Action::Erase(name) => {
                 let in_ledger = ledger.erase(&name.0).map_err(failed)?;
                 let in_spend = app.shared.spend.erase(&name.0);
+                // All three: a notice to come names who was hit lately.
                 let in_errors = (app.telemetry.failures().erase(&name.0) + app.shared.observed.erase(&name.0)) > 0;
+                let in_errors = app.shared.hits.erase(&name.0) || in_errors;
                 let in_works = app.works.erase(&name.0).map_err(Refused::Conflict)?;
                 // Files of processes that live are theirs: this process cannot look into them.
                 let others = ledger.state().others;
