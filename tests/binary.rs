@@ -40,6 +40,8 @@ mod sink;
 mod status;
 #[path = "binary/stop.rs"]
 mod stop;
+#[path = "binary/sums.rs"]
+mod sums;
 #[path = "binary/verbs.rs"]
 mod verbs;
 #[path = "binary/works.rs"]

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// A provider in a thread of its own; gives its address.
-fn provider() -> SocketAddr {
+pub fn provider() -> SocketAddr {
     let (send, address) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         block_on(async move {
@@ -32,7 +32,7 @@ fn provider() -> SocketAddr {
     address.recv().expect("an address")
 }
 
-fn home(provider: SocketAddr, ledger: &str) -> Home {
+pub fn home(provider: SocketAddr, ledger: &str) -> Home {
     let home = Home::new("");
     home.write(&format!(
         "outbound:\n  listen: 127.0.0.1:0\n  providers: {{openai: {{url: 'http://{provider}'}}}}\n\
@@ -44,8 +44,12 @@ fn home(provider: SocketAddr, ledger: &str) -> Home {
 }
 
 /// Makes calls in the name of callers; gives how many were answered.
-fn call(proxy: &Proxy, callers: impl Iterator<Item = String>) -> u64 {
-    let address = proxy.outbound.expect("open");
+pub fn call(proxy: &Proxy, callers: impl Iterator<Item = String>) -> u64 {
+    call_at(proxy.outbound.expect("open"), callers)
+}
+
+/// The same at an outbound door.
+pub fn call_at(address: SocketAddr, callers: impl Iterator<Item = String>) -> u64 {
     let body = json!({"model": "gpt-4o", "max_tokens": 5, "messages": [{"role": "user", "content": "say something"}]});
     let mut answered = 0;
     for caller in callers {
@@ -57,12 +61,12 @@ fn call(proxy: &Proxy, callers: impl Iterator<Item = String>) -> u64 {
     answered
 }
 
-fn page(proxy: &Proxy, path: &str) -> Value {
+pub fn page(proxy: &Proxy, path: &str) -> Value {
     get(proxy.admin, path).json().expect("JSON")
 }
 
 /// Calls, tokens and nano-dollars of all.
-fn total(proxy: &Proxy) -> (u64, u64, u64) {
+pub fn total(proxy: &Proxy) -> (u64, u64, u64) {
     let total = page(proxy, "/api/usage?from=1h&by=known")["total"].clone();
     let tokens = total["tokens"].as_object().expect("tokens").values().filter_map(Value::as_u64).sum();
     let nano = total["cost_usd"].as_str().expect("dollars").replace('.', "").parse().expect("digits");
@@ -70,7 +74,7 @@ fn total(proxy: &Proxy) -> (u64, u64, u64) {
 }
 
 /// Waits until this many calls are counted, and all of them are in the file. A client has its answer a moment before its call is counted.
-fn written(proxy: &Proxy, calls: u64) {
+pub fn written(proxy: &Proxy, calls: u64) {
     until("every call is counted", || total(proxy).0 == calls);
     until("everything is written", || {
         let state = page(proxy, "/api/ledger");
