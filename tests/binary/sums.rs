@@ -113,7 +113,7 @@ fn advice_from_a_live_ledger_has_the_ledgers_own_figures() {
     assert_eq!((&advice["cost_usd"], &advice["complete"]), (&page["total"]["cost_usd"], &page["complete"]), "{advice:#}");
     let about = |what: &str| advice["advice"].as_array().expect("advice").iter().find(|one| one["about"] == what).cloned().expect("told");
     let model = about("model");
-    let nano: u64 = model["saves_usd"].as_str().and_then(|usd| decimal(usd)).expect("dollars");
+    let nano: u64 = model["saves_usd"].as_str().and_then(decimal).expect("dollars");
     assert_eq!(nano, saved, "{model:#}");
     assert!(model["text"].as_str().is_some_and(|text| text.contains("gpt-4o-mini")), "{model:#}");
     assert!(about("limit")["text"].as_str().is_some_and(|text| text.contains("not enough is known: 4 days")), "{advice:#}");
