@@ -324,6 +324,8 @@ async fn every_listed_page_exists() {
             "/api/config/plan" => json!({"edits": []}),
             "/api/config/apply" => json!({"base": "h", "edits": []}),
             "/api/config/rollback" => json!({"version": 1}),
+            "/api/limits/reset" => json!({"limit": "x"}),
+            "/api/limits/raise" => json!({"limit": "x", "times": 2, "for": "1h"}),
             _ => json!({"tag": "x"}),
         };
         let answer = client::request(&world.socket(), method, &path.replace("{name}", "x"), Some(&body)).await.expect("answer");
