@@ -78,7 +78,7 @@ async fn a_self_signed_certificate_is_pinned_by_what_the_error_says() {
         let origin = Origin::start(secure(pair), 100).await;
         let port = origin.address.port();
         let house = async |tls: &str| {
-            let proxy = start_outbound(&files, &format!("url: 'https://localhost:{port}', tls: {tls}")).await;
+            let proxy = Box::pin(start_outbound(&files, &format!("url: 'https://localhost:{port}', tls: {tls}"))).await;
             ask(&proxy, "/house/").await
         };
         let (status, _, body) = house("{ca: ca.crt}").await;

@@ -37,7 +37,7 @@ pub struct DemoArgs {
 pub fn run(common: &Common, args: &DemoArgs) -> ExitCode {
     init_process_log(LogFormat::Text, tracing::Level::ERROR);
     let (json, once) = (common.json, args.once);
-    common.tell(super::block_on(async move { tell(json, once).await.map_err(|error| Failure::Words(error.to_string())) }))
+    common.tell(super::block_on(async move { Box::pin(tell(json, once)).await.map_err(|error| Failure::Words(error.to_string())) }))
 }
 
 /// Text is written while the story happens, JSON after its end.
