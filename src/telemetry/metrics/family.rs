@@ -201,7 +201,7 @@ families! {
     PrivacyUnread = Counter, One, "outrigger_privacy_unread_total", ["door", "route", "reason"], "Requests that `privacy` could not read, by reason. They are refused, or pass where `unreadable: pass` is set.";
     PrivacyRestored = Counter, One, "outrigger_privacy_restored_total", ["door", "route"], "Placeholders of `privacy` that answers have got their values back for.";
     PrivacyUnrestored = Counter, One, "outrigger_privacy_unrestored_total", ["door", "route", "reason"], "Answers that went out with the placeholders they may have, by reason: binary stream, content coding, too large.";
-    Bans = Gauge, One, "outrigger_bans", ["mode"], "Clients that are out by `access.bans`: enforce, or observe (they would be).";
+    Bans = Gauge, One, "outrigger_banned_clients", ["mode"], "Clients that are out by `access.bans`: enforce, or observe (they would be).";
     BansMade = Counter, One, "outrigger_bans_total", ["event"], "Bans of `access.bans`: made, observed (would have been made), lifted by hand, forgotten (there were too many).";
     AuthKeySets = Counter, One, "outrigger_auth_key_sets_total", ["issuer", "outcome"], "Questions for the keys of an issuer of tokens: ok, failed (the last ones count).";
     CacheBypasses = Counter, One, "outrigger_cache_bypasses_total", ["door", "route", "reason"], "Requests in which the route's cache had no part, by reason.";
@@ -321,7 +321,9 @@ mod tests {
         let mut names = std::collections::HashSet::new();
         for (at, spec) in FAMILIES.iter().enumerate() {
             assert_eq!(spec.family as usize, at);
-            assert!(names.insert(spec.name), "{} twice", spec.name);
+            // OpenMetrics names a counter's family without `_total`.
+            let family = if spec.kind == Kind::Counter { spec.name.trim_end_matches("_total") } else { spec.name };
+            assert!(names.insert(family), "{} twice", spec.name);
             assert_eq!(spec.kind == Kind::Counter, spec.name.ends_with("_total"), "{}", spec.name);
             if let Kind::Histogram(bounds) = spec.kind {
                 assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]), "{}: bounds ascend", spec.name);
