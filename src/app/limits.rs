@@ -114,7 +114,7 @@ fn shown(app: &App, budget: &Budget) -> Value {
     json!({
         "door": budget.door.as_str(), "limit": &*budget.limit, "who": budget.who.as_deref(), "unit": budget.unit.as_str(),
         "used": amount(budget.unit, budget.used), "amount": amount(budget.unit, budget.amount),
-        "text": text(budget),
+        "text": text(budget), "spent": budget.spent_in.is_some_and(|wait| wait.is_zero()),
         "spent_at": spent_at.map(|at| humantime::format_rfc3339_seconds(at).to_string()),
     })
 }

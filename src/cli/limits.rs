@@ -113,7 +113,11 @@ fn table(page: &Value) -> String {
     }
     for row in told {
         let who = if row["who"].is_null() { "everybody".to_owned() } else { word(&row["who"]) };
-        let spent = row["spent_at"].as_str().map(|at| format!("; at this rate it is spent at {at}")).unwrap_or_default();
+        let spent = match (row["spent"] == true, row["spent_at"].as_str()) {
+            (true, _) => "; spent".to_owned(),
+            (_, Some(at)) => format!("; at this rate it is spent at {at}"),
+            _ => String::new(),
+        };
         text += &format!("  {} ({who}): {}{spent}\n", word(&row["limit"]), word(&row["text"]));
     }
     for row in rows("raised") {
@@ -133,13 +137,13 @@ mod tests {
     fn the_page_is_a_table_of_one_limit_or_one_owner() {
         let page = json!({
             "limits": [{"door": "inbound", "name": "spend", "admitted": 7, "refused": 2, "observed": 0}, {"door": "outbound", "name": "budget", "admitted": 1, "refused": 0, "observed": 0}],
-            "budgets": [{"limit": "budget", "who": null, "text": "$1 of $25 per day", "spent_at": null}],
+            "budgets": [{"limit": "budget", "who": null, "text": "$25 of $25 per day", "spent": true, "spent_at": "2026-12-01T11:00:00Z"}],
             "near": [{"limit": "spend", "who": "caller u-42\u{1b}", "text": "$0.40 of $0.50 per hour", "spent_at": "2026-12-01T12:00:00Z"}],
             "raised": [{"limit": "spend", "who": "u-42", "times": 2.0, "left_seconds": 60.0}],
         });
         let text = table(&narrowed(page.clone(), None, None));
         for part in [
-            "everybody): $1 of $25 per day",
+            "everybody): $25 of $25 per day; spent\n",
             "caller u-42?): $0.40 of $0.50 per hour; at this rate",
             "raised  spend (u-42): 2 times as much for 1 min",
         ] {

@@ -51,6 +51,13 @@ pub(super) struct Held {
     pub(super) who: Option<Arc<str>>,
 }
 
+impl Held {
+    /// The amount that was left at the admission.
+    fn left(&self) -> u64 {
+        self.rule.capacity(self.level, self.key).saturating_sub(self.used)
+    }
+}
+
 /// The state of a limit as a client may know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitState<'a> {
@@ -149,9 +156,9 @@ impl Lease {
         self.held.iter().filter(|held| held.rule.mode == Mode::Enforce).map(|held| LimitState {
             name: &held.rule.name,
             unit: held.rule.unit,
-            amount: held.rule.level(held.level).amount.unwrap_or(u64::MAX),
+            amount: held.rule.amount(held.level, held.key),
             window: held.rule.window,
-            remaining: held.rule.capacity(held.level).saturating_sub(held.used),
+            remaining: held.left(),
             resets: Duration::from_micros(held.resets),
         })
     }
@@ -163,7 +170,7 @@ impl Lease {
 
     /// Adds `RateLimit-Policy` and `RateLimit` of the same limits, if there are any.
     pub fn tell(&self, fields: &mut Fields) {
-        told::tell(self.held.iter().map(|held| (&*held.rule, held.level, held.used, Duration::from_micros(held.resets))), fields);
+        told::tell(self.held.iter().map(|held| (&*held.rule, held.level, held.left(), Duration::from_micros(held.resets))), fields);
     }
 
     /// The lease of an admission in memory.

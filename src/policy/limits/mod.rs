@@ -424,7 +424,7 @@ fn gather<'a>(asks: &'a [Question<'a>], rules: &mut Rules<'a>, items: &mut Items
             items.push(Item {
                 key: keys.local,
                 meter: &rule.meter,
-                limit: rule.tally.raises.amount(rule.level(keys.level).amount.unwrap_or(u64::MAX), keys.local),
+                limit: rule.amount(keys.level, keys.local),
                 check,
                 charge,
                 observe: rule.mode == Mode::Observe,

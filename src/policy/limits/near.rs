@@ -78,7 +78,7 @@ fn is_near(used: u64, capacity: u64) -> bool {
 
 /// Puts a key down if its use has passed half between `before` and `used`.
 pub(super) fn watch(rule: &Rule, (key, level): (Key, u16), who: Option<&Arc<str>>, before: u64, used: u64) {
-    let capacity = rule.capacity(level);
+    let capacity = rule.capacity(level, key);
     if !rule.parts.is_empty() && is_near(used, capacity) && !is_near(before, capacity) {
         rule.tally.near.add(Watched { key, level, who: who.cloned() });
     }
@@ -109,7 +109,7 @@ impl Rule {
             false => self.tally.near.keys.lock().clone(),
         };
         let of = |watched: Watched| {
-            let amount = self.capacity(watched.level);
+            let amount = self.capacity(watched.level, watched.key);
             let (used, spent_in) = self.standing(now, watched.key, amount);
             let hidden = || Arc::from(format!("key #{:08x}", watched.key[0] >> 32));
             is_near(used, amount).then(|| Budget {
@@ -132,7 +132,7 @@ impl Rule {
     /// Forgets keys that are near no longer.
     fn tidy(&self, now: u64) {
         let near = |known: &Watched| {
-            let capacity = self.capacity(known.level);
+            let capacity = self.capacity(known.level, known.key);
             is_near(self.standing(now, known.key, capacity).0, capacity)
         };
         self.tally.near.change(|keys| keys.retain(near));

@@ -67,7 +67,8 @@ impl Rule {
     fn budgets(&self, now: u64) -> Vec<Budget> {
         let board = self.tally.alerted.board().0.clone();
         let of = |watched: Watched| {
-            let amount = self.level(watched.level).amount?;
+            self.level(watched.level).amount?;
+            let amount = self.amount(watched.level, watched.key);
             let (used, spent_in) = self.inner.table.outlook(now, watched.key, &self.meter, amount);
             (used > 0).then_some(Budget {
                 door: self.door,

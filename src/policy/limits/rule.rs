@@ -19,7 +19,7 @@ use super::{
     outlook::Watched,
     queue::{QueueCounts, QueueTally},
     ring::Shape,
-    table::Meter,
+    table::{Key, Meter},
     told,
 };
 use crate::{
@@ -193,10 +193,15 @@ impl Rule {
         self.by_target || matches!(self.unit, Unit::Tokens | Unit::NanoUsd)
     }
 
-    /// The amount that may be used at once.
-    pub(super) fn capacity(&self, level: u16) -> u64 {
+    /// The amount that holds for a key now: an operator may have raised it.
+    pub(super) fn amount(&self, level: u16, key: Key) -> u64 {
+        self.tally.raises.amount(self.level(level).amount.unwrap_or(u64::MAX), key)
+    }
+
+    /// The amount that a key may use at once.
+    pub(super) fn capacity(&self, level: u16, key: Key) -> u64 {
         match &self.meter {
-            Meter::Window(_) | Meter::Flight => self.level(level).amount.unwrap_or(u64::MAX),
+            Meter::Window(_) | Meter::Flight => self.amount(level, key),
             Meter::Pace(pace) => u64::from(pace.burst()),
         }
     }

@@ -41,12 +41,12 @@ pub(super) fn refusal(rules: &[Asked<'_>], items: &[Item<'_>], now: u64) -> Box<
     }
     let states = rules.iter().zip(items).map(|(asked, item)| {
         let until = if item.answer.refused { item.answer.wait.unwrap_or(item.answer.resets) } else { item.answer.resets };
-        (&**asked.rule, asked.keys.level, item.answer.used, Duration::from_micros(until))
+        (&**asked.rule, asked.keys.level, left(asked, item), Duration::from_micros(until))
     });
     let mut headers = Fields::new();
     tell(states, &mut headers);
     let (asked, item) = worst.unwrap_or((&rules[0], &items[0]));
-    let remaining = asked.rule.capacity(asked.keys.level).saturating_sub(item.answer.used);
+    let remaining = left(asked, item);
     match asked.rule.unit {
         // Nobody knows when a request in flight ends.
         Unit::Concurrency => Box::new(Limited { why: Why::InFlight, ..*limited(asked, Some(SOON), 0, headers) }),
@@ -66,6 +66,10 @@ fn act(rules: &[Asked<'_>], items: &[Item<'_>]) -> OnLimit {
     refusing.map(|(asked, _)| &asked.rule.on_limit).max_by_key(|act| strictness(act)).cloned().unwrap_or_default()
 }
 
+fn left(asked: &Asked<'_>, item: &Item<'_>) -> u64 {
+    asked.rule.capacity(asked.keys.level, asked.keys.local).saturating_sub(item.answer.used)
+}
+
 /// A refusal by one limit.
 pub(super) fn limited(asked: &Asked<'_>, retry_after: Option<Duration>, remaining: u64, headers: Fields) -> Box<Limited> {
     let (rule, level) = (asked.rule, asked.rule.level(asked.keys.level));
@@ -74,7 +78,7 @@ pub(super) fn limited(asked: &Asked<'_>, retry_after: Option<Duration>, remainin
         number: rule.number,
         tier: level.tier.clone(),
         unit: rule.unit.as_str(),
-        amount: level.amount.unwrap_or(u64::MAX),
+        amount: rule.amount(asked.keys.level, asked.keys.local),
         window: rule.window,
         retry_after,
         remaining,
@@ -96,7 +100,7 @@ pub(super) fn policy(limit: &config::Limit, amount: u64) -> String {
     format!("{};q={};w={window};qu=\"{unit}\"", quoted(&limit.name), amount.min(LARGEST))
 }
 
-/// Adds the fields of the limits that enforce: each limit's use, and the time until the limit is free or the request would pass.
+/// Adds the fields of the limits that enforce: what is left of each limit, and the time until the limit is free or the request would pass.
 pub(super) fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u16, u64, Duration)> + Clone, fields: &mut Fields) {
     let enforced = || states.clone().filter(|(rule, ..)| rule.mode == Mode::Enforce);
     if enforced().next().is_none() {
@@ -109,11 +113,11 @@ pub(super) fn tell<'a>(states: impl Iterator<Item = (&'a Rule, u16, u64, Duratio
         }
     });
     fields.append_plain_with(Id::Ratelimit, |line| {
-        for (at, (rule, level, used, until)) in enforced().enumerate() {
+        for (at, (rule, _, left, until)) in enforced().enumerate() {
             line.extend_from_slice(if at > 0 { b", " } else { b"" });
             line.extend_from_slice(rule.quoted.as_bytes());
             line.extend_from_slice(b";r=");
-            write_number(line, rule.capacity(level).saturating_sub(used).min(LARGEST));
+            write_number(line, left.min(LARGEST));
             if rule.unit != Unit::Concurrency {
                 line.extend_from_slice(b";t=");
                 write_number(line, ceil_secs(until).min(LARGEST));
