@@ -36,6 +36,10 @@ pub fn raise_descriptors(config: &Config) {
 /// Notes the process's size as long as `pressure` is held. Without a budget there is nothing to watch.
 pub fn watch(pressure: &Arc<Pressure>) {
     if pressure.budget().is_some() {
+        if !cfg!(feature = "jemalloc") {
+            // Cargo.toml has the figures.
+            tracing::warn!("this build has no jemalloc: after a burst, free memory counts as used, and memory_limit goes on refusing");
+        }
         tokio::spawn(look(Arc::downgrade(pressure)));
     }
 }
